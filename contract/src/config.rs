@@ -1,0 +1,592 @@
+//! `proxy_config.json`: the text as written, checked into a [`Config`] that is right throughout.
+//!
+//! The base format has one `listen` and one list of backends; it is lowered here to a listener and
+//! a pool, and everything further in knows only listeners and pools. [`check`] is the same function
+//! on both sides, so control never publishes what the proxy would refuse.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+
+use serde_json::{Map, Value, json};
+
+use crate::address::{ALLOWED_BACKEND_IP, BackendAddr, parse_backend_ip};
+use crate::fault::Faults;
+use crate::object::{Object, kind, parse_object};
+use crate::settings::Settings;
+
+/// The largest file that is read: 20,000 backends take about 5 MB.
+pub const MAX_FILE_BYTES: usize = 8 << 20;
+/// The most backends of one file.
+pub const MAX_BACKENDS: usize = 20_000;
+/// The largest weight.
+pub const MAX_WEIGHT: u64 = 1000;
+/// The weight of a backend that names none; a tenth of it is a whole number.
+pub const DEFAULT_WEIGHT: u16 = 10;
+
+/// A checked configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Control's number of this configuration; `None` in a file that control did not write.
+    pub generation: Option<u64>,
+    /// Unix seconds, as written.
+    pub updated_at: Option<f64>,
+    pub listeners: Vec<Listener>,
+    pub pools: Vec<Pool>,
+    pub settings: Settings,
+}
+
+/// An address that sessions and flows are accepted on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    pub addr: SocketAddr,
+    pub tcp: bool,
+    pub udp: bool,
+    /// Index into [`Config::pools`].
+    pub pool: usize,
+}
+
+/// The backends behind a listener and how one of them is chosen.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pool {
+    pub algorithm: Algorithm,
+    pub warming_share: WarmingShare,
+    /// In file order, no address twice.
+    pub backends: Vec<Backend>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Backend {
+    pub addr: BackendAddr,
+    /// 0..=1000; 0 takes no new sessions.
+    pub weight: u16,
+    pub enabled: bool,
+    pub is_warming_up: bool,
+    pub report: Report,
+}
+
+/// What a backend last said of its GPU.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Report {
+    /// Share in use, 0..=1.
+    pub gpu_usage: Option<f64>,
+    /// Share in use, 0..=1.
+    pub vram_usage: Option<f64>,
+    /// Unix milliseconds of the report.
+    pub reported_at_ms: Option<u64>,
+    /// How often this backend reports.
+    pub heartbeat_ms: Option<u64>,
+}
+
+/// How a backend is chosen for a new session or flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Algorithm {
+    RoundRobin,
+    WeightedRoundRobin,
+    LeastConnections,
+    WeightedLeastConnections,
+    Random,
+    PowerOfTwo,
+    SourceHash,
+}
+
+impl Algorithm {
+    /// Every algorithm with the name that files and calls use.
+    pub const ALL: [(&str, Algorithm); 7] = [
+        ("round_robin", Algorithm::RoundRobin),
+        ("weighted_round_robin", Algorithm::WeightedRoundRobin),
+        ("least_connections", Algorithm::LeastConnections),
+        (
+            "weighted_least_connections",
+            Algorithm::WeightedLeastConnections,
+        ),
+        ("random", Algorithm::Random),
+        ("power_of_two", Algorithm::PowerOfTwo),
+        ("source_hash", Algorithm::SourceHash),
+    ];
+
+    pub fn name(self) -> &'static str {
+        let named = Self::ALL.iter().find(|(_, algorithm)| *algorithm == self);
+        named.expect("ALL lists every algorithm").0
+    }
+}
+
+/// What a warming backend gets of its weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WarmingShare {
+    /// A tenth, rounded up.
+    Tenth,
+    /// No new sessions until it is warm.
+    None,
+}
+
+impl WarmingShare {
+    const ALL: [(&str, WarmingShare); 2] =
+        [("tenth", WarmingShare::Tenth), ("none", WarmingShare::None)];
+}
+
+/// The addresses of this host, against which a backend that is our own listener is recognized.
+/// Loopback is always included; empty means that only loopback and exact matches are recognized.
+#[derive(Debug, Clone, Default)]
+pub struct LocalAddresses(pub Vec<IpAddr>);
+
+impl LocalAddresses {
+    fn contain(&self, ip: IpAddr) -> bool {
+        ip.is_loopback() || self.0.contains(&ip)
+    }
+}
+
+/// What [`check`] makes of a file.
+#[derive(Debug, Clone)]
+pub struct Checked {
+    pub config: Config,
+    /// Unknown keys: refused by `--check` and at start, a warning on a reload, so that a newer
+    /// control plane can talk to an older proxy.
+    pub unknown_keys: Faults,
+}
+
+/// Reads a `proxy_config.json`.
+///
+/// # Errors
+/// Every fault of the file at once, each with its place, what was found and what is allowed.
+pub fn check(bytes: &[u8], local: &LocalAddresses) -> Result<Checked, Faults> {
+    let map = parse_object(bytes, MAX_FILE_BYTES)?;
+    let mut faults = Faults::default();
+    let mut unknown_keys = Faults::default();
+    let mut object = Object::new(&map, "");
+
+    let listener = read_listen(&mut object, &mut faults, &mut unknown_keys);
+    let algorithm = object.take_choice("algorithm", &Algorithm::ALL, &mut faults);
+    let updated_at = object.take("updated_at").and_then(Value::as_f64);
+    let generation = object.take_integer("generation", 0, u64::MAX, &mut faults);
+    let warming_share = object.take_choice("warming_share", &WarmingShare::ALL, &mut faults);
+    let settings = Settings::read(&mut object, &mut faults);
+    let backends = read_backends(&mut object, &mut faults, &mut unknown_keys);
+    object.unknown_keys(&mut unknown_keys);
+    if let Some(listener) = &listener {
+        refuse_own_listener(&backends, listener, local, &mut faults);
+    }
+
+    let Some(listener) = listener.filter(|_| faults.is_empty()) else {
+        return Err(faults);
+    };
+    let pool = Pool {
+        algorithm: algorithm.unwrap_or(Algorithm::WeightedRoundRobin),
+        warming_share: warming_share.unwrap_or(WarmingShare::Tenth),
+        backends: backends.into_iter().map(|(_, backend)| backend).collect(),
+    };
+    let listeners = vec![listener];
+    let config = Config {
+        generation,
+        updated_at,
+        listeners,
+        pools: vec![pool],
+        settings,
+    };
+    Ok(Checked {
+        config,
+        unknown_keys,
+    })
+}
+
+fn read_listen(
+    object: &mut Object,
+    faults: &mut Faults,
+    unknown_keys: &mut Faults,
+) -> Option<Listener> {
+    let value = object.take_required("listen", "{\"host\": IP, \"port\": PORT}", faults)?;
+    let place = object.pointer("listen");
+    let Value::Object(map) = value else {
+        faults.add(&place, kind(value), "{\"host\": IP, \"port\": PORT}");
+        return None;
+    };
+    const ALLOWED_HOST: &str = "an IPv4 or IPv6 address, 0.0.0.0 or :: for all";
+    let mut listen = Object::new(map, place);
+    let host = listen.take_required("host", ALLOWED_HOST, faults);
+    let ip = host.and_then(|host| {
+        let ip = host.as_str().and_then(|text| text.parse::<IpAddr>().ok());
+        let ip = ip.filter(|ip| !ip.is_multicast());
+        if ip.is_none() {
+            faults.add(&listen.pointer("host"), host, ALLOWED_HOST);
+        }
+        ip
+    });
+    listen.take_required("port", "an integer from 1 to 65535", faults);
+    let port = listen.take_integer("port", 1, 65535, faults);
+    let tcp = listen.take_bool("tcp", faults).unwrap_or(true);
+    let udp = listen.take_bool("udp", faults).unwrap_or(true);
+    if !tcp && !udp {
+        faults.add(
+            &listen.pointer("tcp"),
+            "false, and udp false too",
+            "at least one of them true",
+        );
+    }
+    listen.unknown_keys(unknown_keys);
+    Some(Listener {
+        addr: SocketAddr::new(ip?, port? as u16),
+        tcp,
+        udp,
+        pool: 0,
+    })
+}
+
+/// The backends that could be read, each with the JSON pointer of its place.
+fn read_backends(
+    object: &mut Object,
+    faults: &mut Faults,
+    unknown_keys: &mut Faults,
+) -> Vec<(String, Backend)> {
+    let Some(value) = object.take_required("backends", "an array, maybe empty", faults) else {
+        return Vec::new();
+    };
+    let place = object.pointer("backends");
+    let Value::Array(items) = value else {
+        faults.add(&place, kind(value), "an array, maybe empty");
+        return Vec::new();
+    };
+    if items.len() > MAX_BACKENDS {
+        let found = format!("{} backends", items.len());
+        faults.add(&place, found, format!("at most {MAX_BACKENDS} backends"));
+        return Vec::new();
+    }
+    let mut backends = Vec::with_capacity(items.len());
+    let mut places: HashMap<BackendAddr, String> = HashMap::with_capacity(items.len());
+    for (index, item) in items.iter().enumerate() {
+        let place = format!("{place}/{index}");
+        let Some(backend) = read_backend(item, &place, faults, unknown_keys) else {
+            continue;
+        };
+        if let Some(first) = places.insert(backend.addr, place.clone()) {
+            let found = format!("{}, which stands at {first} too", backend.addr);
+            faults.add(&place, found, "each ip:port once");
+        }
+        backends.push((place, backend));
+    }
+    backends
+}
+
+fn read_backend(
+    value: &Value,
+    place: &str,
+    faults: &mut Faults,
+    unknown_keys: &mut Faults,
+) -> Option<Backend> {
+    let Value::Object(map) = value else {
+        faults.add(place, kind(value), "an object with ip and port");
+        return None;
+    };
+    let mut object = Object::new(map, place);
+    let addr = read_backend_addr(&mut object, faults);
+    let weight = object.take_integer("weight", 0, MAX_WEIGHT, faults);
+    let backend = Backend {
+        addr: addr?,
+        weight: weight.map_or(DEFAULT_WEIGHT, |weight| weight as u16),
+        enabled: object.take_bool("enabled", faults).unwrap_or(true),
+        is_warming_up: object.take_bool("is_warming_up", faults).unwrap_or(false),
+        report: read_report(&mut object, faults),
+    };
+    object.unknown_keys(unknown_keys);
+    Some(backend)
+}
+
+/// Reads `ip` and `port`; both are required.
+pub fn read_backend_addr(object: &mut Object, faults: &mut Faults) -> Option<BackendAddr> {
+    let ip = object
+        .take_required("ip", ALLOWED_BACKEND_IP, faults)
+        .and_then(|value| {
+            let ip = value.as_str().and_then(parse_backend_ip);
+            if ip.is_none() {
+                faults.add(&object.pointer("ip"), value, ALLOWED_BACKEND_IP);
+            }
+            ip
+        });
+    object.take_required("port", "an integer from 1 to 65535", faults);
+    let port = object.take_integer("port", 1, 65535, faults);
+    Some(BackendAddr::new(ip?, port? as u16))
+}
+
+/// Reads `gpu_usage`, `vram_usage`, `reported_at_ms` and `heartbeat_ms`; all are optional.
+pub fn read_report(object: &mut Object, faults: &mut Faults) -> Report {
+    Report {
+        gpu_usage: object.take_share("gpu_usage", faults),
+        vram_usage: object.take_share("vram_usage", faults),
+        reported_at_ms: object.take_integer("reported_at_ms", 0, u64::MAX, faults),
+        heartbeat_ms: object.take_integer("heartbeat_ms", 1, 3_600_000, faults),
+    }
+}
+
+/// A backend that is our own listener would forward every session to itself, for ever.
+fn refuse_own_listener(
+    backends: &[(String, Backend)],
+    listener: &Listener,
+    local: &LocalAddresses,
+    faults: &mut Faults,
+) {
+    for (place, backend) in backends {
+        if is_own_listener(backend.addr, listener.addr, local) {
+            let found = format!(
+                "{}, which is our own listener {}",
+                backend.addr, listener.addr
+            );
+            faults.add(
+                place,
+                found,
+                "an address that this proxy does not listen on",
+            );
+        }
+    }
+}
+
+/// Whether a session to `backend` would arrive at `listen`.
+pub fn is_own_listener(backend: BackendAddr, listen: SocketAddr, local: &LocalAddresses) -> bool {
+    let listen_ip = listen.ip().to_canonical();
+    let same_family = listen_ip.is_ipv6() || backend.ip().is_ipv4();
+    let same_ip = listen_ip == backend.ip();
+    let caught_by_all = listen_ip.is_unspecified() && same_family && local.contain(backend.ip());
+    listen.port() == backend.port() && (same_ip || caught_by_all)
+}
+
+impl Config {
+    /// The configuration as a file again, every key with its effective value. [`check`] reads it
+    /// back to an equal `Config`.
+    pub fn to_json(&self) -> Value {
+        let listener = &self.listeners[0];
+        let pool = &self.pools[0];
+        let mut object = Map::new();
+        object.insert("listen".into(), listener.to_json());
+        object.insert("algorithm".into(), pool.algorithm.name().into());
+        object.insert("updated_at".into(), json!(self.updated_at));
+        object.insert("generation".into(), json!(self.generation));
+        let share = WarmingShare::ALL
+            .iter()
+            .find(|(_, share)| *share == pool.warming_share);
+        object.insert("warming_share".into(), json!(share.map(|(name, _)| name)));
+        match serde_json::to_value(&self.settings) {
+            Ok(Value::Object(settings)) => object.extend(settings),
+            _ => unreachable!("Settings is a struct of numbers and words"),
+        }
+        object.insert(
+            "backends".into(),
+            pool.backends.iter().map(Backend::to_json).collect(),
+        );
+        Value::Object(object)
+    }
+}
+
+impl Listener {
+    fn to_json(&self) -> Value {
+        let (host, port) = (self.addr.ip(), self.addr.port());
+        json!({ "host": host, "port": port, "tcp": self.tcp, "udp": self.udp })
+    }
+}
+
+impl Backend {
+    /// The backend as an entry of the file; keys of ours that are absent stay absent.
+    pub fn to_json(&self) -> Value {
+        let mut entry = json!({
+            "ip": self.addr.ip(),
+            "port": self.addr.port(),
+            "weight": self.weight,
+            "enabled": self.enabled,
+            "is_warming_up": self.is_warming_up,
+            "gpu_usage": self.report.gpu_usage,
+            "vram_usage": self.report.vram_usage,
+        });
+        let optional = [
+            ("reported_at_ms", self.report.reported_at_ms),
+            ("heartbeat_ms", self.report.heartbeat_ms),
+        ];
+        for (key, value) in optional {
+            if let Some(value) = value {
+                entry[key] = value.into();
+            }
+        }
+        entry
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BASE: &str = r#"{
+        "listen": { "host": "0.0.0.0", "port": 10080 },
+        "algorithm": "weighted_round_robin",
+        "updated_at": 1730000000,
+        "backends": [ { "ip": "10.0.0.11", "port": 9001, "weight": 10, "enabled": true,
+                        "is_warming_up": false, "gpu_usage": 0.2, "vram_usage": 0.4 } ]
+    }"#;
+
+    fn local() -> LocalAddresses {
+        LocalAddresses(vec!["192.168.7.7".parse().expect("a literal")])
+    }
+
+    fn changed(change: impl FnOnce(&mut Value)) -> Vec<u8> {
+        let mut value: Value = serde_json::from_str(BASE).expect("BASE is JSON");
+        change(&mut value);
+        value.to_string().into_bytes()
+    }
+
+    /// The places that `check` complains of.
+    #[track_caller]
+    fn places(bytes: &[u8]) -> Vec<String> {
+        match check(bytes, &local()) {
+            Ok(_) => Vec::new(),
+            Err(faults) => faults.0.into_iter().map(|fault| fault.place).collect(),
+        }
+    }
+
+    #[test]
+    fn the_base_format_is_read_field_for_field() {
+        let config = check(BASE.as_bytes(), &local()).expect("valid").config;
+        assert_eq!(
+            config.listeners[0].addr,
+            "0.0.0.0:10080".parse().expect("a literal")
+        );
+        assert!(config.listeners[0].tcp && config.listeners[0].udp);
+        assert_eq!(config.pools[0].algorithm, Algorithm::WeightedRoundRobin);
+        let backend = &config.pools[0].backends[0];
+        assert_eq!(backend.addr.to_string(), "10.0.0.11:9001");
+        assert_eq!(
+            (backend.weight, backend.enabled, backend.is_warming_up),
+            (10, true, false)
+        );
+        assert_eq!(backend.report.vram_usage, Some(0.4));
+        assert_eq!(config.generation, None);
+    }
+
+    #[test]
+    fn no_backends_is_a_valid_configuration() {
+        assert!(places(&changed(|value| value["backends"] = json!([]))).is_empty());
+    }
+
+    #[test]
+    fn a_configuration_written_out_is_read_back_the_same() {
+        let config = check(BASE.as_bytes(), &local()).expect("valid").config;
+        let again = check(config.to_json().to_string().as_bytes(), &local()).expect("valid");
+        assert_eq!(again.config, config);
+        assert!(again.unknown_keys.is_empty(), "{}", again.unknown_keys);
+    }
+
+    #[test]
+    fn each_bad_value_is_named_by_its_place() {
+        let cases: [(&str, Value); 22] = [
+            ("/listen", json!(7)),
+            ("/listen/host", json!("example.org")),
+            ("/listen/host", json!(null)),
+            ("/listen/port", json!(0)),
+            ("/listen/port", json!(65536)),
+            ("/listen/tcp", json!("yes")),
+            ("/algorithm", json!("fastest")),
+            ("/generation", json!(-1)),
+            ("/connect_attempts", json!(0)),
+            ("/session_log", json!("none")),
+            ("/backends", json!({})),
+            ("/backends", json!(null)),
+            ("/backends/0", json!("10.0.0.1:80")),
+            ("/backends/0/ip", json!("gpu-node-1")),
+            ("/backends/0/ip", json!(null)),
+            ("/backends/0/port", json!(0)),
+            ("/backends/0/port", json!("9001")),
+            ("/backends/0/weight", json!(1001)),
+            ("/backends/0/weight", json!(-1)),
+            ("/backends/0/enabled", json!(1)),
+            ("/backends/0/gpu_usage", json!(1.01)),
+            ("/backends/0/vram_usage", json!("half")),
+        ];
+        for (place, value) in cases {
+            let bytes = changed(|document| {
+                let parent = place.rsplit_once('/').expect("a pointer").0;
+                let key = place.rsplit_once('/').expect("a pointer").1;
+                let parent = document.pointer_mut(parent).expect("BASE has the parent");
+                match parent {
+                    Value::Array(items) => items[0] = value.clone(),
+                    other => other[key] = value.clone(),
+                }
+            });
+            assert_eq!(places(&bytes), [place], "{value}");
+        }
+    }
+
+    #[test]
+    fn all_faults_are_told_at_once() {
+        let bytes = changed(|value| {
+            value["algorithm"] = json!("x");
+            value["backends"] = json!([{"ip": "a", "port": 0}, {"ip": "10.0.0.1", "port": 70000}]);
+        });
+        let expected = [
+            "/algorithm",
+            "/backends/0/ip",
+            "/backends/0/port",
+            "/backends/1/port",
+        ];
+        assert_eq!(places(&bytes), expected);
+    }
+
+    #[test]
+    fn the_same_backend_twice_is_refused() {
+        let bytes = changed(|value| {
+            value["backends"] =
+                json!([{"ip": "10.0.0.1", "port": 1}, {"ip": "::ffff:10.0.0.1", "port": 1}]);
+        });
+        assert_eq!(places(&bytes), ["/backends/1"]);
+    }
+
+    #[test]
+    fn our_own_listener_is_no_backend() {
+        let refused = |listen: &str, ip: &str| {
+            let bytes = changed(|value| {
+                value["listen"]["host"] = json!(listen);
+                value["backends"][0]["ip"] = json!(ip);
+                value["backends"][0]["port"] = json!(10080);
+            });
+            places(&bytes) == ["/backends/0"]
+        };
+        assert!(refused("0.0.0.0", "127.0.0.1"));
+        assert!(refused("0.0.0.0", "127.8.8.8"));
+        assert!(refused("0.0.0.0", "192.168.7.7"));
+        assert!(refused("::", "192.168.7.7"));
+        assert!(refused("10.0.0.1", "10.0.0.1"));
+        assert!(!refused("10.0.0.1", "127.0.0.1"));
+        assert!(!refused("0.0.0.0", "192.168.7.8"));
+        assert!(!refused("0.0.0.0", "::1"));
+    }
+
+    #[test]
+    fn unknown_keys_are_told_apart_from_faults() {
+        let bytes = changed(|value| {
+            value["algoritm"] = json!("x");
+            value["backends"][0]["wight"] = json!(1);
+        });
+        let checked = check(&bytes, &local()).expect("unknown keys are no faults");
+        let places: Vec<String> = checked
+            .unknown_keys
+            .0
+            .into_iter()
+            .map(|f| f.place)
+            .collect();
+        assert_eq!(places, ["/backends/0/wight", "/algoritm"]);
+    }
+
+    #[test]
+    fn a_file_cut_at_any_byte_is_refused() {
+        let whole = BASE.trim_end();
+        for length in 0..whole.len() {
+            assert!(
+                !places(&whole.as_bytes()[..length]).is_empty(),
+                "cut at {length}"
+            );
+        }
+        for bad in ["", "{}", "[]", "\u{0}", "null"] {
+            assert!(!places(bad.as_bytes()).is_empty(), "{bad:?}");
+        }
+        assert!(!places(&vec![b' '; MAX_FILE_BYTES + 1]).is_empty());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_check_panic(bytes in proptest::collection::vec(0u8.., 0..400)) {
+            let _ = check(&bytes, &LocalAddresses::default());
+        }
+    }
+}

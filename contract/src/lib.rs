@@ -1,0 +1,28 @@
+//! What both planes promise each other, and everyone else's tools rely on.
+//!
+//! The folder ([`Root`]), the file the proxy is configured by ([`Config`], with the one [`check`]
+//! that control and proxy share), how a file is replaced ([`publish`]), who the proxy is
+//! ([`pidfile`]), how it is told ([`reload`]), and what it answers ([`status`]).
+//! No sockets, no threads, no policy: those belong to the planes.
+
+pub mod address;
+pub mod config;
+pub mod fault;
+mod object;
+pub mod paths;
+pub mod pidfile;
+pub mod publish;
+pub mod reload;
+pub mod settings;
+pub mod status;
+
+pub use address::{BackendAddr, parse_backend_ip};
+pub use config::{
+    Algorithm, Backend, Checked, Config, Listener, LocalAddresses, Pool, Report, WarmingShare,
+    check,
+};
+pub use fault::{Fault, Faults};
+pub use object::{Object, parse_object};
+pub use paths::Root;
+pub use publish::{digest, publish};
+pub use settings::{SessionLog, Settings};

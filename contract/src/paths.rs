@@ -1,0 +1,72 @@
+//! The folder that is the contract: which file stands where.
+
+use std::path::{Path, PathBuf};
+
+/// The contract's root folder, by default `control`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Root(pub PathBuf);
+
+impl Root {
+    /// The root when none is named: `control` below the working folder, or, for someone who stands
+    /// inside it, the working folder itself.
+    pub fn default_from(working_folder: &Path) -> Self {
+        let below = working_folder.join("control");
+        let inside = working_folder
+            .file_name()
+            .is_some_and(|name| name == "control");
+        if inside && !below.is_dir() {
+            Root(PathBuf::from("."))
+        } else {
+            Root("control".into())
+        }
+    }
+
+    pub fn proxy_config(&self) -> PathBuf {
+        self.0.join("config/proxy_config.json")
+    }
+
+    pub fn control_config(&self) -> PathBuf {
+        self.0.join("config/control_config.json")
+    }
+
+    pub fn proxy_pid(&self) -> PathBuf {
+        self.0.join("run/proxy.pid")
+    }
+
+    pub fn k8s_endpoints(&self) -> PathBuf {
+        self.0.join("data/k8s_endpoints.json")
+    }
+
+    pub fn backends_runtime(&self) -> PathBuf {
+        self.0.join("data/backends_runtime.json")
+    }
+
+    pub fn settings_runtime(&self) -> PathBuf {
+        self.0.join("data/settings_runtime.json")
+    }
+
+    pub fn audit_log(&self) -> PathBuf {
+        self.0.join("logs/audit.log")
+    }
+}
+
+/// The admin socket stands beside the pid file, so that one path names a proxy:
+/// `<root>/run/proxy.sock` by default.
+pub fn proxy_socket(pid_file: &Path) -> PathBuf {
+    pid_file.with_file_name("proxy.sock")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_root_is_found_from_the_repository_and_from_inside_control() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        assert_eq!(Root::default_from(temp.path()), Root("control".into()));
+        let control = temp.path().join("control");
+        std::fs::create_dir(&control).expect("a folder");
+        assert_eq!(Root::default_from(temp.path()), Root("control".into()));
+        assert_eq!(Root::default_from(&control), Root(".".into()));
+    }
+}

@@ -1,0 +1,144 @@
+//! Replacing a file so that every reader sees one whole version (invariant 5).
+
+use std::fmt::Write as _;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+/// Replaces the file at `path` by `bytes`: temporary file beside it, fsync, rename, fsync of the
+/// folder. Missing folders are made. The file is readable by all (0644), since the proxy may run as
+/// another user. One writer a path at a time within a process is the caller's duty.
+///
+/// # Errors
+/// The system's error; the old version then stands and the temporary file is gone.
+pub fn publish(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = folder_of(path);
+    fs::create_dir_all(folder)?;
+    let temporary = temporary_name(path, std::process::id())?;
+    let replaced = write_whole(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
+    if replaced.is_err() {
+        // The first error is the one to tell; the removal is best effort after it.
+        let _ = fs::remove_file(&temporary);
+    }
+    replaced?;
+    File::open(folder)?.sync_all()
+}
+
+/// Removes temporary files that killed writers of `path` left behind. A living process's are kept.
+pub fn remove_litter(path: &Path) -> io::Result<()> {
+    let prefix = temporary_prefix(path)?;
+    for entry in fs::read_dir(folder_of(path))? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let Some(pid) = name.to_str().and_then(|name| writer_of(name, &prefix)) else {
+            continue;
+        };
+        if !Path::new("/proc").join(pid.to_string()).exists() {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// The SHA-256 of a file's bytes in lower-case hexadecimal: how the planes name one version of it.
+pub fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)
+        .iter()
+        .fold(String::with_capacity(64), |mut hex, byte| {
+            write!(hex, "{byte:02x}").expect("writing to a String does not fail");
+            hex
+        })
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn temporary_prefix(path: &Path) -> io::Result<String> {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let name = name.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidFilename))?;
+    Ok(format!(".{name}."))
+}
+
+fn temporary_name(path: &Path, pid: u32) -> io::Result<PathBuf> {
+    Ok(path.with_file_name(format!("{}{pid}.tmp", temporary_prefix(path)?)))
+}
+
+fn writer_of(name: &str, prefix: &str) -> Option<u32> {
+    name.strip_prefix(prefix)?
+        .strip_suffix(".tmp")?
+        .parse()
+        .ok()
+}
+
+fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o644)
+        .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32)
+        .open(path)?;
+    file.write_all(bytes)?;
+    // The mode above is narrowed by the umask, which is not the readers' business.
+    file.set_permissions(Permissions::from_mode(0o644))?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).expect("the folder");
+        entries
+            .map(|e| {
+                e.expect("an entry")
+                    .file_name()
+                    .to_string_lossy()
+                    .into_owned()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_published_file_is_whole_readable_by_all_and_leaves_no_litter() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let path = temp.path().join("made/by/publish.json");
+        publish(&path, b"one").expect("published");
+        publish(&path, b"two").expect("published");
+        assert_eq!(fs::read(&path).expect("the file"), b"two");
+        let mode = fs::metadata(&path).expect("the file").permissions().mode();
+        assert_eq!(mode & 0o777, 0o644);
+        assert_eq!(names(path.parent().expect("a folder")), ["publish.json"]);
+    }
+
+    #[test]
+    fn a_failed_publish_leaves_the_old_version_and_no_litter() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let path = temp.path().join("taken");
+        fs::create_dir(&path).expect("a folder where the file should go");
+        fs::write(path.join("kept"), b"x").expect("a file in it");
+        assert!(publish(&path, b"one").is_err());
+        assert_eq!(names(temp.path()), ["taken"]);
+    }
+
+    #[test]
+    fn litter_of_dead_writers_is_removed_and_that_of_living_ones_kept() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let path = temp.path().join("a.json");
+        // Process ids end at 2^22 on Linux, so this writer cannot live.
+        let dead = temporary_name(&path, 4_194_305).expect("a name");
+        let living = temporary_name(&path, std::process::id()).expect("a name");
+        fs::write(&dead, b"x").expect("litter");
+        fs::write(&living, b"x").expect("work in progress");
+        remove_litter(&path).expect("swept");
+        assert!(!dead.exists() && living.exists());
+    }
+}

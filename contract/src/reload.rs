@@ -1,0 +1,197 @@
+//! Telling the proxy to read its file again, and nobody else (invariant 6).
+//!
+//! The order matters: first a pidfd, which pins one process for good, then the proof that this
+//! process is the proxy, then the signal through the pidfd. A pid reused in between changes nothing.
+
+use std::fs;
+use std::path::Path;
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use crate::pidfile::{self, Announced, ReadError};
+
+/// The process names that count as a proxy where the pid file is not locked.
+pub const DEFAULT_PROCESS_NAMES: [&str; 2] = ["proxy_server", "dummy_proxy"];
+
+/// Why no signal was sent.
+#[derive(Debug, thiserror::Error)]
+pub enum NotSent {
+    #[error(transparent)]
+    PidFile(#[from] ReadError),
+    #[error("no process with pid={0}: the proxy is not running")]
+    NoProcess(i32),
+    #[error("pid={pid} is not proven to be the proxy: {why}; nothing was signalled")]
+    NoProof { pid: i32, why: String },
+    #[error("pid={pid}: {error}")]
+    Refused { pid: i32, error: rustix::io::Errno },
+}
+
+/// Sends SIGHUP to the process that the pid file names, if that is proven to be the proxy: by its
+/// lock on the file, or else by having started before the file was written under one of
+/// `process_names`. Returns its pid.
+pub fn send_sighup(pid_file: &Path, process_names: &[String]) -> Result<i32, NotSent> {
+    let announced = pidfile::read(pid_file)?;
+    let pid = announced.pid.as_raw_nonzero().get();
+    let process = pidfd_open(announced.pid, PidfdFlags::empty()).map_err(|error| match error {
+        rustix::io::Errno::SRCH => NotSent::NoProcess(pid),
+        error => NotSent::Refused { pid, error },
+    })?;
+    prove(&announced, process_names).map_err(|why| NotSent::NoProof { pid, why })?;
+    pidfd_send_signal(&process, Signal::HUP).map_err(|error| NotSent::Refused { pid, error })?;
+    Ok(pid)
+}
+
+fn prove(announced: &Announced, process_names: &[String]) -> Result<(), String> {
+    let pid = announced.pid;
+    match announced.lock_holder {
+        Some(holder) if holder == pid.as_raw_nonzero().get() => Ok(()),
+        Some(holder) => Err(format!("the pid file is locked by pid={holder}")),
+        None => prove_by_age_and_name(pid, announced.written_at, process_names),
+    }
+}
+
+/// A file written by hand or by another tool carries no lock.
+fn prove_by_age_and_name(pid: Pid, written_at: i64, names: &[String]) -> Result<(), String> {
+    const TOLERANCE_S: i64 = 2;
+    let process = Process::read(pid).ok_or("its /proc entry cannot be read")?;
+    // The kernel keeps 15 bytes of a name.
+    let is_named = |name: &String| name.get(..15).unwrap_or(name) == process.name;
+    if !names.iter().any(is_named) {
+        return Err(format!(
+            "its name is {:?}, not one of {}",
+            process.name,
+            names.join(", ")
+        ));
+    }
+    if process.started_at > written_at + TOLERANCE_S {
+        return Err("it started after the pid file was written".to_owned());
+    }
+    Ok(())
+}
+
+struct Process {
+    name: String,
+    /// Unix seconds.
+    started_at: i64,
+}
+
+impl Process {
+    /// `/proc/PID/stat`, see proc_pid_stat(5): the name is field 2, in parentheses and cut to 15
+    /// bytes; the start is field 22, in clock ticks since boot.
+    fn read(pid: Pid) -> Option<Process> {
+        let stat = fs::read(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+        let stat = String::from_utf8_lossy(&stat);
+        // The name may itself hold parentheses, so it ends at the last one.
+        let (before, after) = stat.rsplit_once(')')?;
+        let name = before.split_once('(')?.1.to_owned();
+        const FIELDS_AFTER_NAME: usize = 3;
+        let ticks: u64 = after
+            .split_whitespace()
+            .nth(22 - FIELDS_AFTER_NAME)?
+            .parse()
+            .ok()?;
+        let since_boot = (ticks / rustix::param::clock_ticks_per_second()) as i64;
+        Some(Process {
+            name,
+            started_at: boot_time()? + since_boot,
+        })
+    }
+}
+
+fn boot_time() -> Option<i64> {
+    let stat = fs::read_to_string("/proc/stat").ok()?;
+    stat.lines()
+        .find_map(|line| line.strip_prefix("btime "))?
+        .trim()
+        .parse()
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::{Child, Command};
+
+    struct Bystander(Child);
+
+    impl Bystander {
+        fn start() -> Bystander {
+            Bystander(
+                Command::new("sleep")
+                    .arg("60")
+                    .spawn()
+                    .expect("sleep starts"),
+            )
+        }
+
+        fn is_unharmed(&mut self) -> bool {
+            self.0.try_wait().expect("our child").is_none()
+        }
+    }
+
+    impl Drop for Bystander {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_process_of_another_name_is_not_signalled() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let path = temp.path().join("proxy.pid");
+        let mut bystander = Bystander::start();
+        fs::write(&path, bystander.0.id().to_string()).expect("written");
+        let sent = send_sighup(&path, &names(&DEFAULT_PROCESS_NAMES));
+        assert!(matches!(sent, Err(NotSent::NoProof { .. })), "{sent:?}");
+        assert!(bystander.is_unharmed());
+    }
+
+    #[test]
+    fn a_process_that_started_after_the_file_is_not_signalled() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let path = temp.path().join("proxy.pid");
+        let mut bystander = Bystander::start();
+        fs::write(&path, bystander.0.id().to_string()).expect("written");
+        let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
+        fs::File::options()
+            .write(true)
+            .open(&path)
+            .expect("opened")
+            .set_modified(long_ago)
+            .expect("dated back");
+        let sent = send_sighup(&path, &names(&["sleep"]));
+        assert!(matches!(sent, Err(NotSent::NoProof { .. })), "{sent:?}");
+        assert!(bystander.is_unharmed());
+    }
+
+    #[test]
+    fn a_proven_process_gets_the_signal() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let path = temp.path().join("proxy.pid");
+        let mut process = Bystander::start();
+        fs::write(&path, process.0.id().to_string()).expect("written");
+        let sent = send_sighup(&path, &names(&["sleep"]));
+        assert_eq!(sent.expect("sent"), process.0.id() as i32);
+        let status = process.0.wait().expect("our child");
+        assert_eq!(status.signal(), Some(Signal::HUP.as_raw()));
+    }
+
+    #[test]
+    fn a_dead_pid_is_told() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let path = temp.path().join("proxy.pid");
+        // Process ids end at 2^22 on Linux.
+        fs::write(&path, "4194305").expect("written");
+        let sent = send_sighup(&path, &names(&DEFAULT_PROCESS_NAMES));
+        assert!(
+            matches!(sent, Err(NotSent::NoProcess(4_194_305))),
+            "{sent:?}"
+        );
+    }
+}

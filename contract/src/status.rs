@@ -1,0 +1,171 @@
+//! What the proxy answers on its admin socket, and what control reads there.
+//!
+//! `GET /status` is a [`Status`]; `GET /generation?at_least=N&timeout_ms=T` a [`Running`], held back
+//! until generation N runs, has been refused, or T (at most 10,000 ms) has passed;
+//! `POST /reports` takes [`Reports`]; `GET /metrics` is Prometheus text.
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+/// Which configuration the proxy runs, and how the last attempt at a newer one ended.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct Running {
+    pub pid: u32,
+    /// The file's `generation`, or, where the file has none, one more than the one before.
+    pub generation: u64,
+    /// SHA-256 of the file it came from, in hexadecimal.
+    pub digest: String,
+    /// Unix milliseconds.
+    pub loaded_at_ms: u64,
+    pub last_reload: Option<Reload>,
+}
+
+/// One attempt to take a new configuration.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct Reload {
+    /// Unix milliseconds.
+    pub at_ms: u64,
+    pub ok: bool,
+    /// The generation that was tried, where the file could be read that far.
+    pub generation: Option<u64>,
+    /// Why it was refused: every fault with its place.
+    pub reason: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct Status {
+    pub version: String,
+    #[serde(flatten)]
+    pub running: Running,
+    pub started_at_ms: u64,
+    /// Since the process started, not reset by reloads.
+    pub reloads_ok: u64,
+    pub reloads_refused: u64,
+    pub draining: bool,
+    pub algorithm: String,
+    pub workers: Vec<WorkerStatus>,
+    pub listeners: Vec<ListenerStatus>,
+    pub backends: Vec<BackendStatus>,
+    pub totals: Totals,
+    pub limits: LimitStatus,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct WorkerStatus {
+    pub sessions_active: u64,
+    pub sessions_total: u64,
+    pub flows_active: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct ListenerStatus {
+    pub addr: SocketAddr,
+    pub tcp: bool,
+    pub udp: bool,
+}
+
+/// The administrative axis of a backend's state: what the operator or its own word says.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum AdminState {
+    Ready,
+    /// Weight 0: no new sessions, open ones finish.
+    Drain,
+    Disabled,
+}
+
+/// The operational axis of a backend's state: what is seen of it.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum OperationalState {
+    Up,
+    Down,
+    /// Nothing is known yet: no session has been tried.
+    Checking,
+    Warming,
+}
+
+/// One backend as the proxy sees it. A removed backend is listed until its last session ends.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct BackendStatus {
+    pub ip: IpAddr,
+    pub port: u16,
+    /// False once a reload has removed it; it then has sessions to finish.
+    pub configured: bool,
+    pub admin: AdminState,
+    pub operational: OperationalState,
+    /// Why `operational` is what it is.
+    pub reason: String,
+    pub weight: u16,
+    /// The share of new sessions it is given: the weight after algorithm and warm-up.
+    pub weight_effective: u32,
+    pub gpu_usage: Option<f64>,
+    pub vram_usage: Option<f64>,
+    pub reported_at_ms: Option<u64>,
+    #[serde(flatten)]
+    pub counters: Counters,
+}
+
+/// What is counted for each backend and in total. `*_total` and bytes only grow.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
+pub struct Counters {
+    pub sessions_active: u64,
+    pub sessions_total: u64,
+    pub flows_active: u64,
+    pub flows_total: u64,
+    /// Client to backend, TCP and UDP payload.
+    pub bytes_up: u64,
+    /// Backend to client.
+    pub bytes_down: u64,
+    /// Connects refused, unreachable or reset.
+    pub connect_failures: u64,
+    pub connect_timeouts: u64,
+    /// Mean of recent connects, in microseconds; absent before the first.
+    pub connect_latency_us: Option<u64>,
+    /// Mean of recent times from the client's first byte to the backend's, in microseconds.
+    pub first_byte_latency_us: Option<u64>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
+pub struct Totals {
+    #[serde(flatten)]
+    pub counters: Counters,
+    /// Quantiles since the start, in microseconds.
+    pub first_byte_p50_us: Option<u64>,
+    pub first_byte_p99_us: Option<u64>,
+    pub connect_retries: u64,
+    /// Ended sessions by reason, reasons never seen left out.
+    pub sessions_ended: std::collections::BTreeMap<String, u64>,
+    pub flows_ended: std::collections::BTreeMap<String, u64>,
+    /// Datagrams that could not be forwarded, by reason.
+    pub datagrams_dropped: std::collections::BTreeMap<String, u64>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct LimitStatus {
+    pub max_sessions: u64,
+    pub max_flows: u64,
+    /// How often accepting paused, at `max_sessions` or for want of descriptors.
+    pub accept_pauses: u64,
+    /// Session log lines that were dropped because the log could not keep up.
+    pub log_lines_dropped: u64,
+}
+
+/// Telemetry alone: applied at once, without a reload and without a new generation.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct Reports {
+    pub reports: Vec<BackendReport>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct BackendReport {
+    pub ip: IpAddr,
+    pub port: u16,
+    /// 0..=1.
+    pub gpu_usage: Option<f64>,
+    /// 0..=1.
+    pub vram_usage: Option<f64>,
+    /// Unix milliseconds.
+    pub reported_at_ms: u64,
+}
