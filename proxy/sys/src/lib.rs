@@ -1,1 +1,5 @@
-//! In the making.
+//! System calls that no kept crate wraps safely, each behind a safe function: batches of datagrams
+//! and the fill of a socket's send queue. The only crate of the workspace with `unsafe`.
+
+pub mod datagrams;
+pub mod send_queue;
