@@ -1,1 +1,34 @@
-//! In the making.
+//! What tests of the real binaries stand on: processes, folders, scripted peers, and clients.
+//!
+//! Everything here is blocking code on plain threads: a test reads from top to bottom, and no
+//! runtime of ours can hide a fault of the program under test. Nothing here knows how the programs
+//! are made inside; it knows the contract alone. A fault of the test's own surroundings panics with
+//! a text that says what could not be had.
+
+pub mod wait;
+
+pub mod pattern;
+pub mod ports;
+
+pub mod folder;
+pub mod process;
+
+pub mod admin;
+pub mod api;
+pub mod http;
+
+pub mod backend;
+pub mod client;
+pub mod deaf;
+
+pub mod control;
+pub mod proxy;
+
+pub use api::Api;
+pub use backend::{Backend, Manner};
+pub use client::{Session, UdpClient};
+pub use control::Control;
+pub use folder::{Folder, proxy_config};
+pub use process::Program;
+pub use proxy::Proxy;
+pub use wait::{LONG, until};
