@@ -1,1 +1,105 @@
-fn main() {}
+//! Plays a cluster's discovery: writes `k8s_endpoints.json`, once or again and again.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::Parser;
+use contract::BackendAddr;
+use contract::publish::{publish, remove_litter};
+use fastrand::Rng;
+use simulators::arguments::{self, Backends};
+use simulators::fleet::{Changes, Fleet, invented_addrs};
+use simulators::output::{complain, say};
+use simulators::signals::Signals;
+
+/// Plays a cluster's discovery: writes the list of GPU nodes that control watches.
+#[derive(Parser)]
+#[command(version, allow_negative_numbers = true)]
+struct Arguments {
+    /// The file to write [default: data/k8s_endpoints.json below the contract's folder]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// The contract's folder [default: control, or where we stand if that is it]
+    #[arg(long, value_name = "FOLDER")]
+    root: Option<PathBuf>,
+    /// How many nodes there are, at invented addresses where nothing answers
+    #[arg(long, value_name = "N", default_value_t = 3,
+          value_parser = clap::value_parser!(u16).range(0..=1000))]
+    n: u16,
+    /// Hand out these addresses instead, with commas between
+    #[arg(long, value_name = "IP:PORT,...", conflicts_with = "n", value_parser = arguments::backends)]
+    backends: Option<Backends>,
+    /// Go on until stopped: nodes come and go, at least one stays, figures drift
+    #[arg(long = "loop")]
+    is_loop: bool,
+    /// Seconds from one version to the next, with --loop
+    #[arg(long, value_name = "S", default_value = "5", value_parser = arguments::seconds)]
+    interval: Duration,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let addrs = match arguments.backends {
+        Some(Backends(addrs)) => addrs,
+        None => invented_addrs(arguments.n),
+    };
+    let path = match arguments.out {
+        Some(path) => path,
+        None => arguments::root_or_default(arguments.root).k8s_endpoints(),
+    };
+    let mut rng = Rng::new();
+    let mut fleet = Fleet::new(addrs, &mut rng);
+    if !arguments.is_loop {
+        return match write(&path, &fleet, &Changes::default()) {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        };
+    }
+    let signals = match Signals::install() {
+        Ok(signals) => signals,
+        Err(error) => {
+            complain(format_args!("signal handlers: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    // What a killed run left behind; a folder that is not there yet holds nothing.
+    let _ = remove_litter(&path);
+    let mut changes = Changes::default();
+    loop {
+        // A disk that is full or read-only may recover, so a failure ends no loop.
+        write(&path, &fleet, &changes);
+        if signals.wait(arguments.interval).is_some() {
+            return ExitCode::SUCCESS;
+        }
+        changes = fleet.step(&mut rng);
+    }
+}
+
+/// Whether the version stands; the one before does where it does not.
+fn write(path: &Path, fleet: &Fleet, changes: &Changes) -> bool {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+    let document = fleet.document(since_1970.unwrap_or_default().as_secs());
+    let text = format!("{document:#}\n");
+    if let Err(error) = publish(path, text.as_bytes()) {
+        complain(format_args!(
+            "{}: {error}; the version before stands",
+            path.display()
+        ));
+        return false;
+    }
+    let count = fleet.listed().count();
+    say(format_args!(
+        "{}: backends={count}{}",
+        path.display(),
+        described(changes)
+    ));
+    true
+}
+
+fn described(changes: &Changes) -> String {
+    let list = |sign: &str, addrs: &[BackendAddr]| -> String {
+        addrs.iter().map(|addr| format!(" {sign}{addr}")).collect()
+    };
+    list("+", &changes.came) + &list("-", &changes.left)
+}

@@ -1,1 +1,121 @@
-fn main() {}
+//! Plays a GPU server under small requests, to show what batching saves: registers its VRAM usage
+//! every interval, each request on its own or all of them in one batch.
+
+use std::net::IpAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use contract::BackendAddr;
+use simulators::arguments::{self, BaseUrl};
+use simulators::control_client::{ControlClient, Registration};
+use simulators::gauge::round;
+use simulators::heartbeat;
+use simulators::output::{complain, say};
+use simulators::signals::Signals;
+use simulators::vram::{KEPT, Mode, SHARE, Vram, WEIGHTS, bar, settled_usage};
+
+/// Shows what batching saves: a GPU server that registers the VRAM its small requests hold.
+///
+/// Stop it and start the other mode on the same address: the same row goes on with other figures.
+#[derive(Parser)]
+#[command(version, allow_negative_numbers = true)]
+struct Arguments {
+    /// Whether small requests are served each on its own or in one batch
+    #[arg(long, value_enum)]
+    mode: Mode,
+    /// Where control answers
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080",
+          value_parser = arguments::base_url)]
+    base: BaseUrl,
+    /// The address to register
+    #[arg(long, default_value = "127.0.0.1", value_parser = arguments::backend_ip)]
+    ip: IpAddr,
+    /// The port to register
+    #[arg(long, default_value_t = 19006, value_parser = clap::value_parser!(u16).range(1..))]
+    port: u16,
+    /// Small requests an interval
+    #[arg(long, value_name = "N", default_value_t = 5,
+          value_parser = clap::value_parser!(u16).range(0..=1000))]
+    small_reqs: u16,
+    /// Seconds from one registration to the next
+    #[arg(long, value_name = "S", default_value = "2", value_parser = arguments::seconds)]
+    interval: Duration,
+    /// Control's token for registering, where it asks for one
+    #[arg(long, value_parser = arguments::token)]
+    token: Option<String>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let signals = match Signals::install() {
+        Ok(signals) => signals,
+        Err(error) => {
+            complain(format_args!("signal handlers: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    introduce(&arguments);
+    let addr = BackendAddr::new(arguments.ip, arguments.port);
+    let control = ControlClient::new(arguments.base, arguments.token);
+    let (mode, requests) = (arguments.mode, arguments.small_reqs);
+    let mut vram = Vram::default();
+    let next = || {
+        let all_fit = vram.take(mode.shares(requests));
+        say(interval_line(mode, requests, vram.usage(), all_fit));
+        Registration {
+            addr,
+            weight: None,
+            gpu_usage: None,
+            vram_usage: Some(round(vram.usage())),
+        }
+    };
+    heartbeat::run(&signals, &control, arguments.interval, next);
+    say("stopped; the row stays until its time to live ends or the next run goes on with it");
+    ExitCode::SUCCESS
+}
+
+fn introduce(arguments: &Arguments) {
+    let percent = |share: f64| format!("{:.0}%", share * 100.0);
+    let requests = arguments.small_reqs;
+    say(format_args!(
+        "the model's weights hold {} of VRAM, a share is {}; each {} s bring {requests} small \
+         requests, and {} of what was held before them is still held",
+        percent(WEIGHTS),
+        percent(SHARE),
+        arguments.interval.as_secs_f64(),
+        percent(KEPT)
+    ));
+    for mode in [Mode::NoBatch, Mode::Batch] {
+        let shares = mode.shares(requests);
+        let here = if mode == arguments.mode {
+            "  <- this run"
+        } else {
+            ""
+        };
+        say(format_args!(
+            "{:>7}: {} each time, settles at {}{here}",
+            mode.name(),
+            counted(shares),
+            percent(settled_usage(shares))
+        ));
+    }
+}
+
+fn counted(shares: u16) -> String {
+    format!("{shares} share{}", if shares == 1 { "" } else { "s" })
+}
+
+fn interval_line(mode: Mode, requests: u16, usage: f64, all_fit: bool) -> String {
+    let full = if all_fit {
+        ""
+    } else {
+        "  full: not every request fits"
+    };
+    format!(
+        "{:>7}  {requests} requests = {:<8}  [{}] registers vram_usage={usage:.3}{full}",
+        mode.name(),
+        counted(mode.shares(requests)),
+        bar(usage)
+    )
+}

@@ -1,0 +1,204 @@
+//! The calls of control's API that a server makes to announce itself: register and leave.
+
+use std::time::Duration;
+
+use contract::BackendAddr;
+use serde_json::{Map, Value, json};
+use ureq::Agent;
+use ureq::http::Response;
+
+use crate::arguments::BaseUrl;
+
+/// A server's own word on itself. What is `None` is left out of the call, and control decides.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Registration {
+    pub addr: BackendAddr,
+    pub weight: Option<u16>,
+    /// Share in use, 0 to 1.
+    pub gpu_usage: Option<f64>,
+    /// Share in use, 0 to 1.
+    pub vram_usage: Option<f64>,
+}
+
+impl Registration {
+    fn to_json(&self) -> Value {
+        let mut call = json!({ "ip": self.addr.ip(), "port": self.addr.port() });
+        let optional = [
+            ("weight", self.weight.map(Value::from)),
+            ("gpu_usage", self.gpu_usage.map(Value::from)),
+            ("vram_usage", self.vram_usage.map(Value::from)),
+        ];
+        for (key, value) in optional {
+            if let Some(value) = value {
+                call[key] = value;
+            }
+        }
+        call
+    }
+}
+
+/// Why a call did not do what it was for.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    #[error("control is away ({0})")]
+    Away(ureq::Error),
+    #[error("control refused with status {status}: {message}")]
+    Refused { status: u16, message: String },
+}
+
+/// Control, at one address.
+pub struct ControlClient {
+    agent: Agent,
+    base: BaseUrl,
+    token: Option<String>,
+}
+
+impl ControlClient {
+    /// How long one call may take in all.
+    const TIMEOUT: Duration = Duration::from_secs(3);
+    /// The longest answer that is read.
+    const MAX_ANSWER_BYTES: u64 = 64 * 1024;
+
+    pub fn new(base: BaseUrl, token: Option<String>) -> ControlClient {
+        let config = Agent::config_builder()
+            .timeout_global(Some(ControlClient::TIMEOUT))
+            // An answer of refusal says why, so it is read like any other.
+            .http_status_as_error(false)
+            .max_redirects(0)
+            // Control serves only those that come straight to it, so no proxy of the environment.
+            .proxy(None)
+            .build();
+        ControlClient {
+            agent: config.into(),
+            base,
+            token,
+        }
+    }
+
+    pub fn base(&self) -> &str {
+        &self.base.0
+    }
+
+    /// Registers, or beats once more. Returns what control says of it: whether the proxy was told.
+    pub fn register(&self, registration: &Registration) -> Result<String, CallError> {
+        let mut request = self.agent.post(self.url());
+        if let Some(bearer) = self.bearer() {
+            request = request.header("authorization", bearer);
+        }
+        let answered = request.send_json(registration.to_json());
+        accepted(answered.map_err(CallError::Away)?)
+    }
+
+    /// Takes the registration back, so that nobody waits for its time to run out.
+    pub fn leave(&self, addr: BackendAddr) -> Result<String, CallError> {
+        let mut request = self.agent.delete(self.url()).force_send_body();
+        if let Some(bearer) = self.bearer() {
+            request = request.header("authorization", bearer);
+        }
+        let answered = request.send_json(json!({ "ip": addr.ip(), "port": addr.port() }));
+        accepted(answered.map_err(CallError::Away)?)
+    }
+
+    fn url(&self) -> String {
+        format!("{}/api/register", self.base.0)
+    }
+
+    fn bearer(&self) -> Option<String> {
+        let token = self.token.as_ref()?;
+        Some(format!("Bearer {token}"))
+    }
+}
+
+fn accepted(mut answered: Response<ureq::Body>) -> Result<String, CallError> {
+    let status = answered.status();
+    let body = answered.body_mut().with_config();
+    let answer: Value = body
+        .limit(ControlClient::MAX_ANSWER_BYTES)
+        .read_json()
+        .unwrap_or_default();
+    let none = Map::new();
+    let answer = answer.as_object().unwrap_or(&none);
+    if status.is_success() && answer.get("ok") == Some(&Value::Bool(true)) {
+        Ok(told_of_proxy(answer))
+    } else {
+        Err(CallError::Refused {
+            status: status.as_u16(),
+            message: reason(answer),
+        })
+    }
+}
+
+/// `sync.reload.info`, the one field that says whether the proxy was told.
+fn told_of_proxy(answer: &Map<String, Value>) -> String {
+    let info = answer
+        .get("sync")
+        .and_then(|sync| sync.pointer("/reload/info"))
+        .and_then(Value::as_str);
+    info.unwrap_or("control does not say whether the proxy was told")
+        .to_owned()
+}
+
+fn reason(answer: &Map<String, Value>) -> String {
+    // Control's errors carry `message`; older ones and other servers carry `error`.
+    let words = ["message", "error"].iter().find_map(|key| {
+        let words = answer.get(*key)?;
+        words.as_str().or_else(|| words.get("message")?.as_str())
+    });
+    words.unwrap_or("no reason given").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, body: &str) -> Result<String, CallError> {
+        let body = ureq::Body::builder().data(body.to_owned());
+        let response = Response::builder().status(status).body(body);
+        accepted(response.expect("a response"))
+    }
+
+    #[test]
+    fn only_an_answer_that_says_ok_is_success() {
+        let taken = r#"{"ok":true,"sync":{"reload":{"info":"sent SIGHUP to pid=7"}}}"#;
+        assert_eq!(answer(200, taken).expect("ok"), "sent SIGHUP to pid=7");
+        assert!(answer(200, r#"{"ok":true}"#).is_ok());
+        for (status, body) in [
+            (200, r#"{"ok":false,"message":"full"}"#),
+            (200, "<html>"),
+            (200, ""),
+            (403, taken),
+            (507, r#"{"ok":false}"#),
+        ] {
+            assert!(answer(status, body).is_err(), "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_carries_its_reason() {
+        for body in [
+            r#"{"ok":false,"message":"a token is needed"}"#,
+            r#"{"ok":false,"error":"a token is needed"}"#,
+            r#"{"ok":false,"error":{"message":"a token is needed"}}"#,
+        ] {
+            let refused = answer(401, body).expect_err("refused").to_string();
+            assert!(
+                refused.contains("401") && refused.contains("a token is needed"),
+                "{refused}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_left_out_of_the_call() {
+        let mut registration = Registration {
+            addr: crate::arguments::backend("127.0.0.1:9001").expect("an address"),
+            weight: None,
+            gpu_usage: None,
+            vram_usage: Some(0.5),
+        };
+        let expected = json!({ "ip": "127.0.0.1", "port": 9001, "vram_usage": 0.5 });
+        assert_eq!(registration.to_json(), expected);
+        registration.weight = Some(7);
+        assert_eq!(registration.to_json()["weight"], 7);
+    }
+}
