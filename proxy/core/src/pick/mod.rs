@@ -1,0 +1,236 @@
+//! Which backend a new session or flow goes to.
+//!
+//! A [`PickTable`] is what the algorithm needs and never changes: it is built off the data path and
+//! shared by all workers in the snapshot. A [`Picker`] is what does change, the position of a
+//! rotation; each worker has one for each pool and protocol, so workers share nothing and TCP and
+//! UDP do not disturb each other's order. Loads and randomness are arguments.
+//!
+//! Invariant, in every algorithm: a pick is never a backend that takes no new sessions (share 0),
+//! never one that the session has tried, and there is a pick as long as there is any other.
+//! A pick does not allocate. Health is not looked at here.
+//!
+//! Sources: rotation by earliest deadline (see `rotation`); alias method (Vose 1991); two choices:
+//! M. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", IEEE Transactions on
+//! Parallel and Distributed Systems 12(10), 2001; Maglev (Eisenbud et al., NSDI 2016).
+
+mod alias;
+mod least;
+mod maglev;
+mod rotation;
+mod shares;
+
+use std::net::IpAddr;
+
+use contract::Algorithm;
+
+use alias::AliasTable;
+use maglev::MaglevTable;
+use rotation::{Rotation, Stagger};
+use shares::Candidate;
+
+/// A backend's place in the list of its pool, in one snapshot.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub struct BackendIndex(pub u32);
+
+/// What a pick may depend on.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    pub client_ip: IpAddr,
+    /// The backends that this session has already tried in vain; a handful, as it is searched.
+    pub tried: &'a [BackendIndex],
+}
+
+impl Request<'_> {
+    fn has_tried(&self, backend: BackendIndex) -> bool {
+        self.tried.contains(&backend)
+    }
+}
+
+/// The immutable part of picking from one pool.
+#[derive(Debug)]
+pub struct PickTable {
+    algorithm: Algorithm,
+    method: Method,
+    /// In the order of the file.
+    candidates: Box<[Candidate]>,
+    /// Positions in `candidates`, by address.
+    by_addr: Box<[u32]>,
+    /// By backend index, also of those that are no candidates.
+    shares: Box<[u32]>,
+}
+
+#[derive(Debug)]
+enum Method {
+    Rotation,
+    LeastOfAll,
+    LeastOfSamples(AliasTable),
+    Random(AliasTable),
+    PowerOfTwo(AliasTable),
+    SourceHash(MaglevTable),
+}
+
+impl PickTable {
+    /// Takes milliseconds for ten thousand backends, so it belongs off the data path.
+    pub fn build(pool: &contract::Pool) -> PickTable {
+        let candidates = shares::candidates(pool);
+        let mut shares = vec![0; pool.backends.len()].into_boxed_slice();
+        for candidate in &candidates {
+            shares[candidate.backend.0 as usize] = candidate.share;
+        }
+        let mut by_addr: Box<[u32]> = (0..candidates.len() as u32).collect();
+        by_addr.sort_unstable_by_key(|&position| candidates[position as usize].addr);
+        PickTable {
+            algorithm: pool.algorithm,
+            method: Method::build(pool.algorithm, &candidates),
+            candidates,
+            by_addr,
+            shares,
+        }
+    }
+
+    /// How many new sessions this backend gets in proportion to the others: its weight after
+    /// warm-up or, where the algorithm counts no weights, 10 and 1 while it warms. 0: none.
+    pub fn share(&self, backend: BackendIndex) -> u32 {
+        let share = self.shares.get(backend.0 as usize);
+        share.copied().unwrap_or(0)
+    }
+
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// Whether no backend takes new sessions.
+    pub fn is_empty(&self) -> bool {
+        self.candidates.is_empty()
+    }
+
+    fn begin_rotation(&self, stagger: Stagger) -> Option<Rotation> {
+        let has_rotation = matches!(self.method, Method::Rotation);
+        has_rotation.then(|| Rotation::new(&self.candidates, stagger))
+    }
+
+    fn position(&self, addr: contract::BackendAddr) -> Option<usize> {
+        let addr_at = |&position: &u32| self.candidates[position as usize].addr;
+        let found = self.by_addr.binary_search_by_key(&addr, addr_at).ok()?;
+        Some(self.by_addr[found] as usize)
+    }
+
+    fn candidate(&self, backend: BackendIndex) -> Option<&Candidate> {
+        let backend_at = |candidate: &Candidate| candidate.backend;
+        let found = self.candidates.binary_search_by_key(&backend, backend_at);
+        Some(&self.candidates[found.ok()?])
+    }
+}
+
+impl Method {
+    fn build(algorithm: Algorithm, candidates: &[Candidate]) -> Method {
+        match algorithm {
+            Algorithm::RoundRobin | Algorithm::WeightedRoundRobin => Method::Rotation,
+            Algorithm::LeastConnections | Algorithm::WeightedLeastConnections => {
+                if candidates.len() <= least::MAX_SCANNED {
+                    Method::LeastOfAll
+                } else {
+                    Method::LeastOfSamples(AliasTable::build(candidates))
+                }
+            }
+            Algorithm::Random => Method::Random(AliasTable::build(candidates)),
+            Algorithm::PowerOfTwo => Method::PowerOfTwo(AliasTable::build(candidates)),
+            Algorithm::SourceHash => Method::SourceHash(MaglevTable::build(candidates)),
+        }
+    }
+}
+
+/// The part of picking that changes: one for each worker, pool and protocol. It belongs to the
+/// table that it was made for or last [adopted](Picker::adopt).
+#[derive(Debug)]
+pub struct Picker {
+    stagger: Stagger,
+    /// Absent where the algorithm has no memory.
+    rotation: Option<Rotation>,
+}
+
+impl Picker {
+    /// The picker of `worker`, from 0, of `workers`.
+    ///
+    /// # Panics
+    /// Where `worker` is not below `workers`.
+    pub fn new(table: &PickTable, worker: usize, workers: usize) -> Picker {
+        assert!(worker < workers, "worker {worker} of {workers}");
+        let stagger = Stagger { worker, workers };
+        Picker {
+            stagger,
+            rotation: table.begin_rotation(stagger),
+        }
+    }
+
+    /// Takes over a new table. A rotation goes on where it stood, by backend address, so that
+    /// frequent reloads do not favour the first backend of the file.
+    pub fn adopt(&mut self, old: &PickTable, new: &PickTable) {
+        match (&mut self.rotation, &new.method) {
+            (Some(rotation), Method::Rotation) => {
+                let successor = |backend| new.position(old.candidate(backend)?.addr);
+                rotation.adopt(&new.candidates, successor, self.stagger);
+            }
+            (None, _) | (Some(_), _) => self.rotation = new.begin_rotation(self.stagger),
+        }
+    }
+
+    /// The backend for a new session or flow; `None` where no untried candidate is left. `load`
+    /// gives a backend's sessions (for TCP) or flows (for UDP) in flight.
+    pub fn pick(
+        &mut self,
+        table: &PickTable,
+        request: &Request<'_>,
+        load: impl Fn(BackendIndex) -> u64,
+        random: &mut fastrand::Rng,
+    ) -> Option<BackendIndex> {
+        let candidates = &table.candidates;
+        match &table.method {
+            Method::Rotation => self.rotation.as_mut()?.pick(request),
+            Method::LeastOfAll => least::least_of(candidates, request, load, random),
+            Method::LeastOfSamples(draws) => {
+                least::least_of_samples(candidates, draws, request, load, random)
+            }
+            Method::Random(draws) => {
+                let drawn = draw_untried(candidates, draws, request, random)?;
+                Some(drawn.backend)
+            }
+            Method::PowerOfTwo(draws) => {
+                let first = draw_untried(candidates, draws, request, random)?;
+                let is_other = |one: &Candidate| {
+                    one.backend != first.backend && !request.has_tried(one.backend)
+                };
+                let second = draws.draw_wanted(candidates, is_other, random);
+                let two = [Some(first), second.map(|at| &candidates[at])];
+                least::least_of(two.into_iter().flatten(), request, load, random)
+            }
+            Method::SourceHash(maglev) => maglev.pick(request),
+        }
+    }
+}
+
+fn draw_untried<'a>(
+    candidates: &'a [Candidate],
+    draws: &AliasTable,
+    request: &Request<'_>,
+    random: &mut fastrand::Rng,
+) -> Option<&'a Candidate> {
+    let is_untried = |one: &Candidate| !request.has_tried(one.backend);
+    let at = draws.draw_wanted(candidates, is_untried, random)?;
+    Some(&candidates[at])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Candidates of these shares at 10.0.0.0:80 and upwards.
+    pub(super) fn candidates_with_shares(shares: &[u32]) -> Vec<Candidate> {
+        let candidates = (0..).zip(shares).map(|(index, &share)| Candidate {
+            backend: BackendIndex(index),
+            addr: contract::BackendAddr::new((0x0a00_0000 + index).to_be_bytes().into(), 80),
+            share,
+        });
+        candidates.collect()
+    }
+}

@@ -1,0 +1,97 @@
+//! What share of new sessions each backend of a pool gets, before any algorithm is run.
+//!
+//! Unweighted algorithms are the weighted ones with equal shares, so each has one implementation.
+//! Invariant: a candidate's share is at least 1; a backend that takes no new sessions (disabled,
+//! weight 0, warming where warming gets nothing) is no candidate at all.
+
+use contract::{Algorithm, Backend, BackendAddr, Pool, WarmingShare};
+
+use super::BackendIndex;
+
+/// A backend gets `weight / WARMING_DIVISOR`, rounded up, while it warms.
+const WARMING_DIVISOR: u32 = 10;
+
+/// A backend that takes new sessions.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Candidate {
+    pub backend: BackendIndex,
+    pub addr: BackendAddr,
+    pub share: u32,
+}
+
+/// The backends of `pool` that take new sessions, in the order of the file.
+pub(super) fn candidates(pool: &Pool) -> Box<[Candidate]> {
+    let indexed = (0..).map(BackendIndex).zip(&pool.backends);
+    let candidates = indexed.map(|(backend, described)| Candidate {
+        backend,
+        addr: described.addr,
+        share: share(pool.algorithm, pool.warming_share, described),
+    });
+    candidates.filter(|candidate| candidate.share > 0).collect()
+}
+
+fn share(algorithm: Algorithm, warming: WarmingShare, backend: &Backend) -> u32 {
+    if !backend.enabled || backend.weight == 0 {
+        return 0;
+    }
+    let full = if counts_weight(algorithm) {
+        u32::from(backend.weight)
+    } else {
+        // So that a tenth of it is a whole number.
+        WARMING_DIVISOR
+    };
+    match warming {
+        _ if !backend.is_warming_up => full,
+        WarmingShare::Tenth => full.div_ceil(WARMING_DIVISOR),
+        WarmingShare::None => 0,
+    }
+}
+
+fn counts_weight(algorithm: Algorithm) -> bool {
+    match algorithm {
+        Algorithm::RoundRobin | Algorithm::LeastConnections => false,
+        Algorithm::WeightedRoundRobin
+        | Algorithm::WeightedLeastConnections
+        | Algorithm::Random
+        | Algorithm::PowerOfTwo
+        | Algorithm::SourceHash => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn share_of(algorithm: Algorithm, warming: WarmingShare, weight: u16, warms: bool) -> u32 {
+        let backend = Backend {
+            addr: BackendAddr::new([10, 0, 0, 1].into(), 80),
+            weight,
+            enabled: true,
+            is_warming_up: warms,
+            report: contract::Report::default(),
+        };
+        let disabled = Backend {
+            enabled: false,
+            ..backend.clone()
+        };
+        assert_eq!(share(algorithm, warming, &disabled), 0);
+        share(algorithm, warming, &backend)
+    }
+
+    #[test]
+    fn a_share_is_the_weight_where_weight_counts() {
+        for (name, algorithm) in Algorithm::ALL {
+            let tenth = |weight, warms| share_of(algorithm, WarmingShare::Tenth, weight, warms);
+            let none = |weight, warms| share_of(algorithm, WarmingShare::None, weight, warms);
+            let is_weighted = !matches!(name, "round_robin" | "least_connections");
+            let expected: [u32; 3] = if is_weighted { [1, 25, 1000] } else { [10; 3] };
+            for (weight, expected) in [1, 25, 1000].into_iter().zip(expected) {
+                assert_eq!(tenth(weight, false), expected, "{name}");
+                assert_eq!(tenth(weight, true), expected.div_ceil(10), "{name}");
+                assert_eq!(none(weight, false), expected, "{name}");
+                assert_eq!(none(weight, true), 0, "{name}");
+            }
+            assert_eq!(tenth(0, false) + tenth(0, true) + none(0, false), 0);
+        }
+    }
+}
