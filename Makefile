@@ -1,0 +1,44 @@
+# The commands that people type; `make` alone lists them. What takes more than a line stands in
+# scripts/.
+
+CARGO ?= cargo
+target := $(or $(CARGO_TARGET_DIR),target)
+simulators := gen_k8s_endpoints sim_backend_register_batch dummy_proxy demo_backend
+
+.DEFAULT_GOAL := help
+.PHONY: help build run test clean
+
+help:
+	@echo "make build   build for use; link proxy/bin/proxy_server, control/bin/control_server"
+	@echo "             and the simulators in control/scripts/"
+	@echo "make run     build, then run everything on this machine until Ctrl-C"
+	@echo "             (CONTROL_PORT, PROXY_PORT and BACKEND_PORT choose other ports)"
+	@echo "make test    check formatting and lints, run every test, a browser's among them"
+	@echo "make clean   remove what was built"
+
+build:
+	@scripts/need.sh $(CARGO) cc
+	$(CARGO) build --release --workspace --bins --locked
+	@mkdir -p proxy/bin control/bin
+	@ln -srfn $(target)/release/proxy_server proxy/bin/proxy_server
+	@ln -srfn $(target)/release/control_server control/bin/control_server
+	@for name in $(simulators); do ln -srfn $(target)/release/$$name control/scripts/$$name; done
+
+run:
+	@scripts/need.sh $(CARGO) cc curl
+	@$(MAKE) --no-print-directory build
+	@scripts/run.sh
+
+# The end-to-end tests run the programs of the debug build, so these are built before.
+test:
+	@scripts/need.sh $(CARGO) cc
+	@scripts/need_browser.sh
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) build --workspace --bins --locked
+	$(CARGO) test --workspace --locked
+	e2e/browser/run.sh
+
+clean:
+	$(CARGO) clean
+	rm -rf proxy/bin control/bin $(addprefix control/scripts/,$(simulators))
