@@ -1,0 +1,255 @@
+/**
+ * @file Every call to the control plane, one function each, and the shapes of the answers. What an
+ * answer means to the person is decided elsewhere; here is only what was said, or why nothing was.
+ */
+
+import { currentToken } from './storage.js';
+
+/**
+ * An operator's word on a backend, above what the backend and discovery say of it.
+ * @typedef {object} Override
+ * @property {number | null} [weight]
+ * @property {boolean | null} [enabled]
+ * @property {boolean | null} [drain]
+ */
+
+/**
+ * @typedef {object} Backend
+ * @property {string} ip
+ * @property {number} port
+ * @property {number} weight 0..1000
+ * @property {number | null} gpu_usage 0..1
+ * @property {number | null} vram_usage 0..1
+ * @property {boolean} enabled
+ * @property {boolean} is_warming_up
+ * @property {number | null} last_seen unix seconds
+ * @property {string} source who has the word: `k8s` or `runtime`, which an override is too
+ * @property {string[]} [sources] all who know it, the strongest first: `override`, `runtime`, `k8s`
+ * @property {Override | null} [override]
+ * @property {string} [state] the control plane's word: `expired` where its registration ran out
+ */
+
+/**
+ * @typedef {object} BackendsAnswer
+ * @property {number} updated_at unix seconds
+ * @property {number | null} k8s_updated_at
+ * @property {number | null} runtime_updated_at
+ * @property {Backend[]} backends
+ * @property {string[]} [warnings]
+ */
+
+/**
+ * One backend as the proxy sees it.
+ * @typedef {object} SeenBackend
+ * @property {string} ip
+ * @property {number} port
+ * @property {boolean} configured
+ * @property {'ready' | 'drain' | 'disabled'} admin
+ * @property {'up' | 'down' | 'checking' | 'warming'} operational
+ * @property {string} reason
+ * @property {number} weight
+ * @property {number} weight_effective
+ * @property {number} sessions_active
+ * @property {number} sessions_total
+ * @property {number} flows_active
+ * @property {number} connect_failures
+ * @property {number} connect_timeouts
+ * @property {number | null} [connect_latency_us]
+ * @property {number | null} [first_byte_latency_us]
+ */
+
+/**
+ * @typedef {object} ProxyStatus
+ * @property {string} version
+ * @property {number} pid
+ * @property {number} generation
+ * @property {number} loaded_at_ms
+ * @property {{at_ms: number, ok: boolean, generation: number | null, reason: string | null} | null} last_reload
+ * @property {string} algorithm
+ * @property {{addr: string, tcp: boolean, udp: boolean}[]} listeners
+ * @property {SeenBackend[]} backends
+ * @property {{sessions_active: number, sessions_total: number, flows_active: number, bytes_up: number, bytes_down: number, first_byte_p50_us?: number | null, first_byte_p99_us?: number | null}} totals
+ */
+
+/**
+ * @typedef {object} ProxyAnswer
+ * @property {boolean} running
+ * @property {ProxyStatus | null} status null where the proxy has no admin socket
+ * @property {string | null} [why] why it is not running or gives no status
+ * @property {number | null} [pid]
+ * @property {number | null} [published_generation]
+ * @property {boolean | null} [applied] null where it cannot be known
+ * @property {string[]} [warnings]
+ */
+
+/**
+ * @typedef {object} Sync
+ * @property {boolean} ok stored and published
+ * @property {string} reason
+ * @property {{ok: boolean, info: string, applied?: boolean | null, generation?: number | null, applied_in_ms?: number | null}} reload
+ * @property {number} merged_count
+ */
+
+/** @typedef {{ip: string, port: number}} Address */
+
+/** Long enough for a publish that waits for the proxy, and for a ping that gets no answer. */
+const CALL_TIMEOUT_MS = 15_000;
+
+/**
+ * Why a call brought no answer: `away` no server, `forbidden` no right (401, 403), `refused` all
+ * other errors.
+ */
+export class CallError extends Error {
+  /**
+   * @param {'away' | 'forbidden' | 'refused'} kind
+   * @param {string} reason in the server's words; empty where it said nothing
+   */
+  constructor(kind, reason) {
+    super(reason);
+    this.kind = kind;
+  }
+}
+
+/** How far the server's clock is ahead of ours, in milliseconds. */
+let clockAhead = 0;
+/** The `date` header counts whole seconds, so a smaller difference says nothing. */
+const CLOCK_TOLERANCE_MS = 2_000;
+
+/** The time by the server's clock, in unix milliseconds: ages are told by one clock only. */
+export function serverNow() {
+  return Date.now() + clockAhead;
+}
+
+/** @returns {Promise<BackendsAnswer>} */
+export function readBackends() {
+  return call('GET', '/api/backends');
+}
+
+/** @returns {Promise<ProxyAnswer>} */
+export function readProxy() {
+  return call('GET', '/api/proxy');
+}
+
+/**
+ * @param {number} tail lines
+ * @returns {Promise<{data: string, path: string}>}
+ */
+export function readAudit(tail) {
+  return call('GET', `/api/logs/audit?tail=${tail}`);
+}
+
+/** @returns {Promise<Sync>} */
+export function sync() {
+  return call('POST', '/api/sync');
+}
+
+/**
+ * @param {string} ip
+ * @returns {Promise<{output: string}>}
+ */
+export function ping(ip) {
+  return call('POST', '/api/ping', { ip });
+}
+
+/**
+ * @param {Address} address
+ * @param {number} weight 0..1000
+ * @returns {Promise<{sync: Sync}>}
+ */
+export function setWeight(address, weight) {
+  return call('POST', `${backendPath(address)}/weight`, { weight });
+}
+
+/**
+ * @param {Address} address
+ * @param {boolean} enabled
+ * @returns {Promise<{sync: Sync}>}
+ */
+export function setEnabled(address, enabled) {
+  return call('POST', `${backendPath(address)}/enabled`, { enabled });
+}
+
+/**
+ * @param {Address} address
+ * @param {boolean} drain
+ * @returns {Promise<{sync: Sync}>}
+ */
+export function setDrain(address, drain) {
+  return call('POST', `${backendPath(address)}/drain`, { drain });
+}
+
+/**
+ * @param {Address} address
+ * @returns {Promise<{sync: Sync}>}
+ */
+export function clearOverride(address) {
+  return call('DELETE', `${backendPath(address)}/override`);
+}
+
+/** @param {Address} address */
+function backendPath({ ip, port }) {
+  return `/api/backends/${encodeURIComponent(ip)}/${port}`;
+}
+
+/**
+ * @param {'GET' | 'POST' | 'DELETE'} method
+ * @param {string} path
+ * @param {object} [body]
+ * @returns {Promise<any>}
+ */
+async function call(method, path, body) {
+  /** @type {Record<string, string>} */
+  const headers = {};
+  const token = currentToken();
+  if (token !== null) headers['authorization'] = `Bearer ${token}`;
+  if (body !== undefined) headers['content-type'] = 'application/json';
+  let response;
+  let text;
+  try {
+    response = await fetch(path, {
+      method,
+      headers,
+      body: body === undefined ? null : JSON.stringify(body),
+      cache: 'no-store',
+      signal: AbortSignal.timeout(CALL_TIMEOUT_MS),
+    });
+    readClock(response);
+    text = await response.text();
+  } catch {
+    // The browser says only that it failed; the page says what that means.
+    throw new CallError('away', '');
+  }
+  const answer = parse(text);
+  if (response.status === 401 || response.status === 403) {
+    throw new CallError('forbidden', reasonIn(answer));
+  }
+  if (!response.ok || answer === null) {
+    throw new CallError('refused', reasonIn(answer) || `HTTP ${response.status}`);
+  }
+  return answer;
+}
+
+/** @param {Response} response */
+function readClock(response) {
+  const ahead = Date.parse(response.headers.get('date') ?? '') - Date.now();
+  if (Number.isFinite(ahead)) clockAhead = Math.abs(ahead) > CLOCK_TOLERANCE_MS ? ahead : 0;
+}
+
+/**
+ * @param {string} text
+ * @returns {Record<string, unknown> | null} null where it is no JSON object
+ */
+function parse(text) {
+  try {
+    const value = JSON.parse(text);
+    return typeof value === 'object' ? value : null;
+  } catch {
+    return null;
+  }
+}
+
+/** @param {Record<string, unknown> | null} answer */
+function reasonIn(answer) {
+  const said = answer?.message ?? answer?.error ?? answer?.reason;
+  return typeof said === 'string' ? said : '';
+}

@@ -1,0 +1,180 @@
+/**
+ * @file Everything that the person can change. Each change is one call, one line in the status area,
+ * and a fresh look at the table; what a click or a key does is in the modules that call this one.
+ */
+
+import * as api from './api.js';
+import { addressText, clockText } from './format.js';
+import { words } from './i18n.js';
+import { addReport } from './report.js';
+
+/** @typedef {import('./api.js').Backend} Backend */
+/** @typedef {import('./report.js').Outcome} Outcome */
+
+/** @type {() => Promise<void>} */
+let look = async () => {};
+
+/** @param {() => Promise<void>} lookNow brings the table up to date */
+export function startChanges(lookNow) {
+  look = lookNow;
+}
+
+/**
+ * @param {Backend} backend as it was before
+ * @param {number} weight
+ * @returns {Promise<() => Outcome>}
+ */
+export function changeWeight(backend, weight) {
+  const address = addressText(backend);
+  const before = backend.weight;
+  return change(
+    () => words().weightChange(address, before, weight),
+    () => api.setWeight(backend, weight),
+    undoOf(backend, () => changeWeight({ ...backend, weight, override: {} }, before)),
+  );
+}
+
+/**
+ * @param {Backend} backend as it was before
+ * @param {boolean} enabled
+ * @returns {Promise<() => Outcome>}
+ */
+export function changeEnabled(backend, enabled) {
+  const address = addressText(backend);
+  return change(
+    () => (enabled ? words().enableChange(address) : words().disableChange(address)),
+    () => api.setEnabled(backend, enabled),
+    undoOf(backend, () => changeEnabled({ ...backend, enabled, override: {} }, !enabled)),
+  );
+}
+
+/**
+ * @param {Backend} backend as it was before
+ * @param {boolean} drain
+ * @returns {Promise<() => Outcome>}
+ */
+export function changeDrain(backend, drain) {
+  const address = addressText(backend);
+  return change(
+    () => (drain ? words().drainChange(address) : words().undrainChange(address)),
+    () => api.setDrain(backend, drain),
+    undoOf(backend, () => changeDrain({ ...backend, override: {} }, !drain)),
+  );
+}
+
+/** @param {Backend} backend */
+export function clearOverride(backend) {
+  const address = addressText(backend);
+  return change(
+    () => words().overrideCleared(address),
+    () => api.clearOverride(backend),
+    null,
+  );
+}
+
+/** The manual sync: merge, publish, signal. */
+export async function syncNow() {
+  await change(
+    () => words().sync,
+    async () => ({ sync: await api.sync() }),
+    null,
+  );
+}
+
+/**
+ * What reading all anew brought.
+ * @param {number} count backends
+ */
+export function reportRefresh(count) {
+  addReport({
+    what: () => words().refresh,
+    outcome: () => ({ level: 'good', text: words().refreshed(count) }),
+    info: '',
+    undo: null,
+  });
+}
+
+/**
+ * A backend that had no override gets rid of it again; one that had gets its earlier value.
+ * @param {Backend} backend
+ * @param {() => Promise<unknown>} restore
+ */
+function undoOf(backend, restore) {
+  return backend.override ? restore : () => clearOverride(backend);
+}
+
+/**
+ * @param {() => string} what
+ * @param {() => Promise<{sync: api.Sync}>} call
+ * @param {(() => Promise<unknown>) | null} undo
+ * @returns {Promise<() => Outcome>}
+ */
+async function change(what, call, undo) {
+  try {
+    const { sync } = await call();
+    const outcome = () => syncOutcome(sync);
+    addReport({ what, outcome, info: syncInfo(sync), undo });
+    keepLastSync(sync);
+    return outcome;
+  } catch (error) {
+    const outcome = () => failureOutcome(error);
+    addReport({ what, outcome, info: '', undo: null });
+    return outcome;
+  } finally {
+    await look();
+  }
+}
+
+/**
+ * @param {api.Sync} sync
+ * @returns {Outcome}
+ */
+export function syncOutcome({ ok, reason, reload }) {
+  if (!ok) return { level: 'bad', text: words().notPublished(reason) };
+  if (!reload.ok) return { level: 'warn', text: words().notSignalled };
+  if (reload.applied === true) {
+    return { level: 'good', text: words().appliedIn(reload.applied_in_ms ?? null) };
+  }
+  if (reload.applied === false) return { level: 'warn', text: words().notConfirmed };
+  return { level: 'good', text: words().signalled };
+}
+
+/** @param {api.Sync} sync */
+function syncInfo({ reload, merged_count: count }) {
+  const parts = [reload.info];
+  if (typeof reload.generation === 'number') parts.push(words().generation(reload.generation));
+  if (typeof count === 'number') parts.push(words().mergedCount(count));
+  return parts.join(' · ');
+}
+
+/**
+ * @param {unknown} error
+ * @returns {Outcome}
+ */
+export function failureOutcome(error) {
+  if (!(error instanceof api.CallError)) throw error;
+  switch (error.kind) {
+    case 'away':
+      return { level: 'bad', text: words().failedAway };
+    case 'forbidden':
+      return { level: 'bad', text: words().failedForbidden(error.message) };
+    case 'refused':
+      return { level: 'bad', text: words().failed(error.message) };
+  }
+}
+
+/** @type {{sync: api.Sync, at: number} | null} */
+let lastSync = null;
+
+/** @param {api.Sync} sync */
+function keepLastSync(sync) {
+  lastSync = { sync, at: Date.now() };
+}
+
+/** The last answer of a sync that this page got, as one line; empty before the first. */
+export function lastSyncText() {
+  if (lastSync === null) return '';
+  const { level, text } = syncOutcome(lastSync.sync);
+  const mark = level === 'good' ? '✓' : '!';
+  return words().lastSync(clockText(lastSync.at), `${mark} ${text}`);
+}

@@ -1,0 +1,83 @@
+/**
+ * @file Numbers, times and addresses as text. Units stand with every number that has one; what is
+ * not known is a dash, never a zero.
+ */
+
+import { locale, words } from './i18n.js';
+
+export const UNKNOWN = '–';
+
+/** @param {{ip: string, port: number}} address */
+export function addressText({ ip, port }) {
+  return ip.includes(':') ? `[${ip}]:${port}` : `${ip}:${port}`;
+}
+
+/** @param {number | null | undefined} share 0..1 */
+export function percentText(share) {
+  return isNumber(share) ? `${Math.round(share * 100)}%` : UNKNOWN;
+}
+
+/** @param {number | null | undefined} count */
+export function countText(count) {
+  return isNumber(count) ? new Intl.NumberFormat(locale()).format(count) : UNKNOWN;
+}
+
+/** @param {number | null | undefined} rate a second */
+export function rateText(rate) {
+  if (!isNumber(rate)) return UNKNOWN;
+  const digits = rate < 10 ? 1 : 0;
+  return new Intl.NumberFormat(locale(), { maximumFractionDigits: digits }).format(rate);
+}
+
+/** @param {number | null | undefined} rate bytes a second */
+export function byteRateText(rate) {
+  if (!isNumber(rate)) return UNKNOWN;
+  const units = ['B/s', 'KiB/s', 'MiB/s', 'GiB/s'];
+  let power = 0;
+  let scaled = rate;
+  while (scaled >= 1000 && power < units.length - 1) {
+    scaled /= 1024;
+    power += 1;
+  }
+  return `${rateText(scaled)} ${units[power]}`;
+}
+
+/** @param {number | null | undefined} microseconds */
+export function latencyText(microseconds) {
+  if (!isNumber(microseconds)) return UNKNOWN;
+  if (microseconds < 1000) return `${Math.round(microseconds)} µs`;
+  const milliseconds = microseconds / 1000;
+  return `${milliseconds < 10 ? milliseconds.toFixed(1) : Math.round(milliseconds)} ms`;
+}
+
+/**
+ * A span of time in the one unit that matters at a glance: `3 s`, `4 min`, `2 h`, `5 d`.
+ * @param {number} seconds
+ */
+export function spanText(seconds) {
+  const whole = Math.max(0, Math.round(seconds));
+  const { seconds: inSeconds, minutes, hours, days } = words().span;
+  if (whole < 90) return inSeconds(whole);
+  if (whole < 5400) return minutes(Math.round(whole / 60));
+  if (whole < 172_800) return hours(Math.round(whole / 3600));
+  return days(Math.round(whole / 86_400));
+}
+
+/** @param {number | Date} when unix milliseconds */
+export function clockText(when) {
+  return new Intl.DateTimeFormat(locale(), { timeStyle: 'medium', hourCycle: 'h23' }).format(when);
+}
+
+/** @param {number | Date} when unix milliseconds */
+export function dateTimeText(when) {
+  const style = /** @type {const} */ ({ dateStyle: 'medium', timeStyle: 'long', hourCycle: 'h23' });
+  return new Intl.DateTimeFormat(locale(), style).format(when);
+}
+
+/**
+ * @param {unknown} value
+ * @returns {value is number}
+ */
+export function isNumber(value) {
+  return typeof value === 'number' && Number.isFinite(value);
+}

@@ -1,0 +1,95 @@
+/**
+ * @file Which language the page speaks. Words are functions and strings of one typed object a
+ * language, so that `tsc` finds a string that one of them lacks.
+ */
+
+import { setAttribute, setText } from './dom.js';
+import { recall, remember } from './storage.js';
+import { en } from './words-en.js';
+import { zh } from './words-zh.js';
+
+/** @typedef {typeof en} Words */
+/** @typedef {'en' | 'zh'} Language */
+
+/** @type {Record<Language, Words>} */
+const WORDS = { en, zh };
+
+/** @type {Language} */
+let language = firstLanguage();
+/** @type {(() => void)[]} */
+const listeners = [];
+
+/** The words of the current language. */
+export function words() {
+  return WORDS[language];
+}
+
+/** For `Intl`. */
+export function locale() {
+  return language === 'zh' ? 'zh-CN' : 'en-GB';
+}
+
+/**
+ * Calls back after every change of language, to write again what index.html does not hold.
+ * @param {() => void} listener
+ */
+export function onLanguage(listener) {
+  listeners.push(listener);
+}
+
+/** Writes the page in the first language and binds the radio buttons of the top bar. */
+export function startLanguage() {
+  for (const radio of document.querySelectorAll('input[name="language"]')) {
+    if (!(radio instanceof HTMLInputElement)) continue;
+    radio.checked = radio.value === language;
+    radio.addEventListener('change', () => {
+      language = radio.value === 'zh' ? 'zh' : 'en';
+      remember('language', language);
+      translateMarkup();
+      for (const listener of listeners) listener();
+    });
+  }
+  translateMarkup();
+}
+
+/** @returns {Language} */
+function firstLanguage() {
+  const remembered = recall('language');
+  if (remembered === 'en' || remembered === 'zh') return remembered;
+  const known = navigator.languages.find((tag) => /^(en|zh)\b/i.test(tag));
+  return known !== undefined && /^zh/i.test(known) ? 'zh' : 'en';
+}
+
+const TRANSLATED_ATTRIBUTES = /** @type {const} */ ([
+  ['data-label', 'aria-label'],
+  ['data-hint', 'title'],
+  ['data-placeholder', 'placeholder'],
+]);
+
+/**
+ * In index.html `data-text`, `data-label`, `data-hint` and `data-placeholder` name the word that
+ * becomes an element's text, its name for screen readers, its tooltip, its placeholder.
+ */
+function translateMarkup() {
+  document.documentElement.lang = language === 'zh' ? 'zh-CN' : 'en';
+  document.title = words().title;
+  for (const target of document.querySelectorAll('[data-text]')) {
+    setText(target, plainWord(target, 'data-text'));
+  }
+  for (const [from, to] of TRANSLATED_ATTRIBUTES) {
+    for (const target of document.querySelectorAll(`[${from}]`)) {
+      setAttribute(target, to, plainWord(target, from));
+    }
+  }
+}
+
+/**
+ * @param {Element} target
+ * @param {string} attribute
+ */
+function plainWord(target, attribute) {
+  const name = target.getAttribute(attribute) ?? '';
+  const word = /** @type {Record<string, unknown>} */ (words())[name];
+  if (typeof word !== 'string') throw new Error(`index.html asks for the unknown word ${name}`);
+  return word;
+}

@@ -1,0 +1,150 @@
+/**
+ * @file The top of the page: is the proxy up, is what was asked for applied, is anyone unhealthy, how
+ * much flows, how full are the GPUs. Numbers that only the proxy knows are dashes without it.
+ */
+
+import { serverNow } from './api.js';
+import { lastSyncText } from './changes.js';
+import { byId, element, setAttribute, setText } from './dom.js';
+import * as format from './format.js';
+import { words } from './i18n.js';
+import { shapeIcon } from './state.js';
+
+/** @typedef {import('./api.js').ProxyAnswer} ProxyAnswer */
+/** @typedef {import('./api.js').ProxyStatus} ProxyStatus */
+/** @typedef {import('./rows.js').Row} Row */
+/** @typedef {{sessions: number, up: number, down: number}} Rates a second */
+
+/** @type {{at: number, pid: number, totals: ProxyStatus['totals']} | null} */
+let before = null;
+/** @type {Rates | null} */
+let rates = null;
+
+/**
+ * Rates come from two looks at counters that only grow; a restarted proxy begins anew.
+ * @param {ProxyStatus | null} status
+ * @param {number} at unix milliseconds
+ */
+export function recordTotals(status, at) {
+  rates = null;
+  if (status === null) {
+    before = null;
+    return;
+  }
+  const { pid, totals } = status;
+  if (before !== null && before.pid === pid && at > before.at) {
+    const seconds = (at - before.at) / 1000;
+    rates = {
+      sessions: (totals.sessions_total - before.totals.sessions_total) / seconds,
+      up: (totals.bytes_up - before.totals.bytes_up) / seconds,
+      down: (totals.bytes_down - before.totals.bytes_down) / seconds,
+    };
+  }
+  before = { at, pid, totals };
+}
+
+/** @param {ProxyAnswer | null} proxy null before the first answer */
+export function showProxy(proxy) {
+  const pill = byId('proxy', HTMLElement);
+  const { level, text, detail } = proxyLine(proxy);
+  setAttribute(pill, 'data-level', level);
+  setText(byId('proxy-text', HTMLElement), text);
+  setText(byId('proxy-detail', HTMLElement), detail);
+  const shape = level === 'good' ? 'up' : level === 'bad' ? 'down' : 'checking';
+  const place = byId('proxy-shape', HTMLElement);
+  if (place.dataset.shape !== shape) {
+    place.dataset.shape = shape;
+    place.replaceChildren(shapeIcon(shape));
+  }
+  setText(byId('last-sync', HTMLElement), lastSyncText());
+}
+
+/**
+ * @param {ProxyAnswer | null} proxy
+ * @returns {{level: 'good' | 'warn' | 'bad', text: string, detail: string}}
+ */
+function proxyLine(proxy) {
+  if (proxy === null) return { level: 'warn', text: words().proxyUnknown, detail: '' };
+  const { running, status, why, published_generation: published } = proxy;
+  if (!running) return { level: 'bad', text: words().proxyStopped, detail: why ?? '' };
+  if (status === null) {
+    return { level: 'good', text: words().proxyRunning, detail: why ?? words().noStatus };
+  }
+  const runs = `${words().generation(status.generation)} ${words().appliedAgo(
+    format.spanText((serverNow() - status.loaded_at_ms) / 1000),
+  )}`;
+  const reload = status.last_reload;
+  if (reload !== null && reload !== undefined && !reload.ok) {
+    const refused = words().refusedGeneration(String(reload.generation ?? '?'));
+    return { level: 'bad', text: refused, detail: `${reload.reason ?? ''} · ${runs}` };
+  }
+  if (format.isNumber(published) && published > status.generation) {
+    return { level: 'warn', text: words().notAppliedYet(published), detail: runs };
+  }
+  return { level: 'good', text: words().proxyRunning, detail: runs };
+}
+
+/**
+ * @param {Row[]} rows
+ * @param {ProxyAnswer | null} proxy
+ */
+export function showFigures(rows, proxy) {
+  const status = proxy?.status ?? null;
+  const totals = status?.totals ?? null;
+  const none = words().noProxyFigures;
+  const taking = rows.filter(takesTraffic).length;
+  const broken = rows.filter(({ state }) => ['down', 'expired'].includes(state.operational)).length;
+  const gpu = mean(rows.map(({ backend }) => backend.gpu_usage));
+  const vram = mean(rows.map(({ backend }) => backend.vram_usage));
+
+  figure('taking', `${format.countText(taking)} / ${format.countText(rows.length)}`, [
+    broken === 0 ? words().noneDown : words().notUp(broken),
+  ]);
+  setAttribute(byId('figure-taking', HTMLElement), 'data-level', broken === 0 ? null : 'bad');
+  figure('sessions', format.countText(totals?.sessions_active), [
+    totals === null ? none : words().sessionsRate(format.rateText(rates?.sessions)),
+  ]);
+  figure('flows', format.countText(totals?.flows_active), [totals === null ? none : words().flowsUnit]);
+  figure('traffic', format.byteRateText(rates?.down), [
+    totals === null ? none : words().trafficBack(format.byteRateText(rates?.up)),
+  ]);
+  figure('first-byte', format.latencyText(totals?.first_byte_p50_us), [
+    totals === null ? none : words().firstByteUnit(format.latencyText(totals.first_byte_p99_us)),
+  ]);
+  figure('gpu', format.percentText(gpu.mean), [words().meanHint(gpu.count)]);
+  figure('vram', format.percentText(vram.mean), [words().meanHint(vram.count)]);
+  setText(byId('algorithm', HTMLElement), status === null ? '' : words().algorithm(status.algorithm));
+}
+
+/** @param {string[]} warnings of both answers */
+export function showWarnings(warnings) {
+  const list = byId('warnings', HTMLUListElement);
+  list.hidden = warnings.length === 0;
+  const shown = [...list.children].map((line) => line.textContent);
+  if (shown.length === warnings.length && shown.every((text, at) => text === warnings[at])) return;
+  list.replaceChildren(...warnings.map((warning) => element('li', {}, warning)));
+}
+
+/** @param {Row} row */
+function takesTraffic({ state, backend }) {
+  const isBroken = state.operational === 'down' || state.operational === 'expired';
+  return state.admin === 'ready' && backend.weight > 0 && !isBroken;
+}
+
+/**
+ * @param {string} name
+ * @param {string} value
+ * @param {string[]} notes
+ */
+function figure(name, value, notes) {
+  const place = byId(`figure-${name}`, HTMLElement);
+  setText(/** @type {Element} */ (place.querySelector('.figure-value')), value);
+  setText(/** @type {Element} */ (place.querySelector('.figure-note')), notes.join(' · '));
+}
+
+/** @param {(number | null)[]} shares */
+function mean(shares) {
+  const known = shares.filter(format.isNumber);
+  const sum = known.reduce((total, share) => total + share, 0);
+  return { mean: known.length === 0 ? null : sum / known.length, count: known.length };
+}

@@ -1,0 +1,93 @@
+/**
+ * @file The ping tool: a dialog that is opened from a row or from the bar, and the output in the log.
+ */
+
+import * as api from './api.js';
+import { failureOutcome } from './changes.js';
+import { byId, element, setText } from './dom.js';
+import { clockText } from './format.js';
+import { words } from './i18n.js';
+import { addReport } from './report.js';
+
+const LOOPBACK = '127.0.0.1';
+/** How many outputs the log keeps. */
+const MAX_OUTPUTS = 20;
+
+/** @type {string[]} */
+let targets = [LOOPBACK];
+let isBusy = false;
+
+/** Binds the dialog. */
+export function startPing() {
+  byId('ping-form', HTMLFormElement).addEventListener('submit', (event) => {
+    event.preventDefault();
+    void pingNow(byId('ping-target', HTMLSelectElement).value);
+  });
+}
+
+/** @param {import('./api.js').Backend[]} backends which the server lets be pinged */
+export function knowTargets(backends) {
+  targets = [...new Set([LOOPBACK, ...backends.map((backend) => backend.ip)])];
+}
+
+/** @param {string} [ip] chosen beforehand */
+export function openPing(ip = '') {
+  const select = byId('ping-target', HTMLSelectElement);
+  const chosen = targets.includes(ip) ? ip : select.value;
+  select.replaceChildren(...targets.map((target) => element('option', { value: target }, target)));
+  select.value = targets.includes(chosen) ? chosen : LOOPBACK;
+  byId('ping-result', HTMLElement).hidden = true;
+  byId('ping-dialog', HTMLDialogElement).showModal();
+  select.focus();
+}
+
+/** @param {string} ip */
+async function pingNow(ip) {
+  if (isBusy) return;
+  isBusy = true;
+  const button = byId('ping-start', HTMLButtonElement);
+  button.setAttribute('aria-busy', 'true');
+  setText(button, words().pinging);
+  try {
+    const { output } = await api.ping(ip);
+    showOutput(ip, output);
+    report(ip, () => ({ level: 'good', text: words().pingDone }));
+  } catch (error) {
+    const outcome = () => failureOutcome(error);
+    showOutput(ip, outcome().text);
+    report(ip, outcome);
+  } finally {
+    isBusy = false;
+    button.removeAttribute('aria-busy');
+    setText(button, words().startPing);
+  }
+}
+
+/**
+ * @param {string} ip
+ * @param {() => import('./report.js').Outcome} outcome
+ */
+function report(ip, outcome) {
+  addReport({ what: () => words().pingOf(ip), outcome, info: '', undo: null });
+}
+
+/**
+ * @param {string} ip
+ * @param {string} output
+ */
+function showOutput(ip, output) {
+  const result = byId('ping-result', HTMLElement);
+  result.hidden = false;
+  setText(result, output);
+  const log = byId('ping-log', HTMLElement);
+  byId('ping-empty', HTMLElement).hidden = true;
+  log.prepend(
+    element(
+      'article',
+      { class: 'output' },
+      element('h4', { class: 'mono' }, `${clockText(Date.now())}  ${ip}`),
+      element('pre', { class: 'mono' }, output),
+    ),
+  );
+  while (log.childElementCount > MAX_OUTPUTS) log.lastElementChild?.remove();
+}

@@ -1,0 +1,253 @@
+/**
+ * @file One row of the table: built once, then only what changed is written. What the person is
+ * typing is theirs: an update never touches a weight that is being edited.
+ */
+
+import { serverNow } from './api.js';
+import { changeDrain, changeEnabled, changeWeight, clearOverride } from './changes.js';
+import { element, setAttribute, setText } from './dom.js';
+import { countText, dateTimeText, isNumber, latencyText, percentText, spanText } from './format.js';
+import { words } from './i18n.js';
+import { openPing } from './ping.js';
+import { sourceOf } from './rows.js';
+import { drawVram, sparkline } from './sparkline.js';
+import { isDraining, shapeIcon, shapeOf, stateText } from './state.js';
+import { WeightEditor } from './weight.js';
+
+/** @typedef {import('./rows.js').Row} Row */
+
+/** Where VRAM changes colour, and the word that goes with it. */
+const VRAM_GUARDS = /** @type {const} */ ([
+  [0.97, 'full'],
+  [0.92, 'high'],
+  [0.8, 'near'],
+]);
+
+export class RowView {
+  /** @param {Row} row */
+  constructor(row) {
+    this.row = row;
+    /** When it was last listed, in unix milliseconds; null while it is. @type {number | null} */
+    this.goneSince = null;
+
+    this.shape = element('span', { class: 'shape-place' });
+    this.state = element('span', { class: 'state-word' });
+    this.source = element('span', { class: 'badge' });
+    this.override = element('span', { class: 'badge badge-override' });
+    this.clear = element('button', { type: 'button', class: 'quiet small', onclick: () => this.onClear() });
+    this.gpu = usageBar();
+    this.vram = usageBar();
+    this.sparkline = sparkline();
+    this.sessions = element('span');
+    this.latency = element('span');
+    this.seen = element('span');
+    this.weight = new WeightEditor((weight) => changeWeight(this.row.backend, weight));
+    this.enabled = element(
+      'button',
+      { type: 'button', role: 'switch', class: 'switch', onclick: () => this.onEnabled() },
+      element('span', { class: 'switch-track', 'aria-hidden': 'true' }),
+      element('span', { class: 'switch-word' }),
+    );
+    this.drain = element('button', { type: 'button', class: 'small', onclick: () => this.onDrain() });
+    this.ping = element('button', {
+      type: 'button',
+      class: 'small',
+      onclick: () => openPing(this.row.backend.ip),
+    });
+
+    this.cells = {
+      address: cell('cell-address mono', element('span', {}, row.key)),
+      state: cell('cell-state', this.shape, this.state),
+      source: cell('cell-source', this.source, this.override, this.clear),
+      weight: cell('cell-weight', this.weight.element),
+      gpu: cell('cell-gpu', this.gpu),
+      vram: cell('cell-vram', this.vram, this.sparkline),
+      sessions: cell('cell-sessions number', this.sessions),
+      latency: cell('cell-latency number', this.latency),
+      seen: cell('cell-seen number', this.seen),
+      actions: cell('cell-actions', this.enabled, this.drain, this.ping),
+    };
+    this.cells.address.setAttribute('role', 'rowheader');
+    this.element = element('tr', { role: 'row' }, ...Object.values(this.cells));
+  }
+
+  /** Whether the person is at work in this row, so that it must stay. */
+  isHeld() {
+    return this.weight.isEdited() || this.element.querySelector(':focus-visible') !== null;
+  }
+
+  /**
+   * @param {Row} row
+   * @param {number} now unix milliseconds
+   */
+  update(row, now) {
+    this.row = row;
+    this.goneSince = null;
+    this.element.classList.remove('is-gone');
+    this.#writeState();
+    this.#writeSource();
+    this.#writeWeight();
+    this.#writeUsage(now);
+    this.#writeTraffic();
+    this.#writeActions();
+    for (const [column, target] of Object.entries(this.cells)) {
+      setAttribute(target, 'data-label', words().column[/** @type {keyof typeof this.cells} */ (column)]);
+    }
+  }
+
+  /**
+   * The backend is listed no more; the row stays a moment, so that the eye can follow.
+   * @param {number} now unix milliseconds
+   */
+  markGone(now) {
+    this.goneSince ??= now;
+    this.element.classList.add('is-gone');
+    setText(this.state, words().gone);
+  }
+
+  #writeState() {
+    const { state } = this.row;
+    const shape = shapeOf(state);
+    if (this.shape.dataset.shape !== shape) {
+      this.shape.dataset.shape = shape;
+      this.shape.replaceChildren(shapeIcon(shape));
+    }
+    setText(this.state, stateText(state));
+    setAttribute(this.cells.state, 'title', state.reason);
+    this.element.classList.toggle('is-off', state.admin === 'disabled');
+  }
+
+  #writeSource() {
+    const { backend, key } = this.row;
+    setText(this.source, words().source(sourceOf(backend)));
+    setAttribute(this.source, 'title', backend.sources?.join(', ') ?? backend.source);
+    this.override.hidden = !backend.override;
+    this.clear.hidden = !backend.override;
+    setText(this.override, words().override);
+    setAttribute(this.override, 'title', words().overrideHint(overrideParts(backend.override)));
+    setText(this.clear, '×');
+    setAttribute(this.clear, 'aria-label', words().clearOverrideOf(key));
+    setAttribute(this.clear, 'title', words().clearOverride);
+  }
+
+  #writeWeight() {
+    const { backend, seen, key } = this.row;
+    this.weight.update(backend.weight, seen?.weight_effective ?? null, key);
+  }
+
+  /** @param {number} now unix milliseconds */
+  #writeUsage(now) {
+    const { backend, key } = this.row;
+    writeBar(this.gpu, words().gpuMean, backend.gpu_usage, 'calm');
+    writeBar(this.vram, words().vramMean, backend.vram_usage, vramGuard(backend.vram_usage));
+    drawVram(this.sparkline, key, now);
+  }
+
+  #writeTraffic() {
+    const { backend, seen } = this.row;
+    setText(this.sessions, countText(seen === null ? null : seen.sessions_active + seen.flows_active));
+    const failed = seen === null ? 0 : seen.connect_failures + seen.connect_timeouts;
+    const firstByte = latencyText(seen?.first_byte_latency_us);
+    const spoken = seen && words().sessionsOf(seen.sessions_total, failed, firstByte);
+    setAttribute(this.cells.sessions, 'title', spoken);
+    setText(this.latency, firstByte);
+    const seenAt = backend.last_seen;
+    const isSeen = isNumber(seenAt) && seenAt > 0;
+    setText(this.seen, isSeen ? spanText(serverNow() / 1000 - seenAt) : '–');
+    setAttribute(this.cells.seen, 'title', isSeen ? dateTimeText(seenAt * 1000) : words().never);
+  }
+
+  #writeActions() {
+    const { backend, key } = this.row;
+    setAttribute(this.enabled, 'aria-checked', String(backend.enabled));
+    setAttribute(this.enabled, 'aria-label', words().enabledOf(key));
+    const word = backend.enabled ? words().enabled : words().disabled;
+    setText(/** @type {Element} */ (this.enabled.lastElementChild), word);
+    setText(this.drain, words().drain);
+    setAttribute(this.drain, 'aria-pressed', String(isDraining(backend)));
+    setAttribute(this.drain, 'aria-label', words().drainOf(key));
+    setAttribute(this.drain, 'title', words().drainOf(key));
+    setText(this.ping, words().ping);
+    setAttribute(this.ping, 'aria-label', words().pingOf(key));
+  }
+
+  onEnabled() {
+    return whileBusy(this.enabled, () => changeEnabled(this.row.backend, !this.row.backend.enabled));
+  }
+
+  onDrain() {
+    return whileBusy(this.drain, () => changeDrain(this.row.backend, !isDraining(this.row.backend)));
+  }
+
+  async onClear() {
+    await whileBusy(this.clear, () => clearOverride(this.row.backend));
+    // The button is gone with the override; the keyboard goes on from the row's weight.
+    if (this.clear.hidden) this.weight.focus();
+  }
+}
+
+/**
+ * A second press while the first is under way does nothing. The button keeps the focus, which
+ * `disabled` would take from it.
+ * @param {HTMLButtonElement} button
+ * @param {() => Promise<unknown>} act
+ */
+async function whileBusy(button, act) {
+  if (button.getAttribute('aria-busy') === 'true') return;
+  button.setAttribute('aria-busy', 'true');
+  await act();
+  button.removeAttribute('aria-busy');
+}
+
+/**
+ * @param {string} className
+ * @param {...import('./dom.js').Child} children
+ */
+function cell(className, ...children) {
+  return element('td', { role: 'cell', class: className }, ...children);
+}
+
+function usageBar() {
+  return element(
+    'span',
+    { class: 'usage', role: 'img' },
+    element('span', { class: 'usage-track' }, element('span', { class: 'usage-fill' })),
+    element('span', { class: 'usage-number' }),
+  );
+}
+
+/**
+ * @param {HTMLElement} bar made by `usageBar`
+ * @param {string} what
+ * @param {number | null} share 0..1
+ * @param {keyof ReturnType<typeof words>['vramGuard']} guard
+ */
+function writeBar(bar, what, share, guard) {
+  const fill = /** @type {HTMLElement} */ (bar.querySelector('.usage-fill'));
+  const number = /** @type {HTMLElement} */ (bar.querySelector('.usage-number'));
+  const text = percentText(share);
+  setText(number, text);
+  const width = `${Math.round((share ?? 0) * 1000) / 10}%`;
+  if (fill.style.width !== width) fill.style.width = width;
+  setAttribute(bar, 'data-guard', guard);
+  const warning = words().vramGuard[guard];
+  const spoken = share === null ? words().usageUnknown(what) : words().usageOf(what, text);
+  const whole = warning === '' ? spoken : `${spoken}, ${warning}`;
+  setAttribute(bar, 'aria-label', whole);
+  setAttribute(bar, 'title', whole);
+}
+
+/** @param {number | null} share */
+function vramGuard(share) {
+  return VRAM_GUARDS.find(([from]) => (share ?? 0) >= from)?.[1] ?? 'calm';
+}
+
+/** @param {import('./api.js').Override | null | undefined} override */
+function overrideParts(override) {
+  const parts = [];
+  if (isNumber(override?.weight)) parts.push(words().overrideWeight(override.weight));
+  if (override?.enabled === true) parts.push(words().enabled);
+  if (override?.enabled === false) parts.push(words().admin.disabled);
+  if (override?.drain === true) parts.push(words().admin.drain);
+  return parts.join(', ');
+}

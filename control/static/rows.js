@@ -1,0 +1,119 @@
+/**
+ * @file Which rows the table has and in what order: joining both answers, filtering, sorting. Pure;
+ * nothing here touches the page.
+ */
+
+import { addressText } from './format.js';
+import { words } from './i18n.js';
+import { stateOf, stateRank, stateText } from './state.js';
+
+/** @typedef {import('./api.js').Backend} Backend */
+/** @typedef {import('./api.js').SeenBackend} SeenBackend */
+
+/**
+ * @typedef {object} Row
+ * @property {string} key the address, which is the backend's identity
+ * @property {Backend} backend
+ * @property {SeenBackend | null} seen null where the proxy says nothing of it
+ * @property {import('./state.js').State} state
+ */
+
+/** @typedef {'state' | 'address' | 'source' | 'weight' | 'gpu' | 'vram' | 'sessions' | 'latency' | 'seen'} Column */
+/** @typedef {{column: Column, descending: boolean}} Order */
+
+/** @type {readonly Column[]} */
+export const COLUMNS = [
+  'address',
+  'state',
+  'source',
+  'weight',
+  'gpu',
+  'vram',
+  'sessions',
+  'latency',
+  'seen',
+];
+
+/**
+ * @param {Backend[]} backends
+ * @param {import('./api.js').ProxyStatus | null} status
+ * @returns {Row[]}
+ */
+export function joinRows(backends, status) {
+  const seenByKey = new Map(status?.backends.map((seen) => [addressText(seen), seen]) ?? []);
+  return backends.map((backend) => {
+    const key = addressText(backend);
+    const seen = seenByKey.get(key) ?? null;
+    return { key, backend, seen, state: stateOf(backend, seen) };
+  });
+}
+
+/**
+ * Where the backend comes from. An operator's edit makes `source` read `runtime`, which is the
+ * contract, so what was there before the edit is taken from `sources`.
+ * @param {Backend} backend
+ */
+export function sourceOf({ source, sources }) {
+  return sources?.find((known) => known !== 'override') ?? source;
+}
+
+/**
+ * Every word of the filter must occur somewhere in what the row shows.
+ * @param {Row} row
+ * @param {string} filter
+ */
+export function matches(row, filter) {
+  const { backend } = row;
+  const source = sourceOf(backend);
+  const shown = [row.key, words().source(source), source, stateText(row.state)];
+  if (backend.override) shown.push(words().override, 'override');
+  const text = shown.join(' ').toLowerCase();
+  return filter
+    .toLowerCase()
+    .split(/\s+/)
+    .every((word) => text.includes(word));
+}
+
+/**
+ * Equal rows stand by address, so that an order is always whole and rows never swap for nothing.
+ * @param {Row[]} rows
+ * @param {Order} order
+ */
+export function sortRows(rows, { column, descending }) {
+  const keyOf = SORT_KEYS[column];
+  const collator = new Intl.Collator('en', { numeric: true });
+  const sign = descending ? -1 : 1;
+  return rows.toSorted((left, right) => {
+    const a = keyOf(left);
+    const b = keyOf(right);
+    const byKey =
+      typeof a === 'string' || typeof b === 'string'
+        ? collator.compare(String(a), String(b))
+        : compareNumbers(a, b);
+    return byKey === 0 ? collator.compare(left.key, right.key) : sign * byKey;
+  });
+}
+
+/** @type {Record<Column, (row: Row) => string | number | null | undefined>} */
+const SORT_KEYS = {
+  state: (row) => stateRank(row.state),
+  address: (row) => row.key,
+  source: (row) => sourceOf(row.backend),
+  weight: (row) => row.backend.weight,
+  gpu: (row) => row.backend.gpu_usage,
+  vram: (row) => row.backend.vram_usage,
+  sessions: (row) => row.seen?.sessions_active,
+  latency: (row) => row.seen?.first_byte_latency_us,
+  seen: (row) => row.backend.last_seen,
+};
+
+/**
+ * What is not known counts as less than any number.
+ * @param {number | null | undefined} a
+ * @param {number | null | undefined} b
+ */
+function compareNumbers(a, b) {
+  const left = a ?? -1;
+  const right = b ?? -1;
+  return left === right ? 0 : left < right ? -1 : 1;
+}

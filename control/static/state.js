@@ -1,0 +1,118 @@
+/**
+ * @file What state a backend is in, on both axes, and how that looks. The proxy's word counts; where
+ * there is none, only what the control plane was told is shown, and never "up".
+ */
+
+import { svg } from './dom.js';
+import { words } from './i18n.js';
+
+/** @typedef {import('./api.js').Backend} Backend */
+/** @typedef {import('./api.js').SeenBackend} SeenBackend */
+/** @typedef {'ready' | 'drain' | 'disabled'} Admin */
+/** @typedef {'up' | 'down' | 'checking' | 'warming' | 'expired' | 'unknown'} Operational */
+/** @typedef {{admin: Admin, operational: Operational, reason: string}} State */
+
+/**
+ * @param {Backend} backend
+ * @param {SeenBackend | null} seen
+ * @returns {State}
+ */
+export function stateOf(backend, seen) {
+  return {
+    admin: adminOf(backend),
+    operational: operationalOf(backend, seen),
+    reason: seen?.reason ?? words().noProxyWord,
+  };
+}
+
+/**
+ * @param {Backend} backend
+ * @returns {Admin}
+ */
+function adminOf(backend) {
+  if (!backend.enabled) return 'disabled';
+  return backend.weight === 0 || isDraining(backend) ? 'drain' : 'ready';
+}
+
+/**
+ * @param {Backend} backend
+ * @param {SeenBackend | null} seen
+ * @returns {Operational}
+ */
+function operationalOf(backend, seen) {
+  if (backend.state === 'expired') return 'expired';
+  if (seen !== null) return seen.operational;
+  return backend.is_warming_up ? 'warming' : 'unknown';
+}
+
+/** @param {Backend} backend */
+export function isDraining(backend) {
+  return backend.override?.drain === true;
+}
+
+/** @param {State} state */
+export function stateText({ admin, operational }) {
+  const operationalWord = words().operational[operational];
+  return admin === 'ready' ? operationalWord : `${words().admin[admin]} · ${operationalWord}`;
+}
+
+/**
+ * How much a row wants to be looked at: broken ones first.
+ * @param {State} state
+ */
+export function stateRank({ admin, operational }) {
+  /** @type {Record<Operational, number>} */
+  const ranks = { down: 0, expired: 1, checking: 3, unknown: 3, warming: 3, up: 3 };
+  return admin === 'ready' ? ranks[operational] : ranks[operational] + 4;
+}
+
+/**
+ * The name of the shape and of the colour: a shape for each state, so colour is never alone.
+ * @param {State} state
+ * @returns {Operational | 'drain' | 'disabled'}
+ */
+export function shapeOf({ admin, operational }) {
+  if (operational === 'down' || operational === 'expired') return operational;
+  return admin === 'ready' ? operational : admin;
+}
+
+/**
+ * @param {ReturnType<typeof shapeOf>} shape
+ * @returns {SVGSVGElement}
+ */
+export function shapeIcon(shape) {
+  const icon = svg('svg', {
+    class: `shape shape-${shape}`,
+    viewBox: '0 0 12 12',
+    'aria-hidden': 'true',
+  });
+  icon.append(...SHAPES[shape]());
+  return icon;
+}
+
+/** @type {Record<ReturnType<typeof shapeOf>, () => SVGElement[]>} */
+const SHAPES = {
+  up: () => [svg('circle', { cx: 6, cy: 6, r: 4.5, fill: 'currentColor' })],
+  checking: () => [ring()],
+  unknown: () => [ring({ 'stroke-dasharray': '1.8 1.75' })],
+  warming: () => [ring(), svg('path', { d: 'M6 1.8a4.2 4.2 0 0 1 0 8.4z', fill: 'currentColor' })],
+  drain: () => [svg('path', { d: 'M1.2 2.5h9.6L6 10.5z', fill: 'currentColor' })],
+  disabled: () => [stroke('M2 6h8')],
+  down: () => [stroke('M2.5 2.5l7 7m0-7l-7 7')],
+  expired: () => [ring(), stroke('M6 3.6V6l1.8 1.2', 1.2)],
+};
+
+/** @param {import('./dom.js').Attributes} [more] */
+function ring(more = {}) {
+  const base = { cx: 6, cy: 6, r: 4.5, fill: 'none', stroke: 'currentColor', 'stroke-width': 1.5 };
+  return svg('circle', { ...base, ...more });
+}
+
+/**
+ * @param {string} d
+ * @param {number} [width]
+ */
+function stroke(d, width = 2) {
+  const line = { fill: 'none', stroke: 'currentColor', 'stroke-linecap': 'round' };
+  return svg('path', { ...line, d, 'stroke-width': width });
+}

@@ -1,0 +1,138 @@
+/**
+ * @file The field that edits one weight: type, Enter or Save; Escape takes the edit back. It shows
+ * "applying", then what came of it, then rests. It does not know how a weight is saved.
+ */
+
+import { element, setAttribute, setText } from './dom.js';
+import { words } from './i18n.js';
+
+/** @typedef {import('./report.js').Outcome} Outcome */
+
+const MAX_WEIGHT = 1000;
+/** How long good news stays. Bad news stays until the next edit. */
+const NOTE_RESTS_AFTER_MS = 6_000;
+
+export class WeightEditor {
+  /** @type {(() => Outcome) | null} */
+  #note = null;
+  #isBusy = false;
+  /** What the control plane says; null before it has said anything. @type {number | null} */
+  #saved = null;
+  #effective = '';
+
+  /** @param {(weight: number) => Promise<() => Outcome>} save */
+  constructor(save) {
+    this.save = save;
+    this.input = element('input', {
+      type: 'text',
+      inputmode: 'numeric',
+      class: 'weight-input',
+      maxlength: 4,
+      autocomplete: 'off',
+      oninput: () => this.#onInput(),
+      onkeydown: (/** @type {KeyboardEvent} */ event) => this.#onKey(event),
+      onfocus: () => this.input.select(),
+    });
+    this.button = element('button', {
+      type: 'button',
+      class: 'primary small',
+      onclick: () => this.#submit(),
+    });
+    this.note = element('span', { class: 'weight-note' });
+    this.effective = element('span', { class: 'weight-note' });
+    const parts = [this.input, this.button, this.note, this.effective];
+    this.element = element('span', { class: 'weight' }, ...parts);
+  }
+
+  isEdited() {
+    return this.#saved !== null && (this.input.value !== String(this.#saved) || this.#isBusy);
+  }
+
+  focus() {
+    this.input.focus();
+  }
+
+  /**
+   * @param {number} weight what the control plane says now
+   * @param {number | null} effective what new sessions are given by, where the proxy says
+   * @param {string} address whose weight it is
+   */
+  update(weight, effective, address) {
+    const wasEdited = this.isEdited();
+    this.#saved = weight;
+    this.#effective = effective === null || effective === weight ? '' : words().effective(effective);
+    if (!wasEdited && this.input.value !== String(weight)) this.input.value = String(weight);
+    setAttribute(this.input, 'aria-label', words().weightOf(address));
+    setAttribute(this.button, 'aria-label', words().saveWeightOf(address));
+    setText(this.button, words().save);
+    this.#write();
+  }
+
+  #onInput() {
+    this.#note = null;
+    this.#write();
+  }
+
+  /** @param {KeyboardEvent} event */
+  #onKey(event) {
+    if (event.isComposing) return;
+    if (event.key === 'Enter') void this.#submit();
+    if (event.key === 'Escape') {
+      this.input.value = String(this.#saved);
+      this.#note = null;
+      this.#write();
+      this.input.blur();
+      event.stopPropagation();
+    }
+  }
+
+  async #submit() {
+    if (this.#isBusy || !this.isEdited()) return;
+    const weight = parseWeight(this.input.value);
+    if (weight === null) {
+      this.#note = () => ({ level: 'bad', text: words().weightRange });
+      this.#write();
+      return;
+    }
+    this.#isBusy = true;
+    this.#note = () => ({ level: 'busy', text: words().applying });
+    this.#write();
+    const outcome = await this.save(weight);
+    this.#isBusy = false;
+    this.#note = outcome;
+    this.#write();
+    if (outcome().level === 'good') {
+      setTimeout(() => {
+        if (this.#note === outcome) this.#note = null;
+        this.#write();
+      }, NOTE_RESTS_AFTER_MS);
+    }
+  }
+
+  #write() {
+    const note = this.#note?.() ?? null;
+    const isInvalid = note?.level === 'bad';
+    setText(this.note, note?.text ?? '');
+    this.note.hidden = note === null;
+    setAttribute(this.note, 'title', note?.text ?? null);
+    setAttribute(this.note, 'data-level', note?.level ?? null);
+    setAttribute(this.input, 'aria-invalid', isInvalid ? 'true' : null);
+    this.input.readOnly = this.#isBusy;
+    this.button.hidden = !this.isEdited() || note !== null;
+    setText(this.effective, this.#effective);
+    setAttribute(this.effective, 'title', words().effectiveHint);
+    this.effective.hidden = this.isEdited() || note !== null;
+    this.element.classList.toggle('is-edited', this.isEdited());
+  }
+}
+
+/**
+ * @param {string} text
+ * @returns {number | null} null where it is no weight
+ */
+function parseWeight(text) {
+  const trimmed = text.trim();
+  if (!/^\d{1,4}$/.test(trimmed)) return null;
+  const weight = Number(trimmed);
+  return weight <= MAX_WEIGHT ? weight : null;
+}
