@@ -1,6 +1,19 @@
-//! In the making.
+//! The data plane's decisions, without a socket, clock, thread or environment: those come as
+//! arguments, so that every path can be tested in virtual time.
+//!
+//! Which backend ([`pick`], on a [`snapshot`]), how bytes pass ([`half`], [`relay`]), which flow a
+//! datagram belongs to ([`flow_table`]), what a reload changes ([`plan`]), and what is kept over it
+//! ([`backend`]).
 
+pub mod backend;
+pub mod flow_table;
+pub mod half;
+pub mod latency;
 pub mod pick;
+pub mod plan;
+pub mod reason;
 pub mod recency_list;
+pub mod relay;
 mod rings;
+pub mod snapshot;
 pub mod timer_wheel;

@@ -216,4 +216,15 @@ mod tests {
         assert_eq!(wheel.expire(1_000), Some(5));
         assert_eq!(wheel.expire(1_000), None);
     }
+
+    #[test]
+    fn time_that_goes_back_stands_still() {
+        let mut wheel = TimerWheel::new(10_000);
+        wheel.arm(0, 10_104);
+        assert_eq!(wheel.expire(5_000), None);
+        wheel.arm(1, 9_000);
+        assert_eq!(wheel.expire(5_000), Some(1));
+        assert_eq!(wheel.expire(10_103), None);
+        assert_eq!(wheel.expire(10_104), Some(0));
+    }
 }

@@ -305,6 +305,35 @@ fn fill_up(table: &PickTable, backends: usize, sessions: u32) -> Vec<u64> {
     loads
 }
 
+/// Without counting the session that is being placed, all idle backends would look alike.
+#[test]
+fn the_first_session_goes_to_the_largest_share() {
+    for algorithm in [Algorithm::WeightedLeastConnections, Algorithm::PowerOfTwo] {
+        for weights in [[10, 30], [1000, 1]] {
+            let table = PickTable::build(&pool(algorithm, &weights));
+            let counts = split(&mut Picker::new(&table, 0, 1), &table, 2, 100);
+            assert_eq!(counts.into_iter().max(), Some(100), "{algorithm:?}");
+        }
+    }
+}
+
+/// Two choices are two backends: the busy one of two is never taken.
+#[test]
+fn power_of_two_compares_two_different_backends() {
+    let table = PickTable::build(&pool(Algorithm::PowerOfTwo, &[10, 10]));
+    let mut picker = Picker::new(&table, 0, 1);
+    let mut random = fastrand::Rng::with_seed(11);
+    for _ in 0..200 {
+        let request = Request {
+            client_ip: CLIENT,
+            tried: &[],
+        };
+        let busy_first = |backend: BackendIndex| 5 - 5 * u64::from(backend.0);
+        let picked = picker.pick(&table, &request, busy_first, &mut random);
+        assert_eq!(picked, Some(BackendIndex(1)));
+    }
+}
+
 #[test]
 fn idle_backends_tie_at_random() {
     let table = PickTable::build(&pool(Algorithm::LeastConnections, &[1; 4]));

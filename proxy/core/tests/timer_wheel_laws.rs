@@ -45,9 +45,12 @@ struct Pair {
 }
 
 impl Pair {
-    fn arm(&mut self, key: u32, deadline_ms: u64) {
+    fn arm(&mut self, key: u32, deadline_ms: u64) -> Result<(), TestCaseError> {
         self.wheel.arm(key, deadline_ms);
         self.model.insert(key, deadline_ms);
+        let wakeup_ms = self.wheel.next_wakeup_ms().expect("one is armed");
+        prop_assert!(wakeup_ms + TICK_MS > self.now_ms, "{} is past", wakeup_ms);
+        Ok(())
     }
 
     fn expire(&mut self) -> Result<(), TestCaseError> {
@@ -87,9 +90,9 @@ proptest! {
         };
         for step in steps {
             match step {
-                Step::Arm { key, in_ms } => pair.arm(key, pair.now_ms + in_ms),
+                Step::Arm { key, in_ms } => pair.arm(key, pair.now_ms + in_ms)?,
                 Step::ArmInThePast { key, ago_ms } => {
-                    pair.arm(key, pair.now_ms.saturating_sub(ago_ms));
+                    pair.arm(key, pair.now_ms.saturating_sub(ago_ms))?;
                 }
                 Step::Disarm { key } => {
                     pair.wheel.disarm(key);

@@ -58,7 +58,8 @@ pub struct Receiver {
     buffers: Box<[u8]>,
     names: Box<[libc::sockaddr_storage; BATCH]>,
     controls: Box<[Control; BATCH]>,
-    messages: Box<[libc::mmsghdr; BATCH]>,
+    /// Of each datagram received: its payload and its control messages, in bytes.
+    lengths: [(usize, usize); BATCH],
     received: usize,
 }
 
@@ -82,13 +83,11 @@ impl Receiver {
     pub fn new() -> Self {
         // SAFETY: sockaddr_storage is plain bytes, for which all zeroes is a value.
         let name: libc::sockaddr_storage = unsafe { mem::zeroed() };
-        // SAFETY: mmsghdr holds integers and pointers, for which all zeroes (null) is a value.
-        let message: libc::mmsghdr = unsafe { mem::zeroed() };
         Receiver {
             buffers: vec![0; BATCH * BUFFER_BYTES].into_boxed_slice(),
             names: Box::new([name; BATCH]),
             controls: Box::new([Control([0; CONTROL_BYTES]); BATCH]),
-            messages: Box::new([message; BATCH]),
+            lengths: [(0, 0); BATCH],
             received: 0,
         }
     }
@@ -99,6 +98,9 @@ impl Receiver {
     /// `WouldBlock` where nothing waits; on a connected socket also what ICMP reported.
     pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
         self.received = 0;
+        // SAFETY: mmsghdr holds integers and pointers, for which all zeroes (null) is a value.
+        let empty: libc::mmsghdr = unsafe { mem::zeroed() };
+        let mut messages = [empty; BATCH];
         let mut vectors = [libc::iovec {
             iov_base: ptr::null_mut(),
             iov_len: 0,
@@ -108,21 +110,20 @@ impl Receiver {
                 iov_base: buffer.as_mut_ptr().cast(),
                 iov_len: BUFFER_BYTES,
             };
-            let header = &mut self.messages[index].msg_hdr;
+            let header = &mut messages[index].msg_hdr;
             header.msg_name = (&raw mut self.names[index]).cast();
             header.msg_namelen = mem::size_of::<libc::sockaddr_storage>() as libc::socklen_t;
             header.msg_iov = &raw mut vectors[index];
             header.msg_iovlen = 1;
             header.msg_control = self.controls[index].0.as_mut_ptr().cast();
             header.msg_controllen = CONTROL_BYTES as _;
-            header.msg_flags = 0;
         }
         // SAFETY: each of the BATCH headers points to a name, a vector, a buffer and a control area
         // that are owned by `self` or this frame, live over the call, and have the lengths told.
         let count = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
-                self.messages.as_mut_ptr(),
+                messages.as_mut_ptr(),
                 BATCH as libc::c_uint,
                 libc::MSG_DONTWAIT as _,
                 ptr::null_mut(),
@@ -132,6 +133,9 @@ impl Receiver {
             return Err(io::Error::last_os_error());
         }
         self.received = count as usize;
+        for (lengths, message) in self.lengths.iter_mut().zip(&messages[..self.received]) {
+            *lengths = (message.msg_len as usize, message.msg_hdr.msg_controllen);
+        }
         Ok(self.received)
     }
 
@@ -142,32 +146,31 @@ impl Receiver {
             "datagram {index} of {}",
             self.received
         );
-        let message = &self.messages[index];
+        let (length, control_length) = self.lengths[index];
         let start = index * BUFFER_BYTES;
         Datagram {
-            payload: &self.buffers[start..start + message.msg_len as usize],
+            payload: &self.buffers[start..start + length],
             source: socket_addr(&self.names[index]),
-            local_ip: self.local_ip(index),
+            local_ip: local_ip(&self.controls[index].0[..control_length.min(CONTROL_BYTES)]),
         }
     }
+}
 
-    fn local_ip(&self, index: usize) -> Option<IpAddr> {
-        let length = self.messages[index].msg_hdr.msg_controllen;
-        let bytes = self.controls[index].0.get(..length)?;
-        ControlMessages(bytes).find_map(|(level, kind, data)| match (level, kind) {
-            // struct in_pktinfo { int ifindex; in_addr spec_dst; in_addr addr; }
-            (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
-                let octets: [u8; 4] = data.get(8..12)?.try_into().ok()?;
-                Some(IpAddr::from(Ipv4Addr::from(octets)))
-            }
-            // struct in6_pktinfo { in6_addr addr; unsigned ifindex; }
-            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
-                let octets: [u8; 16] = data.get(..16)?.try_into().ok()?;
-                Some(IpAddr::from(Ipv6Addr::from(octets)).to_canonical())
-            }
-            _ => None,
-        })
-    }
+/// The destination of a datagram, from its control messages.
+fn local_ip(control: &[u8]) -> Option<IpAddr> {
+    ControlMessages(control).find_map(|(level, kind, data)| match (level, kind) {
+        // struct in_pktinfo { int ifindex; in_addr spec_dst; in_addr addr; }
+        (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+            let octets: [u8; 4] = data.get(8..12)?.try_into().ok()?;
+            Some(IpAddr::from(Ipv4Addr::from(octets)))
+        }
+        // struct in6_pktinfo { in6_addr addr; unsigned ifindex; }
+        (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+            let octets: [u8; 16] = data.get(..16)?.try_into().ok()?;
+            Some(IpAddr::from(Ipv6Addr::from(octets)).to_canonical())
+        }
+        _ => None,
+    })
 }
 
 /// Walks control messages as cmsg(3) lays them out: length, level, type, data, padded to 8 bytes.

@@ -101,11 +101,12 @@ impl Walk {
 
 /// `groups` holds the walks by share, the largest share first.
 fn fill(mut groups: Vec<(u64, Vec<Walk>)>, size: u32) -> Box<[BackendIndex]> {
-    const FREE: BackendIndex = BackendIndex(u32::MAX);
     let Some(&(largest, _)) = groups.first() else {
         return Box::default();
     };
-    let mut slots = vec![FREE; size as usize];
+    let mut slots = vec![BackendIndex(u32::MAX); size as usize];
+    // A dozen slots are met for each one taken; their bits stay in the cache, the slots do not.
+    let mut taken = Bits::clear(size);
     let mut free = size;
     // The largest share has a turn in every round, so the rounds are at most as many as the slots.
     for round in 0..u64::from(size) {
@@ -115,9 +116,10 @@ fn fill(mut groups: Vec<(u64, Vec<Walk>)>, size: u32) -> Box<[BackendIndex]> {
             }
             for walk in walks {
                 // Ends: the size is prime, so the walk meets every slot, and one is still free.
-                while slots[walk.next as usize] != FREE {
+                while taken.contain(walk.next) {
                     walk.next = step(walk, size);
                 }
+                taken.set(walk.next);
                 slots[walk.next as usize] = walk.backend;
                 free -= 1;
                 if free == 0 {
@@ -127,6 +129,22 @@ fn fill(mut groups: Vec<(u64, Vec<Walk>)>, size: u32) -> Box<[BackendIndex]> {
         }
     }
     unreachable!("every round takes at least one of the {size} slots")
+}
+
+struct Bits(Vec<u64>);
+
+impl Bits {
+    fn clear(count: u32) -> Bits {
+        Bits(vec![0; count.div_ceil(u64::BITS) as usize])
+    }
+
+    fn contain(&self, at: u32) -> bool {
+        self.0[(at / u64::BITS) as usize] & (1 << (at % u64::BITS)) != 0
+    }
+
+    fn set(&mut self, at: u32) {
+        self.0[(at / u64::BITS) as usize] |= 1 << (at % u64::BITS);
+    }
 }
 
 /// Everyone in the first round, then `share` of every `largest` rounds, evenly spaced.

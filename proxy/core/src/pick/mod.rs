@@ -109,16 +109,18 @@ impl PickTable {
         has_rotation.then(|| Rotation::new(&self.candidates, stagger))
     }
 
-    fn position(&self, addr: contract::BackendAddr) -> Option<usize> {
-        let addr_at = |&position: &u32| self.candidates[position as usize].addr;
-        let found = self.by_addr.binary_search_by_key(&addr, addr_at).ok()?;
-        Some(self.by_addr[found] as usize)
-    }
-
-    fn candidate(&self, backend: BackendIndex) -> Option<&Candidate> {
-        let backend_at = |candidate: &Candidate| candidate.backend;
-        let found = self.candidates.binary_search_by_key(&backend, backend_at);
-        Some(&self.candidates[found.ok()?])
+    /// For each backend of `old`, the position of the same address among the candidates here. Both
+    /// are walked in the order of addresses, so it takes a step for each.
+    fn successors(&self, old: &PickTable) -> Vec<Option<u32>> {
+        let mut successors = vec![None; old.shares.len()];
+        let addr_at = |position: u32| self.candidates[position as usize].addr;
+        let mut positions = self.by_addr.iter().copied().peekable();
+        for &position in &old.by_addr {
+            let Candidate { backend, addr, .. } = old.candidates[position as usize];
+            while positions.next_if(|&at| addr_at(at) < addr).is_some() {}
+            successors[backend.0 as usize] = positions.next_if(|&at| addr_at(at) == addr);
+        }
+        successors
     }
 }
 
@@ -168,8 +170,7 @@ impl Picker {
     pub fn adopt(&mut self, old: &PickTable, new: &PickTable) {
         match (&mut self.rotation, &new.method) {
             (Some(rotation), Method::Rotation) => {
-                let successor = |backend| new.position(old.candidate(backend)?.addr);
-                rotation.adopt(&new.candidates, successor, self.stagger);
+                rotation.adopt(&new.candidates, &new.successors(old), self.stagger);
             }
             (None, _) | (Some(_), _) => self.rotation = new.begin_rotation(self.stagger),
         }

@@ -89,21 +89,21 @@ impl Rotation {
         }
     }
 
-    /// Goes on with new candidates. `successor` gives the position in `candidates` of a backend of
-    /// the old ones, where it is still there.
+    /// Goes on with new candidates. `successors` gives for each backend of before its position in
+    /// `candidates`, where it is still there.
     pub fn adopt(
         &mut self,
         candidates: &[Candidate],
-        successor: impl Fn(BackendIndex) -> Option<usize>,
+        successors: &[Option<u32>],
         stagger: Stagger,
     ) {
         let mut survivors: Vec<Option<Due>> = vec![None; candidates.len()];
         let (mut work, mut shares) = (0_i128, 0_i128);
         for Reverse(due) in self.due.drain() {
-            if let Some(position) = successor(due.backend) {
+            if let Some(position) = successors[due.backend.0 as usize] {
                 work += i128::from(due.work - due.phase);
                 shares += i128::from(due.share);
-                survivors[position] = Some(due);
+                survivors[position as usize] = Some(due);
             }
         }
         if shares == 0 {
@@ -289,7 +289,7 @@ mod tests {
             // 10 on average.
             let share = 9 + round % 3;
             let changed = candidates_with_shares(&[10, share, 10, 10]);
-            rotation.adopt(&changed, |backend| Some(backend.0 as usize), ALONE);
+            rotation.adopt(&changed, &[Some(0), Some(1), Some(2), Some(3)], ALONE);
             counts[picks(&mut rotation, 1)[0] as usize] += 1;
         }
         assert!(

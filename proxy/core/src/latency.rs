@@ -1,0 +1,146 @@
+//! Latencies as the workers count them: a histogram with a bounded error, and a recent mean.
+//!
+//! Each instance has one writer, so an increment is a load and a store without a locked
+//! instruction; readers sum over the workers.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+/// Adds to a counter that only this thread writes.
+pub fn add(counter: &AtomicU64, amount: u64) {
+    counter.store(counter.load(Relaxed).wrapping_add(amount), Relaxed);
+}
+
+/// Buckets a factor of 2^(1/4) apart would cost more than they tell; halves of octaves do.
+const PER_OCTAVE: u64 = 4;
+const BUCKETS: usize = 128;
+
+/// A log-linear histogram of microseconds: four buckets an octave, so that a quantile is at most
+/// 25 % above the true one; up to 2^32 us (71 minutes), what is longer counts as that.
+#[derive(Debug)]
+pub struct Histogram {
+    buckets: [AtomicU64; BUCKETS],
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Histogram {
+            buckets: [const { AtomicU64::new(0) }; BUCKETS],
+        }
+    }
+}
+
+impl Histogram {
+    pub fn record(&self, microseconds: u64) {
+        add(&self.buckets[bucket_of(microseconds)], 1);
+    }
+
+    /// The upper bounds, in microseconds, of the buckets where the quantiles `q` (0..=1, ascending
+    /// or not) lie, over all `parts`; `None` where nothing was recorded.
+    pub fn quantile(parts: &[&Histogram], q: f64) -> Option<u64> {
+        let count_of = |bucket: usize| -> u64 {
+            parts
+                .iter()
+                .map(|part| part.buckets[bucket].load(Relaxed))
+                .sum()
+        };
+        let total: u64 = (0..BUCKETS).map(count_of).sum();
+        let rank = (q * total as f64).ceil().max(1.0) as u64;
+        let mut seen = 0;
+        (0..BUCKETS).find_map(|bucket| {
+            seen += count_of(bucket);
+            (total > 0 && seen >= rank).then(|| upper_bound_of(bucket))
+        })
+    }
+}
+
+fn bucket_of(microseconds: u64) -> usize {
+    if microseconds < PER_OCTAVE {
+        return microseconds as usize;
+    }
+    let octave = u64::from(microseconds.ilog2());
+    // The two bits below the leading one choose the quarter of the octave.
+    let quarter = (microseconds >> (octave - 2)) & (PER_OCTAVE - 1);
+    let bucket = (octave - 1) * PER_OCTAVE + quarter;
+    (bucket as usize).min(BUCKETS - 1)
+}
+
+fn upper_bound_of(bucket: usize) -> u64 {
+    let bucket = bucket as u64;
+    if bucket < PER_OCTAVE {
+        return bucket;
+    }
+    let octave = bucket / PER_OCTAVE + 1;
+    let quarter = bucket % PER_OCTAVE;
+    ((PER_OCTAVE + quarter + 1) << (octave - 2)) - 1
+}
+
+/// An exponentially weighted mean of microseconds: each sample moves it an eighth of the way, as
+/// RFC 6298 does for round-trip times.
+#[derive(Debug, Default)]
+pub struct RecentMean {
+    /// Eighths of microseconds, plus one so that 0 means "no sample yet".
+    value: AtomicU32,
+}
+
+impl RecentMean {
+    pub fn record(&self, microseconds: u64) {
+        const MAX: u64 = (u32::MAX / 8) as u64 - 1;
+        let sample = microseconds.min(MAX) as u32;
+        let old = self.value.load(Relaxed);
+        let new = if old == 0 {
+            sample * 8
+        } else {
+            (old - 1) - (old - 1) / 8 + sample
+        };
+        self.value.store(new + 1, Relaxed);
+    }
+
+    /// Microseconds; `None` before the first sample.
+    pub fn get(&self) -> Option<u64> {
+        match self.value.load(Relaxed) {
+            0 => None,
+            value => Some(u64::from(value - 1) / 8),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quantile_is_at_most_a_quarter_above_the_truth() {
+        for value in [0, 1, 3, 4, 5, 7, 8, 100, 1_000, 123_456, 4_000_000_000] {
+            let histogram = Histogram::default();
+            histogram.record(value);
+            let found = Histogram::quantile(&[&histogram], 0.5).expect("one sample");
+            assert!(
+                found >= value && found <= value + value / 4,
+                "{value} as {found}"
+            );
+        }
+    }
+
+    #[test]
+    fn quantiles_sum_over_parts() {
+        let (a, b) = (Histogram::default(), Histogram::default());
+        assert_eq!(Histogram::quantile(&[&a, &b], 0.5), None);
+        (0..99).for_each(|_| a.record(2));
+        b.record(1_000_000);
+        assert_eq!(Histogram::quantile(&[&a, &b], 0.5), Some(2));
+        assert_eq!(Histogram::quantile(&[&a, &b], 0.99), Some(2));
+        assert!(Histogram::quantile(&[&a, &b], 1.0) >= Some(1_000_000));
+    }
+
+    #[test]
+    fn a_recent_mean_follows_its_samples() {
+        let mean = RecentMean::default();
+        assert_eq!(mean.get(), None);
+        mean.record(0);
+        assert_eq!(mean.get(), Some(0));
+        (0..100).for_each(|_| mean.record(800));
+        assert!((780..=800).contains(&mean.get().expect("samples")));
+        mean.record(u64::MAX);
+        assert!(mean.get().is_some());
+    }
+}

@@ -1,0 +1,115 @@
+//! What a reload changes about the listeners: open, keep, close. Pure; the shell carries it out.
+
+use std::net::SocketAddr;
+
+use contract::Listener;
+
+/// The protocol that a socket listens for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Protocol {
+    Tcp,
+    Udp,
+}
+
+/// One bound address: what a listener of the configuration needs for each of its protocols.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Endpoint {
+    pub addr: SocketAddr,
+    pub protocol: Protocol,
+    /// Index of the pool behind it.
+    pub pool: usize,
+}
+
+/// The endpoints of a configuration, each address and protocol once.
+pub fn endpoints(listeners: &[Listener]) -> Vec<Endpoint> {
+    let mut endpoints: Vec<Endpoint> = listeners
+        .iter()
+        .flat_map(|listener| {
+            let endpoint = |protocol| Endpoint {
+                addr: listener.addr,
+                protocol,
+                pool: listener.pool,
+            };
+            let tcp = listener.tcp.then(|| endpoint(Protocol::Tcp));
+            let udp = listener.udp.then(|| endpoint(Protocol::Udp));
+            tcp.into_iter().chain(udp)
+        })
+        .collect();
+    endpoints.sort_unstable();
+    endpoints.dedup();
+    endpoints
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Plan {
+    pub open: Vec<Endpoint>,
+    pub keep: Vec<Endpoint>,
+    pub close: Vec<Endpoint>,
+}
+
+/// The steps from the endpoints `old` to `new`. New ones are opened before old ones are closed.
+pub fn plan(old: &[Endpoint], new: &[Endpoint]) -> Plan {
+    Plan {
+        open: new
+            .iter()
+            .filter(|endpoint| !old.contains(endpoint))
+            .copied()
+            .collect(),
+        keep: new
+            .iter()
+            .filter(|endpoint| old.contains(endpoint))
+            .copied()
+            .collect(),
+        close: old
+            .iter()
+            .filter(|endpoint| !new.contains(endpoint))
+            .copied()
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    fn any_endpoints() -> impl Strategy<Value = Vec<Endpoint>> {
+        let endpoint = (1u16..6, any::<bool>()).prop_map(|(port, tcp)| Endpoint {
+            addr: SocketAddr::from(([127, 0, 0, 1], port)),
+            protocol: if tcp { Protocol::Tcp } else { Protocol::Udp },
+            pool: 0,
+        });
+        proptest::collection::btree_set(endpoint, 0..8).prop_map(|set| set.into_iter().collect())
+    }
+
+    proptest! {
+        #[test]
+        fn applying_the_plan_gives_the_new_endpoints(old in any_endpoints(), new in any_endpoints()) {
+            let steps = plan(&old, &new);
+            let mut open: BTreeSet<Endpoint> = old.iter().copied().collect();
+            for endpoint in &steps.open {
+                prop_assert!(open.insert(*endpoint), "opened twice");
+            }
+            for endpoint in &steps.close {
+                prop_assert!(open.remove(endpoint), "closed what was not open");
+            }
+            prop_assert_eq!(open.into_iter().collect::<Vec<_>>(), new);
+            prop_assert!(steps.keep.iter().all(|endpoint| old.contains(endpoint)));
+        }
+    }
+
+    #[test]
+    fn nothing_changes_between_equal_configurations() {
+        let listener = Listener {
+            addr: SocketAddr::from(([0, 0, 0, 0], 80)),
+            tcp: true,
+            udp: true,
+            pool: 0,
+        };
+        let endpoints = endpoints(&[listener]);
+        assert_eq!(endpoints.len(), 2);
+        let plan = plan(&endpoints, &endpoints);
+        assert!(plan.open.is_empty() && plan.close.is_empty());
+    }
+}

@@ -1,0 +1,144 @@
+//! Why a session or flow ended: who, and how. One word each, in log, status and metrics.
+
+/// Why a TCP session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum SessionEnd {
+    /// Both directions closed in order, the client's first.
+    ClientClosed,
+    /// Both directions closed in order, the backend's first.
+    BackendClosed,
+    ClientReset,
+    BackendReset,
+    /// Every backend that was tried refused or could not be reached.
+    ConnectRefused,
+    /// The last backend that was tried did not answer in time.
+    ConnectTimeout,
+    /// No backend takes new sessions.
+    NoBackend,
+    /// Neither side sent anything for the idle time-out.
+    IdleTimeout,
+    /// One direction was closed and the other silent for the half-close time-out.
+    HalfCloseTimeout,
+    /// The proxy was told to stop and the drain deadline had passed.
+    Shutdown,
+    /// A system call failed that should not: out of descriptors or memory.
+    InternalError,
+}
+
+impl SessionEnd {
+    pub const ALL: [SessionEnd; 11] = [
+        SessionEnd::ClientClosed,
+        SessionEnd::BackendClosed,
+        SessionEnd::ClientReset,
+        SessionEnd::BackendReset,
+        SessionEnd::ConnectRefused,
+        SessionEnd::ConnectTimeout,
+        SessionEnd::NoBackend,
+        SessionEnd::IdleTimeout,
+        SessionEnd::HalfCloseTimeout,
+        SessionEnd::Shutdown,
+        SessionEnd::InternalError,
+    ];
+
+    pub fn word(self) -> &'static str {
+        match self {
+            SessionEnd::ClientClosed => "client_closed",
+            SessionEnd::BackendClosed => "backend_closed",
+            SessionEnd::ClientReset => "client_reset",
+            SessionEnd::BackendReset => "backend_reset",
+            SessionEnd::ConnectRefused => "connect_refused",
+            SessionEnd::ConnectTimeout => "connect_timeout",
+            SessionEnd::NoBackend => "no_backend",
+            SessionEnd::IdleTimeout => "idle_timeout",
+            SessionEnd::HalfCloseTimeout => "half_close_timeout",
+            SessionEnd::Shutdown => "shutdown",
+            SessionEnd::InternalError => "internal_error",
+        }
+    }
+
+    /// Whether somebody should look at it.
+    pub fn is_failure(self) -> bool {
+        !matches!(self, SessionEnd::ClientClosed | SessionEnd::BackendClosed)
+    }
+}
+
+/// Why a UDP flow ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum FlowEnd {
+    /// No datagram either way for the idle time.
+    Idle,
+    /// The table was full, and this was the flow silent for longest.
+    Evicted,
+    /// A reload removed or disabled its backend; the client's next datagram starts a new flow.
+    BackendGone,
+    /// ICMP said that the backend's port is closed; the next datagram starts a new flow.
+    Refused,
+    Shutdown,
+    /// A system call failed that should not: out of descriptors or memory.
+    InternalError,
+}
+
+impl FlowEnd {
+    pub const ALL: [FlowEnd; 6] = [
+        FlowEnd::Idle,
+        FlowEnd::Evicted,
+        FlowEnd::BackendGone,
+        FlowEnd::Refused,
+        FlowEnd::Shutdown,
+        FlowEnd::InternalError,
+    ];
+
+    pub fn word(self) -> &'static str {
+        match self {
+            FlowEnd::Idle => "idle",
+            FlowEnd::Evicted => "evicted",
+            FlowEnd::BackendGone => "backend_gone",
+            FlowEnd::Refused => "refused",
+            FlowEnd::Shutdown => "shutdown",
+            FlowEnd::InternalError => "internal_error",
+        }
+    }
+
+    /// Whether somebody should look at it.
+    pub fn is_failure(self) -> bool {
+        !matches!(self, FlowEnd::Idle)
+    }
+}
+
+/// Why a datagram was not forwarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Drop {
+    /// No backend takes new flows.
+    NoBackend,
+    /// The socket's send queue is full, as it would be without a proxy.
+    QueueFull,
+    /// It came to a listener that a reload closed, from a client without a flow.
+    ListenerClosed,
+    /// The table is full and nothing in it may be evicted, or descriptors are short.
+    NoRoom,
+    /// The system refused to send it, mostly for its size.
+    SendFailed,
+}
+
+impl Drop {
+    pub const ALL: [Drop; 5] = [
+        Drop::NoBackend,
+        Drop::QueueFull,
+        Drop::ListenerClosed,
+        Drop::NoRoom,
+        Drop::SendFailed,
+    ];
+
+    pub fn word(self) -> &'static str {
+        match self {
+            Drop::NoBackend => "no_backend",
+            Drop::QueueFull => "queue_full",
+            Drop::ListenerClosed => "listener_closed",
+            Drop::NoRoom => "no_room",
+            Drop::SendFailed => "send_failed",
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The admin socket: HTTP over a unix socket that only the proxy's own user may open.
+//!
+//! Served by the main thread's runtime, so that no question costs the workers anything.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use contract::status::{Reports, Running, Status};
+use contract::{BackendAddr, Report};
+use rustix::fs::Mode;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::net::{TcpListener, UnixListener};
+
+use crate::metrics;
+use crate::status::status;
+use crate::supervisor::Supervisor;
+
+/// 20,000 reports take about 3 MB.
+const MAX_BODY_BYTES: usize = 8 << 20;
+const MAX_WAIT_MS: u64 = 10_000;
+
+/// Binds the admin socket at `path`, mode 0600. Whoever holds the pid file beside it may replace a
+/// socket that a dead proxy left.
+pub fn bind(path: &Path) -> std::io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    // Set before the bind, so that there is no moment at which others could connect.
+    let umask = rustix::process::umask(Mode::RWXG | Mode::RWXO | Mode::XUSR);
+    let bound = UnixListener::bind(path);
+    rustix::process::umask(umask);
+    bound
+}
+
+/// Serves all routes on the admin socket.
+pub async fn serve(listener: UnixListener, supervisor: Arc<Supervisor>) -> std::io::Result<()> {
+    let routes = Router::new()
+        .route("/status", get(answer_status))
+        .route("/generation", get(answer_generation))
+        .route("/reports", post(take_reports))
+        .route("/metrics", get(answer_metrics))
+        .fallback(async || problem(StatusCode::NOT_FOUND, "no such path"))
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .with_state(supervisor);
+    axum::serve(listener, routes).await
+}
+
+/// Serves the metrics alone on a TCP address.
+pub async fn serve_metrics(
+    listener: TcpListener,
+    supervisor: Arc<Supervisor>,
+) -> std::io::Result<()> {
+    let routes = Router::new()
+        .route("/metrics", get(answer_metrics))
+        .with_state(supervisor);
+    axum::serve(listener, routes).await
+}
+
+async fn answer_status(State(supervisor): State<Arc<Supervisor>>) -> Json<Status> {
+    Json(status(&supervisor))
+}
+
+async fn answer_metrics(State(supervisor): State<Arc<Supervisor>>) -> impl IntoResponse {
+    (
+        [(header::CONTENT_TYPE, metrics::CONTENT_TYPE)],
+        metrics::text(status(&supervisor)),
+    )
+}
+
+#[derive(Debug, Deserialize)]
+struct Wait {
+    at_least: Option<u64>,
+    timeout_ms: Option<u64>,
+}
+
+/// Holds the answer back until the generation asked for runs or has been refused.
+async fn answer_generation(
+    State(supervisor): State<Arc<Supervisor>>,
+    wait: Result<Query<Wait>, axum::extract::rejection::QueryRejection>,
+) -> Response {
+    let Ok(Query(wait)) = wait else {
+        return problem(
+            StatusCode::BAD_REQUEST,
+            "at_least and timeout_ms are whole numbers",
+        );
+    };
+    let mut running = supervisor.running();
+    let wanted = wait.at_least.unwrap_or(0);
+    let is_decided = |running: &Running| {
+        let refused = running.last_reload.as_ref().filter(|reload| !reload.ok);
+        let was_refused = refused.is_some_and(|reload| reload.generation >= Some(wanted));
+        running.generation >= wanted || was_refused
+    };
+    let timeout = Duration::from_millis(wait.timeout_ms.unwrap_or(0).min(MAX_WAIT_MS));
+    // At the time-out the answer is what runs, whatever that is.
+    let _ = tokio::time::timeout(timeout, running.wait_for(is_decided)).await;
+    let answer = running.borrow().clone();
+    Json(answer).into_response()
+}
+
+/// Takes telemetry at once, without a reload. Reports of unknown backends are counted and ignored:
+/// the backend may have been removed a moment ago.
+async fn take_reports(
+    State(supervisor): State<Arc<Supervisor>>,
+    reports: Result<Json<Reports>, axum::extract::rejection::JsonRejection>,
+) -> Response {
+    let reports = match reports {
+        Ok(Json(reports)) => reports.reports,
+        Err(rejection) => return problem(rejection.status(), &rejection.body_text()),
+    };
+    let is_share = |share: Option<f64>| share.is_none_or(|share| (0.0..=1.0).contains(&share));
+    let bad = reports
+        .iter()
+        .position(|r| !is_share(r.gpu_usage) || !is_share(r.vram_usage));
+    if let Some(index) = bad {
+        let text = format!("/reports/{index}: usage is allowed from 0 to 1, or null");
+        return problem(StatusCode::BAD_REQUEST, &text);
+    }
+    let state = supervisor.state();
+    let mut taken = 0;
+    for report in &reports {
+        let Some(backend) = state
+            .registry
+            .find(BackendAddr::new(report.ip, report.port))
+        else {
+            continue;
+        };
+        let heartbeat_ms = backend.telemetry().get().heartbeat_ms;
+        backend.telemetry().set(&Report {
+            gpu_usage: report.gpu_usage,
+            vram_usage: report.vram_usage,
+            reported_at_ms: Some(report.reported_at_ms),
+            heartbeat_ms,
+        });
+        taken += 1;
+    }
+    Json(json!({ "ok": true, "taken": taken, "unknown": reports.len() - taken })).into_response()
+}
+
+fn problem(status: StatusCode, text: &str) -> Response {
+    (status, Json(json!({ "ok": false, "error": text }))).into_response()
+}

@@ -1,0 +1,107 @@
+//! How many sessions and flows this process can hold, by its limit on descriptors.
+
+use contract::Settings;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::worker::MAX_PIPES;
+
+/// Kept free for reload, admin socket, log and the like, so that they work at the limit too.
+const RESERVED: u64 = 64;
+/// Descriptors of a worker: poller, mailbox, listeners of two generations.
+const PER_WORKER: u64 = 16;
+
+/// What the descriptor limit allows.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    descriptors: u64,
+    workers: u64,
+}
+
+/// The bounds in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    pub max_sessions: u64,
+    pub max_flows_per_worker: usize,
+}
+
+impl Limits {
+    /// Raises the soft limit to the hard one, which needs no privilege, and divides what there is.
+    pub fn of_process(workers: usize) -> Limits {
+        let limit = getrlimit(Resource::Nofile);
+        // Refused only where it is as high as it can be.
+        let _ = setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: limit.maximum,
+                ..limit
+            },
+        );
+        let descriptors = getrlimit(Resource::Nofile)
+            .current
+            .unwrap_or(u64::from(u32::MAX));
+        Limits {
+            descriptors,
+            workers: workers as u64,
+        }
+    }
+
+    /// The bounds of a configuration, lowered to what the descriptors allow: a flow takes one, a
+    /// session two.
+    pub fn bounds(&self, settings: &Settings) -> Bounds {
+        let own = RESERVED + self.workers * (PER_WORKER + 2 * MAX_PIPES as u64);
+        let free = self.descriptors.saturating_sub(own).max(16);
+        let most_flows = free / 2;
+        let max_flows = settings.max_flows.unwrap_or(free / 8).min(most_flows);
+        let per_worker = max_flows.div_ceil(self.workers).max(1);
+        let most_sessions = free.saturating_sub(per_worker * self.workers) / 2;
+        let most_sessions = most_sessions.max(1);
+        let max_sessions = settings
+            .max_sessions
+            .map_or(most_sessions, |max| max.min(most_sessions));
+        Bounds {
+            max_sessions,
+            max_flows_per_worker: per_worker as usize,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_and_flows_never_need_more_descriptors_than_there_are() {
+        for descriptors in [64, 256, 1_024, 20_000, 1_000_000] {
+            for workers in [1, 2, 64] {
+                let limits = Limits {
+                    descriptors,
+                    workers,
+                };
+                for max_flows in [None, Some(1), Some(10_000_000)] {
+                    let settings = Settings {
+                        max_flows,
+                        ..Settings::default()
+                    };
+                    let bounds = limits.bounds(&settings);
+                    let flows = bounds.max_flows_per_worker as u64 * workers;
+                    let needed = 2 * bounds.max_sessions + flows;
+                    let own = RESERVED + workers * (PER_WORKER + 2 * MAX_PIPES as u64);
+                    assert!(needed <= descriptors.saturating_sub(own).max(16).max(2 + workers));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_configured_bound_counts_where_it_is_lower() {
+        let limits = Limits {
+            descriptors: 20_000,
+            workers: 2,
+        };
+        let settings = Settings {
+            max_sessions: Some(10),
+            ..Settings::default()
+        };
+        assert_eq!(limits.bounds(&settings).max_sessions, 10);
+    }
+}

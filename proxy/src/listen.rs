@@ -1,0 +1,77 @@
+//! Binding the sockets of an endpoint: one a worker, sharing the port by `SO_REUSEPORT`.
+
+use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use proxy_core::plan::{Endpoint, Protocol};
+use socket2::{Domain, Socket, Type};
+
+/// Connections that may wait to be accepted, a worker; the system may grant fewer (`somaxconn`).
+const BACKLOG: i32 = 4096;
+/// Asked for as the kernel's queues of a UDP listener; the system may grant less (`rmem_max`).
+const UDP_QUEUE_BYTES: usize = 8 << 20;
+
+/// Why an endpoint could not be opened; reads as the fault of a configuration.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "/listen: found {addr} ({protocol:?}), which cannot be bound: {error}, \
+         allowed: an address of this host with a free port"
+)]
+pub struct BindError {
+    addr: SocketAddr,
+    protocol: Protocol,
+    error: std::io::Error,
+}
+
+/// Binds `count` sockets for `endpoint`. `is_ours` says that this process already holds sockets on
+/// the port.
+pub fn bind(endpoint: Endpoint, count: usize, is_ours: bool) -> Result<Vec<OwnedFd>, BindError> {
+    let Endpoint { addr, protocol, .. } = endpoint;
+    let error = |error| BindError {
+        addr,
+        protocol,
+        error,
+    };
+    if !is_ours {
+        // SO_REUSEPORT hides that another process of ours has the port, so it is tried without.
+        new_socket(endpoint, false).map_err(error)?;
+    }
+    (0..count)
+        .map(|_| new_socket(endpoint, true).map_err(error))
+        .collect()
+}
+
+fn new_socket(endpoint: Endpoint, shares_port: bool) -> std::io::Result<OwnedFd> {
+    let kind = match endpoint.protocol {
+        Protocol::Tcp => Type::STREAM,
+        Protocol::Udp => Type::DGRAM,
+    };
+    let domain = Domain::for_address(endpoint.addr);
+    let socket = Socket::new(domain, kind.nonblocking().cloexec(), None)?;
+    if endpoint.addr.is_ipv6() {
+        // `::` serves IPv4 clients too.
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_port(shares_port)?;
+    match endpoint.protocol {
+        Protocol::Tcp => {
+            // Sessions that linger in TIME_WAIT must not hold up a restart.
+            socket.set_reuse_address(true)?;
+            // Accepted sockets inherit both.
+            socket.set_tcp_nodelay(true)?;
+            socket.set_keepalive(true)?;
+            socket.bind(&endpoint.addr.into())?;
+            if shares_port {
+                socket.listen(BACKLOG)?;
+            }
+        }
+        Protocol::Udp => {
+            // As much as the system grants.
+            let _ = socket.set_recv_buffer_size(UDP_QUEUE_BYTES);
+            let _ = socket.set_send_buffer_size(UDP_QUEUE_BYTES);
+            proxy_sys::datagrams::request_local_address(socket.as_fd(), endpoint.addr.is_ipv6())?;
+            socket.bind(&endpoint.addr.into())?;
+        }
+    }
+    Ok(socket.into())
+}

@@ -1,0 +1,244 @@
+//! `GET /metrics`: the status in the OpenMetrics text format, which Prometheus reads.
+
+use contract::status::{AdminState, BackendStatus, OperationalState, Status};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+/// The content type that goes with [`text`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Metrics of `status`, as text.
+pub fn text(status: Status) -> String {
+    let mut registry = Registry::with_prefix("wicketgate_proxy");
+    registry.register_collector(Box::new(StatusCollector(status)));
+    let mut text = String::new();
+    encode(&mut text, &registry).expect("writing to a String does not fail");
+    text
+}
+
+#[derive(Debug)]
+struct StatusCollector(Status);
+
+type Encoded = Result<(), std::fmt::Error>;
+
+impl Collector for StatusCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Encoded {
+        let Status {
+            running,
+            totals,
+            limits,
+            backends,
+            ..
+        } = &self.0;
+        let all = &totals.counters;
+        let mut out = Output(&mut encoder);
+        out.gauge(
+            "generation",
+            "Generation of the running configuration",
+            running.generation,
+        )?;
+        out.gauge(
+            "loaded_at_ms",
+            "When it was loaded, unix milliseconds",
+            running.loaded_at_ms,
+        )?;
+        out.counter("reloads_ok", "Reloads that took effect", self.0.reloads_ok)?;
+        out.counter(
+            "reloads_refused",
+            "Reloads that were refused",
+            self.0.reloads_refused,
+        )?;
+        out.gauge("sessions_active", "TCP sessions open", all.sessions_active)?;
+        out.counter("sessions", "TCP sessions accepted", all.sessions_total)?;
+        out.gauge("flows_active", "UDP flows open", all.flows_active)?;
+        out.counter("flows", "UDP flows begun", all.flows_total)?;
+        out.counter("bytes_up", "Payload from clients to backends", all.bytes_up)?;
+        out.counter(
+            "bytes_down",
+            "Payload from backends to clients",
+            all.bytes_down,
+        )?;
+        out.counter(
+            "connect_retries",
+            "Connects after a first one",
+            totals.connect_retries,
+        )?;
+        out.gauge(
+            "max_sessions",
+            "TCP sessions allowed at once",
+            limits.max_sessions,
+        )?;
+        out.gauge("max_flows", "UDP flows allowed at once", limits.max_flows)?;
+        out.counter(
+            "accept_pauses",
+            "Pauses for want of room",
+            limits.accept_pauses,
+        )?;
+        out.counter(
+            "log_lines_dropped",
+            "Session log lines lost",
+            limits.log_lines_dropped,
+        )?;
+        if let Some(p50) = totals.first_byte_p50_us {
+            out.gauge(
+                "first_byte_p50_us",
+                "Median first-byte latency since start",
+                p50,
+            )?;
+        }
+        if let Some(p99) = totals.first_byte_p99_us {
+            out.gauge("first_byte_p99_us", "99th percentile of the same", p99)?;
+        }
+        out.by_reason(
+            "sessions_ended",
+            "TCP sessions ended",
+            &totals.sessions_ended,
+        )?;
+        out.by_reason("flows_ended", "UDP flows ended", &totals.flows_ended)?;
+        out.by_reason(
+            "datagrams_dropped",
+            "Datagrams lost",
+            &totals.datagrams_dropped,
+        )?;
+        out.of_backends(backends)
+    }
+}
+
+struct Output<'a, 'b>(&'a mut DescriptorEncoder<'b>);
+
+impl Output<'_, '_> {
+    fn gauge(&mut self, name: &str, help: &str, value: u64) -> Encoded {
+        let metric = self
+            .0
+            .encode_descriptor(name, help, None, MetricType::Gauge)?;
+        ConstGauge::new(value).encode(metric)
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> Encoded {
+        let metric = self
+            .0
+            .encode_descriptor(name, help, None, MetricType::Counter)?;
+        ConstCounter::new(value).encode(metric)
+    }
+
+    fn by_reason<'a>(
+        &mut self,
+        name: &str,
+        help: &str,
+        counts: impl IntoIterator<Item = (&'a String, &'a u64)>,
+    ) -> Encoded {
+        let counts = counts
+            .into_iter()
+            .map(|(reason, count)| ([("reason", reason.clone())], *count));
+        self.family(name, help, MetricType::Counter, counts)
+    }
+
+    fn of_backends(&mut self, backends: &[BackendStatus]) -> Encoded {
+        type Value = fn(&BackendStatus) -> u64;
+        let gauges: [(&str, &str, Value); 6] = [
+            ("backend_up", "1 unless the last connect failed", |b| {
+                u64::from(b.operational != OperationalState::Down)
+            }),
+            (
+                "backend_ready",
+                "1 where it takes new sessions by configuration",
+                |b| u64::from(b.admin == AdminState::Ready),
+            ),
+            ("backend_weight", "Weight as configured", |b| {
+                u64::from(b.weight)
+            }),
+            ("backend_weight_effective", "Share of new sessions", |b| {
+                u64::from(b.weight_effective)
+            }),
+            ("backend_sessions_active", "TCP sessions open", |b| {
+                b.counters.sessions_active
+            }),
+            ("backend_flows_active", "UDP flows open", |b| {
+                b.counters.flows_active
+            }),
+        ];
+        let counters: [(&str, &str, Value); 6] = [
+            ("backend_sessions", "TCP sessions connected", |b| {
+                b.counters.sessions_total
+            }),
+            ("backend_flows", "UDP flows begun", |b| {
+                b.counters.flows_total
+            }),
+            ("backend_bytes_up", "Payload to the backend", |b| {
+                b.counters.bytes_up
+            }),
+            ("backend_bytes_down", "Payload from the backend", |b| {
+                b.counters.bytes_down
+            }),
+            ("backend_connect_failures", "Connects refused", |b| {
+                b.counters.connect_failures
+            }),
+            ("backend_connect_timeouts", "Connects timed out", |b| {
+                b.counters.connect_timeouts
+            }),
+        ];
+        for (name, help, value) in gauges {
+            self.family(
+                name,
+                help,
+                MetricType::Gauge,
+                backends.iter().map(|b| (label(b), value(b))),
+            )?;
+        }
+        for (name, help, value) in counters {
+            let counts = backends.iter().map(|b| (label(b), value(b)));
+            self.family(name, help, MetricType::Counter, counts)?;
+        }
+        let latencies = |latency: fn(&BackendStatus) -> Option<u64>| {
+            backends
+                .iter()
+                .filter_map(move |b| Some((label(b), latency(b)?)))
+        };
+        let connect = latencies(|b| b.counters.connect_latency_us);
+        let help = "Recent mean connect latency, microseconds";
+        self.family(
+            "backend_connect_latency_us",
+            help,
+            MetricType::Gauge,
+            connect,
+        )?;
+        let first_byte = latencies(|b| b.counters.first_byte_latency_us);
+        let help = "Recent mean first-byte latency, microseconds";
+        self.family(
+            "backend_first_byte_latency_us",
+            help,
+            MetricType::Gauge,
+            first_byte,
+        )
+    }
+
+    fn family<L: EncodeLabelSet>(
+        &mut self,
+        name: &str,
+        help: &str,
+        kind: MetricType,
+        values: impl Iterator<Item = (L, u64)>,
+    ) -> Encoded {
+        let mut metric = self.0.encode_descriptor(name, help, None, kind)?;
+        for (labels, value) in values {
+            let member = metric.encode_family(&labels)?;
+            match kind {
+                MetricType::Counter => ConstCounter::new(value).encode(member)?,
+                _ => ConstGauge::new(value).encode(member)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn label(backend: &BackendStatus) -> [(&'static str, String); 1] {
+    [(
+        "backend",
+        contract::BackendAddr::new(backend.ip, backend.port).to_string(),
+    )]
+}

@@ -1,0 +1,200 @@
+//! What the admin socket answers: the counts of all workers, summed at the time of asking.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
+
+use contract::Backend;
+use contract::status::{
+    AdminState, BackendStatus, Counters, LimitStatus, ListenerStatus, OperationalState, Status,
+    Totals, WorkerStatus,
+};
+use proxy_core::backend::{BackendCounters, BackendState, LastConnect};
+use proxy_core::latency::{Histogram, RecentMean};
+use proxy_core::snapshot::PoolSnapshot;
+
+use crate::supervisor::{State, Supervisor};
+use crate::worker::counters::WorkerCounters;
+
+pub fn status(supervisor: &Supervisor) -> Status {
+    let state = supervisor.state();
+    let backends = backends(&state);
+    let config = &state.config;
+    let listeners = config.listeners.iter().map(|listener| ListenerStatus {
+        addr: listener.addr,
+        tcp: listener.tcp,
+        udp: listener.udp,
+    });
+    let workers = supervisor.counters().map(|counters| WorkerStatus {
+        sessions_active: counters.sessions_active.load(Relaxed),
+        sessions_total: counters.sessions_total.load(Relaxed),
+        flows_active: counters.flows_active.load(Relaxed),
+    });
+    let sum = |count: fn(&WorkerCounters) -> u64| supervisor.counters().map(count).sum();
+    let snapshot = &state.snapshot;
+    Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        running: supervisor.running().borrow().clone(),
+        started_at_ms: supervisor.started_at_ms,
+        reloads_ok: state.reloads_ok,
+        reloads_refused: state.reloads_refused,
+        draining: state.is_draining,
+        algorithm: config.pools[0].algorithm.name().to_owned(),
+        workers: workers.collect(),
+        listeners: listeners.collect(),
+        totals: totals(supervisor),
+        backends,
+        limits: LimitStatus {
+            max_sessions: snapshot.max_sessions,
+            max_flows: (snapshot.max_flows_per_worker * supervisor.counters().count()) as u64,
+            accept_pauses: sum(|counters| counters.accept_pauses.load(Relaxed)),
+            log_lines_dropped: sum(|counters| counters.log_lines_dropped.load(Relaxed)),
+        },
+    }
+}
+
+/// The configured backends in file order, then removed ones that still have sessions or flows.
+fn backends(state: &State) -> Vec<BackendStatus> {
+    let pools = state.config.pools.iter().zip(&state.snapshot.pools);
+    let configured = pools.clone().flat_map(|(pool, snapshot)| {
+        pool.backends
+            .iter()
+            .map(|backend| configured_backend(snapshot, backend))
+    });
+    let is_configured = |backend: &BackendState| {
+        state
+            .snapshot
+            .pools
+            .iter()
+            .any(|pool| pool.index_of(backend.addr).is_some())
+    };
+    let is_removed = |backend: &BackendState| {
+        !is_configured(backend) && (backend.sessions() > 0 || backend.flows() > 0)
+    };
+    let removed = state
+        .registry
+        .all()
+        .filter(|backend| is_removed(backend))
+        .map(|backend| {
+            let removed = Described {
+                configured: false,
+                admin: AdminState::Disabled,
+                weight: 0,
+                weight_effective: 0,
+                is_warming_up: false,
+            };
+            describe(backend, removed)
+        });
+    configured.chain(removed).collect()
+}
+
+/// What the configuration says of a backend.
+struct Described {
+    configured: bool,
+    admin: AdminState,
+    weight: u16,
+    weight_effective: u32,
+    is_warming_up: bool,
+}
+
+fn configured_backend(snapshot: &PoolSnapshot, backend: &Backend) -> BackendStatus {
+    let admin = match (backend.enabled, backend.weight) {
+        (false, _) => AdminState::Disabled,
+        (true, 0) => AdminState::Drain,
+        (true, _) => AdminState::Ready,
+    };
+    let index = snapshot
+        .index_of(backend.addr)
+        .expect("built from this pool");
+    let described = Described {
+        configured: true,
+        admin,
+        weight: backend.weight,
+        weight_effective: snapshot.table.share(index),
+        is_warming_up: backend.is_warming_up,
+    };
+    describe(snapshot.backend(index), described)
+}
+
+fn describe(backend: &BackendState, described: Described) -> BackendStatus {
+    let (operational, reason) = match (described.is_warming_up, backend.last_connect()) {
+        (_, LastConnect::Failed) => (OperationalState::Down, "the last connect was refused"),
+        (_, LastConnect::TimedOut) => (OperationalState::Down, "the last connect timed out"),
+        (true, _) => (OperationalState::Warming, "it reports that it warms up"),
+        (false, LastConnect::Succeeded) => (OperationalState::Up, "the last connect succeeded"),
+        (false, LastConnect::None) => (OperationalState::Checking, "no connect was tried yet"),
+    };
+    let report = backend.telemetry().get();
+    BackendStatus {
+        ip: backend.addr.ip(),
+        port: backend.addr.port(),
+        configured: described.configured,
+        admin: described.admin,
+        operational,
+        reason: reason.to_owned(),
+        weight: described.weight,
+        weight_effective: described.weight_effective,
+        gpu_usage: report.gpu_usage,
+        vram_usage: report.vram_usage,
+        reported_at_ms: report.reported_at_ms,
+        counters: backend_counters(backend),
+    }
+}
+
+fn backend_counters(backend: &BackendState) -> Counters {
+    let workers = backend.workers();
+    let sum = |count: fn(&BackendCounters) -> u64| workers.iter().map(count).sum();
+    Counters {
+        sessions_active: backend.sessions(),
+        sessions_total: sum(|counters| counters.sessions_total.load(Relaxed)),
+        flows_active: backend.flows(),
+        flows_total: sum(|counters| counters.flows_total.load(Relaxed)),
+        bytes_up: sum(|counters| counters.bytes_up.load(Relaxed)),
+        bytes_down: sum(|counters| counters.bytes_down.load(Relaxed)),
+        connect_failures: sum(|counters| counters.connect_failures.load(Relaxed)),
+        connect_timeouts: sum(|counters| counters.connect_timeouts.load(Relaxed)),
+        connect_latency_us: mean(workers.iter().map(|counters| &counters.connect_latency)),
+        first_byte_latency_us: mean(workers.iter().map(|counters| &counters.first_byte_latency)),
+    }
+}
+
+/// The mean of the workers' recent means; workers without a sample do not count.
+fn mean<'a>(parts: impl Iterator<Item = &'a RecentMean>) -> Option<u64> {
+    let samples: Vec<u64> = parts.filter_map(RecentMean::get).collect();
+    let count = samples.len() as u64;
+    (count > 0).then(|| samples.iter().sum::<u64>() / count)
+}
+
+fn totals(supervisor: &Supervisor) -> Totals {
+    let workers: Vec<&WorkerCounters> = supervisor.counters().collect();
+    let of_workers = |count: fn(&WorkerCounters) -> u64| workers.iter().map(|w| count(w)).sum();
+    let histograms: Vec<&Histogram> = workers.iter().map(|w| &w.first_byte_latency).collect();
+    Totals {
+        counters: Counters {
+            sessions_active: of_workers(|counters| counters.sessions_active.load(Relaxed)),
+            sessions_total: of_workers(|counters| counters.sessions_total.load(Relaxed)),
+            flows_active: of_workers(|counters| counters.flows_active.load(Relaxed)),
+            flows_total: of_workers(|counters| counters.flows_total.load(Relaxed)),
+            bytes_up: of_workers(|counters| counters.bytes_up.load(Relaxed)),
+            bytes_down: of_workers(|counters| counters.bytes_down.load(Relaxed)),
+            connect_failures: of_workers(|counters| counters.connect_failures.load(Relaxed)),
+            connect_timeouts: of_workers(|counters| counters.connect_timeouts.load(Relaxed)),
+            connect_latency_us: None,
+            first_byte_latency_us: None,
+        },
+        first_byte_p50_us: Histogram::quantile(&histograms, 0.50),
+        first_byte_p99_us: Histogram::quantile(&histograms, 0.99),
+        connect_retries: of_workers(|counters| counters.connect_retries.load(Relaxed)),
+        sessions_ended: by_reason(workers.iter().flat_map(|w| w.sessions_ended())),
+        flows_ended: by_reason(workers.iter().flat_map(|w| w.flows_ended())),
+        datagrams_dropped: by_reason(workers.iter().flat_map(|w| w.dropped_by_reason())),
+    }
+}
+
+/// Sums counts of the same reason; reasons never seen are left out.
+fn by_reason(counts: impl Iterator<Item = (&'static str, u64)>) -> BTreeMap<String, u64> {
+    let mut sums = BTreeMap::new();
+    for (reason, count) in counts.filter(|(_, count)| *count > 0) {
+        *sums.entry(reason.to_owned()).or_default() += count;
+    }
+    sums
+}

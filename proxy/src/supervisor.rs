@@ -1,0 +1,446 @@
+//! The proxy as a whole: starts the workers, takes new configurations, knows what runs.
+//!
+//! One at a time and never on a worker's thread: a reload reads, checks, binds and builds here, and
+//! a worker only swaps a pointer. What fails leaves everything as it was.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use contract::status::{Reload, Running};
+use contract::{Config, Settings};
+use proxy_core::backend::BackendRegistry;
+use proxy_core::plan::{Endpoint, Plan, Protocol, endpoints, plan};
+use proxy_core::snapshot::Snapshot;
+use tokio::sync::{mpsc, watch};
+
+use crate::config_file::{self, ConfigFile, ConfigFileError};
+use crate::limits::Limits;
+use crate::listen::{self, BindError};
+use crate::worker::counters::WorkerCounters;
+use crate::worker::mailbox::{Command, Mailbox};
+use crate::worker::session_log::LogThread;
+use crate::worker::{Parts, Shared, Worker};
+
+/// A worker turns in microseconds; one that has not answered for so long is told of in the log.
+const ACK_PATIENCE: Duration = Duration::from_secs(5);
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Config(#[from] ConfigFileError),
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error("a worker cannot be started: {0}")]
+    Worker(std::io::Error),
+}
+
+/// Why a new configuration was not taken.
+#[derive(Debug, thiserror::Error)]
+enum ReloadError {
+    #[error(transparent)]
+    Config(#[from] ConfigFileError),
+    #[error(transparent)]
+    Bind(#[from] BindError),
+}
+
+pub struct Supervisor {
+    config_path: PathBuf,
+    workers: Vec<WorkerHandle>,
+    log_thread: Mutex<Option<LogThread>>,
+    limits: Limits,
+    pub started_at_ms: u64,
+    running: watch::Sender<Running>,
+    state: Mutex<State>,
+}
+
+struct WorkerHandle {
+    mailbox: Arc<Mailbox>,
+    counters: Arc<WorkerCounters>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What changes with a reload.
+pub struct State {
+    pub config: Config,
+    pub snapshot: Arc<Snapshot>,
+    pub registry: BackendRegistry,
+    /// Flows of each open UDP endpoint over all workers, retired ones included.
+    flows: HashMap<Endpoint, Arc<AtomicU64>>,
+    open: Vec<Endpoint>,
+    /// UDP endpoints that take no new flows and wait for their last one.
+    retired: Vec<Endpoint>,
+    pub reloads_ok: u64,
+    pub reloads_refused: u64,
+    pub is_draining: bool,
+}
+
+/// Unix milliseconds.
+pub fn unix_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_millis() as u64
+}
+
+impl Supervisor {
+    /// Reads the configuration, starts `worker_count` workers and binds the listeners.
+    pub fn start(config_path: PathBuf, worker_count: usize) -> Result<Supervisor, StartError> {
+        let limits = Limits::of_process(worker_count);
+        let file = config_file::load(&config_path)?;
+        warn_of_unknown_keys(&file);
+        let config = file.checked.config.clone();
+        let mut registry = BackendRegistry::new(worker_count);
+        let generation = config.generation.unwrap_or(1);
+        let snapshot = Arc::new(build(generation, &config, &mut registry, &limits));
+        let log_thread = LogThread::start().map_err(StartError::Worker)?;
+        let shared = Arc::new(Shared::default());
+        let workers = (0..worker_count).map(|worker| {
+            let counters = Arc::<WorkerCounters>::default();
+            WorkerHandle::start(Parts {
+                worker,
+                workers: worker_count,
+                snapshot: Arc::clone(&snapshot),
+                shared: Arc::clone(&shared),
+                log: log_thread.logger(Arc::clone(&counters)),
+                counters,
+            })
+        });
+        let workers = workers
+            .collect::<Result<_, _>>()
+            .map_err(StartError::Worker)?;
+        let running = Running {
+            pid: std::process::id(),
+            generation,
+            digest: file.digest,
+            loaded_at_ms: unix_ms(),
+            last_reload: None,
+        };
+        let supervisor = Supervisor {
+            config_path,
+            workers,
+            log_thread: Mutex::new(Some(log_thread)),
+            limits,
+            started_at_ms: unix_ms(),
+            running: watch::Sender::new(running),
+            state: Mutex::new(State {
+                config: config.clone(),
+                snapshot,
+                registry,
+                flows: HashMap::new(),
+                open: Vec::new(),
+                retired: Vec::new(),
+                reloads_ok: 0,
+                reloads_refused: 0,
+                is_draining: false,
+            }),
+        };
+        let commands = supervisor
+            .state()
+            .listen(&config, supervisor.workers.len(), None)?;
+        supervisor.send(commands);
+        tracing::info!(
+            "serving generation={generation} backends={} workers={worker_count}",
+            backend_count(&config)
+        );
+        Ok(supervisor)
+    }
+
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What runs, and its changes.
+    pub fn running(&self) -> watch::Receiver<Running> {
+        self.running.subscribe()
+    }
+
+    pub fn counters(&self) -> impl Iterator<Item = &WorkerCounters> {
+        self.workers.iter().map(|worker| &*worker.counters)
+    }
+
+    /// Takes the configuration that the file now holds, or keeps the one that runs.
+    pub async fn reload(&self) {
+        if self.state().is_draining {
+            tracing::warn!("reload ignored: the proxy is draining");
+            return;
+        }
+        let at_ms = unix_ms();
+        let loaded = config_file::load(&self.config_path);
+        let mut tried = loaded
+            .as_ref()
+            .ok()
+            .and_then(|file| file.checked.config.generation);
+        let outcome = match loaded {
+            Ok(file) => self.apply(file).await,
+            Err(error) => Err(ReloadError::Config(error)),
+        };
+        let refusal = match outcome {
+            Ok(generation) => {
+                tried = Some(generation);
+                None
+            }
+            Err(error) => {
+                tracing::error!("reload config refused: {error}");
+                self.state().reloads_refused += 1;
+                Some(error.to_string())
+            }
+        };
+        let reload = Reload {
+            at_ms,
+            ok: refusal.is_none(),
+            generation: tried,
+            reason: refusal,
+        };
+        self.running
+            .send_modify(|running| running.last_reload = Some(reload));
+    }
+
+    /// Carries a checked file out. Returns the generation that now runs.
+    async fn apply(&self, file: ConfigFile) -> Result<u64, ReloadError> {
+        warn_of_unknown_keys(&file);
+        let config = file.checked.config;
+        let backends = backend_count(&config);
+        let before = self.running.borrow().generation;
+        let generation = config.generation.unwrap_or(before + 1);
+        let (commands, replaced) = {
+            let mut state = self.state();
+            let replaced = Arc::clone(&state.snapshot);
+            let worker_count = self.workers.len();
+            let commands = state.listen(&config, worker_count, Some((generation, &self.limits)))?;
+            state.config = config;
+            (commands, replaced)
+        };
+        self.send_and_wait(commands).await;
+        // The last reference, so that no worker has to free what may be large.
+        drop(replaced);
+        self.state().reloads_ok += 1;
+        self.running.send_modify(|running| {
+            running.generation = generation;
+            running.digest = file.digest;
+            running.loaded_at_ms = unix_ms();
+        });
+        tracing::info!("reload config success generation={generation} backends={backends}");
+        self.close_unused().await;
+        Ok(generation)
+    }
+
+    /// Closes retired UDP endpoints whose last flow has ended.
+    pub async fn close_unused(&self) {
+        let unused = {
+            let mut state = self.state();
+            let State { retired, flows, .. } = &mut *state;
+            let is_unused = |endpoint: &mut Endpoint| {
+                flows
+                    .get(endpoint)
+                    .is_none_or(|count| count.load(Relaxed) == 0)
+            };
+            let unused: Vec<Endpoint> = retired.extract_if(.., is_unused).collect();
+            unused
+                .iter()
+                .for_each(|endpoint| drop(flows.remove(endpoint)));
+            unused
+        };
+        if !unused.is_empty() {
+            let close = || unused.iter().copied().map(Command::Close).collect();
+            self.send_and_wait(self.for_each_worker(close)).await;
+        }
+    }
+
+    /// Takes no new sessions and flows, and returns once the open ones have ended or the drain
+    /// deadline has passed.
+    pub async fn drain(&self) {
+        const POLL: Duration = Duration::from_millis(20);
+        let (open, timeout) = {
+            let mut state = self.state();
+            state.is_draining = true;
+            (
+                std::mem::take(&mut state.open),
+                state.config.settings.drain_timeout(),
+            )
+        };
+        let retire = || open.iter().copied().map(Command::Retire).collect();
+        self.send_and_wait(self.for_each_worker(retire)).await;
+        let all_ended = async {
+            while self.in_flight() > 0 {
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        if tokio::time::timeout(timeout, all_ended).await.is_err() {
+            tracing::warn!("drain deadline passed with {} open", self.in_flight());
+        }
+    }
+
+    fn in_flight(&self) -> u64 {
+        let of_worker = |counters: &WorkerCounters| {
+            counters.sessions_active.load(Relaxed) + counters.flows_active.load(Relaxed)
+        };
+        self.counters().map(of_worker).sum()
+    }
+
+    /// Ends every session and flow, and the workers with them.
+    pub async fn stop(&self) {
+        self.send_and_wait(self.for_each_worker(|| vec![Command::Stop]))
+            .await;
+        for worker in &self.workers {
+            let thread = worker
+                .thread
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+            // A worker that panicked has ended too.
+            let _ = thread.map(JoinHandle::join);
+        }
+        let log_thread = self
+            .log_thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(log_thread) = log_thread {
+            log_thread.finish();
+        }
+    }
+
+    fn for_each_worker(&self, commands: impl Fn() -> Vec<Command>) -> Vec<Vec<Command>> {
+        self.workers.iter().map(|_| commands()).collect()
+    }
+
+    /// Sends each worker its commands. The receiver ends when all have carried them out.
+    fn send(&self, commands: Vec<Vec<Command>>) -> mpsc::Receiver<()> {
+        let (ack, all_done) = mpsc::channel(1);
+        for (worker, commands) in self.workers.iter().zip(commands) {
+            worker.mailbox.send(commands, ack.clone());
+        }
+        all_done
+    }
+
+    async fn send_and_wait(&self, commands: Vec<Vec<Command>>) {
+        let mut all_done = self.send(commands);
+        while tokio::time::timeout(ACK_PATIENCE, all_done.recv())
+            .await
+            .is_err()
+        {
+            tracing::error!("a worker has not taken a new configuration for {ACK_PATIENCE:?}");
+        }
+    }
+}
+
+impl State {
+    /// Opens what `config` listens on and this process does not yet, and returns each worker's
+    /// commands. With `install` also builds the new snapshot. Either all is bound or nothing changes.
+    fn listen(
+        &mut self,
+        config: &Config,
+        worker_count: usize,
+        install: Option<(u64, &Limits)>,
+    ) -> Result<Vec<Vec<Command>>, BindError> {
+        let wanted = endpoints(&config.listeners);
+        let Plan {
+            open,
+            keep: _,
+            close,
+        } = plan(&self.open, &wanted);
+        let (revive, open): (Vec<Endpoint>, Vec<Endpoint>) = open
+            .into_iter()
+            .partition(|endpoint| self.retired.contains(endpoint));
+        let mut bound = Vec::new();
+        for endpoint in open {
+            let is_ours = self.holds_port_of(endpoint);
+            bound.push((endpoint, listen::bind(endpoint, worker_count, is_ours)?));
+        }
+        // Nothing can fail from here on.
+        if let Some((generation, limits)) = install {
+            self.snapshot = Arc::new(build(generation, config, &mut self.registry, limits));
+        }
+        self.retired.retain(|endpoint| !revive.contains(endpoint));
+        self.retired.extend(
+            close
+                .iter()
+                .filter(|endpoint| endpoint.protocol == Protocol::Udp),
+        );
+        self.open = wanted;
+
+        let mut commands: Vec<Vec<Command>> = (0..worker_count).map(|_| Vec::new()).collect();
+        for (endpoint, sockets) in bound {
+            let flows = Arc::new(AtomicU64::new(0));
+            self.flows.insert(endpoint, Arc::clone(&flows));
+            for (commands, socket) in commands.iter_mut().zip(sockets) {
+                commands.push(Command::Open {
+                    endpoint,
+                    socket,
+                    flows: Arc::clone(&flows),
+                });
+            }
+        }
+        for commands in &mut commands {
+            commands.extend(revive.iter().copied().map(Command::Revive));
+            if install.is_some() {
+                commands.push(Command::Install(Arc::clone(&self.snapshot)));
+            }
+            commands.extend(close.iter().copied().map(Command::Retire));
+        }
+        Ok(commands)
+    }
+
+    fn holds_port_of(&self, endpoint: Endpoint) -> bool {
+        self.open.iter().chain(&self.retired).any(|ours| {
+            ours.protocol == endpoint.protocol && ours.addr.port() == endpoint.addr.port()
+        })
+    }
+}
+
+impl WorkerHandle {
+    fn start(parts: Parts) -> std::io::Result<WorkerHandle> {
+        let mailbox = Arc::new(Mailbox::new()?);
+        let counters = Arc::clone(&parts.counters);
+        let name = format!("worker-{}", parts.worker);
+        let worker = Worker::new(parts, Arc::clone(&mailbox))?;
+        let thread = std::thread::Builder::new()
+            .name(name)
+            .spawn(move || worker.run())?;
+        Ok(WorkerHandle {
+            mailbox,
+            counters,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+}
+
+fn build(
+    generation: u64,
+    config: &Config,
+    registry: &mut BackendRegistry,
+    limits: &Limits,
+) -> Snapshot {
+    let bounds = limits.bounds(&config.settings);
+    warn_of_lowered_bounds(&config.settings, bounds.max_sessions);
+    Snapshot::build(
+        generation,
+        config,
+        registry,
+        bounds.max_sessions,
+        bounds.max_flows_per_worker,
+    )
+}
+
+fn warn_of_lowered_bounds(settings: &Settings, max_sessions: u64) {
+    if let Some(asked) = settings.max_sessions.filter(|asked| *asked > max_sessions) {
+        tracing::warn!(
+            "/max_sessions: found {asked}, in force {max_sessions}: \
+             the descriptor limit allows no more"
+        );
+    }
+}
+
+fn warn_of_unknown_keys(file: &ConfigFile) {
+    for fault in &file.checked.unknown_keys.0 {
+        tracing::warn!("{fault}; ignored");
+    }
+}
+
+fn backend_count(config: &Config) -> usize {
+    config.pools.iter().map(|pool| pool.backends.len()).sum()
+}

@@ -1,0 +1,219 @@
+//! What the TCP and UDP sides of a worker share: the poller, the time, the snapshot, the counters.
+
+use std::net::IpAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use proxy_core::backend::BackendState;
+use proxy_core::pick::{BackendIndex, Picker, Request};
+use proxy_core::plan::Protocol;
+use proxy_core::snapshot::Snapshot;
+use rustix::event::epoll;
+use rustix::io::Errno;
+
+use super::counters::WorkerCounters;
+use super::session_log::SessionLogger;
+
+/// What an event is about; packed into epoll's 64 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Token {
+    Mailbox,
+    TcpListener(u32),
+    UdpListener(u32),
+    ClientOf(u32),
+    BackendOf(u32),
+    Flow(u32),
+}
+
+impl Token {
+    pub fn pack(self) -> epoll::EventData {
+        let (kind, index): (u64, u32) = match self {
+            Token::Mailbox => (0, 0),
+            Token::TcpListener(index) => (1, index),
+            Token::UdpListener(index) => (2, index),
+            Token::ClientOf(index) => (3, index),
+            Token::BackendOf(index) => (4, index),
+            Token::Flow(index) => (5, index),
+        };
+        epoll::EventData::new_u64(kind << 32 | u64::from(index))
+    }
+
+    pub fn unpack(data: epoll::EventData) -> Token {
+        let index = data.u64() as u32;
+        match data.u64() >> 32 {
+            0 => Token::Mailbox,
+            1 => Token::TcpListener(index),
+            2 => Token::UdpListener(index),
+            3 => Token::ClientOf(index),
+            4 => Token::BackendOf(index),
+            5 => Token::Flow(index),
+            kind => unreachable!("pack makes no kind {kind}"),
+        }
+    }
+}
+
+/// Bounds that all workers keep together.
+#[derive(Debug, Default)]
+pub struct Shared {
+    /// Sessions at once, over all workers.
+    pub sessions: AtomicU64,
+}
+
+/// The pickers of one pool, one a protocol: UDP flows do not disturb the rotation of sessions.
+struct PoolPickers {
+    tcp: Picker,
+    udp: Picker,
+}
+
+pub struct Core {
+    pub worker: usize,
+    workers: usize,
+    epoll: OwnedFd,
+    pub now_us: u64,
+    pub snapshot: Arc<Snapshot>,
+    pickers: Vec<PoolPickers>,
+    random: fastrand::Rng,
+    pub counters: Arc<WorkerCounters>,
+    pub shared: Arc<Shared>,
+    pub log: SessionLogger,
+}
+
+/// What a worker is made from.
+pub struct Parts {
+    pub worker: usize,
+    pub workers: usize,
+    pub snapshot: Arc<Snapshot>,
+    pub counters: Arc<WorkerCounters>,
+    pub shared: Arc<Shared>,
+    pub log: SessionLogger,
+}
+
+impl Core {
+    pub fn new(parts: Parts) -> rustix::io::Result<Core> {
+        let mut core = Core {
+            worker: parts.worker,
+            workers: parts.workers,
+            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            now_us: 0,
+            snapshot: Arc::clone(&parts.snapshot),
+            pickers: Vec::new(),
+            random: fastrand::Rng::new(),
+            counters: parts.counters,
+            shared: parts.shared,
+            log: parts.log,
+        };
+        core.install(parts.snapshot);
+        core.update_time();
+        Ok(core)
+    }
+
+    /// Reads the monotonic clock, once a turn of the loop.
+    pub fn update_time(&mut self) {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        self.now_us = now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1_000;
+    }
+
+    pub fn now_ms(&self) -> u64 {
+        self.now_us / 1_000
+    }
+
+    /// Routes by `snapshot` from now on. Rotations keep their place.
+    pub fn install(&mut self, snapshot: Arc<Snapshot>) {
+        let kept = snapshot.pools.len().min(self.pickers.len());
+        self.pickers.truncate(kept);
+        for (index, pickers) in self.pickers.iter_mut().enumerate() {
+            let (old, new) = (
+                &self.snapshot.pools[index].table,
+                &snapshot.pools[index].table,
+            );
+            pickers.tcp.adopt(old, new);
+            pickers.udp.adopt(old, new);
+        }
+        for pool in &snapshot.pools[kept..] {
+            let picker = || Picker::new(&pool.table, self.worker, self.workers);
+            self.pickers.push(PoolPickers {
+                tcp: picker(),
+                udp: picker(),
+            });
+        }
+        self.snapshot = snapshot;
+    }
+
+    /// Chooses a backend for a new session or flow from `client_ip`, none of `tried`.
+    pub fn pick(
+        &mut self,
+        protocol: Protocol,
+        pool: usize,
+        client_ip: IpAddr,
+        tried: &[BackendIndex],
+    ) -> Option<Arc<BackendState>> {
+        // A reload may take a pool away while a session of it still looks for a backend.
+        let snapshot = self.snapshot.pools.get(pool)?;
+        let pickers = &mut self.pickers[pool];
+        let request = Request { client_ip, tried };
+        let index = match protocol {
+            Protocol::Tcp => {
+                let load = |index| snapshot.backend(index).sessions();
+                pickers
+                    .tcp
+                    .pick(&snapshot.table, &request, load, &mut self.random)
+            }
+            Protocol::Udp => {
+                let load = |index| snapshot.backend(index).flows();
+                pickers
+                    .udp
+                    .pick(&snapshot.table, &request, load, &mut self.random)
+            }
+        };
+        Some(Arc::clone(snapshot.backend(index?)))
+    }
+
+    pub fn watch(
+        &self,
+        source: impl AsFd,
+        token: Token,
+        interest: epoll::EventFlags,
+    ) -> Result<(), Errno> {
+        epoll::add(
+            &self.epoll,
+            source,
+            token.pack(),
+            interest | epoll::EventFlags::ET,
+        )
+    }
+
+    /// Waits for events, at most `timeout_ms`; `None`: until one comes.
+    pub fn wait(&self, events: &mut Vec<epoll::Event>, timeout_ms: Option<u64>) {
+        let timeout = timeout_ms.map(|timeout| rustix::time::Timespec {
+            tv_sec: (timeout / 1_000) as i64,
+            tv_nsec: (timeout % 1_000 * 1_000_000) as i64,
+        });
+        events.clear();
+        let buffer = rustix::buffer::spare_capacity(events);
+        match epoll::wait(&self.epoll, buffer, timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => unreachable!("our own epoll descriptor and buffer are right: {error}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_survives_packing() {
+        let tokens = [
+            Token::Mailbox,
+            Token::TcpListener(1),
+            Token::UdpListener(2),
+            Token::ClientOf(u32::MAX),
+            Token::BackendOf(7),
+            Token::Flow(0),
+        ];
+        for token in tokens {
+            assert_eq!(Token::unpack(token.pack()), token);
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! The TCP listeners of a worker: accepts, in bounded steps, and pauses where there is no room.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering::Relaxed;
+
+use proxy_core::latency::add;
+use proxy_core::plan::Endpoint;
+use rustix::event::epoll::EventFlags;
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, acceptfrom_with};
+use slab::Slab;
+
+use super::core::{Core, Token};
+use super::tcp::Tcp;
+
+/// Clients accepted from one listener before others get their turn.
+const MOST_AT_ONCE: usize = 64;
+/// While accepting is paused, room is looked for this often: the session that makes it may end in
+/// another worker.
+const PAUSE_MS: u64 = 20;
+/// A retired listener serves what waits in its queue, but not for ever, should clients keep coming.
+const RETIRED_MS: u64 = 1_000;
+
+struct Listener {
+    endpoint: Endpoint,
+    socket: OwnedFd,
+    /// Nothing says that an accept would block.
+    is_ready: bool,
+    retired_at_ms: Option<u64>,
+}
+
+#[derive(Default)]
+pub struct Listeners {
+    all: Slab<Listener>,
+    paused_until_ms: Option<u64>,
+}
+
+/// What came of one attempt to accept.
+enum Accepted {
+    Client(OwnedFd, SocketAddr),
+    /// The client gave up while it waited, or is of no family that we serve.
+    Nobody,
+    QueueEmpty,
+    /// No descriptor or memory for one more.
+    NoRoom,
+}
+
+impl Listeners {
+    pub fn open(
+        &mut self,
+        core: &Core,
+        endpoint: Endpoint,
+        socket: OwnedFd,
+    ) -> rustix::io::Result<()> {
+        let entry = self.all.vacant_entry();
+        core.watch(
+            &socket,
+            Token::TcpListener(entry.key() as u32),
+            EventFlags::IN,
+        )?;
+        // Clients may have queued up since the socket was bound.
+        entry.insert(Listener {
+            endpoint,
+            socket,
+            is_ready: true,
+            retired_at_ms: None,
+        });
+        Ok(())
+    }
+
+    pub fn retire(&mut self, core: &Core, endpoint: Endpoint) {
+        for (_, listener) in self.all.iter_mut().filter(|(_, l)| l.endpoint == endpoint) {
+            listener.retired_at_ms.get_or_insert(core.now_ms());
+            listener.is_ready = true;
+        }
+    }
+
+    pub fn event(&mut self, index: u32) {
+        if let Some(listener) = self.all.get_mut(index as usize) {
+            listener.is_ready = true;
+        }
+    }
+
+    /// When accepting is to be tried again; 0 for at once.
+    pub fn next_wakeup_ms(&self) -> Option<u64> {
+        let is_ready = self.all.iter().any(|(_, listener)| listener.is_ready);
+        is_ready.then(|| self.paused_until_ms.unwrap_or(0))
+    }
+
+    /// Accepts a bounded number of clients from each ready listener.
+    pub fn accept(&mut self, core: &mut Core, tcp: &mut Tcp, room_was_made: bool) {
+        if self
+            .paused_until_ms
+            .is_some_and(|until_ms| core.now_ms() < until_ms && !room_was_made)
+        {
+            return;
+        }
+        let was_paused = self.paused_until_ms.take().is_some();
+        for (_, listener) in &mut self.all {
+            if !listener.is_ready {
+                continue;
+            }
+            if !listener.accept_some(core, tcp) {
+                if !was_paused {
+                    add(&core.counters.accept_pauses, 1);
+                }
+                self.paused_until_ms = Some(core.now_ms() + PAUSE_MS);
+                break;
+            }
+        }
+        self.all
+            .retain(|_, listener| !listener.has_served_its_time(core.now_ms()));
+    }
+}
+
+impl Listener {
+    /// Returns false where there was no room.
+    fn accept_some(&mut self, core: &mut Core, tcp: &mut Tcp) -> bool {
+        for _ in 0..MOST_AT_ONCE {
+            let before = core.shared.sessions.fetch_add(1, Relaxed);
+            let accepted = if before < core.snapshot.max_sessions {
+                self.accept_one()
+            } else {
+                Accepted::NoRoom
+            };
+            if let Accepted::Client(client, client_addr) = accepted {
+                tcp.begin(core, client, client_addr, self.endpoint.pool);
+                continue;
+            }
+            core.shared.sessions.fetch_sub(1, Relaxed);
+            match accepted {
+                Accepted::QueueEmpty => {
+                    self.is_ready = false;
+                    return true;
+                }
+                Accepted::NoRoom => return false,
+                Accepted::Nobody | Accepted::Client(..) => {}
+            }
+        }
+        true
+    }
+
+    fn accept_one(&self) -> Accepted {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        match acceptfrom_with(&self.socket, flags) {
+            Ok((client, addr)) => match addr.and_then(|addr| SocketAddr::try_from(addr).ok()) {
+                Some(addr) => {
+                    let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
+                    Accepted::Client(client, addr)
+                }
+                None => Accepted::Nobody,
+            },
+            Err(Errno::AGAIN) => Accepted::QueueEmpty,
+            Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => Accepted::NoRoom,
+            // Errors of the one connection that was taken off the queue, see accept(2).
+            Err(_) => Accepted::Nobody,
+        }
+    }
+
+    fn has_served_its_time(&self, now_ms: u64) -> bool {
+        let Some(retired_at_ms) = self.retired_at_ms else {
+            return false;
+        };
+        !self.is_ready || now_ms >= retired_at_ms + RETIRED_MS
+    }
+}

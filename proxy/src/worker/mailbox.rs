@@ -1,0 +1,73 @@
+//! How the supervisor tells a worker something: a queue and an eventfd that wakes the worker.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use proxy_core::plan::Endpoint;
+use proxy_core::snapshot::Snapshot;
+use rustix::event::{EventfdFlags, eventfd};
+
+/// All that a worker can be told.
+#[derive(Debug)]
+pub enum Command {
+    /// Route new sessions and flows by this from now on.
+    Install(Arc<Snapshot>),
+    /// Accept on this bound socket. `flows` counts the endpoint's flows over all workers.
+    Open {
+        endpoint: Endpoint,
+        socket: OwnedFd,
+        flows: Arc<AtomicU64>,
+    },
+    /// Take no new work on this endpoint: TCP serves what waits in the accept queue and closes; UDP
+    /// stays open for its flows until [`Command::Close`].
+    Retire(Endpoint),
+    /// A retired UDP endpoint is wanted again.
+    Revive(Endpoint),
+    /// A retired UDP endpoint has no flows left.
+    Close(Endpoint),
+    /// End every session and flow and stop.
+    Stop,
+}
+
+/// Dropped by each worker once it has carried out what came with it; all gone means all done.
+pub type Ack = tokio::sync::mpsc::Sender<()>;
+
+#[derive(Debug)]
+pub struct Mailbox {
+    queue: Mutex<Vec<(Vec<Command>, Ack)>>,
+    wake: OwnedFd,
+}
+
+impl Mailbox {
+    pub fn new() -> rustix::io::Result<Self> {
+        let wake = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
+        Ok(Mailbox {
+            queue: Mutex::new(Vec::new()),
+            wake,
+        })
+    }
+
+    pub fn send(&self, commands: Vec<Command>, ack: Ack) {
+        self.queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push((commands, ack));
+        // Only a counter at 2^64 - 1 refuses, and the worker is then awake already.
+        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+    }
+
+    /// What has been sent since the last call.
+    pub fn take(&self) -> Vec<(Vec<Command>, Ack)> {
+        let mut count = [0; 8];
+        // Nothing to read means nothing new, and the queue then is empty too.
+        let _ = rustix::io::read(&self.wake, &mut count);
+        std::mem::take(&mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl AsFd for Mailbox {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+}

@@ -1,0 +1,155 @@
+//! A worker: one thread with its own poller, listeners, sessions and flows, sharing nothing on the
+//! path but the backends' counts.
+
+mod core;
+pub mod counters;
+mod listener;
+pub mod mailbox;
+mod pipes;
+pub mod session_log;
+mod tcp;
+mod transfer;
+mod udp;
+
+use std::sync::Arc;
+
+use proxy_core::plan::Protocol;
+use rustix::event::epoll::{Event, EventFlags};
+
+use self::core::{Core, Token};
+pub use self::core::{Parts, Shared};
+use self::listener::Listeners;
+use self::mailbox::{Ack, Command, Mailbox};
+pub use self::pipes::MAX_PIPES;
+use self::tcp::Tcp;
+use self::udp::Udp;
+
+/// Events taken from the poller at once.
+const EVENTS: usize = 256;
+
+pub struct Worker {
+    core: Core,
+    mailbox: Arc<Mailbox>,
+    listeners: Listeners,
+    tcp: Tcp,
+    udp: Udp,
+    is_stopped: bool,
+}
+
+impl Worker {
+    pub fn new(parts: Parts, mailbox: Arc<Mailbox>) -> rustix::io::Result<Worker> {
+        let core = Core::new(parts)?;
+        core.watch(&mailbox, Token::Mailbox, EventFlags::IN)?;
+        let tcp = Tcp::new(core.now_ms());
+        let (listeners, udp) = (Listeners::default(), Udp::new());
+        Ok(Worker {
+            core,
+            mailbox,
+            listeners,
+            tcp,
+            udp,
+            is_stopped: false,
+        })
+    }
+
+    /// Runs until told to stop. Each turn, in this order:
+    pub fn run(mut self) {
+        let mut events = Vec::with_capacity(EVENTS);
+        while !self.is_stopped {
+            self.core.wait(&mut events, self.timeout_ms());
+            self.core.update_time();
+            // Priority 1: commands, so that what follows goes by the newest snapshot.
+            if events
+                .iter()
+                .any(|event| Token::unpack(event.data) == Token::Mailbox)
+            {
+                self.carry_out_commands();
+            }
+            // Priority 2: open sessions and flows.
+            events.iter().for_each(|event| self.dispatch(event));
+            self.tcp.run_unfinished(&mut self.core);
+            // Priority 3: datagrams, which make new flows.
+            self.udp.run_ready(&mut self.core);
+            // Priority 4: timers, which may free what the next step needs.
+            self.tcp.run_timers(&mut self.core);
+            self.udp.run_timers(&mut self.core);
+            let ended = self.tcp.reap();
+            // Priority 5: new sessions.
+            self.listeners
+                .accept(&mut self.core, &mut self.tcp, ended > 0);
+            self.tcp.reap();
+        }
+    }
+
+    /// How long nothing needs to be done unless an event comes; `None`: for ever.
+    fn timeout_ms(&self) -> Option<u64> {
+        if self.tcp.has_unfinished() || self.udp.has_unfinished() {
+            return Some(0);
+        }
+        let wakeups = [
+            self.tcp.next_wakeup_ms(),
+            self.udp
+                .next_wakeup_ms(self.core.snapshot.settings.udp_idle_ms),
+            self.listeners.next_wakeup_ms(),
+        ];
+        let next_ms = wakeups.into_iter().flatten().min()?;
+        // A deadline within the current millisecond has to be slept through, not spun through.
+        Some(
+            next_ms
+                .checked_sub(self.core.now_ms())
+                .map_or(0, |wait_ms| wait_ms + 1),
+        )
+    }
+
+    fn dispatch(&mut self, event: &Event) {
+        let flags = event.flags;
+        match Token::unpack(event.data) {
+            Token::Mailbox => {}
+            Token::TcpListener(index) => self.listeners.event(index),
+            Token::UdpListener(index) => self.udp.listener_event(index),
+            Token::ClientOf(index) => self.tcp.client_event(&mut self.core, index, flags),
+            Token::BackendOf(index) => self.tcp.backend_event(&mut self.core, index, flags),
+            Token::Flow(index) => self.udp.flow_event(&mut self.core, index),
+        }
+    }
+
+    fn carry_out_commands(&mut self) {
+        for (commands, ack) in self.mailbox.take() {
+            commands
+                .into_iter()
+                .for_each(|command| self.carry_out(command));
+            drop::<Ack>(ack);
+        }
+    }
+
+    fn carry_out(&mut self, command: Command) {
+        match command {
+            Command::Install(snapshot) => self.core.install(snapshot),
+            Command::Open {
+                endpoint,
+                socket,
+                flows,
+            } => {
+                let opened = match endpoint.protocol {
+                    Protocol::Tcp => self.listeners.open(&self.core, endpoint, socket),
+                    Protocol::Udp => self.udp.open(&self.core, endpoint, socket, flows),
+                };
+                if let Err(error) = opened {
+                    // Only for want of kernel memory; the other workers' sockets still serve.
+                    tracing::error!(addr = %endpoint.addr, %error, "cannot watch a listener");
+                }
+            }
+            Command::Retire(endpoint) => match endpoint.protocol {
+                Protocol::Tcp => self.listeners.retire(&self.core, endpoint),
+                Protocol::Udp => self.udp.set_retired(endpoint, true),
+            },
+            Command::Revive(endpoint) => self.udp.set_retired(endpoint, false),
+            Command::Close(endpoint) => self.udp.close(&mut self.core, endpoint),
+            Command::Stop => {
+                self.tcp.stop(&mut self.core);
+                self.udp.stop(&mut self.core);
+                self.is_stopped = true;
+            }
+        }
+    }
+}

@@ -1,0 +1,571 @@
+//! The TCP side of a worker: accepts clients, connects each to a backend, and relays.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use contract::BackendAddr;
+use proxy_core::backend::{BackendState, LastConnect, SessionSlot};
+use proxy_core::latency::add;
+use proxy_core::pick::BackendIndex;
+use proxy_core::plan::Protocol;
+use proxy_core::reason::SessionEnd;
+use proxy_core::relay::{Relay, Side, Verdict};
+use proxy_core::timer_wheel::TimerWheel;
+use rustix::event::epoll::EventFlags;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use slab::Slab;
+
+use super::core::{Core, Token};
+use super::pipes::Pipes;
+use super::session_log::Record;
+use super::transfer::{Direction, Stopped, Store};
+
+/// The most bytes that one read of a half asks for.
+const BUFFER_BYTES: usize = proxy_core::half::MAX_READ;
+/// How often the send queue is looked at before a reset is forwarded, and for how long.
+const RESET_POLL_MS: u64 = 5;
+const RESET_PATIENCE_MS: u64 = 10_000;
+
+pub struct Tcp {
+    sessions: Slab<Session>,
+    /// Ended in this turn. Their places are reused only in the next, since events of this turn may
+    /// still name them.
+    ended: Vec<u32>,
+    /// Sessions that used up their budget and have more to do.
+    unfinished: VecDeque<u32>,
+    timers: TimerWheel,
+    buffer: Box<[u8]>,
+    pipes: Pipes,
+}
+
+struct Session {
+    client: OwnedFd,
+    backend: Option<OwnedFd>,
+    client_addr: SocketAddr,
+    pool: usize,
+    stage: Stage,
+    relay: Relay,
+    up_store: Store,
+    down_store: Store,
+    /// The backend being tried or in use.
+    slot: Option<SessionSlot>,
+    /// Backends that failed this session.
+    tried: Vec<BackendAddr>,
+    attempts: u8,
+    is_unfinished: bool,
+    /// What was in force when the session began: a reload changes nothing that is open.
+    idle_timeout_ms: u64,
+    half_close_timeout_ms: u64,
+    started_us: u64,
+    last_active_ms: u64,
+    /// When the client's first byte was passed on; for the backend's first-byte latency.
+    first_up_us: Option<u64>,
+    bytes_up: u64,
+    bytes_down: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Connecting {
+        since_us: u64,
+        deadline_ms: u64,
+    },
+    Relaying,
+    /// `by` reset; the other end gets its reset once it has acknowledged the bytes before.
+    Resetting {
+        by: Side,
+        deadline_ms: u64,
+    },
+    Ended,
+}
+
+/// Why a connect did not come about.
+#[derive(Debug, Clone, Copy)]
+enum ConnectFailure {
+    Refused,
+    TimedOut,
+}
+
+impl Tcp {
+    pub fn new(now_ms: u64) -> Tcp {
+        Tcp {
+            sessions: Slab::new(),
+            ended: Vec::new(),
+            unfinished: VecDeque::new(),
+            timers: TimerWheel::new(now_ms),
+            buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
+            pipes: Pipes::default(),
+        }
+    }
+
+    /// Begins the session of a client that was just accepted. The caller has counted it in
+    /// [`super::core::Shared::sessions`].
+    pub fn begin(
+        &mut self,
+        core: &mut Core,
+        client: OwnedFd,
+        client_addr: SocketAddr,
+        pool: usize,
+    ) {
+        core.counters.session_started();
+        let settings = &core.snapshot.settings;
+        let now_ms = core.now_ms();
+        let session = Session {
+            client,
+            backend: None,
+            client_addr,
+            pool,
+            stage: Stage::Connecting {
+                since_us: core.now_us,
+                deadline_ms: now_ms,
+            },
+            relay: Relay::default(),
+            up_store: Store::Empty,
+            down_store: Store::Empty,
+            slot: None,
+            tried: Vec::new(),
+            attempts: 0,
+            is_unfinished: false,
+            idle_timeout_ms: settings.idle_timeout_ms,
+            half_close_timeout_ms: settings.half_close_timeout_ms,
+            started_us: core.now_us,
+            last_active_ms: now_ms,
+            first_up_us: None,
+            bytes_up: 0,
+            bytes_down: 0,
+        };
+        let index = self.sessions.insert(session) as u32;
+        self.connect(core, index, None);
+    }
+
+    /// Tries backends until a connect is under way, or ends the session.
+    fn connect(&mut self, core: &mut Core, index: u32, mut failure: Option<ConnectFailure>) {
+        let max_attempts = core.snapshot.settings.connect_attempts as u8;
+        let timeout_ms = core.snapshot.settings.connect_timeout_ms;
+        loop {
+            let session = &mut self.sessions[index as usize];
+            let backend = if session.attempts < max_attempts {
+                session.pick(core)
+            } else {
+                None
+            };
+            let Some(backend) = backend else {
+                let end = match failure {
+                    None => SessionEnd::NoBackend,
+                    Some(ConnectFailure::Refused) => SessionEnd::ConnectRefused,
+                    Some(ConnectFailure::TimedOut) => SessionEnd::ConnectTimeout,
+                };
+                return self.abort(core, index, end);
+            };
+            if session.attempts > 0 {
+                add(&core.counters.connect_retries, 1);
+            }
+            session.attempts += 1;
+            match start_connect(core, backend.addr.0, index) {
+                Ok(socket) => {
+                    session.backend = Some(socket);
+                    session.slot = Some(SessionSlot::take(&backend));
+                    let deadline_ms = core.now_ms() + timeout_ms;
+                    session.stage = Stage::Connecting {
+                        since_us: core.now_us,
+                        deadline_ms,
+                    };
+                    self.timers.arm(index, deadline_ms);
+                    return;
+                }
+                Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS) => {
+                    return self.abort(core, index, SessionEnd::InternalError);
+                }
+                Err(_) => {
+                    session.count_failure(core, &backend, ConnectFailure::Refused);
+                    failure = Some(ConnectFailure::Refused);
+                }
+            }
+        }
+    }
+
+    fn connect_failed(&mut self, core: &mut Core, index: u32, failure: ConnectFailure) {
+        let session = &mut self.sessions[index as usize];
+        session.backend = None;
+        if let Some(slot) = session.slot.take() {
+            session.count_failure(core, slot.backend(), failure);
+        }
+        self.connect(core, index, Some(failure));
+    }
+
+    pub fn client_event(&mut self, core: &mut Core, index: u32, flags: EventFlags) {
+        self.event(core, index, Side::Client, flags);
+    }
+
+    pub fn backend_event(&mut self, core: &mut Core, index: u32, flags: EventFlags) {
+        self.event(core, index, Side::Backend, flags);
+    }
+
+    fn event(&mut self, core: &mut Core, index: u32, side: Side, flags: EventFlags) {
+        let Some(session) = self.sessions.get_mut(index as usize) else {
+            return;
+        };
+        let failed = flags.intersects(EventFlags::ERR | EventFlags::HUP);
+        match session.stage {
+            Stage::Connecting { since_us, .. } => match (side, failed) {
+                (Side::Client, _) => {}
+                (Side::Backend, true) => self.connect_failed(core, index, ConnectFailure::Refused),
+                (Side::Backend, false) => self.connected(core, index, since_us),
+            },
+            Stage::Relaying | Stage::Resetting { .. } => {
+                let hung_up = failed || flags.contains(EventFlags::RDHUP);
+                let readable = flags.contains(EventFlags::IN);
+                session
+                    .relay
+                    .ready(side, readable, flags.contains(EventFlags::OUT), hung_up);
+                self.drive(core, index);
+            }
+            Stage::Ended => {}
+        }
+    }
+
+    fn connected(&mut self, core: &mut Core, index: u32, since_us: u64) {
+        let session = &mut self.sessions[index as usize];
+        if let Some(slot) = &session.slot {
+            let backend = slot.backend();
+            backend.set_last_connect(LastConnect::Succeeded);
+            let counters = backend.worker(core.worker);
+            add(&counters.sessions_total, 1);
+            counters.connect_latency.record(core.now_us - since_us);
+        }
+        if core
+            .watch(&session.client, Token::ClientOf(index), INTEREST)
+            .is_err()
+        {
+            return self.abort(core, index, SessionEnd::InternalError);
+        }
+        session.stage = Stage::Relaying;
+        session.last_active_ms = core.now_ms();
+        self.timers
+            .arm(index, core.now_ms() + session.idle_timeout_ms);
+        self.drive(core, index);
+    }
+
+    /// Moves what can be moved, both ways, and ends the session where that is the verdict.
+    fn drive(&mut self, core: &mut Core, index: u32) {
+        let was_half_closed = self.sessions[index as usize].relay.is_half_closed();
+        // An end of one half may set the other going again, but each ends only once.
+        const MOST_PASSES: usize = 4;
+        for _ in 0..MOST_PASSES {
+            if !self.pass(core, index) {
+                break;
+            }
+        }
+        let session = &mut self.sessions[index as usize];
+        match session.relay.verdict() {
+            Verdict::Continue => {
+                if !was_half_closed && session.relay.is_half_closed() {
+                    self.timers
+                        .arm(index, core.now_ms() + session.half_close_timeout_ms);
+                }
+            }
+            Verdict::Closed { first } => {
+                let end = match first {
+                    Side::Client => SessionEnd::ClientClosed,
+                    Side::Backend => SessionEnd::BackendClosed,
+                };
+                self.end(core, index, end);
+            }
+            Verdict::Reset { by } => self.forward_reset(core, index, by),
+        }
+    }
+
+    /// Runs both halves once. Returns whether an end was met, after which both are worth another run.
+    fn pass(&mut self, core: &mut Core, index: u32) -> bool {
+        let session = &mut self.sessions[index as usize];
+        let Some(backend) = &session.backend else {
+            return false;
+        };
+        let (client, backend) = (session.client.as_fd(), backend.as_fd());
+        let up = Direction {
+            half: &mut session.relay.up,
+            store: &mut session.up_store,
+            source: client,
+            sink: backend,
+        };
+        let (up_bytes, up_stopped) = up.run(&mut self.buffer, &mut self.pipes);
+        let down = Direction {
+            half: &mut session.relay.down,
+            store: &mut session.down_store,
+            source: backend,
+            sink: client,
+        };
+        let (down_bytes, down_stopped) = down.run(&mut self.buffer, &mut self.pipes);
+        session.count_bytes(core, up_bytes, down_bytes);
+        let up_ended = session.apply(Side::Client, up_stopped);
+        let down_ended = session.apply(Side::Backend, down_stopped);
+        let over_budget = up_stopped == Stopped::Budget || down_stopped == Stopped::Budget;
+        if over_budget && !session.is_unfinished {
+            session.is_unfinished = true;
+            self.unfinished.push_back(index);
+        }
+        up_ended || down_ended
+    }
+
+    /// Whether sessions wait for their next turn.
+    pub fn has_unfinished(&self) -> bool {
+        !self.unfinished.is_empty()
+    }
+
+    /// Gives each session that used up its budget one more turn.
+    pub fn run_unfinished(&mut self, core: &mut Core) {
+        for _ in 0..self.unfinished.len() {
+            let Some(index) = self.unfinished.pop_front() else {
+                return;
+            };
+            let Some(session) = self.sessions.get_mut(index as usize) else {
+                continue;
+            };
+            session.is_unfinished = false;
+            if session.stage != Stage::Ended {
+                self.drive(core, index);
+            }
+        }
+    }
+
+    /// Resets the other end, but not before it has acknowledged all that `by` sent before: a reset
+    /// destroys what the send queue still holds.
+    fn forward_reset(&mut self, core: &mut Core, index: u32, by: Side) {
+        let now_ms = core.now_ms();
+        let session = &mut self.sessions[index as usize];
+        let deadline_ms = match session.stage {
+            Stage::Resetting { deadline_ms, .. } => deadline_ms,
+            _ => now_ms + RESET_PATIENCE_MS,
+        };
+        if session.has_unacknowledged(by.other()) && now_ms < deadline_ms {
+            session.stage = Stage::Resetting { by, deadline_ms };
+            self.timers.arm(index, now_ms + RESET_POLL_MS);
+            return;
+        }
+        self.abort(core, index, reset_end(by));
+    }
+
+    pub fn next_wakeup_ms(&self) -> Option<u64> {
+        self.timers.next_wakeup_ms()
+    }
+
+    pub fn run_timers(&mut self, core: &mut Core) {
+        while let Some(index) = self.timers.expire(core.now_ms()) {
+            self.timer(core, index);
+        }
+    }
+
+    fn timer(&mut self, core: &mut Core, index: u32) {
+        let now_ms = core.now_ms();
+        let Some(session) = self.sessions.get_mut(index as usize) else {
+            return;
+        };
+        match session.stage {
+            Stage::Connecting { deadline_ms, .. } if now_ms >= deadline_ms => {
+                self.connect_failed(core, index, ConnectFailure::TimedOut);
+            }
+            Stage::Connecting { deadline_ms, .. } => self.timers.arm(index, deadline_ms),
+            Stage::Relaying => {
+                // Activity only notes its time; the timer follows it here.
+                let (timeout_ms, end) = session.silence_allowed();
+                let deadline_ms = session.last_active_ms + timeout_ms;
+                if now_ms >= deadline_ms {
+                    self.abort(core, index, end);
+                } else {
+                    self.timers.arm(index, deadline_ms);
+                }
+            }
+            Stage::Resetting { by, .. } => self.forward_reset(core, index, by),
+            Stage::Ended => {}
+        }
+    }
+
+    /// Ends every session now.
+    pub fn stop(&mut self, core: &mut Core) {
+        let all: Vec<u32> = self
+            .sessions
+            .iter()
+            .map(|(index, _)| index as u32)
+            .collect();
+        all.into_iter()
+            .for_each(|index| self.abort(core, index, SessionEnd::Shutdown));
+        self.reap();
+    }
+
+    /// Ends a session by resetting what is open of it.
+    fn abort(&mut self, core: &mut Core, index: u32, end: SessionEnd) {
+        let session = &self.sessions[index as usize];
+        reset_on_close(session.client.as_fd());
+        if let Some(backend) = &session.backend {
+            reset_on_close(backend.as_fd());
+        }
+        self.end(core, index, end);
+    }
+
+    fn end(&mut self, core: &mut Core, index: u32, end: SessionEnd) {
+        let session = &mut self.sessions[index as usize];
+        if session.stage == Stage::Ended {
+            return;
+        }
+        session.stage = Stage::Ended;
+        self.timers.disarm(index);
+        self.ended.push(index);
+        core.counters.session_ended(end);
+        core.shared.sessions.fetch_sub(1, Relaxed);
+        let last_tried = session.tried.last().copied();
+        let slot = session.slot.take();
+        let record = Record {
+            protocol: Protocol::Tcp,
+            client: session.client_addr,
+            backend: slot.as_ref().map(|slot| slot.backend().addr).or(last_tried),
+            end: end.word(),
+            is_failure: end.is_failure(),
+            bytes_up: session.bytes_up,
+            bytes_down: session.bytes_down,
+            duration_us: core.now_us - session.started_us,
+            attempts: session.attempts,
+        };
+        core.log.log(core.snapshot.settings.session_log, record);
+    }
+
+    /// Frees the sessions that ended in this turn, and with them their descriptors.
+    pub fn reap(&mut self) -> usize {
+        let count = self.ended.len();
+        for index in self.ended.drain(..) {
+            let session = self.sessions.remove(index as usize);
+            session
+                .up_store
+                .release(session.relay.up.pending(), &mut self.pipes);
+            session
+                .down_store
+                .release(session.relay.down.pending(), &mut self.pipes);
+        }
+        count
+    }
+}
+
+/// Everything, once: the halves remember what they were told, so no event has to be asked for twice.
+const INTEREST: EventFlags = EventFlags::IN
+    .union(EventFlags::OUT)
+    .union(EventFlags::RDHUP);
+
+fn start_connect(core: &Core, addr: SocketAddr, index: u32) -> Result<OwnedFd, Errno> {
+    let family = if addr.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    // Small answers of a token stream must not wait for the acknowledgement of the one before.
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    match rustix::net::connect(&socket, &addr) {
+        Ok(()) | Err(Errno::INPROGRESS) => {}
+        Err(error) => return Err(error),
+    }
+    // Watched only now: a socket that is not connecting yet reports a hang-up.
+    core.watch(&socket, Token::BackendOf(index), INTEREST)?;
+    Ok(socket)
+}
+
+/// Makes the close of `socket` a reset (`SO_LINGER` of 0, socket(7)).
+fn reset_on_close(socket: BorrowedFd<'_>) {
+    // Where the socket is already reset there is nothing to set.
+    let _ = sockopt::set_socket_linger(socket, Some(Duration::ZERO));
+}
+
+fn reset_end(by: Side) -> SessionEnd {
+    match by {
+        Side::Client => SessionEnd::ClientReset,
+        Side::Backend => SessionEnd::BackendReset,
+    }
+}
+
+impl Session {
+    fn pick(&self, core: &mut Core) -> Option<std::sync::Arc<BackendState>> {
+        let pool = core.snapshot.pools.get(self.pool);
+        let index_of = |addr: &BackendAddr| pool.and_then(|pool| pool.index_of(*addr));
+        let tried: Vec<BackendIndex> = self.tried.iter().filter_map(index_of).collect();
+        core.pick(Protocol::Tcp, self.pool, self.client_addr.ip(), &tried)
+    }
+
+    fn count_failure(&mut self, core: &Core, backend: &BackendState, failure: ConnectFailure) {
+        self.tried.push(backend.addr);
+        let counters = backend.worker(core.worker);
+        match failure {
+            ConnectFailure::Refused => {
+                backend.set_last_connect(LastConnect::Failed);
+                add(&counters.connect_failures, 1);
+                add(&core.counters.connect_failures, 1);
+            }
+            ConnectFailure::TimedOut => {
+                backend.set_last_connect(LastConnect::TimedOut);
+                add(&counters.connect_timeouts, 1);
+                add(&core.counters.connect_timeouts, 1);
+            }
+        }
+    }
+
+    fn count_bytes(&mut self, core: &Core, up: u64, down: u64) {
+        if up == 0 && down == 0 {
+            return;
+        }
+        self.last_active_ms = core.now_ms();
+        self.bytes_up += up;
+        self.bytes_down += down;
+        add(&core.counters.bytes_up, up);
+        add(&core.counters.bytes_down, down);
+        let Some(slot) = &self.slot else { return };
+        let counters = slot.backend().worker(core.worker);
+        add(&counters.bytes_up, up);
+        add(&counters.bytes_down, down);
+        let is_first_answer = down > 0 && self.bytes_down == down;
+        if let Some(first_up_us) = self.first_up_us.filter(|_| is_first_answer) {
+            let latency_us = core.now_us - first_up_us;
+            counters.first_byte_latency.record(latency_us);
+            core.counters.first_byte_latency.record(latency_us);
+        }
+        if up > 0 {
+            self.first_up_us.get_or_insert(core.now_us);
+        }
+    }
+
+    /// Tells the relay why the half that reads from `side` stopped. Returns whether that was an end.
+    fn apply(&mut self, side: Side, stopped: Stopped) -> bool {
+        match stopped {
+            Stopped::Waiting | Stopped::Budget => false,
+            Stopped::SourceEnded(end) => {
+                self.relay.read_ended(side, end);
+                true
+            }
+            Stopped::SinkFailed => {
+                self.relay.write_failed(side.other());
+                true
+            }
+        }
+    }
+
+    /// How long this session may be silent, and what it is called when it was.
+    fn silence_allowed(&self) -> (u64, SessionEnd) {
+        if self.relay.is_half_closed() {
+            (self.half_close_timeout_ms, SessionEnd::HalfCloseTimeout)
+        } else {
+            (self.idle_timeout_ms, SessionEnd::IdleTimeout)
+        }
+    }
+
+    fn has_unacknowledged(&self, side: Side) -> bool {
+        let socket = match side {
+            Side::Client => Some(&self.client),
+            Side::Backend => self.backend.as_ref(),
+        };
+        // A socket that cannot tell has nothing to wait for.
+        socket.is_some_and(|socket| {
+            proxy_sys::send_queue::unacknowledged_bytes(socket.as_fd()).is_ok_and(|count| count > 0)
+        })
+    }
+}

@@ -1,0 +1,213 @@
+//! Moves the bytes of one half between two sockets, as its state machine asks: by copying through
+//! the worker's buffer, or by `splice(2)` through a pipe.
+
+use std::os::fd::BorrowedFd;
+
+use proxy_core::half::{End, Half, Mode, Step};
+use rustix::io::Errno;
+use rustix::net::{SendFlags, Shutdown, send, shutdown};
+use rustix::pipe::{SpliceFlags, splice};
+
+use super::pipes::{Pipe, Pipes};
+
+/// Bytes that were read and could not be written yet.
+#[derive(Debug, Default)]
+pub enum Store {
+    #[default]
+    Empty,
+    /// `bytes[start..]` is pending. Only a session with a slow sink owns one.
+    Buffer { bytes: Box<[u8]>, start: usize },
+    /// The half splices through this pipe.
+    Pipe(Pipe),
+}
+
+/// Why moving stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// Until the next event, or for good.
+    Waiting,
+    /// The budget is used up; there is more to do.
+    Budget,
+    SourceEnded(End),
+    SinkFailed,
+}
+
+/// One half with the sockets it connects.
+pub struct Direction<'a> {
+    pub half: &'a mut Half,
+    pub store: &'a mut Store,
+    pub source: BorrowedFd<'a>,
+    pub sink: BorrowedFd<'a>,
+}
+
+/// So many bytes of one half are moved before others get their turn.
+const BUDGET: u64 = 1 << 20;
+
+impl Direction<'_> {
+    /// Moves bytes until there is nothing to do now. Returns how many were read.
+    pub fn run(mut self, buffer: &mut [u8], pipes: &mut Pipes) -> (u64, Stopped) {
+        let mut moved = 0;
+        loop {
+            if moved >= BUDGET {
+                return (moved, Stopped::Budget);
+            }
+            let stopped = match self.half.step() {
+                Step::Read { limit } => {
+                    self.change_mode(pipes);
+                    match self.half.mode() {
+                        Mode::Copy => self.copy(&mut buffer[..limit], &mut moved),
+                        Mode::Splice => self.fill_pipe(limit, &mut moved),
+                    }
+                }
+                Step::Flush => self.flush(),
+                Step::ShutSink => {
+                    // A sink that is already gone has nothing to shut, and its own half tells why.
+                    let _ = shutdown(self.sink, Shutdown::Write);
+                    self.half.sink_shut();
+                    None
+                }
+                Step::Wait | Step::Done => Some(Stopped::Waiting),
+            };
+            if let Some(stopped) = stopped {
+                return (moved, stopped);
+            }
+        }
+    }
+
+    fn change_mode(&mut self, pipes: &mut Pipes) {
+        match self.half.wanted_mode() {
+            Some(Mode::Splice) => match pipes.take() {
+                Some(pipe) => {
+                    *self.store = Store::Pipe(pipe);
+                    self.half.set_mode(Mode::Splice);
+                }
+                None => self.half.set_mode(Mode::Copy),
+            },
+            Some(Mode::Copy) => {
+                if let Store::Pipe(pipe) = std::mem::take(self.store) {
+                    pipes.put_back(pipe);
+                }
+                self.half.set_mode(Mode::Copy);
+            }
+            None => {}
+        }
+    }
+
+    fn copy(&mut self, buffer: &mut [u8], moved: &mut u64) -> Option<Stopped> {
+        let count = match rustix::io::read(self.source, &mut *buffer) {
+            Ok(0) => return Some(Stopped::SourceEnded(End::Eof)),
+            Ok(count) => count,
+            Err(error) => return self.read_failed(error),
+        };
+        *moved += count as u64;
+        self.half.read(count, buffer.len());
+        let written = match self.write(&buffer[..count]) {
+            Ok(written) => written,
+            Err(stopped) => return Some(stopped),
+        };
+        if written < count {
+            *self.store = Store::Buffer {
+                bytes: buffer[written..count].into(),
+                start: 0,
+            };
+        }
+        None
+    }
+
+    /// Writes what the sink takes now. A partial write means that it takes no more.
+    fn write(&mut self, bytes: &[u8]) -> Result<usize, Stopped> {
+        let written = match send(self.sink, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+            Ok(written) => written,
+            Err(Errno::AGAIN | Errno::INTR) => 0,
+            Err(_) => return Err(Stopped::SinkFailed),
+        };
+        self.half.wrote(written);
+        if written < bytes.len() {
+            self.half.sink_blocked();
+        }
+        Ok(written)
+    }
+
+    fn fill_pipe(&mut self, limit: usize, moved: &mut u64) -> Option<Stopped> {
+        let Store::Pipe(pipe) = &*self.store else {
+            unreachable!("splicing has a pipe")
+        };
+        let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
+        match splice(self.source, None, &pipe.write, None, limit, flags) {
+            Ok(0) => Some(Stopped::SourceEnded(End::Eof)),
+            Ok(count) => {
+                *moved += count as u64;
+                self.half.read(count, limit);
+                None
+            }
+            Err(error) => self.read_failed(error),
+        }
+    }
+
+    fn read_failed(&mut self, error: Errno) -> Option<Stopped> {
+        match error {
+            Errno::AGAIN => {
+                self.half.source_blocked();
+                None
+            }
+            Errno::INTR => None,
+            _ => Some(Stopped::SourceEnded(End::Reset)),
+        }
+    }
+
+    fn flush(&mut self) -> Option<Stopped> {
+        match std::mem::take(self.store) {
+            Store::Pipe(pipe) => {
+                let stopped = self.drain_pipe(&pipe);
+                *self.store = Store::Pipe(pipe);
+                stopped
+            }
+            Store::Buffer { bytes, start } => match self.write(&bytes[start..]) {
+                Ok(written) => {
+                    let start = start + written;
+                    if start < bytes.len() {
+                        *self.store = Store::Buffer { bytes, start };
+                    }
+                    None
+                }
+                Err(stopped) => Some(stopped),
+            },
+            Store::Empty => unreachable!("pending bytes are stored"),
+        }
+    }
+
+    fn drain_pipe(&mut self, pipe: &Pipe) -> Option<Stopped> {
+        let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
+        match splice(
+            &pipe.read,
+            None,
+            self.sink,
+            None,
+            self.half.pending(),
+            flags,
+        ) {
+            // A pipe with a living writing end never reports its end, so 0 cannot be that.
+            Ok(0) | Err(Errno::AGAIN) => {
+                self.half.sink_blocked();
+                None
+            }
+            Ok(count) => {
+                self.half.wrote(count);
+                None
+            }
+            Err(Errno::INTR) => None,
+            Err(_) => Some(Stopped::SinkFailed),
+        }
+    }
+}
+
+impl Store {
+    /// Gives a pipe back when its session ends with `pending` bytes in it.
+    pub fn release(self, pending: usize, pipes: &mut Pipes) {
+        match self {
+            Store::Pipe(pipe) if pending == 0 => pipes.put_back(pipe),
+            Store::Pipe(_) => pipes.lost(),
+            Store::Buffer { .. } | Store::Empty => {}
+        }
+    }
+}

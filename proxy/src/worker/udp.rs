@@ -1,0 +1,529 @@
+//! The UDP side of a worker: datagrams of a client go through a flow, which has a backend and a
+//! connected socket of its own, so that answers find their way back and nobody else's are taken.
+
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use contract::BackendAddr;
+use proxy_core::backend::{BackendState, FlowSlot, LastConnect};
+use proxy_core::flow_table::{FlowIndex, FlowKey, FlowTable};
+use proxy_core::latency::add;
+use proxy_core::pick::BackendIndex;
+use proxy_core::plan::{Endpoint, Protocol};
+use proxy_core::reason::{Drop, FlowEnd};
+use proxy_sys::datagrams::{self, BATCH, Datagram, Receiver, Route};
+use rustix::event::epoll::EventFlags;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use slab::Slab;
+
+use super::core::{Core, Token};
+use super::session_log::Record;
+
+/// Batches taken from one socket before others get their turn.
+const MOST_BATCHES: usize = 8;
+/// Asked for as the kernel's queue of a flow's socket; the system may grant less.
+const FLOW_QUEUE_BYTES: usize = 1 << 20;
+
+struct Listener {
+    endpoint: Endpoint,
+    socket: OwnedFd,
+    /// Nothing says that a read would block.
+    is_ready: bool,
+    /// Serves the flows it has and takes no new ones.
+    is_retired: bool,
+    /// Flows of this endpoint over all workers.
+    flows: Arc<AtomicU64>,
+}
+
+struct Flow {
+    socket: OwnedFd,
+    slot: FlowSlot,
+    /// Index of its listener, whose socket answers leave from.
+    listener: usize,
+    /// The last snapshot for which it was checked that the backend keeps its flows.
+    generation: u64,
+    /// ICMP said that nobody listens at the backend: the next datagram tries another.
+    is_refused: bool,
+    is_unfinished: bool,
+    started_us: u64,
+    first_up_us: u64,
+    bytes_up: u64,
+    bytes_down: u64,
+}
+
+pub struct Udp {
+    listeners: Slab<Listener>,
+    flows: FlowTable<Flow>,
+    receiver: Receiver,
+    /// Flows that used up their batches and have more to read.
+    unfinished: Vec<FlowIndex>,
+}
+
+/// Consecutive datagrams of one client are sent on with one system call.
+struct Run {
+    key: FlowKey,
+    first: usize,
+    count: usize,
+}
+
+impl Udp {
+    pub fn new() -> Udp {
+        Udp {
+            listeners: Slab::new(),
+            flows: FlowTable::default(),
+            receiver: Receiver::new(),
+            unfinished: Vec::new(),
+        }
+    }
+
+    pub fn open(
+        &mut self,
+        core: &Core,
+        endpoint: Endpoint,
+        socket: OwnedFd,
+        flows: Arc<AtomicU64>,
+    ) -> rustix::io::Result<()> {
+        let entry = self.listeners.vacant_entry();
+        core.watch(
+            &socket,
+            Token::UdpListener(entry.key() as u32),
+            EventFlags::IN,
+        )?;
+        entry.insert(Listener {
+            endpoint,
+            socket,
+            is_ready: true,
+            is_retired: false,
+            flows,
+        });
+        Ok(())
+    }
+
+    pub fn set_retired(&mut self, endpoint: Endpoint, is_retired: bool) {
+        for (_, listener) in self
+            .listeners
+            .iter_mut()
+            .filter(|(_, l)| l.endpoint == endpoint)
+        {
+            listener.is_retired = is_retired;
+        }
+    }
+
+    /// Closes a retired endpoint. Its flows, should it have any, end.
+    pub fn close(&mut self, core: &mut Core, endpoint: Endpoint) {
+        let is_closed = |listener: &Listener| listener.endpoint == endpoint && listener.is_retired;
+        let of_closed = |index: &FlowIndex| {
+            let (_, flow) = self
+                .flows
+                .get(*index)
+                .expect("the index comes from the table");
+            is_closed(&self.listeners[flow.listener])
+        };
+        let orphans: Vec<FlowIndex> = self.flows.indices().filter(of_closed).collect();
+        orphans
+            .into_iter()
+            .for_each(|index| self.end(core, index, FlowEnd::Shutdown));
+        self.listeners.retain(|_, listener| !is_closed(listener));
+    }
+
+    pub fn listener_event(&mut self, index: u32) {
+        if let Some(listener) = self.listeners.get_mut(index as usize) {
+            listener.is_ready = true;
+        }
+    }
+
+    /// Whether sockets wait for their next turn.
+    pub fn has_unfinished(&self) -> bool {
+        !self.unfinished.is_empty() || self.listeners.iter().any(|(_, l)| l.is_ready)
+    }
+
+    /// Reads from every ready listener and every unfinished flow, in bounded steps.
+    pub fn run_ready(&mut self, core: &mut Core) {
+        let ready = self
+            .listeners
+            .iter()
+            .filter(|(_, listener)| listener.is_ready);
+        let ready: Vec<usize> = ready.map(|(index, _)| index).collect();
+        ready
+            .into_iter()
+            .for_each(|index| self.read_listener(core, index));
+        for index in std::mem::take(&mut self.unfinished) {
+            if let Some((_, flow)) = self.flows.get_mut(index) {
+                flow.is_unfinished = false;
+                self.flow_event(core, index);
+            }
+        }
+    }
+
+    fn read_listener(&mut self, core: &mut Core, index: usize) {
+        // The receiver is taken out so that its datagrams can be read while flows change.
+        let mut receiver = std::mem::take(&mut self.receiver);
+        for _ in 0..MOST_BATCHES {
+            let received = receiver.receive(self.listeners[index].socket.as_fd());
+            let count = received.unwrap_or(0);
+            self.forward_batch(core, index, &receiver, count);
+            // Less than a whole batch means that the queue is empty: a new datagram is a new event.
+            if count < BATCH {
+                self.listeners[index].is_ready = false;
+                break;
+            }
+        }
+        self.receiver = receiver;
+    }
+
+    fn forward_batch(
+        &mut self,
+        core: &mut Core,
+        listener: usize,
+        receiver: &Receiver,
+        count: usize,
+    ) {
+        let mut run: Option<Run> = None;
+        for position in 0..count {
+            let key = self.key_of(listener, receiver.datagram(position));
+            match (&mut run, key) {
+                (Some(run), Some(key)) if run.key == key => run.count += 1,
+                (_, key) => {
+                    let next = key.map(|key| Run {
+                        key,
+                        first: position,
+                        count: 1,
+                    });
+                    if let Some(run) = std::mem::replace(&mut run, next) {
+                        self.forward_run(core, listener, receiver, &run);
+                    }
+                }
+            }
+        }
+        if let Some(run) = run {
+            self.forward_run(core, listener, receiver, &run);
+        }
+    }
+
+    fn key_of(&self, listener: usize, datagram: Datagram<'_>) -> Option<FlowKey> {
+        let listen = self.listeners[listener].endpoint.addr;
+        Some(FlowKey {
+            client: datagram.source?,
+            local_ip: datagram.local_ip,
+            listen,
+        })
+    }
+
+    fn forward_run(&mut self, core: &mut Core, listener: usize, receiver: &Receiver, run: &Run) {
+        let mut payloads: [&[u8]; BATCH] = [&[]; BATCH];
+        for (payload, position) in payloads.iter_mut().zip(run.first..run.first + run.count) {
+            *payload = receiver.datagram(position).payload;
+        }
+        let mut rest = &payloads[..run.count];
+        let mut tried: Vec<BackendAddr> = Vec::new();
+        while !rest.is_empty() {
+            let index = match self.flow_for(core, listener, run.key, &tried) {
+                Ok(index) => index,
+                Err(reason) => return core.counters.datagrams_dropped(reason, rest.len()),
+            };
+            let (_, flow) = self.flows.get_mut(index).expect("found or made just now");
+            match datagrams::send(flow.socket.as_fd(), rest, None) {
+                Ok(sent) => {
+                    flow.count_up(core, rest[..sent].iter().map(|payload| payload.len()).sum());
+                    rest = &rest[sent..];
+                }
+                // The error of an earlier datagram: this one was not sent and goes elsewhere.
+                Err(error) if is_refusal(&error) => {
+                    flow.refuse(core);
+                    tried.push(flow.slot.backend().addr);
+                    if tried.len() as u64 >= core.snapshot.settings.connect_attempts {
+                        return core.counters.datagrams_dropped(Drop::NoBackend, rest.len());
+                    }
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    return core.counters.datagrams_dropped(Drop::QueueFull, rest.len());
+                }
+                Err(_) => {
+                    core.counters.datagrams_dropped(Drop::SendFailed, 1);
+                    rest = &rest[1..];
+                }
+            }
+        }
+    }
+
+    /// The flow of `key`, made if there is none, or made anew where its backend is gone.
+    fn flow_for(
+        &mut self,
+        core: &mut Core,
+        listener: usize,
+        key: FlowKey,
+        tried: &[BackendAddr],
+    ) -> Result<FlowIndex, Drop> {
+        if let Some(index) = self.flows.find(&key) {
+            let (_, flow) = self.flows.get_mut(index).expect("found just now");
+            match flow.check(core.snapshot.generation) {
+                None => {
+                    self.flows.touch(index, core.now_ms());
+                    return Ok(index);
+                }
+                Some(end) => {
+                    let addr = flow.slot.backend().addr;
+                    self.end(core, index, end);
+                    if end == FlowEnd::Refused && !tried.contains(&addr) {
+                        let tried: Vec<BackendAddr> = tried.iter().copied().chain([addr]).collect();
+                        return self.begin(core, listener, key, &tried);
+                    }
+                }
+            }
+        } else if self.listeners[listener].is_retired {
+            return Err(Drop::ListenerClosed);
+        }
+        self.begin(core, listener, key, tried)
+    }
+
+    fn begin(
+        &mut self,
+        core: &mut Core,
+        listener: usize,
+        key: FlowKey,
+        tried: &[BackendAddr],
+    ) -> Result<FlowIndex, Drop> {
+        let pool = self.listeners[listener].endpoint.pool;
+        let snapshot = Arc::clone(&core.snapshot);
+        let index_of = |addr: &BackendAddr| snapshot.pools.get(pool)?.index_of(*addr);
+        let tried: Vec<BackendIndex> = tried.iter().filter_map(index_of).collect();
+        let client_ip = key.client.ip().to_canonical();
+        let backend = core
+            .pick(Protocol::Udp, pool, client_ip, &tried)
+            .ok_or(Drop::NoBackend)?;
+        if self.flows.len() >= core.snapshot.max_flows_per_worker {
+            self.evict(core);
+        }
+        let socket = connected_socket(backend.addr.0).or_else(|error| {
+            // Descriptors are short: the flow silent for longest makes room.
+            let is_short = matches!(error, Errno::MFILE | Errno::NFILE | Errno::NOBUFS);
+            if is_short && self.evict(core) {
+                connected_socket(backend.addr.0)
+            } else {
+                Err(error)
+            }
+        });
+        let socket = socket.map_err(|_| Drop::NoRoom)?;
+        let index = self.flows.insert(
+            key,
+            Flow::new(core, socket, &backend, listener),
+            core.now_ms(),
+        );
+        let (_, flow) = self.flows.get(index).expect("inserted just now");
+        if core
+            .watch(&flow.socket, Token::Flow(index), EventFlags::IN)
+            .is_err()
+        {
+            self.count_begun(core, listener, &backend);
+            self.end(core, index, FlowEnd::InternalError);
+            return Err(Drop::NoRoom);
+        }
+        self.count_begun(core, listener, &backend);
+        Ok(index)
+    }
+
+    fn count_begun(&self, core: &Core, listener: usize, backend: &BackendState) {
+        core.counters.flow_started();
+        add(&backend.worker(core.worker).flows_total, 1);
+        self.listeners[listener].flows.fetch_add(1, Relaxed);
+    }
+
+    fn evict(&mut self, core: &mut Core) -> bool {
+        let Some((oldest, _)) = self.flows.oldest() else {
+            return false;
+        };
+        self.end(core, oldest, FlowEnd::Evicted);
+        true
+    }
+
+    /// Passes a backend's answers on to the client.
+    pub fn flow_event(&mut self, core: &mut Core, index: FlowIndex) {
+        for _ in 0..MOST_BATCHES {
+            let Some((key, flow)) = self.flows.get_mut(index) else {
+                return;
+            };
+            let count = match self.receiver.receive(flow.socket.as_fd()) {
+                Ok(count) => count,
+                Err(error) if is_refusal(&error) => {
+                    flow.refuse(core);
+                    // Answers from before may still wait behind the error.
+                    continue;
+                }
+                Err(_) => return,
+            };
+            let mut payloads: [&[u8]; BATCH] = [&[]; BATCH];
+            for (position, payload) in payloads.iter_mut().take(count).enumerate() {
+                *payload = self.receiver.datagram(position).payload;
+            }
+            let route = Route {
+                to: key.client,
+                from: key.local_ip,
+            };
+            answer(
+                core,
+                self.listeners[flow.listener].socket.as_fd(),
+                &payloads[..count],
+                route,
+            );
+            flow.count_down(core, payloads.iter().map(|payload| payload.len()).sum());
+            self.flows.touch(index, core.now_ms());
+            // Less than a whole batch means that the queue is empty: a new datagram is a new event.
+            if count < BATCH {
+                return;
+            }
+        }
+        let flow = self.flows.get_mut(index).map(|(_, flow)| flow);
+        if let Some(flow) = flow.filter(|flow| !flow.is_unfinished) {
+            flow.is_unfinished = true;
+            self.unfinished.push(index);
+        }
+    }
+
+    pub fn next_wakeup_ms(&self, idle_ms: u64) -> Option<u64> {
+        self.flows
+            .oldest()
+            .map(|(_, last_seen_ms)| last_seen_ms + idle_ms)
+    }
+
+    /// Ends the flows that have been silent for the idle time.
+    pub fn run_timers(&mut self, core: &mut Core) {
+        let idle_ms = core.snapshot.settings.udp_idle_ms;
+        while let Some((index, last_seen_ms)) = self.flows.oldest() {
+            if core.now_ms() < last_seen_ms + idle_ms {
+                return;
+            }
+            self.end(core, index, FlowEnd::Idle);
+        }
+    }
+
+    /// Ends every flow now.
+    pub fn stop(&mut self, core: &mut Core) {
+        while let Some((index, _)) = self.flows.oldest() {
+            self.end(core, index, FlowEnd::Shutdown);
+        }
+    }
+
+    fn end(&mut self, core: &mut Core, index: FlowIndex, end: FlowEnd) {
+        let Some((key, flow)) = self.flows.remove(index) else {
+            return;
+        };
+        self.listeners[flow.listener].flows.fetch_sub(1, Relaxed);
+        core.counters.flow_ended(end);
+        let record = Record {
+            protocol: Protocol::Udp,
+            client: SocketAddr::new(key.client.ip().to_canonical(), key.client.port()),
+            backend: Some(flow.slot.backend().addr),
+            end: end.word(),
+            is_failure: end.is_failure(),
+            bytes_up: flow.bytes_up,
+            bytes_down: flow.bytes_down,
+            duration_us: core.now_us - flow.started_us,
+            attempts: 1,
+        };
+        core.log.log(core.snapshot.settings.session_log, record);
+    }
+}
+
+/// Sends `payloads` to a client. What its queue does not take is dropped and counted, as the network
+/// would.
+fn answer(core: &Core, listener: std::os::fd::BorrowedFd<'_>, payloads: &[&[u8]], route: Route) {
+    let mut rest = payloads;
+    while !rest.is_empty() {
+        match datagrams::send(listener, rest, Some(route)) {
+            Ok(sent) => rest = &rest[sent..],
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                return core.counters.datagrams_dropped(Drop::QueueFull, rest.len());
+            }
+            Err(_) => {
+                core.counters.datagrams_dropped(Drop::SendFailed, 1);
+                rest = &rest[1..];
+            }
+        }
+    }
+}
+
+/// What ICMP tells of a backend that nobody listens at, or that no way leads to.
+fn is_refusal(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
+    matches!(
+        error.kind(),
+        ConnectionRefused | HostUnreachable | NetworkUnreachable
+    )
+}
+
+fn connected_socket(addr: SocketAddr) -> Result<OwnedFd, Errno> {
+    let family = if addr.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(family, SocketType::DGRAM, flags, None)?;
+    // As much as the system grants; the default serves where it grants no more.
+    let _ = sockopt::set_socket_recv_buffer_size(&socket, FLOW_QUEUE_BYTES);
+    rustix::net::connect(&socket, &addr)?;
+    Ok(socket)
+}
+
+impl Flow {
+    fn new(core: &Core, socket: OwnedFd, backend: &Arc<BackendState>, listener: usize) -> Flow {
+        Flow {
+            socket,
+            slot: FlowSlot::take(backend),
+            listener,
+            generation: core.snapshot.generation,
+            is_refused: false,
+            is_unfinished: false,
+            started_us: core.now_us,
+            first_up_us: core.now_us,
+            bytes_up: 0,
+            bytes_down: 0,
+        }
+    }
+
+    /// Why this flow must end before its next datagram, if it must.
+    fn check(&mut self, generation: u64) -> Option<FlowEnd> {
+        if self.is_refused {
+            return Some(FlowEnd::Refused);
+        }
+        if self.generation != generation {
+            if !self.slot.backend().keeps_flows() {
+                return Some(FlowEnd::BackendGone);
+            }
+            self.generation = generation;
+        }
+        None
+    }
+
+    fn refuse(&mut self, core: &Core) {
+        self.is_refused = true;
+        let backend = self.slot.backend();
+        backend.set_last_connect(LastConnect::Failed);
+        add(&backend.worker(core.worker).connect_failures, 1);
+        add(&core.counters.connect_failures, 1);
+    }
+
+    fn count_up(&mut self, core: &Core, bytes: usize) {
+        self.bytes_up += bytes as u64;
+        add(&core.counters.bytes_up, bytes as u64);
+        add(
+            &self.slot.backend().worker(core.worker).bytes_up,
+            bytes as u64,
+        );
+    }
+
+    fn count_down(&mut self, core: &Core, bytes: usize) {
+        let counters = self.slot.backend().worker(core.worker);
+        if self.bytes_down == 0 {
+            let latency_us = core.now_us - self.first_up_us;
+            counters.first_byte_latency.record(latency_us);
+            core.counters.first_byte_latency.record(latency_us);
+        }
+        self.bytes_down += bytes as u64;
+        add(&core.counters.bytes_down, bytes as u64);
+        add(&counters.bytes_down, bytes as u64);
+    }
+}
