@@ -1,8 +1,11 @@
 //! Clients: sessions and flows that know which backend they have reached.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
+
+use rustix::net::sockopt::set_socket_linger;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
 
 use crate::backend::{Plan, RIGHT, WHO, send_pattern};
 use crate::pattern::{Pattern, Random};
@@ -32,6 +35,27 @@ pub fn connect(addr: SocketAddr) -> io::Result<TcpStream> {
     stream.set_write_timeout(Some(LONG))?;
     stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+/// The same from an address of the client's choice: on Linux all of 127.0.0.0/8 is this host.
+pub fn connect_from(ip: Ipv4Addr, addr: SocketAddr) -> io::Result<TcpStream> {
+    let socket = socket_with(
+        AddressFamily::INET,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    bind(&socket, &SocketAddr::from((ip, 0)))?;
+    rustix::net::connect(&socket, &addr)?;
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(LONG))?;
+    stream.set_write_timeout(Some(LONG))?;
+    Ok(stream)
+}
+
+/// Ends a connection by a reset instead of a close, whatever still waits to be sent.
+pub fn reset(stream: TcpStream) {
+    set_socket_linger(&stream, Some(Duration::ZERO)).expect("a TCP socket");
 }
 
 impl Session {
@@ -83,12 +107,12 @@ impl Session {
     }
 }
 
-/// Runs one checksummed session, both ways at the same time, in pieces of random size, against a
-/// backend of [`crate::Manner::Duplex`]; every choice comes from `seed`.
+/// Runs one checksummed session on a fresh connection, both ways at the same time, in pieces of
+/// random size, against a backend of [`crate::Manner::Duplex`]; every choice comes from `seed`.
 ///
 /// # Errors
 /// What was not as it should be, in words.
-pub fn exchange_streams(addr: SocketAddr, seed: u64, longest: u64) -> Result<(), String> {
+pub fn exchange_streams(stream: TcpStream, seed: u64, longest: u64) -> Result<(), String> {
     let mut random = Random::new(seed);
     let plan = Plan {
         seed_up: random.below(u64::MAX),
@@ -100,7 +124,7 @@ pub fn exchange_streams(addr: SocketAddr, seed: u64, longest: u64) -> Result<(),
     let told = |what: &str, error: &dyn std::fmt::Display| {
         format!("seed {seed}, {plan:?}, pieces of {piece}: {what}: {error}")
     };
-    let session = Session::open(addr).map_err(|error| told("open", &error))?;
+    let session = Session::over(stream).map_err(|error| told("open", &error))?;
     let mut stream = session.stream;
     let mut writer = stream.try_clone().map_err(|error| told("clone", &error))?;
     std::thread::scope(|scope| {

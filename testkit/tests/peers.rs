@@ -2,7 +2,7 @@
 //! shows must not be the test's own.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr, TcpStream};
 
 use testkit::backend::{Ended, UP_SEED};
 use testkit::client::{connect, exchange_streams};
@@ -13,6 +13,10 @@ fn one_end(backend: &Backend) -> Ended {
     until("the end of a session", LONG, || {
         backend.ended().first().copied()
     })
+}
+
+fn connected(addr: SocketAddr) -> TcpStream {
+    connect(addr).expect("it listens")
 }
 
 #[test]
@@ -86,11 +90,11 @@ fn a_wrong_byte_is_seen_by_the_backend() {
 fn streams_are_checked_both_ways() {
     let backend = Backend::start("duplex", Manner::Duplex);
     for seed in 0..20 {
-        exchange_streams(backend.addr, seed, 200_000).expect("nothing lies between");
+        exchange_streams(connected(backend.addr), seed, 200_000).expect("nothing lies between");
     }
     assert!(backend.ended().iter().all(|ended| ended.intact));
     let other = Backend::start("echo", Manner::Echo);
-    exchange_streams(other.addr, 1, 1000).expect_err("an echo is no such stream");
+    exchange_streams(connected(other.addr), 1, 1000).expect_err("an echo is no such stream");
 }
 
 #[test]
