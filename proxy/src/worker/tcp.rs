@@ -191,6 +191,7 @@ impl Tcp {
     fn connect_failed(&mut self, core: &mut Core, index: u32, failure: ConnectFailure) {
         let session = &mut self.sessions[index as usize];
         session.backend = None;
+        session.relay = Relay::default();
         if let Some(slot) = session.slot.take() {
             session.count_failure(core, slot.backend(), failure);
         }
@@ -211,17 +212,25 @@ impl Tcp {
         };
         let failed = flags.intersects(EventFlags::ERR | EventFlags::HUP);
         match session.stage {
-            Stage::Connecting { since_us, .. } => match (side, failed) {
-                (Side::Client, _) => {}
-                (Side::Backend, true) => self.connect_failed(core, index, ConnectFailure::Refused),
-                (Side::Backend, false) => self.connected(core, index, since_us),
-            },
+            Stage::Connecting { .. } if side == Side::Client => {}
+            Stage::Connecting { since_us, .. } => {
+                // The backend may have said all and closed or reset by now, which is told only once.
+                session.note_readiness(side, flags);
+                match if failed {
+                    session.connect_error()
+                } else {
+                    None
+                } {
+                    None => self.connected(core, index, since_us),
+                    Some(Errno::CONNRESET | Errno::PIPE) => {
+                        session.relay.write_failed(Side::Backend);
+                        self.connected(core, index, since_us);
+                    }
+                    Some(_) => self.connect_failed(core, index, ConnectFailure::Refused),
+                }
+            }
             Stage::Relaying | Stage::Resetting { .. } => {
-                let hung_up = failed || flags.contains(EventFlags::RDHUP);
-                let readable = flags.contains(EventFlags::IN);
-                session
-                    .relay
-                    .ready(side, readable, flags.contains(EventFlags::OUT), hung_up);
+                session.note_readiness(side, flags);
                 self.drive(core, index);
             }
             Stage::Ended => {}
@@ -486,6 +495,26 @@ fn reset_end(by: Side) -> SessionEnd {
 }
 
 impl Session {
+    fn note_readiness(&mut self, side: Side, flags: EventFlags) {
+        let ends = EventFlags::RDHUP | EventFlags::ERR | EventFlags::HUP;
+        let (readable, writable) = (
+            flags.contains(EventFlags::IN),
+            flags.contains(EventFlags::OUT),
+        );
+        self.relay
+            .ready(side, readable, writable, flags.intersects(ends));
+    }
+
+    /// Why the connect under way failed. A reset is no refusal: it ends a connection that was there,
+    /// and the bytes before it can still be read.
+    fn connect_error(&self) -> Option<Errno> {
+        let socket = self.backend.as_ref()?;
+        match sockopt::socket_error(socket) {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) | Err(error) => Some(error),
+        }
+    }
+
     fn pick(&self, core: &mut Core) -> Option<std::sync::Arc<BackendState>> {
         let pool = core.snapshot.pools.get(self.pool);
         let index_of = |addr: &BackendAddr| pool.and_then(|pool| pool.index_of(*addr));

@@ -51,14 +51,12 @@ impl Direction<'_> {
             if moved >= BUDGET {
                 return (moved, Stopped::Budget);
             }
+            self.change_mode(pipes);
             let stopped = match self.half.step() {
-                Step::Read { limit } => {
-                    self.change_mode(pipes);
-                    match self.half.mode() {
-                        Mode::Copy => self.copy(&mut buffer[..limit], &mut moved),
-                        Mode::Splice => self.fill_pipe(limit, &mut moved),
-                    }
-                }
+                Step::Read { limit } => match self.half.mode() {
+                    Mode::Copy => self.copy(&mut buffer[..limit], &mut moved),
+                    Mode::Splice => self.fill_pipe(limit, &mut moved),
+                },
                 Step::Flush => self.flush(),
                 Step::ShutSink => {
                     // A sink that is already gone has nothing to shut, and its own half tells why.
