@@ -1,1 +1,85 @@
-fn main() {}
+//! `control_server`: the control plane. The command line, the start and the end.
+//!
+//! Reading order: `registry`, `merge`, `render` (pure), `model` and `keeper` (what changes and how
+//! it is stored), `publish` (file, signal, confirmation), then `web`.
+
+mod actor;
+mod audit;
+mod auth;
+mod clock;
+mod keeper;
+mod layer;
+mod merge;
+mod model;
+mod observe;
+mod ping;
+mod publish;
+mod registry;
+mod render;
+mod settings;
+mod shared;
+mod sources;
+mod start;
+mod telemetry;
+mod watch;
+mod web;
+
+use std::io::IsTerminal as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use contract::Root;
+use tracing_subscriber::EnvFilter;
+
+/// The control plane of Wicketgate: console, registration, discovery, publishing.
+#[derive(Parser)]
+#[command(name = "control_server", version, disable_version_flag = true)]
+struct Arguments {
+    /// The contract's root folder [default: control, or . inside of it]
+    #[arg(long, value_name = "FOLDER")]
+    root: Option<PathBuf>,
+    /// The address to listen on, instead of the one in control_config.json
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// Check the settings, name every fault with its place, and exit
+    #[arg(short = 't', long)]
+    check: bool,
+    /// Print the version
+    #[arg(short = 'V', long, action = clap::ArgAction::Version)]
+    version: (),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+    let root = arguments.root.map_or_else(
+        || Root::default_from(&std::env::current_dir().unwrap_or_default()),
+        Root,
+    );
+    let done = start::read_settings(&root, arguments.listen).and_then(|settings| {
+        if arguments.check {
+            println!("{}: fine", root.control_config().display());
+            return Ok(());
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(start::StartError::Runtime)?;
+        runtime.block_on(start::run(settings))
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("control_server: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

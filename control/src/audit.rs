@@ -1,0 +1,292 @@
+//! The audit log: who did what to what, as one JSON object a line.
+//!
+//! Every mutation has its line before its answer is sent, refused ones too. What repeats (polling
+//! pages, heartbeats that change nothing) has one line at first and then one a minute with a count.
+//! A line is one `write` to a file opened for appending, so lines never mix; the file is opened
+//! anew each time, so that a log moved away or a disk that recovers needs no restart.
+
+mod tail;
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
+
+use contract::BackendAddr;
+use serde_json::{Map, Value, json};
+
+use crate::actor::Actor;
+use crate::clock::{Clock, Now};
+
+/// How many different repeated events are counted apart; more share one count.
+const MAX_REPEATS: usize = 512;
+/// The longest target; a hostile path may be longer.
+const LONGEST_TARGET: usize = 256;
+
+pub struct Audit {
+    path: PathBuf,
+    max_bytes: u64,
+    files: u64,
+    clock: Clock,
+    inner: Mutex<Inner>,
+    lines: AtomicU64,
+    failures: AtomicU64,
+}
+
+#[derive(Default)]
+struct Inner {
+    seq: u64,
+    repeats: HashMap<Repeated, u64>,
+    heartbeats: u64,
+    heartbeat_backends: BTreeSet<BackendAddr>,
+    /// Whether the last write failed, so that a full disk is told once and not per line.
+    is_failing: bool,
+}
+
+/// An event that is listed once and then counted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Repeated {
+    actor: String,
+    action: &'static str,
+    target: String,
+    result: String,
+}
+
+/// What a line says beyond its time and number.
+#[derive(Debug, Clone)]
+pub struct Entry<'a> {
+    pub actor: &'a Actor,
+    pub action: &'static str,
+    pub target: &'a str,
+    pub old: Value,
+    pub new: Value,
+    /// `ok`, or why not.
+    pub result: &'a str,
+}
+
+impl Audit {
+    pub fn open(path: &Path, max_bytes: u64, files: u64, clock: Clock) -> Audit {
+        let seq = [path.to_owned(), numbered(path, 1)]
+            .iter()
+            .find_map(|path| last_seq(path))
+            .unwrap_or(0);
+        Audit {
+            path: path.to_owned(),
+            max_bytes,
+            files,
+            clock,
+            inner: Mutex::new(Inner {
+                seq,
+                ..Inner::default()
+            }),
+            lines: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes one line now.
+    pub fn write(&self, entry: Entry) {
+        let mut more = Map::new();
+        more.insert("old".into(), entry.old);
+        more.insert("new".into(), entry.new);
+        let repeated = Repeated {
+            actor: entry.actor.to_string(),
+            action: entry.action,
+            target: shorten(entry.target),
+            result: entry.result.to_owned(),
+        };
+        self.write_line(&mut self.lock(), &repeated, more);
+    }
+
+    /// Writes a line the first time, and counts from then on.
+    pub fn note(&self, actor: &Actor, action: &'static str, target: &str, result: &str) {
+        let mut repeated = Repeated {
+            actor: actor.to_string(),
+            action,
+            target: shorten(target),
+            result: result.to_owned(),
+        };
+        let mut inner = self.lock();
+        if !inner.repeats.contains_key(&repeated) && inner.repeats.len() >= MAX_REPEATS {
+            repeated.actor = "others".to_owned();
+            repeated.target = "others".to_owned();
+        }
+        match inner.repeats.get_mut(&repeated) {
+            Some(count) => *count += 1,
+            None => {
+                self.write_line(&mut inner, &repeated, Map::new());
+                inner.repeats.insert(repeated, 0);
+            }
+        }
+    }
+
+    /// Counts a heartbeat that changed nothing but telemetry.
+    pub fn count_heartbeat(&self, addr: BackendAddr) {
+        let mut inner = self.lock();
+        inner.heartbeats += 1;
+        inner.heartbeat_backends.insert(addr);
+    }
+
+    /// Writes what was counted since the last call: to be called once a minute, and at the end.
+    pub fn sum_up(&self) {
+        let mut inner = self.lock();
+        let counted = std::mem::take(&mut inner.repeats);
+        for (repeated, count) in counted {
+            if count > 0 {
+                let more = Map::from_iter([("repeated".to_owned(), json!(count))]);
+                self.write_line(&mut inner, &repeated, more);
+                // What goes on repeating stays known, so that it is not listed as new each minute.
+                inner.repeats.insert(repeated, 0);
+            }
+        }
+        let heartbeats = std::mem::take(&mut inner.heartbeats);
+        let backends = std::mem::take(&mut inner.heartbeat_backends).len();
+        if heartbeats > 0 {
+            let more = Map::from_iter([
+                ("heartbeats".to_owned(), json!(heartbeats)),
+                ("backends".to_owned(), json!(backends)),
+            ]);
+            let repeated = Repeated {
+                actor: Actor::Control("registry").to_string(),
+                action: "heartbeats",
+                target: "backends".to_owned(),
+                result: "ok".to_owned(),
+            };
+            self.write_line(&mut inner, &repeated, more);
+        }
+    }
+
+    /// The last `lines` lines as one string.
+    pub fn tail(&self, lines: usize) -> io::Result<String> {
+        tail::last_lines(&self.path, lines)
+    }
+
+    /// Lines written and lines that could not be, since the start.
+    pub fn counts(&self) -> (u64, u64) {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (load(&self.lines), load(&self.failures))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner
+            .lock()
+            .expect("no holder of this lock panics: it only counts and writes")
+    }
+
+    fn write_line(&self, inner: &mut Inner, entry: &Repeated, more: Map<String, Value>) {
+        inner.seq += 1;
+        let mut line = json!({
+            "time": time(self.clock.now()), "seq": inner.seq, "actor": entry.actor,
+            "action": entry.action, "target": entry.target, "result": entry.result,
+        });
+        line.as_object_mut()
+            .expect("an object just above")
+            .extend(more);
+        let written = self.append(one_line(&line).as_bytes());
+        match &written {
+            Ok(()) => _ = self.lines.fetch_add(1, Ordering::Relaxed),
+            Err(error) => {
+                self.failures.fetch_add(1, Ordering::Relaxed);
+                if !inner.is_failing {
+                    let path = self.path.display();
+                    tracing::error!("audit log {path}: {error}; lines are being lost");
+                }
+            }
+        }
+        inner.is_failing = written.is_err();
+    }
+
+    fn append(&self, line: &[u8]) -> io::Result<()> {
+        let mut file = match open_to_append(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::create_dir_all(self.path.parent().unwrap_or(Path::new(".")))?;
+                open_to_append(&self.path)?
+            }
+            opened => opened?,
+        };
+        if file.metadata()?.len() + line.len() as u64 > self.max_bytes {
+            self.rotate()?;
+            file = open_to_append(&self.path)?;
+        }
+        file.write_all(line)
+    }
+
+    /// `audit.log` becomes `audit.log.1`, that one `.2`, and the oldest goes.
+    fn rotate(&self) -> io::Result<()> {
+        if self.files == 1 {
+            return fs::remove_file(&self.path);
+        }
+        for number in (1..self.files - 1).rev() {
+            match fs::rename(
+                numbered(&self.path, number),
+                numbered(&self.path, number + 1),
+            ) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+        }
+        fs::rename(&self.path, numbered(&self.path, 1))
+    }
+}
+
+fn open_to_append(path: &Path) -> io::Result<File> {
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o640)
+        .custom_flags(flags.bits() as i32)
+        .open(path)
+}
+
+fn numbered(path: &Path, number: u64) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{number}"));
+    path.with_file_name(name)
+}
+
+fn last_seq(path: &Path) -> Option<u64> {
+    let last = tail::last_lines(path, 1).ok()?;
+    let line: Value = serde_json::from_str(last.trim()).ok()?;
+    line.get("seq")?.as_u64()
+}
+
+/// RFC 3339 in UTC with milliseconds.
+fn time(now: Now) -> String {
+    let time = jiff::Timestamp::from_millisecond(now.unix_ms as i64).unwrap_or_default();
+    format!("{time:.3}")
+}
+
+fn shorten(target: &str) -> String {
+    target.chars().take(LONGEST_TARGET).collect()
+}
+
+/// The value as one line. JSON escapes what ends a line for most programs; what ends one for a
+/// terminal or a browser (C1 controls, U+2028, U+2029, bidirectional marks) is escaped here.
+fn one_line(value: &Value) -> String {
+    use std::fmt::Write as _;
+    let text = value.to_string();
+    let mut line = String::with_capacity(text.len() + 1);
+    for character in text.chars() {
+        let is_mark = matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if character.is_control() || is_mark {
+            write!(line, "\\u{:04x}", u32::from(character))
+                .expect("writing to a String does not fail");
+        } else {
+            line.push(character);
+        }
+    }
+    line.push('\n');
+    line
+}
+
+#[cfg(test)]
+#[path = "audit/tests.rs"]
+mod tests;

@@ -1,0 +1,173 @@
+//! Lines, sums, numbers and rotation.
+
+use super::*;
+
+struct Log {
+    _temp: tempfile::TempDir,
+    path: PathBuf,
+}
+
+impl Log {
+    fn new() -> Log {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let path = temp.path().join("logs/audit.log");
+        Log { _temp: temp, path }
+    }
+
+    fn open(&self) -> Audit {
+        Audit::open(&self.path, 1 << 20, 3, Clock::by_hand().0)
+    }
+
+    fn lines(&self) -> Vec<Value> {
+        let text = fs::read_to_string(&self.path).unwrap_or_default();
+        text.lines()
+            .map(|line| serde_json::from_str(line).expect("each line is JSON"))
+            .collect()
+    }
+}
+
+fn write(audit: &Audit, target: &str) {
+    audit.write(Entry {
+        actor: &Actor::Control("test"),
+        action: "weight",
+        target,
+        old: json!(1),
+        new: json!(2),
+        result: "ok",
+    });
+}
+
+#[test]
+fn a_line_says_when_who_what_from_and_to() {
+    let log = Log::new();
+    write(&log.open(), "10.0.0.1:9001");
+    let expected = json!({
+        "time": "2024-10-27T03:33:20.000Z", "seq": 1, "actor": "control: test", "action": "weight",
+        "target": "10.0.0.1:9001", "old": 1, "new": 2, "result": "ok",
+    });
+    assert_eq!(log.lines(), [expected]);
+}
+
+#[test]
+fn numbers_go_on_after_a_restart_and_over_a_rotation() {
+    let log = Log::new();
+    write(&log.open(), "a");
+    write(&log.open(), "b");
+    fs::rename(&log.path, numbered(&log.path, 1)).expect("rotated");
+    write(&log.open(), "c");
+    assert_eq!(log.lines()[0]["seq"], json!(3));
+}
+
+#[test]
+fn no_text_can_forge_a_line() {
+    let log = Log::new();
+    write(
+        &log.open(),
+        "x\n{\"seq\": 9}\r\u{85}\u{2028}\u{1b}[2J\u{202e}",
+    );
+    let text = fs::read_to_string(&log.path).expect("written");
+    assert_eq!(text.lines().count(), 1);
+    assert!(
+        text.trim_end()
+            .chars()
+            .all(|c| !c.is_control() && c.is_ascii()),
+        "{text}"
+    );
+    let target = log.lines()[0]["target"].clone();
+    assert_eq!(
+        target,
+        json!("x\n{\"seq\": 9}\r\u{85}\u{2028}\u{1b}[2J\u{202e}")
+    );
+}
+
+#[test]
+fn what_repeats_is_listed_once_and_then_counted_by_the_minute() {
+    let log = Log::new();
+    let audit = log.open();
+    let poll = || {
+        audit.note(
+            &Actor::Control("test"),
+            "access",
+            "GET /api/backends",
+            "200",
+        )
+    };
+    (0..5).for_each(|_| poll());
+    assert_eq!(log.lines().len(), 1);
+    audit.sum_up();
+    assert_eq!(log.lines()[1]["repeated"], json!(4));
+    poll();
+    assert_eq!(log.lines().len(), 2, "still known");
+    audit.sum_up();
+    audit.sum_up();
+    assert_eq!(log.lines().len(), 3, "silence is not summed up");
+    poll();
+    assert_eq!(log.lines().len(), 4, "listed again after a silent minute");
+}
+
+#[test]
+fn heartbeats_are_summed_up() {
+    let log = Log::new();
+    let audit = log.open();
+    for last in [1, 2, 2, 2] {
+        audit.count_heartbeat(BackendAddr::new([10, 0, 0, last].into(), 1));
+    }
+    audit.sum_up();
+    audit.sum_up();
+    let lines = log.lines();
+    assert_eq!(lines.len(), 1);
+    assert_eq!(
+        (&lines[0]["heartbeats"], &lines[0]["backends"]),
+        (&json!(4), &json!(2))
+    );
+}
+
+#[test]
+fn repeated_events_of_many_actors_stay_bounded() {
+    let log = Log::new();
+    let audit = log.open();
+    for number in 0..2 * MAX_REPEATS {
+        let path = format!("GET /{number}");
+        audit.note(&Actor::Control("test"), "access", &path, "404");
+    }
+    assert_eq!(audit.lock().repeats.len(), MAX_REPEATS + 1);
+    assert_eq!(log.lines().len(), MAX_REPEATS + 1);
+}
+
+#[test]
+fn the_log_rotates_by_size_and_keeps_its_number_of_files() {
+    let log = Log::new();
+    let audit = Audit::open(&log.path, 4096, 3, Clock::by_hand().0);
+    for _ in 0..200 {
+        write(&audit, &"x".repeat(200));
+    }
+    let folder = log.path.parent().expect("a folder");
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .expect("the folder")
+        .map(|entry| {
+            entry
+                .expect("an entry")
+                .file_name()
+                .to_string_lossy()
+                .into_owned()
+        })
+        .collect();
+    names.sort();
+    assert_eq!(names, ["audit.log", "audit.log.1", "audit.log.2"]);
+    for name in names {
+        assert!(fs::metadata(folder.join(name)).expect("there").len() <= 4096);
+    }
+}
+
+#[test]
+fn a_log_that_cannot_be_written_is_counted_and_recovers() {
+    let log = Log::new();
+    let audit = log.open();
+    let folder = log.path.parent().expect("a folder");
+    fs::write(folder, b"a file where the folder should be").expect("written");
+    write(&audit, "lost");
+    assert_eq!(audit.counts(), (0, 1));
+    fs::remove_file(folder).expect("removed");
+    write(&audit, "kept");
+    assert_eq!(audit.counts(), (1, 1));
+}

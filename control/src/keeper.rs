@@ -1,0 +1,369 @@
+//! The keeper: the one task that changes the model and stores it.
+//!
+//! A mutation is stored before it is answered, and what cannot be stored is not done (the model
+//! changes only after the file has). Mutations that wait at the same time share one write. Sources
+//! are read here too, so that an edit by others and a write of ours never overtake each other.
+
+mod files;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::actor::Actor;
+use crate::audit::Entry;
+use crate::model::{Change, Model, Mutation, Refusal};
+use crate::registry::{Effect, Passed};
+use crate::shared::Shared;
+
+use files::WriteError;
+pub use files::{Files, load};
+
+/// How many commands wait at most; more wait in their connections.
+const QUEUE: usize = 1024;
+/// How many mutations share one write at most.
+const BATCH: usize = 256;
+/// How often time passes for registrations.
+const TICK: Duration = Duration::from_millis(200);
+/// How often heard heartbeats are stored, and how soon a failed write is tried again.
+const STORE_INTERVAL_MS: u64 = 5_000;
+/// How often the audit log gets its sums.
+const SUM_INTERVAL: Duration = Duration::from_secs(60);
+
+/// A mutation that was carried out.
+#[derive(Debug)]
+pub struct Stored {
+    pub change: Change,
+    /// The model's revision that contains it.
+    pub revision: u64,
+}
+
+/// A mutation that was not.
+#[derive(Debug, thiserror::Error)]
+pub enum NotStored {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("nothing was changed: {path} cannot be written: {error}")]
+    Store {
+        path: PathBuf,
+        error: Arc<io::Error>,
+    },
+    #[error("the control server is stopping")]
+    Stopping,
+}
+
+enum Command {
+    Mutate(Request),
+    /// Read the sources again now.
+    ReadSources(oneshot::Sender<()>),
+    Stop(oneshot::Sender<()>),
+}
+
+struct Request {
+    mutation: Mutation,
+    actor: Actor,
+    reply: oneshot::Sender<Result<Stored, NotStored>>,
+}
+
+/// What others hold of the keeper.
+#[derive(Clone)]
+pub struct Keeper(mpsc::Sender<Command>);
+
+impl Keeper {
+    /// Starts the keeper.
+    pub fn start(shared: Arc<Shared>, files: Files) -> Keeper {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let task = Task {
+            stored_at_ms: shared.clock.now().monotonic_ms,
+            dirty: false,
+            shared,
+            files,
+        };
+        tokio::spawn(task.run(receiver));
+        Keeper(sender)
+    }
+
+    /// Carries out and stores a mutation, and writes its line in the audit log.
+    pub async fn mutate(&self, mutation: Mutation, actor: Actor) -> Result<Stored, NotStored> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request {
+            mutation,
+            actor,
+            reply,
+        };
+        let sent = self.0.send(Command::Mutate(request)).await;
+        sent.map_err(|_| NotStored::Stopping)?;
+        answer.await.map_err(|_| NotStored::Stopping)?
+    }
+
+    /// Reads the sources now; returns when what they say is in the model.
+    pub async fn read_sources(&self) {
+        let (reply, done) = oneshot::channel();
+        if self.0.send(Command::ReadSources(reply)).await.is_ok() {
+            // A keeper that stops has nothing more to read.
+            let _ = done.await;
+        }
+    }
+
+    /// Stores what was heard since the last write, and ends.
+    pub async fn stop(&self) {
+        let (reply, done) = oneshot::channel();
+        if self.0.send(Command::Stop(reply)).await.is_ok() {
+            let _ = done.await;
+        }
+    }
+}
+
+struct Task {
+    shared: Arc<Shared>,
+    files: Files,
+    /// The registry in memory holds something that its file does not, beyond heartbeats.
+    dirty: bool,
+    /// When the registry was last written or tried, on the monotonic clock.
+    stored_at_ms: u64,
+}
+
+impl Task {
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut sum = tokio::time::interval(SUM_INTERVAL);
+        let mut batch = Vec::new();
+        loop {
+            tokio::select! {
+                received = commands.recv_many(&mut batch, BATCH) => {
+                    if received == 0 || self.take(std::mem::take(&mut batch)).await {
+                        return;
+                    }
+                }
+                _ = tick.tick() => self.pass().await,
+                _ = sum.tick() => self.shared.audit.sum_up(),
+            }
+        }
+    }
+
+    /// Takes a batch; true where it says stop.
+    async fn take(&mut self, batch: Vec<Command>) -> bool {
+        let mut requests = Vec::new();
+        let mut readers = Vec::new();
+        let mut stop = None;
+        for command in batch {
+            match command {
+                Command::Mutate(request) => requests.push(request),
+                Command::ReadSources(reply) => readers.push(reply),
+                Command::Stop(reply) => stop = Some(reply),
+            }
+        }
+        if !readers.is_empty() {
+            self.read_sources().await;
+            for reader in readers {
+                let _ = reader.send(());
+            }
+        }
+        let (settings, registry): (Vec<Request>, Vec<Request>) = requests
+            .into_iter()
+            .partition(|request| matches!(request.mutation, Mutation::ChangeSettings(_)));
+        if !registry.is_empty() {
+            self.mutate_registry(registry).await;
+        }
+        for request in settings {
+            self.mutate_settings(request).await;
+        }
+        let Some(reply) = stop else { return false };
+        self.store_registry().await;
+        self.shared.audit.sum_up();
+        let _ = reply.send(());
+        true
+    }
+
+    async fn read_sources(&mut self) {
+        self.files.read_edits(&self.shared).await;
+        self.files.read_discovery(&self.shared).await;
+        // A registry file that somebody removed is written again.
+        self.dirty |= self.files.is_registry_missing(&self.shared);
+    }
+
+    async fn mutate_registry(&mut self, requests: Vec<Request>) {
+        // An edit by others that we have not seen yet must not be overwritten.
+        self.files.read_edits(&self.shared).await;
+        let now = self.shared.clock.now();
+        let mut staged = self.shared.model().clone();
+        let outcomes: Vec<Result<Change, Refusal>> = requests
+            .iter()
+            .map(|request| staged.apply(&request.mutation, &request.actor.to_string(), now))
+            .collect();
+        let is_state = |outcome: &Result<Change, Refusal>| {
+            outcome
+                .as_ref()
+                .is_ok_and(|change| change.effect == Effect::State)
+        };
+        let stored = match outcomes.iter().any(is_state) {
+            true => self.files.write_registry(&staged, now).await,
+            false => Ok(()),
+        };
+        if stored.is_ok() {
+            let done = requests
+                .iter()
+                .zip(&outcomes)
+                .filter(|(_, outcome)| outcome.is_ok())
+                .map(|(request, _)| &request.mutation);
+            commit(&mut self.shared.model(), staged, done);
+        }
+        self.answer(requests, outcomes, stored);
+    }
+
+    async fn mutate_settings(&mut self, request: Request) {
+        let now = self.shared.clock.now();
+        let mut staged = self.shared.model().clone();
+        let outcome = staged.apply(&request.mutation, &request.actor.to_string(), now);
+        let mut stored = Ok(());
+        if outcome.is_ok() {
+            stored = self
+                .files
+                .write_settings(&staged.runtime_settings, now)
+                .await;
+            if stored.is_ok() {
+                self.shared.model().runtime_settings = staged.runtime_settings;
+            }
+        }
+        self.answer(vec![request], vec![outcome], stored);
+    }
+
+    fn answer(
+        &self,
+        requests: Vec<Request>,
+        outcomes: Vec<Result<Change, Refusal>>,
+        stored: Result<(), WriteError>,
+    ) {
+        let changes = |outcome: &Result<Change, Refusal>| {
+            outcome
+                .as_ref()
+                .is_ok_and(|change| change.effect == Effect::State)
+        };
+        let revision = {
+            let mut model = self.shared.model();
+            model.revision += u64::from(stored.is_ok() && outcomes.iter().any(changes));
+            model.revision
+        };
+        for (request, outcome) in requests.into_iter().zip(outcomes) {
+            let answer = match (outcome, &stored) {
+                (Err(refusal), _) => Err(NotStored::Refused(refusal)),
+                (Ok(change), Ok(())) => Ok(Stored { change, revision }),
+                (Ok(_), Err((path, error))) => Err(NotStored::Store {
+                    path: path.clone(),
+                    error: error.clone(),
+                }),
+            };
+            self.audit(&request, &answer);
+            // A client that has gone needs no answer; what it asked for is done.
+            let _ = request.reply.send(answer);
+        }
+        self.shared.state_changed.notify_one();
+    }
+
+    fn audit(&self, request: &Request, answer: &Result<Stored, NotStored>) {
+        let (old, new, result) = match answer {
+            Ok(stored) => (
+                stored.change.old.clone(),
+                stored.change.new.clone(),
+                "ok".to_owned(),
+            ),
+            Err(why) => (
+                serde_json::Value::Null,
+                serde_json::Value::Null,
+                why.to_string(),
+            ),
+        };
+        self.shared.audit.write(Entry {
+            actor: &request.actor,
+            action: request.mutation.action(),
+            target: &request.mutation.target(),
+            old,
+            new,
+            result: &result,
+        });
+    }
+
+    /// Lets time pass, and stores what is due.
+    async fn pass(&mut self) {
+        let now = self.shared.clock.now();
+        let passed = {
+            let mut model = self.shared.model();
+            let policy = model.policy;
+            let passed = model.registry.pass(now, policy);
+            model.revision += u64::from(!passed.is_empty());
+            passed
+        };
+        for event in &passed {
+            self.tell(event);
+        }
+        if !passed.is_empty() {
+            self.dirty = true;
+            self.shared.state_changed.notify_one();
+        }
+        let since_ms = now.monotonic_ms.saturating_sub(self.stored_at_ms);
+        let heard = self.shared.model().registry.updated_at > self.files.registry_updated_at();
+        if !passed.is_empty() || (since_ms >= STORE_INTERVAL_MS && (self.dirty || heard)) {
+            self.store_registry().await;
+        }
+    }
+
+    fn tell(&self, event: &Passed) {
+        use std::sync::atomic::Ordering::Relaxed;
+        let own = |action, target: &str, result: &str| {
+            self.shared.audit_own("expiry", action, target, result);
+        };
+        match event {
+            Passed::Expired(addr) => {
+                self.shared.counters.expired.fetch_add(1, Relaxed);
+                tracing::warn!("registration of {addr} expired: no heartbeat within its TTL");
+                own("expire", &addr.to_string(), "no heartbeat within the TTL");
+            }
+            Passed::Removed(addr) => own("remove", &addr.to_string(), "expired for ten TTLs"),
+            Passed::Warm(addr) => own("warm", &addr.to_string(), "warm-up is over"),
+            Passed::FreezeBegan { silent } => {
+                tracing::error!(
+                    "mass expiry: {silent} registrations are silent, more than half; none expires \
+                     for ten TTLs, or until POST /api/expiry/acknowledge"
+                );
+                let result = format!("{silent} registrations are silent");
+                own("freeze_expiry", "registrations", &result);
+            }
+            Passed::FreezeEnded => own("unfreeze_expiry", "registrations", "ok"),
+        }
+    }
+
+    /// Stores the registry as it is; a failure leaves it dirty, to be tried again.
+    async fn store_registry(&mut self) {
+        let now = self.shared.clock.now();
+        self.files.read_edits(&self.shared).await;
+        let model = self.shared.model().clone();
+        self.stored_at_ms = now.monotonic_ms;
+        let stored = self.files.write_registry(&model, now).await;
+        if let (Err((path, error)), false) = (&stored, self.dirty) {
+            let path = path.display();
+            tracing::error!("{path} cannot be written: {error}; tried again every 5 s");
+        }
+        self.dirty = stored.is_err();
+    }
+}
+
+/// Takes over from `staged` what these mutations touched. Heartbeats that came in meanwhile to
+/// other backends stay.
+fn commit<'a>(model: &mut Model, staged: Model, done: impl Iterator<Item = &'a Mutation>) {
+    for mutation in done {
+        let Some(addr) = mutation.backend() else {
+            continue;
+        };
+        match staged.registry.entries.get(&addr) {
+            Some(entry) => _ = model.registry.entries.insert(addr, entry.clone()),
+            None => _ = model.registry.entries.remove(&addr),
+        }
+    }
+    model.registry.updated_at = staged.registry.updated_at;
+    model.registry.freeze = staged.registry.freeze;
+    model.discovery = staged.discovery;
+}

@@ -1,0 +1,394 @@
+//! The keeper's files: what was last known of each, reading them, writing them.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use contract::config::MAX_FILE_BYTES;
+use contract::{BackendAddr, Checked, Faults, LocalAddresses, check, digest, parse_object};
+use serde_json::{Map, Value};
+
+use crate::clock::{Clock, Now};
+use crate::layer::Layer;
+use crate::model::Model;
+use crate::registry::{Registered, Registry, Warming};
+use crate::render::{OwnAddresses, Plan};
+use crate::settings::{Settings, read_file};
+use crate::shared::Shared;
+use crate::sources::discovery::{self, Discovery};
+use crate::sources::runtime::{self, FileEntries};
+
+/// What was last seen of the files that others may write.
+#[derive(Debug)]
+pub struct Files {
+    registry_path: PathBuf,
+    settings_path: PathBuf,
+    registry_digest: Option<String>,
+    /// The entries of that version, against which edits by others are recognized.
+    registry_known: FileEntries,
+    registry_updated_at: u64,
+    /// The file there cannot be read as a registry; it is put aside before it is overwritten.
+    registry_is_broken: bool,
+    discovery_digest: Option<String>,
+    registry_notes: Vec<String>,
+    discovery_notes: Vec<String>,
+}
+
+/// What was found at the start.
+pub struct Loaded {
+    pub model: Model,
+    pub files: Files,
+    /// The published file, where there is a valid one: its plan, generation and digest.
+    pub published: Option<(Plan, u64, String)>,
+}
+
+/// Reads everything once, before anything is written.
+///
+/// # Errors
+/// Only a bad `settings_runtime.json`: a switch by API must not be lost in silence.
+pub fn load(settings: &Settings, own: OwnAddresses, clock: &Clock) -> Result<Loaded, Faults> {
+    let now = clock.now();
+    let published = read_published(&settings.proxy_config_path);
+    let published_settings = published
+        .as_ref()
+        .map(|(document, _, _)| Layer::of_published(document))
+        .unwrap_or_default();
+    let mut model = Model {
+        registry: Registry::default(),
+        discovery: Arc::new(Discovery::default()),
+        runtime_settings: read_settings(&settings.settings_runtime_path)?,
+        base_settings: settings.proxy.over(&published_settings),
+        revision: 1,
+        policy: settings.expiry,
+        own,
+        warnings: Vec::new(),
+    };
+    let mut files = Files::at(settings);
+    let found = read(&settings.runtime_backends_path);
+    let registry_read = files.take_registry(found, &mut model, now).is_some();
+    let found = read(&settings.k8s_endpoints_path);
+    let discovery_read = files.take_discovery(found, &mut model);
+    if let Some((_, checked, _)) = &published {
+        carry_over(&mut model, checked, registry_read, discovery_read, now);
+    }
+    if model.discovery.is_carried && !model.discovery.backends.is_empty() {
+        let kept = model.discovery.backends.len();
+        files.discovery_notes = vec![format!(
+            "k8s_endpoints.json cannot be read, so {kept} published backends are kept until it can"
+        )];
+    }
+    model.warnings = files.warnings();
+    let published = published.map(|(document, checked, digest)| {
+        let generation = checked.config.generation.unwrap_or(0);
+        let pool = checked.config.pools.into_iter().next();
+        let backends = pool.map(|pool| pool.backends).unwrap_or_default();
+        (Plan::of_published(&document, backends), generation, digest)
+    });
+    Ok(Loaded {
+        model,
+        files,
+        published,
+    })
+}
+
+/// Fail static: what is published stands until the source that could drop it has been read.
+fn carry_over(
+    model: &mut Model,
+    checked: &Checked,
+    registry_read: bool,
+    discovery_read: bool,
+    now: Now,
+) {
+    let published = checked.config.pools.iter().flat_map(|pool| &pool.backends);
+    let mut carried = Discovery {
+        is_carried: true,
+        ..Discovery::default()
+    };
+    for backend in published {
+        if model.knows(backend.addr) {
+            continue;
+        }
+        if !discovery_read {
+            carried.backends.insert(backend.addr, backend.clone());
+        } else if !registry_read {
+            // It was a registration, then; it has a TTL to say so again.
+            let entry = model.registry.entries.entry(backend.addr).or_default();
+            entry.registered = Some(carried_registration(backend, now));
+        }
+    }
+    if !discovery_read {
+        model.discovery = Arc::new(carried);
+    }
+}
+
+fn carried_registration(backend: &contract::Backend, now: Now) -> Registered {
+    Registered {
+        weight: backend.weight,
+        enabled: backend.enabled,
+        warming: Warming::Said(backend.is_warming_up),
+        report: backend.report,
+        heard_at_ms: now.monotonic_ms,
+        last_seen: now.unix_s(),
+        expired_at_ms: None,
+    }
+}
+
+type ReadResult = Result<Option<Vec<u8>>, String>;
+
+fn read(path: &Path) -> ReadResult {
+    read_file(path, MAX_FILE_BYTES).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+async fn read_apart(path: PathBuf) -> ReadResult {
+    tokio::task::spawn_blocking(move || read(&path))
+        .await
+        .expect("reading a file does not panic")
+}
+
+fn read_published(path: &Path) -> Option<(Map<String, Value>, Checked, String)> {
+    let bytes = match read(path) {
+        Ok(bytes) => bytes?,
+        Err(why) => {
+            tracing::warn!("{why}; it will be written anew");
+            return None;
+        }
+    };
+    // Whatever the proxy listens on, its own listener is judged when we publish.
+    match check(&bytes, &LocalAddresses::default()) {
+        Ok(checked) => {
+            let document = parse_object(&bytes, MAX_FILE_BYTES).ok()?;
+            Some((document, checked, digest(&bytes)))
+        }
+        Err(faults) => {
+            let path = path.display();
+            tracing::warn!("{path}: {faults}; it will be written anew");
+            None
+        }
+    }
+}
+
+fn read_settings(path: &Path) -> Result<Layer, Faults> {
+    let bytes = read(path).map_err(|why| {
+        let mut faults = Faults::default();
+        faults.add("", why, "a readable file");
+        faults
+    })?;
+    let Some(bytes) = bytes else {
+        return Ok(Layer::default());
+    };
+    let mut document = parse_object(&bytes, MAX_FILE_BYTES)?;
+    document.remove("updated_at");
+    Layer::default().patched(&document)
+}
+
+/// What could not be written, and why.
+pub type WriteError = (PathBuf, Arc<io::Error>);
+
+/// Replaces a file away from the runtime's thread, which a slow disk would hold up.
+async fn write(path: PathBuf, bytes: Vec<u8>) -> Result<(), WriteError> {
+    tokio::task::spawn_blocking(move || {
+        contract::publish(&path, &bytes).map_err(|error| (path, Arc::new(error)))
+    })
+    .await
+    .expect("publishing a file does not panic")
+}
+
+/// Keeps a file that cannot be read as a registry, since somebody may still want what is in it.
+async fn put_aside(path: PathBuf) -> Result<(), WriteError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".broken");
+    let aside = PathBuf::from(name);
+    tokio::task::spawn_blocking(move || {
+        std::fs::rename(&path, aside).map_err(|error| (path, Arc::new(error)))
+    })
+    .await
+    .expect("renaming a file does not panic")
+}
+
+fn warn_once(before: &[String], now: &[String]) {
+    for note in now.iter().filter(|note| !before.contains(note)) {
+        tracing::warn!("{note}");
+    }
+}
+
+impl Files {
+    fn at(settings: &Settings) -> Files {
+        Files {
+            registry_path: settings.runtime_backends_path.clone(),
+            settings_path: settings.settings_runtime_path.clone(),
+            registry_digest: None,
+            registry_known: FileEntries::new(),
+            registry_updated_at: 0,
+            registry_is_broken: false,
+            discovery_digest: None,
+            registry_notes: Vec::new(),
+            discovery_notes: Vec::new(),
+        }
+    }
+
+    /// Everything that is wrong with the sources, in words.
+    fn warnings(&self) -> Vec<String> {
+        let both = self.registry_notes.iter().chain(&self.discovery_notes);
+        both.cloned().collect()
+    }
+
+    pub fn registry_updated_at(&self) -> u64 {
+        self.registry_updated_at
+    }
+
+    /// Whether there is something to store and no file that holds it.
+    pub fn is_registry_missing(&self, shared: &Shared) -> bool {
+        self.registry_digest.is_none() && !shared.model().registry.entries.is_empty()
+    }
+
+    /// Takes over what others have written into the registry's file.
+    pub async fn read_edits(&mut self, shared: &Shared) {
+        let found = read_apart(self.registry_path.clone()).await;
+        let now = shared.clock.now();
+        let mut model = shared.model();
+        let warned = self.registry_notes.clone();
+        let edited = self.take_registry(found, &mut model, now);
+        let changed = edited.is_some_and(|edited| !edited.is_empty());
+        model.warnings = self.warnings();
+        model.revision += u64::from(changed);
+        drop(model);
+        if changed {
+            let path = self.registry_path.display().to_string();
+            shared.audit_own("sources", "file_edit", &path, "taken over");
+            shared.state_changed.notify_one();
+        }
+        warn_once(&warned, &self.registry_notes);
+    }
+
+    pub async fn read_discovery(&mut self, shared: &Shared) {
+        let found = read_apart(shared.settings.k8s_endpoints_path.clone()).await;
+        let mut model = shared.model();
+        let before = Arc::clone(&model.discovery);
+        let warned = self.discovery_notes.clone();
+        self.take_discovery(found, &mut model);
+        model.warnings = self.warnings();
+        let changed = !Arc::ptr_eq(&model.discovery, &before);
+        model.revision += u64::from(changed);
+        drop(model);
+        if changed {
+            // The publisher finds out whether it is more than figures.
+            shared.state_changed.notify_one();
+            shared.ring_telemetry();
+        }
+        warn_once(&warned, &self.discovery_notes);
+    }
+
+    /// The backends that others have edited; `None` where the file could not be read.
+    fn take_registry(
+        &mut self,
+        found: ReadResult,
+        model: &mut Model,
+        now: Now,
+    ) -> Option<Vec<BackendAddr>> {
+        let bytes = match found {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => {
+                self.registry_digest = None;
+                self.registry_notes.clear();
+                self.registry_is_broken = false;
+                return Some(Vec::new());
+            }
+            Err(why) => {
+                self.registry_notes = vec![format!("{why}; what is in memory stands")];
+                return None;
+            }
+        };
+        let digest = Some(digest(&bytes));
+        if digest == self.registry_digest {
+            return (!self.registry_is_broken).then(Vec::new);
+        }
+        self.registry_digest = digest;
+        let file = match runtime::read(&bytes) {
+            Ok(file) => file,
+            Err(faults) => {
+                self.registry_is_broken = true;
+                let note = format!("backends_runtime.json: {faults}; what is in memory stands");
+                self.registry_notes = vec![note];
+                return None;
+            }
+        };
+        let mut notes = file.notes;
+        let warmup_ms = model.policy.warmup_ms;
+        let known = &self.registry_known;
+        let registry = &mut model.registry;
+        let edited =
+            runtime::merge_edits(registry, known, &file.entries, now, warmup_ms, &mut notes);
+        if let Some(updated_at) = file.updated_at {
+            model.registry.updated_at = model.registry.updated_at.max(updated_at);
+        }
+        self.registry_known = file.entries;
+        self.registry_is_broken = false;
+        let named = |note| format!("backends_runtime.json: {note}");
+        self.registry_notes = notes.into_iter().map(named).collect();
+        Some(edited)
+    }
+
+    /// True where the file could be read.
+    fn take_discovery(&mut self, found: ReadResult, model: &mut Model) -> bool {
+        let read = match found {
+            Ok(Some(bytes)) => {
+                let digest = Some(digest(&bytes));
+                if digest == self.discovery_digest {
+                    return true;
+                }
+                let read = discovery::read(&bytes).map_err(|faults| faults.to_string());
+                if read.is_ok() {
+                    self.discovery_digest = digest;
+                }
+                read
+            }
+            // Who uses no discovery has nothing to be warned of.
+            Ok(None) if model.discovery.backends.is_empty() => {
+                self.discovery_digest = None;
+                self.discovery_notes.clear();
+                return false;
+            }
+            Ok(None) => Err("there is no such file".to_owned()),
+            Err(why) => Err(why),
+        };
+        match read {
+            Ok(discovery) => {
+                let named = |note: &String| format!("k8s_endpoints.json: {note}");
+                self.discovery_notes = discovery.notes.iter().map(named).collect();
+                model.discovery = Arc::new(discovery);
+                true
+            }
+            Err(why) => {
+                self.discovery_digest = None;
+                let note = format!("k8s_endpoints.json: {why}; what discovery last said stands");
+                self.discovery_notes = vec![note];
+                false
+            }
+        }
+    }
+
+    /// Writes the registry's file.
+    pub async fn write_registry(&mut self, model: &Model, now: Now) -> Result<(), WriteError> {
+        let entries = runtime::entries(&model.registry, &model.discovery.backends, now);
+        let updated_at = model.registry.updated_at;
+        let bytes = runtime::render(&entries, updated_at);
+        let new_digest = digest(&bytes);
+        if self.registry_is_broken {
+            put_aside(self.registry_path.clone()).await?;
+        }
+        write(self.registry_path.clone(), bytes).await?;
+        self.registry_digest = Some(new_digest);
+        self.registry_known = entries;
+        self.registry_updated_at = updated_at;
+        self.registry_is_broken = false;
+        Ok(())
+    }
+
+    /// Writes `settings_runtime.json`.
+    pub async fn write_settings(&mut self, settings: &Layer, now: Now) -> Result<(), WriteError> {
+        let mut document = settings.to_json();
+        document["updated_at"] = now.unix_s().into();
+        let bytes = format!("{document:#}\n").into_bytes();
+        write(self.settings_path.clone(), bytes).await
+    }
+}

@@ -1,0 +1,346 @@
+//! The proxy's settings as layers: API above `control_config.json` above the published file above
+//! the built-in defaults. A layer holds only what somebody set explicitly.
+//!
+//! The optional keys are not known here one by one: the contract's own `check` reads them, so a key
+//! added there works here at once.
+
+use std::net::IpAddr;
+
+use contract::{Algorithm, Faults, LocalAddresses, Object, check};
+use serde_json::{Map, Value, json};
+
+/// The address the proxy listens on where nobody says otherwise.
+const DEFAULT_HOST: &str = "0.0.0.0";
+const DEFAULT_PORT: u16 = 10080;
+
+/// The keys of `proxy_config.json` that are not optional settings.
+const BASE_KEYS: [&str; 5] = [
+    "listen",
+    "algorithm",
+    "updated_at",
+    "generation",
+    "backends",
+];
+
+/// What one place says about the proxy; `None` and absent keys leave it to the layer below.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Layer {
+    pub host: Option<IpAddr>,
+    pub port: Option<u16>,
+    tcp: Option<bool>,
+    udp: Option<bool>,
+    pub algorithm: Option<Algorithm>,
+    /// Optional keys of `proxy_config.json`, checked.
+    optional: Map<String, Value>,
+}
+
+impl Layer {
+    /// Reads `{listen?: {host?, port?, tcp?, udp?}, algorithm?, proxy?: {...}}`: the body of
+    /// `POST /api/settings` and the content of `settings_runtime.json`.
+    pub fn read(object: &mut Object, faults: &mut Faults) -> Layer {
+        let mut layer = Layer {
+            algorithm: object.take_choice("algorithm", &Algorithm::ALL, faults),
+            ..Layer::default()
+        };
+        let place = object.pointer("listen");
+        match object.take("listen") {
+            Some(Value::Object(map)) => layer.read_listen(map, &place, faults),
+            Some(other) => faults.add(&place, other, "an object {host, port, tcp, udp}"),
+            None => {}
+        }
+        layer.optional = read_optional(object, faults);
+        layer
+    }
+
+    fn read_listen(&mut self, map: &Map<String, Value>, place: &str, faults: &mut Faults) {
+        let mut listen = Object::new(map, place);
+        self.host = take_ip(&mut listen, "host", faults);
+        let port = listen.take_integer("port", 1, 65535, faults);
+        self.port = port.map(|port| port as u16);
+        self.tcp = listen.take_bool("tcp", faults);
+        self.udp = listen.take_bool("udp", faults);
+        listen.unknown_keys(faults);
+    }
+
+    /// What a valid published file says. Keys that this build does not know are left out.
+    pub fn of_published(document: &Map<String, Value>) -> Layer {
+        let mut faults = Faults::default();
+        let mut layer = Layer::read(&mut Object::new(document, ""), &mut faults);
+        for (key, value) in document {
+            if BASE_KEYS.contains(&key.as_str()) {
+                continue;
+            }
+            let one = Map::from_iter([(key.clone(), value.clone())]);
+            if faults_of_optional(&one).is_empty() {
+                layer.optional.insert(key.clone(), value.clone());
+            }
+        }
+        layer
+    }
+
+    /// This layer with `patch` written over it: a key that is `null` in the patch is cleared.
+    ///
+    /// # Errors
+    /// The faults of the patch.
+    pub fn patched(&self, patch: &Map<String, Value>) -> Result<Layer, Faults> {
+        let mut faults = Faults::default();
+        let mut object = Object::new(patch, "");
+        let new = Layer::read(&mut object, &mut faults);
+        object.unknown_keys(&mut faults);
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let cleared = |pointer: &str| {
+            let mut steps = pointer.split('/');
+            let first = steps.next().and_then(|key| patch.get(key));
+            match (first, steps.next()) {
+                (Some(Value::Object(inner)), Some(key)) => {
+                    inner.get(key).is_some_and(Value::is_null)
+                }
+                (first, _) => first.is_some_and(Value::is_null),
+            }
+        };
+        fn pick<T>(new: Option<T>, old: Option<T>, cleared: bool) -> Option<T> {
+            if cleared { None } else { new.or(old) }
+        }
+        let mut optional = self.optional.clone();
+        optional.extend(new.optional);
+        optional.retain(|key, _| !cleared(&format!("proxy/{key}")));
+        Ok(Layer {
+            host: pick(new.host, self.host, cleared("listen/host")),
+            port: pick(new.port, self.port, cleared("listen/port")),
+            tcp: pick(new.tcp, self.tcp, cleared("listen/tcp")),
+            udp: pick(new.udp, self.udp, cleared("listen/udp")),
+            algorithm: pick(new.algorithm, self.algorithm, cleared("algorithm")),
+            optional,
+        })
+    }
+
+    /// This layer where it speaks, `below` where it is silent.
+    pub fn over(&self, below: &Layer) -> Layer {
+        let mut optional = below.optional.clone();
+        optional.extend(self.optional.clone());
+        Layer {
+            host: self.host.or(below.host),
+            port: self.port.or(below.port),
+            tcp: self.tcp.or(below.tcp),
+            udp: self.udp.or(below.udp),
+            algorithm: self.algorithm.or(below.algorithm),
+            optional,
+        }
+    }
+
+    /// The listen address once all layers are stacked.
+    pub fn listen(&self) -> std::net::SocketAddr {
+        let default = DEFAULT_HOST.parse().expect("DEFAULT_HOST is a literal");
+        (
+            self.host.unwrap_or(default),
+            self.port.unwrap_or(DEFAULT_PORT),
+        )
+            .into()
+    }
+
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm.unwrap_or(Algorithm::WeightedRoundRobin)
+    }
+
+    /// The head of `proxy_config.json`, base keys first: the base keys always, optional ones only
+    /// where somebody set them.
+    pub fn head(&self) -> Vec<(String, Value)> {
+        let addr = self.listen();
+        let mut listen = json!({ "host": addr.ip(), "port": addr.port() });
+        for (key, value) in [("tcp", self.tcp), ("udp", self.udp)] {
+            if let Some(value) = value {
+                listen[key] = value.into();
+            }
+        }
+        let mut head = vec![
+            ("listen".to_owned(), listen),
+            ("algorithm".to_owned(), self.algorithm().name().into()),
+        ];
+        head.extend(self.optional.clone());
+        head
+    }
+
+    /// The layer in the shape that [`Layer::read`] reads: only what is set.
+    pub fn to_json(&self) -> Value {
+        let mut listen = Map::new();
+        let mut set = |key: &str, value: Option<Value>| {
+            value.map(|value| listen.insert(key.to_owned(), value));
+        };
+        set("host", self.host.map(|host| json!(host)));
+        set("port", self.port.map(|port| json!(port)));
+        set("tcp", self.tcp.map(Value::Bool));
+        set("udp", self.udp.map(Value::Bool));
+        let mut object = Map::new();
+        if !listen.is_empty() {
+            object.insert("listen".into(), listen.into());
+        }
+        if let Some(algorithm) = self.algorithm {
+            object.insert("algorithm".into(), algorithm.name().into());
+        }
+        if !self.optional.is_empty() {
+            object.insert("proxy".into(), self.optional.clone().into());
+        }
+        Value::Object(object)
+    }
+}
+
+/// Reads an address literal to listen on.
+pub fn take_ip(object: &mut Object, key: &'static str, faults: &mut Faults) -> Option<IpAddr> {
+    let value = object.take(key)?;
+    let ip = value.as_str().and_then(|text| text.parse::<IpAddr>().ok());
+    let ip = ip.filter(|ip| !ip.is_multicast());
+    if ip.is_none() {
+        let allowed = "an IPv4 or IPv6 address, 0.0.0.0 or :: for all";
+        faults.add(&object.pointer(key), value, allowed);
+    }
+    ip
+}
+
+/// Reads `proxy`, the optional keys of `proxy_config.json`.
+pub fn read_optional(object: &mut Object, faults: &mut Faults) -> Map<String, Value> {
+    let place = object.pointer("proxy");
+    let Some(value) = object.take("proxy") else {
+        return Map::new();
+    };
+    let Value::Object(map) = value else {
+        faults.add(
+            &place,
+            value,
+            "an object of optional keys of proxy_config.json",
+        );
+        return Map::new();
+    };
+    let mut map = map.clone();
+    map.retain(|_, value| !value.is_null());
+    let found = faults_of_optional(&map);
+    for fault in &found.0 {
+        let place = format!("{place}{}", fault.place);
+        faults.add(&place, &fault.found, fault.allowed.clone());
+    }
+    map
+}
+
+/// A layer of nothing but optional keys.
+pub fn of_optional(optional: Map<String, Value>) -> Layer {
+    Layer {
+        optional,
+        ..Layer::default()
+    }
+}
+
+/// What the contract's check says about these keys in an otherwise good file.
+fn faults_of_optional(map: &Map<String, Value>) -> Faults {
+    let mut document = map.clone();
+    let mut faults = Faults::default();
+    for key in BASE_KEYS {
+        if document.remove(key).is_some() {
+            let place = format!("/{key}");
+            faults.add(&place, "a base key", "an optional key of proxy_config.json");
+        }
+    }
+    document.insert(
+        "listen".into(),
+        json!({"host": DEFAULT_HOST, "port": DEFAULT_PORT}),
+    );
+    document.insert("backends".into(), json!([]));
+    let bytes = Value::Object(document).to_string();
+    match check(bytes.as_bytes(), &LocalAddresses::default()) {
+        Ok(checked) => faults.0.extend(checked.unknown_keys.0),
+        Err(more) => faults.0.extend(more.0),
+    }
+    faults
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(value: Value) -> Map<String, Value> {
+        match value {
+            Value::Object(map) => map,
+            other => panic!("tests give objects, not {other}"),
+        }
+    }
+
+    fn layer(value: Value) -> Layer {
+        Layer::default().patched(&map(value)).expect("a good patch")
+    }
+
+    #[test]
+    fn the_upper_layer_wins_key_by_key() {
+        let above = layer(json!({"algorithm": "random", "proxy": {"connect_attempts": 2}}));
+        let below = layer(json!({
+            "algorithm": "source_hash", "listen": {"host": "127.0.0.1", "port": 7000},
+            "proxy": {"connect_attempts": 3, "warming_share": "none"},
+        }));
+        let both = above.over(&below);
+        assert_eq!(both.algorithm(), Algorithm::Random);
+        assert_eq!(both.listen().to_string(), "127.0.0.1:7000");
+        let head = Map::from_iter(both.head());
+        assert_eq!(head["connect_attempts"], json!(2));
+        assert_eq!(head["warming_share"], json!("none"));
+        assert_eq!(layer(both.to_json()), both);
+    }
+
+    #[test]
+    fn nothing_set_means_the_documented_defaults_and_no_optional_key() {
+        let head = Map::from_iter(Layer::default().head());
+        let expected = json!({
+            "listen": {"host": "0.0.0.0", "port": 10080}, "algorithm": "weighted_round_robin",
+        });
+        assert_eq!(Value::Object(head), expected);
+    }
+
+    #[test]
+    fn null_clears_a_key_and_silence_keeps_it() {
+        let start = layer(json!({"algorithm": "random", "listen": {"host": "::1", "port": 7}}));
+        let patch = map(json!({"algorithm": null, "listen": {"port": null}}));
+        let left = start.patched(&patch).expect("a good patch");
+        assert_eq!(left.to_json(), json!({"listen": {"host": "::1"}}));
+        let patch = map(json!({"listen": null}));
+        let left = start.patched(&patch).expect("a good patch");
+        assert_eq!(left.to_json(), json!({"algorithm": "random"}));
+    }
+
+    #[test]
+    fn each_bad_setting_is_named_by_its_place() {
+        let cases = [
+            (json!({"algorithm": "fastest"}), "/algorithm"),
+            (json!({"listen": 7}), "/listen"),
+            (json!({"listen": {"host": "example.org"}}), "/listen/host"),
+            (json!({"listen": {"port": 0}}), "/listen/port"),
+            (json!({"listen": {"prot": 1}}), "/listen/prot"),
+            (json!({"proxy": []}), "/proxy"),
+            (
+                json!({"proxy": {"connect_attempts": 0}}),
+                "/proxy/connect_attempts",
+            ),
+            (
+                json!({"proxy": {"conect_attempts": 1}}),
+                "/proxy/conect_attempts",
+            ),
+            (json!({"proxy": {"backends": []}}), "/proxy/backends"),
+            (json!({"algoritm": "random"}), "/algoritm"),
+        ];
+        for (patch, place) in cases {
+            let faults = Layer::default().patched(&map(patch)).expect_err(place);
+            let places: Vec<&str> = faults.0.iter().map(|fault| fault.place.as_str()).collect();
+            assert_eq!(places, [place]);
+        }
+    }
+
+    #[test]
+    fn a_published_file_keeps_what_it_says_explicitly() {
+        let published = map(json!({
+            "listen": {"host": "127.0.0.1", "port": 7000, "udp": false}, "algorithm": "random",
+            "updated_at": 1, "generation": 4, "backends": [], "idle_timeout_ms": 5, "newer": true,
+        }));
+        let expected = json!({
+            "listen": {"host": "127.0.0.1", "port": 7000, "udp": false}, "algorithm": "random",
+            "proxy": {"idle_timeout_ms": 5},
+        });
+        assert_eq!(Layer::of_published(&published).to_json(), expected);
+    }
+}

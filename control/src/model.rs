@@ -1,0 +1,222 @@
+//! What control holds, and the closed list of what may be done to it.
+//!
+//! Pure: every change is a [`Mutation`] and goes through [`Model::apply`]; storing it is the
+//! keeper's work, publishing it the publisher's.
+
+use std::sync::Arc;
+
+use contract::{BackendAddr, Faults};
+use serde_json::{Map, Value, json};
+
+use crate::clock::Now;
+use crate::layer::Layer;
+use crate::merge::{Row, merge};
+use crate::registry::{Effect, Full, OverrideChange, Registration, Registry};
+use crate::render::{OwnAddresses, Plan};
+use crate::settings::ExpiryPolicy;
+use crate::sources::discovery::Discovery;
+use crate::sources::runtime::override_json;
+
+/// Everything that a client may change.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Mutation {
+    Register(Registration),
+    Unregister(BackendAddr),
+    SetOverride(BackendAddr, OverrideChange),
+    ClearOverride(BackendAddr),
+    /// The body of `POST /api/settings`.
+    ChangeSettings(Map<String, Value>),
+    AcknowledgeExpiry,
+}
+
+/// Why a mutation was refused; nothing has changed then.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    #[error("{0}")]
+    Faults(#[from] Faults),
+    #[error("no backend {0} is registered or discovered")]
+    UnknownBackend(BackendAddr),
+    #[error("backend {0} has no registration")]
+    NotRegistered(BackendAddr),
+    #[error("no mass expiry is being held back")]
+    NoFreeze,
+    #[error(transparent)]
+    Full(#[from] Full),
+}
+
+/// What a mutation changed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    pub effect: Effect,
+    /// For the audit log.
+    pub old: Value,
+    pub new: Value,
+}
+
+#[derive(Debug, Clone)]
+pub struct Model {
+    pub registry: Registry,
+    pub discovery: Arc<Discovery>,
+    /// Settings by API.
+    pub runtime_settings: Layer,
+    /// Settings by `control_config.json` above those of the published file.
+    pub base_settings: Layer,
+    /// Grows with every change that is to be published at once.
+    pub revision: u64,
+    pub policy: ExpiryPolicy,
+    pub own: OwnAddresses,
+    /// What is wrong with the sources, in words.
+    pub warnings: Vec<String>,
+}
+
+impl Mutation {
+    /// The audit log's word for it.
+    pub fn action(&self) -> &'static str {
+        match self {
+            Mutation::Register(_) => "register",
+            Mutation::Unregister(_) => "unregister",
+            Mutation::SetOverride(_, OverrideChange::Weight(_)) => "weight",
+            Mutation::SetOverride(_, OverrideChange::Enabled(_)) => "enabled",
+            Mutation::SetOverride(_, OverrideChange::Drain(_)) => "drain",
+            Mutation::ClearOverride(_) => "clear_override",
+            Mutation::ChangeSettings(_) => "settings",
+            Mutation::AcknowledgeExpiry => "acknowledge_expiry",
+        }
+    }
+
+    /// What it is done to.
+    pub fn target(&self) -> String {
+        match self.backend() {
+            Some(addr) => addr.to_string(),
+            None => "proxy".to_owned(),
+        }
+    }
+
+    pub fn backend(&self) -> Option<BackendAddr> {
+        match self {
+            Mutation::Register(said) => Some(said.addr),
+            Mutation::Unregister(addr)
+            | Mutation::SetOverride(addr, _)
+            | Mutation::ClearOverride(addr) => Some(*addr),
+            Mutation::ChangeSettings(_) | Mutation::AcknowledgeExpiry => None,
+        }
+    }
+}
+
+impl Model {
+    /// The settings of all layers.
+    pub fn settings(&self) -> Layer {
+        self.runtime_settings.over(&self.base_settings)
+    }
+
+    pub fn rows(&self) -> Vec<Row> {
+        merge(&self.discovery.backends, &self.registry)
+    }
+
+    /// What is to be published, before anything is left out.
+    pub fn plan(&self, rows: &[Row]) -> Plan {
+        Plan {
+            head: self.settings().head(),
+            backends: rows.iter().map(Row::published).collect(),
+        }
+    }
+
+    /// Carries out a mutation in memory.
+    ///
+    /// # Errors
+    /// Why it is refused; the model is then unchanged.
+    pub fn apply(&mut self, mutation: &Mutation, actor: &str, now: Now) -> Result<Change, Refusal> {
+        let old = self.describe(mutation);
+        let effect = match mutation {
+            Mutation::Register(said) => {
+                self.refuse_own_address(said.addr)?;
+                self.registry.register(said, now, self.policy)?
+            }
+            Mutation::Unregister(addr) => self.unregister(*addr, now)?,
+            Mutation::SetOverride(addr, change) => {
+                if !self.knows(*addr) {
+                    return Err(Refusal::UnknownBackend(*addr));
+                }
+                self.registry.set_override(*addr, *change, actor, now)?;
+                Effect::State
+            }
+            Mutation::ClearOverride(addr) => {
+                if !self.knows(*addr) && !self.registry.entries.contains_key(addr) {
+                    return Err(Refusal::UnknownBackend(*addr));
+                }
+                match self.registry.clear_override(*addr, now) {
+                    true => Effect::State,
+                    false => Effect::Unchanged,
+                }
+            }
+            Mutation::ChangeSettings(patch) => {
+                self.runtime_settings = self.runtime_settings.patched(patch)?;
+                Effect::State
+            }
+            Mutation::AcknowledgeExpiry => {
+                if !self.registry.acknowledge_expiry(now, self.policy) {
+                    return Err(Refusal::NoFreeze);
+                }
+                Effect::State
+            }
+        };
+        let new = self.describe(mutation);
+        Ok(Change { effect, old, new })
+    }
+
+    /// A registration goes; so does a backend that stands only in the last published file, since
+    /// no source that could drop it has been read.
+    fn unregister(&mut self, addr: BackendAddr, now: Now) -> Result<Effect, Refusal> {
+        let mut existed = self.registry.unregister(addr, now);
+        if self.discovery.is_carried && self.discovery.backends.contains_key(&addr) {
+            Arc::make_mut(&mut self.discovery).backends.remove(&addr);
+            existed = true;
+        }
+        if existed {
+            Ok(Effect::State)
+        } else {
+            Err(Refusal::NotRegistered(addr))
+        }
+    }
+
+    /// Whether a registration or discovery names this backend.
+    pub fn knows(&self, addr: BackendAddr) -> bool {
+        let entry = self.registry.entries.get(&addr);
+        let registered = entry.is_some_and(|entry| entry.registered.is_some());
+        registered || self.discovery.backends.contains_key(&addr)
+    }
+
+    fn refuse_own_address(&self, addr: BackendAddr) -> Result<(), Faults> {
+        let Some(found) = self.own.refuse(addr, self.settings().listen()) else {
+            return Ok(());
+        };
+        let mut faults = Faults::default();
+        let allowed = "an address that neither the proxy nor the control server listens on";
+        faults.add("/ip", found, allowed);
+        Err(faults)
+    }
+
+    /// What a mutation is about, as it stands now: old before, new after.
+    fn describe(&self, mutation: &Mutation) -> Value {
+        let Some(addr) = mutation.backend() else {
+            return match mutation {
+                Mutation::ChangeSettings(_) => self.runtime_settings.to_json(),
+                _ => Value::Null,
+            };
+        };
+        let Some(entry) = self.registry.entries.get(&addr) else {
+            return Value::Null;
+        };
+        let registered = entry.registered.as_ref().map(|registered| {
+            json!({
+                "weight": registered.weight, "enabled": registered.enabled,
+                "is_warming_up": registered.warming.is_on(), "expired": registered.is_expired(),
+            })
+        });
+        json!({ "registered": registered, "override": entry.r#override.as_ref().map(override_json) })
+    }
+}
+
+#[cfg(test)]
+#[path = "model_tests.rs"]
+mod tests;

@@ -1,0 +1,146 @@
+//! What the proxy says of itself: a client of its admin socket, HTTP over a unix socket.
+//!
+//! Every call has a time-out and a bounded answer; a proxy without the socket (`dummy_proxy`) is an
+//! ordinary case and told apart from one that does not answer.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use contract::status::{Reports, Running, Status};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Bytes;
+use hyper::{Method, Request};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+/// The largest answer: a status of 20,000 backends takes about 12 MB.
+const MAX_ANSWER_BYTES: usize = 32 << 20;
+/// How long `GET /status` and `POST /reports` may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+/// How much longer than asked for a held-back answer may take.
+const GRACE: Duration = Duration::from_millis(200);
+
+/// Why nothing is known.
+#[derive(Debug, thiserror::Error)]
+pub enum Unknown {
+    /// There is no such socket, or nobody listens on it.
+    #[error("the proxy has no admin socket ({path}: {error})")]
+    NoSocket { path: PathBuf, error: io::Error },
+    #[error("admin socket {path}: {why}")]
+    Failed { path: PathBuf, why: String },
+}
+
+/// A client of one admin socket.
+#[derive(Debug, Clone)]
+pub struct Proxy {
+    socket: PathBuf,
+}
+
+impl Proxy {
+    pub fn at(socket: &Path) -> Proxy {
+        Proxy {
+            socket: socket.to_owned(),
+        }
+    }
+
+    pub async fn status(&self) -> Result<Status, Unknown> {
+        self.call(Method::GET, "/status", Bytes::new(), CALL_TIMEOUT)
+            .await
+    }
+
+    /// Waits until the proxy runs `at_least` or a later generation, has refused it, or the time is
+    /// over; the answer is what it runs then.
+    pub async fn generation(&self, at_least: u64, wait: Duration) -> Result<Running, Unknown> {
+        let milliseconds = wait.as_millis();
+        let path = format!("/generation?at_least={at_least}&timeout_ms={milliseconds}");
+        self.call(Method::GET, &path, Bytes::new(), wait + GRACE)
+            .await
+    }
+
+    pub async fn report(&self, reports: &Reports) -> Result<(), Unknown> {
+        let body = serde_json::to_vec(reports).expect("Reports is plain data");
+        let path = "/reports";
+        self.answer(Method::POST, path, body.into(), CALL_TIMEOUT)
+            .await
+            .map(drop)
+    }
+
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        timeout: Duration,
+    ) -> Result<T, Unknown> {
+        let bytes = self.answer(method, path, body, timeout).await?;
+        serde_json::from_slice(&bytes)
+            .map_err(|error| self.failed(format!("{path}: not what the contract says: {error}")))
+    }
+
+    async fn answer(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        timeout: Duration,
+    ) -> Result<Bytes, Unknown> {
+        match tokio::time::timeout(timeout, self.exchange(method, path, body)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(self.failed(format!("{path}: no answer in {timeout:?}"))),
+        }
+    }
+
+    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, Unknown> {
+        let stream =
+            UnixStream::connect(&self.socket)
+                .await
+                .map_err(|error| Unknown::NoSocket {
+                    path: self.socket.clone(),
+                    error,
+                })?;
+        let failed = |error: &dyn std::fmt::Display| self.failed(format!("{path}: {error}"));
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| failed(&error))?;
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "proxy")
+            .header("content-type", "application/json")
+            .body(Full::new(body))
+            .expect("the paths above are valid");
+        // The connection makes progress only while it is polled, and ends with this call.
+        let answer = async {
+            let response = sender.send_request(request).await.map_err(|e| failed(&e))?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES);
+            let bytes = body.collect().await.map_err(|error| failed(&error))?;
+            match status.is_success() {
+                true => Ok(bytes.to_bytes()),
+                false => Err(failed(&status)),
+            }
+        };
+        tokio::pin!(answer);
+        tokio::pin!(connection);
+        tokio::select! {
+            answer = &mut answer => answer,
+            ended = &mut connection => match ended {
+                Ok(()) => answer.await,
+                Err(error) => Err(failed(&error)),
+            },
+        }
+    }
+
+    fn failed(&self, why: String) -> Unknown {
+        Unknown::Failed {
+            path: self.socket.clone(),
+            why,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "observe_tests.rs"]
+mod tests;

@@ -1,0 +1,394 @@
+//! What backends say of themselves and what operators say of them: registrations and overrides.
+//!
+//! Pure: time comes as an argument, nothing is read or written here. A registration lives for a TTL
+//! that the server sets, counted on the monotonic clock from what control has seen; expired, it is
+//! disabled, and removed ten TTLs later. An override has no TTL and goes only when it is cleared.
+//!
+//! Mass expiry is more often our own deafness than the death of all servers: with five or more
+//! registrations, when more than half would expire within one TTL, nothing expires for ten TTLs,
+//! until most are heard again, or until somebody acknowledges.
+
+use std::collections::BTreeMap;
+
+use contract::config::{DEFAULT_WEIGHT, MAX_BACKENDS};
+use contract::{BackendAddr, Report};
+
+use crate::clock::Now;
+use crate::settings::ExpiryPolicy;
+
+/// After how many TTLs an expired registration is removed.
+const REMOVAL_TTLS: u64 = 10;
+/// For how many TTLs a mass expiry is held at most.
+const FREEZE_TTLS: u64 = 10;
+/// From how many registrations on a mass expiry is frozen.
+const FREEZE_POPULATION: usize = 5;
+
+/// A backend's word on itself: the whole of it, in every registration and heartbeat.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Registration {
+    pub addr: BackendAddr,
+    /// Absent: as before, or the contract's default.
+    pub weight: Option<u16>,
+    pub enabled: bool,
+    /// Absent: not warming, or as `warmup_sec` says.
+    pub is_warming_up: Option<bool>,
+    pub report: Report,
+}
+
+/// A registration as it is kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Registered {
+    pub weight: u16,
+    pub enabled: bool,
+    pub warming: Warming,
+    pub report: Report,
+    /// When control last heard of it, on the monotonic clock.
+    pub heard_at_ms: u64,
+    /// The same on the wall clock, in Unix seconds; only shown.
+    pub last_seen: u64,
+    /// When its TTL ended, on the monotonic clock.
+    pub expired_at_ms: Option<u64>,
+}
+
+/// Whether a registration is warming up, and on whose word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Warming {
+    /// What the backend says.
+    Said(bool),
+    /// The server's warm-up of a new registration, until this monotonic millisecond.
+    Until(u64),
+}
+
+impl Warming {
+    pub fn is_on(self) -> bool {
+        match self {
+            Warming::Said(on) => on,
+            Warming::Until(_) => true,
+        }
+    }
+}
+
+/// An operator's word on a backend; `None` leaves it to the backend and to discovery.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Override {
+    pub weight: Option<u16>,
+    pub enabled: Option<bool>,
+    pub drain: Option<bool>,
+    /// Unix seconds of the last change.
+    pub at: u64,
+    pub actor: String,
+}
+
+/// One change to an override.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OverrideChange {
+    Weight(u16),
+    Enabled(bool),
+    Drain(bool),
+}
+
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct RegistryEntry {
+    pub registered: Option<Registered>,
+    pub r#override: Option<Override>,
+}
+
+/// Whether a mass expiry is being held back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Freeze {
+    #[default]
+    Off,
+    /// Nothing expires; since when, on the monotonic clock.
+    Held { since_ms: u64 },
+    /// Acknowledged, or held for long enough: what is due expires. At least until then.
+    Waived { until_ms: u64 },
+}
+
+/// What a call changed, by urgency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Effect {
+    Unchanged,
+    /// Only gpu and vram figures.
+    Telemetry,
+    /// Membership, weight or state: to be published at once.
+    State,
+}
+
+/// What the passing of time did to one registration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passed {
+    Expired(BackendAddr),
+    Removed(BackendAddr),
+    Warm(BackendAddr),
+    /// The mass-expiry freeze began; how many registrations are silent.
+    FreezeBegan {
+        silent: usize,
+    },
+    FreezeEnded,
+}
+
+/// The registry would hold more backends than a configuration may.
+#[derive(Debug, thiserror::Error)]
+#[error("the registry is full: at most {MAX_BACKENDS} backends")]
+pub struct Full;
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Registry {
+    pub entries: BTreeMap<BackendAddr, RegistryEntry>,
+    /// Unix seconds of the last change.
+    pub updated_at: u64,
+    pub freeze: Freeze,
+}
+
+impl Registry {
+    /// Takes a heartbeat that changes nothing but telemetry; `None` where it changes more and has
+    /// to go the long way of [`Registry::register`].
+    pub fn heartbeat(
+        &mut self,
+        said: &Registration,
+        now: Now,
+        policy: ExpiryPolicy,
+    ) -> Option<Effect> {
+        let entry = self.entries.get_mut(&said.addr)?;
+        let old = entry.registered.as_ref()?;
+        let new = registered(said, Some(old), now, policy);
+        if new.state() != old.state() {
+            return None;
+        }
+        let effect = if new.report == old.report {
+            Effect::Unchanged
+        } else {
+            Effect::Telemetry
+        };
+        entry.registered = Some(new);
+        self.updated_at = now.unix_s();
+        Some(effect)
+    }
+
+    /// Takes a registration, new or not.
+    pub fn register(
+        &mut self,
+        said: &Registration,
+        now: Now,
+        policy: ExpiryPolicy,
+    ) -> Result<Effect, Full> {
+        if let Some(effect) = self.heartbeat(said, now, policy) {
+            return Ok(effect);
+        }
+        if self.entries.len() >= MAX_BACKENDS && !self.entries.contains_key(&said.addr) {
+            return Err(Full);
+        }
+        let entry = self.entries.entry(said.addr).or_default();
+        entry.registered = Some(registered(said, entry.registered.as_ref(), now, policy));
+        self.updated_at = now.unix_s();
+        Ok(Effect::State)
+    }
+
+    /// Forgets a registration; an override of the same backend stays. False where there is none.
+    pub fn unregister(&mut self, addr: BackendAddr, now: Now) -> bool {
+        let Some(entry) = self.entries.get_mut(&addr) else {
+            return false;
+        };
+        let existed = entry.registered.take().is_some();
+        if entry.r#override.is_none() {
+            self.entries.remove(&addr);
+        }
+        if existed {
+            self.updated_at = now.unix_s();
+        }
+        existed
+    }
+
+    pub fn set_override(
+        &mut self,
+        addr: BackendAddr,
+        change: OverrideChange,
+        actor: &str,
+        now: Now,
+    ) -> Result<(), Full> {
+        if self.entries.len() >= MAX_BACKENDS && !self.entries.contains_key(&addr) {
+            return Err(Full);
+        }
+        let entry = self.entries.entry(addr).or_default();
+        let word = entry.r#override.get_or_insert_default();
+        match change {
+            OverrideChange::Weight(weight) => word.weight = Some(weight),
+            OverrideChange::Enabled(enabled) => word.enabled = Some(enabled),
+            OverrideChange::Drain(drain) => word.drain = Some(drain),
+        }
+        word.at = now.unix_s();
+        word.actor = actor.to_owned();
+        self.updated_at = now.unix_s();
+        Ok(())
+    }
+
+    /// Clears an override; false where there is none.
+    pub fn clear_override(&mut self, addr: BackendAddr, now: Now) -> bool {
+        let Some(entry) = self.entries.get_mut(&addr) else {
+            return false;
+        };
+        let existed = entry.r#override.take().is_some();
+        if entry.registered.is_none() {
+            self.entries.remove(&addr);
+        }
+        if existed {
+            self.updated_at = now.unix_s();
+        }
+        existed
+    }
+
+    /// Ends a held freeze: what is due expires at the next [`Registry::pass`]. False where none is.
+    pub fn acknowledge_expiry(&mut self, now: Now, policy: ExpiryPolicy) -> bool {
+        let held = matches!(self.freeze, Freeze::Held { .. });
+        if held {
+            let until_ms = now.monotonic_ms + policy.ttl_ms;
+            self.freeze = Freeze::Waived { until_ms };
+        }
+        held
+    }
+
+    /// Lets time pass: expires, removes and warms what is due. Registrations in a freeze are kept.
+    pub fn pass(&mut self, now: Now, policy: ExpiryPolicy) -> Vec<Passed> {
+        let mut passed = Vec::new();
+        self.pass_freeze(now, policy, &mut passed);
+        let is_held = matches!(self.freeze, Freeze::Held { .. });
+        for (addr, entry) in &mut self.entries {
+            let Some(registered) = &mut entry.registered else {
+                continue;
+            };
+            match registered.expired_at_ms {
+                Some(at) if now.monotonic_ms >= at + REMOVAL_TTLS * policy.ttl_ms => {
+                    entry.registered = None;
+                    passed.push(Passed::Removed(*addr));
+                }
+                None if !is_held && registered.silence_ms(now) >= policy.ttl_ms => {
+                    registered.expired_at_ms = Some(now.monotonic_ms);
+                    passed.push(Passed::Expired(*addr));
+                }
+                Some(_) | None => {
+                    if matches!(registered.warming, Warming::Until(end) if end <= now.monotonic_ms)
+                    {
+                        registered.warming = Warming::Said(false);
+                        passed.push(Passed::Warm(*addr));
+                    }
+                }
+            }
+        }
+        self.entries
+            .retain(|_, entry| entry.registered.is_some() || entry.r#override.is_some());
+        if !passed.is_empty() {
+            self.updated_at = now.unix_s();
+        }
+        passed
+    }
+
+    fn pass_freeze(&mut self, now: Now, policy: ExpiryPolicy, passed: &mut Vec<Passed>) {
+        let mut population = 0;
+        let mut silent = 0;
+        let mut any_due = false;
+        let registrations = self
+            .entries
+            .values()
+            .filter_map(|entry| entry.registered.as_ref());
+        for registered in registrations {
+            match registered.expired_at_ms {
+                // What expired less than a TTL ago is part of the same event.
+                Some(at) if now.monotonic_ms < at + policy.ttl_ms => {
+                    population += 1;
+                    silent += 1;
+                }
+                Some(_) => {}
+                None => {
+                    population += 1;
+                    let silence_ms = registered.silence_ms(now);
+                    // Every registration would expire within one TTL if it fell silent now; one
+                    // that has been silent for half of it probably will.
+                    silent += usize::from(silence_ms >= policy.ttl_ms / 2);
+                    any_due |= silence_ms >= policy.ttl_ms;
+                }
+            }
+        }
+        let is_mass = policy.freeze && population >= FREEZE_POPULATION && 2 * silent > population;
+        let next = match self.freeze {
+            Freeze::Off if is_mass && any_due => Freeze::Held {
+                since_ms: now.monotonic_ms,
+            },
+            Freeze::Held { .. } if !is_mass => Freeze::Off,
+            Freeze::Held { since_ms }
+                if now.monotonic_ms >= since_ms + FREEZE_TTLS * policy.ttl_ms =>
+            {
+                Freeze::Waived {
+                    until_ms: now.monotonic_ms + policy.ttl_ms,
+                }
+            }
+            Freeze::Waived { until_ms } if now.monotonic_ms >= until_ms && !is_mass => Freeze::Off,
+            Freeze::Off | Freeze::Held { .. } | Freeze::Waived { .. } => self.freeze,
+        };
+        let is_held = |freeze| matches!(freeze, Freeze::Held { .. });
+        match (is_held(self.freeze), is_held(next)) {
+            (false, true) => passed.push(Passed::FreezeBegan { silent }),
+            (true, false) => passed.push(Passed::FreezeEnded),
+            (true, true) | (false, false) => {}
+        }
+        self.freeze = next;
+    }
+}
+
+impl Registered {
+    fn silence_ms(&self, now: Now) -> u64 {
+        now.monotonic_ms.saturating_sub(self.heard_at_ms)
+    }
+
+    pub fn is_expired(&self) -> bool {
+        self.expired_at_ms.is_some()
+    }
+
+    /// Until its TTL ends; 0 once expired.
+    pub fn ttl_remaining_ms(&self, now: Now, policy: ExpiryPolicy) -> u64 {
+        if self.is_expired() {
+            return 0;
+        }
+        policy.ttl_ms.saturating_sub(self.silence_ms(now))
+    }
+
+    /// What is published at once when it changes.
+    fn state(&self) -> (u16, bool, Warming, bool) {
+        (self.weight, self.enabled, self.warming, self.is_expired())
+    }
+}
+
+fn registered(
+    said: &Registration,
+    old: Option<&Registered>,
+    now: Now,
+    policy: ExpiryPolicy,
+) -> Registered {
+    // A backend that comes back after its TTL has probably been restarted, and is cold again.
+    let known = old.filter(|old| !old.is_expired());
+    let warming = match (said.is_warming_up, known.map(|old| old.warming)) {
+        (Some(said), _) => Warming::Said(said),
+        (None, Some(Warming::Until(end))) => Warming::Until(end),
+        (None, None) if policy.warmup_ms > 0 => Warming::Until(now.monotonic_ms + policy.warmup_ms),
+        (None, Some(Warming::Said(_)) | None) => Warming::Said(false),
+    };
+    let has_figures = said.report.gpu_usage.is_some() || said.report.vram_usage.is_some();
+    Registered {
+        weight: said
+            .weight
+            .or(old.map(|old| old.weight))
+            .unwrap_or(DEFAULT_WEIGHT),
+        enabled: said.enabled,
+        warming,
+        report: Report {
+            reported_at_ms: has_figures.then_some(now.unix_ms),
+            ..said.report
+        },
+        heard_at_ms: now.monotonic_ms,
+        last_seen: now.unix_s(),
+        expired_at_ms: None,
+    }
+}
+
+#[cfg(test)]
+#[path = "registry_tests.rs"]
+mod tests;

@@ -1,0 +1,249 @@
+//! From merged rows to the bytes of `proxy_config.json`, checked as the proxy will check them.
+//!
+//! Pure. An entry that the proxy would refuse is left out and named; it never costs the good ones.
+
+use std::net::SocketAddr;
+
+use contract::config::{MAX_BACKENDS, is_own_listener};
+use contract::{Backend, BackendAddr, Faults, LocalAddresses, check};
+use serde_json::{Map, Value, json};
+
+use crate::layer::Layer;
+
+/// What is to be published.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// Everything but backends, `updated_at` and `generation`, in file order.
+    pub head: Vec<(String, Value)>,
+    pub backends: Vec<Backend>,
+}
+
+/// A backend that is not published, and why.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LeftOut {
+    pub addr: BackendAddr,
+    pub why: String,
+}
+
+/// The addresses that no backend may have, since sessions to them would come back to us.
+#[derive(Debug, Clone)]
+pub struct OwnAddresses {
+    /// Where control listens: through the proxy, everybody would reach it from loopback.
+    pub control: SocketAddr,
+    pub local: LocalAddresses,
+}
+
+impl OwnAddresses {
+    /// Why `addr` cannot be a backend of a proxy that listens on `listen`.
+    pub fn refuse(&self, addr: BackendAddr, listen: SocketAddr) -> Option<String> {
+        if is_own_listener(addr, listen, &self.local) {
+            return Some(format!(
+                "{addr}, which is the proxy's own listener {listen}"
+            ));
+        }
+        if is_own_listener(addr, self.control, &self.local) {
+            let control = self.control;
+            return Some(format!(
+                "{addr}, which is the control server's own {control}"
+            ));
+        }
+        None
+    }
+}
+
+impl Plan {
+    /// The plan that a published file came from; the head keeps only what this build knows.
+    pub fn of_published(document: &Map<String, Value>, backends: Vec<Backend>) -> Plan {
+        let head = Layer::of_published(document).head();
+        Plan { head, backends }
+    }
+
+    /// Whether both are the same but for telemetry.
+    pub fn has_same_state(&self, other: &Plan) -> bool {
+        let same = |(one, two): (&Backend, &Backend)| {
+            let state = |b: &Backend| (b.addr, b.weight, b.enabled, b.is_warming_up);
+            state(one) == state(two)
+        };
+        self.head == other.head
+            && self.backends.len() == other.backends.len()
+            && self.backends.iter().zip(&other.backends).all(same)
+    }
+
+    /// The file's bytes: base keys first, one backend a line.
+    pub fn render(&self, generation: u64, updated_at: u64) -> Vec<u8> {
+        use std::fmt::Write as _;
+        let mut text = String::from("{\n");
+        let numbers = [("updated_at", updated_at), ("generation", generation)];
+        let numbers = numbers.map(|(key, value)| (key.to_owned(), json!(value)));
+        for (key, value) in self.head.iter().chain(&numbers) {
+            let key = Value::from(key.as_str());
+            writeln!(text, "  {key}: {value},").expect("writing to a String does not fail");
+        }
+        text.push_str("  \"backends\": [");
+        for (index, backend) in self.backends.iter().enumerate() {
+            text.push_str(if index == 0 { "\n    " } else { ",\n    " });
+            text.push_str(&backend.to_json().to_string());
+        }
+        let end = if self.backends.is_empty() {
+            "]\n}\n"
+        } else {
+            "\n  ]\n}\n"
+        };
+        text.push_str(end);
+        text.into_bytes()
+    }
+
+    /// Leaves out what the proxy would refuse, each with its reason.
+    ///
+    /// # Errors
+    /// The faults that are in no backend: nothing can then be published.
+    pub fn fit(
+        self,
+        listen: SocketAddr,
+        own: &OwnAddresses,
+    ) -> Result<(Plan, Vec<LeftOut>), Faults> {
+        let Plan { head, backends } = self;
+        let mut left_out = Vec::new();
+        let mut kept = Vec::with_capacity(backends.len());
+        for backend in backends {
+            let why = match own.refuse(backend.addr, listen) {
+                None if kept.len() == MAX_BACKENDS => Some(format!(
+                    "more than {MAX_BACKENDS} backends, allowed: at most that many"
+                )),
+                why => why,
+            };
+            match why {
+                Some(why) => left_out.push(LeftOut {
+                    addr: backend.addr,
+                    why,
+                }),
+                None => kept.push(backend),
+            }
+        }
+        let mut plan = Plan {
+            head,
+            backends: kept,
+        };
+        // All faults are told at once, so the second look finds none in a backend.
+        if let Err(faults) = check(&plan.render(0, 0), &own.local) {
+            plan.drop_faulty(&faults, &mut left_out);
+            check(&plan.render(0, 0), &own.local)?;
+        }
+        Ok((plan, left_out))
+    }
+
+    fn drop_faulty(&mut self, faults: &Faults, left_out: &mut Vec<LeftOut>) {
+        let index_of = |place: &str| {
+            let index = place.strip_prefix("/backends/")?.split('/').next()?;
+            index.parse::<usize>().ok()
+        };
+        let mut faulty: Vec<(usize, String)> = faults
+            .0
+            .iter()
+            .filter_map(|fault| Some((index_of(&fault.place)?, fault.to_string())))
+            .collect();
+        faulty.sort_by_key(|(index, _)| std::cmp::Reverse(*index));
+        faulty.dedup_by_key(|(index, _)| *index);
+        for (index, why) in faulty {
+            if index < self.backends.len() {
+                let addr = self.backends.remove(index).addr;
+                left_out.push(LeftOut { addr, why });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use contract::Report;
+
+    fn backend(ip: [u8; 4], port: u16) -> Backend {
+        Backend {
+            addr: BackendAddr::new(ip.into(), port),
+            weight: 10,
+            enabled: true,
+            is_warming_up: false,
+            report: Report::default(),
+        }
+    }
+
+    fn plan(backends: Vec<Backend>) -> Plan {
+        Plan {
+            head: Layer::default().head(),
+            backends,
+        }
+    }
+
+    fn own() -> OwnAddresses {
+        OwnAddresses {
+            control: "0.0.0.0:8080".parse().expect("a literal"),
+            local: LocalAddresses(vec![[192, 168, 7, 7].into()]),
+        }
+    }
+
+    #[test]
+    fn the_rendered_file_has_the_base_keys_and_is_read_back_the_same() {
+        let mut one = backend([10, 0, 0, 1], 9001);
+        one.report.gpu_usage = Some(0.25);
+        for plan in [plan(vec![one, backend([10, 0, 0, 2], 1)]), plan(vec![])] {
+            let bytes = plan.render(7, 1_730_000_000);
+            let checked = check(&bytes, &LocalAddresses::default()).expect("valid");
+            assert!(checked.unknown_keys.is_empty());
+            assert_eq!(checked.config.generation, Some(7));
+            assert_eq!(checked.config.pools[0].backends, plan.backends);
+            let Ok(Value::Object(document)) = serde_json::from_slice(&bytes) else {
+                panic!("an object")
+            };
+            let keys: Vec<&str> = document.keys().map(String::as_str).collect();
+            let base = [
+                "listen",
+                "algorithm",
+                "updated_at",
+                "generation",
+                "backends",
+            ];
+            assert_eq!(keys, base, "optional keys only where they were set");
+            let again = Plan::of_published(&document, checked.config.pools[0].backends.clone());
+            assert_eq!(again, plan);
+        }
+    }
+
+    #[test]
+    fn what_the_proxy_would_refuse_is_left_out_alone_and_named() {
+        let backends = vec![
+            backend([10, 0, 0, 1], 9001),
+            backend([127, 0, 0, 1], 10080),
+            backend([192, 168, 7, 7], 8080),
+            backend([10, 0, 0, 2], 9001),
+            backend([10, 0, 0, 1], 9001),
+        ];
+        let listen = Layer::default().listen();
+        let (fitted, left_out) = plan(backends).fit(listen, &own()).expect("fits");
+        let kept: Vec<String> = fitted.backends.iter().map(|b| b.addr.to_string()).collect();
+        assert_eq!(kept, ["10.0.0.1:9001", "10.0.0.2:9001"]);
+        let out: Vec<String> = left_out.iter().map(|out| out.addr.to_string()).collect();
+        assert_eq!(
+            out,
+            ["127.0.0.1:10080", "192.168.7.7:8080", "10.0.0.1:9001"]
+        );
+    }
+
+    #[test]
+    fn telemetry_alone_is_the_same_state_and_anything_else_is_not() {
+        let before = plan(vec![backend([10, 0, 0, 1], 9001)]);
+        let changed = |change: &dyn Fn(&mut Backend)| {
+            let mut after = before.clone();
+            change(&mut after.backends[0]);
+            !before.has_same_state(&after)
+        };
+        assert!(!changed(&|b| b.report.vram_usage = Some(0.5)));
+        assert!(changed(&|b| b.weight = 11));
+        assert!(changed(&|b| b.enabled = false));
+        assert!(changed(&|b| b.is_warming_up = true));
+        let mut after = before.clone();
+        after.head[1].1 = "random".into();
+        assert!(!before.has_same_state(&after));
+        assert!(!before.has_same_state(&plan(vec![])));
+    }
+}

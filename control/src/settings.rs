@@ -1,0 +1,278 @@
+//! `control_config.json`: the control plane's own settings, read once at start.
+//!
+//! The file may be absent or partial. All its faults are told at once, each with its place; an
+//! unknown key is refused with the nearest known one, since a misspelt key that is silently ignored
+//! is the worst kind of setting.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use contract::reload::DEFAULT_PROCESS_NAMES;
+use contract::{Algorithm, Faults, Object, Root, parse_object};
+use serde_json::{Map, Value};
+
+use crate::auth::{Token, Tokens};
+use crate::layer::{self, Layer};
+
+/// The largest `control_config.json` that is read.
+pub const MAX_FILE_BYTES: usize = 1 << 20;
+
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub listen: SocketAddr,
+    pub proxy_config_path: PathBuf,
+    pub proxy_pid_path: PathBuf,
+    pub k8s_endpoints_path: PathBuf,
+    pub runtime_backends_path: PathBuf,
+    pub settings_runtime_path: PathBuf,
+    pub audit_log_path: PathBuf,
+    pub control_pid_path: PathBuf,
+    /// Explicit settings for the proxy: `default_*` and `proxy`.
+    pub proxy: Layer,
+    pub auto_sync_interval_s: u64,
+    pub expiry: ExpiryPolicy,
+    pub tokens: Option<Tokens>,
+    pub allowed_hosts: Vec<String>,
+    pub audit_max_bytes: u64,
+    /// The log itself and its older parts together.
+    pub audit_files: u64,
+    /// Process names that count as a proxy where the pid file carries no lock.
+    pub proxy_process_names: Vec<String>,
+}
+
+/// How long a registration's word counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExpiryPolicy {
+    pub ttl_ms: u64,
+    /// How long a new registration warms that does not say so itself; 0: not at all.
+    pub warmup_ms: u64,
+    /// Whether a mass expiry is frozen and alarmed instead of carried out.
+    pub freeze: bool,
+}
+
+impl Settings {
+    /// Reads `control_config.json` below `root`; `bytes` is `None` where there is no such file.
+    ///
+    /// # Errors
+    /// Every fault of the file, unknown keys included.
+    pub fn read(bytes: Option<&[u8]>, root: &Root) -> Result<Settings, Faults> {
+        let map = match bytes {
+            Some(bytes) => parse_object(bytes, MAX_FILE_BYTES)?,
+            None => Map::new(),
+        };
+        let mut faults = Faults::default();
+        let mut object = Object::new(&map, "");
+        let settings = read_known_keys(&mut object, root, &mut faults);
+        object.unknown_keys(&mut faults);
+        if faults.is_empty() {
+            Ok(settings)
+        } else {
+            Err(faults)
+        }
+    }
+}
+
+fn read_known_keys(object: &mut Object, root: &Root, faults: &mut Faults) -> Settings {
+    const DAY_S: u64 = 86_400;
+    let host = layer::take_ip(object, "host", faults);
+    let mut integer = |key, min, max, default| {
+        object
+            .take_integer(key, min, max, faults)
+            .unwrap_or(default)
+    };
+    // Port 0 lets the kernel choose; the log then says which.
+    let port = integer("port", 0, 65535, 8080) as u16;
+    let auto_sync_interval_s = integer("auto_sync_interval_sec", 1, DAY_S, 5);
+    let ttl_s = integer("runtime_ttl_sec", 1, DAY_S, 15);
+    let warmup_s = integer("warmup_sec", 0, DAY_S, 0);
+    let audit_max_bytes = integer("audit_max_bytes", 4096, 1 << 40, 10 << 20);
+    let audit_files = integer("audit_files", 1, 1000, 5);
+    let mut path = |key, default: PathBuf| {
+        let named = object.take_string(key, faults);
+        named.map_or(default, |named| root.0.join(named))
+    };
+    Settings {
+        listen: SocketAddr::new(host.unwrap_or(Ipv4Addr::UNSPECIFIED.into()), port),
+        proxy_config_path: path("proxy_config_path", root.proxy_config()),
+        proxy_pid_path: path("proxy_pid_path", root.proxy_pid()),
+        k8s_endpoints_path: path("k8s_endpoints_path", root.k8s_endpoints()),
+        runtime_backends_path: path("runtime_backends_path", root.backends_runtime()),
+        settings_runtime_path: root.settings_runtime(),
+        audit_log_path: path("audit_log_path", root.audit_log()),
+        control_pid_path: root.0.join("run/control.pid"),
+        proxy: read_proxy_layer(object, faults),
+        auto_sync_interval_s,
+        expiry: ExpiryPolicy {
+            ttl_ms: ttl_s * 1000,
+            warmup_ms: warmup_s * 1000,
+            freeze: object.take_bool("expiry_freeze", faults).unwrap_or(true),
+        },
+        tokens: read_tokens(object, faults),
+        allowed_hosts: read_words(object, "allowed_hosts", faults).unwrap_or_default(),
+        audit_max_bytes,
+        audit_files,
+        proxy_process_names: read_words(object, "proxy_process_names", faults)
+            .unwrap_or_else(|| DEFAULT_PROCESS_NAMES.map(str::to_owned).to_vec()),
+    }
+}
+
+fn read_proxy_layer(object: &mut Object, faults: &mut Faults) -> Layer {
+    let host: Option<IpAddr> = layer::take_ip(object, "default_listen_host", faults);
+    let port = object.take_integer("default_listen_port", 1, 65535, faults);
+    let algorithm = object.take_choice("default_algorithm", &Algorithm::ALL, faults);
+    let mut layer = layer::of_optional(layer::read_optional(object, faults));
+    layer.host = host;
+    layer.port = port.map(|port| port as u16);
+    layer.algorithm = algorithm;
+    layer
+}
+
+fn read_tokens(object: &mut Object, faults: &mut Faults) -> Option<Tokens> {
+    let place = object.pointer("tokens");
+    let Value::Object(map) = object.take("tokens")? else {
+        faults.add(&place, "no object", "an object {read, register, write}");
+        return None;
+    };
+    let mut object = Object::new(map, place.clone());
+    let mut token = |key| {
+        let text = object.take_string(key, faults)?;
+        let token = Token::parse(text);
+        if token.is_none() {
+            // The value itself is a secret, even a bad one.
+            let allowed = "at least 8 printable ASCII characters without spaces, or sha256: and \
+                           64 hexadecimal digits";
+            faults.add(&format!("{place}/{key}"), "an unusable token", allowed);
+        }
+        token
+    };
+    let tokens = Tokens {
+        read: token("read"),
+        register: token("register"),
+        write: token("write"),
+    };
+    object.unknown_keys(faults);
+    if map.values().all(Value::is_null) {
+        faults.add(&place, "no token", "at least one of read, register, write");
+    }
+    Some(tokens)
+}
+
+/// A list of words; `None` where the key is absent.
+fn read_words(object: &mut Object, key: &'static str, faults: &mut Faults) -> Option<Vec<String>> {
+    let place = object.pointer(key);
+    let Value::Array(items) = object.take(key)? else {
+        faults.add(&place, "no array", "an array of strings");
+        return None;
+    };
+    let mut words = Vec::with_capacity(items.len());
+    for (index, item) in items.iter().enumerate() {
+        match item.as_str().filter(|word| !word.trim().is_empty()) {
+            Some(word) => words.push(word.trim().to_owned()),
+            None => faults.add(&format!("{place}/{index}"), item, "a string, not empty"),
+        }
+    }
+    Some(words)
+}
+
+/// Reads a file of at most `max_bytes`; `None` where there is none.
+pub fn read_file(path: &Path, max_bytes: usize) -> std::io::Result<Option<Vec<u8>>> {
+    use std::io::Read as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    // NONBLOCK, lest a FIFO in its place hang us.
+    let file = std::fs::File::options()
+        .read(true)
+        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32)
+        .open(path);
+    let file = match file {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = Vec::new();
+    // One byte more than allowed, so that whoever parses sees that it is too large.
+    file.take(max_bytes as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read(value: Value) -> Result<Settings, Faults> {
+        Settings::read(Some(value.to_string().as_bytes()), &Root("r".into()))
+    }
+
+    #[test]
+    fn an_absent_file_means_the_documented_defaults() {
+        let settings = Settings::read(None, &Root("r".into())).expect("defaults");
+        assert_eq!(settings.listen.to_string(), "0.0.0.0:8080");
+        assert_eq!(
+            settings.proxy_config_path,
+            Path::new("r/config/proxy_config.json")
+        );
+        assert_eq!(
+            (settings.auto_sync_interval_s, settings.expiry.ttl_ms),
+            (5, 15_000)
+        );
+        assert!(settings.expiry.freeze && settings.tokens.is_none());
+        assert_eq!(settings.proxy, Layer::default());
+    }
+
+    #[test]
+    fn relative_paths_are_relative_to_the_root_and_absolute_ones_are_not() {
+        let settings = read(json!({"proxy_pid_path": "x/p.pid", "audit_log_path": "/var/a.log"}))
+            .expect("good");
+        assert_eq!(settings.proxy_pid_path, Path::new("r/x/p.pid"));
+        assert_eq!(settings.audit_log_path, Path::new("/var/a.log"));
+    }
+
+    #[test]
+    fn every_key_of_the_field_is_known() {
+        read(json!({
+            "host": "127.0.0.1", "port": 8081, "proxy_config_path": "a", "proxy_pid_path": "b",
+            "k8s_endpoints_path": "c", "runtime_backends_path": "d", "audit_log_path": "e",
+            "default_listen_host": "127.0.0.1", "default_listen_port": 10081,
+            "default_algorithm": "random", "auto_sync_interval_sec": 1, "runtime_ttl_sec": 2,
+            "warmup_sec": 3, "tokens": {"write": "long-enough"}, "allowed_hosts": ["a.example"],
+            "proxy": {"connect_attempts": 2}, "expiry_freeze": false, "audit_max_bytes": 10000,
+            "audit_files": 2, "proxy_process_names": ["proxy_server"],
+        }))
+        .expect("good");
+    }
+
+    #[test]
+    fn all_faults_are_told_at_once_each_with_its_place() {
+        let faults = read(json!({
+            "host": "localhost", "port": 70000, "runtime_ttl_sec": 0, "default_algorithm": "rr",
+            "tokens": {"write": "short", "admin": "x"}, "allowed_hosts": ["a", 7],
+            "proxy": {"connect_attempts": 99}, "audit_log_path": 3, "runtime_ttl": 5,
+        }))
+        .expect_err("bad");
+        let mut places: Vec<&str> = faults.0.iter().map(|fault| fault.place.as_str()).collect();
+        places.sort_unstable();
+        let expected = [
+            "/allowed_hosts/1",
+            "/audit_log_path",
+            "/default_algorithm",
+            "/host",
+            "/port",
+            "/proxy/connect_attempts",
+            "/runtime_ttl",
+            "/runtime_ttl_sec",
+            "/tokens/admin",
+            "/tokens/write",
+        ];
+        assert_eq!(places, expected);
+        let text = faults.to_string();
+        assert!(text.contains("did you mean \"runtime_ttl_sec\""), "{text}");
+        assert!(!text.contains("short"), "a token leaked: {text}");
+    }
+
+    #[test]
+    fn what_is_no_object_is_refused() {
+        for bad in ["", "[]", "{", "null", "{\"port\": NaN}"] {
+            assert!(Settings::read(Some(bad.as_bytes()), &Root("r".into())).is_err());
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! What the tasks of the control plane share: the model, the logs, and the bells they ring.
+
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Mutex, MutexGuard};
+
+use tokio::sync::Notify;
+
+use crate::actor::Actor;
+use crate::audit::Audit;
+use crate::clock::Clock;
+use crate::model::Model;
+use crate::registry::{Effect, Registration};
+use crate::settings::Settings;
+
+pub struct Shared {
+    pub settings: Settings,
+    pub clock: Clock,
+    pub audit: Audit,
+    pub counters: Counters,
+    model: Mutex<Model>,
+    /// Rung when the model's revision has grown: the publisher looks.
+    pub state_changed: Notify,
+    /// Rung when figures have changed: the telemetry task looks.
+    pub telemetry_changed: Notify,
+    /// Figures have changed since the published file was written.
+    pub telemetry_dirty: AtomicBool,
+    /// The proxy takes no reports, so that only a reload brings it new figures.
+    pub reports_undelivered: AtomicBool,
+    /// The highest generation that the proxy was ever seen to run.
+    pub seen_generation: AtomicU64,
+}
+
+/// Since the start; for `/metrics`.
+#[derive(Debug, Default)]
+pub struct Counters {
+    pub heartbeats: AtomicU64,
+    pub requests: AtomicU64,
+    pub requests_refused: AtomicU64,
+    pub published: AtomicU64,
+    pub publish_failures: AtomicU64,
+    pub signals: AtomicU64,
+    pub signal_failures: AtomicU64,
+    pub not_applied: AtomicU64,
+    pub expired: AtomicU64,
+    pub reports_sent: AtomicU64,
+}
+
+impl Shared {
+    pub fn new(settings: Settings, clock: Clock, audit: Audit, model: Model) -> Shared {
+        Shared {
+            settings,
+            clock,
+            audit,
+            counters: Counters::default(),
+            model: Mutex::new(model),
+            state_changed: Notify::new(),
+            telemetry_changed: Notify::new(),
+            telemetry_dirty: AtomicBool::new(false),
+            reports_undelivered: AtomicBool::new(false),
+            seen_generation: AtomicU64::new(0),
+        }
+    }
+
+    /// Never held across an await, a write or a system call.
+    pub fn model(&self) -> MutexGuard<'_, Model> {
+        self.model
+            .lock()
+            .expect("no holder of this lock panics: the model is pure")
+    }
+
+    /// Takes a registration that changes nothing but telemetry, without waiting for disk or proxy;
+    /// `None` where it changes more.
+    pub fn heartbeat(&self, said: &Registration) -> Option<Effect> {
+        use std::sync::atomic::Ordering::Relaxed;
+        let now = self.clock.now();
+        let effect = {
+            let mut model = self.model();
+            let policy = model.policy;
+            model.registry.heartbeat(said, now, policy)?
+        };
+        self.counters.heartbeats.fetch_add(1, Relaxed);
+        self.audit.count_heartbeat(said.addr);
+        if effect == Effect::Telemetry {
+            self.ring_telemetry();
+        }
+        Some(effect)
+    }
+
+    pub fn ring_telemetry(&self) {
+        self.telemetry_dirty
+            .store(true, std::sync::atomic::Ordering::Relaxed);
+        self.telemetry_changed.notify_one();
+    }
+
+    /// Something that control did by itself.
+    pub fn audit_own(&self, part: &'static str, action: &'static str, target: &str, result: &str) {
+        self.audit.write(crate::audit::Entry {
+            actor: &Actor::Control(part),
+            action,
+            target,
+            old: serde_json::Value::Null,
+            new: serde_json::Value::Null,
+            result,
+        });
+    }
+}

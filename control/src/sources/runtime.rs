@@ -1,0 +1,258 @@
+//! `backends_runtime.json`: the registry as a file, which others may edit too.
+//!
+//! An entry is a registration, an override, or both; one that has an `override` and no `last_seen`
+//! is an override alone. Its base fields are then only for readers of the base format.
+//!
+//! Edits by others: entry by entry, what differs from the file as we last knew it wins over what we
+//! hold, and counts as heard now. An entry that is gone takes its registration with it. An override
+//! goes only by an explicit `"override": null`, so that a tool that knows only the base keys cannot
+//! lose one.
+
+use std::collections::BTreeMap;
+
+use contract::config::MAX_FILE_BYTES;
+use contract::config::{DEFAULT_WEIGHT, MAX_WEIGHT};
+use contract::{Backend, BackendAddr, Faults, Object, parse_object};
+use serde_json::{Map, Value, json};
+
+use super::entry::{read_backend, take_backends};
+use crate::clock::Now;
+use crate::registry::{Override, Registered, Registry, RegistryEntry, Warming};
+
+/// The entries of one version of the file, each as it stands there.
+pub type FileEntries = BTreeMap<BackendAddr, Value>;
+
+/// One good reading of the file.
+#[derive(Debug, Default)]
+pub struct RuntimeFile {
+    pub updated_at: Option<u64>,
+    pub entries: FileEntries,
+    pub notes: Vec<String>,
+}
+
+/// Reads the file's bytes. Bad entries are no error but notes.
+///
+/// # Errors
+/// The faults of a document that is no such file at all.
+pub fn read(bytes: &[u8]) -> Result<RuntimeFile, Faults> {
+    let document = parse_object(bytes, MAX_FILE_BYTES)?;
+    let mut file = RuntimeFile {
+        updated_at: document.get("updated_at").and_then(Value::as_u64),
+        ..RuntimeFile::default()
+    };
+    for (index, item) in take_backends(&document)?.iter().enumerate() {
+        let place = format!("/backends/{index}");
+        if let Some((backend, _)) = read_backend(item, &place, &mut file.notes) {
+            file.entries.insert(backend.addr, item.clone());
+        }
+    }
+    file.notes = super::bounded(file.notes);
+    Ok(file)
+}
+
+/// The registry as the file's entries. `base` gives the base fields of an override alone.
+pub fn entries(
+    registry: &Registry,
+    discovered: &BTreeMap<BackendAddr, Backend>,
+    now: Now,
+) -> FileEntries {
+    registry
+        .entries
+        .iter()
+        .map(|(addr, entry)| (*addr, to_json(*addr, entry, discovered.get(addr), now)))
+        .collect()
+}
+
+/// The file's bytes, one entry a line.
+pub fn render(entries: &FileEntries, updated_at: u64) -> Vec<u8> {
+    let mut text =
+        format!("{{\n  \"source\": \"runtime_register\",\n  \"updated_at\": {updated_at},\n");
+    text.push_str("  \"backends\": [");
+    for (index, entry) in entries.values().enumerate() {
+        text.push_str(if index == 0 { "\n    " } else { ",\n    " });
+        text.push_str(&entry.to_string());
+    }
+    text.push_str(if entries.is_empty() {
+        "]\n}\n"
+    } else {
+        "\n  ]\n}\n"
+    });
+    text.into_bytes()
+}
+
+fn to_json(
+    addr: BackendAddr,
+    entry: &RegistryEntry,
+    discovered: Option<&Backend>,
+    now: Now,
+) -> Value {
+    let mut object = match &entry.registered {
+        Some(registered) => registration_json(addr, registered, now),
+        None => {
+            let unknown = json!({
+                "ip": addr.ip(), "port": addr.port(), "weight": DEFAULT_WEIGHT, "enabled": true,
+                "is_warming_up": false, "gpu_usage": null, "vram_usage": null,
+            });
+            let mut object = discovered.map_or(unknown, Backend::to_json);
+            object["last_seen"] = Value::Null;
+            object
+        }
+    };
+    if let Some(word) = &entry.r#override {
+        object["override"] = override_json(word);
+    }
+    object
+}
+
+fn registration_json(addr: BackendAddr, registered: &Registered, now: Now) -> Value {
+    let backend = Backend {
+        addr,
+        weight: registered.weight,
+        enabled: registered.enabled && !registered.is_expired(),
+        is_warming_up: registered.warming.is_on(),
+        report: registered.report,
+    };
+    let mut object = backend.to_json();
+    object["last_seen"] = registered.last_seen.into();
+    if registered.is_expired() {
+        object["expired"] = true.into();
+    }
+    if let Warming::Until(end_ms) = registered.warming {
+        let left_ms = end_ms.saturating_sub(now.monotonic_ms);
+        object["warms_until"] = (now.unix_ms + left_ms).div_ceil(1000).into();
+    }
+    object
+}
+
+/// An override as files and answers show it: only what was said.
+pub fn override_json(word: &Override) -> Value {
+    let mut object = Map::new();
+    if let Some(weight) = word.weight {
+        object.insert("weight".into(), weight.into());
+    }
+    if let Some(enabled) = word.enabled {
+        object.insert("enabled".into(), enabled.into());
+    }
+    if let Some(drain) = word.drain {
+        object.insert("drain".into(), drain.into());
+    }
+    object.insert("at".into(), word.at.into());
+    object.insert("actor".into(), word.actor.clone().into());
+    object.into()
+}
+
+/// Reads one entry back. A live registration gets a full TTL from `now`; an expired one stays
+/// expired, or a restart of control would send traffic to the dead.
+pub fn read_entry(
+    value: &Value,
+    now: Now,
+    warmup_ms: u64,
+    notes: &mut Vec<String>,
+) -> RegistryEntry {
+    let Some((backend, map)) = read_backend(value, "", notes) else {
+        return RegistryEntry::default();
+    };
+    let word = map.get("override").filter(|word| !word.is_null());
+    let word = word.and_then(|word| read_override(word, backend.addr, notes));
+    let last_seen = map.get("last_seen").and_then(Value::as_f64);
+    if word.is_some() && last_seen.is_none() {
+        return RegistryEntry {
+            registered: None,
+            r#override: word,
+        };
+    }
+    let is_expired = map.get("expired") == Some(&Value::Bool(true));
+    let warms_until_ms = map
+        .get("warms_until")
+        .and_then(Value::as_u64)
+        .map(|seconds| seconds.saturating_mul(1000));
+    let warming = match warms_until_ms {
+        // The wall clock may have jumped while we were away, so the rest is at most a whole warm-up.
+        Some(end_ms) if end_ms > now.unix_ms && warmup_ms > 0 => {
+            Warming::Until(now.monotonic_ms + (end_ms - now.unix_ms).min(warmup_ms))
+        }
+        Some(_) => Warming::Said(false),
+        None => Warming::Said(backend.is_warming_up),
+    };
+    let registered = Registered {
+        weight: backend.weight,
+        // `enabled` of an expired entry is ours, for readers of the base format.
+        enabled: backend.enabled || is_expired,
+        warming,
+        report: backend.report,
+        heard_at_ms: now.monotonic_ms,
+        last_seen: last_seen.map_or(now.unix_s(), |seconds| seconds as u64),
+        expired_at_ms: is_expired.then_some(now.monotonic_ms),
+    };
+    RegistryEntry {
+        registered: Some(registered),
+        r#override: word,
+    }
+}
+
+fn read_override(value: &Value, addr: BackendAddr, notes: &mut Vec<String>) -> Option<Override> {
+    let Value::Object(map) = value else {
+        notes.push(format!(
+            "{addr}: override: found {value}, allowed: an object"
+        ));
+        return None;
+    };
+    let mut faults = Faults::default();
+    let mut object = Object::new(map, "/override");
+    let weight = object.take_integer("weight", 0, MAX_WEIGHT, &mut faults);
+    let word = Override {
+        weight: weight.map(|weight| weight as u16),
+        enabled: object.take_bool("enabled", &mut faults),
+        drain: object.take_bool("drain", &mut faults),
+        at: map.get("at").and_then(Value::as_u64).unwrap_or(0),
+        actor: map
+            .get("actor")
+            .and_then(Value::as_str)
+            .unwrap_or("file")
+            .to_owned(),
+    };
+    notes.extend(faults.0.iter().map(|fault| format!("{addr}: {fault}")));
+    let says_something = word.weight.is_some() || word.enabled.is_some() || word.drain.is_some();
+    says_something.then_some(word)
+}
+
+/// Takes over what others have changed between `known` and `found`. Returns the addresses.
+pub fn merge_edits(
+    registry: &mut Registry,
+    known: &FileEntries,
+    found: &FileEntries,
+    now: Now,
+    warmup_ms: u64,
+    notes: &mut Vec<String>,
+) -> Vec<BackendAddr> {
+    let mut changed = Vec::new();
+    for (addr, value) in found {
+        if known.get(addr) == Some(value) {
+            continue;
+        }
+        let mut entry = read_entry(value, now, warmup_ms, notes);
+        if value.get("override").is_none() {
+            let ours = registry.entries.remove(addr);
+            entry.r#override = ours.and_then(|ours| ours.r#override);
+        }
+        if entry == RegistryEntry::default() {
+            registry.entries.remove(addr);
+        } else {
+            registry.entries.insert(*addr, entry);
+        }
+        changed.push(*addr);
+    }
+    for addr in known.keys().filter(|addr| !found.contains_key(addr)) {
+        if registry.unregister(*addr, now) {
+            changed.push(*addr);
+        }
+    }
+    if !changed.is_empty() {
+        registry.updated_at = now.unix_s();
+    }
+    changed
+}
+
+#[cfg(test)]
+#[path = "runtime_tests.rs"]
+mod tests;

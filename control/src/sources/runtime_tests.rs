@@ -1,0 +1,185 @@
+//! The registry survives its file, and edits of others survive ours.
+
+use super::*;
+use crate::registry::{OverrideChange, Registration};
+use crate::settings::ExpiryPolicy;
+use contract::Report;
+
+const POLICY: ExpiryPolicy = ExpiryPolicy {
+    ttl_ms: 15_000,
+    warmup_ms: 20_000,
+    freeze: true,
+};
+
+fn at(ms: u64) -> Now {
+    Now {
+        monotonic_ms: ms,
+        unix_ms: 1_730_000_000_000 + ms,
+    }
+}
+
+fn addr(last: u8) -> BackendAddr {
+    BackendAddr::new([10, 0, 0, last].into(), 9001)
+}
+
+fn registry() -> Registry {
+    let mut registry = Registry::default();
+    for last in 1..=2 {
+        let said = Registration {
+            addr: addr(last),
+            weight: Some(20),
+            enabled: true,
+            is_warming_up: None,
+            report: Report {
+                gpu_usage: Some(0.5),
+                ..Report::default()
+            },
+        };
+        registry.register(&said, at(0), POLICY).expect("not full");
+    }
+    for last in 2..=3 {
+        let change = OverrideChange::Weight(7);
+        registry
+            .set_override(addr(last), change, "op", at(1))
+            .expect("not full");
+    }
+    registry
+}
+
+fn stored(registry: &Registry, now: Now) -> FileEntries {
+    let entries = entries(registry, &BTreeMap::new(), now);
+    let file = read(&render(&entries, now.unix_s())).expect("our own file");
+    assert_eq!((file.notes.len(), &file.entries), (0, &entries));
+    file.entries
+}
+
+fn restored(entries: &FileEntries, now: Now) -> Registry {
+    let mut registry = Registry::default();
+    let none = FileEntries::new();
+    merge_edits(
+        &mut registry,
+        &none,
+        entries,
+        now,
+        POLICY.warmup_ms,
+        &mut Vec::new(),
+    );
+    registry
+}
+
+#[test]
+fn a_restart_keeps_registrations_and_overrides_and_gives_a_full_ttl() {
+    let before = registry();
+    let entries = stored(&before, at(10_000));
+    let after = restored(&entries, at(0));
+    let keys = |registry: &Registry| registry.entries.keys().copied().collect::<Vec<_>>();
+    assert_eq!(keys(&after), keys(&before));
+    for (addr, entry) in &before.entries {
+        let back = &after.entries[addr];
+        assert_eq!(back.r#override, entry.r#override);
+        assert_eq!(back.registered.is_some(), entry.registered.is_some());
+    }
+    let one = after.entries[&addr(1)].registered.as_ref().expect("kept");
+    assert_eq!((one.weight, one.heard_at_ms), (20, 0));
+    assert_eq!(one.report.gpu_usage, Some(0.5));
+}
+
+#[test]
+fn a_restart_never_begins_a_warm_up_anew() {
+    let entries = stored(&registry(), at(15_000));
+    // A new process: its monotonic clock begins at 0, the wall clock goes on.
+    let started = Now {
+        monotonic_ms: 0,
+        unix_ms: at(17_000).unix_ms,
+    };
+    let mut after = restored(&entries, started);
+    assert!(
+        after
+            .pass(
+                Now {
+                    monotonic_ms: 2_900,
+                    ..started
+                },
+                POLICY
+            )
+            .is_empty()
+    );
+    let passed = after.pass(
+        Now {
+            monotonic_ms: 3_100,
+            ..started
+        },
+        POLICY,
+    );
+    assert_eq!(passed.len(), 2, "{passed:?}");
+}
+
+#[test]
+fn an_expired_registration_stays_expired_over_a_restart() {
+    let mut before = registry();
+    before.pass(at(15_000), POLICY);
+    let entries = stored(&before, at(15_000));
+    assert_eq!(entries[&addr(1)]["enabled"], json!(false));
+    let after = restored(&entries, at(0));
+    let one = after.entries[&addr(1)].registered.as_ref().expect("kept");
+    assert!(one.is_expired() && one.enabled);
+}
+
+#[test]
+fn what_others_edit_wins_and_the_rest_stays_ours() {
+    let mut ours = registry();
+    let known = stored(&ours, at(0));
+    ours.entries
+        .get_mut(&addr(1))
+        .and_then(|entry| entry.registered.as_mut())
+        .expect("registered")
+        .weight = 33;
+    let mut found = known.clone();
+    found.get_mut(&addr(2)).expect("there")["weight"] = json!(99);
+    found.insert(addr(9), json!({"ip": "10.0.0.9", "port": 9001}));
+    let changed = merge_edits(&mut ours, &known, &found, at(5), 0, &mut Vec::new());
+    assert_eq!(changed, [addr(2), addr(9)]);
+    let weight = |last| {
+        let entry = &ours.entries[&addr(last)];
+        entry
+            .registered
+            .as_ref()
+            .map(|registered| registered.weight)
+    };
+    assert_eq!(
+        (weight(1), weight(2), weight(9)),
+        (Some(33), Some(99), Some(10))
+    );
+}
+
+#[test]
+fn an_override_goes_only_by_an_explicit_null() {
+    let kept = |edit: &dyn Fn(&mut FileEntries)| {
+        let mut ours = registry();
+        let known = stored(&ours, at(0));
+        let mut found = known.clone();
+        edit(&mut found);
+        merge_edits(&mut ours, &known, &found, at(5), 0, &mut Vec::new());
+        let entry = ours.entries.get(&addr(2));
+        entry.is_some_and(|entry| entry.r#override.is_some())
+    };
+    let base_only = json!({"ip": "10.0.0.2", "port": 9001, "weight": 5, "last_seen": 1});
+    assert!(kept(&|found| drop(
+        found.insert(addr(2), base_only.clone())
+    )));
+    assert!(kept(&|found| drop(found.remove(&addr(2)))));
+    assert!(!kept(
+        &|found| found.get_mut(&addr(2)).expect("there")["override"] = Value::Null
+    ));
+}
+
+#[test]
+fn a_bad_override_is_told_and_costs_only_itself() {
+    let mut notes = Vec::new();
+    let value = json!({"ip": "10.0.0.2", "port": 9001, "last_seen": 1,
+                       "override": {"weight": 5000, "enabled": false}});
+    let entry = read_entry(&value, at(0), 0, &mut notes);
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    let word = entry.r#override.expect("the good half");
+    assert_eq!((word.weight, word.enabled), (None, Some(false)));
+}

@@ -1,0 +1,194 @@
+//! From settings to a running server, and its orderly end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use contract::pidfile::{PidFile, PidFileError};
+use contract::{Faults, LocalAddresses, Root};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::audit::Audit;
+use crate::auth::Hosts;
+use crate::clock::Clock;
+use crate::keeper::{self, Keeper};
+use crate::observe::Proxy;
+use crate::ping::Pings;
+use crate::publish::{Publisher, local_addresses};
+use crate::render::OwnAddresses;
+use crate::settings::{MAX_FILE_BYTES, Settings, read_file};
+use crate::shared::Shared;
+use crate::web::{self, App, AppParts};
+use crate::{telemetry, watch};
+
+/// How long the start waits for a proxy that already runs to say which generation.
+const STATUS_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("{path}: {faults}", path = .path.display())]
+    Settings { path: PathBuf, faults: Faults },
+    #[error("{path}: {error}", path = .path.display())]
+    File { path: PathBuf, error: io::Error },
+    #[error(transparent)]
+    PidFile(#[from] PidFileError),
+    #[error("listen on {addr}: {error}")]
+    Listen { addr: SocketAddr, error: io::Error },
+    #[error("the runtime cannot start: {0}")]
+    Runtime(io::Error),
+}
+
+/// Reads `control_config.json`; `listen` of the command line wins.
+pub fn read_settings(root: &Root, listen: Option<SocketAddr>) -> Result<Settings, StartError> {
+    let path = root.control_config();
+    let bytes = read_file(&path, MAX_FILE_BYTES).map_err(|error| StartError::File {
+        path: path.clone(),
+        error,
+    })?;
+    let settings = Settings::read(bytes.as_deref(), root)
+        .map_err(|faults| StartError::Settings { path, faults })?;
+    Ok(Settings {
+        listen: listen.unwrap_or(settings.listen),
+        ..settings
+    })
+}
+
+/// Runs the server until it is told to stop.
+pub async fn run(settings: Settings) -> Result<(), StartError> {
+    make_folders(&settings)?;
+    let mut pid_file = PidFile::hold(&settings.control_pid_path)?;
+    let listen_error = |error| StartError::Listen {
+        addr: settings.listen,
+        error,
+    };
+    let listener = TcpListener::bind(settings.listen)
+        .await
+        .map_err(listen_error)?;
+    let listen = listener.local_addr().map_err(listen_error)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Runtime)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Runtime)?;
+    let app = start_tasks(settings, listen, Clock::system()).await?;
+    pid_file.announce().map_err(|error| StartError::File {
+        path: app.shared.settings.control_pid_path.clone(),
+        error,
+    })?;
+    tracing::info!("listening on http://{listen}{}", mode(&app));
+    let keeper = app.keeper.clone();
+    app.shared
+        .audit_own("server", "start", &listen.to_string(), "ok");
+    let shared = app.shared.clone();
+    let stop = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    web::serve::serve(listener, web::router(app), stop).await;
+    keeper.stop().await;
+    shared.audit_own("server", "stop", &listen.to_string(), "ok");
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn mode(app: &App) -> &'static str {
+    match app.tokens {
+        Some(_) => "",
+        None => " (protected mode: no tokens configured, so only this machine is served)",
+    }
+}
+
+/// Starts everything but the web server.
+pub async fn start_tasks(
+    settings: Settings,
+    listen: SocketAddr,
+    clock: Clock,
+) -> Result<App, StartError> {
+    remove_litter(&settings);
+    let own = OwnAddresses {
+        control: listen,
+        local: LocalAddresses(local_addresses()),
+    };
+    let loaded = keeper::load(&settings, own, &clock).map_err(|faults| StartError::Settings {
+        path: settings.settings_runtime_path.clone(),
+        faults,
+    })?;
+    for warning in &loaded.model.warnings {
+        tracing::warn!("{warning}");
+    }
+    let audit = Audit::open(
+        &settings.audit_log_path,
+        settings.audit_max_bytes,
+        settings.audit_files,
+        clock.clone(),
+    );
+    let proxy = Proxy::at(&contract::paths::proxy_socket(&settings.proxy_pid_path));
+    let shared = Arc::new(Shared::new(settings, clock, audit, loaded.model));
+    // A proxy that runs a later generation than the file says would never take ours.
+    let status = tokio::time::timeout(STATUS_PATIENCE, proxy.generation(0, Duration::ZERO)).await;
+    if let Ok(Ok(running)) = status {
+        let seen = &shared.seen_generation;
+        seen.store(running.generation, Ordering::Relaxed);
+    }
+    let keeper = Keeper::start(shared.clone(), loaded.files);
+    let publisher = Publisher::start(shared.clone(), proxy.clone(), loaded.published);
+    tokio::spawn(telemetry::run(shared.clone(), proxy.clone()));
+    let sources = vec![
+        shared.settings.k8s_endpoints_path.clone(),
+        shared.settings.runtime_backends_path.clone(),
+    ];
+    let interval = Duration::from_secs(shared.settings.auto_sync_interval_s);
+    tokio::spawn(watch::run(keeper.clone(), sources, interval));
+    let names = match listen.ip().is_unspecified() {
+        true => local_addresses(),
+        false => vec![listen.ip()],
+    };
+    let settings = &shared.settings;
+    Ok(App::new(AppParts {
+        hosts: Hosts::new(listen.port(), &names, &settings.allowed_hosts),
+        tokens: settings.tokens.clone(),
+        port: listen.port(),
+        pings: Pings::new(),
+        shared: shared.clone(),
+        keeper,
+        publisher,
+        proxy,
+    }))
+}
+
+fn make_folders(settings: &Settings) -> Result<(), StartError> {
+    let files = [
+        &settings.proxy_config_path,
+        &settings.proxy_pid_path,
+        &settings.k8s_endpoints_path,
+        &settings.runtime_backends_path,
+        &settings.settings_runtime_path,
+        &settings.audit_log_path,
+        &settings.control_pid_path,
+    ];
+    for folder in files.into_iter().filter_map(|file| file.parent()) {
+        std::fs::create_dir_all(folder).map_err(|error| StartError::File {
+            path: folder.to_owned(),
+            error,
+        })?;
+    }
+    Ok(())
+}
+
+/// What killed writers of our files have left behind.
+fn remove_litter(settings: &Settings) {
+    let ours: [&Path; 3] = [
+        &settings.proxy_config_path,
+        &settings.runtime_backends_path,
+        &settings.settings_runtime_path,
+    ];
+    for path in ours {
+        if let Err(error) = contract::publish::remove_litter(path) {
+            tracing::warn!("{}: litter beside it: {error}", path.display());
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Noticing that a source file has changed, whoever changed it and however.
+//!
+//! The folders are watched, not the files: a watch on a file goes deaf at the first rename over it.
+//! A folder that is replaced makes even that deaf, so the sources are also read every
+//! `auto_sync_interval_sec`, and the watch set anew where the folder is another one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use notify::event::EventKind;
+use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher as _};
+use tokio::sync::Notify;
+
+use crate::keeper::Keeper;
+
+/// How long a file must be left alone before it is read.
+const QUIET: Duration = Duration::from_millis(100);
+/// How long a file that is never left alone goes unread.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Reads the sources whenever one of `files` changes, and every `interval` besides.
+pub async fn run(keeper: Keeper, files: Vec<PathBuf>, interval: Duration) {
+    let changed = Arc::new(Notify::new());
+    let mut folders = Folders::new(&files, changed.clone());
+    let mut poll = tokio::time::interval(interval);
+    poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = changed.notified() => settle(&changed).await,
+            _ = poll.tick() => folders.watch(),
+        }
+        keeper.read_sources().await;
+    }
+}
+
+/// Waits until no more changes come, within reason.
+async fn settle(changed: &Notify) {
+    let quiet = async {
+        while tokio::time::timeout(QUIET, changed.notified())
+            .await
+            .is_ok()
+        {}
+    };
+    // Past the patience the file is read as it is; the next change reads it again.
+    let _ = tokio::time::timeout(PATIENCE, quiet).await;
+}
+
+struct Folders {
+    watcher: Option<RecommendedWatcher>,
+    /// Device and inode of the folder as it is watched.
+    watched: BTreeMap<PathBuf, Option<(u64, u64)>>,
+}
+
+impl Folders {
+    fn new(files: &[PathBuf], changed: Arc<Notify>) -> Folders {
+        let names: BTreeSet<OsString> = files
+            .iter()
+            .filter_map(|file| file.file_name().map(OsString::from))
+            .collect();
+        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            if event.is_ok_and(|event| concerns(&event, &names)) {
+                changed.notify_one();
+            }
+        });
+        let watcher = watcher
+            .inspect_err(|error| tracing::warn!("no folder watch: {error}; polling instead"))
+            .ok();
+        let folder_of = |file: &PathBuf| file.parent().unwrap_or(Path::new(".")).to_owned();
+        Folders {
+            watcher,
+            watched: files.iter().map(|file| (folder_of(file), None)).collect(),
+        }
+    }
+
+    /// Watches every folder that is not watched, or is no longer the one that was.
+    fn watch(&mut self) {
+        let Some(watcher) = &mut self.watcher else {
+            return;
+        };
+        for (folder, watched) in &mut self.watched {
+            let there = std::fs::metadata(folder).ok();
+            let there = there.map(|found| (found.dev(), found.ino()));
+            if there == *watched {
+                continue;
+            }
+            // The watch of a folder that is gone may have gone with it.
+            let _ = watcher.unwatch(folder);
+            *watched = there.filter(
+                |_| match watcher.watch(folder, RecursiveMode::NonRecursive) {
+                    Ok(()) => true,
+                    Err(error) => {
+                        tracing::debug!("{}: {error}", folder.display());
+                        false
+                    }
+                },
+            );
+        }
+    }
+}
+
+/// Reading a file is an event too, and our own reading must not wake us.
+fn concerns(event: &Event, names: &BTreeSet<OsString>) -> bool {
+    !matches!(event.kind, EventKind::Access(_))
+        && event
+            .paths
+            .iter()
+            .filter_map(|path| path.file_name())
+            .any(|name| names.contains(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use notify::event::{AccessKind, ModifyKind, RenameMode};
+
+    #[test]
+    fn changes_of_our_files_concern_us_and_reads_and_others_do_not() {
+        let names = BTreeSet::from([OsString::from("k8s_endpoints.json")]);
+        let rename = EventKind::Modify(ModifyKind::Name(RenameMode::To));
+        let event = |kind, path: &str| Event::new(kind).add_path(path.into());
+        assert!(concerns(&event(rename, "/d/k8s_endpoints.json"), &names));
+        assert!(!concerns(
+            &event(rename, "/d/.k8s_endpoints.json.7.tmp"),
+            &names
+        ));
+        let read = EventKind::Access(AccessKind::Any);
+        assert!(!concerns(&event(read, "/d/k8s_endpoints.json"), &names));
+    }
+
+    #[tokio::test]
+    async fn a_rename_over_a_watched_file_is_noticed_again_and_again() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let file = temp.path().join("k8s_endpoints.json");
+        let changed = Arc::new(Notify::new());
+        let mut folders = Folders::new(std::slice::from_ref(&file), changed.clone());
+        folders.watch();
+        for round in 0..3 {
+            contract::publish(&file, format!("{round}").as_bytes()).expect("published");
+            let noticed = tokio::time::timeout(Duration::from_secs(10), changed.notified());
+            noticed.await.expect("noticed");
+            settle(&changed).await;
+        }
+    }
+}

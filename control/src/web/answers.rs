@@ -1,0 +1,113 @@
+//! The parts that answers share: `sync`, a backend's row, the state of the whole.
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use serde_json::{Value, json};
+
+use super::App;
+use super::error::status_of_write;
+use crate::merge::Row;
+use crate::publish::{Failure, Settled};
+use crate::registry::{Freeze, Registered};
+use crate::sources::runtime::override_json;
+
+/// The `sync` of an answer.
+pub fn sync(app: &App, reason: &str, settled: &Settled) -> Value {
+    let (k8s_updated_at, runtime_updated_at) = updated_at(app);
+    let outcome = &settled.outcome;
+    let mut sync = json!({
+        "ok": outcome.failure.is_none(), "reason": reason,
+        "proxy_config_path": app.shared.settings.proxy_config_path,
+        "reload": settled.reload_json(),
+        "merged_count": outcome.merged_count - outcome.left_out.len(),
+        "k8s_updated_at": k8s_updated_at, "runtime_updated_at": runtime_updated_at,
+        "warnings": warnings(app),
+    });
+    if let Some(failure) = &outcome.failure {
+        sync["error"] = failure.to_string().into();
+    }
+    sync
+}
+
+/// An answer whose change is stored; 507 or 503 where it could not be published.
+pub fn published(app: &App, reason: &str, settled: &Settled, mut body: Value) -> Response {
+    body["sync"] = sync(app, reason, settled);
+    let Some(failure) = &settled.outcome.failure else {
+        body["ok"] = true.into();
+        return Json(body).into_response();
+    };
+    body["ok"] = false.into();
+    let error = format!("stored, but not published yet: {failure}; it is tried again by itself");
+    body["error"] = error.into();
+    (status_of(failure), Json(body)).into_response()
+}
+
+pub fn status_of(failure: &Failure) -> StatusCode {
+    match failure {
+        Failure::Write { error, .. } => status_of_write(error),
+        Failure::Refused(_) | Failure::Slow => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+/// `k8s_updated_at` as discovery wrote it, and `runtime_updated_at`.
+pub fn updated_at(app: &App) -> (Value, Value) {
+    let model = app.shared.model();
+    let k8s = model.discovery.updated_at.clone().unwrap_or_default();
+    let runtime = match model.registry.updated_at {
+        0 => Value::Null,
+        seconds => seconds.into(),
+    };
+    (k8s, runtime)
+}
+
+/// Everything that is not as it should be, in words.
+pub fn warnings(app: &App) -> Vec<String> {
+    let mut warnings = app.shared.model().warnings.clone();
+    let outcome = app.publisher.outcome();
+    let left_out = outcome.left_out.iter();
+    warnings.extend(left_out.map(|out| format!("{} is left out: {}", out.addr, out.why)));
+    warnings.extend(
+        outcome
+            .failure
+            .map(|failure| format!("not published: {failure}")),
+    );
+    if let Freeze::Held { .. } = app.shared.model().registry.freeze {
+        warnings.push(
+            "mass expiry held back: more than half of the registrations are silent".to_owned(),
+        );
+    }
+    warnings
+}
+
+/// One backend as `GET /api/backends` lists it.
+pub fn row(app: &App, row: &Row) -> Value {
+    let now = app.shared.clock.now();
+    let policy = app.shared.settings.expiry;
+    let left = |registered: &Registered| registered.ttl_remaining_ms(now, policy);
+    let registered = row.registered.as_ref();
+    let backend = &row.backend;
+    json!({
+        "ip": backend.addr.ip(), "port": backend.addr.port(), "weight": backend.weight,
+        "gpu_usage": backend.report.gpu_usage, "vram_usage": backend.report.vram_usage,
+        "enabled": backend.enabled, "is_warming_up": backend.is_warming_up,
+        "last_seen": registered.map(|registered| registered.last_seen), "source": row.source(),
+        "sources": row.sources(), "override": row.r#override.as_ref().map(override_json),
+        "ttl_remaining_ms": registered.map(left), "state": row.state().word(),
+        "published_weight": row.published().weight,
+        "reported_at_ms": backend.report.reported_at_ms,
+        "heartbeat_ms": backend.report.heartbeat_ms,
+    })
+}
+
+/// The freeze of a mass expiry; `null` where none is held.
+pub fn freeze(app: &App) -> Value {
+    let now = app.shared.clock.now();
+    match app.shared.model().registry.freeze {
+        Freeze::Held { since_ms } => json!({
+            "held_for_ms": now.monotonic_ms.saturating_sub(since_ms),
+            "acknowledge": "POST /api/expiry/acknowledge",
+        }),
+        Freeze::Off | Freeze::Waived { .. } => Value::Null,
+    }
+}

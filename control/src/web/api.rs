@@ -1,0 +1,162 @@
+//! What the API shows, changing nothing: backends, settings, proxy, audit log; and ping.
+
+use std::collections::BTreeSet;
+
+use axum::extract::{RawQuery, State};
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use contract::{Faults, parse_backend_ip};
+use serde_json::{Value, json};
+
+use super::body::JsonObject;
+use super::error::ApiError;
+use super::{App, answers};
+use crate::actor::Actor;
+use crate::audit::Entry;
+
+pub async fn backends(State(app): State<App>) -> Json<Value> {
+    let rows = app.shared.model().rows();
+    let listed: Vec<Value> = rows.iter().map(|row| answers::row(&app, row)).collect();
+    let outcome = app.publisher.outcome();
+    let (k8s_updated_at, runtime_updated_at) = answers::updated_at(&app);
+    Json(json!({
+        "ok": true, "updated_at": outcome.updated_at, "generation": outcome.generation,
+        "k8s_updated_at": k8s_updated_at, "runtime_updated_at": runtime_updated_at,
+        "warnings": answers::warnings(&app), "freeze": answers::freeze(&app), "backends": listed,
+    }))
+}
+
+pub async fn settings(State(app): State<App>) -> Json<Value> {
+    Json(json!({ "ok": true, "settings": settings_json(&app) }))
+}
+
+/// The settings in force, and which of them are set by API.
+pub fn settings_json(app: &App) -> Value {
+    let model = app.shared.model();
+    let settings = model.settings();
+    let mut all = settings.to_json();
+    let listen = settings.listen();
+    all["listen"]["host"] = json!(listen.ip());
+    all["listen"]["port"] = listen.port().into();
+    all["algorithm"] = settings.algorithm().name().into();
+    all["by_api"] = model.runtime_settings.to_json();
+    let algorithms: Vec<&str> = contract::Algorithm::ALL
+        .iter()
+        .map(|(name, _)| *name)
+        .collect();
+    all["algorithms"] = algorithms.into();
+    all
+}
+
+/// The proxy as it sees itself, and control's own view of what it should run.
+pub async fn proxy(State(app): State<App>) -> Json<Value> {
+    let status = app.proxy.status().await;
+    let outcome = app.publisher.outcome();
+    let last = outcome.sent.as_ref().map(|sent| {
+        let confirmation = sent.confirmation.borrow().clone();
+        json!({
+            "at_ms": sent.at_ms, "generation": sent.generation, "signalled": sent.signalled,
+            "info": sent.info, "applied": confirmation.as_ref().and_then(|c| c.applied),
+            "reason": confirmation.as_ref().and_then(|c| c.reason.clone()),
+            "applied_in_ms": confirmation.as_ref().and_then(|c| c.in_ms),
+        })
+    });
+    let applied = outcome
+        .sent
+        .as_ref()
+        .and_then(|sent| sent.confirmation.borrow().as_ref()?.applied);
+    let (running, status, why) = match status {
+        Ok(status) => (true, json!(status), None),
+        Err(unknown) => (false, Value::Null, Some(unknown.to_string())),
+    };
+    Json(json!({
+        "ok": true, "running": running, "why": why, "published_generation": outcome.generation,
+        "applied": applied, "last_publish": last, "updated_at": outcome.updated_at,
+        "failure": outcome.failure.map(|failure| failure.to_string()),
+        "warnings": answers::warnings(&app), "freeze": answers::freeze(&app),
+        "protected": app.tokens.is_none(), "ttl_ms": app.shared.settings.expiry.ttl_ms,
+        "status": status,
+    }))
+}
+
+pub async fn audit_log(
+    State(app): State<App>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Value>, ApiError> {
+    let lines = tail(query.as_deref())?;
+    let shared = app.shared.clone();
+    let read = tokio::task::spawn_blocking(move || shared.audit.tail(lines)).await;
+    let path = app.shared.audit.path();
+    let data = read
+        .expect("reading a file does not panic")
+        .map_err(|error| {
+            let message = format!("{}: {error}", path.display());
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message)
+        })?;
+    Ok(Json(json!({ "ok": true, "data": data, "path": path })))
+}
+
+/// `tail` of the query, clamped to what is offered.
+fn tail(query: Option<&str>) -> Result<usize, Faults> {
+    const DEFAULT: usize = 100;
+    let value = query
+        .unwrap_or_default()
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("tail="));
+    let Some(value) = value else {
+        return Ok(DEFAULT);
+    };
+    match value.parse::<i64>() {
+        Ok(number) => Ok(number.clamp(10, 2000) as usize),
+        Err(_) => {
+            let mut faults = Faults::default();
+            faults.add("?tail", value, "an integer from 10 to 2000");
+            Err(faults)
+        }
+    }
+}
+
+pub async fn ping(
+    State(app): State<App>,
+    Extension(actor): Extension<Actor>,
+    JsonObject(body): JsonObject,
+) -> Result<Json<Value>, ApiError> {
+    const ALLOWED: &str = "the ip of a registered or discovered backend, or 127.0.0.1";
+    let value = body.get("ip").cloned().unwrap_or_default();
+    let refuse = |found: String| {
+        let mut faults = Faults::default();
+        faults.add("/ip", found, ALLOWED);
+        ApiError::from(faults)
+    };
+    let audit = |result: &str| {
+        app.shared.audit.write(Entry {
+            actor: &actor,
+            action: "ping",
+            target: value.as_str().unwrap_or_default(),
+            old: Value::Null,
+            new: Value::Null,
+            result,
+        });
+    };
+    let Some(ip) = value.as_str().and_then(parse_backend_ip) else {
+        audit("refused: no unicast address");
+        return Err(refuse(value.to_string()));
+    };
+    let rows = app.shared.model().rows();
+    let of_ip = rows.iter().filter(|row| row.backend.addr.ip() == ip);
+    let mut ports: BTreeSet<u16> = of_ip.map(|row| row.backend.addr.port()).collect();
+    if ip == std::net::Ipv4Addr::LOCALHOST {
+        ports.insert(app.port);
+    }
+    if ports.is_empty() {
+        audit("refused: no known backend");
+        return Err(refuse(format!("{ip}, which is no known backend")));
+    }
+    let ports: Vec<u16> = ports.into_iter().collect();
+    let output = app.pings.ping(ip, &ports).await.map_err(|busy| {
+        audit("refused: too many at once");
+        ApiError::new(StatusCode::TOO_MANY_REQUESTS, busy.to_string())
+    })?;
+    audit("ok");
+    Ok(Json(json!({ "ok": true, "output": output })))
+}

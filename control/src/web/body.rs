@@ -1,0 +1,67 @@
+//! Request bodies: bounded in size and time, JSON whatever the content type says, all faults named.
+
+use std::time::Duration;
+
+use axum::extract::{FromRequest, Request};
+use axum::http::{StatusCode, header};
+use contract::parse_object;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde_json::{Map, Value, json};
+
+use super::error::ApiError;
+
+/// The largest body.
+pub const MAX_BODY_BYTES: usize = 64 << 10;
+/// How long a body may take to arrive.
+const ARRIVAL: Duration = Duration::from_secs(10);
+
+/// A body that is one JSON object.
+pub struct JsonObject(pub Map<String, Value>);
+
+impl<S: Send + Sync> FromRequest<S> for JsonObject {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _state: &S) -> Result<JsonObject, ApiError> {
+        // Only a browser sends an Origin, and one that posts a form sends no JSON.
+        if request.headers().contains_key(header::ORIGIN) {
+            refuse_form(&request)?;
+        }
+        let body = Limited::new(request.into_body(), MAX_BODY_BYTES);
+        let Ok(collected) = tokio::time::timeout(ARRIVAL, body.collect()).await else {
+            let message = format!("the body did not arrive within {ARRIVAL:?}");
+            return Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, message));
+        };
+        let bytes = collected.map_err(|error| match error.is::<LengthLimitError>() {
+            true => too_large(),
+            false => ApiError::new(
+                StatusCode::BAD_REQUEST,
+                format!("the body broke off: {error}"),
+            ),
+        })?;
+        Ok(JsonObject(parse_object(&bytes.to_bytes(), MAX_BODY_BYTES)?))
+    }
+}
+
+fn refuse_form(request: &Request) -> Result<(), ApiError> {
+    let content_type = request.headers().get(header::CONTENT_TYPE);
+    let content_type = content_type.and_then(|value| value.to_str().ok());
+    let essence = content_type.map(|value| value.split(';').next().unwrap_or_default().trim());
+    if essence.is_none_or(|essence| essence.eq_ignore_ascii_case("application/json")) {
+        return Ok(());
+    }
+    let message = format!("content type: found {essence:?}, allowed: application/json");
+    Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message))
+}
+
+fn too_large() -> ApiError {
+    let allowed = format!("at most {MAX_BODY_BYTES} bytes");
+    let found = "a larger body";
+    ApiError::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        format!("(top): found {found}, allowed: {allowed}"),
+    )
+    .with(
+        "faults",
+        json!([{ "place": "", "found": found, "allowed": allowed }]),
+    )
+}

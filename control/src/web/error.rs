@@ -1,0 +1,113 @@
+//! Every error as the same JSON: `{ok: false, error, faults?, ...}`.
+
+use axum::Json;
+use axum::http::{Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use contract::Faults;
+use serde_json::{Value, json};
+
+use crate::auth::Denied;
+use crate::keeper::NotStored;
+use crate::model::Refusal;
+
+/// An error answer.
+#[derive(Debug)]
+pub struct ApiError {
+    pub status: StatusCode,
+    pub message: String,
+    /// Further fields of the answer.
+    pub more: Vec<(&'static str, Value)>,
+}
+
+impl ApiError {
+    pub fn new(status: StatusCode, message: impl Into<String>) -> ApiError {
+        ApiError {
+            status,
+            message: message.into(),
+            more: Vec::new(),
+        }
+    }
+
+    pub fn with(mut self, key: &'static str, value: Value) -> ApiError {
+        self.more.push((key, value));
+        self
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut body = json!({ "ok": false, "error": self.message });
+        for (key, value) in self.more {
+            body[key] = value;
+        }
+        let mut response = (self.status, Json(body)).into_response();
+        if self.status == StatusCode::UNAUTHORIZED {
+            let scheme = header::HeaderValue::from_static("Bearer");
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, scheme);
+        }
+        response
+    }
+}
+
+impl From<Faults> for ApiError {
+    fn from(faults: Faults) -> ApiError {
+        let list: Vec<Value> = faults
+            .0
+            .iter()
+            .map(|fault| {
+                json!({ "place": fault.place, "found": fault.found, "allowed": fault.allowed })
+            })
+            .collect();
+        ApiError::new(StatusCode::BAD_REQUEST, faults.to_string()).with("faults", list.into())
+    }
+}
+
+impl From<NotStored> for ApiError {
+    fn from(not_stored: NotStored) -> ApiError {
+        let message = not_stored.to_string();
+        match not_stored {
+            NotStored::Refused(refusal) => match refusal {
+                Refusal::Faults(faults) => faults.into(),
+                Refusal::UnknownBackend(_) | Refusal::NotRegistered(_) => {
+                    ApiError::new(StatusCode::NOT_FOUND, message)
+                }
+                Refusal::NoFreeze | Refusal::Full(_) => {
+                    ApiError::new(StatusCode::CONFLICT, message)
+                }
+            },
+            NotStored::Store { error, .. } => ApiError::new(status_of_write(&error), message),
+            NotStored::Stopping => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message),
+        }
+    }
+}
+
+impl From<Denied> for ApiError {
+    fn from(denied: Denied) -> ApiError {
+        let status = match denied {
+            Denied::NoToken | Denied::WrongToken => StatusCode::UNAUTHORIZED,
+            Denied::Protected | Denied::LesserToken(_) => StatusCode::FORBIDDEN,
+        };
+        ApiError::new(status, denied.to_string())
+    }
+}
+
+/// 507 for a full disk, 503 for any other trouble with it.
+pub fn status_of_write(error: &std::io::Error) -> StatusCode {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    match error.kind() {
+        StorageFull | QuotaExceeded => StatusCode::INSUFFICIENT_STORAGE,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+pub async fn not_found(uri: Uri) -> ApiError {
+    let message = format!("nothing is served at {:?}", uri.path());
+    ApiError::new(StatusCode::NOT_FOUND, message)
+}
+
+pub async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
+    let message = format!("{method} is not served at {:?}", uri.path());
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, message)
+}

@@ -1,0 +1,178 @@
+//! `/metrics` for Prometheus, `/livez` and `/readyz` for supervisors.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text::encode};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+use serde_json::json;
+
+use super::{App, answers};
+use crate::merge::RowState;
+use crate::registry::Freeze;
+
+/// The process lives and its event loop turns.
+pub async fn livez() -> Json<serde_json::Value> {
+    Json(json!({ "ok": true }))
+}
+
+/// The sources have been read and what they say is published.
+pub async fn readyz(State(app): State<App>) -> Response {
+    let outcome = app.publisher.outcome();
+    let is_ready = outcome.generation.is_some() && outcome.failure.is_none();
+    let status = match is_ready {
+        true => StatusCode::OK,
+        false => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let body = json!({
+        "ok": is_ready, "generation": outcome.generation, "warnings": answers::warnings(&app),
+    });
+    (status, Json(body)).into_response()
+}
+
+pub async fn metrics(State(app): State<App>) -> Response {
+    let mut registry = Registry::with_prefix("wicketgate_control");
+    registry.register_collector(Box::new(Values::read(&app)));
+    let mut text = String::new();
+    encode(&mut text, &registry).expect("writing to a String does not fail");
+    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, content_type)], text).into_response()
+}
+
+/// All values at one moment, with name and help.
+#[derive(Debug)]
+struct Values {
+    counters: Vec<(&'static str, &'static str, u64)>,
+    gauges: Vec<(&'static str, &'static str, i64)>,
+}
+
+impl Values {
+    fn read(app: &App) -> Values {
+        let counters = &app.shared.counters;
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (audit_lines, audit_failures) = app.shared.audit.counts();
+        let outcome = app.publisher.outcome();
+        let (rows, is_frozen) = {
+            let model = app.shared.model();
+            let is_frozen = matches!(model.registry.freeze, Freeze::Held { .. });
+            (model.rows(), is_frozen)
+        };
+        let in_state = |state| rows.iter().filter(|row| row.state() == state).count() as i64;
+        Values {
+            counters: vec![
+                (
+                    "heartbeats",
+                    "Heartbeats that changed no state",
+                    load(&counters.heartbeats),
+                ),
+                ("requests", "HTTP requests", load(&counters.requests)),
+                (
+                    "requests_refused",
+                    "HTTP requests turned away",
+                    load(&counters.requests_refused),
+                ),
+                (
+                    "published",
+                    "Times the configuration was written",
+                    load(&counters.published),
+                ),
+                (
+                    "publish_failures",
+                    "Times it could not be",
+                    load(&counters.publish_failures),
+                ),
+                ("signals", "Reload signals sent", load(&counters.signals)),
+                (
+                    "signal_failures",
+                    "Reload signals not sent",
+                    load(&counters.signal_failures),
+                ),
+                (
+                    "not_applied",
+                    "Publishes without confirmation",
+                    load(&counters.not_applied),
+                ),
+                (
+                    "expired",
+                    "Registrations that expired",
+                    load(&counters.expired),
+                ),
+                (
+                    "reports_sent",
+                    "Backend reports sent to the proxy",
+                    load(&counters.reports_sent),
+                ),
+                ("audit_lines", "Audit lines written", audit_lines),
+                ("audit_failures", "Audit lines lost", audit_failures),
+            ],
+            gauges: vec![
+                (
+                    "generation",
+                    "Published generation",
+                    outcome.generation.unwrap_or(0) as i64,
+                ),
+                ("backends", "Known backends", rows.len() as i64),
+                (
+                    "backends_ready",
+                    "Backends in state ready",
+                    in_state(RowState::Ready),
+                ),
+                (
+                    "backends_warming",
+                    "Backends in state warming",
+                    in_state(RowState::Warming),
+                ),
+                (
+                    "backends_drain",
+                    "Backends in state drain",
+                    in_state(RowState::Drain),
+                ),
+                (
+                    "backends_disabled",
+                    "Backends in state disabled",
+                    in_state(RowState::Disabled),
+                ),
+                (
+                    "backends_expired",
+                    "Backends in state expired",
+                    in_state(RowState::Expired),
+                ),
+                (
+                    "backends_left_out",
+                    "Backends not published",
+                    outcome.left_out.len() as i64,
+                ),
+                (
+                    "expiry_frozen",
+                    "1 while a mass expiry is held back",
+                    i64::from(is_frozen),
+                ),
+                (
+                    "publish_failing",
+                    "1 while publishing fails",
+                    i64::from(outcome.failure.is_some()),
+                ),
+            ],
+        }
+    }
+}
+
+impl Collector for Values {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
+        for (name, help, value) in &self.counters {
+            let metric = ConstCounter::new(*value);
+            metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)?;
+        }
+        for (name, help, value) in &self.gauges {
+            let metric = ConstGauge::new(*value);
+            metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,271 @@
+//! What the API changes. Each handler parses, mutates, waits for what became of it, and answers.
+
+use axum::Extension;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use contract::config::{MAX_WEIGHT, read_backend_addr, read_report};
+use contract::{BackendAddr, Faults, Object, Report, parse_backend_ip};
+use serde_json::{Map, Value, json};
+
+use super::body::JsonObject;
+use super::error::ApiError;
+use super::{App, answers, api};
+use crate::actor::Actor;
+use crate::audit::Entry;
+use crate::keeper::NotStored;
+use crate::model::{Mutation, Refusal};
+use crate::publish::Settled;
+use crate::registry::{Effect, OverrideChange, Registration};
+
+pub async fn register(
+    State(app): State<App>,
+    Extension(actor): Extension<Actor>,
+    JsonObject(body): JsonObject,
+) -> Result<Response, ApiError> {
+    let (said, notes) = match read_registration(&body) {
+        Ok(read) => read,
+        Err(faults) => {
+            audit_refusal(&app, &actor, "register", &target_of(&body), &faults);
+            return Err(faults.into());
+        }
+    };
+    let addr = said.addr;
+    let backend = json!({ "ip": addr.ip(), "port": addr.port() });
+    let mut answer = json!({ "message": format!("heartbeat of {addr}"), "backend": backend });
+    if !notes.is_empty() {
+        answer["warnings"] = notes.into();
+    }
+    let effect = match app.shared.heartbeat(&said) {
+        Some(effect) => effect,
+        None => {
+            let stored = app.keeper.mutate(Mutation::Register(said), actor).await?;
+            if stored.change.effect == Effect::State {
+                answer["message"] = format!("registered {addr}").into();
+                let settled = app.publisher.settled(stored.revision).await;
+                return Ok(answers::published(&app, "register", &settled, answer));
+            }
+            stored.change.effect
+        }
+    };
+    let reason = match effect {
+        Effect::Unchanged => "unchanged",
+        Effect::Telemetry | Effect::State => "telemetry",
+    };
+    let settled = Settled::at_once(&app.publisher);
+    let mut sync = answers::sync(&app, reason, &settled);
+    // A heartbeat is not answerable for what else could not be published.
+    sync["ok"] = true.into();
+    answer["sync"] = sync;
+    answer["ok"] = true.into();
+    Ok(axum::response::IntoResponse::into_response(axum::Json(
+        answer,
+    )))
+}
+
+pub async fn unregister(
+    State(app): State<App>,
+    Extension(actor): Extension<Actor>,
+    JsonObject(body): JsonObject,
+) -> Result<Response, ApiError> {
+    let mut faults = Faults::default();
+    let addr = read_backend_addr(&mut Object::new(&body, ""), &mut faults);
+    let Some(addr) = addr.filter(|_| faults.is_empty()) else {
+        audit_refusal(&app, &actor, "unregister", &target_of(&body), &faults);
+        return Err(faults.into());
+    };
+    let backend = json!({ "backend": { "ip": addr.ip(), "port": addr.port() } });
+    mutate(&app, actor, Mutation::Unregister(addr), backend).await
+}
+
+pub async fn set_weight(
+    State(app): State<App>,
+    Extension(actor): Extension<Actor>,
+    Path(path): Path<(String, String)>,
+    JsonObject(body): JsonObject,
+) -> Result<Response, ApiError> {
+    change_override(&app, actor, "weight", path, body, |object, faults| {
+        object.take_required("weight", "an integer from 0 to 1000", faults);
+        let weight = object.take_integer("weight", 0, MAX_WEIGHT, faults)?;
+        Some(OverrideChange::Weight(weight as u16))
+    })
+    .await
+}
+
+pub async fn set_enabled(
+    State(app): State<App>,
+    Extension(actor): Extension<Actor>,
+    Path(path): Path<(String, String)>,
+    JsonObject(body): JsonObject,
+) -> Result<Response, ApiError> {
+    change_override(&app, actor, "enabled", path, body, |object, faults| {
+        object.take_required("enabled", "true or false", faults);
+        object
+            .take_bool("enabled", faults)
+            .map(OverrideChange::Enabled)
+    })
+    .await
+}
+
+pub async fn set_drain(
+    State(app): State<App>,
+    Extension(actor): Extension<Actor>,
+    Path(path): Path<(String, String)>,
+    JsonObject(body): JsonObject,
+) -> Result<Response, ApiError> {
+    change_override(&app, actor, "drain", path, body, |object, faults| {
+        object.take_required("drain", "true or false", faults);
+        object.take_bool("drain", faults).map(OverrideChange::Drain)
+    })
+    .await
+}
+
+pub async fn clear_override(
+    State(app): State<App>,
+    Extension(actor): Extension<Actor>,
+    Path(path): Path<(String, String)>,
+) -> Result<Response, ApiError> {
+    let addr = addr_of_path(&path).inspect_err(|faults| {
+        audit_refusal(&app, &actor, "clear_override", &path_target(&path), faults);
+    })?;
+    mutate(&app, actor, Mutation::ClearOverride(addr), json!({})).await
+}
+
+pub async fn change_settings(
+    State(app): State<App>,
+    Extension(actor): Extension<Actor>,
+    JsonObject(body): JsonObject,
+) -> Result<Response, ApiError> {
+    let stored = app
+        .keeper
+        .mutate(Mutation::ChangeSettings(body), actor)
+        .await?;
+    let settled = app.publisher.settled(stored.revision).await;
+    let answer = json!({ "settings": api::settings_json(&app) });
+    Ok(answers::published(&app, "settings", &settled, answer))
+}
+
+pub async fn acknowledge_expiry(
+    State(app): State<App>,
+    Extension(actor): Extension<Actor>,
+) -> Result<Response, ApiError> {
+    mutate(&app, actor, Mutation::AcknowledgeExpiry, json!({})).await
+}
+
+/// Reads the sources, publishes and signals, whether anything has changed or not.
+pub async fn sync(State(app): State<App>, Extension(actor): Extension<Actor>) -> Response {
+    app.keeper.read_sources().await;
+    let settled = app.publisher.force().await;
+    let mut sync = answers::sync(&app, "manual", &settled);
+    let failure = settled.outcome.failure.as_ref();
+    app.shared.audit.write(Entry {
+        actor: &actor,
+        action: "sync",
+        target: "proxy",
+        old: Value::Null,
+        new: sync["reload"].take(),
+        result: &failure.map_or("ok".to_owned(), ToString::to_string),
+    });
+    sync["reload"] = settled.reload_json();
+    let status = failure.map_or(axum::http::StatusCode::OK, answers::status_of);
+    axum::response::IntoResponse::into_response((status, axum::Json(sync)))
+}
+
+/// Carries out a mutation, waits for what became of it, and answers.
+async fn mutate(
+    app: &App,
+    actor: Actor,
+    mutation: Mutation,
+    answer: Value,
+) -> Result<Response, ApiError> {
+    let action = mutation.action();
+    let stored = app.keeper.mutate(mutation, actor).await?;
+    let settled = app.publisher.settled(stored.revision).await;
+    let reason = if settled.was_sent() {
+        action
+    } else {
+        "unchanged"
+    };
+    Ok(answers::published(app, reason, &settled, answer))
+}
+
+async fn change_override(
+    app: &App,
+    actor: Actor,
+    key: &'static str,
+    path: (String, String),
+    body: Map<String, Value>,
+    read: impl Fn(&mut Object, &mut Faults) -> Option<OverrideChange>,
+) -> Result<Response, ApiError> {
+    let refuse = |faults: Faults| {
+        audit_refusal(app, &actor, key, &path_target(&path), &faults);
+        ApiError::from(faults)
+    };
+    let addr = addr_of_path(&path).map_err(refuse)?;
+    let mut faults = Faults::default();
+    let change = read(&mut Object::new(&body, ""), &mut faults);
+    let change = change.ok_or_else(|| refuse(faults))?;
+    let mut updated = json!({ "ip": addr.ip(), "port": addr.port() });
+    updated[key] = body[key].clone();
+    let answer = json!({ "updated": updated });
+    mutate(app, actor, Mutation::SetOverride(addr, change), answer).await
+}
+
+fn read_registration(body: &Map<String, Value>) -> Result<(Registration, Vec<String>), Faults> {
+    let mut faults = Faults::default();
+    let mut object = Object::new(body, "");
+    let addr = read_backend_addr(&mut object, &mut faults);
+    let weight = object.take_integer("weight", 0, MAX_WEIGHT, &mut faults);
+    let enabled = object.take_bool("enabled", &mut faults);
+    let is_warming_up = object.take_bool("is_warming_up", &mut faults);
+    let report: Report = read_report(&mut object, &mut faults);
+    // A key that we do not know may be a newer agent's, or a slip of the pen: told, not refused.
+    let mut unknown_keys = Faults::default();
+    object.unknown_keys(&mut unknown_keys);
+    let notes = unknown_keys.0.iter().map(ToString::to_string).collect();
+    let Some(addr) = addr.filter(|_| faults.is_empty()) else {
+        return Err(faults);
+    };
+    let said = Registration {
+        addr,
+        weight: weight.map(|weight| weight as u16),
+        enabled: enabled.unwrap_or(true),
+        is_warming_up,
+        report,
+    };
+    Ok((said, notes))
+}
+
+/// The backend that a path names.
+fn addr_of_path((ip, port): &(String, String)) -> Result<BackendAddr, Faults> {
+    let mut faults = Faults::default();
+    let parsed = parse_backend_ip(ip);
+    if parsed.is_none() {
+        faults.add("(path) ip", ip, contract::address::ALLOWED_BACKEND_IP);
+    }
+    let number = port.parse::<u16>().ok().filter(|port| *port > 0);
+    if number.is_none() {
+        faults.add("(path) port", port, "an integer from 1 to 65535");
+    }
+    match (parsed, number) {
+        (Some(ip), Some(port)) => Ok(BackendAddr::new(ip, port)),
+        _ => Err(faults),
+    }
+}
+
+fn path_target((ip, port): &(String, String)) -> String {
+    format!("{ip}:{port}")
+}
+
+/// What a body that could not be read seems to be about.
+fn target_of(body: &Map<String, Value>) -> String {
+    let part = |key| body.get(key).map_or("?".to_owned(), Value::to_string);
+    format!("{}:{}", part("ip"), part("port"))
+}
+
+/// A mutation that never reached the keeper has its line too.
+fn audit_refusal(app: &App, actor: &Actor, action: &'static str, target: &str, faults: &Faults) {
+    let refused = NotStored::Refused(Refusal::Faults(faults.clone()));
+    app.shared
+        .audit
+        .note(actor, action, target, &refused.to_string());
+}
