@@ -139,8 +139,8 @@ impl LocalAddresses {
 #[derive(Debug, Clone)]
 pub struct Checked {
     pub config: Config,
-    /// Unknown keys: refused by `--check` and at start, a warning on a reload, so that a newer
-    /// control plane can talk to an older proxy.
+    /// Unknown keys: a warning, so that a newer control plane can talk to an older proxy; refused by
+    /// [`check_strictly`].
     pub unknown_keys: Faults,
 }
 
@@ -149,42 +149,66 @@ pub struct Checked {
 /// # Errors
 /// Every fault of the file at once, each with its place, what was found and what is allowed.
 pub fn check(bytes: &[u8], local: &LocalAddresses) -> Result<Checked, Faults> {
-    let map = parse_object(bytes, MAX_FILE_BYTES)?;
     let mut faults = Faults::default();
     let mut unknown_keys = Faults::default();
+    match read(bytes, local, &mut faults, &mut unknown_keys) {
+        Some(config) if faults.is_empty() => Ok(Checked {
+            config,
+            unknown_keys,
+        }),
+        _ => Err(faults),
+    }
+}
+
+/// Like [`check`], but an unknown key is a fault like any other: for a person who asks.
+pub fn check_strictly(bytes: &[u8], local: &LocalAddresses) -> Result<Config, Faults> {
+    let mut faults = Faults::default();
+    let mut unknown_keys = Faults::default();
+    let config = read(bytes, local, &mut faults, &mut unknown_keys);
+    faults.0.extend(unknown_keys.0);
+    config.filter(|_| faults.is_empty()).ok_or(faults)
+}
+
+/// `None` only where something is missing without which there is no configuration; what is wrong is
+/// in `faults`.
+fn read(
+    bytes: &[u8],
+    local: &LocalAddresses,
+    faults: &mut Faults,
+    unknown_keys: &mut Faults,
+) -> Option<Config> {
+    let map = match parse_object(bytes, MAX_FILE_BYTES) {
+        Ok(map) => map,
+        Err(not_an_object) => {
+            *faults = not_an_object;
+            return None;
+        }
+    };
     let mut object = Object::new(&map, "");
 
-    let listener = read_listen(&mut object, &mut faults, &mut unknown_keys);
-    let algorithm = object.take_choice("algorithm", &Algorithm::ALL, &mut faults);
+    let listener = read_listen(&mut object, faults, unknown_keys);
+    let algorithm = object.take_choice("algorithm", &Algorithm::ALL, faults);
     let updated_at = object.take("updated_at").and_then(Value::as_f64);
-    let generation = object.take_integer("generation", 0, u64::MAX, &mut faults);
-    let warming_share = object.take_choice("warming_share", &WarmingShare::ALL, &mut faults);
-    let settings = Settings::read(&mut object, &mut faults);
-    let backends = read_backends(&mut object, &mut faults, &mut unknown_keys);
-    object.unknown_keys(&mut unknown_keys);
+    let generation = object.take_integer("generation", 0, u64::MAX, faults);
+    let warming_share = object.take_choice("warming_share", &WarmingShare::ALL, faults);
+    let settings = Settings::read(&mut object, faults);
+    let backends = read_backends(&mut object, faults, unknown_keys);
+    object.unknown_keys(unknown_keys);
     if let Some(listener) = &listener {
-        refuse_own_listener(&backends, listener, local, &mut faults);
+        refuse_own_listener(&backends, listener, local, faults);
     }
 
-    let Some(listener) = listener.filter(|_| faults.is_empty()) else {
-        return Err(faults);
-    };
     let pool = Pool {
         algorithm: algorithm.unwrap_or(Algorithm::WeightedRoundRobin),
         warming_share: warming_share.unwrap_or(WarmingShare::Tenth),
         backends: backends.into_iter().map(|(_, backend)| backend).collect(),
     };
-    let listeners = vec![listener];
-    let config = Config {
+    Some(Config {
         generation,
         updated_at,
-        listeners,
+        listeners: vec![listener?],
         pools: vec![pool],
         settings,
-    };
-    Ok(Checked {
-        config,
-        unknown_keys,
     })
 }
 

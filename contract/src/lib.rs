@@ -19,7 +19,7 @@ pub mod status;
 pub use address::{BackendAddr, parse_backend_ip};
 pub use config::{
     Algorithm, Backend, Checked, Config, Listener, LocalAddresses, Pool, Report, WarmingShare,
-    check,
+    check, check_strictly,
 };
 pub use fault::{Fault, Faults};
 pub use object::{Object, parse_object};

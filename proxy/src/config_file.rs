@@ -5,7 +5,7 @@ use std::io::{self, Read as _};
 use std::path::Path;
 
 use contract::config::MAX_FILE_BYTES;
-use contract::{Checked, Faults, LocalAddresses};
+use contract::{Checked, Config, Faults, LocalAddresses};
 
 /// A file that was read and found right.
 #[derive(Debug)]
@@ -23,28 +23,41 @@ pub enum ConfigFileError {
     Faulty { path: String, faults: Faults },
 }
 
+/// For running: unknown keys are told apart.
 pub fn load(path: &Path) -> Result<ConfigFile, ConfigFileError> {
-    let name = path.display().to_string();
-    let bytes = match read_bounded(path) {
-        Ok(bytes) => bytes,
-        Err(error) => return Err(ConfigFileError::Unreadable { path: name, error }),
-    };
-    match contract::check(&bytes, &local_addresses()) {
-        Ok(checked) => Ok(ConfigFile {
-            checked,
-            digest: contract::digest(&bytes),
-        }),
-        Err(faults) => Err(ConfigFileError::Faulty { path: name, faults }),
+    let bytes = read_bounded(path)?;
+    let checked = contract::check(&bytes, &local_addresses());
+    let checked = checked.map_err(|faults| ConfigFileError::faulty(path, faults))?;
+    let digest = contract::digest(&bytes);
+    Ok(ConfigFile { checked, digest })
+}
+
+/// For `--check`: an unknown key is a fault too.
+pub fn load_strictly(path: &Path) -> Result<Config, ConfigFileError> {
+    let bytes = read_bounded(path)?;
+    let config = contract::check_strictly(&bytes, &local_addresses());
+    config.map_err(|faults| ConfigFileError::faulty(path, faults))
+}
+
+impl ConfigFileError {
+    fn faulty(path: &Path, faults: Faults) -> ConfigFileError {
+        let path = path.display().to_string();
+        ConfigFileError::Faulty { path, faults }
     }
 }
 
 /// One byte more than is allowed, so that the check can tell a larger file from one that just fits.
-fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+fn read_bounded(path: &Path) -> Result<Vec<u8>, ConfigFileError> {
     let mut bytes = Vec::new();
-    File::open(path)?
-        .take(MAX_FILE_BYTES as u64 + 1)
-        .read_to_end(&mut bytes)?;
-    Ok(bytes)
+    let read = File::open(path)
+        .and_then(|file| file.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes));
+    match read {
+        Ok(_) => Ok(bytes),
+        Err(error) => {
+            let path = path.display().to_string();
+            Err(ConfigFileError::Unreadable { path, error })
+        }
+    }
 }
 
 /// Where the addresses cannot be listed, loopback and exact matches still tell our own listener.
