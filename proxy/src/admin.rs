@@ -95,9 +95,15 @@ async fn answer_generation(
     };
     let mut running = supervisor.running();
     let wanted = wait.at_least.unwrap_or(0);
+    let asked_after = running.borrow().last_reload.clone();
     let is_decided = |running: &Running| {
-        let refused = running.last_reload.as_ref().filter(|reload| !reload.ok);
-        let was_refused = refused.is_some_and(|reload| reload.generation >= Some(wanted));
+        // A refusal of something newer counts only if it came after the question: that of an older
+        // attempt says nothing of what is being loaded now.
+        let was_refused = running.last_reload.as_ref().is_some_and(|reload| {
+            let is_newer = reload.generation.is_none_or(|tried| tried > wanted);
+            let is_this = reload.generation == Some(wanted);
+            !reload.ok && (is_this || is_newer && running.last_reload != asked_after)
+        });
         running.generation >= wanted || was_refused
     };
     let timeout = Duration::from_millis(wait.timeout_ms.unwrap_or(0).min(MAX_WAIT_MS));

@@ -74,6 +74,8 @@ pub struct Core {
     pub snapshot: Arc<Snapshot>,
     pickers: Vec<PoolPickers>,
     random: fastrand::Rng,
+    /// A descriptor held back, so that a client accepted with the last one still gets a backend.
+    reserve: Option<OwnedFd>,
     pub counters: Arc<WorkerCounters>,
     pub shared: Arc<Shared>,
     pub log: SessionLogger,
@@ -99,6 +101,7 @@ impl Core {
             snapshot: Arc::clone(&parts.snapshot),
             pickers: Vec::new(),
             random: fastrand::Rng::new(),
+            reserve: None,
             counters: parts.counters,
             shared: parts.shared,
             log: parts.log,
@@ -106,6 +109,19 @@ impl Core {
         core.install(parts.snapshot);
         core.update_time();
         Ok(core)
+    }
+
+    /// Whether a descriptor is held back; takes one if there is none.
+    pub fn has_reserve(&mut self) -> bool {
+        if self.reserve.is_none() {
+            self.reserve = rustix::io::fcntl_dupfd_cloexec(&self.epoll, 0).ok();
+        }
+        self.reserve.is_some()
+    }
+
+    /// Gives the descriptor held back to whoever needs one now. Returns whether there was one.
+    pub fn release_reserve(&mut self) -> bool {
+        self.reserve.take().is_some()
     }
 
     /// Reads the monotonic clock, once a turn of the loop.

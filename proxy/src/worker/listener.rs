@@ -119,7 +119,8 @@ impl Listener {
     fn accept_some(&mut self, core: &mut Core, tcp: &mut Tcp) -> bool {
         for _ in 0..MOST_AT_ONCE {
             let before = core.shared.sessions.fetch_add(1, Relaxed);
-            let accepted = if before < core.snapshot.max_sessions {
+            let has_room = before < core.snapshot.max_sessions && core.has_reserve();
+            let accepted = if has_room {
                 self.accept_one()
             } else {
                 Accepted::NoRoom

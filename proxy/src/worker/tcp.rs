@@ -165,7 +165,11 @@ impl Tcp {
                 add(&core.counters.connect_retries, 1);
             }
             session.attempts += 1;
-            match start_connect(core, backend.addr.0, index) {
+            let mut socket = start_connect(core, backend.addr.0, index);
+            if matches!(socket, Err(Errno::MFILE | Errno::NFILE)) && core.release_reserve() {
+                socket = start_connect(core, backend.addr.0, index);
+            }
+            match socket {
                 Ok(socket) => {
                     session.backend = Some(socket);
                     session.slot = Some(SessionSlot::take(&backend));
