@@ -198,11 +198,13 @@ impl Model {
 
     /// What a mutation is about, as it stands now: old before, new after.
     fn describe(&self, mutation: &Mutation) -> Value {
-        let Some(addr) = mutation.backend() else {
-            return match mutation {
-                Mutation::ChangeSettings(_) => self.runtime_settings.to_json(),
-                _ => Value::Null,
-            };
+        let addr = match mutation {
+            Mutation::ChangeSettings(_) => return self.runtime_settings.to_json(),
+            Mutation::AcknowledgeExpiry => return Value::Null,
+            Mutation::Register(said) => said.addr,
+            Mutation::Unregister(addr)
+            | Mutation::SetOverride(addr, _)
+            | Mutation::ClearOverride(addr) => *addr,
         };
         let Some(entry) = self.registry.entries.get(&addr) else {
             return Value::Null;

@@ -30,11 +30,10 @@ pub fn sync(app: &App, reason: &str, settled: &Settled) -> Value {
     sync
 }
 
-/// An answer whose change is stored; 507 or 503 where it could not be published.
+/// An answer that says ok, whose change is stored; 507 or 503 where it could not be published.
 pub fn published(app: &App, reason: &str, settled: &Settled, mut body: Value) -> Response {
     body["sync"] = sync(app, reason, settled);
     let Some(failure) = &settled.outcome.failure else {
-        body["ok"] = true.into();
         return Json(body).into_response();
     };
     body["ok"] = false.into();

@@ -126,7 +126,7 @@ pub async fn ping(
     let refuse = |found: String| {
         let mut faults = Faults::default();
         faults.add("/ip", found, ALLOWED);
-        ApiError::from(faults)
+        ApiError::from(faults).audited()
     };
     let audit = |result: &str| {
         app.shared.audit.write(Entry {
@@ -155,7 +155,7 @@ pub async fn ping(
     let ports: Vec<u16> = ports.into_iter().collect();
     let output = app.pings.ping(ip, &ports).await.map_err(|busy| {
         audit("refused: too many at once");
-        ApiError::new(StatusCode::TOO_MANY_REQUESTS, busy.to_string())
+        ApiError::new(StatusCode::TOO_MANY_REQUESTS, busy.to_string()).audited()
     })?;
     audit("ok");
     Ok(Json(json!({ "ok": true, "output": output })))

@@ -1,12 +1,12 @@
 //! The console's page and files: embedded in a release build, read from the repository in a debug
 //! build, so that the page can be worked on without compiling.
 
-use axum::extract::Path;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use rust_embed::RustEmbed;
 
 use super::error::ApiError;
+use super::path::PathOf;
 
 #[derive(RustEmbed)]
 #[folder = "templates/"]
@@ -23,7 +23,7 @@ pub async fn page() -> Response {
     }
 }
 
-pub async fn static_file(Path(path): Path<String>) -> Response {
+pub async fn static_file(PathOf(path): PathOf<String>) -> Response {
     match Static::get(&path) {
         Some(file) => answer(&path, file.data.into_owned()),
         None => {

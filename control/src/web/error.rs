@@ -1,7 +1,8 @@
 //! Every error as the same JSON: `{ok: false, error, faults?, ...}`.
 
 use axum::Json;
-use axum::http::{Method, StatusCode, Uri, header};
+use axum::extract::OriginalUri;
+use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use contract::Faults;
 use serde_json::{Value, json};
@@ -17,7 +18,12 @@ pub struct ApiError {
     pub message: String,
     /// Further fields of the answer.
     pub more: Vec<(&'static str, Value)>,
+    is_audited: bool,
 }
+
+/// Marks an answer whose line in the audit log is written already.
+#[derive(Debug, Clone, Copy)]
+pub struct Audited;
 
 impl ApiError {
     pub fn new(status: StatusCode, message: impl Into<String>) -> ApiError {
@@ -25,7 +31,14 @@ impl ApiError {
             status,
             message: message.into(),
             more: Vec::new(),
+            is_audited: false,
         }
+    }
+
+    /// The audit log has its line already.
+    pub fn audited(mut self) -> ApiError {
+        self.is_audited = true;
+        self
     }
 
     pub fn with(mut self, key: &'static str, value: Value) -> ApiError {
@@ -47,6 +60,9 @@ impl IntoResponse for ApiError {
                 .headers_mut()
                 .insert(header::WWW_AUTHENTICATE, scheme);
         }
+        if self.is_audited {
+            response.extensions_mut().insert(Audited);
+        }
         response
     }
 }
@@ -64,10 +80,11 @@ impl From<Faults> for ApiError {
     }
 }
 
+/// The keeper has written the line.
 impl From<NotStored> for ApiError {
     fn from(not_stored: NotStored) -> ApiError {
         let message = not_stored.to_string();
-        match not_stored {
+        let error = match not_stored {
             NotStored::Refused(refusal) => match refusal {
                 Refusal::Faults(faults) => faults.into(),
                 Refusal::UnknownBackend(_) | Refusal::NotRegistered(_) => {
@@ -79,7 +96,8 @@ impl From<NotStored> for ApiError {
             },
             NotStored::Store { error, .. } => ApiError::new(status_of_write(&error), message),
             NotStored::Stopping => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message),
-        }
+        };
+        error.audited()
     }
 }
 
@@ -102,12 +120,12 @@ pub fn status_of_write(error: &std::io::Error) -> StatusCode {
     }
 }
 
-pub async fn not_found(uri: Uri) -> ApiError {
+pub async fn not_found(OriginalUri(uri): OriginalUri) -> ApiError {
     let message = format!("nothing is served at {:?}", uri.path());
     ApiError::new(StatusCode::NOT_FOUND, message)
 }
 
-pub async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
+pub async fn method_not_allowed(method: Method, OriginalUri(uri): OriginalUri) -> ApiError {
     let message = format!("{method} is not served at {:?}", uri.path());
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, message)
 }

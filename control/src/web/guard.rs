@@ -11,7 +11,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
 use super::App;
-use super::error::ApiError;
+use super::error::{ApiError, Audited};
 use crate::actor::{Actor, TokenUse};
 use crate::auth::{Caller, Need, authorize};
 
@@ -61,9 +61,9 @@ pub async fn guard(
     };
     let status = response.status();
     let was_refused = status == StatusCode::FORBIDDEN || status == StatusCode::UNAUTHORIZED;
-    // Mutations have lines of their own, but one that did not get that far has only this one. A
-    // registration is a mutation each time and its heartbeats are summed up.
-    if !was_refused && (reads || status.is_client_error()) {
+    // Mutations have lines of their own; one that did not get that far has only this one.
+    let has_line = response.extensions().get::<Audited>().is_some();
+    if !was_refused && !has_line && (reads || status.is_client_error()) {
         let result = status.as_u16().to_string();
         app.shared.audit.note(&actor, "access", &target, &result);
     }

@@ -8,6 +8,7 @@ mod error;
 mod guard;
 mod metrics;
 mod operations;
+mod path;
 pub mod serve;
 
 use std::sync::Arc;

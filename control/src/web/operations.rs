@@ -1,19 +1,20 @@
 //! What the API changes. Each handler parses, mutates, waits for what became of it, and answers.
 
-use axum::Extension;
-use axum::extract::{Path, State};
-use axum::response::Response;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
 use contract::config::{MAX_WEIGHT, read_backend_addr, read_report};
-use contract::{BackendAddr, Faults, Object, Report, parse_backend_ip};
+use contract::{Faults, Object, Report};
 use serde_json::{Map, Value, json};
 
 use super::body::JsonObject;
 use super::error::ApiError;
+use super::path::BackendPath;
 use super::{App, answers, api};
 use crate::actor::Actor;
 use crate::audit::Entry;
-use crate::keeper::NotStored;
-use crate::model::{Mutation, Refusal};
+use crate::model::Mutation;
 use crate::publish::Settled;
 use crate::registry::{Effect, OverrideChange, Registration};
 
@@ -25,13 +26,13 @@ pub async fn register(
     let (said, notes) = match read_registration(&body) {
         Ok(read) => read,
         Err(faults) => {
-            audit_refusal(&app, &actor, "register", &target_of(&body), &faults);
-            return Err(faults.into());
+            return Err(refuse(&app, &actor, "register", &target_of(&body), faults));
         }
     };
     let addr = said.addr;
     let backend = json!({ "ip": addr.ip(), "port": addr.port() });
-    let mut answer = json!({ "message": format!("heartbeat of {addr}"), "backend": backend });
+    let mut answer =
+        json!({ "ok": true, "message": format!("heartbeat of {addr}"), "backend": backend });
     if !notes.is_empty() {
         answer["warnings"] = notes.into();
     }
@@ -70,17 +71,22 @@ pub async fn unregister(
     let mut faults = Faults::default();
     let addr = read_backend_addr(&mut Object::new(&body, ""), &mut faults);
     let Some(addr) = addr.filter(|_| faults.is_empty()) else {
-        audit_refusal(&app, &actor, "unregister", &target_of(&body), &faults);
-        return Err(faults.into());
+        return Err(refuse(
+            &app,
+            &actor,
+            "unregister",
+            &target_of(&body),
+            faults,
+        ));
     };
-    let backend = json!({ "backend": { "ip": addr.ip(), "port": addr.port() } });
+    let backend = json!({ "ok": true, "backend": { "ip": addr.ip(), "port": addr.port() } });
     mutate(&app, actor, Mutation::Unregister(addr), backend).await
 }
 
 pub async fn set_weight(
     State(app): State<App>,
     Extension(actor): Extension<Actor>,
-    Path(path): Path<(String, String)>,
+    path: BackendPath,
     JsonObject(body): JsonObject,
 ) -> Result<Response, ApiError> {
     change_override(&app, actor, "weight", path, body, |object, faults| {
@@ -94,7 +100,7 @@ pub async fn set_weight(
 pub async fn set_enabled(
     State(app): State<App>,
     Extension(actor): Extension<Actor>,
-    Path(path): Path<(String, String)>,
+    path: BackendPath,
     JsonObject(body): JsonObject,
 ) -> Result<Response, ApiError> {
     change_override(&app, actor, "enabled", path, body, |object, faults| {
@@ -109,7 +115,7 @@ pub async fn set_enabled(
 pub async fn set_drain(
     State(app): State<App>,
     Extension(actor): Extension<Actor>,
-    Path(path): Path<(String, String)>,
+    path: BackendPath,
     JsonObject(body): JsonObject,
 ) -> Result<Response, ApiError> {
     change_override(&app, actor, "drain", path, body, |object, faults| {
@@ -122,12 +128,19 @@ pub async fn set_drain(
 pub async fn clear_override(
     State(app): State<App>,
     Extension(actor): Extension<Actor>,
-    Path(path): Path<(String, String)>,
+    path: BackendPath,
 ) -> Result<Response, ApiError> {
-    let addr = addr_of_path(&path).inspect_err(|faults| {
-        audit_refusal(&app, &actor, "clear_override", &path_target(&path), faults);
+    let addr = path.addr().map_err(|faults| {
+        let target = path.target();
+        refuse(&app, &actor, "clear_override", &target, faults)
     })?;
-    mutate(&app, actor, Mutation::ClearOverride(addr), json!({})).await
+    mutate(
+        &app,
+        actor,
+        Mutation::ClearOverride(addr),
+        json!({ "ok": true }),
+    )
+    .await
 }
 
 pub async fn change_settings(
@@ -140,7 +153,7 @@ pub async fn change_settings(
         .mutate(Mutation::ChangeSettings(body), actor)
         .await?;
     let settled = app.publisher.settled(stored.revision).await;
-    let answer = json!({ "settings": api::settings_json(&app) });
+    let answer = json!({ "ok": true, "settings": api::settings_json(&app) });
     Ok(answers::published(&app, "settings", &settled, answer))
 }
 
@@ -148,7 +161,13 @@ pub async fn acknowledge_expiry(
     State(app): State<App>,
     Extension(actor): Extension<Actor>,
 ) -> Result<Response, ApiError> {
-    mutate(&app, actor, Mutation::AcknowledgeExpiry, json!({})).await
+    mutate(
+        &app,
+        actor,
+        Mutation::AcknowledgeExpiry,
+        json!({ "ok": true }),
+    )
+    .await
 }
 
 /// Reads the sources, publishes and signals, whether anything has changed or not.
@@ -166,8 +185,8 @@ pub async fn sync(State(app): State<App>, Extension(actor): Extension<Actor>) ->
         result: &failure.map_or("ok".to_owned(), ToString::to_string),
     });
     sync["reload"] = settled.reload_json();
-    let status = failure.map_or(axum::http::StatusCode::OK, answers::status_of);
-    axum::response::IntoResponse::into_response((status, axum::Json(sync)))
+    let status = failure.map_or(StatusCode::OK, answers::status_of);
+    (status, Json(sync)).into_response()
 }
 
 /// Carries out a mutation, waits for what became of it, and answers.
@@ -192,21 +211,18 @@ async fn change_override(
     app: &App,
     actor: Actor,
     key: &'static str,
-    path: (String, String),
+    path: BackendPath,
     body: Map<String, Value>,
     read: impl Fn(&mut Object, &mut Faults) -> Option<OverrideChange>,
 ) -> Result<Response, ApiError> {
-    let refuse = |faults: Faults| {
-        audit_refusal(app, &actor, key, &path_target(&path), &faults);
-        ApiError::from(faults)
-    };
-    let addr = addr_of_path(&path).map_err(refuse)?;
+    let refused = |faults| refuse(app, &actor, key, &path.target(), faults);
+    let addr = path.addr().map_err(refused)?;
     let mut faults = Faults::default();
     let change = read(&mut Object::new(&body, ""), &mut faults);
-    let change = change.ok_or_else(|| refuse(faults))?;
+    let change = change.ok_or_else(|| refused(faults))?;
     let mut updated = json!({ "ip": addr.ip(), "port": addr.port() });
     updated[key] = body[key].clone();
-    let answer = json!({ "updated": updated });
+    let answer = json!({ "ok": true, "updated": updated });
     mutate(app, actor, Mutation::SetOverride(addr, change), answer).await
 }
 
@@ -235,27 +251,6 @@ fn read_registration(body: &Map<String, Value>) -> Result<(Registration, Vec<Str
     Ok((said, notes))
 }
 
-/// The backend that a path names.
-fn addr_of_path((ip, port): &(String, String)) -> Result<BackendAddr, Faults> {
-    let mut faults = Faults::default();
-    let parsed = parse_backend_ip(ip);
-    if parsed.is_none() {
-        faults.add("(path) ip", ip, contract::address::ALLOWED_BACKEND_IP);
-    }
-    let number = port.parse::<u16>().ok().filter(|port| *port > 0);
-    if number.is_none() {
-        faults.add("(path) port", port, "an integer from 1 to 65535");
-    }
-    match (parsed, number) {
-        (Some(ip), Some(port)) => Ok(BackendAddr::new(ip, port)),
-        _ => Err(faults),
-    }
-}
-
-fn path_target((ip, port): &(String, String)) -> String {
-    format!("{ip}:{port}")
-}
-
 /// What a body that could not be read seems to be about.
 fn target_of(body: &Map<String, Value>) -> String {
     let part = |key| body.get(key).map_or("?".to_owned(), Value::to_string);
@@ -263,9 +258,15 @@ fn target_of(body: &Map<String, Value>) -> String {
 }
 
 /// A mutation that never reached the keeper has its line too.
-fn audit_refusal(app: &App, actor: &Actor, action: &'static str, target: &str, faults: &Faults) {
-    let refused = NotStored::Refused(Refusal::Faults(faults.clone()));
+fn refuse(
+    app: &App,
+    actor: &Actor,
+    action: &'static str,
+    target: &str,
+    faults: Faults,
+) -> ApiError {
     app.shared
         .audit
-        .note(actor, action, target, &refused.to_string());
+        .note(actor, action, target, &faults.to_string());
+    ApiError::from(faults).audited()
 }

@@ -1,1 +1,8 @@
-//! In-process tests of the whole interface.
+//! In-process tests of the whole interface: the router, the keeper and the publisher over a real
+//! folder, with time moved by hand.
+
+mod harness;
+mod mutations;
+mod proxy;
+mod refusals;
+mod views;

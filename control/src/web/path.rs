@@ -1,0 +1,55 @@
+//! Path parameters, whose faults are answered like all others.
+
+use axum::extract::{FromRequestParts, Path};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use contract::address::ALLOWED_BACKEND_IP;
+use contract::{BackendAddr, Faults, parse_backend_ip};
+use serde::de::DeserializeOwned;
+
+use super::error::ApiError;
+
+/// axum's own `Path`, with our errors.
+pub struct PathOf<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for PathOf<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<PathOf<T>, ApiError> {
+        match Path::from_request_parts(parts, state).await {
+            Ok(Path(value)) => Ok(PathOf(value)),
+            Err(rejection) => {
+                let message = rejection.body_text();
+                Err(ApiError::new(StatusCode::BAD_REQUEST, message))
+            }
+        }
+    }
+}
+
+/// `ip` and `port` of a path as they were written.
+pub type BackendPath = PathOf<(String, String)>;
+
+impl BackendPath {
+    /// The backend that the path names.
+    pub fn addr(&self) -> Result<BackendAddr, Faults> {
+        let (ip, port) = &self.0;
+        let mut faults = Faults::default();
+        let parsed = parse_backend_ip(ip);
+        if parsed.is_none() {
+            faults.add("(path) ip", ip, ALLOWED_BACKEND_IP);
+        }
+        let number = port.parse::<u16>().ok().filter(|port| *port > 0);
+        if number.is_none() {
+            faults.add("(path) port", port, "an integer from 1 to 65535");
+        }
+        match (parsed, number) {
+            (Some(ip), Some(port)) => Ok(BackendAddr::new(ip, port)),
+            (Some(_) | None, _) => Err(faults),
+        }
+    }
+
+    /// The backend for the audit log, however it is written.
+    pub fn target(&self) -> String {
+        format!("{}:{}", self.0.0, self.0.1)
+    }
+}

@@ -1,0 +1,168 @@
+//! Against a stand-in for the proxy: a process that takes SIGHUP, and an admin socket.
+
+use std::process::{Child, Command};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use contract::status::{Reload, Reports, Running};
+use serde_json::{Value, json};
+use tokio::net::UnixListener;
+
+use super::harness::{Folder, ask, until};
+
+/// A shell that outlives SIGHUP, named in the pid file.
+struct Process(Child);
+
+impl Process {
+    fn start(folder: &Folder) -> Process {
+        let script = "trap : HUP; while :; do sleep 0.05; done";
+        let child = Command::new("sh").args(["-c", script]).spawn();
+        let child = child.expect("sh starts");
+        let pid = child.id().to_string();
+        std::fs::write(folder.root.proxy_pid(), pid).expect("written");
+        Process(child)
+    }
+
+    fn info(&self) -> Value {
+        format!("sent SIGHUP to pid={}", self.0.id()).into()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn folder() -> Folder {
+    Folder::new(json!({"proxy_process_names": ["sh"]}))
+}
+
+fn running(generation: u64, last_reload: Option<Reload>) -> Running {
+    Running {
+        pid: 7,
+        generation,
+        digest: String::new(),
+        loaded_at_ms: 0,
+        last_reload,
+    }
+}
+
+fn serve(folder: &Folder, router: Router) {
+    let path = contract::paths::proxy_socket(&folder.root.proxy_pid());
+    let listener = UnixListener::bind(path).expect("bound");
+    tokio::spawn(async move { axum::serve(listener, router).await });
+}
+
+#[tokio::test]
+async fn without_an_admin_socket_the_signal_is_told_and_applied_is_unknown() {
+    let folder = folder();
+    let process = Process::start(&folder);
+    let control = folder.start().await;
+    let reload = control.register("10.0.0.1").await["sync"]["reload"].clone();
+    assert_eq!(
+        (&reload["ok"], &reload["info"]),
+        (&json!(true), &process.info())
+    );
+    assert_eq!(reload["applied"], Value::Null);
+    assert_eq!(reload["generation"], folder.published()["generation"]);
+}
+
+#[tokio::test]
+async fn a_proxy_that_runs_the_generation_has_applied_it() {
+    let folder = folder();
+    let _process = Process::start(&folder);
+    let path = folder.root.proxy_config();
+    // As the proxy does: it runs what the file says.
+    let from_file = move || {
+        let file = super::harness::read_json(&path);
+        running(file["generation"].as_u64().unwrap_or(0), None)
+    };
+    serve(
+        &folder,
+        Router::new().route("/generation", get(async move || Json(from_file()))),
+    );
+    let control = folder.start().await;
+    let reload = control.register("10.0.0.1").await["sync"]["reload"].clone();
+    assert_eq!(reload["applied"], json!(true), "{reload}");
+    assert!(reload["applied_in_ms"].is_u64());
+    let before = folder.published()["generation"].clone();
+    let sync = control.good(ask("POST", "/api/sync")).await;
+    assert_eq!(sync["reload"]["applied"], json!(true), "{sync}");
+    assert_eq!(folder.published()["generation"], before);
+}
+
+#[tokio::test]
+async fn a_refusal_is_told_with_its_reason() {
+    let folder = folder();
+    let _process = Process::start(&folder);
+    let refusal = Reload {
+        at_ms: 1,
+        ok: false,
+        generation: Some(u64::MAX),
+        reason: Some("port 10080 is in use".to_owned()),
+    };
+    let answer = running(0, Some(refusal));
+    serve(
+        &folder,
+        Router::new().route("/generation", get(async move || Json(answer))),
+    );
+    let control = folder.start().await;
+    let answer = control.register("10.0.0.1").await;
+    assert_eq!(answer["sync"]["ok"], json!(true), "stored and published");
+    let reload = &answer["sync"]["reload"];
+    assert_eq!(reload["applied"], json!(false));
+    let reason = reload["reason"].as_str().expect("a reason");
+    assert!(reason.contains("port 10080 is in use"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_proxy_that_does_not_confirm_in_time_is_told() {
+    let folder = folder();
+    let _process = Process::start(&folder);
+    let silent = Router::new().route("/generation", get(std::future::pending::<()>));
+    serve(&folder, silent);
+    let control = folder.start().await;
+    let reload = control.register("10.0.0.1").await["sync"]["reload"].clone();
+    assert_eq!(
+        (&reload["ok"], &reload["applied"]),
+        (&json!(true), &json!(false))
+    );
+    assert!(reload["reason"].is_string());
+}
+
+#[tokio::test]
+async fn a_later_generation_that_already_runs_is_overtaken() {
+    let folder = folder();
+    serve(
+        &folder,
+        Router::new().route("/generation", get(async || Json(running(41, None)))),
+    );
+    let control = folder.start().await;
+    control.register("10.0.0.1").await;
+    let generation = folder.published()["generation"].as_u64().expect("a number");
+    assert!(generation > 41, "{generation}");
+}
+
+#[tokio::test]
+async fn figures_go_over_the_socket_without_a_generation() {
+    let folder = folder();
+    let _process = Process::start(&folder);
+    let percent = Arc::new(AtomicU64::new(0));
+    let seen = percent.clone();
+    let take = async move |Json(reports): Json<Reports>| {
+        let gpu = reports.reports.first().and_then(|report| report.gpu_usage);
+        seen.store((gpu.unwrap_or(0.0) * 100.0) as u64, Ordering::Relaxed);
+    };
+    serve(&folder, Router::new().route("/reports", post(take)));
+    let control = folder.start().await;
+    control.register("10.0.0.1").await;
+    let generation = folder.published()["generation"].clone();
+    let body = json!({"ip": "10.0.0.1", "port": 9001, "gpu_usage": 0.75});
+    control.good(ask("POST", "/api/register").body(&body)).await;
+    until("delivered", || percent.load(Ordering::Relaxed) == 75).await;
+    assert_eq!(folder.published()["generation"], generation);
+}
