@@ -3,6 +3,7 @@
 
 mod core;
 pub mod counters;
+mod flow;
 mod listener;
 pub mod mailbox;
 mod pipes;
@@ -14,6 +15,7 @@ mod udp;
 use std::sync::Arc;
 
 use proxy_core::plan::Protocol;
+use proxy_sys::datagrams::Receiver;
 use rustix::event::epoll::{Event, EventFlags};
 
 use self::core::{Core, Token};
@@ -33,6 +35,7 @@ pub struct Worker {
     listeners: Listeners,
     tcp: Tcp,
     udp: Udp,
+    receiver: Receiver,
     is_stopped: bool,
 }
 
@@ -41,13 +44,14 @@ impl Worker {
         let core = Core::new(parts)?;
         core.watch(&mailbox, Token::Mailbox, EventFlags::IN)?;
         let tcp = Tcp::new(core.now_ms());
-        let (listeners, udp) = (Listeners::default(), Udp::new());
+        let (listeners, udp, receiver) = (Listeners::default(), Udp::new(), Receiver::new());
         Ok(Worker {
             core,
             mailbox,
             listeners,
             tcp,
             udp,
+            receiver,
             is_stopped: false,
         })
     }
@@ -69,7 +73,7 @@ impl Worker {
             events.iter().for_each(|event| self.dispatch(event));
             self.tcp.run_unfinished(&mut self.core);
             // Priority 3: datagrams, which make new flows.
-            self.udp.run_ready(&mut self.core);
+            self.udp.run_ready(&mut self.core, &mut self.receiver);
             // Priority 4: timers, which may free what the next step needs.
             self.tcp.run_timers(&mut self.core);
             self.udp.run_timers(&mut self.core);
@@ -109,7 +113,9 @@ impl Worker {
             Token::UdpListener(index) => self.udp.listener_event(index),
             Token::ClientOf(index) => self.tcp.client_event(&mut self.core, index, flags),
             Token::BackendOf(index) => self.tcp.backend_event(&mut self.core, index, flags),
-            Token::Flow(index) => self.udp.flow_event(&mut self.core, index),
+            Token::Flow(index) => self
+                .udp
+                .flow_event(&mut self.core, &mut self.receiver, index),
         }
     }
 

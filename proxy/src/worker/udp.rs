@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use contract::BackendAddr;
-use proxy_core::backend::{BackendState, FlowSlot, LastConnect};
+use proxy_core::backend::BackendState;
 use proxy_core::flow_table::{FlowIndex, FlowKey, FlowTable};
 use proxy_core::latency::add;
 use proxy_core::pick::BackendIndex;
@@ -16,17 +16,14 @@ use proxy_core::reason::{Drop, FlowEnd};
 use proxy_sys::datagrams::{self, BATCH, Datagram, Receiver, Route};
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use slab::Slab;
 
 use super::core::{Core, Token};
+use super::flow::{Flow, answer, connected_socket, is_refusal};
 use super::session_log::Record;
 
 /// Batches taken from one socket before others get their turn.
 const MOST_BATCHES: usize = 8;
-/// Asked for as the kernel's queue of a flow's socket; the system may grant less.
-const FLOW_QUEUE_BYTES: usize = 1 << 20;
-
 struct Listener {
     endpoint: Endpoint,
     socket: OwnedFd,
@@ -38,26 +35,9 @@ struct Listener {
     flows: Arc<AtomicU64>,
 }
 
-struct Flow {
-    socket: OwnedFd,
-    slot: FlowSlot,
-    /// Index of its listener, whose socket answers leave from.
-    listener: usize,
-    /// The last snapshot for which it was checked that the backend keeps its flows.
-    generation: u64,
-    /// ICMP said that nobody listens at the backend: the next datagram tries another.
-    is_refused: bool,
-    is_unfinished: bool,
-    started_us: u64,
-    first_up_us: u64,
-    bytes_up: u64,
-    bytes_down: u64,
-}
-
 pub struct Udp {
     listeners: Slab<Listener>,
     flows: FlowTable<Flow>,
-    receiver: Receiver,
     /// Flows that used up their batches and have more to read.
     unfinished: Vec<FlowIndex>,
 }
@@ -74,7 +54,6 @@ impl Udp {
         Udp {
             listeners: Slab::new(),
             flows: FlowTable::default(),
-            receiver: Receiver::new(),
             unfinished: Vec::new(),
         }
     }
@@ -141,7 +120,7 @@ impl Udp {
     }
 
     /// Reads from every ready listener and every unfinished flow, in bounded steps.
-    pub fn run_ready(&mut self, core: &mut Core) {
+    pub fn run_ready(&mut self, core: &mut Core, receiver: &mut Receiver) {
         let ready = self
             .listeners
             .iter()
@@ -149,29 +128,26 @@ impl Udp {
         let ready: Vec<usize> = ready.map(|(index, _)| index).collect();
         ready
             .into_iter()
-            .for_each(|index| self.read_listener(core, index));
+            .for_each(|index| self.read_listener(core, receiver, index));
         for index in std::mem::take(&mut self.unfinished) {
             if let Some((_, flow)) = self.flows.get_mut(index) {
                 flow.is_unfinished = false;
-                self.flow_event(core, index);
+                self.flow_event(core, receiver, index);
             }
         }
     }
 
-    fn read_listener(&mut self, core: &mut Core, index: usize) {
-        // The receiver is taken out so that its datagrams can be read while flows change.
-        let mut receiver = std::mem::take(&mut self.receiver);
+    fn read_listener(&mut self, core: &mut Core, receiver: &mut Receiver, index: usize) {
         for _ in 0..MOST_BATCHES {
             let received = receiver.receive(self.listeners[index].socket.as_fd());
             let count = received.unwrap_or(0);
-            self.forward_batch(core, index, &receiver, count);
+            self.forward_batch(core, index, receiver, count);
             // Less than a whole batch means that the queue is empty: a new datagram is a new event.
             if count < BATCH {
                 self.listeners[index].is_ready = false;
                 break;
             }
         }
-        self.receiver = receiver;
     }
 
     fn forward_batch(
@@ -340,12 +316,12 @@ impl Udp {
     }
 
     /// Passes a backend's answers on to the client.
-    pub fn flow_event(&mut self, core: &mut Core, index: FlowIndex) {
+    pub fn flow_event(&mut self, core: &mut Core, receiver: &mut Receiver, index: FlowIndex) {
         for _ in 0..MOST_BATCHES {
             let Some((key, flow)) = self.flows.get_mut(index) else {
                 return;
             };
-            let count = match self.receiver.receive(flow.socket.as_fd()) {
+            let count = match receiver.receive(flow.socket.as_fd()) {
                 Ok(count) => count,
                 Err(error) if is_refusal(&error) => {
                     flow.refuse(core);
@@ -356,7 +332,7 @@ impl Udp {
             };
             let mut payloads: [&[u8]; BATCH] = [&[]; BATCH];
             for (position, payload) in payloads.iter_mut().take(count).enumerate() {
-                *payload = self.receiver.datagram(position).payload;
+                *payload = receiver.datagram(position).payload;
             }
             let route = Route {
                 to: key.client,
@@ -424,106 +400,5 @@ impl Udp {
             attempts: 1,
         };
         core.log.log(core.snapshot.settings.session_log, record);
-    }
-}
-
-/// Sends `payloads` to a client. What its queue does not take is dropped and counted, as the network
-/// would.
-fn answer(core: &Core, listener: std::os::fd::BorrowedFd<'_>, payloads: &[&[u8]], route: Route) {
-    let mut rest = payloads;
-    while !rest.is_empty() {
-        match datagrams::send(listener, rest, Some(route)) {
-            Ok(sent) => rest = &rest[sent..],
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                return core.counters.datagrams_dropped(Drop::QueueFull, rest.len());
-            }
-            Err(_) => {
-                core.counters.datagrams_dropped(Drop::SendFailed, 1);
-                rest = &rest[1..];
-            }
-        }
-    }
-}
-
-/// What ICMP tells of a backend that nobody listens at, or that no way leads to.
-fn is_refusal(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
-    matches!(
-        error.kind(),
-        ConnectionRefused | HostUnreachable | NetworkUnreachable
-    )
-}
-
-fn connected_socket(addr: SocketAddr) -> Result<OwnedFd, Errno> {
-    let family = if addr.is_ipv4() {
-        AddressFamily::INET
-    } else {
-        AddressFamily::INET6
-    };
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let socket = rustix::net::socket_with(family, SocketType::DGRAM, flags, None)?;
-    // As much as the system grants; the default serves where it grants no more.
-    let _ = sockopt::set_socket_recv_buffer_size(&socket, FLOW_QUEUE_BYTES);
-    rustix::net::connect(&socket, &addr)?;
-    Ok(socket)
-}
-
-impl Flow {
-    fn new(core: &Core, socket: OwnedFd, backend: &Arc<BackendState>, listener: usize) -> Flow {
-        Flow {
-            socket,
-            slot: FlowSlot::take(backend),
-            listener,
-            generation: core.snapshot.generation,
-            is_refused: false,
-            is_unfinished: false,
-            started_us: core.now_us,
-            first_up_us: core.now_us,
-            bytes_up: 0,
-            bytes_down: 0,
-        }
-    }
-
-    /// Why this flow must end before its next datagram, if it must.
-    fn check(&mut self, generation: u64) -> Option<FlowEnd> {
-        if self.is_refused {
-            return Some(FlowEnd::Refused);
-        }
-        if self.generation != generation {
-            if !self.slot.backend().keeps_flows() {
-                return Some(FlowEnd::BackendGone);
-            }
-            self.generation = generation;
-        }
-        None
-    }
-
-    fn refuse(&mut self, core: &Core) {
-        self.is_refused = true;
-        let backend = self.slot.backend();
-        backend.set_last_connect(LastConnect::Failed);
-        add(&backend.worker(core.worker).connect_failures, 1);
-        add(&core.counters.connect_failures, 1);
-    }
-
-    fn count_up(&mut self, core: &Core, bytes: usize) {
-        self.bytes_up += bytes as u64;
-        add(&core.counters.bytes_up, bytes as u64);
-        add(
-            &self.slot.backend().worker(core.worker).bytes_up,
-            bytes as u64,
-        );
-    }
-
-    fn count_down(&mut self, core: &Core, bytes: usize) {
-        let counters = self.slot.backend().worker(core.worker);
-        if self.bytes_down == 0 {
-            let latency_us = core.now_us - self.first_up_us;
-            counters.first_byte_latency.record(latency_us);
-            core.counters.first_byte_latency.record(latency_us);
-        }
-        self.bytes_down += bytes as u64;
-        add(&core.counters.bytes_down, bytes as u64);
-        add(&counters.bytes_down, bytes as u64);
     }
 }

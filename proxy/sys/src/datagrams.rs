@@ -56,12 +56,22 @@ fn set_on(socket: BorrowedFd<'_>, level: libc::c_int, name: libc::c_int) -> io::
 /// Buffers for receiving up to [`BATCH`] datagrams at once; untouched pages cost no memory.
 pub struct Receiver {
     buffers: Box<[u8]>,
-    names: Box<[libc::sockaddr_storage; BATCH]>,
-    controls: Box<[Control; BATCH]>,
-    /// Of each datagram received: its payload and its control messages, in bytes.
-    lengths: [(usize, usize); BATCH],
+    parts: Box<Parts>,
     received: usize,
 }
+
+/// What `recvmmsg` works on. The messages point to the other parts and to the buffers, so that a call
+/// has nothing to set up.
+struct Parts {
+    names: [libc::sockaddr_storage; BATCH],
+    controls: [Control; BATCH],
+    vectors: [libc::iovec; BATCH],
+    messages: [libc::mmsghdr; BATCH],
+}
+
+// SAFETY: the pointers in `Parts` point only into allocations that the Receiver itself owns and that
+// move with it; they are followed only by the kernel, during `receive`, which borrows it mutably.
+unsafe impl Send for Receiver {}
 
 /// One received datagram.
 #[derive(Debug, Clone, Copy)]
@@ -73,23 +83,56 @@ pub struct Datagram<'a> {
     pub local_ip: Option<IpAddr>,
 }
 
-impl Default for Receiver {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Receiver {
+    /// Reserves 2 MiB of address space, so one is made once and kept.
+    #[allow(clippy::new_without_default)]
     pub fn new() -> Self {
         // SAFETY: sockaddr_storage is plain bytes, for which all zeroes is a value.
         let name: libc::sockaddr_storage = unsafe { mem::zeroed() };
-        Receiver {
-            buffers: vec![0; BATCH * BUFFER_BYTES].into_boxed_slice(),
-            names: Box::new([name; BATCH]),
-            controls: Box::new([Control([0; CONTROL_BYTES]); BATCH]),
-            lengths: [(0, 0); BATCH],
-            received: 0,
+        // SAFETY: mmsghdr holds integers and pointers, for which all zeroes (null) is a value.
+        let message: libc::mmsghdr = unsafe { mem::zeroed() };
+        let vector = libc::iovec {
+            iov_base: ptr::null_mut(),
+            iov_len: BUFFER_BYTES,
+        };
+        let mut buffers = vec![0; BATCH * BUFFER_BYTES].into_boxed_slice();
+        let mut parts = Box::new(Parts {
+            names: [name; BATCH],
+            controls: [Control([0; CONTROL_BYTES]); BATCH],
+            vectors: [vector; BATCH],
+            messages: [message; BATCH],
+        });
+        let Parts {
+            names,
+            controls,
+            vectors,
+            messages,
+        } = &mut *parts;
+        for (index, buffer) in buffers.chunks_exact_mut(BUFFER_BYTES).enumerate() {
+            vectors[index].iov_base = buffer.as_mut_ptr().cast();
+            let header = &mut messages[index].msg_hdr;
+            header.msg_name = (&raw mut names[index]).cast();
+            header.msg_iov = &raw mut vectors[index];
+            header.msg_iovlen = 1;
+            header.msg_control = controls[index].0.as_mut_ptr().cast();
         }
+        let mut receiver = Receiver {
+            buffers,
+            parts,
+            received: BATCH,
+        };
+        receiver.make_ready();
+        receiver
+    }
+
+    /// Restores the lengths that the kernel overwrote in the messages it used.
+    fn make_ready(&mut self) {
+        for message in &mut self.parts.messages[..self.received] {
+            let header = &mut message.msg_hdr;
+            header.msg_namelen = mem::size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+            header.msg_controllen = CONTROL_BYTES as _;
+        }
+        self.received = 0;
     }
 
     /// Receives what waits, without blocking. Returns how many datagrams there are now.
@@ -97,33 +140,13 @@ impl Receiver {
     /// # Errors
     /// `WouldBlock` where nothing waits; on a connected socket also what ICMP reported.
     pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
-        self.received = 0;
-        // SAFETY: mmsghdr holds integers and pointers, for which all zeroes (null) is a value.
-        let empty: libc::mmsghdr = unsafe { mem::zeroed() };
-        let mut messages = [empty; BATCH];
-        let mut vectors = [libc::iovec {
-            iov_base: ptr::null_mut(),
-            iov_len: 0,
-        }; BATCH];
-        for (index, buffer) in self.buffers.chunks_exact_mut(BUFFER_BYTES).enumerate() {
-            vectors[index] = libc::iovec {
-                iov_base: buffer.as_mut_ptr().cast(),
-                iov_len: BUFFER_BYTES,
-            };
-            let header = &mut messages[index].msg_hdr;
-            header.msg_name = (&raw mut self.names[index]).cast();
-            header.msg_namelen = mem::size_of::<libc::sockaddr_storage>() as libc::socklen_t;
-            header.msg_iov = &raw mut vectors[index];
-            header.msg_iovlen = 1;
-            header.msg_control = self.controls[index].0.as_mut_ptr().cast();
-            header.msg_controllen = CONTROL_BYTES as _;
-        }
-        // SAFETY: each of the BATCH headers points to a name, a vector, a buffer and a control area
-        // that are owned by `self` or this frame, live over the call, and have the lengths told.
+        self.make_ready();
+        // SAFETY: each of the BATCH messages points to a name, a vector, a buffer and a control area
+        // in allocations that `self` owns, of the lengths told; `self` is borrowed over the call.
         let count = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
-                messages.as_mut_ptr(),
+                self.parts.messages.as_mut_ptr(),
                 BATCH as libc::c_uint,
                 libc::MSG_DONTWAIT as _,
                 ptr::null_mut(),
@@ -133,9 +156,6 @@ impl Receiver {
             return Err(io::Error::last_os_error());
         }
         self.received = count as usize;
-        for (lengths, message) in self.lengths.iter_mut().zip(&messages[..self.received]) {
-            *lengths = (message.msg_len as usize, message.msg_hdr.msg_controllen);
-        }
         Ok(self.received)
     }
 
@@ -146,12 +166,13 @@ impl Receiver {
             "datagram {index} of {}",
             self.received
         );
-        let (length, control_length) = self.lengths[index];
+        let message = &self.parts.messages[index];
         let start = index * BUFFER_BYTES;
+        let control_length = message.msg_hdr.msg_controllen.min(CONTROL_BYTES);
         Datagram {
-            payload: &self.buffers[start..start + length],
-            source: socket_addr(&self.names[index]),
-            local_ip: local_ip(&self.controls[index].0[..control_length.min(CONTROL_BYTES)]),
+            payload: &self.buffers[start..start + message.msg_len as usize],
+            source: socket_addr(&self.parts.names[index]),
+            local_ip: local_ip(&self.parts.controls[index].0[..control_length]),
         }
     }
 }

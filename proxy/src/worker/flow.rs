@@ -1,0 +1,134 @@
+//! One UDP flow: its socket to the backend, what ends it, and what is counted of it.
+
+use std::net::SocketAddr;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use proxy_core::backend::{BackendState, FlowSlot, LastConnect};
+use proxy_core::latency::add;
+use proxy_core::reason::{Drop, FlowEnd};
+use proxy_sys::datagrams::{self, Route};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+
+use super::core::Core;
+
+/// Asked for as the kernel's queue of a flow's socket; the system may grant less.
+const FLOW_QUEUE_BYTES: usize = 1 << 20;
+
+pub struct Flow {
+    pub socket: OwnedFd,
+    pub slot: FlowSlot,
+    /// Index of its listener, whose socket answers leave from.
+    pub listener: usize,
+    /// The last snapshot for which it was checked that the backend keeps its flows.
+    pub generation: u64,
+    /// ICMP said that nobody listens at the backend: the next datagram tries another.
+    pub is_refused: bool,
+    pub is_unfinished: bool,
+    pub started_us: u64,
+    pub first_up_us: u64,
+    pub bytes_up: u64,
+    pub bytes_down: u64,
+}
+
+impl Flow {
+    pub fn new(core: &Core, socket: OwnedFd, backend: &Arc<BackendState>, listener: usize) -> Flow {
+        Flow {
+            socket,
+            slot: FlowSlot::take(backend),
+            listener,
+            generation: core.snapshot.generation,
+            is_refused: false,
+            is_unfinished: false,
+            started_us: core.now_us,
+            first_up_us: core.now_us,
+            bytes_up: 0,
+            bytes_down: 0,
+        }
+    }
+
+    /// Why this flow must end before its next datagram, if it must.
+    pub fn check(&mut self, generation: u64) -> Option<FlowEnd> {
+        if self.is_refused {
+            return Some(FlowEnd::Refused);
+        }
+        if self.generation != generation {
+            if !self.slot.backend().keeps_flows() {
+                return Some(FlowEnd::BackendGone);
+            }
+            self.generation = generation;
+        }
+        None
+    }
+
+    pub fn refuse(&mut self, core: &Core) {
+        self.is_refused = true;
+        let backend = self.slot.backend();
+        backend.set_last_connect(LastConnect::Failed);
+        add(&backend.worker(core.worker).connect_failures, 1);
+        add(&core.counters.connect_failures, 1);
+    }
+
+    pub fn count_up(&mut self, core: &Core, bytes: usize) {
+        self.bytes_up += bytes as u64;
+        add(&core.counters.bytes_up, bytes as u64);
+        add(
+            &self.slot.backend().worker(core.worker).bytes_up,
+            bytes as u64,
+        );
+    }
+
+    pub fn count_down(&mut self, core: &Core, bytes: usize) {
+        let counters = self.slot.backend().worker(core.worker);
+        if self.bytes_down == 0 {
+            let latency_us = core.now_us - self.first_up_us;
+            counters.first_byte_latency.record(latency_us);
+            core.counters.first_byte_latency.record(latency_us);
+        }
+        self.bytes_down += bytes as u64;
+        add(&core.counters.bytes_down, bytes as u64);
+        add(&counters.bytes_down, bytes as u64);
+    }
+}
+
+/// Sends `payloads` to a client. What its queue does not take is dropped and counted, as the network
+/// would.
+pub fn answer(core: &Core, listener: BorrowedFd<'_>, payloads: &[&[u8]], route: Route) {
+    let mut rest = payloads;
+    while !rest.is_empty() {
+        match datagrams::send(listener, rest, Some(route)) {
+            Ok(sent) => rest = &rest[sent..],
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                return core.counters.datagrams_dropped(Drop::QueueFull, rest.len());
+            }
+            Err(_) => {
+                core.counters.datagrams_dropped(Drop::SendFailed, 1);
+                rest = &rest[1..];
+            }
+        }
+    }
+}
+
+/// What ICMP tells of a backend that nobody listens at, or that no way leads to.
+pub fn is_refusal(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
+    matches!(
+        error.kind(),
+        ConnectionRefused | HostUnreachable | NetworkUnreachable
+    )
+}
+
+pub fn connected_socket(addr: SocketAddr) -> Result<OwnedFd, Errno> {
+    let family = if addr.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(family, SocketType::DGRAM, flags, None)?;
+    // As much as the system grants; the default serves where it grants no more.
+    let _ = sockopt::set_socket_recv_buffer_size(&socket, FLOW_QUEUE_BYTES);
+    rustix::net::connect(&socket, &addr)?;
+    Ok(socket)
+}
