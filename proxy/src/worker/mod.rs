@@ -7,6 +7,7 @@ mod flow;
 mod listener;
 pub mod mailbox;
 mod pipes;
+mod session;
 pub mod session_log;
 mod tcp;
 mod transfer;

@@ -38,6 +38,8 @@ pub struct Direction<'a> {
     pub store: &'a mut Store,
     pub source: BorrowedFd<'a>,
     pub sink: BorrowedFd<'a>,
+    /// The other half is done: both sockets are closed with this one, which says as much as a shut.
+    pub is_last: bool,
 }
 
 /// So many bytes of one half are moved before others get their turn.
@@ -58,6 +60,10 @@ impl Direction<'_> {
                     Mode::Splice => self.fill_pipe(limit, &mut moved),
                 },
                 Step::Flush => self.flush(),
+                Step::ShutSink if self.is_last => {
+                    self.half.sink_shut();
+                    None
+                }
                 Step::ShutSink => {
                     // A sink that is already gone has nothing to shut, and its own half tells why.
                     let _ = shutdown(self.sink, Shutdown::Write);

@@ -1,0 +1,202 @@
+//! One TCP session of a worker: what is known of it, and what follows from that alone.
+
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+
+use contract::BackendAddr;
+use proxy_core::backend::{BackendState, LastConnect, SessionSlot};
+use proxy_core::latency::add;
+use proxy_core::pick::BackendIndex;
+use proxy_core::plan::Protocol;
+use proxy_core::reason::SessionEnd;
+use proxy_core::relay::{Relay, Side};
+use rustix::event::epoll::EventFlags;
+use rustix::io::Errno;
+use rustix::net::sockopt;
+
+use super::core::Core;
+use super::transfer::{Stopped, Store};
+
+/// One session, from its accept to its end.
+pub struct Session {
+    pub client: OwnedFd,
+    pub backend: Option<OwnedFd>,
+    pub client_addr: SocketAddr,
+    pub pool: usize,
+    pub stage: Stage,
+    pub relay: Relay,
+    pub up_store: Store,
+    pub down_store: Store,
+    /// The backend being tried or in use.
+    pub slot: Option<SessionSlot>,
+    /// Backends that failed this session.
+    pub tried: Vec<BackendAddr>,
+    pub attempts: u8,
+    pub is_unfinished: bool,
+    /// What was in force when the session began: a reload changes nothing that is open.
+    pub idle_timeout_ms: u64,
+    pub half_close_timeout_ms: u64,
+    pub started_us: u64,
+    pub last_active_ms: u64,
+    /// When the client's first byte was passed on; for the backend's first-byte latency.
+    pub first_up_us: Option<u64>,
+    pub bytes_up: u64,
+    pub bytes_down: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    Connecting {
+        since_us: u64,
+        deadline_ms: u64,
+    },
+    Relaying,
+    /// `by` reset; the other end gets its reset once it has acknowledged the bytes before.
+    Resetting {
+        by: Side,
+        deadline_ms: u64,
+    },
+    Ended,
+}
+
+/// Why a connect did not come about.
+#[derive(Debug, Clone, Copy)]
+pub enum ConnectFailure {
+    Refused,
+    TimedOut,
+}
+
+impl Session {
+    /// The session of a client accepted just now.
+    pub fn new(core: &Core, client: OwnedFd, client_addr: SocketAddr, pool: usize) -> Session {
+        let settings = &core.snapshot.settings;
+        let now_ms = core.now_ms();
+        Session {
+            client,
+            backend: None,
+            client_addr,
+            pool,
+            stage: Stage::Connecting {
+                since_us: core.now_us,
+                deadline_ms: now_ms,
+            },
+            relay: Relay::default(),
+            up_store: Store::Empty,
+            down_store: Store::Empty,
+            slot: None,
+            tried: Vec::new(),
+            attempts: 0,
+            is_unfinished: false,
+            idle_timeout_ms: settings.idle_timeout_ms,
+            half_close_timeout_ms: settings.half_close_timeout_ms,
+            started_us: core.now_us,
+            last_active_ms: now_ms,
+            first_up_us: None,
+            bytes_up: 0,
+            bytes_down: 0,
+        }
+    }
+
+    pub fn note_readiness(&mut self, side: Side, flags: EventFlags) {
+        let ends = EventFlags::RDHUP | EventFlags::ERR | EventFlags::HUP;
+        let (readable, writable) = (
+            flags.contains(EventFlags::IN),
+            flags.contains(EventFlags::OUT),
+        );
+        self.relay
+            .ready(side, readable, writable, flags.intersects(ends));
+    }
+
+    /// Why the connect under way failed. A reset is no refusal: it ends a connection that was there,
+    /// and the bytes before it can still be read.
+    pub fn connect_error(&self) -> Option<Errno> {
+        let socket = self.backend.as_ref()?;
+        match sockopt::socket_error(socket) {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) | Err(error) => Some(error),
+        }
+    }
+
+    pub fn pick(&self, core: &mut Core) -> Option<std::sync::Arc<BackendState>> {
+        let pool = core.snapshot.pools.get(self.pool);
+        let index_of = |addr: &BackendAddr| pool.and_then(|pool| pool.index_of(*addr));
+        let tried: Vec<BackendIndex> = self.tried.iter().filter_map(index_of).collect();
+        core.pick(Protocol::Tcp, self.pool, self.client_addr.ip(), &tried)
+    }
+
+    pub fn count_failure(&mut self, core: &Core, backend: &BackendState, failure: ConnectFailure) {
+        self.tried.push(backend.addr);
+        let counters = backend.worker(core.worker);
+        match failure {
+            ConnectFailure::Refused => {
+                backend.set_last_connect(LastConnect::Failed);
+                add(&counters.connect_failures, 1);
+                add(&core.counters.connect_failures, 1);
+            }
+            ConnectFailure::TimedOut => {
+                backend.set_last_connect(LastConnect::TimedOut);
+                add(&counters.connect_timeouts, 1);
+                add(&core.counters.connect_timeouts, 1);
+            }
+        }
+    }
+
+    pub fn count_bytes(&mut self, core: &Core, up: u64, down: u64) {
+        if up == 0 && down == 0 {
+            return;
+        }
+        self.last_active_ms = core.now_ms();
+        self.bytes_up += up;
+        self.bytes_down += down;
+        add(&core.counters.bytes_up, up);
+        add(&core.counters.bytes_down, down);
+        let Some(slot) = &self.slot else { return };
+        let counters = slot.backend().worker(core.worker);
+        add(&counters.bytes_up, up);
+        add(&counters.bytes_down, down);
+        let is_first_answer = down > 0 && self.bytes_down == down;
+        if let Some(first_up_us) = self.first_up_us.filter(|_| is_first_answer) {
+            let latency_us = core.now_us - first_up_us;
+            counters.first_byte_latency.record(latency_us);
+            core.counters.first_byte_latency.record(latency_us);
+        }
+        if up > 0 {
+            self.first_up_us.get_or_insert(core.now_us);
+        }
+    }
+
+    /// Tells the relay why the half that reads from `side` stopped. Returns whether that was an end.
+    pub fn apply(&mut self, side: Side, stopped: Stopped) -> bool {
+        match stopped {
+            Stopped::Waiting | Stopped::Budget => false,
+            Stopped::SourceEnded(end) => {
+                self.relay.read_ended(side, end);
+                true
+            }
+            Stopped::SinkFailed => {
+                self.relay.write_failed(side.other());
+                true
+            }
+        }
+    }
+
+    /// How long this session may be silent, and what it is called when it was.
+    pub fn silence_allowed(&self) -> (u64, SessionEnd) {
+        if self.relay.is_half_closed() {
+            (self.half_close_timeout_ms, SessionEnd::HalfCloseTimeout)
+        } else {
+            (self.idle_timeout_ms, SessionEnd::IdleTimeout)
+        }
+    }
+
+    pub fn has_unacknowledged(&self, side: Side) -> bool {
+        let socket = match side {
+            Side::Client => Some(&self.client),
+            Side::Backend => self.backend.as_ref(),
+        };
+        // A socket that cannot tell has nothing to wait for.
+        socket.is_some_and(|socket| {
+            proxy_sys::send_queue::unacknowledged_bytes(socket.as_fd()).is_ok_and(|count| count > 0)
+        })
+    }
+}
