@@ -1,1 +1,37 @@
-//! In the making.
+//! The promises of the whole system, kept by the real binaries against scripted peers.
+//!
+//! | tests | promise |
+//! |---|---|
+//! | `loop` | traffic follows the weights, and a change by API takes effect with nothing lost |
+//! | `reload` | a reload touches nothing that is open |
+//! | `reload_refused` | a bad file changes nothing |
+//! | `tcp`, `algorithms` | bytes arrive whole, ends are forwarded, failures are retried and named |
+//! | `udp` | datagrams arrive byte-identical, flows are bounded and move when they must |
+//! | `process` | start, check, signals and exit codes |
+//! | `descriptors` | at the descriptor limit accepting pauses and all else goes on |
+//! | `control_api` | the API field for field |
+//! | `control_access` | who may call it, and what is refused of what they say |
+//! | `control_loop` | discovery, registrations and overrides reach the proxy, and outlive control |
+//! | `control_faults` | what is broken around control stays outside, nobody else is signalled |
+//! | `simulators` | what each simulator says that it does |
+//!
+//! Here stands what several of them share. Build the programs first: `cargo build --workspace
+//! --bins`.
+
+pub mod api_bench;
+pub mod loop_bench;
+pub mod proxy_bench;
+pub mod sessions;
+pub mod spread;
+pub mod traffic;
+
+/// The names of the algorithms, which other people's files rely on.
+pub const ALGORITHMS: [&str; 7] = [
+    "round_robin",
+    "weighted_round_robin",
+    "least_connections",
+    "weighted_least_connections",
+    "random",
+    "power_of_two",
+    "source_hash",
+];

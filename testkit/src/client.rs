@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use rustix::net::sockopt::set_socket_linger;
+use rustix::net::sockopt::{set_socket_linger, set_socket_reuseaddr};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
 
 use crate::backend::{Plan, RIGHT, WHO, send_pattern};
@@ -45,6 +45,8 @@ pub fn connect_from(ip: Ipv4Addr, addr: SocketAddr) -> io::Result<TcpStream> {
         SocketFlags::CLOEXEC,
         None,
     )?;
+    // Or its port, while it waits out TIME_WAIT, could not be listened on.
+    set_socket_reuseaddr(&socket, true)?;
     bind(&socket, &SocketAddr::from((ip, 0)))?;
     rustix::net::connect(&socket, &addr)?;
     let stream = TcpStream::from(socket);

@@ -18,14 +18,15 @@ pub fn free_address() -> SocketAddr {
     free_address_on(LOOPBACK)
 }
 
-/// An address on `ip` that is free for TCP and for UDP, from the kernel.
+/// An address on `ip` that is free for TCP and for UDP, from the kernel. Its port is free on every
+/// address of this host, so that a program may listen on all of them.
 pub fn free_address_on(ip: IpAddr) -> SocketAddr {
     let mut handed_out = HANDED_OUT.lock().expect("no holder panics");
     for _ in 0..ATTEMPTS {
-        let (listener, _udp) = bind_both_on(ip);
-        let addr = listener.local_addr().expect("it is bound");
-        if handed_out.insert(addr.port()) {
-            return addr;
+        let (listener, _udp) = bind_both_on(Ipv4Addr::UNSPECIFIED.into());
+        let port = listener.local_addr().expect("it is bound").port();
+        if handed_out.insert(port) {
+            return SocketAddr::new(ip, port);
         }
     }
     panic!("no port that this process has not used in {ATTEMPTS} attempts");
@@ -38,9 +39,9 @@ pub fn bind_both() -> (TcpListener, UdpSocket) {
 
 fn bind_both_on(ip: IpAddr) -> (TcpListener, UdpSocket) {
     for _ in 0..ATTEMPTS {
-        let listener = TcpListener::bind((ip, 0)).expect("loopback has a free port");
-        let addr = listener.local_addr().expect("it is bound");
-        if let Ok(udp) = UdpSocket::bind(addr) {
+        let listener = TcpListener::bind((ip, 0)).expect("this host has a free port");
+        let port = listener.local_addr().expect("it is bound").port();
+        if let Ok(udp) = UdpSocket::bind((ip, port)) {
             return (listener, udp);
         }
     }

@@ -81,11 +81,13 @@ impl Proxy {
         let bytes = numbered(config, generation).to_string();
         self.publish(bytes.as_bytes());
         self.program.signal(Signal::HUP);
-        let running = self.admin.generation(generation, LONGEST_HELD);
-        assert!(
-            running.generation >= generation,
-            "generation {generation} does not run: {running:?}"
-        );
+        let ran = until("an answer about the new generation", LONG, || {
+            let running = self.admin.generation(generation, LONGEST_HELD);
+            let last = running.last_reload?;
+            let is_ours = last.generation == Some(generation);
+            is_ours.then_some((running.generation, last.reason))
+        });
+        assert_eq!(ran, (generation, None), "the generation that runs");
         generation
     }
 

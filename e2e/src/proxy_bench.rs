@@ -1,0 +1,56 @@
+//! What the tests of the data path begin with.
+
+use std::net::SocketAddr;
+
+use serde_json::Value;
+use testkit::ports::free_address;
+use testkit::{Folder, Proxy, Session, proxy_config};
+
+/// A proxy before some backends of weight 10.
+pub struct ProxyBench {
+    pub proxy: Proxy,
+    pub listen: SocketAddr,
+    pub folder: Folder,
+}
+
+impl ProxyBench {
+    /// `settings` are set above the base format's keys.
+    pub fn start(backends: &[SocketAddr], settings: Value) -> ProxyBench {
+        ProxyBench::on(free_address(), backends, settings)
+    }
+
+    /// The same, listening on an address that is known to be free.
+    pub fn on(listen: SocketAddr, backends: &[SocketAddr], settings: Value) -> ProxyBench {
+        let folder = Folder::new();
+        let backends: Vec<_> = backends.iter().map(|addr| (*addr, 10)).collect();
+        let mut config = proxy_config(listen, &backends);
+        for (key, value) in settings.as_object().into_iter().flatten() {
+            config[key] = value.clone();
+        }
+        ProxyBench {
+            proxy: Proxy::start(&folder, &config, &[]),
+            listen,
+            folder,
+        }
+    }
+
+    #[track_caller]
+    pub fn open(&self) -> Session {
+        Session::open(self.listen).expect("a session is served")
+    }
+
+    /// The reason stands in the status and in the log, and nothing is left in flight.
+    #[track_caller]
+    pub fn assert_sessions_ended(&mut self, reason: &str, count: u64) {
+        self.proxy.await_sessions_ended(reason, count);
+        self.proxy.program.wait_for_line(reason);
+        self.proxy.await_no_sessions();
+    }
+
+    /// How many flows have ended for `reason`.
+    #[track_caller]
+    pub fn flows_ended(&self, reason: &str) -> u64 {
+        let ended = self.proxy.status().totals.flows_ended;
+        ended.get(reason).copied().unwrap_or(0)
+    }
+}

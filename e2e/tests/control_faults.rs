@@ -1,0 +1,183 @@
+//! What is broken around control stays outside: broken files, folders that cannot be written, a pid
+//! file that names somebody else, a proxy that is dead or stopped.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use e2e::loop_bench::{LoopBench, published};
+use e2e::spread::Transport;
+use rustix::process::Signal;
+use serde_json::json;
+use testkit::folder::k8s_endpoints;
+use testkit::ports::free_address;
+use testkit::{Control, Folder, LONG, Program, Proxy, until};
+
+fn in_place(path: &Path, bytes: &[u8]) {
+    fs::write(path, bytes).expect("a temporary folder");
+}
+
+#[test]
+fn a_broken_source_keeps_its_last_good_backends() {
+    let mut bench = LoopBench::start(json!({}));
+    bench.register_b();
+    until("b is published", LONG, || {
+        published(&bench.folder, bench.b.addr)
+    });
+    let k8s = bench.folder.root.k8s_endpoints();
+    let runtime = bench.folder.root.backends_runtime();
+    let broken: [&[u8]; 5] = [b"", b"{", b"{}", b"[]", b"\xff\x00\x01"];
+    for bytes in broken {
+        for path in [&k8s, &runtime] {
+            in_place(path, bytes);
+            let (status, answer) = bench.control.api.post_nothing("/api/sync");
+            assert!(status < 500, "{answer}");
+            for backend in [&bench.a, &bench.b] {
+                let entry = published(&bench.folder, backend.addr);
+                assert!(
+                    entry.is_some(),
+                    "{:?}: {path:?}",
+                    String::from_utf8_lossy(bytes)
+                );
+            }
+        }
+    }
+    // One entry that cannot be read does not take the others away.
+    let mut mixed = k8s_endpoints(&[(bench.b.addr, 10), (bench.a.addr, 44)]);
+    mixed["backends"][0]["ip"] = json!("gpu-1");
+    in_place(&k8s, mixed.to_string().as_bytes());
+    bench.await_weight(&bench.a, 44);
+    // Nor does a restart, with nothing good to read, lose what was published.
+    bench.kill_control();
+    in_place(&k8s, b"{");
+    bench.restart_control();
+    bench.control.api.post_nothing("/api/sync");
+    bench.await_reached("a");
+    bench.folder.write_k8s(&[(bench.a.addr, 33)]);
+    bench.await_weight(&bench.a, 33);
+}
+
+#[test]
+fn a_place_that_cannot_be_written_is_told_and_recovers_without_a_restart() {
+    let bench = LoopBench::start(json!({}));
+    let set = |weight| bench.control.api.set_weight(bench.a.addr, weight);
+    assert_eq!(set(20).0, 200);
+    // A file in the place of the folder stops root, too.
+    let root = &bench.folder.root.0;
+    let (folder, away) = (root.join("data"), root.join("data.away"));
+    fs::rename(&folder, &away).expect("a temporary folder");
+    fs::write(&folder, b"in the way").expect("a temporary folder");
+    let (status, answer) = set(30);
+    assert!(status == 503 || status == 507, "{status} {answer}");
+    assert_eq!(answer["ok"], json!(false), "{answer}");
+    assert!(
+        answer.to_string().contains("backends_runtime.json"),
+        "{answer}"
+    );
+    assert_eq!(
+        bench.proxy.backend(bench.a.addr).weight,
+        20,
+        "not half done"
+    );
+    assert_eq!(Transport::Tcp.ask(bench.listen), "a");
+    fs::remove_file(&folder).expect("it is ours");
+    fs::rename(&away, &folder).expect("a temporary folder");
+    let (status, answer) = set(40);
+    assert_eq!(status, 200, "{answer}");
+    bench.await_weight(&bench.a, 40);
+
+    let (folder, away) = (root.join("config"), root.join("config.away"));
+    fs::rename(&folder, &away).expect("a temporary folder");
+    fs::write(&folder, b"in the way").expect("a temporary folder");
+    let (_, answer) = set(50);
+    assert_eq!(answer["sync"]["ok"], json!(false), "{answer}");
+    assert!(answer.to_string().contains("proxy_config.json"), "{answer}");
+    assert_eq!(Transport::Tcp.ask(bench.listen), "a");
+    fs::remove_file(&folder).expect("it is ours");
+    fs::rename(&away, &folder).expect("a temporary folder");
+    let (_, answer) = bench.control.api.post_nothing("/api/sync");
+    assert_eq!(answer["ok"], json!(true), "{answer}");
+    bench.await_weight(&bench.a, 50);
+}
+
+#[test]
+fn nobody_but_the_proxy_is_signalled() {
+    let folder = Folder::new();
+    let control = Control::start(&folder, free_address(), &json!({}));
+    let pid_file = folder.root.proxy_pid();
+    fs::create_dir_all(pid_file.parent().expect("a folder")).expect("a temporary folder");
+    // A hang-up would end it.
+    let mut command = std::process::Command::new("sleep");
+    command.arg("600");
+    let mut bystander = Program::spawn(command);
+    let contents = [
+        String::new(),
+        "garbage".to_owned(),
+        "1".to_owned(),
+        "-1".to_owned(),
+        "0".to_owned(),
+        format!("-{}", bystander.pid()),
+        "4194305".to_owned(),
+        bystander.pid().to_string(),
+        format!("{}\n{}", bystander.pid(), bystander.pid()),
+        control.program.pid().to_string(),
+        "9".repeat(100),
+    ];
+    let check = |what: &str| {
+        let (status, sync) = control.api.post_nothing("/api/sync");
+        assert_eq!(status, 200, "{what}: {sync}");
+        assert_eq!(sync["reload"]["ok"], json!(false), "{what}: {sync}");
+        assert_ne!(sync["reload"]["applied"], json!(true), "{what}: {sync}");
+        let info = sync["reload"]["info"].as_str().expect("text");
+        assert!(
+            !info.is_empty() && !info.contains("sent SIGHUP"),
+            "{what}: {info}"
+        );
+    };
+    for content in &contents {
+        fs::write(&pid_file, content).expect("a temporary folder");
+        check(content);
+    }
+    // A link to somewhere else.
+    fs::remove_file(&pid_file).expect("it is ours");
+    let elsewhere = folder.beside("elsewhere.pid");
+    fs::write(&elsewhere, bystander.pid().to_string()).expect("a temporary folder");
+    std::os::unix::fs::symlink(&elsewhere, &pid_file).expect("a temporary folder");
+    check("a link");
+    assert!(bystander.is_running(), "the bystander was signalled");
+}
+
+#[test]
+fn a_dead_proxy_is_told_and_its_successor_is_found() {
+    let mut bench = LoopBench::start(json!({}));
+    bench.proxy.program.signal(Signal::KILL);
+    bench.proxy.program.wait_exit(LONG);
+    let (status, answer) = bench.control.api.set_weight(bench.a.addr, 5);
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(answer["sync"]["ok"], json!(true), "{answer}");
+    assert_eq!(answer["sync"]["reload"]["ok"], json!(false), "{answer}");
+    assert_ne!(answer["sync"]["reload"]["applied"], json!(true), "{answer}");
+    bench.proxy = Proxy::start_on(&bench.folder, &[]);
+    assert_eq!(bench.proxy.backend(bench.a.addr).weight, 5);
+    let (_, answer) = bench.control.api.set_weight(bench.a.addr, 6);
+    assert_eq!(answer["sync"]["reload"]["applied"], json!(true), "{answer}");
+}
+
+#[test]
+fn a_stopped_proxy_is_not_said_to_have_applied() {
+    let mut bench = LoopBench::start(json!({}));
+    bench.proxy.program.signal(Signal::STOP);
+    let begun = Instant::now();
+    let (status, answer) = bench.control.api.set_weight(bench.a.addr, 5);
+    let took = begun.elapsed();
+    bench.proxy.program.signal(Signal::CONT);
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(answer["sync"]["reload"]["ok"], json!(true), "{answer}");
+    assert_eq!(
+        answer["sync"]["reload"]["applied"],
+        json!(false),
+        "{answer}"
+    );
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    bench.await_weight(&bench.a, 5);
+}

@@ -1,0 +1,274 @@
+//! The proxy as a process: start, check, signals and exit codes.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::time::Instant;
+
+use contract::pidfile;
+use e2e::proxy_bench::ProxyBench;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use testkit::client::connect;
+use testkit::ports::free_address;
+use testkit::process::run;
+use testkit::{Backend, Folder, LONG, Manner, Program, Proxy, Session, proxy_config, until};
+
+/// A proxy before one echoing backend.
+fn before_echo(settings: Value) -> (ProxyBench, Backend) {
+    let echo = Backend::start("echo", Manner::Echo);
+    (ProxyBench::start(&[echo.addr], settings), echo)
+}
+
+/// Runs `proxy_server` to its end: exit code, standard output and standard error.
+fn proxy_server(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = run("proxy_server", arguments);
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    (
+        output.status.code(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+#[test]
+fn the_pid_file_names_the_proxy_and_proves_it_while_it_runs() {
+    let (mut bench, _echo) = before_echo(json!({}));
+    let path = bench.folder.root.proxy_pid();
+    let text = fs::read_to_string(&path).expect("it is ready");
+    assert_eq!(text.trim(), bench.proxy.program.pid().to_string());
+    let announced = pidfile::read(&path).expect("one pid");
+    assert_eq!(
+        announced.lock_holder,
+        Some(bench.proxy.program.pid() as i32)
+    );
+    let socket = fs::metadata(contract::paths::proxy_socket(&path)).expect("an admin socket");
+    assert_eq!(socket.permissions().mode() & 0o777, 0o600);
+
+    let second = proxy_server(&["--root", bench.folder.root_argument()]);
+    assert_eq!(second.0, Some(1), "{second:?}");
+    assert!(
+        second.2.contains(&bench.proxy.program.pid().to_string()),
+        "{second:?}"
+    );
+    bench.open().echo(b"unharmed").expect("the first serves");
+    assert_eq!(fs::read_to_string(&path).expect("it stands"), text);
+
+    bench.proxy.program.signal(Signal::INT);
+    bench.proxy.program.wait_exit(LONG);
+    assert!(!path.exists(), "the pid file is removed at the end");
+}
+
+#[test]
+fn another_config_and_pid_file_can_be_named() {
+    let folder = Folder::new();
+    let echo = Backend::start("echo", Manner::Echo);
+    let listen = free_address();
+    let config = folder.beside("elsewhere.json");
+    let pid_file = folder.beside("deep/down/other.pid");
+    let text = proxy_config(listen, &[(echo.addr, 10)]).to_string();
+    fs::write(&config, text).expect("a temporary folder");
+    let named = |path: &std::path::Path| path.to_str().expect("a plain name").to_owned();
+    let arguments = ["-c", &named(&config), "--pid-file", &named(&pid_file)];
+    let program = Program::start("proxy_server", arguments);
+    until("the pid file, in folders that were made", LONG, || {
+        (testkit::proxy::announced(&pid_file) == Some(program.pid())).then_some(())
+    });
+    let session = Session::open(listen).expect("a session is served");
+    assert_eq!(session.backend, "echo");
+    let admin = testkit::admin::Admin::beside(&pid_file);
+    assert_eq!(admin.status().running.pid, program.pid());
+}
+
+#[test]
+fn a_port_in_use_is_refused_at_the_start() {
+    let folder = Folder::new();
+    let listener = TcpListener::bind(free_address()).expect("free");
+    let taken = listener.local_addr().expect("bound");
+    folder.write_proxy_config(&proxy_config(taken, &[]));
+    let (code, _, log) = proxy_server(&["--root", folder.root_argument()]);
+    assert_eq!(code, Some(1), "{log}");
+    assert!(log.contains(&taken.to_string()), "{log}");
+    assert!(!folder.root.proxy_pid().exists(), "it was never ready");
+
+    // Another proxy's port too, which shares its port with itself.
+    let (bench, _echo) = before_echo(json!({}));
+    folder.write_proxy_config(&proxy_config(bench.listen, &[]));
+    let (code, _, log) = proxy_server(&["--root", folder.root_argument()]);
+    assert_eq!(code, Some(1), "{log}");
+    assert!(log.contains(&bench.listen.to_string()), "{log}");
+}
+
+#[test]
+fn check_names_every_fault_with_its_place() {
+    let folder = Folder::new();
+    let root = ["--root", folder.root_argument()];
+    let check = || proxy_server(&[root[0], root[1], "--check"]);
+    let listen = free_address();
+    folder.write_proxy_config(&proxy_config(listen, &[(free_address(), 10)]));
+    // Binds nothing: the port is taken, and it does not mind.
+    let _taken = TcpListener::bind(listen).expect("free");
+    let (code, _, log) = check();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(!folder.root.proxy_pid().exists());
+
+    let mut config = proxy_config(listen, &[(free_address(), 10), (free_address(), 10)]);
+    config["algorithm"] = json!("wieghted_round_robin");
+    config["backends"][0]["weight"] = json!(-1);
+    config["backends"][0]["gpu_usage"] = json!(1.5);
+    config["backends"][1]["ip"] = json!("gpu-7.example");
+    config["idle_timout_ms"] = json!(5);
+    folder.write_proxy_config(&config);
+    let (code, _, log) = check();
+    assert_eq!(code, Some(1), "{log}");
+    for word in [
+        "/algorithm",
+        "wieghted_round_robin",
+        "weighted_round_robin",
+        "/backends/0/weight",
+        "/backends/0/gpu_usage",
+        "/backends/1/ip",
+        "gpu-7.example",
+        "/idle_timout_ms",
+        "idle_timeout_ms",
+    ] {
+        assert!(log.contains(word), "{word} is missing: {log}");
+    }
+}
+
+#[test]
+fn exit_codes_are_0_for_right_1_for_a_bad_file_and_2_for_a_bad_call() {
+    let folder = Folder::new();
+    let root = folder.root_argument();
+    folder.write_proxy_config(&proxy_config(free_address(), &[]));
+    let cases: [(&[&str], i32); 8] = [
+        (&["--root", root, "-t"], 0),
+        (&["--root", root, "-T"], 0),
+        (&["--version"], 0),
+        (&["--help"], 0),
+        (&["--root", root, "-t", "-c", "/no/such/file"], 1),
+        (&["--root", root, "-c", "/no/such/file"], 1),
+        (&["--nonsense"], 2),
+        (&["--root", root, "-w", "many"], 2),
+    ];
+    for (arguments, right) in cases {
+        let (code, output, log) = proxy_server(arguments);
+        assert_eq!(code, Some(right), "{arguments:?}: {output} {log}");
+        if right == 1 {
+            assert!(log.contains("/no/such/file"), "{arguments:?}: {log}");
+        }
+    }
+}
+
+#[test]
+fn dump_writes_every_setting_and_is_a_configuration_again() {
+    let folder = Folder::new();
+    let listen = free_address();
+    let backend = free_address();
+    folder.write_proxy_config(&proxy_config(listen, &[(backend, 7)]));
+    let (code, output, log) = proxy_server(&["--root", folder.root_argument(), "--dump"]);
+    assert_eq!(code, Some(0), "{log}");
+    let dumped: Value = serde_json::from_str(&output).expect("JSON on standard output");
+    assert_eq!(dumped["idle_timeout_ms"], json!(3_600_000));
+    assert_eq!(dumped["backends"][0]["weight"], json!(7));
+    let local = contract::LocalAddresses::default();
+    let checked = contract::check(output.as_bytes(), &local).expect("valid");
+    assert!(checked.unknown_keys.is_empty());
+    assert_eq!(checked.config.listeners[0].addr, listen);
+}
+
+#[test]
+fn an_unreadable_configuration_is_an_error_that_names_it() {
+    let folder = Folder::new();
+    let path = folder.root.proxy_config();
+    let name = path.to_str().expect("a plain name").to_owned();
+    let refused = |what: &str| {
+        let (code, _, log) = proxy_server(&["--root", folder.root_argument()]);
+        assert_eq!(code, Some(1), "{what}: {log}");
+        assert!(log.contains(&name), "{what}: {log}");
+    };
+    refused("missing");
+    fs::create_dir_all(&path).expect("a temporary folder");
+    refused("a folder in its place");
+    fs::remove_dir(&path).expect("it is empty");
+    symlink("/dev/zero", &path).expect("a temporary folder");
+    refused("endless");
+}
+
+#[test]
+fn term_drains_and_a_second_one_ends_at_once() {
+    let (mut bench, _echo) = before_echo(json!({ "drain_timeout_ms": 60_000 }));
+    let mut open = bench.open();
+    bench.proxy.program.signal(Signal::TERM);
+    until("new sessions are refused", LONG, || {
+        connect(bench.listen).err()
+    });
+    assert!(bench.proxy.status().draining);
+    open.echo(b"finishing").expect("an open session goes on");
+    open.finish().expect("and ends in order");
+    assert_eq!(bench.proxy.program.wait_exit(LONG).code(), Some(0));
+
+    let (mut bench, _echo) = before_echo(json!({ "drain_timeout_ms": 60_000 }));
+    let open = bench.open();
+    bench.proxy.program.signal(Signal::TERM);
+    until("it drains", LONG, || {
+        bench.proxy.status().draining.then_some(())
+    });
+    bench.proxy.program.signal(Signal::TERM);
+    let begun = Instant::now();
+    bench.proxy.program.wait_exit(LONG);
+    assert!(begun.elapsed() < LONG / 2, "not at once");
+    drop(open);
+}
+
+#[test]
+fn a_drain_ends_at_its_deadline_and_says_so() {
+    let (mut bench, _echo) = before_echo(json!({ "drain_timeout_ms": 300 }));
+    let _open = bench.open();
+    bench.proxy.program.signal(Signal::TERM);
+    bench.proxy.program.wait_exit(LONG);
+    bench.proxy.program.wait_for_line("shutdown");
+}
+
+#[test]
+fn int_ends_at_once() {
+    let (mut bench, _echo) = before_echo(json!({ "drain_timeout_ms": 60_000 }));
+    let _open = bench.open();
+    let begun = Instant::now();
+    bench.proxy.program.signal(Signal::INT);
+    bench.proxy.program.wait_exit(LONG);
+    assert!(begun.elapsed() < LONG / 2, "not at once");
+}
+
+#[test]
+fn a_hang_up_before_the_proxy_is_ready_never_kills_it() {
+    let folder = Folder::new();
+    let listen = free_address();
+    folder.write_proxy_config(&proxy_config(listen, &[]));
+    let pid_file = folder.root.proxy_pid();
+    // From the first moment that the pid file says anything.
+    for _ in 0..10 {
+        let arguments = ["--root", folder.root_argument()];
+        let mut program = Program::start("proxy_server", arguments);
+        until("the pid file is written", LONG, || {
+            testkit::proxy::announced(&pid_file)
+        });
+        program.signal(Signal::HUP);
+        let proxy = Proxy::ready(&folder, program);
+        until("the hang-up is a reload", LONG, || {
+            (proxy.status().reloads_ok == 1).then_some(())
+        });
+        drop(proxy);
+        fs::remove_file(&pid_file).expect("a killed proxy leaves it");
+    }
+}
+
+#[test]
+fn what_a_killed_proxy_left_behind_does_not_hinder_the_next() {
+    let (mut bench, _echo) = before_echo(json!({}));
+    bench.proxy.program.signal(Signal::KILL);
+    bench.proxy.program.wait_exit(LONG);
+    assert!(bench.folder.root.proxy_pid().exists());
+    let _next = Proxy::start_on(&bench.folder, &[]);
+    bench.open().echo(b"served").expect("the next serves");
+}
