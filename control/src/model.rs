@@ -130,7 +130,10 @@ impl Model {
         let effect = match mutation {
             Mutation::Register(said) => {
                 self.refuse_own_address(said.addr)?;
-                self.registry.register(said, now, self.policy)?
+                let effect = self.registry.register(said, now, self.policy)?;
+                // It speaks for itself again, so that its TTL counts.
+                self.drop_carried(said.addr);
+                effect
             }
             Mutation::Unregister(addr) => self.unregister(*addr, now)?,
             Mutation::SetOverride(addr, change) => {
@@ -167,16 +170,21 @@ impl Model {
     /// A registration goes; so does a backend that stands only in the last published file, since
     /// no source that could drop it has been read.
     fn unregister(&mut self, addr: BackendAddr, now: Now) -> Result<Effect, Refusal> {
-        let mut existed = self.registry.unregister(addr, now);
-        if self.discovery.is_carried && self.discovery.backends.contains_key(&addr) {
-            Arc::make_mut(&mut self.discovery).backends.remove(&addr);
-            existed = true;
-        }
-        if existed {
+        let was_registered = self.registry.unregister(addr, now);
+        let was_carried = self.drop_carried(addr);
+        if was_registered || was_carried {
             Ok(Effect::State)
         } else {
             Err(Refusal::NotRegistered(addr))
         }
+    }
+
+    fn drop_carried(&mut self, addr: BackendAddr) -> bool {
+        let is_carried = self.discovery.is_carried && self.discovery.backends.contains_key(&addr);
+        if is_carried {
+            Arc::make_mut(&mut self.discovery).backends.remove(&addr);
+        }
+        is_carried
     }
 
     /// Whether a registration or discovery names this backend.

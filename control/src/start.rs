@@ -60,6 +60,7 @@ pub fn read_settings(root: &Root, listen: Option<SocketAddr>) -> Result<Settings
 
 /// Runs the server until it is told to stop.
 pub async fn run(settings: Settings) -> Result<(), StartError> {
+    raise_descriptor_limit();
     make_folders(&settings)?;
     let mut pid_file = PidFile::hold(&settings.control_pid_path)?;
     let listen_error = |error| StartError::Listen {
@@ -72,7 +73,7 @@ pub async fn run(settings: Settings) -> Result<(), StartError> {
     let listen = listener.local_addr().map_err(listen_error)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Runtime)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Runtime)?;
-    let app = start_tasks(settings, listen, Clock::system()).await?;
+    let app = start_tasks(settings, listen, Clock::system()).await;
     pid_file.announce().map_err(|error| StartError::File {
         path: app.shared.settings.control_pid_path.clone(),
         error,
@@ -103,20 +104,13 @@ fn mode(app: &App) -> &'static str {
 }
 
 /// Starts everything but the web server.
-pub async fn start_tasks(
-    settings: Settings,
-    listen: SocketAddr,
-    clock: Clock,
-) -> Result<App, StartError> {
+pub async fn start_tasks(settings: Settings, listen: SocketAddr, clock: Clock) -> App {
     remove_litter(&settings);
     let own = OwnAddresses {
         control: listen,
         local: LocalAddresses(local_addresses()),
     };
-    let loaded = keeper::load(&settings, own, &clock).map_err(|faults| StartError::Settings {
-        path: settings.settings_runtime_path.clone(),
-        faults,
-    })?;
+    let loaded = keeper::load(&settings, own, &clock);
     for warning in &loaded.model.warnings {
         tracing::warn!("{warning}");
     }
@@ -148,7 +142,7 @@ pub async fn start_tasks(
         false => vec![listen.ip()],
     };
     let settings = &shared.settings;
-    Ok(App::new(AppParts {
+    App::new(AppParts {
         hosts: Hosts::new(listen.port(), &names, &settings.allowed_hosts),
         tokens: settings.tokens.clone(),
         port: listen.port(),
@@ -157,7 +151,20 @@ pub async fn start_tasks(
         keeper,
         publisher,
         proxy,
-    }))
+    })
+}
+
+/// The usual soft limit of 1,024 is less than the connections that we allow.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!("the descriptor limit stays {:?}: {error}", limit.current);
+    }
 }
 
 fn make_folders(settings: &Settings) -> Result<(), StartError> {

@@ -30,6 +30,7 @@ pub struct Files {
     /// The file there cannot be read as a registry; it is put aside before it is overwritten.
     registry_is_broken: bool,
     discovery_digest: Option<String>,
+    settings_notes: Vec<String>,
     registry_notes: Vec<String>,
     discovery_notes: Vec<String>,
 }
@@ -43,27 +44,30 @@ pub struct Loaded {
 }
 
 /// Reads everything once, before anything is written.
-///
-/// # Errors
-/// Only a bad `settings_runtime.json`: a switch by API must not be lost in silence.
-pub fn load(settings: &Settings, own: OwnAddresses, clock: &Clock) -> Result<Loaded, Faults> {
+pub fn load(settings: &Settings, own: OwnAddresses, clock: &Clock) -> Loaded {
     let now = clock.now();
+    let mut files = Files::at(settings);
     let published = read_published(&settings.proxy_config_path);
     let published_settings = published
         .as_ref()
         .map(|(document, _, _)| Layer::of_published(document))
         .unwrap_or_default();
+    let runtime_settings = read_settings(&settings.settings_runtime_path).unwrap_or_else(|why| {
+        let path = settings.settings_runtime_path.display();
+        let note = format!("{path}: {why}; the published settings stand");
+        files.settings_notes = vec![note];
+        published_settings.clone()
+    });
     let mut model = Model {
         registry: Registry::default(),
         discovery: Arc::new(Discovery::default()),
-        runtime_settings: read_settings(&settings.settings_runtime_path)?,
+        runtime_settings,
         base_settings: settings.proxy.over(&published_settings),
         revision: 1,
         policy: settings.expiry,
         own,
         warnings: Vec::new(),
     };
-    let mut files = Files::at(settings);
     let found = read(&settings.runtime_backends_path);
     let registry_read = files.take_registry(found, &mut model, now).is_some();
     let found = read(&settings.k8s_endpoints_path);
@@ -84,11 +88,11 @@ pub fn load(settings: &Settings, own: OwnAddresses, clock: &Clock) -> Result<Loa
         let backends = pool.map(|pool| pool.backends).unwrap_or_default();
         (Plan::of_published(&document, backends), generation, digest)
     });
-    Ok(Loaded {
+    Loaded {
         model,
         files,
         published,
-    })
+    }
 }
 
 /// Fail static: what is published stands until the source that could drop it has been read.
@@ -221,6 +225,7 @@ impl Files {
             registry_updated_at: 0,
             registry_is_broken: false,
             discovery_digest: None,
+            settings_notes: Vec::new(),
             registry_notes: Vec::new(),
             discovery_notes: Vec::new(),
         }
@@ -228,8 +233,8 @@ impl Files {
 
     /// Everything that is wrong with the sources, in words.
     fn warnings(&self) -> Vec<String> {
-        let both = self.registry_notes.iter().chain(&self.discovery_notes);
-        both.cloned().collect()
+        let sources = self.registry_notes.iter().chain(&self.discovery_notes);
+        self.settings_notes.iter().chain(sources).cloned().collect()
     }
 
     pub fn registry_updated_at(&self) -> u64 {
@@ -389,6 +394,8 @@ impl Files {
         let mut document = settings.to_json();
         document["updated_at"] = now.unix_s().into();
         let bytes = format!("{document:#}\n").into_bytes();
-        write(self.settings_path.clone(), bytes).await
+        write(self.settings_path.clone(), bytes).await?;
+        self.settings_notes.clear();
+        Ok(())
     }
 }

@@ -13,9 +13,14 @@ use super::error::ApiError;
 use super::{App, answers};
 use crate::actor::Actor;
 use crate::audit::Entry;
+use crate::model::Model;
+use crate::sources::runtime::override_json;
 
 pub async fn backends(State(app): State<App>) -> Json<Value> {
-    let rows = app.shared.model().rows();
+    let (rows, unused) = {
+        let model = app.shared.model();
+        (model.rows(), unused_overrides(&model))
+    };
     let listed: Vec<Value> = rows.iter().map(|row| answers::row(&app, row)).collect();
     let outcome = app.publisher.outcome();
     let (k8s_updated_at, runtime_updated_at) = answers::updated_at(&app);
@@ -23,7 +28,20 @@ pub async fn backends(State(app): State<App>) -> Json<Value> {
         "ok": true, "updated_at": outcome.updated_at, "generation": outcome.generation,
         "k8s_updated_at": k8s_updated_at, "runtime_updated_at": runtime_updated_at,
         "warnings": answers::warnings(&app), "freeze": answers::freeze(&app), "backends": listed,
+        "unused_overrides": unused,
     }))
+}
+
+/// Overrides of backends that nobody knows at the moment.
+fn unused_overrides(model: &Model) -> Vec<Value> {
+    let entries = model.registry.entries.iter();
+    let unused = entries.filter(|(addr, _)| !model.knows(**addr));
+    unused
+        .filter_map(|(addr, entry)| {
+            let word = override_json(entry.r#override.as_ref()?);
+            Some(json!({ "ip": addr.ip(), "port": addr.port(), "override": word }))
+        })
+        .collect()
 }
 
 pub async fn settings(State(app): State<App>) -> Json<Value> {

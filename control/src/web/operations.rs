@@ -198,7 +198,10 @@ async fn mutate(
 ) -> Result<Response, ApiError> {
     let action = mutation.action();
     let stored = app.keeper.mutate(mutation, actor).await?;
-    let settled = app.publisher.settled(stored.revision).await;
+    let settled = match stored.change.effect {
+        Effect::State => app.publisher.settled(stored.revision).await,
+        Effect::Unchanged | Effect::Telemetry => Settled::at_once(&app.publisher),
+    };
     let reason = if settled.was_sent() {
         action
     } else {

@@ -96,7 +96,7 @@ impl Folder {
         let settings = Settings::read(Some(config.as_bytes()), &self.root).expect("good settings");
         let (clock, elapsed_ms) = Clock::by_hand();
         let listen: SocketAddr = LISTEN.parse().expect("a literal");
-        let app = start_tasks(settings, listen, clock).await.expect("started");
+        let app = start_tasks(settings, listen, clock).await;
         Control {
             router: router(app.clone()),
             app,

@@ -204,3 +204,81 @@ async fn health_metrics_and_headers() {
     assert_eq!(headers["x-content-type-options"], "nosniff");
     assert_eq!(headers["referrer-policy"], "no-referrer");
 }
+
+#[tokio::test]
+async fn a_carried_backend_that_registers_speaks_for_itself_again() {
+    let folder = Folder::new(json!({"runtime_ttl_sec": 10}));
+    let left_over = json!({
+        "listen": {"host": "0.0.0.0", "port": 7000},
+        "backends": [{"ip": "10.0.0.1", "port": 9001}, {"ip": "10.0.0.2", "port": 9001}],
+    });
+    folder.write(folder.root.proxy_config(), &left_over);
+    let control = folder.start().await;
+    control.register("10.0.0.1").await;
+    control.pass_ms(10_000);
+    until("its TTL counts", || {
+        folder.published_backends() == ["10.0.0.1:9001 10 false", "10.0.0.2:9001 10 true"]
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_override_without_a_backend_is_kept_and_shown_but_not_published() {
+    let folder = Folder::new(json!({}));
+    let control = folder.start().await;
+    control.register("10.0.0.1").await;
+    let weight = "/api/backends/10.0.0.1/9001/weight";
+    control
+        .good(ask("POST", weight).body(&json!({"weight": 7})))
+        .await;
+    let body = json!({"ip": "10.0.0.1", "port": 9001});
+    control
+        .good(ask("DELETE", "/api/register").body(&body))
+        .await;
+    assert_eq!(folder.published_backends(), Vec::<String>::new());
+    let listed = control.good(ask("GET", "/api/backends")).await;
+    assert_eq!(listed["backends"], json!([]));
+    assert_eq!(
+        listed["unused_overrides"][0]["override"]["weight"],
+        json!(7)
+    );
+    control.register("10.0.0.1").await;
+    assert_eq!(folder.published_backends(), ["10.0.0.1:9001 7 true"]);
+}
+
+#[tokio::test]
+async fn broken_files_at_the_start_change_nothing_in_force() {
+    let folder = Folder::new(json!({"default_algorithm": "source_hash"}));
+    let published = json!({
+        "listen": {"host": "0.0.0.0", "port": 7000}, "algorithm": "random", "updated_at": 1,
+        "generation": 8, "backends": [{"ip": "10.0.0.1", "port": 1, "weight": 4, "enabled": true,
+        "is_warming_up": false, "gpu_usage": null, "vram_usage": null}],
+    });
+    folder.write(folder.root.proxy_config(), &published);
+    let broken = [
+        folder.root.settings_runtime(),
+        folder.root.backends_runtime(),
+        folder.root.k8s_endpoints(),
+    ];
+    for path in &broken {
+        std::fs::write(path, b"{\"backends\": [").expect("written");
+    }
+    let control = folder.start().await;
+    let ready = || control.app.publisher.outcome().generation.is_some();
+    until("settled", ready).await;
+    assert_eq!(folder.published(), published);
+    let listed = control.good(ask("GET", "/api/backends")).await;
+    assert_eq!(
+        listed["warnings"].as_array().map(Vec::len),
+        Some(3),
+        "{listed}"
+    );
+    control.register("10.0.0.2").await;
+    assert_eq!(folder.published_backends().len(), 2);
+    let mut aside = folder.root.backends_runtime().into_os_string();
+    aside.push(".broken");
+    assert!(
+        std::path::Path::new(&aside).is_file(),
+        "the broken one is kept"
+    );
+}
