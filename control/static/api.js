@@ -27,6 +27,7 @@ import { currentToken } from './storage.js';
  * @property {string[]} [sources] all who know it, the strongest first: `override`, `runtime`, `k8s`
  * @property {Override | null} [override]
  * @property {string} [state] the control plane's word: `expired` where its registration ran out
+ * @property {number | null} [ttl_remaining_ms] until it expires unless it is heard again
  */
 
 /**
@@ -36,6 +37,7 @@ import { currentToken } from './storage.js';
  * @property {number | null} runtime_updated_at
  * @property {Backend[]} backends
  * @property {string[]} [warnings]
+ * @property {object | null} [freeze] a mass expiry is held back until somebody acknowledges it
  */
 
 /**
@@ -75,19 +77,39 @@ import { currentToken } from './storage.js';
  * @typedef {object} ProxyAnswer
  * @property {boolean} running
  * @property {ProxyStatus | null} status null where the proxy has no admin socket
- * @property {string | null} [why] why it is not running or gives no status
- * @property {number | null} [pid]
- * @property {number | null} [published_generation]
- * @property {boolean | null} [applied] null where it cannot be known
- * @property {string[]} [warnings]
+ * @property {string | null} [why] why it gives no status
+ * @property {number} published_generation
+ * @property {Publish | null} last_publish null before the first
+ */
+
+/**
+ * The last time that the control plane published and signalled, on whosever word.
+ * @typedef {object} Publish
+ * @property {number} at_ms
+ * @property {number} generation
+ * @property {boolean} signalled
+ * @property {string} info
+ * @property {boolean | null} applied null where it cannot be known
+ * @property {string | null} reason why it was not applied, or why it cannot be known
+ * @property {number | null} applied_in_ms
  */
 
 /**
  * @typedef {object} Sync
  * @property {boolean} ok stored and published
  * @property {string} reason
- * @property {{ok: boolean, info: string, applied?: boolean | null, generation?: number | null, applied_in_ms?: number | null}} reload
+ * @property {Reload} reload
  * @property {number} merged_count
+ */
+
+/**
+ * @typedef {object} Reload
+ * @property {boolean | null} ok whether the proxy was signalled; null where there was no need
+ * @property {string} info
+ * @property {boolean | null} [applied] null where it cannot be known
+ * @property {string | null} [reason] why it was not applied, or why it cannot be known
+ * @property {number | null} [generation]
+ * @property {number | null} [applied_in_ms]
  */
 
 /** @typedef {{ip: string, port: number}} Address */
@@ -186,6 +208,14 @@ export function clearOverride(address) {
   return call('DELETE', `${backendPath(address)}/override`);
 }
 
+/**
+ * Lets a held-back mass expiry happen.
+ * @returns {Promise<{sync: Sync}>}
+ */
+export function acknowledgeExpiry() {
+  return call('POST', '/api/expiry/acknowledge');
+}
+
 /** @param {Address} address */
 function backendPath({ ip, port }) {
   return `/api/backends/${encodeURIComponent(ip)}/${port}`;
@@ -250,6 +280,6 @@ function parse(text) {
 
 /** @param {Record<string, unknown> | null} answer */
 function reasonIn(answer) {
-  const said = answer?.message ?? answer?.error ?? answer?.reason;
+  const said = answer?.error ?? answer?.message ?? answer?.reason;
   return typeof said === 'string' ? said : '';
 }

@@ -28,7 +28,7 @@ import { words } from './i18n.js';
 const TOLD_ELSEWHERE = ['at', 'actor'];
 
 /** What is on the page, so that an unchanged log costs nothing and keeps a reader's selection. */
-let shownData = '';
+let shownData = /** @type {string | null} */ (null);
 
 /** Binds the choice of how many lines. */
 export function startAudit() {
@@ -48,6 +48,7 @@ export async function showAudit() {
     if (!(error instanceof api.CallError)) throw error;
     // A server that is away is the banner's to tell; the lines stay.
     problem.hidden = error.kind === 'away';
+    byId('audit-empty', HTMLElement).hidden = true;
     setText(problem, words().auditFailed(error.message));
   }
 }
@@ -77,9 +78,21 @@ function lineElement(line) {
     element('span', { class: 'audit-actor' }, entry.actor ?? ''),
     element('span', { class: 'audit-action' }, entry.action ?? ''),
     element('span', { class: 'audit-target' }, entry.target ?? ''),
-    element('span', { class: 'audit-change' }, detailText(entry)),
-    element('span', { class: `audit-result ${entry.result === 'ok' ? 'faint' : 'bad'}` }, entry.result ?? ''),
+    element(
+      'span',
+      { class: 'audit-detail' },
+      `${detailText(entry)} `,
+      element('span', { class: isGood(entry) ? 'faint' : 'bad' }, entry.result ?? ''),
+    ),
   );
+}
+
+/**
+ * Done, applied by the proxy, or an access that was answered.
+ * @param {Entry} entry
+ */
+function isGood({ result }) {
+  return result === undefined || /^(ok|applied\b.*|[23]\d\d)$/.test(result);
 }
 
 /** @param {Entry} entry */

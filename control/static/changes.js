@@ -4,7 +4,7 @@
  */
 
 import * as api from './api.js';
-import { addressText, clockText } from './format.js';
+import { addressText } from './format.js';
 import { words } from './i18n.js';
 import { addReport } from './report.js';
 
@@ -72,6 +72,11 @@ export function clearOverride(backend) {
   );
 }
 
+/** Lets the mass expiry happen that the control plane holds back. */
+export async function acknowledgeExpiry() {
+  await change(() => words().acknowledgeExpiry, api.acknowledgeExpiry, null);
+}
+
 /** The manual sync: merge, publish, signal. */
 export async function syncNow() {
   await change(
@@ -114,7 +119,6 @@ async function change(what, call, undo) {
     const { sync } = await call();
     const outcome = () => syncOutcome(sync);
     addReport({ what, outcome, info: syncInfo(sync), undo });
-    keepLastSync(sync);
     return outcome;
   } catch (error) {
     const outcome = () => failureOutcome(error);
@@ -131,17 +135,26 @@ async function change(what, call, undo) {
  */
 export function syncOutcome({ ok, reason, reload }) {
   if (!ok) return { level: 'bad', text: words().notPublished(reason) };
-  if (!reload.ok) return { level: 'warn', text: words().notSignalled };
-  if (reload.applied === true) {
-    return { level: 'good', text: words().appliedIn(reload.applied_in_ms ?? null) };
-  }
-  if (reload.applied === false) return { level: 'warn', text: words().notConfirmed };
+  if (reload.ok === null) return { level: 'good', text: words().noReload };
+  return reloadOutcome({ ...reload, signalled: reload.ok });
+}
+
+/**
+ * What became of one signal to the proxy.
+ * @param {{signalled: boolean, applied?: boolean | null, applied_in_ms?: number | null}} reload
+ * @returns {Outcome}
+ */
+export function reloadOutcome({ signalled, applied, applied_in_ms: milliseconds }) {
+  if (!signalled) return { level: 'warn', text: words().notSignalled };
+  if (applied === true) return { level: 'good', text: words().appliedIn(milliseconds ?? null) };
+  if (applied === false) return { level: 'warn', text: words().notConfirmed };
   return { level: 'good', text: words().signalled };
 }
 
 /** @param {api.Sync} sync */
 function syncInfo({ reload, merged_count: count }) {
   const parts = [reload.info];
+  if (reload.reason && reload.reason !== reload.info) parts.push(reload.reason);
   if (typeof reload.generation === 'number') parts.push(words().generation(reload.generation));
   if (typeof count === 'number') parts.push(words().mergedCount(count));
   return parts.join(' · ');
@@ -161,20 +174,4 @@ export function failureOutcome(error) {
     case 'refused':
       return { level: 'bad', text: words().failed(error.message) };
   }
-}
-
-/** @type {{sync: api.Sync, at: number} | null} */
-let lastSync = null;
-
-/** @param {api.Sync} sync */
-function keepLastSync(sync) {
-  lastSync = { sync, at: Date.now() };
-}
-
-/** The last answer of a sync that this page got, as one line; empty before the first. */
-export function lastSyncText() {
-  if (lastSync === null) return '';
-  const { level, text } = syncOutcome(lastSync.sync);
-  const mark = level === 'good' ? '✓' : '!';
-  return words().lastSync(clockText(lastSync.at), `${mark} ${text}`);
 }

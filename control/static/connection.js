@@ -66,7 +66,7 @@ function trouble() {
     return { kind: 'away', text: time === null ? words().awayFromStart : words().away(time) };
   }
   if (problem?.kind === 'forbidden') {
-    return { kind: 'forbidden', text: `${words().forbidden} ${problem.message}`.trim() };
+    return { kind: 'forbidden', text: words().forbidden(problem.message) };
   }
   if (problem?.kind === 'refused') {
     return { kind: 'refused', text: words().troubled(problem.message) };

@@ -11,7 +11,7 @@ import { byId, setText } from './dom.js';
 import { dateTimeText } from './format.js';
 import { onLanguage, startLanguage } from './i18n.js';
 import { startKeys } from './keys.js';
-import { recordTotals, showFigures, showProxy, showWarnings } from './overview.js';
+import { recordTotals, showFigures, showProxy, showWarnings, startOverview } from './overview.js';
 import { knowTargets, openPing, startPing } from './ping.js';
 import { startPolling } from './poll.js';
 import { startReports } from './report.js';
@@ -34,6 +34,7 @@ async function look() {
     recordVram(joinRows(backends.backends, proxy.status), now);
     knowTargets(backends.backends);
     show();
+    if (!byId('panel-audit', HTMLElement).hidden) await showAudit();
   } catch (error) {
     connectionFailed(error);
   }
@@ -49,7 +50,7 @@ function show() {
   showRows(rows);
   showProxy(proxy);
   showFigures(rows, proxy);
-  showWarnings([...(backends.warnings ?? []), ...(proxy.warnings ?? [])]);
+  showWarnings(backends);
 }
 
 function everySecond() {
@@ -62,6 +63,7 @@ function start() {
   startTheme();
   startLanguage();
   startReports();
+  startOverview();
   startTable();
   startPing();
   startAudit();

@@ -4,7 +4,7 @@
  */
 
 import { serverNow } from './api.js';
-import { lastSyncText } from './changes.js';
+import { acknowledgeExpiry, reloadOutcome } from './changes.js';
 import { byId, element, setAttribute, setText } from './dom.js';
 import * as format from './format.js';
 import { words } from './i18n.js';
@@ -56,7 +56,7 @@ export function showProxy(proxy) {
     place.dataset.shape = shape;
     place.replaceChildren(shapeIcon(shape));
   }
-  setText(byId('last-sync', HTMLElement), lastSyncText());
+  setText(byId('last-sync', HTMLElement), lastPublishText(proxy));
 }
 
 /**
@@ -65,11 +65,8 @@ export function showProxy(proxy) {
  */
 function proxyLine(proxy) {
   if (proxy === null) return { level: 'warn', text: words().proxyUnknown, detail: '' };
-  const { running, status, why, published_generation: published } = proxy;
-  if (!running) return { level: 'bad', text: words().proxyStopped, detail: why ?? '' };
-  if (status === null) {
-    return { level: 'good', text: words().proxyRunning, detail: why ?? words().noStatus };
-  }
+  const { status, why, last_publish: publish, published_generation: published } = proxy;
+  if (status === null) return lineWithoutStatus(publish, why ?? '');
   const runs = `${words().generation(status.generation)} ${words().appliedAgo(
     format.spanText((serverNow() - status.loaded_at_ms) / 1000),
   )}`;
@@ -78,10 +75,31 @@ function proxyLine(proxy) {
     const refused = words().refusedGeneration(String(reload.generation ?? '?'));
     return { level: 'bad', text: refused, detail: `${reload.reason ?? ''} · ${runs}` };
   }
-  if (format.isNumber(published) && published > status.generation) {
+  if (published > status.generation) {
     return { level: 'warn', text: words().notAppliedYet(published), detail: runs };
   }
   return { level: 'good', text: words().proxyRunning, detail: runs };
+}
+
+/**
+ * A proxy without an admin socket is known only by the signals that it takes.
+ * @param {import('./api.js').Publish | null} publish
+ * @param {string} why
+ * @returns {{level: 'warn' | 'bad', text: string, detail: string}}
+ */
+function lineWithoutStatus(publish, why) {
+  if (publish?.signalled === true) {
+    return { level: 'warn', text: words().proxySilent, detail: publish.info };
+  }
+  return { level: 'bad', text: words().proxyStopped, detail: publish?.info ?? why };
+}
+
+/** @param {ProxyAnswer | null} proxy */
+function lastPublishText(proxy) {
+  const publish = proxy?.last_publish ?? null;
+  if (publish === null) return '';
+  const generation = words().generation(publish.generation);
+  return words().lastPublish(format.clockText(publish.at_ms), generation, reloadOutcome(publish).text);
 }
 
 /**
@@ -97,8 +115,9 @@ export function showFigures(rows, proxy) {
   const gpu = mean(rows.map(({ backend }) => backend.gpu_usage));
   const vram = mean(rows.map(({ backend }) => backend.vram_usage));
 
-  figure('taking', `${format.countText(taking)} / ${format.countText(rows.length)}`, [
-    broken === 0 ? words().noneDown : words().notUp(broken),
+  // Without the proxy's word nobody can say who takes traffic, still less that none is down.
+  figure('taking', `${format.countText(status && taking)} / ${format.countText(rows.length)}`, [
+    broken > 0 ? words().notUp(broken) : status === null ? none : words().noneDown,
   ]);
   setAttribute(byId('figure-taking', HTMLElement), 'data-level', broken === 0 ? null : 'bad');
   figure('sessions', format.countText(totals?.sessions_active), [
@@ -116,10 +135,16 @@ export function showFigures(rows, proxy) {
   setText(byId('algorithm', HTMLElement), status === null ? '' : words().algorithm(status.algorithm));
 }
 
-/** @param {string[]} warnings of both answers */
-export function showWarnings(warnings) {
-  const list = byId('warnings', HTMLUListElement);
-  list.hidden = warnings.length === 0;
+/** Binds the button that goes with a held-back expiry. */
+export function startOverview() {
+  byId('acknowledge', HTMLButtonElement).addEventListener('click', acknowledgeExpiry);
+}
+
+/** @param {import('./api.js').BackendsAnswer} answer */
+export function showWarnings({ warnings = [], freeze }) {
+  byId('warnings', HTMLElement).hidden = warnings.length === 0;
+  byId('acknowledge', HTMLButtonElement).hidden = !freeze;
+  const list = byId('warning-list', HTMLUListElement);
   const shown = [...list.children].map((line) => line.textContent);
   if (shown.length === warnings.length && shown.every((text, at) => text === warnings[at])) return;
   list.replaceChildren(...warnings.map((warning) => element('li', {}, warning)));

@@ -27,6 +27,7 @@ const shown = [];
 /** Binds the status area. */
 export function startReports() {
   onLanguage(() => {
+    setText(byId('announce', HTMLElement), '');
     for (const { report, line, at } of shown) write(line, report, at);
   });
 }
@@ -62,7 +63,7 @@ function write(line, report, at) {
     element(
       'div',
       { class: 'report-text' },
-      element('span', { class: 'report-what' }, report.what()),
+      `${report.what()} — `,
       element('span', { class: 'report-outcome' }, text),
       report.info !== '' && element('span', { class: 'report-info mono' }, report.info),
     ),

@@ -91,7 +91,7 @@ export class RowView {
     this.#writeTraffic();
     this.#writeActions();
     for (const [column, target] of Object.entries(this.cells)) {
-      setAttribute(target, 'data-label', words().column[/** @type {keyof typeof this.cells} */ (column)]);
+      setAttribute(target, 'data-column', words().column[/** @type {keyof typeof this.cells} */ (column)]);
     }
   }
 
@@ -154,7 +154,14 @@ export class RowView {
     const seenAt = backend.last_seen;
     const isSeen = isNumber(seenAt) && seenAt > 0;
     setText(this.seen, isSeen ? spanText(serverNow() / 1000 - seenAt) : '–');
-    setAttribute(this.cells.seen, 'title', isSeen ? dateTimeText(seenAt * 1000) : words().never);
+    setAttribute(this.cells.seen, 'title', isSeen ? this.#heartbeatText(seenAt) : words().never);
+  }
+
+  /** @param {number} seenAt unix seconds */
+  #heartbeatText(seenAt) {
+    const left = this.row.backend.ttl_remaining_ms;
+    const at = dateTimeText(seenAt * 1000);
+    return isNumber(left) ? `${at}, ${words().expiresIn(spanText(left / 1000))}` : at;
   }
 
   #writeActions() {

@@ -4,7 +4,6 @@
  */
 
 import { byId, element, setAttribute, setText } from './dom.js';
-import { countText } from './format.js';
 import { onLanguage, words } from './i18n.js';
 import { RowView } from './row.js';
 import { COLUMNS, matches, sortRows } from './rows.js';
@@ -137,7 +136,7 @@ function isPersonInside(body) {
  */
 function writeCounts(all, shown) {
   const hiddenCount = all - shown;
-  setText(byId('count', HTMLElement), words().count(countText(all)));
+  setText(byId('count', HTMLElement), words().count(all));
   const hidden = byId('hidden-count', HTMLElement);
   setText(hidden, hiddenCount === 0 ? '' : words().hidden(hiddenCount));
   byId('clear-filter', HTMLButtonElement).hidden = filter === '';

@@ -2,6 +2,14 @@
  * @file English. Every string of the page; words-zh.js has the same names, which `tsc` checks.
  */
 
+/**
+ * @param {number} count
+ * @param {string} noun
+ */
+function counted(count, noun) {
+  return `${count} ${noun}${count === 1 ? '' : 's'}`;
+}
+
 export const en = {
   title: 'Wicketgate',
   skip: 'Skip to backends',
@@ -24,11 +32,10 @@ export const en = {
   proxyRunning: 'Proxy running',
   proxyStopped: 'Proxy not running',
   generation: (/** @type {number} */ number) => `generation ${number}`,
-  applied: 'applied',
   appliedAgo: (/** @type {string} */ span) => `applied ${span} ago`,
   notAppliedYet: (/** @type {number} */ number) => `generation ${number} not applied yet`,
   refusedGeneration: (/** @type {string} */ number) => `generation ${number} refused`,
-  noStatus: 'it has no status socket, so only the signal is known',
+  proxySilent: 'Proxy tells no status',
   updatedAgo: (/** @type {string} */ span) => `updated ${span} ago`,
 
   // The figures
@@ -46,10 +53,14 @@ export const en = {
   firstByteUnit: (/** @type {string} */ p99) => `median · p99 ${p99}`,
   gpuMean: 'GPU usage',
   vramMean: 'VRAM usage',
-  meanHint: (/** @type {number} */ count) => `mean of ${count} that report`,
+  meanHint: (/** @type {number} */ count) =>
+    count === 0 ? 'none reports it' : `mean of ${count} that report`,
   algorithm: (/** @type {string} */ name) => `algorithm ${name}`,
-  lastSync: (/** @type {string} */ time, /** @type {string} */ result) =>
-    `last change at ${time}: ${result}`,
+  lastPublish: (
+    /** @type {string} */ time,
+    /** @type {string} */ generation,
+    /** @type {string} */ result,
+  ) => `${generation} published at ${time}: ${result}`,
   noProxyFigures: 'the proxy tells none',
 
   // The banner
@@ -59,7 +70,8 @@ export const en = {
     'The control server does not answer. Traffic goes on without it; this page tries again every 2 s.',
   stale: (/** @type {string} */ time) =>
     `The data is old: the last answer came at ${time}. Numbers below may have changed since.`,
-  forbidden: 'The control server does not let this browser read.',
+  forbidden: (/** @type {string} */ reason) =>
+    `The control server does not let this browser read: ${reason || 'it gives no reason'}`,
   troubled: (/** @type {string} */ reason) => `The control server answered with an error: ${reason}`,
   token: 'Token',
   useToken: 'Use token',
@@ -73,10 +85,10 @@ export const en = {
   filterHint: 'Address, source or state  ( / )',
   clearFilter: 'Clear filter',
   hidden: (/** @type {number} */ count) => `${count} hidden by filter`,
-  count: (/** @type {string} */ count) => `${count} backends`,
+  count: (/** @type {number} */ count) => counted(count, 'backend'),
   refresh: 'Refresh',
   refreshHint: 'Read everything anew (r)',
-  refreshed: (/** @type {number} */ count) => `${count} backends read`,
+  refreshed: (/** @type {number} */ count) => `${counted(count, 'backend')} read`,
   ping: 'Ping',
   pingHint: 'Open the ping tool (p)',
   sync: 'Sync',
@@ -138,14 +150,14 @@ export const en = {
   vramSpan: (/** @type {string} */ low, /** @type {string} */ high) =>
     `VRAM over the last 3 minutes: ${low} to ${high}`,
   noVramYet: 'No VRAM reports yet',
-  ago: (/** @type {string} */ span) => `${span} ago`,
-  never: 'never',
+  never: 'discovery alone knows it: it sends no heartbeats',
+  expiresIn: (/** @type {string} */ span) => `expires in ${span} unless it is heard again`,
   sessionsOf: (
     /** @type {number} */ total,
     /** @type {number} */ failed,
     /** @type {string} */ firstByte,
   ) =>
-    `${total} sessions since the proxy started, ${failed} failed connects, first byte after ${firstByte}`,
+    `${counted(total, 'session')} since the proxy started, ${counted(failed, 'failed connect')}, first byte after ${firstByte}`,
 
   // The status area
   status: 'Status',
@@ -164,10 +176,12 @@ export const en = {
   appliedIn: (/** @type {number | null} */ milliseconds) =>
     milliseconds === null ? 'applied' : `applied in ${milliseconds} ms`,
   signalled: 'saved, proxy signalled',
+  noReload: 'nothing to reload',
+  acknowledgeExpiry: 'Let the silent registrations expire',
   notConfirmed: 'saved and signalled, but the proxy did not confirm it',
   notSignalled: 'saved, but the proxy was not signalled',
   notPublished: (/** @type {string} */ reason) => `not published: ${reason}`,
-  mergedCount: (/** @type {number} */ count) => `${count} backends published`,
+  mergedCount: (/** @type {number} */ count) => `${counted(count, 'backend')} published`,
   failed: (/** @type {string} */ reason) => `not done: ${reason}`,
   failedAway: 'not known to be done: the control server did not answer',
   failedForbidden: (/** @type {string} */ reason) => `not allowed: ${reason}`,
@@ -186,9 +200,9 @@ export const en = {
   viewAudit: 'View audit log',
   auditLines: 'Lines',
   auditEmpty: 'The audit log is empty.',
-  repeated: (/** @type {number} */ count) => `${count} more times`,
+  repeated: (/** @type {number} */ count) => counted(count, 'more time'),
   heartbeats: (/** @type {number} */ count, /** @type {number} */ backends) =>
-    `${count} heartbeats of ${backends} backends changed nothing`,
+    `${counted(count, 'heartbeat')} of ${counted(backends, 'backend')} changed nothing`,
   auditFailed: (/** @type {string} */ reason) => `The audit log cannot be read: ${reason}`,
 
   // Help

@@ -1,0 +1,20 @@
+#!/bin/sh
+# Checks the types of the console's modules, then drives the console in Chromium against the real
+# binaries. CHROMIUM names the browser, WICKETGATE_BIN_DIR the folder of the binaries.
+set -eu
+cd "$(dirname "$0")"
+
+missing() {
+    echo "browser tests: $1" >&2
+    exit 1
+}
+
+command -v npm >/dev/null || missing "npm is missing: install nodejs (20 or later) and npm"
+CHROMIUM=$(command -v "${CHROMIUM:-chromium}") || missing "chromium is missing: install it or name it in CHROMIUM"
+WICKETGATE_BIN_DIR=${WICKETGATE_BIN_DIR:-../../target/debug}
+[ -x "$WICKETGATE_BIN_DIR/control_server" ] || missing "$WICKETGATE_BIN_DIR has no control_server: build it first"
+export CHROMIUM WICKETGATE_BIN_DIR
+
+npm ci --ignore-scripts --prefer-offline --loglevel=error
+./node_modules/.bin/tsc -p tsconfig.json
+exec node --test --test-concurrency=3 --test-timeout=120000 tests/

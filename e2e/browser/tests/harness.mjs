@@ -1,0 +1,312 @@
+/**
+ * @file What every browser test needs: a root folder of its own with the real binaries on it, and a
+ * page in Chromium. Everything that is started here is ended by `close`, by its process id.
+ */
+
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import net from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import { chromium } from 'playwright-core';
+
+const BIN_DIR = path.resolve(process.env.WICKETGATE_BIN_DIR ?? '../../target/debug');
+const BROWSER = process.env.CHROMIUM ?? 'chromium';
+/** How long anything may take before a test calls it failed. */
+export const DEADLINE_MS = 10_000;
+/** Long enough that no registration of a test expires by itself. */
+const TTL_S = 3600;
+
+const BROWSER_ARGUMENTS = [
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+];
+
+/** A free port of the loopback address, from the kernel. */
+async function freePort() {
+  const server = net.createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address();
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
+/**
+ * Waits until `probe` gives something true.
+ * @template Value
+ * @param {string} what is waited for, for the message
+ * @param {() => Promise<Value> | Value} probe
+ * @returns {Promise<Value>}
+ */
+export async function until(what, probe) {
+  const end = Date.now() + DEADLINE_MS;
+  for (;;) {
+    const value = await probe();
+    if (value) return value;
+    assert.ok(Date.now() < end, `not within ${DEADLINE_MS} ms: ${what}`);
+    await pause(25);
+  }
+}
+
+/** @type {Set<import('node:child_process').ChildProcess>} */
+const running = new Set();
+// A test file that is ended by the runner's time limit must leave nothing behind either.
+process.on('exit', () => running.forEach((child) => child.kill('SIGKILL')));
+for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => process.exit(1));
+
+/** A process of ours; its output is kept for the message of a test that fails. */
+class Program {
+  constructor(name, args) {
+    this.name = name;
+    this.output = '';
+    this.child = spawn(path.join(BIN_DIR, name), args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    this.ended = once(this.child, 'exit');
+    running.add(this.child);
+    void this.ended.then(() => running.delete(this.child));
+    for (const stream of [this.child.stdout, this.child.stderr]) {
+      stream.on('data', (chunk) => {
+        this.output += chunk;
+      });
+    }
+  }
+
+  hasEnded() {
+    return this.child.exitCode !== null || this.child.signalCode !== null;
+  }
+
+  async stop(signal = 'SIGINT') {
+    if (this.hasEnded()) return;
+    this.child.kill(signal);
+    await this.ended;
+  }
+}
+
+/** A backend that takes connections, so that the proxy finds it up. */
+async function startBackend() {
+  const server = net.createServer((socket) => {
+    socket.on('error', () => {});
+    socket.pipe(socket);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return server;
+}
+
+/** The control plane and a proxy on a folder of their own. */
+export class Stand {
+  /**
+   * @param {{proxy?: 'proxy_server' | 'dummy_proxy' | null, config?: object}} [options] `config` are
+   *   further keys of control_config.json
+   */
+  static async start({ proxy = 'proxy_server', config = {} } = {}) {
+    const stand = new Stand();
+    stand.root = await mkdtemp(path.join(tmpdir(), 'wicketgate-console-'));
+    stand.port = await freePort();
+    stand.proxyPort = await freePort();
+    stand.origin = `http://127.0.0.1:${stand.port}`;
+    stand.backends = [];
+    stand.config = config;
+    for (const folder of ['config', 'data', 'run', 'logs']) await mkdir(path.join(stand.root, folder));
+    await stand.writeJson('config/control_config.json', {
+      host: '127.0.0.1',
+      port: stand.port,
+      default_listen_host: '127.0.0.1',
+      default_listen_port: stand.proxyPort,
+      runtime_ttl_sec: TTL_S,
+      ...config,
+    });
+    await stand.startControl();
+    stand.proxy = null;
+    if (proxy !== null) await stand.startProxy(proxy);
+    return stand;
+  }
+
+  async startControl() {
+    this.control = new Program('control_server', ['--root', this.root]);
+    await until('control_server answers', async () => {
+      assert.ok(!this.control.hasEnded(), `control_server ended:\n${this.control.output}`);
+      return fetch(`${this.origin}/livez`).then((response) => response.ok, () => false);
+    });
+  }
+
+  async startProxy(name) {
+    await until('the first proxy_config.json', () => this.readJson('config/proxy_config.json'));
+    this.proxy = new Program(name, ['--root', this.root]);
+    await until(`${name} is ready`, async () => {
+      assert.ok(!this.proxy.hasEnded(), `${name} ended:\n${this.proxy.output}`);
+      const pid = await readFile(this.path('run/proxy.pid'), 'utf8').catch(() => '');
+      return pid.trim() === String(this.proxy.child.pid);
+    });
+  }
+
+  path(name) {
+    return path.join(this.root, name);
+  }
+
+  /** @returns {Promise<any>} null where there is no such file, or not whole yet */
+  async readJson(name) {
+    try {
+      return JSON.parse(await readFile(this.path(name), 'utf8'));
+    } catch {
+      return null;
+    }
+  }
+
+  /** As discovery does it: the file is always whole. */
+  async writeJson(name, value) {
+    await writeFile(this.path(`${name}.new`), JSON.stringify(value));
+    await rename(this.path(`${name}.new`), this.path(name));
+  }
+
+  /** Calls the API as another client would. */
+  async call(method, target, body, headers = {}) {
+    const response = await fetch(this.origin + target, {
+      method,
+      headers: body === undefined ? headers : { 'content-type': 'application/json', ...headers },
+      body: body === undefined ? undefined : JSON.stringify(body),
+    });
+    return response.json();
+  }
+
+  /** Starts a backend that registers itself; returns its address. */
+  async register(more = {}) {
+    const server = await startBackend();
+    this.backends.push(server);
+    const { port } = server.address();
+    const answer = await this.call('POST', '/api/register', { ip: '127.0.0.1', port, ...more });
+    assert.equal(answer.ok, true, JSON.stringify(answer));
+    return { ip: '127.0.0.1', port, key: `127.0.0.1:${port}` };
+  }
+
+  /** Says it anew of a registered backend, as its heartbeat does. */
+  async heartbeat({ ip, port }, more) {
+    const answer = await this.call('POST', '/api/register', { ip, port, ...more });
+    assert.equal(answer.ok, true, JSON.stringify(answer));
+  }
+
+  /** Starts backends that discovery hands out; returns their addresses. */
+  async discover(...descriptions) {
+    const found = [];
+    for (const description of descriptions) {
+      const server = await startBackend();
+      this.backends.push(server);
+      found.push({ ip: '127.0.0.1', port: server.address().port, ...description });
+    }
+    await this.publishDiscovery(found);
+    return found.map(({ ip, port }) => ({ ip, port, key: `${ip}:${port}` }));
+  }
+
+  async publishDiscovery(backends) {
+    await this.writeJson('data/k8s_endpoints.json', {
+      source: 'k8s',
+      updated_at: Math.floor(Date.now() / 1000),
+      backends,
+    });
+  }
+
+  /** Waits until the published file has this weight for this backend. */
+  async publishedWeight({ port }, weight) {
+    await until(`weight ${weight} of port ${port} is published`, async () => {
+      const file = await this.readJson('config/proxy_config.json');
+      return file?.backends.some((backend) => backend.port === port && backend.weight === weight);
+    });
+  }
+
+  async close() {
+    await this.proxy?.stop();
+    await this.control.stop();
+    for (const server of this.backends) {
+      server.close();
+      server.closeAllConnections?.();
+    }
+    await rm(this.root, { recursive: true, force: true });
+  }
+}
+
+/** Chromium with a profile of its own. */
+export function startBrowser() {
+  const sandbox = process.getuid?.() === 0 ? ['--no-sandbox'] : [];
+  return chromium.launch({
+    executablePath: BROWSER,
+    headless: true,
+    args: [...sandbox, ...BROWSER_ARGUMENTS],
+  });
+}
+
+/**
+ * A page on the stand's console, in a browser context of its own. What the browser complains of is
+ * kept in `page.complaints`: errors of scripts, of the content security policy, of loading.
+ * @param {import('playwright-core').Browser} browser
+ * @param {Stand} stand
+ * @param {{locale?: string, width?: number, height?: number, colorScheme?: 'dark' | 'light', expected?: RegExp}} [options]
+ *   complaints that are `expected` are not kept
+ */
+export async function openConsole(browser, stand, options = {}) {
+  const { locale = 'en-GB', width = 1280, height = 900, colorScheme, expected } = options;
+  const context = await browser.newContext({ locale, viewport: { width, height }, colorScheme });
+  const page = await context.newPage();
+  page.setDefaultTimeout(DEADLINE_MS);
+  page.complaints = [];
+  page.on('pageerror', (error) => page.complaints.push(String(error)));
+  page.on('console', (message) => {
+    const isComplaint = ['error', 'warning'].includes(message.type());
+    if (isComplaint && !expected?.test(message.text())) page.complaints.push(message.text());
+  });
+  page.on('dialog', (dialog) => {
+    page.complaints.push(`a dialog opened: ${dialog.message()}`);
+    void dialog.dismiss();
+  });
+  await page.goto(stand.origin);
+  await page.locator('#loading').waitFor({ state: 'hidden' });
+  return page;
+}
+
+/** The table's row of a backend. */
+export function rowOf(page, { key }) {
+  return page.locator('#rows tr').filter({ has: page.getByText(key, { exact: true }) });
+}
+
+/** The newest line of the status area. */
+export function newestReport(page) {
+  return page.locator('#reports .report').first();
+}
+
+/**
+ * Waits until the element's text has what is wanted.
+ * @param {import('playwright-core').Locator} locator
+ * @param {RegExp} wanted
+ */
+export async function hasText(locator, wanted) {
+  let text = '';
+  await until(`text ${wanted} in ${locator}`, async () => {
+    text = ((await locator.textContent().catch(() => '')) ?? '').replace(/\s+/g, ' ').trim();
+    return wanted.test(text);
+  }).catch((error) => {
+    throw new Error(`${error.message}; it reads: ${text}`);
+  });
+}
+
+/**
+ * @param {import('playwright-core').Locator} locator
+ * @param {string} name
+ * @param {string} wanted
+ */
+export async function hasAttribute(locator, name, wanted) {
+  await until(`${name}=${wanted} on ${locator}`, async () => {
+    return (await locator.getAttribute(name)) === wanted;
+  });
+}
+
+/** Saves a picture where WICKETGATE_SCREENSHOTS names a folder; a test does not look at it. */
+export async function picture(page, name) {
+  const folder = process.env.WICKETGATE_SCREENSHOTS;
+  if (folder) await page.screenshot({ path: path.join(folder, `${name}.png`), fullPage: true });
+}

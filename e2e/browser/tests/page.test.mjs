@@ -1,0 +1,308 @@
+/**
+ * @file The page itself: languages, themes, hostile strings, and what it says when the server is away
+ * or forbids reading.
+ */
+
+import assert from 'node:assert/strict';
+import { appendFile } from 'node:fs/promises';
+import { after, afterEach, before, describe, it } from 'node:test';
+import { Stand, hasText, newestReport, openConsole, picture, rowOf, startBrowser, until } from './harness.mjs';
+
+/** @type {import('playwright-core').Browser} */
+let browser;
+/** @type {Stand} */
+let stand;
+let backend;
+let page;
+
+before(async () => {
+  browser = await startBrowser();
+  stand = await Stand.start();
+  backend = await stand.register({ weight: 10, gpu_usage: 0.3, vram_usage: 0.6 });
+});
+
+after(async () => {
+  await browser?.close();
+  await stand?.close();
+});
+
+afterEach(async () => {
+  await page?.context().close();
+  assert.deepEqual(page?.complaints ?? [], []);
+});
+
+/** Every text that the page shows or speaks, but for what is data and the same in all languages. */
+function spoken() {
+  const isData = (/** @type {Element | null} */ target) =>
+    target?.closest('.mono, #algorithm, #proxy-detail, [lang="en"], [lang="zh-CN"]:not(html), kbd, .brand, script, style, noscript') !== null;
+  const texts = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const text = walker.currentNode.textContent?.trim() ?? '';
+    if (text !== '' && !isData(walker.currentNode.parentElement)) texts.push(text);
+  }
+  for (const target of document.querySelectorAll('[aria-label], [title], [placeholder]')) {
+    if (isData(target)) continue;
+    for (const name of ['aria-label', 'placeholder']) {
+      const text = target.getAttribute(name);
+      if (text) texts.push(text);
+    }
+  }
+  return texts;
+}
+
+describe('language', () => {
+  it('follows_the_browser_is_switched_and_remembered', async () => {
+    page = await openConsole(browser, stand, { locale: 'zh-TW' });
+    await hasText(page.locator('#backends-title'), /^后端$/);
+    assert.equal(await page.locator('html').getAttribute('lang'), 'zh-CN');
+    await page.getByText('EN', { exact: true }).click();
+    await hasText(page.locator('#backends-title'), /^Backends$/);
+    await page.reload();
+    await hasText(page.locator('#backends-title'), /^Backends$/);
+    assert.equal(await page.locator('html').getAttribute('lang'), 'en');
+  });
+
+  it('changes_every_string_also_those_already_on_the_page', async () => {
+    page = await openConsole(browser, stand);
+    await rowOf(page, backend).waitFor();
+    await page.locator('#refresh').click();
+    await newestReport(page).waitFor();
+    const english = await page.evaluate(spoken);
+    assert.deepEqual(english.filter((text) => /\p{Script=Han}/u.test(text)), []);
+
+    await page.getByText('中文', { exact: true }).click();
+    await hasText(newestReport(page), /刷新/);
+    // Names that Chinese pages write in Latin letters too.
+    const latin = /Wicketgate|Ping|GPU|UDP|VRAM|JSON|control\/data\/\S+|[\d.]+ ?(ms|µs|[KMG]i?B\/s|B\/s)|p99|UTC|127\.0\.0\.1:\d+|[a-z]\)|\( \/ \)/g;
+    await until('no English is left', async () => {
+      const chinese = await page.evaluate(spoken);
+      const left = chinese.map((text) => text.replace(latin, '')).filter((text) => /[A-Za-z]{2,}/.test(text));
+      page.left = left;
+      return left.length === 0;
+    }).catch((error) => {
+      throw new Error(`${error.message}: ${JSON.stringify(page.left)}`);
+    });
+  });
+});
+
+describe('theme', () => {
+  it('is_dark_first_light_by_choice_and_auto_by_the_system', async () => {
+    page = await openConsole(browser, stand, { colorScheme: 'light' });
+    const ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+    const dark = await ground();
+    await page.getByText('Light', { exact: true }).click();
+    const light = await ground();
+    assert.notEqual(light, dark);
+    await page.reload();
+    assert.equal(await ground(), light);
+    await page.getByText('Auto', { exact: true }).click();
+    assert.equal(await ground(), light);
+    await page.emulateMedia({ colorScheme: 'dark' });
+    assert.equal(await ground(), dark);
+  });
+
+  it('has_enough_contrast_in_both', async () => {
+    page = await openConsole(browser, stand);
+    for (const theme of ['Dark', 'Light']) {
+      await page.getByText(theme, { exact: true }).click();
+      const ratios = await page.evaluate(contrasts);
+      for (const [pair, ratio] of Object.entries(ratios)) {
+        const wanted = pair.startsWith('--text ') ? 7 : 4.5;
+        assert.ok(ratio >= wanted, `${theme}: ${pair} has ${ratio.toFixed(2)}, wanted ${wanted}`);
+      }
+    }
+  });
+});
+
+/** The contrast (WCAG 2, relative luminance) of every text colour on every ground it stands on. */
+function contrasts() {
+  const canvas = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
+  const probe = document.body.appendChild(document.createElement('i'));
+  const luminance = (/** @type {string} */ name) => {
+    probe.style.color = `var(${name})`;
+    canvas.fillStyle = getComputedStyle(probe).color;
+    canvas.fillRect(0, 0, 1, 1);
+    const [red, green, blue] = [...canvas.getImageData(0, 0, 1, 1).data].map((byte) => {
+      const part = byte / 255;
+      return part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
+    });
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+  };
+  const pairs = { '--on-accent --accent': 0 };
+  for (const text of ['--text', '--soft', '--accent', '--up', '--down', '--warn', '--drain']) {
+    for (const ground of ['--ground', '--surface', '--raised']) pairs[`${text} ${ground}`] = 0;
+  }
+  for (const pair of ['--accent --accent-wash', '--text --down-wash', '--text --warn-wash', '--down --down-wash']) {
+    pairs[pair] = 0;
+  }
+  for (const pair of Object.keys(pairs)) {
+    const [light, dark] = pair.split(' ').map(luminance).sort((a, b) => b - a);
+    pairs[pair] = (light + 0.05) / (dark + 0.05);
+  }
+  probe.remove();
+  return pairs;
+}
+
+describe('safety', () => {
+  const HOSTILE = [
+    '<script>window.hit = 1</script>',
+    '<img src=x onerror="window.hit = 2">',
+    '"><svg onload=alert(3)>',
+    "'-alert(4)-'",
+    '<a href="javascript:alert(5)">x</a>',
+    '</td></tr></table><iframe srcdoc="<script>parent.hit = 6</script>"></iframe>',
+  ];
+
+  it('the_policy_allows_only_our_own_files', async () => {
+    const response = await fetch(`${stand.origin}/`);
+    const policy = response.headers.get('content-security-policy') ?? '';
+    assert.match(policy, /default-src 'none'/);
+    assert.doesNotMatch(policy, /unsafe-/);
+  });
+
+  it('script_in_the_log_and_in_an_answer_stays_text', async () => {
+    for (const hostile of HOSTILE) {
+      await appendFile(stand.path('logs/audit.log'), `${hostile}\n`);
+      const line = { time: hostile, seq: 1, actor: hostile, action: hostile, target: hostile, result: hostile, old: hostile, new: { [hostile]: hostile } };
+      await appendFile(stand.path('logs/audit.log'), `${JSON.stringify(line)}\n`);
+    }
+    page = await openConsole(browser, stand);
+    await page.locator('#refresh').click();
+    await hasText(page.locator('#audit'), /window\.hit = 1/);
+    await assertInert(page);
+  });
+
+  // The server checks what it takes in, so hostile answers are put in its place here.
+  it('script_in_every_field_of_a_backend_stays_text', async () => {
+    page = await openConsole(browser, stand);
+    for (const hostile of HOSTILE) {
+      const backends = {
+        ok: true,
+        updated_at: 1,
+        warnings: [hostile],
+        backends: [{ ip: hostile, port: hostile, weight: hostile, gpu_usage: null, vram_usage: null, enabled: true, is_warming_up: false, last_seen: hostile, source: hostile, sources: [hostile], override: { weight: hostile, actor: hostile } }],
+      };
+      await page.route('**/api/backends', (route) => route.fulfill({ json: backends }));
+      await page.route('**/api/proxy', (route) =>
+        route.fulfill({ json: { ok: true, running: false, status: null, why: hostile, last_publish: null, published_generation: 1 } }),
+      );
+      await page.route('**/api/sync', (route) =>
+        route.fulfill({ json: { ok: true, reason: hostile, reload: { ok: false, info: hostile }, merged_count: 1 } }),
+      );
+      await page.route('**/api/ping', (route) => route.fulfill({ json: { ok: true, output: hostile } }));
+      await page.locator('#sync').click();
+      await until(`${hostile} is shown`, async () => {
+        const shown = await page.locator('#warnings, #rows, #proxy-detail, #reports').allTextContents();
+        return shown.length === 4 && shown.every((text) => text.includes(hostile));
+      });
+      await page.locator('#open-ping').click();
+      await page.locator('#ping-start').click();
+      await until('the output', async () => (await page.locator('#ping-result').textContent()) === hostile);
+      await page.keyboard.press('Escape');
+      await assertInert(page);
+      await page.unrouteAll();
+    }
+  });
+
+  async function assertInert(checked) {
+    const found = await checked.evaluate(() => ({
+      hit: /** @type {any} */ (window).hit ?? null,
+      foreign: document.querySelectorAll('#rows img, iframe, #audit *:is(img, svg, script, a), #reports *:is(img, svg, script, a), .output *:is(img, svg, script, a), body > script').length,
+    }));
+    assert.deepEqual(found, { hit: null, foreign: 0 });
+  }
+});
+
+describe('the server', () => {
+  it('that_goes_away_is_told_and_the_page_goes_on_when_it_is_back', async () => {
+    const other = await Stand.start({ proxy: null });
+    try {
+      const registered = await other.register({ weight: 10 });
+      // The browser itself writes a line for each request that finds no server.
+      page = await openConsole(browser, other, { expected: /net::ERR_/ });
+      await rowOf(page, registered).waitFor();
+      await other.control.stop();
+      await hasText(page.locator('#banner'), /does not answer.*Traffic goes on/);
+      await rowOf(page, registered).waitFor();
+      await picture(page, 'away');
+      const input = rowOf(page, registered).locator('.weight-input');
+      await input.fill('11');
+      await input.press('Enter');
+      await hasText(newestReport(page), /not known to be done/);
+      assert.equal(await input.inputValue(), '11');
+      await other.startControl();
+      await page.locator('#banner').waitFor({ state: 'hidden' });
+      await input.press('Enter');
+      await other.publishedWeight(registered, 11);
+    } finally {
+      await other.close();
+    }
+  });
+
+  it('that_wants_a_token_gets_the_one_typed_in', async () => {
+    const tokens = { read: 'reader-token-1', write: 'writer-token-1' };
+    const other = await Stand.start({ proxy: null, config: { tokens } });
+    try {
+      page = await openConsole(browser, other, { expected: /status of 401/ });
+      await hasText(page.locator('#banner'), /does not let this browser read/);
+      await picture(page, 'forbidden');
+      await page.getByLabel('Token').fill('a wrong one');
+      await page.getByRole('button', { name: 'Use token' }).click();
+      await page.locator('#banner').waitFor();
+      await page.getByLabel('Token').fill(tokens.write);
+      await page.getByRole('button', { name: 'Use token' }).click();
+      await page.locator('#banner').waitFor({ state: 'hidden' });
+      await page.locator('#no-backends').waitFor();
+      await picture(page, 'empty');
+      await page.reload();
+      await page.locator('#no-backends').waitFor();
+      await page.locator('#sync').click();
+      await hasText(newestReport(page), /Sync — /);
+    } finally {
+      await other.close();
+    }
+  });
+});
+
+describe('a narrow screen', () => {
+  for (const [width, locale] of [
+    [320, 'en-GB'],
+    [320, 'zh-CN'],
+    [375, 'en-GB'],
+    [768, 'zh-CN'],
+  ]) {
+    it(`cuts_nothing_off at ${width} px in ${locale}`, async () => {
+      page = await openConsole(browser, stand, { width, locale, height: 800 });
+      await rowOf(page, backend).waitFor();
+      const widths = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
+      assert.ok(widths[0] <= widths[1], `the page is ${widths[0]} px wide on ${widths[1]}`);
+      await rowOf(page, backend).locator('.weight-input').fill('10');
+      await rowOf(page, backend).getByRole('switch').waitFor();
+      await picture(page, `narrow-${width}-${locale}`);
+    });
+  }
+});
+
+describe('for screen readers', () => {
+  it('everything_that_can_be_pressed_or_typed_into_has_a_name', async () => {
+    page = await openConsole(browser, stand);
+    await rowOf(page, backend).waitFor();
+    const nameless = await page.evaluate(() =>
+      [...document.querySelectorAll('button, input, select, [role=tab], [role=switch]')]
+        .filter((target) => target.checkVisibility())
+        .filter((target) => {
+          const labelled = target.getAttribute('aria-label') ?? target.closest('label')?.textContent ?? target.textContent;
+          return (labelled ?? '').trim() === '';
+        })
+        .map((target) => target.outerHTML),
+    );
+    assert.deepEqual(nameless, []);
+  });
+
+  it('an_answer_is_announced', async () => {
+    page = await openConsole(browser, stand);
+    await page.locator('#sync').click();
+    await hasText(page.locator('#announce'), /Sync: applied/);
+  });
+});

@@ -1,0 +1,192 @@
+/**
+ * @file The table of backends, and every change that can be made in it.
+ */
+
+import assert from 'node:assert/strict';
+import { after, afterEach, before, describe, it } from 'node:test';
+import {
+  Stand,
+  hasAttribute,
+  hasText,
+  newestReport,
+  openConsole,
+  picture,
+  rowOf,
+  startBrowser,
+  until,
+} from './harness.mjs';
+
+/** @type {import('playwright-core').Browser} */
+let browser;
+/** @type {Stand} */
+let stand;
+let discovered;
+let registered;
+let page;
+
+before(async () => {
+  browser = await startBrowser();
+  stand = await Stand.start();
+  discovered = await stand.discover(
+    { weight: 10, gpu_usage: 0.21, vram_usage: 0.42 },
+    { weight: 30, gpu_usage: 0.55, vram_usage: 0.95 },
+  );
+  registered = await stand.register({ weight: 20, vram_usage: 0.1 });
+});
+
+after(async () => {
+  await browser?.close();
+  await stand?.close();
+});
+
+afterEach(async () => {
+  await page?.context().close();
+  assert.deepEqual(page?.complaints ?? [], []);
+});
+
+describe('the table', () => {
+  for (const [locale, source, vram] of [
+    ['en-GB', /discovered/, 'VRAM usage 95%, above 92%'],
+    ['zh-CN', /服务发现/, '显存占用 95%, 超过 92%'],
+  ]) {
+    it(`lists_every_backend_with_its_source_and_figures in ${locale}`, async () => {
+      page = await openConsole(browser, stand, { locale });
+      for (const backend of [...discovered, registered]) await rowOf(page, backend).waitFor();
+      const row = rowOf(page, discovered[1]);
+      await hasText(row.locator('.cell-source'), source);
+      assert.equal(await row.locator('.weight-input').inputValue(), '30');
+      assert.equal(await row.locator('.cell-vram .usage').getAttribute('aria-label'), vram);
+      assert.equal(await row.locator('.cell-gpu .usage-number').textContent(), '55%');
+      await picture(page, `table-${locale}`);
+    });
+  }
+
+  it('shows_a_new_backend_by_itself_and_lets_a_removed_one_go', async () => {
+    page = await openConsole(browser, stand);
+    const late = await stand.register({ weight: 5 });
+    await rowOf(page, late).waitFor();
+    await stand.call('DELETE', '/api/register', { ip: late.ip, port: late.port });
+    await hasText(rowOf(page, late), /no longer listed/);
+    await rowOf(page, late).waitFor({ state: 'detached' });
+  });
+
+  it('filters_by_text_says_how_many_are_hidden_and_keeps_it_in_the_address', async () => {
+    page = await openConsole(browser, stand);
+    await rowOf(page, registered).waitFor();
+    await page.keyboard.press('/');
+    await page.keyboard.type('registered');
+    await hasText(page.locator('#hidden-count'), /^2 hidden by filter$/);
+    assert.equal(await page.locator('#rows tr').count(), 1);
+    assert.match(page.url(), /\?filter=registered$/);
+    await page.reload();
+    await hasText(page.locator('#hidden-count'), /^2 hidden by filter$/);
+    await page.locator('#filter').press('Escape');
+    await hasText(page.locator('#hidden-count'), /^$/);
+    await page.locator('#filter').fill('no such backend');
+    await page.locator('#nothing-matches').waitFor();
+  });
+
+  it('sorts_by_a_column_and_holds_the_order_while_one_edits', async () => {
+    page = await openConsole(browser, stand);
+    const order = () => page.locator('#rows .cell-address').allTextContents();
+    await page.getByRole('button', { name: 'Weight', exact: true }).click();
+    const byWeight = [discovered[0].key, registered.key, discovered[1].key];
+    await until('the order by weight', async () => String(await order()) === String(byWeight));
+    assert.equal(await page.locator('.head-weight').getAttribute('aria-sort'), 'ascending');
+
+    await rowOf(page, registered).locator('.weight-input').fill('777');
+    await stand.call('POST', `/api/backends/127.0.0.1/${discovered[0].port}/weight`, { weight: 500 });
+    await until('the new weight is shown', async () => {
+      const shown = await rowOf(page, discovered[0]).locator('.weight-input').inputValue();
+      return shown === '500';
+    });
+    assert.deepEqual(await order(), byWeight);
+    assert.equal(await rowOf(page, registered).locator('.weight-input').inputValue(), '777');
+    await page.locator('#order-held').waitFor();
+
+    await page.keyboard.press('Escape');
+    const sorted = [registered.key, discovered[1].key, discovered[0].key];
+    await until('the new order', async () => String(await order()) === String(sorted));
+    await stand.call('DELETE', `/api/backends/127.0.0.1/${discovered[0].port}/override`);
+  });
+
+  it('draws_the_vram_of_the_last_minutes', async () => {
+    page = await openConsole(browser, stand);
+    const line = rowOf(page, registered).locator('.sparkline');
+    await stand.heartbeat(registered, { weight: 20, vram_usage: 0.9 });
+    const label = () => line.getAttribute('aria-label');
+    await until('the later report', async () => /to 90%/.test((await label()) ?? ''));
+    await stand.heartbeat(registered, { weight: 20, vram_usage: 0.1 });
+    await until('both reports', async () => /10% to 90%/.test((await label()) ?? ''));
+    const path = await line.locator('.sparkline-line').getAttribute('d');
+    assert.match(path ?? '', /^M[\d.]+ [\d.]+(L[\d.]+ [\d.]+)+$/);
+  });
+});
+
+describe('a change', () => {
+  it('of_a_weight_by_enter_is_published_applied_and_told', async () => {
+    page = await openConsole(browser, stand);
+    const row = rowOf(page, discovered[0]);
+    await row.locator('.weight-input').fill('25');
+    await row.locator('.weight-input').press('Enter');
+    await hasText(row.locator('.weight-note').first(), /applied in \d+ ms/);
+    await stand.publishedWeight(discovered[0], 25);
+    await hasText(newestReport(page), /10 → 25 — applied in \d+ ms/);
+    await hasText(newestReport(page), new RegExp(`sent SIGHUP to pid=${stand.proxy.child.pid}`));
+    await hasText(row.locator('.cell-source'), /override/);
+    await hasText(page.locator('#audit'), /weight.*override\.weight – → 25/);
+    await picture(page, 'weight-applied');
+  });
+
+  it('of_a_weight_by_the_button_works_too_and_can_be_undone', async () => {
+    page = await openConsole(browser, stand, { locale: 'zh-CN' });
+    const row = rowOf(page, registered);
+    await row.locator('.weight-input').fill('0');
+    await row.getByRole('button', { name: `保存 ${registered.key} 的权重` }).click();
+    await hasText(newestReport(page), /已在 \d+ ms 内生效/);
+    await stand.publishedWeight(registered, 0);
+    await hasText(row.locator('.state-word'), /排空中/);
+    await newestReport(page).getByRole('button', { name: '撤销' }).click();
+    await stand.publishedWeight(registered, 20);
+    await row.getByText('人工覆盖').waitFor({ state: 'hidden' });
+  });
+
+  it('that_is_no_weight_is_refused_in_the_field_and_taken_back_by_escape', async () => {
+    page = await openConsole(browser, stand);
+    const input = rowOf(page, discovered[1]).locator('.weight-input');
+    for (const bad of ['1001', '-1', '1.5', 'ten', '']) {
+      await input.fill(bad);
+      await input.press('Enter');
+      assert.equal(await input.getAttribute('aria-invalid'), 'true', bad);
+    }
+    await input.press('Escape');
+    assert.equal(await input.inputValue(), '30');
+    assert.equal(await input.getAttribute('aria-invalid'), null);
+    assert.equal(await page.locator('#reports .report').count(), 0);
+  });
+
+  it('disables_enables_drains_and_clears_the_override', async () => {
+    page = await openConsole(browser, stand);
+    const row = rowOf(page, discovered[1]);
+    const enabled = row.getByRole('switch');
+    await enabled.click();
+    await hasText(row.locator('.state-word'), /^disabled/);
+    await hasAttribute(enabled, 'aria-checked', 'false');
+    await hasText(newestReport(page), /Disable .* — applied/);
+    await enabled.click();
+    await hasText(newestReport(page), /Enable .* — applied/);
+    await hasAttribute(enabled, 'aria-checked', 'true');
+
+    const drain = row.locator('.cell-actions [aria-pressed]');
+    await drain.click();
+    await hasText(row.locator('.state-word'), /^draining/);
+    await stand.publishedWeight(discovered[1], 0);
+    await hasAttribute(drain, 'aria-pressed', 'true');
+    assert.equal(await row.locator('.weight-input').inputValue(), '30');
+
+    await row.getByRole('button', { name: 'Clear the override' }).click();
+    await hasText(newestReport(page), /Clear the override .* — applied/);
+    await row.getByText('override', { exact: true }).waitFor({ state: 'hidden' });
+    await stand.publishedWeight(discovered[1], 30);
+  });
+});

@@ -1,0 +1,148 @@
+/**
+ * @file Ping, audit, sync, refresh and the keyboard; and what the page says of the proxy.
+ */
+
+import assert from 'node:assert/strict';
+import { after, afterEach, before, describe, it } from 'node:test';
+import { Stand, hasText, newestReport, openConsole, picture, rowOf, startBrowser } from './harness.mjs';
+
+/** @type {import('playwright-core').Browser} */
+let browser;
+/** @type {Stand} */
+let stand;
+let backend;
+let page;
+
+before(async () => {
+  browser = await startBrowser();
+  stand = await Stand.start();
+  backend = await stand.register({ weight: 10 });
+});
+
+after(async () => {
+  await browser?.close();
+  await stand?.close();
+});
+
+afterEach(async () => {
+  await page?.context().close();
+  assert.deepEqual(page?.complaints ?? [], []);
+});
+
+describe('the ping tool', () => {
+  it('pings_a_backend_from_its_row_and_shows_the_output_in_the_log', async () => {
+    page = await openConsole(browser, stand);
+    await rowOf(page, backend).getByRole('button', { name: 'Ping' }).click();
+    assert.equal(await page.locator('#ping-target').inputValue(), '127.0.0.1');
+    await page.getByRole('button', { name: 'Start ping' }).click();
+    await hasText(page.locator('#ping-result'), /127\.0\.0\.1.*ms/);
+    await picture(page, 'ping');
+    await page.keyboard.press('Escape');
+    await page.locator('#ping-dialog').waitFor({ state: 'hidden' });
+    await page.getByRole('tab', { name: 'Ping output' }).click();
+    await hasText(page.locator('#ping-log'), /127\.0\.0\.1.*ms/);
+    await hasText(newestReport(page), /Ping 127\.0\.0\.1 — done/);
+  });
+
+  it('opens_from_the_bar_and_by_key', async () => {
+    page = await openConsole(browser, stand, { locale: 'zh-CN' });
+    await page.locator('#open-ping').click();
+    await page.getByRole('button', { name: '关闭' }).click();
+    await page.keyboard.press('p');
+    await page.getByRole('button', { name: '开始 Ping' }).click();
+    await hasText(page.locator('#ping-result'), /ms/);
+  });
+});
+
+describe('audit, sync and refresh', () => {
+  for (const [locale, lineChoice] of [
+    ['en-GB', 'Lines'],
+    ['zh-CN', '行数'],
+  ]) {
+    it(`the_audit_tail_shows_what_was_done in ${locale}`, async () => {
+      page = await openConsole(browser, stand, { locale });
+      await page.keyboard.press('a');
+      await stand.call('POST', `/api/backends/127.0.0.1/${backend.port}/weight`, { weight: 33 });
+      await hasText(page.locator('#audit'), /override\.weight \S+ → 33/);
+      await stand.call('DELETE', `/api/backends/127.0.0.1/${backend.port}/override`);
+      await hasText(page.locator('#audit'), /override\.weight 33 → –/);
+      await page.getByLabel(lineChoice).selectOption('500');
+      await hasText(page.locator('#audit-path'), /audit\.log$/);
+      await picture(page, `audit-${locale}`);
+    });
+  }
+
+  it('sync_by_button_and_by_key_shows_its_reload_info', async () => {
+    page = await openConsole(browser, stand);
+    const signalled = new RegExp(`Sync — applied.*sent SIGHUP to pid=${stand.proxy.child.pid}.*1 backend published`);
+    await page.locator('#sync').click();
+    await hasText(newestReport(page), signalled);
+    await hasText(page.locator('#last-sync'), /^generation \d+ published at .*: applied/);
+    await page.keyboard.press('s');
+    await page.locator('#reports .report').nth(1).waitFor();
+    await hasText(newestReport(page), signalled);
+  });
+
+  it('refresh_by_button_and_by_key_tells_what_was_read', async () => {
+    page = await openConsole(browser, stand, { locale: 'zh-CN' });
+    await page.locator('#refresh').click();
+    await hasText(newestReport(page), /刷新 — 已读取 1 个后端/);
+    await page.locator('h1').click();
+    await page.keyboard.press('r');
+    await page.locator('#reports .report').nth(1).waitFor();
+  });
+
+  it('a_key_typed_into_a_field_is_only_text', async () => {
+    page = await openConsole(browser, stand);
+    await page.locator('#filter').fill('');
+    await page.locator('#filter').pressSequentially('rps?a');
+    assert.equal(await page.locator('#filter').inputValue(), 'rps?a');
+    assert.equal(await page.locator('dialog[open]').count(), 0);
+    assert.equal(await page.locator('#reports .report').count(), 0);
+  });
+
+  it('help_lists_the_keys', async () => {
+    page = await openConsole(browser, stand);
+    await page.keyboard.press('?');
+    await hasText(page.locator('#keys'), /Filter the table/);
+    await page.keyboard.press('Escape');
+    await page.locator('#help-dialog').waitFor({ state: 'hidden' });
+  });
+});
+
+describe('what the page says of the proxy', () => {
+  it('names_the_generation_that_runs_and_the_sessions', async () => {
+    page = await openConsole(browser, stand);
+    await hasText(page.locator('#proxy'), /Proxy running.*generation \d+ applied \d+ s ago/);
+    await hasText(page.locator('#figure-taking .figure-value'), /^1 \/ 1$/);
+    await hasText(page.locator('#figure-sessions .figure-value'), /^0$/);
+    await hasText(page.locator('#algorithm'), /weighted_round_robin/);
+  });
+
+  it('a_proxy_without_status_is_told_and_a_change_is_signalled', async () => {
+    const other = await Stand.start({ proxy: 'dummy_proxy' });
+    try {
+      const registered = await other.register({ weight: 10 });
+      page = await openConsole(browser, other);
+      await hasText(page.locator('#proxy'), /Proxy tells no status.*sent SIGHUP/);
+      await hasText(page.locator('#figure-sessions .figure-value'), /^–$/);
+      const input = rowOf(page, registered).locator('.weight-input');
+      await input.fill('12');
+      await input.press('Enter');
+      await hasText(newestReport(page), /10 → 12 — saved, proxy signalled/);
+      await hasText(newestReport(page), new RegExp(`sent SIGHUP to pid=${other.proxy.child.pid}`));
+      await other.publishedWeight(registered, 12);
+      await picture(page, 'dummy-proxy');
+
+      await other.proxy.stop();
+      await input.fill('13');
+      await input.press('Enter');
+      await hasText(newestReport(page), /12 → 13 — saved, but the proxy was not signalled/);
+      await other.publishedWeight(registered, 13);
+      await hasText(page.locator('#proxy'), /Proxy not running/);
+      await picture(page, 'proxy-stopped');
+    } finally {
+      await other.close();
+    }
+  });
+});
