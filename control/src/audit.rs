@@ -73,6 +73,7 @@ impl Audit {
             .iter()
             .find_map(|path| last_seq(path))
             .unwrap_or(0);
+        end_cut_line(path);
         Audit {
             path: path.to_owned(),
             max_bytes,
@@ -211,11 +212,15 @@ impl Audit {
             }
             opened => opened?,
         };
-        if file.metadata()?.len() + line.len() as u64 > self.max_bytes {
+        let mut length = file.metadata()?.len();
+        if length + line.len() as u64 > self.max_bytes {
             self.rotate()?;
             file = open_to_append(&self.path)?;
+            length = 0;
         }
+        // A disk that filled up in the middle of a line must not spoil the next one.
         file.write_all(line)
+            .inspect_err(|_| _ = file.set_len(length))
     }
 
     /// `audit.log` becomes `audit.log.1`, that one `.2`, and the oldest goes.
@@ -252,10 +257,26 @@ fn numbered(path: &Path, number: u64) -> PathBuf {
     path.with_file_name(name)
 }
 
+/// A kill may have cut the last line; what we write must not be glued to it. Best effort: a log
+/// that cannot be written is told at the first line.
+fn end_cut_line(path: &Path) {
+    let last = tail::last_lines(path, 1).unwrap_or_default();
+    if !last.is_empty()
+        && !last.ends_with('\n')
+        && let Ok(mut file) = open_to_append(path)
+    {
+        let _ = file.write_all(b"\n");
+    }
+}
+
+/// The number of the last whole line; a kill may have cut the one after it.
 fn last_seq(path: &Path) -> Option<u64> {
-    let last = tail::last_lines(path, 1).ok()?;
-    let line: Value = serde_json::from_str(last.trim()).ok()?;
-    line.get("seq")?.as_u64()
+    const LOOKED_AT: usize = 10;
+    let last = tail::last_lines(path, LOOKED_AT).ok()?;
+    last.lines().rev().find_map(|line| {
+        let line: Value = serde_json::from_str(line).ok()?;
+        line.get("seq")?.as_u64()
+    })
 }
 
 /// RFC 3339 in UTC with milliseconds.

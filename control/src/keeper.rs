@@ -195,12 +195,7 @@ impl Task {
             .iter()
             .map(|request| staged.apply(&request.mutation, &request.actor.to_string(), now))
             .collect();
-        let is_state = |outcome: &Result<Change, Refusal>| {
-            outcome
-                .as_ref()
-                .is_ok_and(|change| change.effect == Effect::State)
-        };
-        let stored = match outcomes.iter().any(is_state) {
+        let stored = match outcomes.iter().any(changes_state) {
             true => self.files.write_registry(&staged, now).await,
             false => Ok(()),
         };
@@ -238,14 +233,9 @@ impl Task {
         outcomes: Vec<Result<Change, Refusal>>,
         stored: Result<(), WriteError>,
     ) {
-        let changes = |outcome: &Result<Change, Refusal>| {
-            outcome
-                .as_ref()
-                .is_ok_and(|change| change.effect == Effect::State)
-        };
         let revision = {
             let mut model = self.shared.model();
-            model.revision += u64::from(stored.is_ok() && outcomes.iter().any(changes));
+            model.revision += u64::from(stored.is_ok() && outcomes.iter().any(changes_state));
             model.revision
         };
         for (request, outcome) in requests.into_iter().zip(outcomes) {
@@ -349,6 +339,12 @@ impl Task {
         }
         self.dirty = stored.is_err();
     }
+}
+
+fn changes_state(outcome: &Result<Change, Refusal>) -> bool {
+    outcome
+        .as_ref()
+        .is_ok_and(|change| change.effect == Effect::State)
 }
 
 /// Takes over from `staged` what these mutations touched. Heartbeats that came in meanwhile to

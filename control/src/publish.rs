@@ -20,12 +20,22 @@ use crate::render::{LeftOut, Plan};
 use crate::shared::Shared;
 
 pub use confirm::Confirmation;
-use task::{Published, Task};
+use task::Task;
 
 /// How long an answer waits for its change to be published.
 const PUBLISH_PATIENCE: Duration = Duration::from_secs(10);
 /// How long an answer waits beyond the proxy's own time-out.
 const CONFIRM_PATIENCE: Duration = Duration::from_millis(1_500);
+
+/// What the file is known to say.
+#[derive(Debug)]
+pub struct Published {
+    pub plan: Plan,
+    pub generation: u64,
+    pub digest: String,
+    /// Unix seconds, where it says.
+    pub updated_at: Option<u64>,
+}
 
 /// How far the publisher has come.
 #[derive(Debug, Clone, Default)]
@@ -81,18 +91,9 @@ pub struct Publisher {
 
 impl Publisher {
     /// Starts the publisher; `published` is what the file said at the start.
-    pub fn start(
-        shared: Arc<Shared>,
-        proxy: Proxy,
-        published: Option<(Plan, u64, String)>,
-    ) -> Publisher {
+    pub fn start(shared: Arc<Shared>, proxy: Proxy, published: Option<Published>) -> Publisher {
         let (sender, outcome) = watch::channel(Outcome::default());
         let force = Arc::new(AtomicU64::new(0));
-        let published = published.map(|(plan, generation, digest)| Published {
-            plan,
-            generation,
-            digest,
-        });
         let task = Task {
             shared: shared.clone(),
             proxy,

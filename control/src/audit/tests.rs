@@ -59,6 +59,19 @@ fn numbers_go_on_after_a_restart_and_over_a_rotation() {
 }
 
 #[test]
+fn numbers_go_on_after_a_line_that_was_cut() {
+    let log = Log::new();
+    write(&log.open(), "a");
+    let mut text = fs::read_to_string(&log.path).expect("written");
+    text.push_str("{\"seq\": 2, \"ti");
+    fs::write(&log.path, text).expect("written");
+    write(&log.open(), "b");
+    let text = fs::read_to_string(&log.path).expect("written");
+    let last: Value = serde_json::from_str(text.lines().last().expect("a line")).expect("whole");
+    assert_eq!(last["seq"], json!(2));
+}
+
+#[test]
 fn no_text_can_forge_a_line() {
     let log = Log::new();
     write(

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use crate::clock::{Clock, Now};
 use crate::layer::Layer;
 use crate::model::Model;
+use crate::publish::Published;
 use crate::registry::{Registered, Registry, Warming};
 use crate::render::{OwnAddresses, Plan};
 use crate::settings::{Settings, read_file};
@@ -39,8 +40,8 @@ pub struct Files {
 pub struct Loaded {
     pub model: Model,
     pub files: Files,
-    /// The published file, where there is a valid one: its plan, generation and digest.
-    pub published: Option<(Plan, u64, String)>,
+    /// The published file, where there is a valid one.
+    pub published: Option<Published>,
 }
 
 /// Reads everything once, before anything is written.
@@ -86,7 +87,12 @@ pub fn load(settings: &Settings, own: OwnAddresses, clock: &Clock) -> Loaded {
         let generation = checked.config.generation.unwrap_or(0);
         let pool = checked.config.pools.into_iter().next();
         let backends = pool.map(|pool| pool.backends).unwrap_or_default();
-        (Plan::of_published(&document, backends), generation, digest)
+        Published {
+            plan: Plan::of_published(&document, backends),
+            generation,
+            digest,
+            updated_at: checked.config.updated_at.map(|seconds| seconds as u64),
+        }
     });
     Loaded {
         model,

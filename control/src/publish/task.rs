@@ -1,29 +1,25 @@
 //! The publisher's loop: look, write, signal, and look again.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use contract::config::MAX_FILE_BYTES;
 use contract::{LocalAddresses, digest};
 use tokio::sync::watch;
 
 use super::confirm::Question;
-use super::{Failure, Outcome, Sent, local_addresses};
+use super::{Failure, Outcome, Published, Sent, local_addresses};
 use crate::observe::Proxy;
-use crate::render::Plan;
+use crate::render::{OwnAddresses, Plan};
+use crate::settings::read_file;
 use crate::shared::Shared;
 
 /// How long changes that come together are waited for.
 const COALESCE: Duration = Duration::from_millis(8);
 /// How often figures alone refresh the file at most.
 const REFRESH: Duration = Duration::from_secs(2);
-
-/// What the file is known to say.
-pub struct Published {
-    pub plan: Plan,
-    pub generation: u64,
-    pub digest: String,
-}
 
 pub struct Task {
     pub shared: Arc<Shared>,
@@ -32,6 +28,14 @@ pub struct Task {
     pub outcome: watch::Sender<Outcome>,
     /// How many forced publishes have been asked for.
     pub force: Arc<AtomicU64>,
+}
+
+/// What the model asks for.
+struct Wanted {
+    revision: u64,
+    plan: Plan,
+    listen: SocketAddr,
+    own: OwnAddresses,
 }
 
 impl Task {
@@ -59,15 +63,13 @@ impl Task {
     /// Publishes the model if its state is not what is published, or if somebody insists.
     async fn reconcile(&mut self) {
         let forced = self.force.load(Ordering::Relaxed);
-        let local = LocalAddresses(local_addresses());
-        let (revision, plan, listen, own) = {
-            let mut model = self.shared.model();
-            model.own.local = local;
-            let rows = model.rows();
-            let plan = model.plan(&rows);
-            let listen = model.settings().listen();
-            (model.revision, plan, listen, model.own.clone())
-        };
+        self.shared.model().own.local = LocalAddresses(local_addresses());
+        let Wanted {
+            revision,
+            plan,
+            listen,
+            own,
+        } = self.wanted();
         let mut outcome = self.outcome.borrow().clone();
         outcome.merged_count = plan.backends.len();
         let is_forced = forced > outcome.forced;
@@ -92,16 +94,25 @@ impl Task {
             }
             Err(faults) => {
                 tracing::error!("not published: {faults}");
+                outcome.left_out.clear();
                 outcome.failure = Some(Failure::Refused(faults.to_string()));
             }
         }
         outcome.revision = revision;
         outcome.forced = forced;
-        outcome.generation = self
-            .published
-            .as_ref()
-            .map(|published| published.generation);
+        outcome.generation = self.published.as_ref().map(|p| p.generation);
+        outcome.updated_at = self.published.as_ref().and_then(|p| p.updated_at);
         self.outcome.send_replace(outcome);
+    }
+
+    fn wanted(&self) -> Wanted {
+        let model = self.shared.model();
+        Wanted {
+            revision: model.revision,
+            plan: model.plan(&model.rows()),
+            listen: model.settings().listen(),
+            own: model.own.clone(),
+        }
     }
 
     async fn publish(
@@ -113,30 +124,24 @@ impl Task {
         forced: u64,
     ) {
         let seen = self.shared.seen_generation.load(Ordering::Relaxed);
-        let current = self
-            .published
-            .as_ref()
-            .map_or(0, |published| published.generation);
-        let generation = if is_same {
-            current
-        } else {
-            current.max(seen) + 1
+        let current = self.published.as_ref().map_or(0, |p| p.generation);
+        let generation = match is_same {
+            true => current,
+            false => current.max(seen) + 1,
         };
         let started = Instant::now();
-        let signal = match self.write(plan, generation, true, outcome).await {
-            Ok(signal) => signal.expect("a signal was asked for"),
-            Err(failure) => {
-                // Told once, while it lasts.
-                if outcome.failure.is_none() {
-                    tracing::error!("not published: {failure}; tried again");
-                    let target = self.shared.settings.proxy_config_path.display().to_string();
-                    self.shared
-                        .audit_own("publisher", "publish", &target, &failure.to_string());
-                }
-                outcome.failure = Some(failure);
-                return;
+        if let Err(failure) = self.write(plan, generation).await {
+            // Told once, while it lasts.
+            if outcome.failure.is_none() {
+                tracing::error!("not published: {failure}; tried again");
+                let target = self.shared.settings.proxy_config_path.display().to_string();
+                self.shared
+                    .audit_own("publisher", "publish", &target, &failure.to_string());
             }
-        };
+            outcome.failure = Some(failure);
+            return;
+        }
+        let signal = self.signal().await;
         outcome.failure = None;
         let (signalled, info) = match &signal {
             Ok(pid) => (true, format!("sent SIGHUP to pid={pid}")),
@@ -167,55 +172,52 @@ impl Task {
         });
     }
 
-    /// Writes the file, and signals if asked; what is published is then known to be `plan`.
-    async fn write(
-        &mut self,
-        plan: Plan,
-        generation: u64,
-        with_signal: bool,
-        outcome: &mut Outcome,
-    ) -> Result<Option<Result<i32, String>>, Failure> {
-        use Ordering::Relaxed;
+    /// Writes the file; what is published is then known to be `plan`.
+    async fn write(&mut self, plan: Plan, generation: u64) -> Result<(), Failure> {
         let updated_at = self.shared.clock.now().unix_s();
         let bytes = plan.render(generation, updated_at);
         let digest = digest(&bytes);
-        let counters = &self.shared.counters;
-        self.shared.telemetry_dirty.store(false, Relaxed);
-        let settings = &self.shared.settings;
-        let path = settings.proxy_config_path.clone();
-        let (pid_file, names) = (
-            settings.proxy_pid_path.clone(),
-            settings.proxy_process_names.clone(),
-        );
-        // Both are system calls that a slow disk may hold up, and their order matters.
+        // Figures that come from here on are not in these bytes.
+        self.shared.telemetry_dirty.store(false, Ordering::Relaxed);
+        let path = self.shared.settings.proxy_config_path.clone();
         let written = tokio::task::spawn_blocking(move || {
             contract::publish(&path, &bytes).map_err(|error| Failure::Write {
                 path,
                 error: Arc::new(error),
-            })?;
-            Ok(with_signal.then(|| {
-                contract::reload::send_sighup(&pid_file, &names).map_err(|why| why.to_string())
-            }))
+            })
         });
-        let signal = written.await.expect("writing and signalling do not panic");
-        match &signal {
-            Ok(signal) => {
-                counters.published.fetch_add(1, Relaxed);
-                match signal {
-                    Some(Ok(_)) => _ = counters.signals.fetch_add(1, Relaxed),
-                    Some(Err(_)) => _ = counters.signal_failures.fetch_add(1, Relaxed),
-                    None => {}
-                }
-                outcome.updated_at = Some(updated_at);
+        let written = written.await.expect("publishing a file does not panic");
+        let counters = &self.shared.counters;
+        match &written {
+            Ok(()) => {
+                counters.published.fetch_add(1, Ordering::Relaxed);
                 self.published = Some(Published {
                     plan,
                     generation,
                     digest,
+                    updated_at: Some(updated_at),
                 });
             }
-            Err(_) => _ = counters.publish_failures.fetch_add(1, Relaxed),
+            Err(_) => _ = counters.publish_failures.fetch_add(1, Ordering::Relaxed),
         }
-        signal
+        written
+    }
+
+    /// Signals the proxy; its pid, or why nobody was signalled.
+    async fn signal(&self) -> Result<i32, String> {
+        let settings = &self.shared.settings;
+        let pid_file = settings.proxy_pid_path.clone();
+        let names = settings.proxy_process_names.clone();
+        let signal =
+            tokio::task::spawn_blocking(move || contract::reload::send_sighup(&pid_file, &names));
+        let signal = signal.await.expect("signalling does not panic");
+        let counters = &self.shared.counters;
+        let counter = match &signal {
+            Ok(_) => &counters.signals,
+            Err(_) => &counters.signal_failures,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        signal.map_err(|why| why.to_string())
     }
 
     /// Brings new figures into the file under the same generation.
@@ -223,46 +225,38 @@ impl Task {
         if !self.shared.telemetry_dirty.load(Ordering::Relaxed) {
             return;
         }
-        let (plan, listen, own) = {
-            let model = self.shared.model();
-            let rows = model.rows();
-            (
-                model.plan(&rows),
-                model.settings().listen(),
-                model.own.clone(),
-            )
-        };
+        let wanted = self.wanted();
         let Some(published) = &self.published else {
             return;
         };
         let generation = published.generation;
-        let plan = match plan.fit(listen, &own) {
+        let plan = match wanted.plan.fit(wanted.listen, &wanted.own) {
             // A changed state comes with a bell of its own.
             Ok((plan, _)) if published.plan.has_same_state(&plan) => plan,
             Ok(_) | Err(_) => return,
         };
+        if let Err(failure) = self.write(plan, generation).await {
+            self.shared.telemetry_dirty.store(true, Ordering::Relaxed);
+            tracing::debug!("figures not written: {failure}");
+            return;
+        }
+        let updated_at = self.published.as_ref().and_then(|p| p.updated_at);
+        self.outcome
+            .send_modify(|outcome| outcome.updated_at = updated_at);
         // A proxy that takes no reports learns of figures only by reading the file.
-        let with_signal = self.shared.reports_undelivered.load(Ordering::Relaxed);
-        let mut outcome = self.outcome.borrow().clone();
-        match self
-            .write(plan, generation, with_signal, &mut outcome)
-            .await
-        {
-            Ok(_) => _ = self.outcome.send_replace(outcome),
-            Err(failure) => {
-                self.shared.telemetry_dirty.store(true, Ordering::Relaxed);
-                tracing::debug!("figures not written: {failure}");
-            }
+        if self.shared.reports_undelivered.load(Ordering::Relaxed) {
+            let signal = self.signal().await;
+            tracing::debug!("figures written; signal: {signal:?}");
         }
     }
 
     /// Looks whether the file is still ours and the proxy runs it; puts right what is not.
     async fn verify(&mut self) {
         let path = self.shared.settings.proxy_config_path.clone();
-        let read = tokio::task::spawn_blocking(move || std::fs::read(path)).await;
+        let read = tokio::task::spawn_blocking(move || read_file(&path, MAX_FILE_BYTES)).await;
         let found = read.expect("reading a file does not panic");
         if let Some(published) = &self.published {
-            let is_ours = matches!(&found, Ok(bytes) if digest(bytes) == published.digest);
+            let is_ours = matches!(&found, Ok(Some(bytes)) if digest(bytes) == published.digest);
             if !is_ours {
                 tracing::warn!("proxy_config.json was changed or removed by others; written anew");
                 // Whatever was there may be running, so it is replaced under a new generation.
@@ -279,7 +273,7 @@ impl Task {
     }
 
     /// A proxy that was starting, or lost a signal, gets another one.
-    async fn signal_again(&mut self) {
+    async fn signal_again(&self) {
         let Some(published) = &self.published else {
             return;
         };
@@ -297,14 +291,7 @@ impl Task {
         if running.generation >= published.generation || tried == Some(published.generation) {
             return;
         }
-        let settings = &self.shared.settings;
-        let (pid_file, names) = (
-            settings.proxy_pid_path.clone(),
-            settings.proxy_process_names.clone(),
-        );
-        let signal =
-            tokio::task::spawn_blocking(move || contract::reload::send_sighup(&pid_file, &names));
-        let signal = signal.await.expect("signalling does not panic");
+        let signal = self.signal().await;
         let (ours, theirs) = (published.generation, running.generation);
         tracing::warn!(
             "the proxy runs generation {theirs}, published is {ours}; signal: {signal:?}"

@@ -166,3 +166,20 @@ async fn figures_go_over_the_socket_without_a_generation() {
     until("delivered", || percent.load(Ordering::Relaxed) == 75).await;
     assert_eq!(folder.published()["generation"], generation);
 }
+
+#[tokio::test]
+async fn a_proxy_without_the_socket_gets_figures_by_a_signal() {
+    let folder = folder();
+    let _process = Process::start(&folder);
+    let control = folder.start().await;
+    control.register("10.0.0.1").await;
+    let signals = || control.app.shared.counters.signals.load(Ordering::Relaxed);
+    let before = signals();
+    let generation = folder.published()["generation"].clone();
+    let body = json!({"ip": "10.0.0.1", "port": 9001, "gpu_usage": 0.75});
+    control.good(ask("POST", "/api/register").body(&body)).await;
+    until("signalled", || signals() > before).await;
+    let published = folder.published();
+    assert_eq!(published["backends"][0]["gpu_usage"], json!(0.75));
+    assert_eq!(published["generation"], generation);
+}
