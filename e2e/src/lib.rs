@@ -7,12 +7,14 @@
 //! | `reload_refused` | a bad file changes nothing |
 //! | `tcp`, `algorithms` | bytes arrive whole, ends are forwarded, failures are retried and named |
 //! | `udp` | datagrams arrive byte-identical, flows are bounded and move when they must |
+//! | `status` | what passes is counted and shown, and the admin socket takes anything |
 //! | `process` | start, check, signals and exit codes |
 //! | `descriptors` | at the descriptor limit accepting pauses and all else goes on |
 //! | `control_api` | the API field for field |
 //! | `control_access` | who may call it, and what is refused of what they say |
 //! | `control_loop` | discovery, registrations and overrides reach the proxy, and outlive control |
 //! | `control_faults` | what is broken around control stays outside, nobody else is signalled |
+//! | `demonstrations` | the six of the README, with every program that takes part |
 //! | `simulators` | what each simulator says that it does |
 //!
 //! Here stands what several of them share. Build the programs first: `cargo build --workspace

@@ -39,11 +39,14 @@ impl ProxyBench {
         Session::open(self.listen).expect("a session is served")
     }
 
-    /// The reason stands in the status and in the log, and nothing is left in flight.
+    /// The reason stands in status, metrics and log, and nothing is left in flight.
     #[track_caller]
     pub fn assert_sessions_ended(&mut self, reason: &str, count: u64) {
         self.proxy.await_sessions_ended(reason, count);
         self.proxy.program.wait_for_line(reason);
+        let metrics = self.proxy.admin.metrics();
+        let counted = |line: &str| line.contains(reason) && line.ends_with(&format!(" {count}"));
+        assert!(metrics.lines().any(counted), "{reason}: {metrics}");
         self.proxy.await_no_sessions();
     }
 

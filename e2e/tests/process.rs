@@ -196,18 +196,24 @@ fn an_unreadable_configuration_is_an_error_that_names_it() {
 }
 
 #[test]
-fn term_drains_and_a_second_one_ends_at_once() {
-    let (mut bench, _echo) = before_echo(json!({ "drain_timeout_ms": 60_000 }));
-    let mut open = bench.open();
-    bench.proxy.program.signal(Signal::TERM);
-    until("new sessions are refused", LONG, || {
-        connect(bench.listen).err()
-    });
-    assert!(bench.proxy.status().draining);
-    open.echo(b"finishing").expect("an open session goes on");
-    open.finish().expect("and ends in order");
-    assert_eq!(bench.proxy.program.wait_exit(LONG).code(), Some(0));
+fn term_and_quit_drain() {
+    for signal in [Signal::TERM, Signal::QUIT] {
+        let (mut bench, _echo) = before_echo(json!({ "drain_timeout_ms": 60_000 }));
+        let mut open = bench.open();
+        bench.proxy.program.signal(signal);
+        until("new sessions are refused", LONG, || {
+            connect(bench.listen).err()
+        });
+        assert!(bench.proxy.status().draining, "{signal:?}");
+        open.echo(b"finishing").expect("an open session goes on");
+        open.finish().expect("and ends in order");
+        let ended = bench.proxy.program.wait_exit(LONG);
+        assert_eq!(ended.code(), Some(0), "{signal:?}");
+    }
+}
 
+#[test]
+fn a_second_term_ends_at_once() {
     let (mut bench, _echo) = before_echo(json!({ "drain_timeout_ms": 60_000 }));
     let open = bench.open();
     bench.proxy.program.signal(Signal::TERM);
@@ -216,7 +222,7 @@ fn term_drains_and_a_second_one_ends_at_once() {
     });
     bench.proxy.program.signal(Signal::TERM);
     let begun = Instant::now();
-    bench.proxy.program.wait_exit(LONG);
+    assert_eq!(bench.proxy.program.wait_exit(LONG).code(), Some(0));
     assert!(begun.elapsed() < LONG / 2, "not at once");
     drop(open);
 }
@@ -226,7 +232,7 @@ fn a_drain_ends_at_its_deadline_and_says_so() {
     let (mut bench, _echo) = before_echo(json!({ "drain_timeout_ms": 300 }));
     let _open = bench.open();
     bench.proxy.program.signal(Signal::TERM);
-    bench.proxy.program.wait_exit(LONG);
+    assert_eq!(bench.proxy.program.wait_exit(LONG).code(), Some(0));
     bench.proxy.program.wait_for_line("shutdown");
 }
 
@@ -236,7 +242,7 @@ fn int_ends_at_once() {
     let _open = bench.open();
     let begun = Instant::now();
     bench.proxy.program.signal(Signal::INT);
-    bench.proxy.program.wait_exit(LONG);
+    assert_eq!(bench.proxy.program.wait_exit(LONG).code(), Some(0));
     assert!(begun.elapsed() < LONG / 2, "not at once");
 }
 

@@ -42,6 +42,8 @@ pub enum Manner {
     Duplex,
     /// Does not even greet; reads until the client closes, then closes.
     Mute,
+    /// Does not greet, and echoes.
+    MuteEcho,
 }
 
 /// What [`Manner::Duplex`] says at the end of a stream that arrived right.
@@ -270,11 +272,13 @@ fn greeting(shared: &Shared, peer: SocketAddr) -> String {
 /// One session to its end. What the client does can fail every call here, which is no fault of the
 /// test: it is told by the result.
 fn serve(mut stream: TcpStream, peer: SocketAddr, shared: &Shared) -> Ended {
-    if shared.manner != Manner::Mute {
+    if !matches!(shared.manner, Manner::Mute | Manner::MuteEcho) {
         let _ = stream.write_all(greeting(shared, peer).as_bytes());
     }
     match shared.manner {
-        Manner::Echo => receive(&mut stream, |mut stream, bytes| stream.write_all(bytes)),
+        Manner::Echo | Manner::MuteEcho => {
+            receive(&mut stream, |mut stream, bytes| stream.write_all(bytes))
+        }
         Manner::Mute => drain(&mut stream),
         Manner::AnswerAtEnd { seed, length } => {
             let ended = drain(&mut stream);
