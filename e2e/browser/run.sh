@@ -1,6 +1,7 @@
 #!/bin/sh
 # Checks the types of the console's modules, then drives the console in Chromium against the real
-# binaries. CHROMIUM names the browser, WICKETGATE_BIN_DIR the folder of the binaries.
+# binaries. CHROMIUM names the browser, WICKETGATE_BIN_DIR the folder of the binaries (a relative one
+# is relative to this folder).
 set -eu
 cd "$(dirname "$0")"
 

@@ -14,7 +14,8 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { chromium } from 'playwright-core';
 
 const BIN_DIR = path.resolve(process.env.WICKETGATE_BIN_DIR ?? '../../target/debug');
-const BROWSER = process.env.CHROMIUM ?? 'chromium';
+/** run.sh finds it in PATH. */
+const BROWSER = process.env.CHROMIUM ?? '/usr/bin/chromium';
 /** How long anything may take before a test calls it failed. */
 export const DEADLINE_MS = 10_000;
 /** Long enough that no registration of a test expires by itself. */
@@ -113,6 +114,7 @@ export class Stand {
     stand.proxyPort = await freePort();
     stand.origin = `http://127.0.0.1:${stand.port}`;
     stand.backends = [];
+    stand.pages = [];
     stand.config = config;
     for (const folder of ['config', 'data', 'run', 'logs']) await mkdir(path.join(stand.root, folder));
     await stand.writeJson('config/control_config.json', {
@@ -221,6 +223,8 @@ export class Stand {
   }
 
   async close() {
+    // Pages first: one that looks on would complain that its server is gone.
+    for (const page of this.pages) await page.context().close();
     await this.proxy?.stop();
     await this.control.stop();
     for (const server of this.backends) {
@@ -254,6 +258,7 @@ export async function openConsole(browser, stand, options = {}) {
   const context = await browser.newContext({ locale, viewport: { width, height }, colorScheme });
   const page = await context.newPage();
   page.setDefaultTimeout(DEADLINE_MS);
+  stand.pages.push(page);
   page.complaints = [];
   page.on('pageerror', (error) => page.complaints.push(String(error)));
   page.on('console', (message) => {
