@@ -20,6 +20,10 @@ pub struct Settings {
     pub half_close_timeout_ms: u64,
     /// How long a UDP flow lives without a datagram either way.
     pub udp_idle_ms: u64,
+    /// A UDP flow ends after so many answers, as DNS-like traffic wants it; 0: only when idle.
+    pub udp_responses: u64,
+    /// How long a worker looks for events before it sleeps: less latency at low load for more CPU.
+    pub busy_poll_us: u64,
     /// How long a drain at TERM waits for open sessions.
     pub drain_timeout_ms: u64,
     /// Sessions at once; absent: as many as the descriptor limit allows.
@@ -48,6 +52,8 @@ impl Default for Settings {
             idle_timeout_ms: HOUR_MS,
             half_close_timeout_ms: 600_000,
             udp_idle_ms: 30_000,
+            udp_responses: 0,
+            busy_poll_us: 0,
             drain_timeout_ms: 30_000,
             max_sessions: None,
             max_flows: None,
@@ -68,6 +74,8 @@ impl Settings {
         let idle_timeout_ms = integer("idle_timeout_ms", 1, WEEK_MS);
         let half_close_timeout_ms = integer("half_close_timeout_ms", 1, WEEK_MS);
         let udp_idle_ms = integer("udp_idle_ms", 1, HOUR_MS);
+        let udp_responses = integer("udp_responses", 0, 1_000_000);
+        let busy_poll_us = integer("busy_poll_us", 0, 10_000);
         let drain_timeout_ms = integer("drain_timeout_ms", 0, WEEK_MS);
         let max_sessions = integer("max_sessions", 1, 10_000_000);
         let max_flows = integer("max_flows", 1, 10_000_000);
@@ -83,6 +91,8 @@ impl Settings {
             idle_timeout_ms: idle_timeout_ms.unwrap_or(default.idle_timeout_ms),
             half_close_timeout_ms: half_close_timeout_ms.unwrap_or(default.half_close_timeout_ms),
             udp_idle_ms: udp_idle_ms.unwrap_or(default.udp_idle_ms),
+            udp_responses: udp_responses.unwrap_or(default.udp_responses),
+            busy_poll_us: busy_poll_us.unwrap_or(default.busy_poll_us),
             drain_timeout_ms: drain_timeout_ms.unwrap_or(default.drain_timeout_ms),
             max_sessions,
             max_flows,

@@ -12,6 +12,7 @@ mod metrics;
 mod status;
 mod supervisor;
 mod worker;
+mod workers;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -45,6 +46,9 @@ struct Arguments {
     /// Worker threads [default: one a core]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
+    /// Keep each worker on a core of its own
+    #[arg(long)]
+    pin: bool,
     /// Serve GET /metrics on this address too
     #[arg(long, value_name = "ADDR")]
     metrics_listen: Option<SocketAddr>,
@@ -161,7 +165,11 @@ async fn serve(
     let mut pid_file = PidFile::hold(&paths.pid_file)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = arguments.workers.map_or(cores, usize::from);
-    let supervisor = Arc::new(Supervisor::start(paths.config.clone(), workers)?);
+    let supervisor = Arc::new(Supervisor::start(
+        paths.config.clone(),
+        workers,
+        arguments.pin,
+    )?);
 
     let socket_path = proxy_socket(&paths.pid_file);
     let socket = admin::bind(&socket_path);

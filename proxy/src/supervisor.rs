@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use contract::status::{Reload, Running};
@@ -15,18 +14,14 @@ use contract::{Config, Settings};
 use proxy_core::backend::BackendRegistry;
 use proxy_core::plan::{Endpoint, Plan, Protocol, endpoints, plan};
 use proxy_core::snapshot::Snapshot;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use crate::config_file::{self, ConfigFile, ConfigFileError};
 use crate::limits::Limits;
 use crate::listen::{self, BindError};
 use crate::worker::counters::WorkerCounters;
-use crate::worker::mailbox::{Command, Mailbox};
-use crate::worker::session_log::LogThread;
-use crate::worker::{Parts, Shared, Worker};
-
-/// A worker turns in microseconds; one that has not answered for so long is told of in the log.
-const ACK_PATIENCE: Duration = Duration::from_secs(5);
+use crate::worker::mailbox::Command;
+use crate::workers::Workers;
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -49,18 +44,11 @@ enum ReloadError {
 
 pub struct Supervisor {
     config_path: PathBuf,
-    workers: Vec<WorkerHandle>,
-    log_thread: Mutex<Option<LogThread>>,
+    workers: Workers,
     limits: Limits,
     pub started_at_ms: u64,
     running: watch::Sender<Running>,
     state: Mutex<State>,
-}
-
-struct WorkerHandle {
-    mailbox: Arc<Mailbox>,
-    counters: Arc<WorkerCounters>,
-    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What changes with a reload.
@@ -87,8 +75,13 @@ pub fn unix_ms() -> u64 {
 }
 
 impl Supervisor {
-    /// Reads the configuration, starts `worker_count` workers and binds the listeners.
-    pub fn start(config_path: PathBuf, worker_count: usize) -> Result<Supervisor, StartError> {
+    /// Reads the configuration, starts `worker_count` workers, each on a core of its own if
+    /// `is_pinned`, and binds the listeners.
+    pub fn start(
+        config_path: PathBuf,
+        worker_count: usize,
+        is_pinned: bool,
+    ) -> Result<Supervisor, StartError> {
         let limits = Limits::of_process(worker_count);
         let file = config_file::load(&config_path)?;
         warn_of_unknown_keys(&file);
@@ -96,22 +89,8 @@ impl Supervisor {
         let mut registry = BackendRegistry::new(worker_count);
         let generation = config.generation.unwrap_or(1);
         let snapshot = Arc::new(build(generation, &config, &mut registry, &limits));
-        let log_thread = LogThread::start().map_err(StartError::Worker)?;
-        let shared = Arc::new(Shared::default());
-        let workers = (0..worker_count).map(|worker| {
-            let counters = Arc::<WorkerCounters>::default();
-            WorkerHandle::start(Parts {
-                worker,
-                workers: worker_count,
-                snapshot: Arc::clone(&snapshot),
-                shared: Arc::clone(&shared),
-                log: log_thread.logger(Arc::clone(&counters)),
-                counters,
-            })
-        });
-        let workers = workers
-            .collect::<Result<_, _>>()
-            .map_err(StartError::Worker)?;
+        let workers = Workers::start(worker_count, is_pinned, &snapshot);
+        let workers = workers.map_err(StartError::Worker)?;
         let running = Running {
             pid: std::process::id(),
             generation,
@@ -122,7 +101,6 @@ impl Supervisor {
         let supervisor = Supervisor {
             config_path,
             workers,
-            log_thread: Mutex::new(Some(log_thread)),
             limits,
             started_at_ms: unix_ms(),
             running: watch::Sender::new(running),
@@ -140,8 +118,9 @@ impl Supervisor {
         };
         let commands = supervisor
             .state()
-            .listen(&config, supervisor.workers.len(), None)?;
-        supervisor.send(commands);
+            .listen(&config, supervisor.workers.count(), None)?;
+        // Nobody knows of the proxy yet, so nobody waits for this.
+        supervisor.workers.send(commands);
         tracing::info!(
             "serving generation={generation} backends={} workers={worker_count}",
             backend_count(&config)
@@ -159,7 +138,7 @@ impl Supervisor {
     }
 
     pub fn counters(&self) -> impl Iterator<Item = &WorkerCounters> {
-        self.workers.iter().map(|worker| &*worker.counters)
+        self.workers.counters()
     }
 
     /// Takes the configuration that the file now holds, or keeps the one that runs.
@@ -209,12 +188,12 @@ impl Supervisor {
         let (commands, replaced) = {
             let mut state = self.state();
             let replaced = Arc::clone(&state.snapshot);
-            let worker_count = self.workers.len();
+            let worker_count = self.workers.count();
             let commands = state.listen(&config, worker_count, Some((generation, &self.limits)))?;
             state.config = config;
             (commands, replaced)
         };
-        self.send_and_wait(commands).await;
+        self.workers.tell_each(commands).await;
         // The last reference, so that no worker has to free what may be large.
         drop(replaced);
         self.state().reloads_ok += 1;
@@ -246,7 +225,7 @@ impl Supervisor {
         };
         if !unused.is_empty() {
             let close = || unused.iter().copied().map(Command::Close).collect();
-            self.send_and_wait(self.for_each_worker(close)).await;
+            self.workers.tell_all(close).await;
         }
     }
 
@@ -263,7 +242,7 @@ impl Supervisor {
             )
         };
         let retire = || open.iter().copied().map(Command::Retire).collect();
-        self.send_and_wait(self.for_each_worker(retire)).await;
+        self.workers.tell_all(retire).await;
         let all_ended = async {
             while self.in_flight() > 0 {
                 tokio::time::sleep(POLL).await;
@@ -283,48 +262,7 @@ impl Supervisor {
 
     /// Ends every session and flow, and the workers with them.
     pub async fn stop(&self) {
-        self.send_and_wait(self.for_each_worker(|| vec![Command::Stop]))
-            .await;
-        for worker in &self.workers {
-            let thread = worker
-                .thread
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take();
-            // A worker that panicked has ended too.
-            let _ = thread.map(JoinHandle::join);
-        }
-        let log_thread = self
-            .log_thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(log_thread) = log_thread {
-            log_thread.finish();
-        }
-    }
-
-    fn for_each_worker(&self, commands: impl Fn() -> Vec<Command>) -> Vec<Vec<Command>> {
-        self.workers.iter().map(|_| commands()).collect()
-    }
-
-    /// Sends each worker its commands. The receiver ends when all have carried them out.
-    fn send(&self, commands: Vec<Vec<Command>>) -> mpsc::Receiver<()> {
-        let (ack, all_done) = mpsc::channel(1);
-        for (worker, commands) in self.workers.iter().zip(commands) {
-            worker.mailbox.send(commands, ack.clone());
-        }
-        all_done
-    }
-
-    async fn send_and_wait(&self, commands: Vec<Vec<Command>>) {
-        let mut all_done = self.send(commands);
-        while tokio::time::timeout(ACK_PATIENCE, all_done.recv())
-            .await
-            .is_err()
-        {
-            tracing::error!("a worker has not taken a new configuration for {ACK_PATIENCE:?}");
-        }
+        self.workers.stop().await;
     }
 }
 
@@ -354,6 +292,12 @@ impl State {
         // Nothing can fail from here on.
         if let Some((generation, limits)) = install {
             self.snapshot = Arc::new(build(generation, config, &mut self.registry, limits));
+        }
+        for endpoint in close
+            .iter()
+            .filter(|endpoint| endpoint.protocol == Protocol::Tcp)
+        {
+            self.flows.remove(endpoint);
         }
         self.retired.retain(|endpoint| !revive.contains(endpoint));
         self.retired.extend(
@@ -388,23 +332,6 @@ impl State {
     fn holds_port_of(&self, endpoint: Endpoint) -> bool {
         self.open.iter().chain(&self.retired).any(|ours| {
             ours.protocol == endpoint.protocol && ours.addr.port() == endpoint.addr.port()
-        })
-    }
-}
-
-impl WorkerHandle {
-    fn start(parts: Parts) -> std::io::Result<WorkerHandle> {
-        let mailbox = Arc::new(Mailbox::new()?);
-        let counters = Arc::clone(&parts.counters);
-        let name = format!("worker-{}", parts.worker);
-        let worker = Worker::new(parts, Arc::clone(&mailbox))?;
-        let thread = std::thread::Builder::new()
-            .name(name)
-            .spawn(move || worker.run())?;
-        Ok(WorkerHandle {
-            mailbox,
-            counters,
-            thread: Mutex::new(Some(thread)),
         })
     }
 }

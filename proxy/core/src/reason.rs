@@ -69,6 +69,8 @@ impl SessionEnd {
 pub enum FlowEnd {
     /// No datagram either way for the idle time.
     Idle,
+    /// It had as many answers as `udp_responses` allows.
+    Answered,
     /// The table was full, and this was the flow silent for longest.
     Evicted,
     /// A reload removed or disabled its backend; the client's next datagram starts a new flow.
@@ -81,8 +83,9 @@ pub enum FlowEnd {
 }
 
 impl FlowEnd {
-    pub const ALL: [FlowEnd; 6] = [
+    pub const ALL: [FlowEnd; 7] = [
         FlowEnd::Idle,
+        FlowEnd::Answered,
         FlowEnd::Evicted,
         FlowEnd::BackendGone,
         FlowEnd::Refused,
@@ -93,6 +96,7 @@ impl FlowEnd {
     pub fn word(self) -> &'static str {
         match self {
             FlowEnd::Idle => "idle",
+            FlowEnd::Answered => "answered",
             FlowEnd::Evicted => "evicted",
             FlowEnd::BackendGone => "backend_gone",
             FlowEnd::Refused => "refused",
@@ -103,7 +107,7 @@ impl FlowEnd {
 
     /// Whether somebody should look at it.
     pub fn is_failure(self) -> bool {
-        !matches!(self, FlowEnd::Idle)
+        !matches!(self, FlowEnd::Idle | FlowEnd::Answered)
     }
 }
 

@@ -125,7 +125,7 @@ impl Core {
     }
 
     /// Reads the monotonic clock, once a turn of the loop.
-    pub fn update_time(&mut self) {
+    fn update_time(&mut self) {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
         self.now_us = now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1_000;
     }
@@ -199,8 +199,25 @@ impl Core {
         )
     }
 
-    /// Waits for events, at most `timeout_ms`; `None`: until one comes.
-    pub fn wait(&self, events: &mut Vec<epoll::Event>, timeout_ms: Option<u64>) {
+    /// Waits for events, at most `timeout_ms`; `None`: until one comes. Looks for them busily first,
+    /// where the settings say so. Afterwards the time is that of the return.
+    pub fn wait(&mut self, events: &mut Vec<epoll::Event>, timeout_ms: Option<u64>) {
+        let busy_poll_us = self.snapshot.settings.busy_poll_us;
+        if busy_poll_us > 0 && timeout_ms != Some(0) {
+            let until_us = self.now_us + busy_poll_us;
+            while self.now_us < until_us {
+                self.poll(events, Some(0));
+                self.update_time();
+                if !events.is_empty() {
+                    return;
+                }
+            }
+        }
+        self.poll(events, timeout_ms);
+        self.update_time();
+    }
+
+    fn poll(&self, events: &mut Vec<epoll::Event>, timeout_ms: Option<u64>) {
         let timeout = timeout_ms.map(|timeout| rustix::time::Timespec {
             tv_sec: (timeout / 1_000) as i64,
             tv_nsec: (timeout % 1_000 * 1_000_000) as i64,

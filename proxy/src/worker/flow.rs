@@ -30,6 +30,8 @@ pub struct Flow {
     pub first_up_us: u64,
     pub bytes_up: u64,
     pub bytes_down: u64,
+    /// Datagrams from the backend.
+    pub answers: u64,
 }
 
 impl Flow {
@@ -45,6 +47,7 @@ impl Flow {
             first_up_us: core.now_us,
             bytes_up: 0,
             bytes_down: 0,
+            answers: 0,
         }
     }
 
@@ -79,13 +82,14 @@ impl Flow {
         );
     }
 
-    pub fn count_down(&mut self, core: &Core, bytes: usize) {
+    pub fn count_down(&mut self, core: &Core, answers: usize, bytes: usize) {
         let counters = self.slot.backend().worker(core.worker);
-        if self.bytes_down == 0 {
+        if self.answers == 0 {
             let latency_us = core.now_us - self.first_up_us;
             counters.first_byte_latency.record(latency_us);
             core.counters.first_byte_latency.record(latency_us);
         }
+        self.answers += answers as u64;
         self.bytes_down += bytes as u64;
         add(&core.counters.bytes_down, bytes as u64);
         add(&counters.bytes_down, bytes as u64);

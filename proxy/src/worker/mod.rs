@@ -61,8 +61,8 @@ impl Worker {
     pub fn run(mut self) {
         let mut events = Vec::with_capacity(EVENTS);
         while !self.is_stopped {
-            self.core.wait(&mut events, self.timeout_ms());
-            self.core.update_time();
+            let timeout_ms = self.timeout_ms();
+            self.core.wait(&mut events, timeout_ms);
             // Priority 1: commands, so that what follows goes by the newest snapshot.
             if events
                 .iter()

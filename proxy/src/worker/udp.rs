@@ -344,7 +344,12 @@ impl Udp {
                 &payloads[..count],
                 route,
             );
-            flow.count_down(core, payloads.iter().map(|payload| payload.len()).sum());
+            let bytes = payloads.iter().map(|payload| payload.len()).sum();
+            flow.count_down(core, count, bytes);
+            let most_answers = core.snapshot.settings.udp_responses;
+            if most_answers > 0 && flow.answers >= most_answers {
+                return self.end(core, index, FlowEnd::Answered);
+            }
             self.flows.touch(index, core.now_ms());
             // Less than a whole batch means that the queue is empty: a new datagram is a new event.
             if count < BATCH {

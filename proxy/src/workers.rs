@@ -1,0 +1,148 @@
+//! The workers together: started, told something, ended.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use proxy_core::snapshot::Snapshot;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use tokio::sync::mpsc;
+
+use crate::worker::counters::WorkerCounters;
+use crate::worker::mailbox::{Command, Mailbox};
+use crate::worker::session_log::LogThread;
+use crate::worker::{Parts, Shared, Worker};
+
+/// A worker turns in microseconds; one that has not answered for so long is told of in the log.
+const ACK_PATIENCE: Duration = Duration::from_secs(5);
+
+pub struct Workers {
+    handles: Vec<Handle>,
+    /// Taken when they are stopped.
+    threads: Mutex<Option<Threads>>,
+}
+
+struct Handle {
+    mailbox: Arc<Mailbox>,
+    counters: Arc<WorkerCounters>,
+}
+
+struct Threads {
+    workers: Vec<JoinHandle<()>>,
+    log: LogThread,
+}
+
+impl Workers {
+    /// Starts `count` workers that route by `snapshot`, each on a core of its own if `is_pinned`.
+    pub fn start(
+        count: usize,
+        is_pinned: bool,
+        snapshot: &Arc<Snapshot>,
+    ) -> std::io::Result<Workers> {
+        let log = LogThread::start()?;
+        let shared = Arc::new(Shared::default());
+        let cores = if is_pinned {
+            allowed_cores()
+        } else {
+            Vec::new()
+        };
+        let mut handles = Vec::with_capacity(count);
+        let mut workers = Vec::with_capacity(count);
+        for worker in 0..count {
+            let counters = Arc::<WorkerCounters>::default();
+            let mailbox = Arc::new(Mailbox::new()?);
+            let parts = Parts {
+                worker,
+                workers: count,
+                snapshot: Arc::clone(snapshot),
+                shared: Arc::clone(&shared),
+                log: log.logger(Arc::clone(&counters)),
+                counters: Arc::clone(&counters),
+            };
+            let core = cores.get(worker % cores.len().max(1)).copied();
+            let run = Worker::new(parts, Arc::clone(&mailbox))?;
+            workers.push(spawn(worker, run, core)?);
+            handles.push(Handle { mailbox, counters });
+        }
+        let threads = Mutex::new(Some(Threads { workers, log }));
+        Ok(Workers { handles, threads })
+    }
+
+    pub fn count(&self) -> usize {
+        self.handles.len()
+    }
+
+    pub fn counters(&self) -> impl Iterator<Item = &WorkerCounters> {
+        self.handles.iter().map(|handle| &*handle.counters)
+    }
+
+    /// Sends each worker its commands. The receiver ends when all have carried them out.
+    pub fn send(&self, commands: Vec<Vec<Command>>) -> mpsc::Receiver<()> {
+        let (ack, all_done) = mpsc::channel(1);
+        for (handle, commands) in self.handles.iter().zip(commands) {
+            handle.mailbox.send(commands, ack.clone());
+        }
+        all_done
+    }
+
+    /// Sends each worker its commands and waits until all have carried them out.
+    pub async fn tell_each(&self, commands: Vec<Vec<Command>>) {
+        let mut all_done = self.send(commands);
+        while tokio::time::timeout(ACK_PATIENCE, all_done.recv())
+            .await
+            .is_err()
+        {
+            tracing::error!("a worker has not carried out its commands for {ACK_PATIENCE:?}");
+        }
+    }
+
+    /// Tells all workers the same.
+    pub async fn tell_all(&self, commands: impl Fn() -> Vec<Command>) {
+        self.tell_each(self.handles.iter().map(|_| commands()).collect())
+            .await;
+    }
+
+    /// Ends every session and flow, and the workers; returns when the last log line is written.
+    pub async fn stop(&self) {
+        self.tell_all(|| vec![Command::Stop]).await;
+        let threads = self
+            .threads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(threads) = threads {
+            for worker in threads.workers {
+                // A worker that panicked has ended too.
+                let _ = worker.join();
+            }
+            threads.log.finish();
+        }
+    }
+}
+
+fn spawn(index: usize, worker: Worker, core: Option<usize>) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name(format!("worker-{index}"))
+        .spawn(move || {
+            core.map_or(Ok(()), keep_on).unwrap_or_else(|error| {
+                tracing::warn!("a worker cannot be kept on core {core:?}: {error}");
+            });
+            worker.run();
+        })
+}
+
+/// The cores that this process may run on.
+fn allowed_cores() -> Vec<usize> {
+    let is_allowed = |allowed: CpuSet| move |core: &usize| allowed.is_set(*core);
+    match sched_getaffinity(None) {
+        Ok(allowed) => (0..CpuSet::MAX_CPU).filter(is_allowed(allowed)).collect(),
+        Err(_) => Vec::new(),
+    }
+}
+
+/// Keeps the calling thread on `core`.
+fn keep_on(core: usize) -> rustix::io::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(core);
+    sched_setaffinity(None, &set)
+}
