@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use rustix::net::sockopt::{set_socket_linger, set_socket_reuseaddr};
@@ -9,7 +10,6 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
 
 use crate::backend::{Plan, RIGHT, WHO, send_pattern};
 use crate::pattern::{Pattern, Random};
-use crate::ports::LOOPBACK;
 use crate::wait::LONG;
 
 /// How long an answer to a datagram is awaited. Loopback loses none, so that a missing one is told.
@@ -154,7 +154,8 @@ pub fn exchange_streams(stream: TcpStream, seed: u64, longest: u64) -> Result<()
 }
 
 /// A client of a flow: a socket of its own, connected to the address that it asks, so that the
-/// kernel hands it nothing from any other.
+/// kernel hands it nothing from any other. No two in a process have the same address: with the port
+/// of one that is gone, a client would go on with its flow.
 #[derive(Debug)]
 pub struct UdpClient {
     pub socket: UdpSocket,
@@ -168,9 +169,15 @@ pub struct Who {
     pub upstream: SocketAddr,
 }
 
+/// Where the addresses of clients begin.
+const FIRST_CLIENT: Ipv4Addr = Ipv4Addr::new(127, 16, 0, 1);
+static NEXT_CLIENT: AtomicU32 = AtomicU32::new(0);
+
 impl UdpClient {
     pub fn new(addr: SocketAddr) -> UdpClient {
-        let socket = UdpSocket::bind((LOOPBACK, 0)).expect("loopback has a free port");
+        let number = NEXT_CLIENT.fetch_add(1, Relaxed);
+        let ip = Ipv4Addr::from_bits(FIRST_CLIENT.to_bits() + number);
+        let socket = UdpSocket::bind((ip, 0)).expect("all of 127.0.0.0/8 is this host");
         socket.connect(addr).expect("loopback can be connected to");
         socket
             .set_read_timeout(Some(DATAGRAM_TIMEOUT))
