@@ -4,8 +4,10 @@
 //! |---|---|
 //! | `loop` | traffic follows the weights, and a change by API takes effect with nothing lost |
 //! | `reload` | a reload touches nothing that is open |
+//! | `reload_listen` | a changed listen address loses nobody |
 //! | `reload_refused` | a bad file changes nothing |
-//! | `tcp`, `algorithms` | bytes arrive whole, ends are forwarded, failures are retried and named |
+//! | `tcp` | bytes arrive whole, ends are forwarded and named |
+//! | `connect`, `algorithms` | failed connects are retried, backends are chosen as configured |
 //! | `udp` | datagrams arrive byte-identical, flows are bounded and move when they must |
 //! | `status` | what passes is counted and shown, and the admin socket takes anything |
 //! | `process` | start, check, signals and exit codes |

@@ -6,13 +6,11 @@ use std::net::SocketAddr;
 
 use e2e::ALGORITHMS;
 use e2e::sessions::{assert_alive, open_sessions, weights};
-use e2e::spread::Transport;
 use e2e::traffic::Traffic;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use testkit::client::connect;
 use testkit::ports::free_address;
-use testkit::{Backend, Folder, LONG, Manner, Proxy, Session, UdpClient, proxy_config, until};
+use testkit::{Backend, Folder, LONG, Manner, Proxy, UdpClient, proxy_config, until};
 
 /// The change that one of 200 reloads makes: of pool, weight, algorithm or listen address.
 struct Changes {
@@ -187,45 +185,6 @@ fn a_flow_moves_when_its_backend_is_removed_or_disabled_and_stays_at_weight_0() 
     check_flow_after("weight 0", false, |config| {
         config["backends"][0]["weight"] = json!(0);
     });
-}
-
-#[test]
-fn a_new_listen_address_serves_what_waited_at_the_old_one() {
-    let a = Backend::start("a", Manner::Echo);
-    let folder = Folder::new();
-    let old = free_address();
-    let mut proxy = Proxy::start(&folder, &proxy_config(old, &weights(&[&a], 10)), &[]);
-    let mut open = open_sessions(old, 5);
-    let flow = UdpClient::new(old);
-    let before = flow.who().expect("a flow is served");
-
-    // Stopped, it accepts nobody, so that these wait in the queue of a listener that it will close.
-    proxy.program.signal(Signal::STOP);
-    let waiting: Vec<_> = (0..20)
-        .map(|_| connect(old).expect("the kernel answers"))
-        .collect();
-    let new = free_address();
-    let config = proxy_config(new, &weights(&[&a], 10));
-    proxy.publish(testkit::proxy::numbered(&config, 2).to_string().as_bytes());
-    proxy.program.signal(Signal::HUP);
-    proxy.program.signal(Signal::CONT);
-    until("generation 2 runs", LONG, || {
-        (proxy.status().running.generation == 2).then_some(())
-    });
-
-    for (index, stream) in waiting.into_iter().enumerate() {
-        let session = Session::over(stream);
-        let mut session = session.unwrap_or_else(|error| panic!("waiting {index}: {error}"));
-        session.echo(b"served").expect("served to the end");
-    }
-    assert_alive(&mut open);
-    assert_eq!(flow.who().expect("the flow lives"), before);
-    assert_eq!(Transport::Tcp.ask(new), "a");
-    assert_eq!(Transport::Udp.ask(new), "a");
-    until("the old listener is closed", LONG, || connect(old).err());
-    let listeners = proxy.status().listeners;
-    assert_eq!(listeners.len(), 1);
-    assert_eq!(listeners[0].addr, new);
 }
 
 #[test]

@@ -2,15 +2,14 @@
 //! bytes before it; every session ends with its reason, and what was counted returns to zero.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use e2e::proxy_bench::ProxyBench;
-use e2e::spread::{self, Transport, spread};
+use e2e::spread::Transport;
 use serde_json::json;
 use testkit::backend::{Ended, UP_SEED};
 use testkit::client::{connect, exchange_streams, reset};
-use testkit::deaf::{Blackhole, Refuser};
 use testkit::pattern::Pattern;
 use testkit::wait::within;
 use testkit::{Backend, LONG, Manner, Session, until};
@@ -26,17 +25,6 @@ fn first_end(backend: &Backend) -> Ended {
     until("the backend sees an end", LONG, || {
         backend.ended().first().copied()
     })
-}
-
-/// A client asks and sees that it is not served. Its connect may already show the reset.
-#[track_caller]
-fn assert_not_served(listen: SocketAddr) {
-    let read = connect(listen).and_then(|mut stream| stream.read(&mut [0]));
-    match read {
-        Ok(0) => {}
-        Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
-        other => panic!("not closed: {other:?}"),
-    }
 }
 
 #[test]
@@ -135,61 +123,6 @@ fn the_clients_reset_arrives_as_a_reset_after_the_bytes_before_it() {
 }
 
 #[test]
-fn one_backend_of_two_refuses_and_no_session_fails() {
-    let refuser = Refuser::new();
-    let echo = Backend::start("echo", Manner::Echo);
-    let bench = ProxyBench::start(&[refuser.addr, echo.addr], json!({}));
-    let reached = spread::in_turn(Transport::Tcp, bench.listen, 40);
-    assert_eq!(reached, spread([("echo", 40)]));
-    let status = bench.proxy.status();
-    assert!(status.totals.connect_retries > 0);
-    let refused = bench.proxy.backend(refuser.addr).counters;
-    assert!(refused.connect_failures > 0);
-    assert_eq!(status.totals.sessions_ended.get("connect_refused"), None);
-    bench.proxy.await_no_sessions();
-}
-
-#[test]
-fn one_backend_of_two_does_not_answer_and_no_session_fails() {
-    let blackhole = Blackhole::new();
-    let echo = Backend::start("echo", Manner::Echo);
-    let settings = json!({ "connect_timeout_ms": 200 });
-    let bench = ProxyBench::start(&[blackhole.addr, echo.addr], settings);
-    let reached = spread::in_turn(Transport::Tcp, bench.listen, 10);
-    assert_eq!(reached, spread([("echo", 10)]));
-    let unanswered = bench.proxy.backend(blackhole.addr).counters;
-    assert!(unanswered.connect_timeouts > 0);
-    assert!(bench.proxy.status().totals.connect_retries > 0);
-    bench.proxy.await_no_sessions();
-}
-
-#[test]
-fn where_every_backend_fails_the_session_is_closed_and_says_why() {
-    let refusers = [Refuser::new(), Refuser::new()];
-    let addresses = refusers.each_ref().map(|refuser| refuser.addr);
-    let mut bench = ProxyBench::start(&addresses, json!({}));
-    assert_not_served(bench.listen);
-    bench.assert_sessions_ended("connect_refused", 1);
-
-    let blackhole = Blackhole::new();
-    let settings = json!({ "connect_timeout_ms": 100 });
-    let mut bench = ProxyBench::start(&[blackhole.addr], settings);
-    assert_not_served(bench.listen);
-    bench.assert_sessions_ended("connect_timeout", 1);
-}
-
-#[test]
-fn without_backends_a_session_is_closed_at_once() {
-    let mut bench = ProxyBench::start(&[], json!({}));
-    let begun = Instant::now();
-    for _ in 0..5 {
-        assert_not_served(bench.listen);
-    }
-    assert!(begun.elapsed() < LONG / 2, "not at once");
-    bench.assert_sessions_ended("no_backend", 5);
-}
-
-#[test]
 fn a_silent_session_ends_at_its_idle_time_out_and_a_busy_one_lives() {
     let echo = Backend::start("echo", Manner::Echo);
     let mut bench = ProxyBench::start(&[echo.addr], json!({ "idle_timeout_ms": 1000 }));
@@ -250,6 +183,29 @@ fn at_max_sessions_the_next_one_waits_until_one_ends() {
     for _ in 0..8 {
         Transport::Tcp.ask(bench.listen);
     }
+}
+
+#[test]
+fn a_request_that_ends_before_the_backend_is_reached_is_answered() {
+    let manner = Manner::AnswerAtEnd {
+        seed: 9,
+        length: 1000,
+    };
+    let backend = Backend::start("late", manner);
+    let mut bench = before(&backend);
+    const ROUNDS: u64 = 20;
+    for _ in 0..ROUNDS {
+        let mut stream = connect(bench.listen).expect("it listens");
+        stream.write_all(b"whole request").expect("sent");
+        stream.shutdown(Shutdown::Write).expect("closed");
+        let mut session = Session::over(stream).expect("a session is served");
+        let mut answer = Vec::new();
+        session.stream.read_to_end(&mut answer).expect("answered");
+        assert!(answer == Pattern::bytes(9, 1000));
+    }
+    bench.assert_sessions_ended("client_closed", ROUNDS);
+    let whole = |ended: &Ended| ended.bytes == b"whole request".len() as u64 && !ended.reset;
+    assert!(backend.ended().iter().all(whole), "{:?}", backend.ended());
 }
 
 #[test]

@@ -1,0 +1,171 @@
+//! A changed listen address: the new one is bound before the old one is closed, what waits at the old
+//! one is served, and flows go on.
+
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+
+use e2e::sessions::{assert_alive, open_sessions, weights};
+use e2e::spread::Transport;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use testkit::client::connect;
+use testkit::ports::free_address;
+use testkit::proxy::numbered;
+use testkit::{Backend, Folder, LONG, Manner, Proxy, Session, UdpClient, proxy_config, until};
+
+#[test]
+fn a_new_listen_address_serves_what_waited_at_the_old_one() {
+    let a = Backend::start("a", Manner::Echo);
+    let folder = Folder::new();
+    let old = free_address();
+    let mut proxy = Proxy::start(&folder, &proxy_config(old, &weights(&[&a], 10)), &[]);
+    let mut open = open_sessions(old, 5);
+    let flow = UdpClient::new(old);
+    let before = flow.who().expect("a flow is served");
+
+    // Stopped, it accepts nobody, so that these wait in the queue of a listener that it will close.
+    proxy.program.signal(Signal::STOP);
+    let waiting: Vec<_> = (0..20)
+        .map(|_| connect(old).expect("the kernel answers"))
+        .collect();
+    let new = free_address();
+    let config = proxy_config(new, &weights(&[&a], 10));
+    proxy.publish(numbered(&config, 2).to_string().as_bytes());
+    proxy.program.signal(Signal::HUP);
+    proxy.program.signal(Signal::CONT);
+    until("generation 2 runs", LONG, || {
+        (proxy.status().running.generation == 2).then_some(())
+    });
+
+    for (index, stream) in waiting.into_iter().enumerate() {
+        let session = Session::over(stream);
+        let mut session = session.unwrap_or_else(|error| panic!("waiting {index}: {error}"));
+        session.echo(b"served").expect("served to the end");
+    }
+    assert_alive(&mut open);
+    assert_eq!(flow.who().expect("the flow lives"), before);
+    assert_eq!(Transport::Tcp.ask(new), "a");
+    assert_eq!(Transport::Udp.ask(new), "a");
+    until("the old listener is closed", LONG, || connect(old).err());
+    let listeners = proxy.status().listeners;
+    assert_eq!(listeners.len(), 1);
+    assert_eq!(listeners[0].addr, new);
+}
+
+#[test]
+fn the_same_port_can_change_its_address_back_and_forth() {
+    let a = Backend::start("a", Manner::Echo);
+    let folder = Folder::new();
+    let one = free_address();
+    let all = SocketAddr::from(([0, 0, 0, 0], one.port()));
+    let config = |listen| proxy_config(listen, &weights(&[&a], 10));
+    let mut proxy = Proxy::start(&folder, &config(one), &[]);
+    let mut open = open_sessions(one, 3);
+    let elsewhere = SocketAddr::from(([127, 0, 0, 2], one.port()));
+    for _ in 0..3 {
+        proxy.reload(&config(all));
+        assert_eq!(Transport::Tcp.ask(elsewhere), "a");
+        assert_eq!(Transport::Udp.ask(elsewhere), "a");
+        proxy.reload(&config(one));
+        until("the wider one is closed", LONG, || connect(elsewhere).err());
+        for transport in Transport::BOTH {
+            assert_eq!(transport.ask(one), "a");
+        }
+        assert_alive(&mut open);
+    }
+}
+
+#[test]
+fn one_protocol_can_be_switched_off_and_on() {
+    let a = Backend::start("a", Manner::Echo);
+    let folder = Folder::new();
+    let listen = free_address();
+    let config = |tcp: bool, udp: bool| {
+        let mut config = proxy_config(listen, &weights(&[&a], 10));
+        config["listen"]["tcp"] = json!(tcp);
+        config["listen"]["udp"] = json!(udp);
+        config
+    };
+    let mut proxy = Proxy::start(&folder, &config(true, true), &[]);
+    let mut open = open_sessions(listen, 3);
+    proxy.reload(&config(false, true));
+    until("TCP is closed", LONG, || connect(listen).err());
+    assert_eq!(Transport::Udp.ask(listen), "a");
+    assert_alive(&mut open);
+    proxy.reload(&config(true, false));
+    assert_eq!(Transport::Tcp.ask(listen), "a");
+    proxy.reload(&config(true, true));
+    for transport in Transport::BOTH {
+        assert_eq!(transport.ask(listen), "a");
+    }
+    assert_alive(&mut open);
+}
+
+/// The new address is taken for one of the two protocols.
+fn check_taken(new: SocketAddr, what: &str) {
+    let a = Backend::start("a", Manner::Echo);
+    let folder = Folder::new();
+    let old = free_address();
+    let config = |listen| -> Value { proxy_config(listen, &weights(&[&a], 10)) };
+    let mut proxy = Proxy::start(&folder, &config(old), &[]);
+    let bytes = numbered(&config(new), 1).to_string();
+    let reason = proxy.reload_refused(bytes.as_bytes()).reason;
+    let reason = reason.expect("a refusal says why");
+    assert!(reason.contains(&new.to_string()), "{what}: {reason}");
+    for transport in Transport::BOTH {
+        assert_eq!(transport.ask(old), "a", "{what}");
+    }
+    let listeners = proxy.status().listeners;
+    assert_eq!(listeners.len(), 1, "{what}: {listeners:?}");
+}
+
+#[test]
+fn an_address_that_is_taken_for_one_protocol_is_left_to_the_other() {
+    let tcp = TcpListener::bind(free_address()).expect("free");
+    let addr = tcp.local_addr().expect("bound");
+    check_taken(addr, "TCP");
+    UdpSocket::bind(addr).expect("UDP was let go");
+    let udp = UdpSocket::bind(free_address()).expect("free");
+    let addr = udp.local_addr().expect("bound");
+    check_taken(addr, "UDP");
+    TcpListener::bind(addr).expect("TCP was let go");
+}
+
+#[test]
+fn ipv6_is_served_too() {
+    let backend = Backend::start("four", Manner::Echo);
+    let folder = Folder::new();
+    let listen = SocketAddr::new("::1".parse().expect("a literal"), free_address().port());
+    let proxy = Proxy::start(
+        &folder,
+        &proxy_config(listen, &weights(&[&backend], 10)),
+        &[],
+    );
+    assert_eq!(Transport::Tcp.ask(listen), "four");
+    assert_eq!(proxy.status().listeners[0].addr, listen);
+}
+
+#[test]
+fn a_hang_up_in_a_drain_opens_nothing_again() {
+    let a = Backend::start("a", Manner::Echo);
+    let folder = Folder::new();
+    let listen = free_address();
+    let config = proxy_config(listen, &weights(&[&a], 10));
+    let mut proxy = Proxy::start(&folder, &config, &[]);
+    let mut open = open_sessions(listen, 1);
+    proxy.program.signal(Signal::TERM);
+    until("it drains", LONG, || connect(listen).err());
+    let other = free_address();
+    proxy.publish(
+        numbered(&proxy_config(other, &[]), 2)
+            .to_string()
+            .as_bytes(),
+    );
+    proxy.program.signal(Signal::HUP);
+    assert_alive(&mut open);
+    assert!(proxy.status().draining);
+    for closed in [listen, other] {
+        connect(closed).expect_err("nobody is accepted in a drain");
+    }
+    drop(open);
+    assert_eq!(proxy.program.wait_exit(LONG).code(), Some(0));
+}
