@@ -4,6 +4,7 @@
 //! process is the proxy, then the signal through the pidfd. A pid reused in between changes nothing.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -30,6 +31,17 @@ pub enum NotSent {
 /// lock on the file, or else by having started before the file was written under one of
 /// `process_names`. Returns its pid.
 pub fn send_sighup(pid_file: &Path, process_names: &[String]) -> Result<i32, NotSent> {
+    let (pid, process) = proven_process(pid_file, process_names)?;
+    pidfd_send_signal(&process, Signal::HUP).map_err(|error| NotSent::Refused { pid, error })?;
+    Ok(pid)
+}
+
+/// The pid of the proxy, with the same proof and without a signal.
+pub fn find_proxy(pid_file: &Path, process_names: &[String]) -> Result<i32, NotSent> {
+    proven_process(pid_file, process_names).map(|(pid, _)| pid)
+}
+
+fn proven_process(pid_file: &Path, process_names: &[String]) -> Result<(i32, OwnedFd), NotSent> {
     let announced = pidfile::read(pid_file)?;
     let pid = announced.pid.as_raw_nonzero().get();
     let process = pidfd_open(announced.pid, PidfdFlags::empty()).map_err(|error| match error {
@@ -37,8 +49,7 @@ pub fn send_sighup(pid_file: &Path, process_names: &[String]) -> Result<i32, Not
         error => NotSent::Refused { pid, error },
     })?;
     prove(&announced, process_names).map_err(|why| NotSent::NoProof { pid, why })?;
-    pidfd_send_signal(&process, Signal::HUP).map_err(|error| NotSent::Refused { pid, error })?;
-    Ok(pid)
+    Ok((pid, process))
 }
 
 fn prove(announced: &Announced, process_names: &[String]) -> Result<(), String> {

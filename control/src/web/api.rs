@@ -85,7 +85,15 @@ pub async fn proxy(State(app): State<App>) -> Json<Value> {
         .and_then(|sent| sent.confirmation.borrow().as_ref()?.applied);
     let (running, status, why) = match status {
         Ok(status) => (true, json!(status), None),
-        Err(unknown) => (false, Value::Null, Some(unknown.to_string())),
+        Err(unknown) => {
+            // A proxy without an admin socket is still told apart from none at all.
+            let settings = &app.shared.settings;
+            let names = &settings.proxy_process_names;
+            let found = contract::reload::find_proxy(&settings.proxy_pid_path, names);
+            let why = found.as_ref().err().map(ToString::to_string);
+            let why = why.unwrap_or_else(|| unknown.to_string());
+            (found.is_ok(), Value::Null, Some(why))
+        }
     };
     Json(json!({
         "ok": true, "running": running, "why": why, "published_generation": outcome.generation,
