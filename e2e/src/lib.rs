@@ -15,6 +15,7 @@
 //! | `control_api` | the API field for field |
 //! | `control_access` | who may call it, and what is refused of what they say |
 //! | `control_loop` | discovery, registrations and overrides reach the proxy, and outlive control |
+//! | `control_keeps` | settings and edits survive, many callers at once are each served |
 //! | `control_faults` | what is broken around control stays outside, nobody else is signalled |
 //! | `demonstrations` | the six of the README, with every program that takes part |
 //! | `simulators` | what each simulator says that it does |
