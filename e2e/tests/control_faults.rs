@@ -3,13 +3,15 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use e2e::loop_bench::{LoopBench, published};
 use e2e::spread::Transport;
 use rustix::process::Signal;
 use serde_json::json;
-use testkit::folder::k8s_endpoints;
+use testkit::folder::{k8s_endpoints, read};
+use testkit::http::Request;
 use testkit::ports::free_address;
 use testkit::{Control, Folder, LONG, Program, Proxy, until};
 
@@ -180,4 +182,51 @@ fn a_stopped_proxy_is_not_said_to_have_applied() {
     );
     assert!(took < Duration::from_secs(10), "{took:?}");
     bench.await_weight(&bench.a, 5);
+}
+
+#[test]
+fn what_was_answered_survives_a_kill_at_any_moment() {
+    const ROUNDS: u64 = 8;
+    let mut bench = LoopBench::start(json!({}));
+    let mut next = 1;
+    for round in 0..ROUNDS {
+        let answered = AtomicU64::new(0);
+        let (api, addr) = (bench.control.api, bench.a.addr);
+        let last = std::thread::scope(|scope| {
+            let caller = scope.spawn(|| {
+                let path = format!("/api/backends/{}/{}/weight", addr.ip(), addr.port());
+                let mut last = next - 1;
+                for weight in next.. {
+                    let body = json!({ "weight": weight }).to_string();
+                    let request = Request::new("POST", &path).body(body);
+                    match api.exchange(request) {
+                        Ok(answer) if answer.status == 200 => last = weight,
+                        Ok(answer) => panic!("{}", answer.text()),
+                        Err(_) => break,
+                    }
+                    answered.fetch_add(1, Relaxed);
+                }
+                last
+            });
+            until("some are answered", LONG, || {
+                (answered.load(Relaxed) > round).then_some(())
+            });
+            bench.kill_control();
+            caller.join().expect("every answer is a success")
+        });
+        // Whole, or the reading of them panics.
+        let root = &bench.folder.root;
+        read(&root.proxy_config()).expect("it stands");
+        read(&root.backends_runtime()).expect("it stands");
+        bench.restart_control();
+        let (_, table) = bench.control.api.get("/api/backends");
+        let weight = table["backends"][0]["weight"].as_u64().expect("a number");
+        assert!(
+            weight == last || weight == last + 1,
+            "{weight} after {last}"
+        );
+        next = weight + 1;
+    }
+    bench.control.api.post_nothing("/api/sync");
+    bench.await_weight(&bench.a, (next - 1) as u16);
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use e2e::proxy_bench::ProxyBench;
 use e2e::sessions::{assert_alive, open_sessions};
-use e2e::spread::Transport;
+use e2e::spread::{self, Transport};
 use serde_json::json;
 use testkit::client::connect;
 use testkit::ports::free_address;
@@ -89,4 +89,42 @@ fn when_descriptors_run_out_open_sessions_live_and_new_ones_come_back() {
     assert_alive(&mut open);
     drop((open, served, waiting));
     bench.proxy.await_no_sessions();
+}
+
+#[test]
+fn descriptors_return_to_where_they_began() {
+    let echo = Backend::start("echo", Manner::Echo);
+    let mut bench = ProxyBench::start(&[echo.addr], json!({ "udp_idle_ms": 200 }));
+    let listens = [bench.listen, free_address()];
+    let settled = |proxy: &Proxy| {
+        until("all has ended", LONG, || {
+            let counters = proxy.status().totals.counters;
+            (counters.sessions_active + counters.flows_active == 0).then_some(())
+        });
+    };
+    let pass_traffic = |listen| {
+        for transport in Transport::BOTH {
+            spread::of(transport, listen, 40);
+        }
+        // Served and cut, so that both ends of a session are seen to be let go.
+        open_sessions(listen, 10);
+    };
+    let change = |bench: &mut ProxyBench, listen| {
+        let mut config = proxy_config(listen, &[(echo.addr, 10)]);
+        config["udp_idle_ms"] = json!(200);
+        bench.proxy.reload(&config);
+    };
+    pass_traffic(listens[0]);
+    settled(&bench.proxy);
+    let before = bench.proxy.program.open_descriptors();
+    for round in 0..10 {
+        let listen = listens[(round + 1) % 2];
+        change(&mut bench, listen);
+        pass_traffic(listen);
+    }
+    settled(&bench.proxy);
+    until("every descriptor is given back", LONG, || {
+        let now = bench.proxy.program.open_descriptors();
+        (now <= before).then_some(())
+    });
 }
