@@ -3,12 +3,15 @@
 use contract::Settings;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::worker::MAX_PIPES;
-
 /// Kept free for reload, admin socket, log and the like, so that they work at the limit too.
 const RESERVED: u64 = 64;
 /// Descriptors of a worker: poller, mailbox, listeners of two generations.
 const PER_WORKER: u64 = 16;
+
+/// Pipes a worker has at most, and the part of all descriptors that the pipes of all may take: what
+/// cannot be spliced is copied, so sessions come first.
+const MOST_PIPES: u64 = 64;
+const PIPES_SHARE: u64 = 8;
 
 /// What the descriptor limit allows.
 #[derive(Debug, Clone, Copy)]
@@ -45,11 +48,26 @@ impl Limits {
         }
     }
 
+    /// Pipes for splicing, a worker.
+    pub fn pipes_per_worker(&self) -> usize {
+        let affordable = self.descriptors / PIPES_SHARE / 2 / self.workers;
+        affordable.min(MOST_PIPES) as usize
+    }
+
+    /// What the process itself needs.
+    fn own(&self) -> u64 {
+        RESERVED + self.workers * (PER_WORKER + 2 * self.pipes_per_worker() as u64)
+    }
+
+    /// Flows at once over all workers.
+    pub fn max_flows(&self, bounds: &Bounds) -> u64 {
+        bounds.max_flows_per_worker as u64 * self.workers
+    }
+
     /// The bounds of a configuration, lowered to what the descriptors allow: a flow takes one, a
     /// session two.
     pub fn bounds(&self, settings: &Settings) -> Bounds {
-        let own = RESERVED + self.workers * (PER_WORKER + 2 * MAX_PIPES as u64);
-        let free = self.descriptors.saturating_sub(own).max(16);
+        let free = self.descriptors.saturating_sub(self.own()).max(16);
         let most_flows = free / 2;
         let max_flows = settings.max_flows.unwrap_or(free / 8).min(most_flows);
         let per_worker = max_flows.div_ceil(self.workers).max(1);
@@ -85,10 +103,22 @@ mod tests {
                     let bounds = limits.bounds(&settings);
                     let flows = bounds.max_flows_per_worker as u64 * workers;
                     let needed = 2 * bounds.max_sessions + flows;
-                    let own = RESERVED + workers * (PER_WORKER + 2 * MAX_PIPES as u64);
-                    assert!(needed <= descriptors.saturating_sub(own).max(16).max(2 + workers));
+                    let free = descriptors.saturating_sub(limits.own());
+                    assert!(needed <= free.max(16).max(2 + workers));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn many_workers_leave_room_for_sessions() {
+        for (descriptors, workers) in [(4_096, 32), (20_000, 64), (1_024, 8)] {
+            let limits = Limits {
+                descriptors,
+                workers,
+            };
+            let bounds = limits.bounds(&Settings::default());
+            assert!(bounds.max_sessions * 6 > descriptors, "{bounds:?}");
         }
     }
 

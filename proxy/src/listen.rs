@@ -2,14 +2,18 @@
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::Duration;
 
 use proxy_core::plan::{Endpoint, Protocol};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, Socket, TcpKeepalive, Type};
 
 /// Connections that may wait to be accepted, a worker; the system may grant fewer (`somaxconn`).
 const BACKLOG: i32 = 4096;
 /// Asked for as the kernel's queues of a UDP listener; the system may grant less (`rmem_max`).
 const UDP_QUEUE_BYTES: usize = 8 << 20;
+
+/// A client silent for so long is asked whether it still lives; one that vanished is noticed then.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(300);
 
 /// Why an endpoint could not be opened; reads as the fault of a configuration.
 #[derive(Debug, thiserror::Error)]
@@ -57,9 +61,10 @@ fn new_socket(endpoint: Endpoint, shares_port: bool) -> std::io::Result<OwnedFd>
         Protocol::Tcp => {
             // Sessions that linger in TIME_WAIT must not hold up a restart.
             socket.set_reuse_address(true)?;
-            // Accepted sockets inherit both.
+            // Accepted sockets inherit all three.
             socket.set_tcp_nodelay(true)?;
-            socket.set_keepalive(true)?;
+            socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_AFTER))?;
+            socket.set_out_of_band_inline(true)?;
             socket.bind(&endpoint.addr.into())?;
             if shares_port {
                 socket.listen(BACKLOG)?;

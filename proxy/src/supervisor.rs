@@ -56,7 +56,8 @@ pub struct State {
     pub config: Config,
     pub snapshot: Arc<Snapshot>,
     pub registry: BackendRegistry,
-    /// Flows of each open UDP endpoint over all workers, retired ones included.
+    /// Flows of each endpoint over all workers. The workers hold it too for as long as their sockets
+    /// are open, retired ones included.
     flows: HashMap<Endpoint, Arc<AtomicU64>>,
     open: Vec<Endpoint>,
     /// UDP endpoints that take no new flows and wait for their last one.
@@ -88,8 +89,14 @@ impl Supervisor {
         let config = file.checked.config.clone();
         let mut registry = BackendRegistry::new(worker_count);
         let generation = config.generation.unwrap_or(1);
-        let snapshot = Arc::new(build(generation, &config, &mut registry, &limits));
-        let workers = Workers::start(worker_count, is_pinned, &snapshot);
+        let snapshot = Arc::new(build(0, &config, &mut registry, &limits));
+        let bounds = limits.bounds(&config.settings);
+        let workers = Workers::start(
+            worker_count,
+            is_pinned,
+            &snapshot,
+            limits.pipes_per_worker(),
+        );
         let workers = workers.map_err(StartError::Worker)?;
         let running = Running {
             pid: std::process::id(),
@@ -122,8 +129,11 @@ impl Supervisor {
         // Nobody knows of the proxy yet, so nobody waits for this.
         supervisor.workers.send(commands);
         tracing::info!(
-            "serving generation={generation} backends={} workers={worker_count}",
-            backend_count(&config)
+            "serving generation={generation} backends={} workers={worker_count} \
+             max_sessions={} max_flows={}",
+            backend_count(&config),
+            bounds.max_sessions,
+            limits.max_flows(&bounds),
         );
         Ok(supervisor)
     }
@@ -189,7 +199,7 @@ impl Supervisor {
             let mut state = self.state();
             let replaced = Arc::clone(&state.snapshot);
             let worker_count = self.workers.count();
-            let commands = state.listen(&config, worker_count, Some((generation, &self.limits)))?;
+            let commands = state.listen(&config, worker_count, Some(&self.limits))?;
             state.config = config;
             (commands, replaced)
         };
@@ -218,9 +228,7 @@ impl Supervisor {
                     .is_none_or(|count| count.load(Relaxed) == 0)
             };
             let unused: Vec<Endpoint> = retired.extract_if(.., is_unused).collect();
-            unused
-                .iter()
-                .for_each(|endpoint| drop(flows.remove(endpoint)));
+            flows.retain(|_, count| Arc::strong_count(count) > 1);
             unused
         };
         if !unused.is_empty() {
@@ -273,7 +281,7 @@ impl State {
         &mut self,
         config: &Config,
         worker_count: usize,
-        install: Option<(u64, &Limits)>,
+        install: Option<&Limits>,
     ) -> Result<Vec<Vec<Command>>, BindError> {
         let wanted = endpoints(&config.listeners);
         let Plan {
@@ -290,14 +298,9 @@ impl State {
             bound.push((endpoint, listen::bind(endpoint, worker_count, is_ours)?));
         }
         // Nothing can fail from here on.
-        if let Some((generation, limits)) = install {
-            self.snapshot = Arc::new(build(generation, config, &mut self.registry, limits));
-        }
-        for endpoint in close
-            .iter()
-            .filter(|endpoint| endpoint.protocol == Protocol::Tcp)
-        {
-            self.flows.remove(endpoint);
+        if let Some(limits) = install {
+            let epoch = self.snapshot.epoch + 1;
+            self.snapshot = Arc::new(build(epoch, config, &mut self.registry, limits));
         }
         self.retired.retain(|endpoint| !revive.contains(endpoint));
         self.retired.extend(
@@ -329,23 +332,22 @@ impl State {
         Ok(commands)
     }
 
+    /// Whether a worker of ours still has a socket on the port, be it a retired one.
     fn holds_port_of(&self, endpoint: Endpoint) -> bool {
-        self.open.iter().chain(&self.retired).any(|ours| {
-            ours.protocol == endpoint.protocol && ours.addr.port() == endpoint.addr.port()
+        self.flows.iter().any(|(ours, count)| {
+            let is_open = Arc::strong_count(count) > 1;
+            let same_port = ours.addr.port() == endpoint.addr.port();
+            is_open && same_port && ours.protocol == endpoint.protocol
         })
     }
 }
 
-fn build(
-    generation: u64,
-    config: &Config,
-    registry: &mut BackendRegistry,
-    limits: &Limits,
-) -> Snapshot {
+fn build(epoch: u64, config: &Config, registry: &mut BackendRegistry, limits: &Limits) -> Snapshot {
     let bounds = limits.bounds(&config.settings);
-    warn_of_lowered_bounds(&config.settings, bounds.max_sessions);
+    let max_flows = limits.max_flows(&bounds);
+    warn_of_lowered_bounds(&config.settings, bounds.max_sessions, max_flows);
     Snapshot::build(
-        generation,
+        epoch,
         config,
         registry,
         bounds.max_sessions,
@@ -353,12 +355,17 @@ fn build(
     )
 }
 
-fn warn_of_lowered_bounds(settings: &Settings, max_sessions: u64) {
-    if let Some(asked) = settings.max_sessions.filter(|asked| *asked > max_sessions) {
-        tracing::warn!(
-            "/max_sessions: found {asked}, in force {max_sessions}: \
-             the descriptor limit allows no more"
-        );
+fn warn_of_lowered_bounds(settings: &Settings, max_sessions: u64, max_flows: u64) {
+    let bounds = [
+        ("/max_sessions", settings.max_sessions, max_sessions),
+        ("/max_flows", settings.max_flows, max_flows),
+    ];
+    for (place, asked, in_force) in bounds {
+        if let Some(asked) = asked.filter(|asked| *asked > in_force) {
+            tracing::warn!(
+                "{place}: found {asked}, in force {in_force}: the descriptor limit allows no more"
+            );
+        }
     }
 }
 

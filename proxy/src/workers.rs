@@ -33,11 +33,13 @@ struct Threads {
 }
 
 impl Workers {
-    /// Starts `count` workers that route by `snapshot`, each on a core of its own if `is_pinned`.
+    /// Starts `count` workers that route by `snapshot`, each on a core of its own if `is_pinned` and
+    /// with at most `most_pipes` pipes.
     pub fn start(
         count: usize,
         is_pinned: bool,
         snapshot: &Arc<Snapshot>,
+        most_pipes: usize,
     ) -> std::io::Result<Workers> {
         let log = LogThread::start()?;
         let shared = Arc::new(Shared::default());
@@ -58,6 +60,7 @@ impl Workers {
                 shared: Arc::clone(&shared),
                 log: log.logger(Arc::clone(&counters)),
                 counters: Arc::clone(&counters),
+                most_pipes,
             };
             let core = cores.get(worker % cores.len().max(1)).copied();
             let run = Worker::new(parts, Arc::clone(&mailbox))?;

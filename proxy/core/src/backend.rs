@@ -4,7 +4,7 @@
 //! change once in their life is shared by the workers; what changes with every read is counted by
 //! each worker for itself, so that no cache line is written by two.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 
@@ -223,9 +223,6 @@ impl BackendRegistry {
         &mut self,
         backends: impl IntoIterator<Item = &'a Backend>,
     ) -> Vec<Arc<BackendState>> {
-        for state in self.states.values() {
-            state.keeps_flows.store(false, Relaxed);
-        }
         let mut adopted = Vec::new();
         for backend in backends {
             let state = self
@@ -237,6 +234,15 @@ impl BackendRegistry {
                 .telemetry
                 .set(&newer(&state.telemetry.get(), &backend.report));
             adopted.push(Arc::clone(state));
+        }
+        // Workers read while this is written, so a backend that stays is never said to be gone.
+        let configured: HashSet<BackendAddr> = adopted.iter().map(|state| state.addr).collect();
+        for state in self
+            .states
+            .values()
+            .filter(|state| !configured.contains(&state.addr))
+        {
+            state.keeps_flows.store(false, Relaxed);
         }
         self.states
             .retain(|_, state| Arc::strong_count(state) > 1 || state.is_in_use());

@@ -15,7 +15,8 @@ pub struct FlowKey {
     pub client: SocketAddr,
     /// The local address that the client sent to, which answers must come from.
     pub local_ip: Option<IpAddr>,
-    pub listen: SocketAddr,
+    /// The local port. Not the listener: a reload may change which of them serves this address.
+    pub port: u16,
 }
 
 /// Where a flow stands in the table; reused once the flow has been removed.
@@ -136,7 +137,7 @@ mod tests {
         FlowKey {
             client: addr,
             local_ip: None,
-            listen: addr,
+            port: 0,
         }
     }
 

@@ -7,7 +7,7 @@
 //! never owns more than one read (invariant 3), and the sink is shut only after the last pending
 //! byte (invariant 2).
 
-/// The most bytes of one copying read, and so the most that a session holds for a slow sink.
+/// The most bytes of one copying read, and so the most that a half buffers for a slow sink.
 pub const MAX_READ: usize = 64 << 10;
 /// The first read asks for this much; each read that the sink takes whole doubles it.
 const FIRST_READ: usize = 16 << 10;
@@ -17,7 +17,7 @@ const BIG_READ: usize = 32 << 10;
 const STREAM_AFTER: u8 = 3;
 /// So many small reads in a row end it.
 const STREAM_ENDS_AFTER: u8 = 16;
-/// The most bytes of one splicing read.
+/// The most bytes of one splicing read, and so the most that a pipe holds for a slow sink.
 pub const MAX_SPLICE: usize = 256 << 10;
 
 /// How a source ended.
@@ -59,6 +59,9 @@ pub struct Half {
     /// further event will tell of it. Edge-triggered epoll reports it once, perhaps while we are
     /// blocked on the sink, so it is remembered.
     hung_up: bool,
+    /// Urgent data was seen (RFC 6093). A read stops short of it though more waits, and a splice
+    /// stops there for good.
+    urgent: bool,
     writable: bool,
     ended: Option<End>,
     /// The sink's write side was shut, or the sink is gone and what comes is worth nothing.
@@ -77,6 +80,7 @@ impl Default for Half {
         Half {
             readable: true,
             hung_up: false,
+            urgent: false,
             writable: true,
             ended: None,
             closed: false,
@@ -123,6 +127,12 @@ impl Half {
         self.hung_up |= hung_up;
     }
 
+    /// An event says that urgent data waits.
+    pub fn source_urgent(&mut self) {
+        self.readable = true;
+        self.urgent = true;
+    }
+
     /// An event says that the sink takes bytes again.
     pub fn sink_ready(&mut self) {
         self.writable = true;
@@ -133,7 +143,7 @@ impl Half {
         self.pending = count as u32;
         // Less than asked for means that the socket is empty, which saves the read that would say
         // so: new bytes make a new event. An end already seen makes none.
-        self.readable = count == limit || self.hung_up;
+        self.readable = count == limit || self.hung_up || self.urgent;
         if self.mode == Mode::Splice {
             // A pipe may be full before the limit, so a splice is only done when it would block.
             self.readable = true;
@@ -192,8 +202,8 @@ impl Half {
             return None;
         }
         match self.mode {
-            Mode::Copy if self.streak >= STREAM_AFTER => Some(Mode::Splice),
-            Mode::Splice if self.streak >= STREAM_ENDS_AFTER => Some(Mode::Copy),
+            Mode::Copy if self.streak >= STREAM_AFTER && !self.urgent => Some(Mode::Splice),
+            Mode::Splice if self.streak >= STREAM_ENDS_AFTER || self.urgent => Some(Mode::Copy),
             Mode::Copy | Mode::Splice => None,
         }
     }

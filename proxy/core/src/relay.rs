@@ -112,11 +112,6 @@ impl Relay {
     pub fn is_half_closed(&self) -> bool {
         self.up.is_done() != self.down.is_done()
     }
-
-    /// The side that closed first, if one has.
-    pub fn first_closed(&self) -> Option<Side> {
-        self.first_closed
-    }
 }
 
 #[cfg(test)]

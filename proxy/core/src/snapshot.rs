@@ -11,7 +11,8 @@ use crate::pick::{BackendIndex, PickTable};
 
 #[derive(Debug)]
 pub struct Snapshot {
-    pub generation: u64,
+    /// Which snapshot of this process it is. Unlike the file's generation it grows with each.
+    pub epoch: u64,
     /// In the order of the configuration; listeners name theirs by index.
     pub pools: Vec<PoolSnapshot>,
     pub settings: Settings,
@@ -42,7 +43,7 @@ impl PoolSnapshot {
 impl Snapshot {
     /// Builds the state of `config` on top of what `registry` knows of its backends.
     pub fn build(
-        generation: u64,
+        epoch: u64,
         config: &Config,
         registry: &mut BackendRegistry,
         max_sessions: u64,
@@ -66,7 +67,7 @@ impl Snapshot {
         let pools = pools.collect();
         let settings = config.settings.clone();
         Snapshot {
-            generation,
+            epoch,
             pools,
             settings,
             max_sessions,

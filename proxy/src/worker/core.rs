@@ -89,6 +89,8 @@ pub struct Parts {
     pub counters: Arc<WorkerCounters>,
     pub shared: Arc<Shared>,
     pub log: SessionLogger,
+    /// Pipes for splicing that this worker may have.
+    pub most_pipes: usize,
 }
 
 impl Core {

@@ -22,7 +22,7 @@ pub struct Flow {
     /// Index of its listener, whose socket answers leave from.
     pub listener: usize,
     /// The last snapshot for which it was checked that the backend keeps its flows.
-    pub generation: u64,
+    pub epoch: u64,
     /// ICMP said that nobody listens at the backend: the next datagram tries another.
     pub is_refused: bool,
     pub is_unfinished: bool,
@@ -40,7 +40,7 @@ impl Flow {
             socket,
             slot: FlowSlot::take(backend),
             listener,
-            generation: core.snapshot.generation,
+            epoch: core.snapshot.epoch,
             is_refused: false,
             is_unfinished: false,
             started_us: core.now_us,
@@ -52,25 +52,22 @@ impl Flow {
     }
 
     /// Why this flow must end before its next datagram, if it must.
-    pub fn check(&mut self, generation: u64) -> Option<FlowEnd> {
+    pub fn check(&mut self, epoch: u64) -> Option<FlowEnd> {
         if self.is_refused {
             return Some(FlowEnd::Refused);
         }
-        if self.generation != generation {
+        if self.epoch != epoch {
             if !self.slot.backend().keeps_flows() {
                 return Some(FlowEnd::BackendGone);
             }
-            self.generation = generation;
+            self.epoch = epoch;
         }
         None
     }
 
     pub fn refuse(&mut self, core: &Core) {
         self.is_refused = true;
-        let backend = self.slot.backend();
-        backend.set_last_connect(LastConnect::Failed);
-        add(&backend.worker(core.worker).connect_failures, 1);
-        add(&core.counters.connect_failures, 1);
+        count_refusal(core, self.slot.backend());
     }
 
     pub fn count_up(&mut self, core: &Core, bytes: usize) {
@@ -83,7 +80,9 @@ impl Flow {
     }
 
     pub fn count_down(&mut self, core: &Core, answers: usize, bytes: usize) {
-        let counters = self.slot.backend().worker(core.worker);
+        let backend = self.slot.backend();
+        backend.set_last_connect(LastConnect::Succeeded);
+        let counters = backend.worker(core.worker);
         if self.answers == 0 {
             let latency_us = core.now_us - self.first_up_us;
             counters.first_byte_latency.record(latency_us);
@@ -121,6 +120,13 @@ pub fn is_refusal(error: &std::io::Error) -> bool {
         error.kind(),
         ConnectionRefused | HostUnreachable | NetworkUnreachable
     )
+}
+
+/// Nobody listens at `backend`, or no way leads to it.
+pub fn count_refusal(core: &Core, backend: &BackendState) {
+    backend.set_last_connect(LastConnect::Failed);
+    add(&backend.worker(core.worker).connect_failures, 1);
+    add(&core.counters.connect_failures, 1);
 }
 
 pub fn connected_socket(addr: SocketAddr) -> Result<OwnedFd, Errno> {

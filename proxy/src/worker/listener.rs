@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use proxy_core::latency::add;
 use proxy_core::plan::Endpoint;
@@ -19,8 +20,10 @@ const MOST_AT_ONCE: usize = 64;
 /// While accepting is paused, room is looked for this often: the session that makes it may end in
 /// another worker.
 const PAUSE_MS: u64 = 20;
-/// A retired listener serves what waits in its queue, but not for ever, should clients keep coming.
+/// A retired listener serves what waits in its queue, but not for ever, should clients keep coming;
+/// longer where they wait for room.
 const RETIRED_MS: u64 = 1_000;
+const RETIRED_WITHOUT_ROOM_MS: u64 = 30_000;
 
 struct Listener {
     endpoint: Endpoint,
@@ -28,6 +31,9 @@ struct Listener {
     /// Nothing says that an accept would block.
     is_ready: bool,
     retired_at_ms: Option<u64>,
+    lacks_room: bool,
+    /// Held for as long as the socket is open: the supervisor asks whether anybody does.
+    _open: Arc<AtomicU64>,
 }
 
 #[derive(Default)]
@@ -52,6 +58,7 @@ impl Listeners {
         core: &Core,
         endpoint: Endpoint,
         socket: OwnedFd,
+        open: Arc<AtomicU64>,
     ) -> rustix::io::Result<()> {
         let entry = self.all.vacant_entry();
         core.watch(
@@ -65,6 +72,8 @@ impl Listeners {
             socket,
             is_ready: true,
             retired_at_ms: None,
+            lacks_room: false,
+            _open: open,
         });
         Ok(())
     }
@@ -101,7 +110,8 @@ impl Listeners {
             if !listener.is_ready {
                 continue;
             }
-            if !listener.accept_some(core, tcp) {
+            listener.lacks_room = !listener.accept_some(core, tcp);
+            if listener.lacks_room {
                 if !was_paused {
                     add(&core.counters.accept_pauses, 1);
                 }
@@ -163,6 +173,11 @@ impl Listener {
         let Some(retired_at_ms) = self.retired_at_ms else {
             return false;
         };
-        !self.is_ready || now_ms >= retired_at_ms + RETIRED_MS
+        let patience_ms = if self.lacks_room {
+            RETIRED_WITHOUT_ROOM_MS
+        } else {
+            RETIRED_MS
+        };
+        !self.is_ready || now_ms >= retired_at_ms + patience_ms
     }
 }

@@ -23,7 +23,6 @@ use self::core::{Core, Token};
 pub use self::core::{Parts, Shared};
 use self::listener::Listeners;
 use self::mailbox::{Ack, Command, Mailbox};
-pub use self::pipes::MAX_PIPES;
 use self::tcp::Tcp;
 use self::udp::Udp;
 
@@ -42,9 +41,10 @@ pub struct Worker {
 
 impl Worker {
     pub fn new(parts: Parts, mailbox: Arc<Mailbox>) -> rustix::io::Result<Worker> {
+        let most_pipes = parts.most_pipes;
         let core = Core::new(parts)?;
         core.watch(&mailbox, Token::Mailbox, EventFlags::IN)?;
-        let tcp = Tcp::new(core.now_ms());
+        let tcp = Tcp::new(core.now_ms(), most_pipes);
         let (listeners, udp, receiver) = (Listeners::default(), Udp::new(), Receiver::new());
         Ok(Worker {
             core,
@@ -60,7 +60,7 @@ impl Worker {
     /// Runs until told to stop. Each turn, in this order:
     pub fn run(mut self) {
         let mut events = Vec::with_capacity(EVENTS);
-        while !self.is_stopped {
+        loop {
             let timeout_ms = self.timeout_ms();
             self.core.wait(&mut events, timeout_ms);
             // Priority 1: commands, so that what follows goes by the newest snapshot.
@@ -69,6 +69,9 @@ impl Worker {
                 .any(|event| Token::unpack(event.data) == Token::Mailbox)
             {
                 self.carry_out_commands();
+                if self.is_stopped {
+                    return;
+                }
             }
             // Priority 2: open sessions and flows.
             events.iter().for_each(|event| self.dispatch(event));
@@ -138,7 +141,7 @@ impl Worker {
                 flows,
             } => {
                 let opened = match endpoint.protocol {
-                    Protocol::Tcp => self.listeners.open(&self.core, endpoint, socket),
+                    Protocol::Tcp => self.listeners.open(&self.core, endpoint, socket, flows),
                     Protocol::Udp => self.udp.open(&self.core, endpoint, socket, flows),
                 };
                 if let Err(error) = opened {

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use rustix::net::sockopt;
 
 use super::core::Core;
-use super::transfer::{Stopped, Store};
+use super::transfer::{Moved, Stopped, Store};
 
 /// One session, from its accept to its end.
 pub struct Session {
@@ -105,6 +105,22 @@ impl Session {
         );
         self.relay
             .ready(side, readable, writable, flags.intersects(ends));
+        if flags.contains(EventFlags::PRI) {
+            self.take_urgent_inline(side);
+        }
+    }
+
+    /// Has urgent data read in its place among the rest: there is no second stream to forward it on.
+    fn take_urgent_inline(&mut self, side: Side) {
+        let socket = match side {
+            Side::Client => Some(&self.client),
+            Side::Backend => self.backend.as_ref(),
+        };
+        if let Some(socket) = socket {
+            // Refused only by a socket that is closed already.
+            let _ = sockopt::set_socket_oobinline(socket, true);
+        }
+        self.relay.half_from(side).source_urgent();
     }
 
     /// Why the connect under way failed. A reset is no refusal: it ends a connection that was there,
@@ -141,11 +157,17 @@ impl Session {
         }
     }
 
-    pub fn count_bytes(&mut self, core: &Core, up: u64, down: u64) {
-        if up == 0 && down == 0 {
+    /// Counts what one run of each half moved. A sink that takes bytes is as alive as a source that
+    /// sends them.
+    pub fn count(&mut self, core: &Core, up: &Moved, down: &Moved) {
+        if up.is_nothing() && down.is_nothing() {
             return;
         }
         self.last_active_ms = core.now_ms();
+        self.count_read(core, up.read, down.read);
+    }
+
+    fn count_read(&mut self, core: &Core, up: u64, down: u64) {
         self.bytes_up += up;
         self.bytes_down += down;
         add(&core.counters.bytes_up, up);

@@ -42,14 +42,14 @@ pub struct Tcp {
 }
 
 impl Tcp {
-    pub fn new(now_ms: u64) -> Tcp {
+    pub fn new(now_ms: u64, most_pipes: usize) -> Tcp {
         Tcp {
             sessions: Slab::new(),
             ended: Vec::new(),
             unfinished: VecDeque::new(),
             timers: TimerWheel::new(now_ms),
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
-            pipes: Pipes::default(),
+            pipes: Pipes::new(most_pipes),
         }
     }
 
@@ -232,7 +232,7 @@ impl Tcp {
             sink: backend,
             is_last: session.relay.down.is_done(),
         };
-        let (up_bytes, up_stopped) = up.run(&mut self.buffer, &mut self.pipes);
+        let up = up.run(&mut self.buffer, &mut self.pipes);
         let down = Direction {
             half: &mut session.relay.down,
             store: &mut session.down_store,
@@ -240,11 +240,11 @@ impl Tcp {
             sink: client,
             is_last: session.relay.up.is_done(),
         };
-        let (down_bytes, down_stopped) = down.run(&mut self.buffer, &mut self.pipes);
-        session.count_bytes(core, up_bytes, down_bytes);
-        let up_ended = session.apply(Side::Client, up_stopped);
-        let down_ended = session.apply(Side::Backend, down_stopped);
-        let over_budget = up_stopped == Stopped::Budget || down_stopped == Stopped::Budget;
+        let down = down.run(&mut self.buffer, &mut self.pipes);
+        session.count(core, &up, &down);
+        let up_ended = session.apply(Side::Client, up.stopped);
+        let down_ended = session.apply(Side::Backend, down.stopped);
+        let over_budget = up.stopped == Stopped::Budget || down.stopped == Stopped::Budget;
         if over_budget && !session.is_unfinished {
             session.is_unfinished = true;
             self.unfinished.push_back(index);
@@ -267,7 +267,8 @@ impl Tcp {
                 continue;
             };
             session.is_unfinished = false;
-            if session.stage != Stage::Ended {
+            // The session that was unfinished may have ended, and another begun in its place.
+            if matches!(session.stage, Stage::Relaying | Stage::Resetting { .. }) {
                 self.drive(core, index);
             }
         }
@@ -392,6 +393,7 @@ impl Tcp {
 /// Everything, once: the halves remember what they were told, so no event has to be asked for twice.
 const INTEREST: EventFlags = EventFlags::IN
     .union(EventFlags::OUT)
+    .union(EventFlags::PRI)
     .union(EventFlags::RDHUP);
 
 fn start_connect(core: &Core, addr: SocketAddr, index: u32) -> Result<OwnedFd, Errno> {

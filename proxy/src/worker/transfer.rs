@@ -32,6 +32,22 @@ pub enum Stopped {
     SinkFailed,
 }
 
+/// What one run of a half did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moved {
+    /// Bytes taken from the source.
+    pub read: u64,
+    /// Bytes that the sink took.
+    pub written: u64,
+    pub stopped: Stopped,
+}
+
+impl Moved {
+    pub fn is_nothing(&self) -> bool {
+        self.read == 0 && self.written == 0
+    }
+}
+
 /// One half with the sockets it connects.
 pub struct Direction<'a> {
     pub half: &'a mut Half,
@@ -46,18 +62,34 @@ pub struct Direction<'a> {
 const BUDGET: u64 = 1 << 20;
 
 impl Direction<'_> {
-    /// Moves bytes until there is nothing to do now. Returns how many were read.
-    pub fn run(mut self, buffer: &mut [u8], pipes: &mut Pipes) -> (u64, Stopped) {
-        let mut moved = 0;
+    /// Moves bytes until there is nothing to do now.
+    pub fn run(mut self, buffer: &mut [u8], pipes: &mut Pipes) -> Moved {
+        let stored = self.half.pending() as u64;
+        let mut read = 0;
+        let stopped = self.run_until_stopped(buffer, pipes, &mut read);
+        let written = stored + read - self.half.pending() as u64;
+        Moved {
+            read,
+            written,
+            stopped,
+        }
+    }
+
+    fn run_until_stopped(
+        &mut self,
+        buffer: &mut [u8],
+        pipes: &mut Pipes,
+        read: &mut u64,
+    ) -> Stopped {
         loop {
-            if moved >= BUDGET {
-                return (moved, Stopped::Budget);
+            if *read >= BUDGET {
+                return Stopped::Budget;
             }
             self.change_mode(pipes);
             let stopped = match self.half.step() {
                 Step::Read { limit } => match self.half.mode() {
-                    Mode::Copy => self.copy(&mut buffer[..limit], &mut moved),
-                    Mode::Splice => self.fill_pipe(limit, &mut moved),
+                    Mode::Copy => self.copy(&mut buffer[..limit], read),
+                    Mode::Splice => self.fill_pipe(limit, read),
                 },
                 Step::Flush => self.flush(),
                 Step::ShutSink if self.is_last => {
@@ -73,7 +105,7 @@ impl Direction<'_> {
                 Step::Wait | Step::Done => Some(Stopped::Waiting),
             };
             if let Some(stopped) = stopped {
-                return (moved, stopped);
+                return stopped;
             }
         }
     }
@@ -97,13 +129,13 @@ impl Direction<'_> {
         }
     }
 
-    fn copy(&mut self, buffer: &mut [u8], moved: &mut u64) -> Option<Stopped> {
+    fn copy(&mut self, buffer: &mut [u8], read: &mut u64) -> Option<Stopped> {
         let count = match rustix::io::read(self.source, &mut *buffer) {
             Ok(0) => return Some(Stopped::SourceEnded(End::Eof)),
             Ok(count) => count,
             Err(error) => return self.read_failed(error),
         };
-        *moved += count as u64;
+        *read += count as u64;
         self.half.read(count, buffer.len());
         let written = match self.write(&buffer[..count]) {
             Ok(written) => written,
@@ -132,7 +164,7 @@ impl Direction<'_> {
         Ok(written)
     }
 
-    fn fill_pipe(&mut self, limit: usize, moved: &mut u64) -> Option<Stopped> {
+    fn fill_pipe(&mut self, limit: usize, read: &mut u64) -> Option<Stopped> {
         let Store::Pipe(pipe) = &*self.store else {
             unreachable!("splicing has a pipe")
         };
@@ -140,7 +172,7 @@ impl Direction<'_> {
         match splice(self.source, None, &pipe.write, None, limit, flags) {
             Ok(0) => Some(Stopped::SourceEnded(End::Eof)),
             Ok(count) => {
-                *moved += count as u64;
+                *read += count as u64;
                 self.half.read(count, limit);
                 None
             }

@@ -19,7 +19,7 @@ use rustix::io::Errno;
 use slab::Slab;
 
 use super::core::{Core, Token};
-use super::flow::{Flow, answer, connected_socket, is_refusal};
+use super::flow::{Flow, answer, connected_socket, count_refusal, is_refusal};
 use super::session_log::Record;
 
 /// Batches taken from one socket before others get their turn.
@@ -180,11 +180,11 @@ impl Udp {
     }
 
     fn key_of(&self, listener: usize, datagram: Datagram<'_>) -> Option<FlowKey> {
-        let listen = self.listeners[listener].endpoint.addr;
+        let source = datagram.source?;
         Some(FlowKey {
-            client: datagram.source?,
+            client: SocketAddr::new(source.ip().to_canonical(), source.port()),
             local_ip: datagram.local_ip,
-            listen,
+            port: self.listeners[listener].endpoint.addr.port(),
         })
     }
 
@@ -196,7 +196,7 @@ impl Udp {
         let mut rest = &payloads[..run.count];
         let mut tried: Vec<BackendAddr> = Vec::new();
         while !rest.is_empty() {
-            let index = match self.flow_for(core, listener, run.key, &tried) {
+            let index = match self.flow_for(core, listener, run.key, &mut tried) {
                 Ok(index) => index,
                 Err(reason) => return core.counters.datagrams_dropped(reason, rest.len()),
             };
@@ -229,30 +229,45 @@ impl Udp {
     fn flow_for(
         &mut self,
         core: &mut Core,
-        listener: usize,
+        arrived_at: usize,
         key: FlowKey,
-        tried: &[BackendAddr],
+        tried: &mut Vec<BackendAddr>,
     ) -> Result<FlowIndex, Drop> {
-        if let Some(index) = self.flows.find(&key) {
-            let (_, flow) = self.flows.get_mut(index).expect("found just now");
-            match flow.check(core.snapshot.generation) {
-                None => {
-                    self.flows.touch(index, core.now_ms());
-                    return Ok(index);
-                }
-                Some(end) => {
-                    let addr = flow.slot.backend().addr;
-                    self.end(core, index, end);
-                    if end == FlowEnd::Refused && !tried.contains(&addr) {
-                        let tried: Vec<BackendAddr> = tried.iter().copied().chain([addr]).collect();
-                        return self.begin(core, listener, key, &tried);
-                    }
-                }
-            }
-        } else if self.listeners[listener].is_retired {
-            return Err(Drop::ListenerClosed);
+        let serving = self.serving(arrived_at);
+        let Some(index) = self.flows.find(&key) else {
+            let listener = serving.ok_or(Drop::ListenerClosed)?;
+            return self.begin(core, listener, key, tried);
+        };
+        let (_, flow) = self.flows.get_mut(index).expect("found just now");
+        let Some(end) = flow.check(core.snapshot.epoch) else {
+            self.flows.touch(index, core.now_ms());
+            return Ok(index);
+        };
+        let addr = flow.slot.backend().addr;
+        // A client that was served at a retired listener goes on to be.
+        let listener = serving.unwrap_or(flow.listener);
+        self.end(core, index, end);
+        if end == FlowEnd::Refused && !tried.contains(&addr) {
+            tried.push(addr);
         }
         self.begin(core, listener, key, tried)
+    }
+
+    /// The listener that takes new flows for datagrams that arrived at `listener`: itself, or, where
+    /// it is retired, the open one that its address would lead to without it. The kernel hands
+    /// datagrams to the most specific socket, retired or not.
+    fn serving(&self, listener: usize) -> Option<usize> {
+        let retired = &self.listeners[listener];
+        if !retired.is_retired {
+            return Some(listener);
+        }
+        let addr = retired.endpoint.addr;
+        let covers = |other: &SocketAddr| {
+            other.port() == addr.port() && (other.ip().is_unspecified() || other.ip() == addr.ip())
+        };
+        let mut open = self.listeners.iter().filter(|(_, l)| !l.is_retired);
+        open.find(|(_, l)| covers(&l.endpoint.addr))
+            .map(|(index, _)| index)
     }
 
     fn begin(
@@ -260,51 +275,58 @@ impl Udp {
         core: &mut Core,
         listener: usize,
         key: FlowKey,
-        tried: &[BackendAddr],
+        tried: &mut Vec<BackendAddr>,
     ) -> Result<FlowIndex, Drop> {
-        let pool = self.listeners[listener].endpoint.pool;
-        let snapshot = Arc::clone(&core.snapshot);
-        let index_of = |addr: &BackendAddr| snapshot.pools.get(pool)?.index_of(*addr);
-        let tried: Vec<BackendIndex> = tried.iter().filter_map(index_of).collect();
-        let client_ip = key.client.ip().to_canonical();
-        let backend = core
-            .pick(Protocol::Udp, pool, client_ip, &tried)
-            .ok_or(Drop::NoBackend)?;
-        if self.flows.len() >= core.snapshot.max_flows_per_worker {
+        while self.flows.len() >= core.snapshot.max_flows_per_worker {
             self.evict(core);
         }
-        let socket = connected_socket(backend.addr.0).or_else(|error| {
-            // Descriptors are short: the flow silent for longest makes room.
-            let is_short = matches!(error, Errno::MFILE | Errno::NFILE | Errno::NOBUFS);
-            if is_short && self.evict(core) {
-                connected_socket(backend.addr.0)
-            } else {
-                Err(error)
+        let pool = self.listeners[listener].endpoint.pool;
+        for _ in 0..core.snapshot.settings.connect_attempts {
+            let backend = pick(core, pool, &key, tried).ok_or(Drop::NoBackend)?;
+            match self.connect(core, backend.addr) {
+                Ok(socket) => return self.insert(core, listener, key, socket, &backend),
+                Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                    return Err(Drop::NoRoom);
+                }
+                Err(_) => {
+                    count_refusal(core, &backend);
+                    tried.push(backend.addr);
+                }
             }
-        });
-        let socket = socket.map_err(|_| Drop::NoRoom)?;
-        let index = self.flows.insert(
-            key,
-            Flow::new(core, socket, &backend, listener),
-            core.now_ms(),
-        );
+        }
+        Err(Drop::NoBackend)
+    }
+
+    /// A socket to `backend`. Where descriptors are short, the flow silent for longest makes room.
+    fn connect(&mut self, core: &mut Core, backend: BackendAddr) -> Result<OwnedFd, Errno> {
+        match connected_socket(backend.0) {
+            Err(Errno::MFILE | Errno::NFILE) if self.evict(core) => connected_socket(backend.0),
+            outcome => outcome,
+        }
+    }
+
+    fn insert(
+        &mut self,
+        core: &mut Core,
+        listener: usize,
+        key: FlowKey,
+        socket: OwnedFd,
+        backend: &Arc<BackendState>,
+    ) -> Result<FlowIndex, Drop> {
+        let flow = Flow::new(core, socket, backend, listener);
+        let index = self.flows.insert(key, flow, core.now_ms());
+        core.counters.flow_started();
+        add(&backend.worker(core.worker).flows_total, 1);
+        self.listeners[listener].flows.fetch_add(1, Relaxed);
         let (_, flow) = self.flows.get(index).expect("inserted just now");
         if core
             .watch(&flow.socket, Token::Flow(index), EventFlags::IN)
             .is_err()
         {
-            self.count_begun(core, listener, &backend);
             self.end(core, index, FlowEnd::InternalError);
             return Err(Drop::NoRoom);
         }
-        self.count_begun(core, listener, &backend);
         Ok(index)
-    }
-
-    fn count_begun(&self, core: &Core, listener: usize, backend: &BackendState) {
-        core.counters.flow_started();
-        add(&backend.worker(core.worker).flows_total, 1);
-        self.listeners[listener].flows.fetch_add(1, Relaxed);
     }
 
     fn evict(&mut self, core: &mut Core) -> bool {
@@ -328,22 +350,19 @@ impl Udp {
                     // Answers from before may still wait behind the error.
                     continue;
                 }
-                Err(_) => return,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+                Err(_) => continue,
             };
             let mut payloads: [&[u8]; BATCH] = [&[]; BATCH];
             for (position, payload) in payloads.iter_mut().take(count).enumerate() {
                 *payload = receiver.datagram(position).payload;
             }
+            let listener = &self.listeners[flow.listener];
             let route = Route {
-                to: key.client,
+                to: as_seen_from(listener.endpoint.addr, key.client),
                 from: key.local_ip,
             };
-            answer(
-                core,
-                self.listeners[flow.listener].socket.as_fd(),
-                &payloads[..count],
-                route,
-            );
+            answer(core, listener.socket.as_fd(), &payloads[..count], route);
             let bytes = payloads.iter().map(|payload| payload.len()).sum();
             flow.count_down(core, count, bytes);
             let most_answers = core.snapshot.settings.udp_responses;
@@ -395,7 +414,7 @@ impl Udp {
         core.counters.flow_ended(end);
         let record = Record {
             protocol: Protocol::Udp,
-            client: SocketAddr::new(key.client.ip().to_canonical(), key.client.port()),
+            client: key.client,
             backend: Some(flow.slot.backend().addr),
             end: end.word(),
             is_failure: end.is_failure(),
@@ -405,5 +424,30 @@ impl Udp {
             attempts: 1,
         };
         core.log.log(core.snapshot.settings.session_log, record);
+    }
+}
+
+/// The backend for a new flow. Where all that there are have been tried, the one whose turn it is:
+/// it may be back by now.
+fn pick(
+    core: &mut Core,
+    pool: usize,
+    key: &FlowKey,
+    tried: &[BackendAddr],
+) -> Option<Arc<BackendState>> {
+    let snapshot = Arc::clone(&core.snapshot);
+    let index_of = |addr: &BackendAddr| snapshot.pools.get(pool)?.index_of(*addr);
+    let tried: Vec<BackendIndex> = tried.iter().filter_map(index_of).collect();
+    let mut pick = |tried: &[BackendIndex]| core.pick(Protocol::Udp, pool, key.client.ip(), tried);
+    pick(&tried).or_else(|| pick(&[]))
+}
+
+/// A client's address in the family of the socket that answers it.
+fn as_seen_from(listen: SocketAddr, client: SocketAddr) -> SocketAddr {
+    match client {
+        SocketAddr::V4(v4) if listen.is_ipv6() => {
+            SocketAddr::from((v4.ip().to_ipv6_mapped(), v4.port()))
+        }
+        SocketAddr::V4(_) | SocketAddr::V6(_) => client,
     }
 }

@@ -180,9 +180,10 @@ impl Receiver {
 /// The destination of a datagram, from its control messages.
 fn local_ip(control: &[u8]) -> Option<IpAddr> {
     ControlMessages(control).find_map(|(level, kind, data)| match (level, kind) {
-        // struct in_pktinfo { int ifindex; in_addr spec_dst; in_addr addr; }
+        // struct in_pktinfo { int ifindex; in_addr spec_dst; in_addr addr; }: `spec_dst` is where an
+        // answer leaves from, which for a broadcast is not where the datagram went.
         (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
-            let octets: [u8; 4] = data.get(8..12)?.try_into().ok()?;
+            let octets: [u8; 4] = data.get(4..8)?.try_into().ok()?;
             Some(IpAddr::from(Ipv4Addr::from(octets)))
         }
         // struct in6_pktinfo { in6_addr addr; unsigned ifindex; }
