@@ -25,15 +25,24 @@ pub struct PidFile {
 /// Why the pid file could not be had.
 #[derive(Debug, thiserror::Error)]
 pub enum PidFileError {
-    #[error("{path}: another process (pid {pid}) runs with this pid file")]
-    Held { path: PathBuf, pid: i32 },
+    /// `pid` is `None` where the holder cannot be seen from here: it lives in another pid namespace.
+    #[error("{path}: {} runs with this pid file", name_of(*pid))]
+    Held { path: PathBuf, pid: Option<i32> },
+    #[error("{path}: found {found:?}, allowed: a pid file, which is empty or holds one number")]
+    NotAPidFile { path: PathBuf, found: String },
     #[error("{path}: {error}")]
     Io { path: PathBuf, error: io::Error },
 }
 
 impl PidFile {
     /// Takes the lock and empties the file; it names nobody until [`PidFile::announce`].
+    ///
+    /// # Errors
+    /// Another process holds it, it is some other kind of file (which stays as it is), or the
+    /// system's error.
     pub fn hold(path: &Path) -> Result<PidFile, PidFileError> {
+        /// Each further one needs a holder that ended between two of our calls.
+        const ATTEMPTS: usize = 100;
         let io_error = |error: io::Error| PidFileError::Io {
             path: path.to_owned(),
             error,
@@ -41,23 +50,24 @@ impl PidFile {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(io_error)?;
         }
-        loop {
+        for _ in 0..ATTEMPTS {
             let file = open(OpenOptions::new().read(true).write(true).create(true), path);
             let file = file.map_err(io_error)?;
             if fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+                let held = |pid| PidFileError::Held {
+                    path: path.to_owned(),
+                    pid,
+                };
                 match lock_holder(&file).map_err(io_error)? {
-                    Some(pid) => {
-                        return Err(PidFileError::Held {
-                            path: path.to_owned(),
-                            pid,
-                        });
-                    }
+                    LockHolder::Process(pid) => return Err(held(Some(pid))),
+                    LockHolder::Unseen => return Err(held(None)),
                     // The holder ended between the two calls.
-                    None => continue,
+                    LockHolder::Nobody => continue,
                 }
             }
             // The holder before us may have removed the file between our open and our lock.
             if is_at(&file, path) {
+                refuse_other_files(&file, path)?;
                 file.set_len(0).map_err(io_error)?;
                 return Ok(PidFile {
                     path: path.to_owned(),
@@ -65,6 +75,8 @@ impl PidFile {
                 });
             }
         }
+        let error = io::Error::other("it changes hands all the time");
+        Err(io_error(error))
     }
 
     /// Writes our pid. From here on signals arrive, so the handlers must be in place.
@@ -82,14 +94,64 @@ impl Drop for PidFile {
     }
 }
 
-/// What a pid file says, read by someone else than its holder.
+fn name_of(pid: Option<i32>) -> String {
+    match pid {
+        Some(pid) => format!("another process (pid {pid})"),
+        None => "another process (not visible from here)".to_owned(),
+    }
+}
+
+/// Whoever names some other file as pid file by mistake must not lose it.
+fn refuse_other_files(file: &File, path: &Path) -> Result<(), PidFileError> {
+    let text = read_start(file).map_err(|error| PidFileError::Io {
+        path: path.to_owned(),
+        error,
+    })?;
+    // A loss of power may leave zeros where the number was.
+    let number = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');
+    if number.is_empty() || number.parse::<i64>().is_ok() {
+        return Ok(());
+    }
+    Err(PidFileError::NotAPidFile {
+        path: path.to_owned(),
+        found: text,
+    })
+}
+
+/// What a pid file says, read by someone else than its holder. What proves it is asked for
+/// separately, since it only counts once the process is pinned (invariant 6).
 #[derive(Debug)]
 pub struct Announced {
     pub pid: Pid,
-    /// The owner of the record lock, where one is held.
-    pub lock_holder: Option<i32>,
+    file: File,
+}
+
+/// What the kernel knows of a pid file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Evidence {
+    pub lock_holder: LockHolder,
     /// Unix seconds of the last write.
     pub written_at: i64,
+}
+
+/// Who holds the record lock of a pid file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockHolder {
+    Nobody,
+    Process(i32),
+    /// Somebody whom the kernel does not name here: a process of another pid namespace, or the
+    /// holder of an open file description lock.
+    Unseen,
+}
+
+impl Announced {
+    /// As it is at this moment.
+    pub fn evidence(&self) -> io::Result<Evidence> {
+        Ok(Evidence {
+            lock_holder: lock_holder(&self.file)?,
+            written_at: self.file.metadata()?.mtime(),
+        })
+    }
 }
 
 /// Why a pid file names nobody.
@@ -113,13 +175,7 @@ pub fn read(path: &Path) -> Result<Announced, ReadError> {
         },
     };
     let file = open(OpenOptions::new().read(true), path).map_err(io_error)?;
-    let mut text = Vec::new();
-    const LONGEST: u64 = 32;
-    (&file)
-        .take(LONGEST)
-        .read_to_end(&mut text)
-        .map_err(io_error)?;
-    let text = String::from_utf8_lossy(&text);
+    let text = read_start(&file).map_err(io_error)?;
     let number = text.trim().parse::<i32>().ok().filter(|number| *number > 1);
     let Some(pid) = number.and_then(Pid::from_raw) else {
         let found = text.trim().to_owned();
@@ -128,13 +184,15 @@ pub fn read(path: &Path) -> Result<Announced, ReadError> {
             found,
         });
     };
-    let lock_holder = lock_holder(&file).map_err(io_error)?;
-    let written_at = file.metadata().map_err(io_error)?.mtime();
-    Ok(Announced {
-        pid,
-        lock_holder,
-        written_at,
-    })
+    Ok(Announced { pid, file })
+}
+
+/// As much as a pid can take, and more than it should.
+fn read_start(file: &File) -> io::Result<String> {
+    const LONGEST: u64 = 32;
+    let mut text = Vec::new();
+    file.take(LONGEST).read_to_end(&mut text)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
@@ -146,11 +204,18 @@ fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-fn lock_holder(file: &File) -> io::Result<Option<i32>> {
+fn lock_holder(file: &File) -> io::Result<LockHolder> {
     let lock = fcntl_getlk(file, &Flock::from(FlockType::WriteLock))?;
-    Ok(lock
-        .and_then(|lock| lock.pid)
-        .map(|pid| pid.as_raw_nonzero().get()))
+    Ok(lock.map_or(LockHolder::Nobody, |lock| holder_of(&lock)))
+}
+
+/// `F_GETLK` gives 0 for a process that our pid namespace does not contain, and -1 for an open file
+/// description lock.
+fn holder_of(lock: &Flock) -> LockHolder {
+    match lock.pid.map(|pid| pid.as_raw_nonzero().get()) {
+        Some(pid) if pid > 0 => LockHolder::Process(pid),
+        Some(_) | None => LockHolder::Unseen,
+    }
 }
 
 fn is_at(file: &File, path: &Path) -> bool {
@@ -202,10 +267,51 @@ mod tests {
         }
         fs::write(&path, "4242\n").expect("written");
         let announced = read(&path).expect("a pid");
-        assert_eq!(
-            (announced.pid.as_raw_nonzero().get(), announced.lock_holder),
-            (4242, None)
+        assert_eq!(announced.pid.as_raw_nonzero().get(), 4242);
+        let evidence = announced.evidence().expect("the file is open");
+        assert_eq!(evidence.lock_holder, LockHolder::Nobody);
+    }
+
+    #[test]
+    fn the_evidence_is_that_of_the_moment_it_is_asked_for() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let path = temp.path().join("proxy.pid");
+        fs::write(&path, "4242\n").expect("written");
+        let announced = read(&path).expect("a pid");
+        let later = std::time::UNIX_EPOCH + std::time::Duration::from_secs(77);
+        let file = OpenOptions::new().write(true).open(&path).expect("opened");
+        file.set_modified(later).expect("dated");
+        let evidence = announced.evidence().expect("the file is open");
+        assert_eq!(evidence.written_at, 77);
+    }
+
+    #[test]
+    fn a_holder_without_a_pid_here_is_somebody() {
+        let lock = Flock::from(FlockType::WriteLock);
+        assert_eq!(lock.pid, None);
+        assert_eq!(holder_of(&lock), LockHolder::Unseen);
+        let held = PidFileError::Held {
+            path: "proxy.pid".into(),
+            pid: None,
+        };
+        assert!(held.to_string().contains("not visible from here"), "{held}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_pid_file_is_left_alone() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let path = temp.path().join("proxy_config.json");
+        fs::write(&path, "{\"listen\": 1}").expect("written");
+        let held = PidFile::hold(&path);
+        assert!(
+            matches!(held, Err(PidFileError::NotAPidFile { .. })),
+            "{held:?}"
         );
+        assert_eq!(fs::read(&path).expect("kept"), b"{\"listen\": 1}");
+        for left_over in ["", "4242\n", "-1", "\0\0\0\0"] {
+            fs::write(&path, left_over).expect("written");
+            PidFile::hold(&path).unwrap_or_else(|error| panic!("{left_over:?}: {error}"));
+        }
     }
 
     #[test]

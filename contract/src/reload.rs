@@ -9,7 +9,7 @@ use std::path::Path;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::pidfile::{self, Announced, ReadError};
+use crate::pidfile::{self, Evidence, LockHolder, ReadError};
 
 /// The process names that count as a proxy where the pid file is not locked.
 pub const DEFAULT_PROCESS_NAMES: [&str; 2] = ["proxy_server", "dummy_proxy"];
@@ -21,6 +21,8 @@ pub enum NotSent {
     PidFile(#[from] ReadError),
     #[error("no process with pid={0}: the proxy is not running")]
     NoProcess(i32),
+    #[error("pid file of pid={pid}: {error}")]
+    NoEvidence { pid: i32, error: std::io::Error },
     #[error("pid={pid} is not proven to be the proxy: {why}; nothing was signalled")]
     NoProof { pid: i32, why: String },
     #[error("pid={pid}: {error}")]
@@ -48,16 +50,22 @@ fn proven_process(pid_file: &Path, process_names: &[String]) -> Result<(i32, Own
         rustix::io::Errno::SRCH => NotSent::NoProcess(pid),
         error => NotSent::Refused { pid, error },
     })?;
-    prove(&announced, process_names).map_err(|why| NotSent::NoProof { pid, why })?;
+    // Asked only now: what held the lock before the process was pinned may have been another one.
+    let evidence = announced.evidence();
+    let evidence = evidence.map_err(|error| NotSent::NoEvidence { pid, error })?;
+    prove(announced.pid, evidence, process_names).map_err(|why| NotSent::NoProof { pid, why })?;
     Ok((pid, process))
 }
 
-fn prove(announced: &Announced, process_names: &[String]) -> Result<(), String> {
-    let pid = announced.pid;
-    match announced.lock_holder {
-        Some(holder) if holder == pid.as_raw_nonzero().get() => Ok(()),
-        Some(holder) => Err(format!("the pid file is locked by pid={holder}")),
-        None => prove_by_age_and_name(pid, announced.written_at, process_names),
+fn prove(pid: Pid, evidence: Evidence, process_names: &[String]) -> Result<(), String> {
+    match evidence.lock_holder {
+        LockHolder::Process(holder) if holder == pid.as_raw_nonzero().get() => Ok(()),
+        LockHolder::Process(holder) => Err(format!("the pid file is locked by pid={holder}")),
+        // The number may mean somebody else in the holder's pid namespace than in ours.
+        LockHolder::Unseen => {
+            Err("the pid file is locked by a process that is not visible from here".to_owned())
+        }
+        LockHolder::Nobody => prove_by_age_and_name(pid, evidence.written_at, process_names),
     }
 }
 
@@ -191,6 +199,22 @@ mod tests {
         assert_eq!(sent.expect("sent"), process.0.id() as i32);
         let status = process.0.wait().expect("our child");
         assert_eq!(status.signal(), Some(Signal::HUP.as_raw()));
+    }
+
+    #[test]
+    fn a_lock_of_somebody_unseen_is_no_proof() {
+        let ours = rustix::process::getpid();
+        let evidence = Evidence {
+            lock_holder: LockHolder::Unseen,
+            written_at: i64::MAX / 2,
+        };
+        let own_name = Process::read(ours).expect("our own /proc entry").name;
+        assert!(prove(ours, evidence, std::slice::from_ref(&own_name)).is_err());
+        let unlocked = Evidence {
+            lock_holder: LockHolder::Nobody,
+            ..evidence
+        };
+        assert_eq!(prove(ours, unlocked, &[own_name]), Ok(()));
     }
 
     #[test]

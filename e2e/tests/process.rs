@@ -39,8 +39,8 @@ fn the_pid_file_names_the_proxy_and_proves_it_while_it_runs() {
     assert_eq!(text.trim(), bench.proxy.program.pid().to_string());
     let announced = pidfile::read(&path).expect("one pid");
     assert_eq!(
-        announced.lock_holder,
-        Some(bench.proxy.program.pid() as i32)
+        announced.evidence().expect("it is open").lock_holder,
+        pidfile::LockHolder::Process(bench.proxy.program.pid() as i32)
     );
     let socket = fs::metadata(contract::paths::proxy_socket(&path)).expect("an admin socket");
     assert_eq!(socket.permissions().mode() & 0o777, 0o600);
