@@ -50,15 +50,23 @@ impl Root {
     }
 }
 
-/// The admin socket stands beside the pid file, so that one path names a proxy:
+/// The admin socket stands beside the pid file and has its name, so that one path names a proxy:
 /// `<root>/run/proxy.sock` by default.
 pub fn proxy_socket(pid_file: &Path) -> PathBuf {
-    pid_file.with_file_name("proxy.sock")
+    pid_file.with_extension("sock")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_pid_file_has_a_socket_of_its_own() {
+        let socket_of = |pid_file| proxy_socket(Path::new(pid_file));
+        assert_eq!(socket_of("run/proxy.pid"), Path::new("run/proxy.sock"));
+        assert_eq!(socket_of("run/second.pid"), Path::new("run/second.sock"));
+        assert_eq!(socket_of("bare"), Path::new("bare.sock"));
+    }
 
     #[test]
     fn the_root_is_found_from_the_repository_and_from_inside_control() {
