@@ -13,18 +13,28 @@ use sha2::{Digest as _, Sha256};
 /// another user. One writer a path at a time within a process is the caller's duty.
 ///
 /// # Errors
-/// The system's error; the old version then stands and the temporary file is gone.
+/// The system's error; the old version then stands and the temporary file is gone. Only an error
+/// that begins with "replaced, but" comes after the rename: every reader sees the new version then,
+/// and a loss of power may bring the old one back.
 pub fn publish(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = folder_of(path);
     fs::create_dir_all(folder)?;
     let temporary = temporary_name(path, std::process::id())?;
+    // Opened first: for want of a descriptor or of a right nothing is replaced.
+    let opened_folder = File::open(folder)?;
     let replaced = write_whole(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
     if replaced.is_err() {
         // The first error is the one to tell; the removal is best effort after it.
         let _ = fs::remove_file(&temporary);
     }
     replaced?;
-    File::open(folder)?.sync_all()
+    opened_folder.sync_all().map_err(not_lasting)
+}
+
+/// Keeps the kind, by which callers tell a full disk from a broken one.
+fn not_lasting(error: io::Error) -> io::Error {
+    let text = format!("replaced, but maybe not for good: the folder cannot be synced: {error}");
+    io::Error::new(error.kind(), text)
 }
 
 /// Removes temporary files that killed writers of `path` left behind. A living process's are kept.
@@ -127,6 +137,13 @@ mod tests {
         fs::write(path.join("kept"), b"x").expect("a file in it");
         assert!(publish(&path, b"one").is_err());
         assert_eq!(names(temp.path()), ["taken"]);
+    }
+
+    #[test]
+    fn an_error_after_the_rename_says_that_the_file_was_replaced() {
+        let error = not_lasting(io::Error::from(io::ErrorKind::StorageFull));
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert!(error.to_string().starts_with("replaced, but"), "{error}");
     }
 
     #[test]
