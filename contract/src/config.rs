@@ -169,6 +169,13 @@ pub fn check_strictly(bytes: &[u8], local: &LocalAddresses) -> Result<Config, Fa
     config.filter(|_| faults.is_empty()).ok_or(faults)
 }
 
+/// The generation of a file that [`check`] refuses, where it can be read that far; so that whoever
+/// waits for that generation hears of the refusal.
+pub fn generation_of(bytes: &[u8]) -> Option<u64> {
+    let map = parse_object(bytes, MAX_FILE_BYTES).ok()?;
+    Object::new(&map, "").take_integer("generation", 0, u64::MAX, &mut Faults::default())
+}
+
 /// `None` only where something is missing without which there is no configuration; what is wrong is
 /// in `faults`.
 fn read(
@@ -188,7 +195,7 @@ fn read(
 
     let listener = read_listen(&mut object, faults, unknown_keys);
     let algorithm = object.take_choice("algorithm", &Algorithm::ALL, faults);
-    let updated_at = object.take("updated_at").and_then(Value::as_f64);
+    let updated_at = object.take_number("updated_at", faults);
     let generation = object.take_integer("generation", 0, u64::MAX, faults);
     let warming_share = object.take_choice("warming_share", &WarmingShare::ALL, faults);
     let settings = Settings::read(&mut object, faults);
@@ -494,7 +501,7 @@ mod tests {
 
     #[test]
     fn each_bad_value_is_named_by_its_place() {
-        let cases: [(&str, Value); 22] = [
+        let cases: [(&str, Value); 24] = [
             ("/listen", json!(7)),
             ("/listen/host", json!("example.org")),
             ("/listen/host", json!(null)),
@@ -502,6 +509,8 @@ mod tests {
             ("/listen/port", json!(65536)),
             ("/listen/tcp", json!("yes")),
             ("/algorithm", json!("fastest")),
+            ("/updated_at", json!("yesterday")),
+            ("/updated_at", json!([1])),
             ("/generation", json!(-1)),
             ("/connect_attempts", json!(0)),
             ("/session_log", json!("none")),
@@ -554,6 +563,17 @@ mod tests {
                 json!([{"ip": "10.0.0.1", "port": 1}, {"ip": "::ffff:10.0.0.1", "port": 1}]);
         });
         assert_eq!(places(&bytes), ["/backends/1"]);
+    }
+
+    #[test]
+    fn the_generation_of_a_refused_file_is_read_where_it_can_be() {
+        let refused = changed(|value| {
+            value["algorithm"] = json!("fastest");
+            value["generation"] = json!(7);
+        });
+        assert_eq!(generation_of(&refused), Some(7));
+        assert_eq!(generation_of(b"{\"generation\": 7"), None);
+        assert_eq!(generation_of(b"{\"generation\": \"7\"}"), None);
     }
 
     #[test]

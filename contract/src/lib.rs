@@ -15,6 +15,7 @@ pub mod publish;
 pub mod reload;
 pub mod settings;
 pub mod status;
+mod value;
 
 pub use address::{BackendAddr, parse_backend_ip};
 pub use config::{

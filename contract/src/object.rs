@@ -6,11 +6,13 @@
 use serde_json::{Map, Value};
 
 use crate::fault::Faults;
+use crate::value::read_value;
 
 /// Parses `bytes` as one JSON object of at most `max_bytes`.
 ///
 /// # Errors
-/// One fault: too large, not JSON (with line and column), or JSON that is no object.
+/// One fault: too large, not JSON (with line and column), or JSON that is no object. Or each key
+/// that stands twice in its object: which of the two was meant cannot be known.
 pub fn parse_object(bytes: &[u8], max_bytes: usize) -> Result<Map<String, Value>, Faults> {
     let mut faults = Faults::default();
     if bytes.len() > max_bytes {
@@ -22,7 +24,8 @@ pub fn parse_object(bytes: &[u8], max_bytes: usize) -> Result<Map<String, Value>
         faults.add("", "an empty document", "a JSON object");
         return Err(faults);
     }
-    match serde_json::from_slice::<Value>(bytes) {
+    match read_value(bytes, &mut faults) {
+        Ok(_) if !faults.is_empty() => Err(faults),
         Ok(Value::Object(map)) => Ok(map),
         Ok(other) => {
             faults.add("", kind(&other), "a JSON object");
@@ -56,8 +59,7 @@ impl<'a> Object<'a> {
 
     /// The JSON pointer of `key` in this object.
     pub fn pointer(&self, key: &str) -> String {
-        let escaped = key.replace('~', "~0").replace('/', "~1");
-        format!("{}/{escaped}", self.place)
+        format!("{}{}", self.place, pointer_step(key))
     }
 
     /// The value under `key`; absent and `null` are the same.
@@ -103,6 +105,15 @@ impl<'a> Object<'a> {
                 None
             }
         }
+    }
+
+    /// Any number.
+    pub fn take_number(&mut self, key: &'static str, faults: &mut Faults) -> Option<f64> {
+        let value = self.take(key)?;
+        if value.as_f64().is_none() {
+            faults.add(&self.pointer(key), value, "a number, or null");
+        }
+        value.as_f64()
     }
 
     /// A number within 0..=1.
@@ -167,6 +178,11 @@ impl<'a> Object<'a> {
             faults.add(&self.pointer(key), "an unknown key", allowed);
         }
     }
+}
+
+/// One more step of a JSON pointer, RFC 6901.
+pub(crate) fn pointer_step(key: &str) -> String {
+    format!("/{}", key.replace('~', "~0").replace('/', "~1"))
 }
 
 /// What kind of JSON value this is, in words for a message.
