@@ -1,0 +1,172 @@
+//! What a reload of the real program costs: how long until it runs, and how long a client waits.
+//!
+//! The worker has the program's core for itself and the process's other threads run elsewhere, at
+//! low priority, as on a machine with a core to spare: what a client then waits longer is the
+//! worker's own doing, and not that it shared a core with the reading of the file.
+
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use contract::Root;
+use contract::paths::proxy_socket;
+use contract::status::Running;
+use rustix::process::{Pid, Signal, kill_process, setpriority_process};
+
+use crate::load::{Load, LoadError, Measured, Work};
+use crate::machine::pin;
+use crate::processes::cpu_time_of;
+use crate::programs::{ProgramError, Setup, Stage, Started, our_config};
+use crate::results::ReloadResult;
+
+pub const POOLS: [usize; 3] = [10, 1_000, 10_000];
+/// One run of the client; the signal comes in its middle.
+const RUN: Duration = Duration::from_millis(800);
+const WARM_UP: Duration = Duration::from_millis(100);
+/// The longest that the proxy holds an answer back.
+const LONGEST_HELD_MS: u32 = 10_000;
+const LEAST_PRIORITY: i32 = 19;
+const ONE_CLIENT: Work = Work::Exchange {
+    connections: 1,
+    bytes: 64,
+};
+
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    #[error("reload: {0}")]
+    Load(#[from] LoadError),
+    #[error("reload: {what}: {error}")]
+    Io {
+        what: &'static str,
+        error: io::Error,
+    },
+    #[error("reload: generation 2 was not taken: {0}")]
+    Refused(String),
+}
+
+fn failed_to(what: &'static str) -> impl FnOnce(io::Error) -> ReloadError {
+    move |error| ReloadError::Io { what, error }
+}
+
+/// One reload with a pool of `size`; `backend` must listen on every loopback address.
+pub fn measure(
+    stage: &mut Stage,
+    backend: &Started,
+    size: usize,
+    round: usize,
+) -> Result<ReloadResult, ReloadError> {
+    let backends = addresses(size, backend.addr.port());
+    let config = |addr| our_config(addr, &backends, Setup::OneWorker);
+    let (started, root) = stage.start_ours_with(config)?;
+    let worker = give_the_worker_its_core(stage, &started).map_err(failed_to("threads"))?;
+    let mut load = Load::prepare(started.addr, ONE_CLIENT)?;
+    load.run(WARM_UP)?;
+
+    let before = cpu_time_of(&worker);
+    let undisturbed = load.run(RUN)?;
+    let between = cpu_time_of(&worker);
+    publish_second(&root, config(started.addr))?;
+    let pid = started.pid().expect("it is a program");
+    let (disturbed, applied) = thread::scope(|scope| {
+        let operator = scope.spawn(|| {
+            thread::sleep(RUN / 2);
+            reload(pid, &root)
+        });
+        let disturbed = load.run(RUN);
+        (disturbed, operator.join().expect("a reload does not panic"))
+    });
+    let (disturbed, applied) = (disturbed?, applied?);
+    let after = cpu_time_of(&worker);
+
+    let a_request = (between - before).as_secs_f64() / undisturbed.units as f64;
+    let extra = (after - between).as_secs_f64() - a_request * disturbed.units as f64;
+    Ok(ReloadResult {
+        backends: size,
+        round,
+        applied_ms: applied.as_secs_f64() * 1e3,
+        longest_answer_us: longest(&disturbed),
+        longest_answer_undisturbed_us: longest(&undisturbed),
+        worker_extra_us: extra * 1e6,
+    })
+}
+
+fn longest(measured: &Measured) -> f64 {
+    measured.latency.map_or(0.0, |latency| latency.max)
+}
+
+/// That many loopback addresses; the same server answers on all of them.
+fn addresses(count: usize, port: u16) -> Vec<SocketAddr> {
+    let first = Ipv4Addr::new(127, 1, 0, 1).to_bits();
+    let ips = (0..count as u32).map(|index| IpAddr::V4(Ipv4Addr::from_bits(first + index)));
+    ips.map(|ip| SocketAddr::new(ip, port)).collect()
+}
+
+/// Moves every thread but the worker away; returns the worker's folder below `/proc`.
+fn give_the_worker_its_core(stage: &Stage, started: &Started) -> io::Result<std::path::PathBuf> {
+    let mut worker = None;
+    let threads = started.processes().map(|tree| tree.threads());
+    for thread in threads.into_iter().flatten() {
+        let name = fs::read_to_string(thread.join("comm"))?;
+        if name.starts_with("worker") {
+            worker = Some(thread);
+            continue;
+        }
+        let id = thread.file_name().and_then(|id| id.to_str()?.parse().ok());
+        let id = id.and_then(Pid::from_raw);
+        pin(id, stage.cores().other_than_program())?;
+        setpriority_process(id, LEAST_PRIORITY)?;
+    }
+    worker.ok_or_else(|| io::Error::other("no thread of the proxy is called worker"))
+}
+
+/// Another weight for every backend, so that nothing of the first configuration can be kept.
+fn publish_second(root: &Root, mut config: serde_json::Value) -> Result<(), ReloadError> {
+    config["generation"] = 2.into();
+    for backend in config["backends"].as_array_mut().into_iter().flatten() {
+        backend["weight"] = 20.into();
+    }
+    let bytes = config.to_string();
+    contract::publish(&root.proxy_config(), bytes.as_bytes()).map_err(failed_to("publish"))
+}
+
+/// Signals and waits until generation 2 runs.
+fn reload(pid: Pid, root: &Root) -> Result<Duration, ReloadError> {
+    let begun = Instant::now();
+    kill_process(pid, Signal::HUP).map_err(|error| failed_to("SIGHUP")(error.into()))?;
+    let path = format!("/generation?at_least=2&timeout_ms={LONGEST_HELD_MS}");
+    let answer = ask(&proxy_socket(&root.proxy_pid()), &path).map_err(failed_to("admin socket"))?;
+    let elapsed = begun.elapsed();
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    match serde_json::from_str::<Running>(body) {
+        Ok(running) if running.generation == 2 => Ok(elapsed),
+        Ok(_) | Err(_) => Err(ReloadError::Refused(answer)),
+    }
+}
+
+/// One question to the admin socket; HTTP/1.0, so that the answer ends with the connection.
+fn ask(socket: &Path, path: &str) -> io::Result<String> {
+    let mut stream = UnixStream::connect(socket)?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: proxy\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_on_loopback_and_differ() {
+        let mut addresses = addresses(10_000, 80);
+        assert!(addresses.iter().all(|addr| addr.ip().is_loopback()));
+        addresses.dedup();
+        assert_eq!(addresses.len(), 10_000);
+    }
+}
