@@ -42,3 +42,12 @@ test:
 clean:
 	$(CARGO) clean
 	rm -rf proxy/bin control/bin $(addprefix control/scripts/,$(simulators))
+
+# Measures beside haproxy, nginx, envoy and no proxy; needs a quiet machine and some 20 minutes.
+# ROUNDS, SECONDS and ONLY=CELL,... narrow it down; bench/install-peers.sh brings the others.
+.PHONY: bench
+bench:
+	@scripts/need.sh $(CARGO) cc setpriv taskset
+	$(CARGO) build --release --locked -p proxy -p bench
+	$(target)/release/bench compare --proxy $(target)/release/proxy_server \
+		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(ONLY),--only $(ONLY))
