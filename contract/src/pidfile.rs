@@ -5,8 +5,8 @@
 //! over, reused or made up is never taken for the proxy.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, OFlags, fcntl_lock};
@@ -81,9 +81,10 @@ impl PidFile {
 
     /// Writes our pid. From here on signals arrive, so the handlers must be in place.
     pub fn announce(&mut self) -> io::Result<()> {
+        let line = format!("{}\n", std::process::id());
         self.file.set_len(0)?;
-        self.file
-            .write_all(format!("{}\n", std::process::id()).as_bytes())
+        // At the start, wherever reading has left the position: else zeros stand before the number.
+        self.file.write_all_at(line.as_bytes(), 0)
     }
 }
 
@@ -240,6 +241,20 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).expect("the file"), expected);
         drop(held);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_a_killed_holder_left_is_replaced() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let path = temp.path().join("proxy.pid");
+        for left in ["", "4194305\n", "\0\0\0\0"] {
+            fs::write(&path, left).expect("written");
+            let mut held = PidFile::hold(&path).expect("free");
+            held.announce().expect("written");
+            let expected = format!("{}\n", std::process::id());
+            let text = fs::read_to_string(&path).expect("the file");
+            assert_eq!(text, expected, "{left:?}");
+        }
     }
 
     #[test]
