@@ -95,7 +95,10 @@ fn a_new_registration_warms_for_as_long_as_the_server_says() {
         bench.register_b();
         warming(&bench).filter(|warming| !*warming)
     });
-    assert_eq!(bench.proxy.backend(bench.b.addr).weight_effective, 10);
+    until("b gets its whole weight", LONG, || {
+        let effective = bench.proxy.backend(bench.b.addr).weight_effective;
+        (effective == 10).then_some(())
+    });
 }
 
 #[test]
