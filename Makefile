@@ -47,7 +47,7 @@ clean:
 # ROUNDS, SECONDS and ONLY=CELL,... narrow it down; bench/install-peers.sh brings the others.
 .PHONY: bench
 bench:
-	@scripts/need.sh $(CARGO) cc setpriv taskset
+	@scripts/need.sh $(CARGO) cc setpriv taskset chrt
 	$(CARGO) build --release --locked -p proxy -p bench
 	$(target)/release/bench compare --proxy $(target)/release/proxy_server \
 		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(ONLY),--only $(ONLY))

@@ -89,7 +89,7 @@ fn parent_of(pid: u32) -> Option<u32> {
 ///
 /// The first field of `schedstat` has nanoseconds; the ticks of `stat` serve where the kernel does
 /// not keep it.
-pub fn cpu_time_of(thread: &Path) -> Duration {
+fn cpu_time_of(thread: &Path) -> Duration {
     let nanoseconds = fs::read_to_string(thread.join("schedstat"))
         .ok()
         .and_then(|text| text.split_whitespace().next()?.parse().ok());

@@ -1,25 +1,26 @@
 //! What a reload of the real program costs: how long until it runs, and how long a client waits.
 //!
-//! The worker has the program's core for itself and the process's other threads run elsewhere, at
-//! low priority, as on a machine with a core to spare: what a client then waits longer is the
-//! worker's own doing, and not that it shared a core with the reading of the file.
+//! While the client is watched, the worker has the program's core for itself and the process's
+//! other threads run elsewhere, when nothing else wants to, as on a machine with a core to spare:
+//! what the client then waits longer is the worker's own doing, and not that it shared a core with
+//! the reading of the file. How soon a reload is applied is measured without a client.
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use contract::Root;
 use contract::paths::proxy_socket;
 use contract::status::Running;
-use rustix::process::{Pid, Signal, kill_process, setpriority_process};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::load::{Load, LoadError, Measured, Work};
 use crate::machine::pin;
-use crate::processes::cpu_time_of;
 use crate::programs::{ProgramError, Setup, Stage, Started, our_config};
 use crate::results::ReloadResult;
 
@@ -29,7 +30,6 @@ const RUN: Duration = Duration::from_millis(800);
 const WARM_UP: Duration = Duration::from_millis(100);
 /// The longest that the proxy holds an answer back.
 const LONGEST_HELD_MS: u32 = 10_000;
-const LEAST_PRIORITY: i32 = 19;
 const ONE_CLIENT: Work = Work::Exchange {
     connections: 1,
     bytes: 64,
@@ -46,15 +46,16 @@ pub enum ReloadError {
         what: &'static str,
         error: io::Error,
     },
-    #[error("reload: generation 2 was not taken: {0}")]
-    Refused(String),
+    #[error("reload: generation {generation} was not taken: {answer}")]
+    Refused { generation: u64, answer: String },
 }
 
 fn failed_to(what: &'static str) -> impl FnOnce(io::Error) -> ReloadError {
     move |error| ReloadError::Io { what, error }
 }
 
-/// One reload with a pool of `size`; `backend` must listen on every loopback address.
+/// Two reloads with a pool of `size`, the first one without a client, the second with one;
+/// `backend` must listen on every loopback address.
 pub fn measure(
     stage: &mut Stage,
     backend: &Started,
@@ -64,35 +65,30 @@ pub fn measure(
     let backends = addresses(size, backend.addr.port());
     let config = |addr| our_config(addr, &backends, Setup::OneWorker);
     let (started, root) = stage.start_ours_with(config)?;
-    let worker = give_the_worker_its_core(stage, &started).map_err(failed_to("threads"))?;
+    let pid = started.pid().expect("it is a program");
+    publish(&root, config(started.addr), 2)?;
+    let applied = reload(pid, &root, 2)?;
+
+    give_the_worker_its_core(stage, &started).map_err(failed_to("threads"))?;
     let mut load = Load::prepare(started.addr, ONE_CLIENT)?;
     load.run(WARM_UP)?;
-
-    let before = cpu_time_of(&worker);
     let undisturbed = load.run(RUN)?;
-    let between = cpu_time_of(&worker);
-    publish_second(&root, config(started.addr))?;
-    let pid = started.pid().expect("it is a program");
-    let (disturbed, applied) = thread::scope(|scope| {
+    publish(&root, config(started.addr), 3)?;
+    let (disturbed, reloaded) = thread::scope(|scope| {
         let operator = scope.spawn(|| {
             thread::sleep(RUN / 2);
-            reload(pid, &root)
+            reload(pid, &root, 3)
         });
         let disturbed = load.run(RUN);
         (disturbed, operator.join().expect("a reload does not panic"))
     });
-    let (disturbed, applied) = (disturbed?, applied?);
-    let after = cpu_time_of(&worker);
-
-    let a_request = (between - before).as_secs_f64() / undisturbed.units as f64;
-    let extra = (after - between).as_secs_f64() - a_request * disturbed.units as f64;
+    reloaded?;
     Ok(ReloadResult {
         backends: size,
         round,
         applied_ms: applied.as_secs_f64() * 1e3,
-        longest_answer_us: longest(&disturbed),
+        longest_answer_us: longest(&disturbed?),
         longest_answer_undisturbed_us: longest(&undisturbed),
-        worker_extra_us: extra * 1e6,
     })
 }
 
@@ -107,45 +103,56 @@ fn addresses(count: usize, port: u16) -> Vec<SocketAddr> {
     ips.map(|ip| SocketAddr::new(ip, port)).collect()
 }
 
-/// Moves every thread but the worker away; returns the worker's folder below `/proc`.
-fn give_the_worker_its_core(stage: &Stage, started: &Started) -> io::Result<std::path::PathBuf> {
-    let mut worker = None;
+/// Moves every thread but the worker away.
+fn give_the_worker_its_core(stage: &Stage, started: &Started) -> io::Result<()> {
     let threads = started.processes().map(|tree| tree.threads());
+    let mut workers = 0;
     for thread in threads.into_iter().flatten() {
         let name = fs::read_to_string(thread.join("comm"))?;
         if name.starts_with("worker") {
-            worker = Some(thread);
+            workers += 1;
             continue;
         }
-        let id = thread.file_name().and_then(|id| id.to_str()?.parse().ok());
-        let id = id.and_then(Pid::from_raw);
-        pin(id, stage.cores().other_than_program())?;
-        setpriority_process(id, LEAST_PRIORITY)?;
+        let id = thread.file_name().and_then(|id| id.to_str());
+        let id = id.ok_or_else(|| io::Error::other("a thread without an id"))?;
+        let core = stage.cores().other_than_program();
+        pin(id.parse().ok().and_then(Pid::from_raw), core)?;
+        // Any other policy, even the lowest priority, lets it finish its slice before the load.
+        let chrt = Command::new("chrt")
+            .args(["--idle", "--pid", "0", id])
+            .status()?;
+        if !chrt.success() {
+            return Err(io::Error::other("chrt failed"));
+        }
     }
-    worker.ok_or_else(|| io::Error::other("no thread of the proxy is called worker"))
+    match workers {
+        1 => Ok(()),
+        _ => Err(io::Error::other("not one thread is called worker")),
+    }
 }
 
-/// Another weight for every backend, so that nothing of the first configuration can be kept.
-fn publish_second(root: &Root, mut config: serde_json::Value) -> Result<(), ReloadError> {
-    config["generation"] = 2.into();
+/// A configuration with another weight for every backend, so that nothing of the one before can be
+/// kept.
+fn publish(root: &Root, mut config: serde_json::Value, generation: u64) -> Result<(), ReloadError> {
+    config["generation"] = generation.into();
     for backend in config["backends"].as_array_mut().into_iter().flatten() {
-        backend["weight"] = 20.into();
+        backend["weight"] = (10 * generation).into();
     }
     let bytes = config.to_string();
     contract::publish(&root.proxy_config(), bytes.as_bytes()).map_err(failed_to("publish"))
 }
 
-/// Signals and waits until generation 2 runs.
-fn reload(pid: Pid, root: &Root) -> Result<Duration, ReloadError> {
+/// Signals and waits until the generation runs.
+fn reload(pid: Pid, root: &Root, generation: u64) -> Result<Duration, ReloadError> {
     let begun = Instant::now();
     kill_process(pid, Signal::HUP).map_err(|error| failed_to("SIGHUP")(error.into()))?;
-    let path = format!("/generation?at_least=2&timeout_ms={LONGEST_HELD_MS}");
+    let path = format!("/generation?at_least={generation}&timeout_ms={LONGEST_HELD_MS}");
     let answer = ask(&proxy_socket(&root.proxy_pid()), &path).map_err(failed_to("admin socket"))?;
     let elapsed = begun.elapsed();
     let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     match serde_json::from_str::<Running>(body) {
-        Ok(running) if running.generation == 2 => Ok(elapsed),
-        Ok(_) | Err(_) => Err(ReloadError::Refused(answer)),
+        Ok(running) if running.generation == generation => Ok(elapsed),
+        Ok(_) | Err(_) => Err(ReloadError::Refused { generation, answer }),
     }
 }
 

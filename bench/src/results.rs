@@ -80,7 +80,7 @@ pub struct PickResult {
     pub build_us: f64,
 }
 
-/// One reload of the real program with one number of backends.
+/// Reloads of the real program with one number of backends.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ReloadResult {
     pub backends: usize,
@@ -91,8 +91,6 @@ pub struct ReloadResult {
     pub longest_answer_us: f64,
     /// The same in an equally long run without one.
     pub longest_answer_undisturbed_us: f64,
-    /// CPU time of the worker's thread over what its requests alone take.
-    pub worker_extra_us: f64,
 }
 
 impl CellResult {

@@ -175,7 +175,7 @@ impl Stage {
         let listen = SocketAddr::from((ip, addr.port()));
         let binary = std::env::current_exe().map_err(fault("backend"))?;
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "INT"]).arg(binary);
+        command.args(["--pdeathsig", "TERM"]).arg(binary);
         command.args(["backend", "--listen", &listen.to_string()]);
         let started = self.spawn("backend", command, addr)?;
         started.await_answers()
@@ -248,7 +248,7 @@ impl Stage {
             Setup::TwoWorkers => self.cores.both(),
         };
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "INT", "taskset", "--cpu-list", &cores]);
+        command.args(["--pdeathsig", "TERM", "taskset", "--cpu-list", &cores]);
         command
     }
 

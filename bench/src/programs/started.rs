@@ -15,6 +15,8 @@ use crate::processes::ProcessTree;
 
 /// How long a program may take until it forwards, and until it has ended.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// How long before it is told again to end.
+const PATIENCE_A_SIGNAL: Duration = Duration::from_millis(500);
 const STEP: Duration = Duration::from_millis(10);
 /// Lines of a program's log that are shown when it fails.
 const SHOWN_LINES: usize = 15;
@@ -90,8 +92,8 @@ impl Drop for Started {
         let Some(child) = &mut self.child else {
             return;
         };
-        // INT ends each of them at once, with all its workers.
-        let _ = kill_process(Pid::from_child(child), Signal::INT);
+        // TERM, since a shell's background jobs ignore INT. All sessions are closed by now, and a
+        // proxy that would still wait for some ends at the second one.
         let deadline = Instant::now() + PATIENCE;
         while let Ok(None) = child.try_wait() {
             if Instant::now() > deadline {
@@ -99,7 +101,11 @@ impl Drop for Started {
                 let _ = child.wait();
                 return;
             }
-            std::thread::sleep(STEP);
+            let _ = kill_process(Pid::from_child(child), Signal::TERM);
+            let again = Instant::now() + PATIENCE_A_SIGNAL;
+            while Instant::now() < again && matches!(child.try_wait(), Ok(None)) {
+                std::thread::sleep(STEP);
+            }
         }
     }
 }
