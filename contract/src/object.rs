@@ -64,7 +64,9 @@ impl<'a> Object<'a> {
 
     /// The value under `key`; absent and `null` are the same.
     pub fn take(&mut self, key: &'static str) -> Option<&'a Value> {
-        self.known.push(key);
+        if !self.known.contains(&key) {
+            self.known.push(key);
+        }
         self.map.get(key).filter(|value| !value.is_null())
     }
 
