@@ -159,10 +159,10 @@ impl Supervisor {
         }
         let at_ms = unix_ms();
         let loaded = config_file::load(&self.config_path);
-        let mut tried = loaded
-            .as_ref()
-            .ok()
-            .and_then(|file| file.checked.config.generation);
+        let mut tried = match &loaded {
+            Ok(file) => file.checked.config.generation,
+            Err(error) => error.generation(),
+        };
         let outcome = match loaded {
             Ok(file) => self.apply(file).await,
             Err(error) => Err(ReloadError::Config(error)),
@@ -370,8 +370,10 @@ fn warn_of_lowered_bounds(settings: &Settings, max_sessions: u64, max_flows: u64
 }
 
 fn warn_of_unknown_keys(file: &ConfigFile) {
-    for fault in &file.checked.unknown_keys.0 {
-        tracing::warn!("{fault}; ignored");
+    let unknown_keys = &file.checked.unknown_keys;
+    if !unknown_keys.is_empty() {
+        // One line, however many backends carry such a key.
+        tracing::warn!("ignored: {unknown_keys}");
     }
 }
 
