@@ -105,6 +105,10 @@ pub struct BackendStatus {
     pub reported_at_ms: Option<u64>,
     #[serde(flatten)]
     pub counters: Counters,
+    /// Mean of recent connects, in microseconds; absent before the first.
+    pub connect_latency_us: Option<u64>,
+    /// Mean of recent times from the client's first byte to the backend's, in microseconds.
+    pub first_byte_latency_us: Option<u64>,
 }
 
 /// What is counted for each backend and in total. `*_total` and bytes only grow.
@@ -121,10 +125,6 @@ pub struct Counters {
     /// Connects refused, unreachable or reset.
     pub connect_failures: u64,
     pub connect_timeouts: u64,
-    /// Mean of recent connects, in microseconds; absent before the first.
-    pub connect_latency_us: Option<u64>,
-    /// Mean of recent times from the client's first byte to the backend's, in microseconds.
-    pub first_byte_latency_us: Option<u64>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]

@@ -199,7 +199,7 @@ impl Output<'_, '_> {
                 .iter()
                 .filter_map(move |b| Some((label(b), latency(b)?)))
         };
-        let connect = latencies(|b| b.counters.connect_latency_us);
+        let connect = latencies(|b| b.connect_latency_us);
         let help = "Recent mean connect latency, microseconds";
         self.family(
             "backend_connect_latency_us",
@@ -207,7 +207,7 @@ impl Output<'_, '_> {
             MetricType::Gauge,
             connect,
         )?;
-        let first_byte = latencies(|b| b.counters.first_byte_latency_us);
+        let first_byte = latencies(|b| b.first_byte_latency_us);
         let help = "Recent mean first-byte latency, microseconds";
         self.family(
             "backend_first_byte_latency_us",

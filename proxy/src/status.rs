@@ -124,6 +124,8 @@ fn describe(backend: &BackendState, described: Described) -> BackendStatus {
         (false, LastConnect::None) => (OperationalState::Checking, "no connect was tried yet"),
     };
     let report = backend.telemetry().get();
+    let of_workers =
+        |latency: fn(&BackendCounters) -> &RecentMean| backend.workers().iter().map(latency);
     BackendStatus {
         ip: backend.addr.ip(),
         port: backend.addr.port(),
@@ -137,6 +139,8 @@ fn describe(backend: &BackendState, described: Described) -> BackendStatus {
         vram_usage: report.vram_usage,
         reported_at_ms: report.reported_at_ms,
         counters: backend_counters(backend),
+        connect_latency_us: mean(of_workers(|counters| &counters.connect_latency)),
+        first_byte_latency_us: mean(of_workers(|counters| &counters.first_byte_latency)),
     }
 }
 
@@ -152,8 +156,6 @@ fn backend_counters(backend: &BackendState) -> Counters {
         bytes_down: sum(|counters| counters.bytes_down.load(Relaxed)),
         connect_failures: sum(|counters| counters.connect_failures.load(Relaxed)),
         connect_timeouts: sum(|counters| counters.connect_timeouts.load(Relaxed)),
-        connect_latency_us: mean(workers.iter().map(|counters| &counters.connect_latency)),
-        first_byte_latency_us: mean(workers.iter().map(|counters| &counters.first_byte_latency)),
     }
 }
 
@@ -178,8 +180,6 @@ fn totals(supervisor: &Supervisor) -> Totals {
             bytes_down: of_workers(|counters| counters.bytes_down.load(Relaxed)),
             connect_failures: of_workers(|counters| counters.connect_failures.load(Relaxed)),
             connect_timeouts: of_workers(|counters| counters.connect_timeouts.load(Relaxed)),
-            connect_latency_us: None,
-            first_byte_latency_us: None,
         },
         first_byte_p50_us: Histogram::quantile(&histograms, 0.50),
         first_byte_p99_us: Histogram::quantile(&histograms, 0.99),

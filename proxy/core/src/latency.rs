@@ -10,12 +10,13 @@ pub fn add(counter: &AtomicU64, amount: u64) {
     counter.store(counter.load(Relaxed).wrapping_add(amount), Relaxed);
 }
 
-/// Buckets a factor of 2^(1/4) apart would cost more than they tell; halves of octaves do.
+/// Quarters of an octave, of equal width, so that a bucket is found by shifts alone.
 const PER_OCTAVE: u64 = 4;
+/// Up to 2^33 us.
 const BUCKETS: usize = 128;
 
 /// A log-linear histogram of microseconds: four buckets an octave, so that a quantile is at most
-/// 25 % above the true one; up to 2^32 us (71 minutes), what is longer counts as that.
+/// 25 % above the true one. What is longer than 2^33 us (143 minutes) counts as that.
 #[derive(Debug)]
 pub struct Histogram {
     buckets: [AtomicU64; BUCKETS],
@@ -34,8 +35,8 @@ impl Histogram {
         add(&self.buckets[bucket_of(microseconds)], 1);
     }
 
-    /// The upper bounds, in microseconds, of the buckets where the quantiles `q` (0..=1, ascending
-    /// or not) lie, over all `parts`; `None` where nothing was recorded.
+    /// The upper bound, in microseconds, of the bucket where the quantile `q` (0..=1) lies, over all
+    /// `parts`; `None` where nothing was recorded.
     pub fn quantile(parts: &[&Histogram], q: f64) -> Option<u64> {
         let count_of = |bucket: usize| -> u64 {
             parts
