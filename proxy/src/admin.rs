@@ -2,6 +2,8 @@
 //!
 //! Served by the main thread's runtime, so that no question costs the workers anything.
 
+use std::io;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,22 +19,47 @@ use contract::{BackendAddr, Report};
 use rustix::fs::Mode;
 use serde::Deserialize;
 use serde_json::json;
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 
 use crate::metrics;
+use crate::serve::{self, Bounds};
 use crate::status::status;
 use crate::supervisor::Supervisor;
 
 /// 20,000 reports take about 3 MB.
 const MAX_BODY_BYTES: usize = 8 << 20;
 const MAX_WAIT_MS: u64 = 10_000;
+/// Both fit into the descriptors that are kept from the sessions. An exchange on the admin socket
+/// includes the longest wait.
+const ADMIN_BOUNDS: Bounds = Bounds {
+    connections: 24,
+    exchange: Duration::from_secs(30),
+};
+const METRICS_BOUNDS: Bounds = Bounds {
+    connections: 16,
+    exchange: Duration::from_secs(10),
+};
 
 /// Binds the admin socket at `path`, mode 0600. Whoever holds the pid file beside it may replace a
 /// socket that a dead proxy left.
-pub fn bind(path: &Path) -> std::io::Result<UnixListener> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
+///
+/// # Errors
+/// Somebody answers there, what stands there is no socket, or the system's error.
+pub fn bind(path: &Path) -> io::Result<UnixListener> {
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+        Ok(found) if !found.file_type().is_socket() => {
+            let text = "what stands in the admin socket's place is no socket";
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
+        }
+        Ok(_) if somebody_answers(path)? => {
+            let text = "another proxy answers on this admin socket; \
+                        name a pid file that differs in more than its extension";
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
+        }
+        Ok(_) => std::fs::remove_file(path)?,
     }
     // Set before the bind, so that there is no moment at which others could connect.
     let umask = rustix::process::umask(Mode::RWXG | Mode::RWXO | Mode::XUSR);
@@ -41,8 +68,19 @@ pub fn bind(path: &Path) -> std::io::Result<UnixListener> {
     bound
 }
 
+fn somebody_answers(path: &Path) -> io::Result<bool> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    match socket.connect(&SockAddr::unix(path)?) {
+        Ok(()) => Ok(true),
+        // Its accept queue is full.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Serves all routes on the admin socket.
-pub async fn serve(listener: UnixListener, supervisor: Arc<Supervisor>) -> std::io::Result<()> {
+pub async fn serve(listener: UnixListener, supervisor: Arc<Supervisor>) {
     let routes = Router::new()
         .route("/status", get(answer_status))
         .route("/generation", get(answer_generation))
@@ -51,18 +89,15 @@ pub async fn serve(listener: UnixListener, supervisor: Arc<Supervisor>) -> std::
         .fallback(async || problem(StatusCode::NOT_FOUND, "no such path"))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(supervisor);
-    axum::serve(listener, routes).await
+    serve::serve(listener, routes, ADMIN_BOUNDS).await;
 }
 
 /// Serves the metrics alone on a TCP address.
-pub async fn serve_metrics(
-    listener: TcpListener,
-    supervisor: Arc<Supervisor>,
-) -> std::io::Result<()> {
+pub async fn serve_metrics(listener: TcpListener, supervisor: Arc<Supervisor>) {
     let routes = Router::new()
         .route("/metrics", get(answer_metrics))
         .with_state(supervisor);
-    axum::serve(listener, routes).await
+    serve::serve(listener, routes, METRICS_BOUNDS).await;
 }
 
 async fn answer_status(State(supervisor): State<Arc<Supervisor>>) -> Json<Status> {
@@ -113,8 +148,8 @@ async fn answer_generation(
     Json(answer).into_response()
 }
 
-/// Takes telemetry at once, without a reload. Reports of unknown backends are counted and ignored:
-/// the backend may have been removed a moment ago.
+/// Takes telemetry at once, without a reload. Counted and ignored are reports of unknown backends,
+/// which may have been removed a moment ago, and those that a newer one has overtaken.
 async fn take_reports(
     State(supervisor): State<Arc<Supervisor>>,
     reports: Result<Json<Reports>, axum::extract::rejection::JsonRejection>,
@@ -132,7 +167,7 @@ async fn take_reports(
         return problem(StatusCode::BAD_REQUEST, &text);
     }
     let state = supervisor.state();
-    let mut taken = 0;
+    let (mut taken, mut overtaken) = (0, 0);
     for report in &reports {
         let Some(backend) = state
             .registry
@@ -140,16 +175,29 @@ async fn take_reports(
         else {
             continue;
         };
-        let heartbeat_ms = backend.telemetry().get().heartbeat_ms;
+        let last = backend.telemetry().get();
+        if is_overtaken(report.reported_at_ms, last.reported_at_ms) {
+            overtaken += 1;
+            continue;
+        }
         backend.telemetry().set(&Report {
             gpu_usage: report.gpu_usage,
             vram_usage: report.vram_usage,
             reported_at_ms: Some(report.reported_at_ms),
-            heartbeat_ms,
+            heartbeat_ms: last.heartbeat_ms,
         });
         taken += 1;
     }
-    Json(json!({ "ok": true, "taken": taken, "unknown": reports.len() - taken })).into_response()
+    let unknown = reports.len() - taken - overtaken;
+    let answer = json!({ "ok": true, "taken": taken, "overtaken": overtaken, "unknown": unknown });
+    Json(answer).into_response()
+}
+
+/// Whether a report of `at_ms` is older than the last one. Much older, it is not late: the clock of
+/// whoever reports was set back, and what it says now counts.
+fn is_overtaken(at_ms: u64, last_at_ms: Option<u64>) -> bool {
+    const LATEST_MS: u64 = 60_000;
+    last_at_ms.is_some_and(|last| at_ms < last && last - at_ms <= LATEST_MS)
 }
 
 fn problem(status: StatusCode, text: &str) -> Response {

@@ -9,6 +9,7 @@ mod limits;
 mod listen;
 mod logging;
 mod metrics;
+mod serve;
 mod status;
 mod supervisor;
 mod worker;
