@@ -148,7 +148,7 @@ pub struct LimitStatus {
     pub max_flows: u64,
     /// How often accepting paused, at `max_sessions` or for want of descriptors.
     pub accept_pauses: u64,
-    /// Session log lines that were dropped because the log could not keep up.
+    /// Log lines of any kind that were dropped because the log could not keep up.
     pub log_lines_dropped: u64,
 }
 

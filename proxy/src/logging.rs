@@ -1,70 +1,146 @@
 //! The process log: to standard error, or to a file that `SIGUSR1` opens anew.
+//!
+//! All lines go through one bounded queue to a thread of its own. Where the reader of the log stops,
+//! lines are dropped and counted; nothing in the process ever waits for it, or a full pipe would make
+//! the proxy deaf to signals.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
+use std::time::Duration;
 
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
 
-/// A log file that can be moved away and opened anew while others write.
-#[derive(Debug, Clone)]
-pub struct LogFile {
+/// Lines under way to the log thread, which writes them faster than they can be formatted.
+const QUEUE_LINES: usize = 65_536;
+/// How long the end of the process waits for lines that are not written yet.
+const FINISH: Duration = Duration::from_secs(2);
+
+/// One for the process, as the log is.
+static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
+
+/// The log under way.
+pub struct Log {
+    file: Option<LogFile>,
+    guard: WorkerGuard,
+}
+
+/// Begins logging, to `path` or else to standard error, at the level that `RUST_LOG` asks for, by
+/// default `info`.
+pub fn start(path: Option<&Path>) -> io::Result<Log> {
+    let builder = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(QUEUE_LINES)
+        .thread_name("log");
+    let (file, (writer, guard)) = match path {
+        Some(path) => {
+            let (file, writer) = LogFile::open(path)?;
+            (Some(file), builder.finish(writer))
+        }
+        None => {
+            // A descriptor of its own: `io::stderr()` is locked while a write waits.
+            let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
+            (None, builder.finish(stderr))
+        }
+    };
+    DROPPED.get_or_init(|| writer.error_counter());
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_ansi(path.is_none() && io::stderr().is_terminal())
+        .with_writer(writer)
+        .init();
+    Ok(Log { file, guard })
+}
+
+/// Lines that were dropped because the log's reader could not keep up.
+pub fn lines_dropped() -> u64 {
+    DROPPED
+        .get()
+        .map_or(0, |dropped| dropped.dropped_lines() as u64)
+}
+
+impl Log {
+    /// Opens the log file anew, for those who moved the old one away.
+    pub fn reopen(&self) {
+        match self.file.as_ref().map(LogFile::reopen) {
+            Some(Err(error)) => tracing::error!("the log file cannot be opened anew: {error}"),
+            Some(Ok(())) => tracing::info!("log file opened anew"),
+            None => tracing::info!("no log file to open anew: the log goes to standard error"),
+        }
+    }
+
+    /// Writes what is still queued, for as long as [`FINISH`] allows.
+    pub fn finish(self) {
+        let (done, finished) = mpsc::channel();
+        // The guard waits a second itself, but then writes to standard output, which may be blocked
+        // too.
+        let finish = move || {
+            drop(self.guard);
+            // Nobody waits any more after FINISH.
+            let _ = done.send(());
+        };
+        if std::thread::Builder::new().spawn(finish).is_ok() {
+            let _ = finished.recv_timeout(FINISH);
+        }
+    }
+}
+
+/// The main thread's end of a log file: opens it anew, and never waits for a write.
+#[derive(Debug)]
+struct LogFile {
     path: PathBuf,
-    file: Arc<Mutex<File>>,
+    reopened: Arc<Mutex<Option<File>>>,
+}
+
+/// The log thread's end.
+#[derive(Debug)]
+struct LogFileWriter {
+    file: File,
+    /// To be written to from the next line on.
+    reopened: Arc<Mutex<Option<File>>>,
 }
 
 impl LogFile {
-    pub fn open(path: &Path) -> io::Result<LogFile> {
-        let file = Arc::new(Mutex::new(append_to(path)?));
-        Ok(LogFile {
+    fn open(path: &Path) -> io::Result<(LogFile, LogFileWriter)> {
+        let reopened = Arc::default();
+        let file = LogFile {
             path: path.to_owned(),
-            file,
-        })
+            reopened: Arc::clone(&reopened),
+        };
+        let writer = LogFileWriter {
+            file: append_to(path)?,
+            reopened,
+        };
+        Ok((file, writer))
     }
 
-    /// Writes to a new file of the same name from here on. On an error the old one stays in use.
-    pub fn reopen(&self) -> io::Result<()> {
+    /// On an error the old one stays in use.
+    fn reopen(&self) -> io::Result<()> {
         let file = append_to(&self.path)?;
-        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = file;
+        *self.reopened.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
         Ok(())
     }
 }
 
-impl Write for &LogFile {
+impl Write for LogFileWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .write(bytes)
+        let reopened = {
+            let mut reopened = self.reopened.lock().unwrap_or_else(PoisonError::into_inner);
+            reopened.take()
+        };
+        if let Some(file) = reopened {
+            self.file = file;
+        }
+        self.file.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for LogFile {
-    type Writer = &'a LogFile;
-
-    fn make_writer(&'a self) -> Self::Writer {
-        self
-    }
-}
-
-/// Begins logging, at the level that `RUST_LOG` asks for, by default `info`.
-pub fn start(file: Option<LogFile>) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let format = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_target(false);
-    match file {
-        Some(file) => format.with_ansi(false).with_writer(file).init(),
-        None => {
-            let is_terminal = io::IsTerminal::is_terminal(&io::stderr());
-            format.with_ansi(is_terminal).with_writer(io::stderr).init();
-        }
     }
 }
 
@@ -80,11 +156,11 @@ mod tests {
     fn a_log_that_was_moved_away_is_opened_anew() {
         let path = std::env::temp_dir().join(format!("wicketgate-log-{}", std::process::id()));
         let moved = path.with_extension("1");
-        let log = LogFile::open(&path).expect("a temporary file");
-        (&log).write_all(b"before\n").expect("written");
+        let (log, mut writer) = LogFile::open(&path).expect("a temporary file");
+        writer.write_all(b"before\n").expect("written");
         std::fs::rename(&path, &moved).expect("moved");
         log.reopen().expect("opened anew");
-        (&log).write_all(b"after\n").expect("written");
+        writer.write_all(b"after\n").expect("written");
         let (old, new) = (std::fs::read(&moved), std::fs::read(&path));
         std::fs::remove_file(&path).expect("removed");
         std::fs::remove_file(&moved).expect("removed");

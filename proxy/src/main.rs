@@ -15,6 +15,8 @@ mod supervisor;
 mod worker;
 mod workers;
 
+use std::convert::Infallible;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -28,7 +30,7 @@ use contract::pidfile::PidFile;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use config_file::ConfigFileError;
-use logging::LogFile;
+use logging::Log;
 use supervisor::Supervisor;
 
 /// The data plane of Wicketgate: forwards TCP sessions and UDP flows to a pool of backends.
@@ -102,11 +104,11 @@ fn main() -> ExitCode {
 /// `--check` and `--dump`: every fault and every unknown key on standard error, one a line.
 fn check(paths: &Paths, dump: bool) -> ExitCode {
     let path = paths.config.display();
-    match config_file::load_strictly(&paths.config) {
-        Ok(config) if dump => println!("{:#}", config.to_json()),
+    let text = match config_file::load_strictly(&paths.config) {
+        Ok(config) if dump => format!("{:#}", config.to_json()),
         Ok(config) => {
             let backends: usize = config.pools.iter().map(|pool| pool.backends.len()).sum();
-            println!("{path}: configuration is valid, backends={backends}");
+            format!("{path}: configuration is valid, backends={backends}")
         }
         Err(ConfigFileError::Faulty { faults, .. }) => {
             faults
@@ -119,50 +121,78 @@ fn check(paths: &Paths, dump: bool) -> ExitCode {
             eprintln!("proxy_server: {error}");
             return ExitCode::FAILURE;
         }
+    };
+    match writeln!(std::io::stdout(), "{text}") {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads has seen enough, as `head` does.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("proxy_server: standard output: {error}");
+            ExitCode::FAILURE
+        }
     }
-    ExitCode::SUCCESS
 }
 
 type AnyError = Box<dyn std::error::Error>;
 
 fn run(arguments: &Arguments, paths: &Paths) -> Result<(), AnyError> {
-    let log_file = arguments.log_file.as_deref().map(LogFile::open).transpose();
-    let log_file = log_file.map_err(|error| format!("--log-file: {error}"))?;
-    logging::start(log_file.clone());
+    let log = logging::start(arguments.log_file.as_deref());
+    let log = log.map_err(|error| format!("the log cannot be opened: {error}"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(serve(arguments, paths, log_file))
+    let served = runtime.block_on(serve(arguments, paths, &log));
+    log.finish();
+    served
 }
 
 /// Every signal that the proxy handles. Made first of all: until a handler is in place, a SIGHUP
 /// kills.
 struct Signals {
+    stop: StopSignals,
     hangup: Signal,
+    reopen: Signal,
+}
+
+/// The signals that end the process.
+struct StopSignals {
+    interrupt: Signal,
     terminate: Signal,
     quit: Signal,
-    interrupt: Signal,
-    reopen: Signal,
+}
+
+enum Stop {
+    AtOnce,
+    AfterDrain,
 }
 
 impl Signals {
     fn handle() -> std::io::Result<Signals> {
         Ok(Signals {
+            stop: StopSignals {
+                interrupt: signal(SignalKind::interrupt())?,
+                terminate: signal(SignalKind::terminate())?,
+                quit: signal(SignalKind::quit())?,
+            },
             hangup: signal(SignalKind::hangup())?,
-            terminate: signal(SignalKind::terminate())?,
-            quit: signal(SignalKind::quit())?,
-            interrupt: signal(SignalKind::interrupt())?,
             reopen: signal(SignalKind::user_defined1())?,
         })
     }
 }
 
-async fn serve(
-    arguments: &Arguments,
-    paths: &Paths,
-    log_file: Option<LogFile>,
-) -> Result<(), AnyError> {
-    let mut signals = Signals::handle()?;
+impl StopSignals {
+    async fn recv(&mut self) -> Stop {
+        tokio::select! {
+            biased;
+            _ = self.interrupt.recv() => Stop::AtOnce,
+            _ = self.terminate.recv() => Stop::AfterDrain,
+            _ = self.quit.recv() => Stop::AfterDrain,
+        }
+    }
+}
+
+async fn serve(arguments: &Arguments, paths: &Paths, log: &Log) -> Result<(), AnyError> {
+    let signals = Signals::handle()?;
     let mut pid_file = PidFile::hold(&paths.pid_file)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = arguments.workers.map_or(cores, usize::from);
@@ -186,8 +216,8 @@ async fn serve(
         .announce()
         .map_err(|error| format!("{}: {error}", paths.pid_file.display()))?;
     notify_systemd(&[sd_notify::NotifyState::Ready]);
-    until_stopped(&mut signals, &supervisor, log_file.as_ref()).await;
-    supervisor.stop().await;
+    until_stopped(signals, &supervisor, log).await;
+    stop(&supervisor).await;
     // The socket goes before the pid file, whose lock protects it.
     let _ = std::fs::remove_file(&socket_path);
     drop(pid_file);
@@ -196,38 +226,74 @@ async fn serve(
 }
 
 /// Serves signals until one of them ends the process, and the drain that some ask for is over.
-async fn until_stopped(
-    signals: &mut Signals,
-    supervisor: &Arc<Supervisor>,
-    log_file: Option<&LogFile>,
-) {
-    const SWEEP: Duration = Duration::from_secs(1);
-    let watchdog = sd_notify::watchdog_enabled();
-    let mut sweep = tokio::time::interval(watchdog.map_or(SWEEP, |limit| SWEEP.min(limit / 2)));
-    sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            biased;
-            _ = signals.interrupt.recv() => return,
-            _ = signals.terminate.recv() => break,
-            _ = signals.quit.recv() => break,
-            _ = signals.hangup.recv() => reload(supervisor).await,
-            _ = signals.reopen.recv() => reopen_log(log_file),
-            _ = sweep.tick() => {
-                supervisor.close_unused().await;
-                if watchdog.is_some() {
-                    notify_systemd(&[sd_notify::NotifyState::Watchdog]);
-                }
-            }
-        }
+async fn until_stopped(signals: Signals, supervisor: &Supervisor, log: &Log) {
+    let Signals {
+        mut stop,
+        hangup,
+        reopen,
+    } = signals;
+    // Beside all else, so that a worker which hangs in a reload keeps nobody from stopping.
+    let asked = tokio::select! {
+        biased;
+        asked = stop.recv() => asked,
+        never = keep_up(hangup, reopen, supervisor, log) => match never {},
+    };
+    match asked {
+        Stop::AtOnce => return,
+        Stop::AfterDrain => {}
     }
     tracing::info!("draining: no new sessions, open ones finish");
     notify_systemd(&[sd_notify::NotifyState::Stopping]);
     tokio::select! {
         () = supervisor.drain() => {}
-        _ = signals.terminate.recv() => {}
-        _ = signals.quit.recv() => {}
-        _ = signals.interrupt.recv() => {}
+        _ = stop.recv() => {}
+    }
+}
+
+/// Reloads, log files and the watchdog, for ever.
+async fn keep_up(
+    mut hangup: Signal,
+    mut reopen: Signal,
+    supervisor: &Supervisor,
+    log: &Log,
+) -> Infallible {
+    const SWEEP: Duration = Duration::from_secs(1);
+    let watchdog = sd_notify::watchdog_enabled();
+    // A third of the watchdog's patience: a turn and its wait for the workers take two of them.
+    let period = watchdog.map_or(SWEEP, |limit| SWEEP.min(limit / 3));
+    let mut sweep = tokio::time::interval(period);
+    sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            _ = hangup.recv() => reload(supervisor).await,
+            _ = reopen.recv() => log.reopen(),
+            _ = sweep.tick() => {
+                supervisor.close_unused().await;
+                if watchdog.is_some() {
+                    feed_watchdog(supervisor, period).await;
+                }
+            }
+        }
+    }
+}
+
+/// The watchdog is fed only while every worker turns: the main thread alone serves nobody.
+async fn feed_watchdog(supervisor: &Supervisor, patience: Duration) {
+    match tokio::time::timeout(patience, supervisor.reach_workers()).await {
+        Ok(()) => notify_systemd(&[sd_notify::NotifyState::Watchdog]),
+        Err(_) => tracing::error!("a worker has not answered for {patience:?}"),
+    }
+}
+
+/// Ends the workers. One that hangs ends with the process.
+async fn stop(supervisor: &Supervisor) {
+    const DEADLINE: Duration = Duration::from_secs(10);
+    if tokio::time::timeout(DEADLINE, supervisor.stop())
+        .await
+        .is_err()
+    {
+        tracing::error!("the workers have not ended within {DEADLINE:?}");
     }
 }
 
@@ -241,14 +307,6 @@ async fn reload(supervisor: &Supervisor) {
     ]);
     supervisor.reload().await;
     notify_systemd(&[sd_notify::NotifyState::Ready]);
-}
-
-fn reopen_log(log_file: Option<&LogFile>) {
-    match log_file.map(LogFile::reopen) {
-        Some(Err(error)) => tracing::error!("the log file cannot be opened anew: {error}"),
-        Some(Ok(())) => tracing::info!("log file opened anew"),
-        None => tracing::info!("no log file to open anew: the log goes to standard error"),
-    }
 }
 
 fn notify_systemd(states: &[sd_notify::NotifyState]) {

@@ -81,7 +81,7 @@ impl Collector for StatusCollector {
         )?;
         out.counter(
             "log_lines_dropped",
-            "Session log lines lost",
+            "Log lines lost",
             limits.log_lines_dropped,
         )?;
         if let Some(p50) = totals.first_byte_p50_us {

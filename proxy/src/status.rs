@@ -12,6 +12,7 @@ use proxy_core::backend::{BackendCounters, BackendState, LastConnect};
 use proxy_core::latency::{Histogram, RecentMean};
 use proxy_core::snapshot::PoolSnapshot;
 
+use crate::logging;
 use crate::supervisor::{State, Supervisor};
 use crate::worker::counters::WorkerCounters;
 
@@ -29,7 +30,7 @@ pub fn status(supervisor: &Supervisor) -> Status {
         sessions_total: counters.sessions_total.load(Relaxed),
         flows_active: counters.flows_active.load(Relaxed),
     });
-    let sum = |count: fn(&WorkerCounters) -> u64| supervisor.counters().map(count).sum();
+    let sum = |count: fn(&WorkerCounters) -> u64| -> u64 { supervisor.counters().map(count).sum() };
     let snapshot = &state.snapshot;
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -47,7 +48,8 @@ pub fn status(supervisor: &Supervisor) -> Status {
             max_sessions: snapshot.max_sessions,
             max_flows: (snapshot.max_flows_per_worker * supervisor.counters().count()) as u64,
             accept_pauses: sum(|counters| counters.accept_pauses.load(Relaxed)),
-            log_lines_dropped: sum(|counters| counters.log_lines_dropped.load(Relaxed)),
+            log_lines_dropped: sum(|counters| counters.log_lines_dropped.load(Relaxed))
+                + logging::lines_dropped(),
         },
     }
 }

@@ -268,6 +268,11 @@ impl Supervisor {
         self.counters().map(of_worker).sum()
     }
 
+    /// Returns once every worker has turned.
+    pub async fn reach_workers(&self) {
+        self.workers.tell_all(Vec::new).await;
+    }
+
     /// Ends every session and flow, and the workers with them.
     pub async fn stop(&self) {
         self.workers.stop().await;
