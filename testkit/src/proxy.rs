@@ -78,12 +78,14 @@ impl Proxy {
     pub fn reload(&mut self, config: &Value) -> u64 {
         self.generation += 1;
         let generation = self.generation;
+        let before = self.status().running.last_reload;
         let bytes = numbered(config, generation).to_string();
         self.publish(bytes.as_bytes());
         self.program.signal(Signal::HUP);
         let ran = until("an answer about the new generation", LONG, || {
             let running = self.admin.generation(generation, LONGEST_HELD);
-            let last = running.last_reload?;
+            let is_new = running.last_reload != before;
+            let last = running.last_reload.filter(|_| is_new)?;
             let is_ours = last.generation == Some(generation);
             is_ours.then_some((running.generation, last.reason))
         });
