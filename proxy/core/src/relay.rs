@@ -68,6 +68,12 @@ impl Relay {
         }
     }
 
+    /// Another backend is tried in place of one that could not be reached. What is known of the client
+    /// stays, since it is told only once.
+    pub fn backend_changed(&mut self) {
+        self.down = Half::default();
+    }
+
     /// Reading from `side` came to its end.
     pub fn read_ended(&mut self, side: Side, end: End) {
         if end == End::Reset {

@@ -10,7 +10,7 @@ use proxy_core::backend::{LastConnect, SessionSlot};
 use proxy_core::latency::add;
 use proxy_core::plan::Protocol;
 use proxy_core::reason::SessionEnd;
-use proxy_core::relay::{Relay, Side, Verdict};
+use proxy_core::relay::{Side, Verdict};
 use proxy_core::timer_wheel::TimerWheel;
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
@@ -65,6 +65,13 @@ impl Tcp {
         core.counters.session_started();
         let session = Session::new(core, client, client_addr, pool);
         let index = self.sessions.insert(session) as u32;
+        let client = &self.sessions[index as usize].client;
+        if core
+            .watch(client, Token::ClientOf(index), INTEREST)
+            .is_err()
+        {
+            return self.abort(core, index, SessionEnd::InternalError);
+        }
         self.connect(core, index, None);
     }
 
@@ -121,7 +128,7 @@ impl Tcp {
     fn connect_failed(&mut self, core: &mut Core, index: u32, failure: ConnectFailure) {
         let session = &mut self.sessions[index as usize];
         session.backend = None;
-        session.relay = Relay::default();
+        session.relay.backend_changed();
         if let Some(slot) = session.slot.take() {
             session.count_failure(core, slot.backend(), failure);
         }
@@ -142,7 +149,13 @@ impl Tcp {
         };
         let failed = flags.intersects(EventFlags::ERR | EventFlags::HUP);
         match session.stage {
-            Stage::Connecting { .. } if side == Side::Client => {}
+            Stage::Connecting { .. } if side == Side::Client => {
+                session.note_readiness(side, flags);
+                // Nobody is left to connect for.
+                if failed {
+                    self.abort(core, index, SessionEnd::ClientReset);
+                }
+            }
             Stage::Connecting { since_us, .. } => {
                 // The backend may have said all and closed or reset by now, which is told only once.
                 session.note_readiness(side, flags);
@@ -175,12 +188,6 @@ impl Tcp {
             let counters = backend.worker(core.worker);
             add(&counters.sessions_total, 1);
             counters.connect_latency.record(core.now_us - since_us);
-        }
-        if core
-            .watch(&session.client, Token::ClientOf(index), INTEREST)
-            .is_err()
-        {
-            return self.abort(core, index, SessionEnd::InternalError);
         }
         session.stage = Stage::Relaying;
         session.last_active_ms = core.now_ms();

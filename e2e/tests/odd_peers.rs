@@ -1,4 +1,4 @@
-//! Urgent data (RFC 6093) is part of the stream: it stalls no session and no byte of it is lost.
+//! Peers that do what few do: send urgent data, or leave while they are being connected.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -6,6 +6,8 @@ use std::net::TcpStream;
 use e2e::proxy_bench::ProxyBench;
 use rustix::net::SendFlags;
 use serde_json::json;
+use testkit::client::{connect, reset};
+use testkit::deaf::Blackhole;
 use testkit::{Backend, LONG, Manner};
 
 #[track_caller]
@@ -15,6 +17,7 @@ fn expect_echo(stream: &mut TcpStream, expected: &[u8]) {
     assert!(got == expected, "the echo of {} bytes", expected.len());
 }
 
+/// RFC 6093: urgent data is part of the stream.
 #[test]
 fn urgent_data_stalls_nothing_and_is_not_lost() {
     let backend = Backend::start("a", Manner::Echo);
@@ -46,4 +49,17 @@ fn urgent_data_stalls_nothing_and_is_not_lost() {
     expect_echo(&mut stream, b"!");
     expect_echo(&mut stream, &big);
     sender.join().expect("all is sent");
+}
+
+#[test]
+fn a_client_that_resets_while_it_is_connected_is_gone_at_once() {
+    let blackhole = Blackhole::new();
+    let settings = json!({ "connect_timeout_ms": 600_000 });
+    let mut bench = ProxyBench::start(&[blackhole.addr], settings);
+    reset(connect(bench.listen).expect("it listens"));
+    bench.assert_sessions_ended("client_reset", 1);
+    assert_eq!(
+        bench.proxy.backend(blackhole.addr).counters.sessions_active,
+        0
+    );
 }
