@@ -114,7 +114,7 @@ impl FlowEnd {
 /// Why a datagram was not forwarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Drop {
+pub enum DropReason {
     /// No backend takes new flows.
     NoBackend,
     /// The socket's send queue is full, as it would be without a proxy.
@@ -127,22 +127,22 @@ pub enum Drop {
     SendFailed,
 }
 
-impl Drop {
-    pub const ALL: [Drop; 5] = [
-        Drop::NoBackend,
-        Drop::QueueFull,
-        Drop::ListenerClosed,
-        Drop::NoRoom,
-        Drop::SendFailed,
+impl DropReason {
+    pub const ALL: [DropReason; 5] = [
+        DropReason::NoBackend,
+        DropReason::QueueFull,
+        DropReason::ListenerClosed,
+        DropReason::NoRoom,
+        DropReason::SendFailed,
     ];
 
     pub fn word(self) -> &'static str {
         match self {
-            Drop::NoBackend => "no_backend",
-            Drop::QueueFull => "queue_full",
-            Drop::ListenerClosed => "listener_closed",
-            Drop::NoRoom => "no_room",
-            Drop::SendFailed => "send_failed",
+            DropReason::NoBackend => "no_backend",
+            DropReason::QueueFull => "queue_full",
+            DropReason::ListenerClosed => "listener_closed",
+            DropReason::NoRoom => "no_room",
+            DropReason::SendFailed => "send_failed",
         }
     }
 }

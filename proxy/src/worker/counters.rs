@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use proxy_core::latency::{Histogram, add};
-use proxy_core::reason::{Drop, FlowEnd, SessionEnd};
+use proxy_core::reason::{DropReason, FlowEnd, SessionEnd};
 
 #[derive(Debug, Default)]
 pub struct WorkerCounters {
@@ -23,7 +23,7 @@ pub struct WorkerCounters {
     pub first_byte_latency: Histogram,
     sessions_ended: [AtomicU64; SessionEnd::ALL.len()],
     flows_ended: [AtomicU64; FlowEnd::ALL.len()],
-    datagrams_dropped: [AtomicU64; Drop::ALL.len()],
+    datagrams_dropped: [AtomicU64; DropReason::ALL.len()],
 }
 
 impl WorkerCounters {
@@ -47,7 +47,7 @@ impl WorkerCounters {
         add(&self.flows_ended[end as usize], 1);
     }
 
-    pub fn datagrams_dropped(&self, reason: Drop, count: usize) {
+    pub fn datagrams_dropped(&self, reason: DropReason, count: usize) {
         add(&self.datagrams_dropped[reason as usize], count as u64);
     }
 
@@ -63,12 +63,15 @@ impl WorkerCounters {
         FlowEnd::ALL.iter().map(|end| end.word()).zip(counts)
     }
 
-    /// Dropped datagrams by reason, in the order of [`Drop::ALL`].
+    /// Dropped datagrams by reason, in the order of [`DropReason::ALL`].
     pub fn dropped_by_reason(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let counts = self
             .datagrams_dropped
             .iter()
             .map(|count| count.load(Relaxed));
-        Drop::ALL.iter().map(|reason| reason.word()).zip(counts)
+        DropReason::ALL
+            .iter()
+            .map(|reason| reason.word())
+            .zip(counts)
     }
 }

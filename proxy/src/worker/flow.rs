@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use proxy_core::backend::{BackendState, FlowSlot, LastConnect};
 use proxy_core::latency::add;
-use proxy_core::reason::{Drop, FlowEnd};
+use proxy_core::reason::{DropReason, FlowEnd};
 use proxy_sys::datagrams::{self, Route};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
@@ -103,10 +103,12 @@ pub fn answer(core: &Core, listener: BorrowedFd<'_>, payloads: &[&[u8]], route: 
         match datagrams::send(listener, rest, Some(route)) {
             Ok(sent) => rest = &rest[sent..],
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                return core.counters.datagrams_dropped(Drop::QueueFull, rest.len());
+                return core
+                    .counters
+                    .datagrams_dropped(DropReason::QueueFull, rest.len());
             }
             Err(_) => {
-                core.counters.datagrams_dropped(Drop::SendFailed, 1);
+                core.counters.datagrams_dropped(DropReason::SendFailed, 1);
                 rest = &rest[1..];
             }
         }

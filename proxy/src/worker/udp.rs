@@ -12,7 +12,7 @@ use proxy_core::flow_table::{FlowIndex, FlowKey, FlowTable};
 use proxy_core::latency::add;
 use proxy_core::pick::BackendIndex;
 use proxy_core::plan::{Endpoint, Protocol};
-use proxy_core::reason::{Drop, FlowEnd};
+use proxy_core::reason::{DropReason, FlowEnd};
 use proxy_sys::datagrams::{self, BATCH, Datagram, Receiver, Route};
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
@@ -211,14 +211,18 @@ impl Udp {
                     flow.refuse(core);
                     tried.push(flow.slot.backend().addr);
                     if tried.len() as u64 >= core.snapshot.settings.connect_attempts {
-                        return core.counters.datagrams_dropped(Drop::NoBackend, rest.len());
+                        return core
+                            .counters
+                            .datagrams_dropped(DropReason::NoBackend, rest.len());
                     }
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                    return core.counters.datagrams_dropped(Drop::QueueFull, rest.len());
+                    return core
+                        .counters
+                        .datagrams_dropped(DropReason::QueueFull, rest.len());
                 }
                 Err(_) => {
-                    core.counters.datagrams_dropped(Drop::SendFailed, 1);
+                    core.counters.datagrams_dropped(DropReason::SendFailed, 1);
                     rest = &rest[1..];
                 }
             }
@@ -232,10 +236,10 @@ impl Udp {
         arrived_at: usize,
         key: FlowKey,
         tried: &mut Vec<BackendAddr>,
-    ) -> Result<FlowIndex, Drop> {
+    ) -> Result<FlowIndex, DropReason> {
         let serving = self.serving(arrived_at);
         let Some(index) = self.flows.find(&key) else {
-            let listener = serving.ok_or(Drop::ListenerClosed)?;
+            let listener = serving.ok_or(DropReason::ListenerClosed)?;
             return self.begin(core, listener, key, tried);
         };
         let (_, flow) = self.flows.get_mut(index).expect("found just now");
@@ -276,17 +280,17 @@ impl Udp {
         listener: usize,
         key: FlowKey,
         tried: &mut Vec<BackendAddr>,
-    ) -> Result<FlowIndex, Drop> {
+    ) -> Result<FlowIndex, DropReason> {
         while self.flows.len() >= core.snapshot.max_flows_per_worker {
             self.evict(core);
         }
         let pool = self.listeners[listener].endpoint.pool;
         for _ in 0..core.snapshot.settings.connect_attempts {
-            let backend = pick(core, pool, &key, tried).ok_or(Drop::NoBackend)?;
+            let backend = pick(core, pool, &key, tried).ok_or(DropReason::NoBackend)?;
             match self.connect(core, backend.addr) {
                 Ok(socket) => return self.insert(core, listener, key, socket, &backend),
                 Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
-                    return Err(Drop::NoRoom);
+                    return Err(DropReason::NoRoom);
                 }
                 Err(_) => {
                     count_refusal(core, &backend);
@@ -294,7 +298,7 @@ impl Udp {
                 }
             }
         }
-        Err(Drop::NoBackend)
+        Err(DropReason::NoBackend)
     }
 
     /// A socket to `backend`. Where descriptors are short, the flow silent for longest makes room.
@@ -312,7 +316,7 @@ impl Udp {
         key: FlowKey,
         socket: OwnedFd,
         backend: &Arc<BackendState>,
-    ) -> Result<FlowIndex, Drop> {
+    ) -> Result<FlowIndex, DropReason> {
         let flow = Flow::new(core, socket, backend, listener);
         let index = self.flows.insert(key, flow, core.now_ms());
         core.counters.flow_started();
@@ -324,7 +328,7 @@ impl Udp {
             .is_err()
         {
             self.end(core, index, FlowEnd::InternalError);
-            return Err(Drop::NoRoom);
+            return Err(DropReason::NoRoom);
         }
         Ok(index)
     }
