@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::net::TcpStream;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -259,4 +259,28 @@ fn the_log_file_is_opened_anew_while_lines_come() {
     });
     let old = fs::read_to_string(&moved).expect("the old file");
     assert!(old.contains("serving generation=1"), "{old}");
+}
+
+#[test]
+fn systemd_hears_that_the_proxy_is_ready_and_that_its_workers_turn() {
+    let folder = Folder::new();
+    folder.write_proxy_config(&proxy_config(free_address(), &[]));
+    let socket = folder.beside("notify");
+    let systemd = UnixDatagram::bind(&socket).expect("a temporary folder");
+    systemd.set_read_timeout(Some(LONG)).expect("not zero");
+    let mut command = command("proxy_server");
+    command
+        .args(["--root", folder.root_argument()])
+        .env("NOTIFY_SOCKET", &socket)
+        .env("WATCHDOG_USEC", "300000");
+    let _program = Program::spawn(command);
+    let hear = || {
+        let mut text = [0; 256];
+        let length = systemd.recv(&mut text).expect("told in time");
+        String::from_utf8_lossy(&text[..length]).into_owned()
+    };
+    assert!(hear().contains("READY=1"));
+    for _ in 0..3 {
+        assert!(hear().contains("WATCHDOG=1"));
+    }
 }

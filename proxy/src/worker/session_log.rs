@@ -1,7 +1,7 @@
 //! One log line for each session and flow that ended: who, with whom, how, how much, how long.
 //!
-//! Workers only hand over a small record; a thread of its own formats and writes. What it cannot
-//! keep up with is dropped and counted, never waited for.
+//! Workers only hand over a small record; a thread of its own makes it a line of the process log.
+//! What it cannot keep up with is dropped and counted, never waited for.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -75,7 +75,7 @@ impl LogThread {
         }
     }
 
-    /// Writes what is still queued. All loggers must be gone.
+    /// Logs what is still queued. All loggers must be gone.
     pub fn finish(self) {
         drop(self.records);
         // A log thread that panicked has nothing more to write.
