@@ -4,14 +4,16 @@
 //! |---|---|
 //! | `loop` | traffic follows the weights, and a change by API takes effect with nothing lost |
 //! | `reload` | a reload touches nothing that is open |
-//! | `reload_listen` | a changed listen address loses nobody |
+//! | `reload_listen`, `listen_changes` | a changed listen address loses nobody |
 //! | `reload_refused` | a bad file changes nothing |
 //! | `tcp` | bytes arrive whole, ends are forwarded and named |
+//! | `odd_peers` | urgent data, and clients that leave early |
 //! | `connect`, `algorithms` | failed connects are retried, backends are chosen as configured |
 //! | `udp` | datagrams arrive byte-identical, flows are bounded and move when they must |
 //! | `status` | what passes is counted and shown, and the admin socket takes anything |
 //! | `process` | start, check, signals and exit codes |
 //! | `descriptors` | at the descriptor limit accepting pauses and all else goes on |
+//! | `hardening` | silent clients, an unread log and odd files harm nobody |
 //! | `control_api` | the API field for field |
 //! | `control_access` | who may call it, and what is refused of what they say |
 //! | `control_loop` | discovery, registrations and overrides reach the proxy, and outlive control |
