@@ -49,7 +49,6 @@ impl Request<'_> {
 /// The immutable part of picking from one pool.
 #[derive(Debug)]
 pub struct PickTable {
-    algorithm: Algorithm,
     method: Method,
     /// In the order of the file.
     candidates: Box<[Candidate]>,
@@ -80,7 +79,6 @@ impl PickTable {
         let mut by_addr: Box<[u32]> = (0..candidates.len() as u32).collect();
         by_addr.sort_unstable_by_key(|&position| candidates[position as usize].addr);
         PickTable {
-            algorithm: pool.algorithm,
             method: Method::build(pool.algorithm, &candidates),
             candidates,
             by_addr,
@@ -93,15 +91,6 @@ impl PickTable {
     pub fn share(&self, backend: BackendIndex) -> u32 {
         let share = self.shares.get(backend.0 as usize);
         share.copied().unwrap_or(0)
-    }
-
-    pub fn algorithm(&self) -> Algorithm {
-        self.algorithm
-    }
-
-    /// Whether no backend takes new sessions.
-    pub fn is_empty(&self) -> bool {
-        self.candidates.is_empty()
     }
 
     fn begin_rotation(&self, stagger: Stagger) -> Option<Rotation> {
