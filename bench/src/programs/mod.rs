@@ -159,7 +159,11 @@ impl Stage {
             let text = [output.stdout, output.stderr].concat();
             let text = String::from_utf8_lossy(&text);
             let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
-            Some((program.name().to_owned(), line.to_owned()))
+            // envoy and nginx put their own name in front, envoy as a path.
+            let version = line
+                .split_once("version: ")
+                .map_or(line, |(_, version)| version);
+            Some((program.name().to_owned(), version.to_owned()))
         });
         versions.collect()
     }

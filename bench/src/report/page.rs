@@ -155,6 +155,11 @@ fn targets(page: &mut String, results: &Results) {
                 format!("{:.2}", target.at_most)
             }
         };
+        // Nothing lost, held against nothing lost, has no ratio.
+        let compared = match verdict.compared {
+            ratio if ratio.is_finite() => number(ratio),
+            _ => "-".to_owned(),
+        };
         let word = match (verdict.met, verdict.stretch_met) {
             (true, Some(true)) => "met, stretch too",
             (true, _) => "met",
@@ -163,11 +168,10 @@ fn targets(page: &mut String, results: &Results) {
         add(
             page,
             format_args!(
-                "| {} | {} | {} | {against} | {:.2} | ≤ {at_most}{} | {word} |",
+                "| {} | {} | {} | {against} | {compared} | ≤ {at_most}{} | {word} |",
                 target.cell,
                 figure_name(target),
                 number(verdict.ours),
-                verdict.compared,
                 stretch.unwrap_or_default(),
             ),
         );
@@ -310,7 +314,7 @@ fn picks(page: &mut String, picks: &[PickResult]) {
         return;
     }
     let sizes = crate::picks::POOLS;
-    let heads = sizes.map(|size| number(size as f64)).join(" | ");
+    let heads = sizes.map(|size| size.to_string()).join(" | ");
     add(
         page,
         format_args!(
@@ -360,7 +364,7 @@ fn reloads(page: &mut String, results: &Results) {
             page,
             format_args!(
                 "| {} | {} | {} | {} |",
-                number(size as f64),
+                size,
                 shown(|reload| reload.applied_ms),
                 shown(|reload| reload.longest_answer_us),
                 shown(|reload| reload.longest_answer_undisturbed_us),
