@@ -40,9 +40,12 @@ pub fn bind(endpoint: Endpoint, count: usize, is_ours: bool) -> Result<Vec<Owned
         // SO_REUSEPORT hides that another process of ours has the port, so it is tried without.
         new_socket(endpoint, false).map_err(error)?;
     }
-    (0..count)
-        .map(|_| new_socket(endpoint, true).map_err(error))
-        .collect()
+    let sockets = (0..count).map(|_| new_socket(endpoint, true));
+    let sockets: Vec<OwnedFd> = sockets.collect::<Result<_, _>>().map_err(error)?;
+    if let (Protocol::Udp, Some(first)) = (protocol, sockets.first()) {
+        proxy_sys::steering::by_client(first.as_fd(), count as u32).map_err(error)?;
+    }
+    Ok(sockets)
 }
 
 fn new_socket(endpoint: Endpoint, shares_port: bool) -> std::io::Result<OwnedFd> {

@@ -250,8 +250,8 @@ impl Supervisor {
             )
         };
         let retire = || open.iter().copied().map(Command::Retire).collect();
-        self.workers.tell_all(retire).await;
         let all_ended = async {
+            self.workers.tell_all(retire).await;
             while self.in_flight() > 0 {
                 tokio::time::sleep(POLL).await;
             }

@@ -23,12 +23,14 @@ pub struct Discovery {
 /// Reads the file's bytes.
 ///
 /// # Errors
-/// The faults of a document that is no such file at all. Bad entries are no error but notes.
+/// The faults of a document that is no such file at all, or of whose entries not one can be read.
+/// Other bad entries are no error but notes.
 pub fn read(bytes: &[u8]) -> Result<Discovery, Faults> {
     let document = parse_object(bytes, MAX_FILE_BYTES)?;
     let mut notes = Vec::new();
     let mut backends = BTreeMap::new();
-    for (index, item) in take_backends(&document)?.iter().enumerate() {
+    let items = take_backends(&document)?;
+    for (index, item) in items.iter().enumerate() {
         let place = format!("/backends/{index}");
         if backends.len() == MAX_BACKENDS {
             notes.push(format!(
@@ -48,6 +50,17 @@ pub fn read(bytes: &[u8]) -> Result<Discovery, Faults> {
         }
         backends.insert(backend.addr, backend);
     }
+    // A discovery that began to write something else has not removed every backend.
+    if backends.is_empty() && !items.is_empty() {
+        let mut faults = Faults::default();
+        let found = format!(
+            "{} entries, none of them readable: {}",
+            items.len(),
+            notes[0]
+        );
+        faults.add("/backends", found, "entries with ip and port");
+        return Err(faults);
+    }
     Ok(Discovery {
         updated_at: document.get("updated_at").cloned(),
         backends,
@@ -64,6 +77,12 @@ mod tests {
         let discovery = read(text.as_bytes()).expect("a readable document");
         let addresses = discovery.backends.keys().map(BackendAddr::to_string);
         (addresses.collect(), discovery.notes.len())
+    }
+
+    #[test]
+    fn a_list_without_a_readable_entry_is_refused_and_an_empty_one_is_not() {
+        assert!(read(br#"{"backends": [{"ip": "gpu-1", "port": 9001}]}"#).is_err());
+        assert!(read(br#"{"backends": []}"#).is_ok());
     }
 
     #[test]
@@ -94,7 +113,8 @@ mod tests {
     #[test]
     fn complaints_are_bounded() {
         let entries = vec!["7"; 1000].join(",");
-        let (_, notes) = addresses(&format!("{{\"backends\": [{entries}]}}"));
+        let good = r#"{"ip": "10.0.0.1", "port": 1}"#;
+        let (_, notes) = addresses(&format!("{{\"backends\": [{good},{entries}]}}"));
         assert_eq!(notes, super::super::MAX_NOTES + 1);
     }
 

@@ -176,14 +176,14 @@ impl Session {
         let counters = slot.backend().worker(core.worker);
         add(&counters.bytes_up, up);
         add(&counters.bytes_down, down);
+        if up > 0 {
+            self.first_up_us.get_or_insert(core.now_us);
+        }
         let is_first_answer = down > 0 && self.bytes_down == down;
         if let Some(first_up_us) = self.first_up_us.filter(|_| is_first_answer) {
             let latency_us = core.now_us - first_up_us;
             counters.first_byte_latency.record(latency_us);
             core.counters.first_byte_latency.record(latency_us);
-        }
-        if up > 0 {
-            self.first_up_us.get_or_insert(core.now_us);
         }
     }
 

@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 
 use proxy_core::half::{End, Half, Mode, Step};
 use rustix::io::Errno;
-use rustix::net::{SendFlags, Shutdown, send, shutdown};
+use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use rustix::pipe::{SpliceFlags, splice};
 
 use super::pipes::{Pipe, Pipes};
@@ -130,9 +130,9 @@ impl Direction<'_> {
     }
 
     fn copy(&mut self, buffer: &mut [u8], read: &mut u64) -> Option<Stopped> {
-        let count = match rustix::io::read(self.source, &mut *buffer) {
-            Ok(0) => return Some(Stopped::SourceEnded(End::Eof)),
-            Ok(count) => count,
+        let count = match recv(self.source, &mut *buffer, RecvFlags::DONTWAIT) {
+            Ok((0, _)) => return Some(Stopped::SourceEnded(End::Eof)),
+            Ok((count, _)) => count,
             Err(error) => return self.read_failed(error),
         };
         *read += count as u64;

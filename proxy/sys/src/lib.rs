@@ -1,5 +1,6 @@
-//! System calls that no kept crate wraps safely, each behind a safe function: batches of datagrams
-//! and the fill of a socket's send queue. The only crate of the workspace with `unsafe`.
+//! System calls that no kept crate wraps safely, each behind a safe function: batches of datagrams,
+//! the choice among sockets that share a port, and the fill of a socket's send queue. The only crate of the workspace with `unsafe`.
 
 pub mod datagrams;
 pub mod send_queue;
+pub mod steering;
