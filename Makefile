@@ -43,7 +43,7 @@ clean:
 	$(CARGO) clean
 	rm -rf proxy/bin control/bin $(addprefix control/scripts/,$(simulators))
 
-# Measures beside haproxy, nginx, envoy and no proxy; needs a quiet machine and some 20 minutes.
+# Measures beside haproxy, nginx, envoy and no proxy; needs a quiet machine and some 25 minutes.
 # ROUNDS, SECONDS and ONLY=CELL,... narrow it down; bench/install-peers.sh brings the others.
 .PHONY: bench
 bench:

@@ -21,10 +21,10 @@ const MIN_SECONDS: f64 = 0.05;
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Rounds; each program is measured once in each
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 9)]
     rounds: usize,
     /// How long each program works in a round
-    #[arg(long, default_value_t = 1.5)]
+    #[arg(long, default_value_t = 1.0)]
     seconds: f64,
     /// Only these cells, by comma; their results go to target/bench-results unless told otherwise
     #[arg(long, value_delimiter = ',')]

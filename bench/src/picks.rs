@@ -39,6 +39,7 @@ fn measure_one(algorithm: Algorithm, size: usize) -> PickResult {
     let build_us = median(builds).expect("there are rounds");
 
     let table = PickTable::build(&pool);
+    let adopt_us = time_to_adopt(&pool, &table, &mut random);
     let states = BackendRegistry::new(1).adopt(&pool.backends);
     let _in_flight = sessions(&states, &mut random);
     let mut picker = Picker::new(&table, 0, 1);
@@ -61,7 +62,27 @@ fn measure_one(algorithm: Algorithm, size: usize) -> PickResult {
         backends: size,
         ns_a_pick: median(rounds).expect("there are rounds"),
         build_us,
+        adopt_us,
     }
+}
+
+/// What a worker pays at a reload in which every weight changes, while its sessions wait: it adopts
+/// the new table for TCP and for UDP.
+fn time_to_adopt(pool: &Pool, old: &PickTable, random: &mut fastrand::Rng) -> f64 {
+    let mut changed = pool.clone();
+    for backend in &mut changed.backends {
+        backend.weight = random.u16(1..=100);
+    }
+    let new = PickTable::build(&changed);
+    let rounds = (0..ROUNDS).map(|_| {
+        let mut pickers = [(); 2].map(|()| Picker::new(old, 0, 1));
+        let begun = Instant::now();
+        for picker in &mut pickers {
+            picker.adopt(old, black_box(&new));
+        }
+        begun.elapsed().as_secs_f64() * 1e6
+    });
+    median(rounds).expect("there are rounds")
 }
 
 fn pool(algorithm: Algorithm, size: usize, random: &mut fastrand::Rng) -> Pool {

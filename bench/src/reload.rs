@@ -19,14 +19,16 @@ use contract::paths::proxy_socket;
 use contract::status::Running;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::load::{Load, LoadError, Measured, Work};
+use crate::load::{Load, LoadError, Work};
 use crate::machine::pin;
 use crate::programs::{ProgramError, Setup, Stage, Started, our_config};
 use crate::results::ReloadResult;
 
 pub const POOLS: [usize; 3] = [10, 1_000, 10_000];
-/// One run of the client; the signal comes in its middle.
-const RUN: Duration = Duration::from_millis(800);
+/// How long the client asks at least; the signal comes in the middle of it.
+const RUN: Duration = Duration::from_millis(400);
+/// How often it is looked whether the reload is through.
+const STEP: Duration = Duration::from_millis(50);
 const WARM_UP: Duration = Duration::from_millis(100);
 /// The longest that the proxy holds an answer back.
 const LONGEST_HELD_MS: u32 = 10_000;
@@ -72,14 +74,14 @@ pub fn measure(
     give_the_worker_its_core(stage, &started).map_err(failed_to("threads"))?;
     let mut load = Load::prepare(started.addr, ONE_CLIENT)?;
     load.run(WARM_UP)?;
-    let undisturbed = load.run(RUN)?;
+    let undisturbed = longest_answer(&mut load, || true)?;
     publish(&root, config(started.addr), 3)?;
     let (disturbed, reloaded) = thread::scope(|scope| {
         let operator = scope.spawn(|| {
             thread::sleep(RUN / 2);
             reload(pid, &root, 3)
         });
-        let disturbed = load.run(RUN);
+        let disturbed = longest_answer(&mut load, || operator.is_finished());
         (disturbed, operator.join().expect("a reload does not panic"))
     });
     reloaded?;
@@ -87,13 +89,20 @@ pub fn measure(
         backends: size,
         round,
         applied_ms: applied.as_secs_f64() * 1e3,
-        longest_answer_us: longest(&disturbed?),
-        longest_answer_undisturbed_us: longest(&undisturbed),
+        longest_answer_us: disturbed?,
+        longest_answer_undisturbed_us: undisturbed,
     })
 }
 
-fn longest(measured: &Measured) -> f64 {
-    measured.latency.map_or(0.0, |latency| latency.max)
+/// In microseconds, over [`RUN`] and until `may_end`.
+fn longest_answer(load: &mut Load, may_end: impl Fn() -> bool) -> Result<f64, LoadError> {
+    let begun = Instant::now();
+    let mut longest: f64 = 0.0;
+    while begun.elapsed() < RUN || !may_end() {
+        let measured = load.run(STEP)?;
+        longest = longest.max(measured.latency.map_or(0.0, |latency| latency.max));
+    }
+    Ok(longest)
 }
 
 /// That many loopback addresses; the same server answers on all of them.

@@ -78,6 +78,8 @@ pub struct PickResult {
     pub ns_a_pick: f64,
     /// What a reload pays for it, off the data path.
     pub build_us: f64,
+    /// What a reload costs each worker, on the data path.
+    pub adopt_us: f64,
 }
 
 /// Reloads of the real program with one number of backends.

@@ -187,6 +187,7 @@ fn figure_name(target: &Target) -> &'static str {
         Figure::P50Added => "added p50 (µs)",
         Figure::P99 => "p99 (µs)",
         Figure::Lost => "lost",
+        Figure::LongestAdoption => "a worker's stall at a reload (µs)",
         Figure::LongestAnswer => "longest answer over a reload (µs)",
     }
 }
@@ -318,7 +319,8 @@ fn picks(page: &mut String, picks: &[PickResult]) {
     add(
         page,
         format_args!(
-            "## A pick, by number of backends\n\nns a pick; in brackets, ms to build the table at a reload.\n\n\
+            "## A pick, by number of backends\n\nns a pick; in brackets what a reload costs, in µs: to \
+             build the table, off the data path, and for a worker to adopt it.\n\n\
          | algorithm | {heads} |\n|---|---:|---:|---:|"
         ),
     );
@@ -327,7 +329,9 @@ fn picks(page: &mut String, picks: &[PickResult]) {
             let mut all = picks.iter();
             let found = all.find(|pick| pick.algorithm == algorithm && pick.backends == size);
             found.map_or("-".to_owned(), |pick| {
-                format!("{} ({:.2})", number(pick.ns_a_pick), pick.build_us / 1e3)
+                let [pick, build, adopt] =
+                    [pick.ns_a_pick, pick.build_us, pick.adopt_us].map(number);
+                format!("{pick} ({build}, {adopt})")
             })
         });
         add(

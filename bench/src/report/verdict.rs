@@ -1,9 +1,9 @@
 //! What was to be reached, held against what was measured.
 
-use crate::cells::{Against, Figure, RELOAD, Target};
+use crate::cells::{Against, Figure, Target};
 use crate::programs::Program;
 use crate::results::{CellResult, Results};
-use crate::statistics::median;
+use crate::statistics::{median, range};
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verdict {
@@ -19,7 +19,11 @@ pub struct Verdict {
 
 /// `None` where the results lack what is needed.
 pub fn verdict(target: &Target, results: &Results) -> Option<Verdict> {
-    let ours = figure(target.cell, target.figure, Program::Ours, results)?;
+    let ours = match target.figure {
+        Figure::LongestAdoption => longest_adoption(results)?,
+        Figure::LongestAnswer => longest_answer(results)?,
+        of_a_cell => figure(target.cell, of_a_cell, Program::Ours, results)?,
+    };
     let (reference, compared) = match target.against {
         Against::Nothing => (None, ours),
         Against::One(peer) => {
@@ -59,14 +63,6 @@ pub fn best_peer(cell: &str, wanted: Figure, results: &Results) -> Option<(Progr
 }
 
 fn figure(cell: &str, figure: Figure, program: Program, results: &Results) -> Option<f64> {
-    if cell == RELOAD {
-        let largest = results.reloads.iter().map(|reload| reload.backends).max()?;
-        let of_largest = results
-            .reloads
-            .iter()
-            .filter(|reload| reload.backends == largest);
-        return median(of_largest.map(|reload| reload.longest_answer_us));
-    }
     let cell = results.cells.iter().find(|result| result.name == cell)?;
     let p50 = |program| cell.seen(program, |seen| Some(seen.latency?.p50));
     match figure {
@@ -75,8 +71,27 @@ fn figure(cell: &str, figure: Figure, program: Program, results: &Results) -> Op
         Figure::P50Added => Some(p50(program)? - p50(Program::Direct)?),
         Figure::P99 => cell.seen(program, |seen| Some(seen.latency?.p99)),
         Figure::Lost => cell.worst(program, |work| work.measured.lost as f64),
-        Figure::LongestAnswer => None,
+        // Of ours alone, and found without a cell.
+        Figure::LongestAdoption | Figure::LongestAnswer => None,
     }
+}
+
+/// The slowest algorithm with the largest pool.
+fn longest_adoption(results: &Results) -> Option<f64> {
+    let largest = results.picks.iter().map(|pick| pick.backends).max()?;
+    let of_largest = results.picks.iter().filter(|pick| pick.backends == largest);
+    range(of_largest.map(|pick| pick.adopt_us)).map(|(_, longest)| longest)
+}
+
+/// The round with the least: everything else on the machine only ever adds, so it is nearest the
+/// truth.
+fn longest_answer(results: &Results) -> Option<f64> {
+    let largest = results.reloads.iter().map(|reload| reload.backends).max()?;
+    let of_largest = results
+        .reloads
+        .iter()
+        .filter(|reload| reload.backends == largest);
+    range(of_largest.map(|reload| reload.longest_answer_us)).map(|(least, _)| least)
 }
 
 /// Bytes a session, once all sessions have had and lost their buffers.
