@@ -1,35 +1,43 @@
 //! Ports that nobody uses.
 
-use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::sync::{LazyLock, Mutex};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 pub const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// How often a port that one of TCP and UDP has taken is tried again.
 const ATTEMPTS: usize = 100;
 
-/// What this process has handed out, so that two tests in it never get the same port. Another
-/// process may still take one before it is bound: the kernel gives ports at random out of 28,000.
-static HANDED_OUT: LazyLock<Mutex<HashSet<u16>>> = LazyLock::new(Mutex::default);
+/// Ports that the kernel hands out by itself begin here at the earliest (`ip_local_port_range`,
+/// ip(7)). A test may close a port and want it back, and meanwhile any client or flow could be given
+/// one from there; so those for listeners are looked for below.
+const FIRST_EPHEMERAL: u16 = 32_768;
+const FIRST: u16 = 10_240;
 
-/// An address on loopback that is free for TCP and for UDP, from the kernel.
+/// How many ports this process has looked at, so that two tests in it never get the same one.
+static LOOKED_AT: AtomicU32 = AtomicU32::new(0);
+
+/// An address on loopback that is free for TCP and for UDP.
 pub fn free_address() -> SocketAddr {
     free_address_on(LOOPBACK)
 }
 
-/// An address on `ip` that is free for TCP and for UDP, from the kernel. Its port is free on every
-/// address of this host, so that a program may listen on all of them.
+/// An address on `ip` that is free for TCP and for UDP. Its port is free on every address of this
+/// host, so that a program may listen on all of them.
 pub fn free_address_on(ip: IpAddr) -> SocketAddr {
-    let mut handed_out = HANDED_OUT.lock().expect("no holder panics");
-    for _ in 0..ATTEMPTS {
-        let (listener, _udp) = bind_both_on(Ipv4Addr::UNSPECIFIED.into());
-        let port = listener.local_addr().expect("it is bound").port();
-        if handed_out.insert(port) {
+    const COUNT: u32 = (FIRST_EPHEMERAL - FIRST) as u32;
+    // Processes that run at the same time begin far apart: a prime stride spreads their ids.
+    const STRIDE: u32 = 7_919;
+    let begin = std::process::id().wrapping_mul(STRIDE);
+    for _ in 0..COUNT {
+        let offset = begin.wrapping_add(LOOKED_AT.fetch_add(1, Relaxed)) % COUNT;
+        let port = FIRST + offset as u16;
+        let everywhere = (Ipv4Addr::UNSPECIFIED, port);
+        if TcpListener::bind(everywhere).is_ok() && UdpSocket::bind(everywhere).is_ok() {
             return SocketAddr::new(ip, port);
         }
     }
-    panic!("no port that this process has not used in {ATTEMPTS} attempts");
+    panic!("no port from {FIRST} to {FIRST_EPHEMERAL} is free");
 }
 
 /// A listener and a UDP socket on the same free port of loopback.
@@ -51,6 +59,7 @@ fn bind_both_on(ip: IpAddr) -> (TcpListener, UdpSocket) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::HashSet;
 
     #[test]
     fn an_address_is_free_and_handed_out_once() {
