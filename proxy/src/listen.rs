@@ -42,7 +42,7 @@ pub fn bind(endpoint: Endpoint, count: usize, is_ours: bool) -> Result<Vec<Owned
     }
     let sockets = (0..count).map(|_| new_socket(endpoint, true));
     let sockets: Vec<OwnedFd> = sockets.collect::<Result<_, _>>().map_err(error)?;
-    if let (Protocol::Udp, Some(first)) = (protocol, sockets.first()) {
+    if let (Protocol::Udp, [first, _, ..]) = (protocol, &sockets[..]) {
         proxy_sys::steering::by_client(first.as_fd(), count as u32).map_err(error)?;
     }
     Ok(sockets)
@@ -77,7 +77,10 @@ fn new_socket(endpoint: Endpoint, shares_port: bool) -> std::io::Result<OwnedFd>
             // As much as the system grants.
             let _ = socket.set_recv_buffer_size(UDP_QUEUE_BYTES);
             let _ = socket.set_send_buffer_size(UDP_QUEUE_BYTES);
-            proxy_sys::datagrams::request_local_address(socket.as_fd(), endpoint.addr.is_ipv6())?;
+            if endpoint.addr.ip().is_unspecified() {
+                let is_ipv6 = endpoint.addr.is_ipv6();
+                proxy_sys::datagrams::request_local_address(socket.as_fd(), is_ipv6)?;
+            }
             socket.bind(&endpoint.addr.into())?;
         }
     }

@@ -268,7 +268,8 @@ async fn keep_up(
             biased;
             _ = hangup.recv() => reload(supervisor).await,
             _ = reopen.recv() => log.reopen(),
-            _ = sweep.tick() => {
+            // Without either there is nothing to wake up for.
+            _ = sweep.tick(), if watchdog.is_some() || supervisor.has_retired() => {
                 supervisor.close_unused().await;
                 if watchdog.is_some() {
                     feed_watchdog(supervisor, period).await;

@@ -217,6 +217,11 @@ impl Supervisor {
         Ok(generation)
     }
 
+    /// Whether sockets wait for [`Supervisor::close_unused`].
+    pub fn has_retired(&self) -> bool {
+        !self.state().retired.is_empty()
+    }
+
     /// Closes retired UDP endpoints whose last flow has ended.
     pub async fn close_unused(&self) {
         let unused = {

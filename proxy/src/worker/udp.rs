@@ -1,7 +1,7 @@
 //! The UDP side of a worker: datagrams of a client go through a flow, which has a backend and a
 //! connected socket of its own, so that answers find their way back and nobody else's are taken.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -33,6 +33,32 @@ struct Listener {
     is_retired: bool,
     /// Flows of this endpoint over all workers.
     flows: Arc<AtomicU64>,
+}
+
+impl Listener {
+    /// How answers reach the client of `key`. A socket bound to one address needs not be told which
+    /// they leave from.
+    fn route_to(&self, key: &FlowKey) -> Route {
+        let listen = self.endpoint.addr;
+        let to = match key.client {
+            SocketAddr::V4(v4) if listen.is_ipv6() => {
+                SocketAddr::from((v4.ip().to_ipv6_mapped(), v4.port()))
+            }
+            client => client,
+        };
+        let from = key.local_ip.filter(|_| listen.ip().is_unspecified());
+        Route { to, from }
+    }
+
+    /// The local address of a datagram that arrived here.
+    fn local_ip(&self, datagram: &Datagram<'_>) -> Option<IpAddr> {
+        let bound_to = self.endpoint.addr.ip();
+        if bound_to.is_unspecified() {
+            datagram.local_ip
+        } else {
+            Some(bound_to.to_canonical())
+        }
+    }
 }
 
 pub struct Udp {
@@ -181,10 +207,11 @@ impl Udp {
 
     fn key_of(&self, listener: usize, datagram: Datagram<'_>) -> Option<FlowKey> {
         let source = datagram.source?;
+        let listener = &self.listeners[listener];
         Some(FlowKey {
             client: SocketAddr::new(source.ip().to_canonical(), source.port()),
-            local_ip: datagram.local_ip,
-            port: self.listeners[listener].endpoint.addr.port(),
+            local_ip: listener.local_ip(&datagram),
+            port: listener.endpoint.addr.port(),
         })
     }
 
@@ -347,8 +374,8 @@ impl Udp {
             let Some((key, flow)) = self.flows.get_mut(index) else {
                 return;
             };
-            let count = match receiver.receive(flow.socket.as_fd()) {
-                Ok(count) => count,
+            let payloads = match receiver.receive_payloads(flow.socket.as_fd()) {
+                Ok(payloads) => payloads,
                 Err(error) if is_refusal(&error) => {
                     flow.refuse(core);
                     // Answers from before may still wait behind the error.
@@ -357,16 +384,14 @@ impl Udp {
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
                 Err(_) => continue,
             };
-            let mut payloads: [&[u8]; BATCH] = [&[]; BATCH];
-            for (position, payload) in payloads.iter_mut().take(count).enumerate() {
-                *payload = receiver.datagram(position).payload;
-            }
+            let count = payloads.len();
             let listener = &self.listeners[flow.listener];
-            let route = Route {
-                to: as_seen_from(listener.endpoint.addr, key.client),
-                from: key.local_ip,
-            };
-            answer(core, listener.socket.as_fd(), &payloads[..count], route);
+            answer(
+                core,
+                listener.socket.as_fd(),
+                &payloads,
+                listener.route_to(key),
+            );
             let bytes = payloads.iter().map(|payload| payload.len()).sum();
             flow.count_down(core, count, bytes);
             let most_answers = core.snapshot.settings.udp_responses;
@@ -444,14 +469,4 @@ fn pick(
     let tried: Vec<BackendIndex> = tried.iter().filter_map(index_of).collect();
     let mut pick = |tried: &[BackendIndex]| core.pick(Protocol::Udp, pool, key.client.ip(), tried);
     pick(&tried).or_else(|| pick(&[]))
-}
-
-/// A client's address in the family of the socket that answers it.
-fn as_seen_from(listen: SocketAddr, client: SocketAddr) -> SocketAddr {
-    match client {
-        SocketAddr::V4(v4) if listen.is_ipv6() => {
-            SocketAddr::from((v4.ip().to_ipv6_mapped(), v4.port()))
-        }
-        SocketAddr::V4(_) | SocketAddr::V6(_) => client,
-    }
 }

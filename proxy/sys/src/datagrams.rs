@@ -13,8 +13,8 @@ use socket2::SockAddr;
 pub const BATCH: usize = 32;
 /// The largest UDP payload over IPv4 is 65,507 bytes, over IPv6 without jumbograms 65,527.
 const BUFFER_BYTES: usize = 65_536;
-/// Room for the largest control message that we ask for, an `in6_pktinfo`, aligned as the kernel
-/// wants it.
+/// Room for the control messages that we send and ask for, an `in6_pktinfo` and a segment size,
+/// aligned as the kernel wants them.
 const CONTROL_BYTES: usize = 64;
 
 #[repr(C, align(8))]
@@ -67,6 +67,8 @@ struct Parts {
     controls: [Control; BATCH],
     vectors: [libc::iovec; BATCH],
     messages: [libc::mmsghdr; BATCH],
+    /// The same without names and control messages, which a connected socket has no use for.
+    bare: [libc::mmsghdr; BATCH],
 }
 
 // SAFETY: the pointers in `Parts` point only into allocations that the Receiver itself owns and that
@@ -101,12 +103,14 @@ impl Receiver {
             controls: [Control([0; CONTROL_BYTES]); BATCH],
             vectors: [vector; BATCH],
             messages: [message; BATCH],
+            bare: [message; BATCH],
         });
         let Parts {
             names,
             controls,
             vectors,
             messages,
+            bare,
         } = &mut *parts;
         for (index, buffer) in buffers.chunks_exact_mut(BUFFER_BYTES).enumerate() {
             vectors[index].iov_base = buffer.as_mut_ptr().cast();
@@ -115,6 +119,8 @@ impl Receiver {
             header.msg_iov = &raw mut vectors[index];
             header.msg_iovlen = 1;
             header.msg_control = controls[index].0.as_mut_ptr().cast();
+            bare[index].msg_hdr.msg_iov = &raw mut vectors[index];
+            bare[index].msg_hdr.msg_iovlen = 1;
         }
         let mut receiver = Receiver {
             buffers,
@@ -138,25 +144,26 @@ impl Receiver {
     /// Receives what waits, without blocking. Returns how many datagrams there are now.
     ///
     /// # Errors
-    /// `WouldBlock` where nothing waits; on a connected socket also what ICMP reported.
+    /// `WouldBlock` where nothing waits.
     pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
         self.make_ready();
-        // SAFETY: each of the BATCH messages points to a name, a vector, a buffer and a control area
-        // in allocations that `self` owns, of the lengths told; `self` is borrowed over the call.
-        let count = unsafe {
-            libc::recvmmsg(
-                socket.as_raw_fd(),
-                self.parts.messages.as_mut_ptr(),
-                BATCH as libc::c_uint,
-                libc::MSG_DONTWAIT as _,
-                ptr::null_mut(),
-            )
-        };
-        if count < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        self.received = count as usize;
+        self.received = receive_into(socket, &mut self.parts.messages)?;
         Ok(self.received)
+    }
+
+    /// The same for a connected socket, whose peer is known: returns the payloads alone.
+    ///
+    /// # Errors
+    /// `WouldBlock` where nothing waits; also what ICMP reported.
+    pub fn receive_payloads(&mut self, socket: BorrowedFd<'_>) -> io::Result<Payloads<'_>> {
+        let count = receive_into(socket, &mut self.parts.bare)?;
+        let mut payloads: [&[u8]; BATCH] = [&[]; BATCH];
+        let buffers = self.buffers.chunks_exact(BUFFER_BYTES);
+        let received = buffers.zip(&self.parts.bare[..count]);
+        for (payload, (buffer, message)) in payloads.iter_mut().zip(received) {
+            *payload = &buffer[..message.msg_len as usize];
+        }
+        Ok(Payloads { payloads, count })
     }
 
     /// The datagram at `index`, below what [`Receiver::receive`] returned.
@@ -174,6 +181,43 @@ impl Receiver {
             source: socket_addr(&self.parts.names[index]),
             local_ip: local_ip(&self.parts.controls[index].0[..control_length]),
         }
+    }
+}
+
+/// The payloads of one batch.
+pub struct Payloads<'a> {
+    payloads: [&'a [u8]; BATCH],
+    count: usize,
+}
+
+impl<'a> std::ops::Deref for Payloads<'a> {
+    type Target = [&'a [u8]];
+
+    fn deref(&self) -> &Self::Target {
+        &self.payloads[..self.count]
+    }
+}
+
+/// Calls `recvmmsg` on messages of a [`Receiver`].
+fn receive_into(
+    socket: BorrowedFd<'_>,
+    messages: &mut [libc::mmsghdr; BATCH],
+) -> io::Result<usize> {
+    // SAFETY: each message points to parts in allocations that the Receiver owns, of the lengths
+    // told, and the Receiver is borrowed mutably over the call.
+    let count = unsafe {
+        libc::recvmmsg(
+            socket.as_raw_fd(),
+            messages.as_mut_ptr(),
+            BATCH as libc::c_uint,
+            libc::MSG_DONTWAIT as _,
+            ptr::null_mut(),
+        )
+    };
+    if count < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(count as usize)
     }
 }
 
@@ -243,62 +287,178 @@ pub struct Route {
     pub from: Option<IpAddr>,
 }
 
+/// The most bytes of one segmented send: what the headers leave of 65,535.
+const MOST_SEGMENTED_BYTES: usize = 65_000;
+
 /// Sends up to [`BATCH`] payloads in one system call, without blocking. On a connected socket the
 /// route is `None`. Returns how many were sent, at least one.
+///
+/// Payloads of equal size travel through the kernel as one and are cut apart at its end
+/// (`UDP_SEGMENT`, udp(7)), where the path allows it.
 ///
 /// # Errors
 /// That of the first payload; those after it were not tried.
 pub fn send(socket: BorrowedFd<'_>, payloads: &[&[u8]], route: Option<Route>) -> io::Result<usize> {
     let payloads = &payloads[..payloads.len().min(BATCH)];
-    let name = route.map(|route| SockAddr::from(route.to));
-    let mut control = Control([0; CONTROL_BYTES]);
-    let control_length = route
-        .and_then(|route| route.from)
-        .map_or(0, |from| write_local_ip(&mut control, from, route));
-    // SAFETY: mmsghdr holds integers and pointers, for which all zeroes (null) is a value.
-    let empty: libc::mmsghdr = unsafe { mem::zeroed() };
-    let mut messages = [empty; BATCH];
-    let mut vectors = [libc::iovec {
-        iov_base: ptr::null_mut(),
-        iov_len: 0,
-    }; BATCH];
-    for (index, payload) in payloads.iter().enumerate() {
-        vectors[index] = libc::iovec {
-            iov_base: payload.as_ptr().cast_mut().cast(),
-            iov_len: payload.len(),
-        };
-        let header = &mut messages[index].msg_hdr;
-        header.msg_iov = &raw mut vectors[index];
-        header.msg_iovlen = 1;
-        if let Some(name) = &name {
-            header.msg_name = name.as_ptr().cast_mut().cast();
-            header.msg_namelen = name.len();
+    let mut message = Message::new(route);
+    let segments = equal_run(payloads);
+    if segments > 1 {
+        let sent = message.send(
+            socket,
+            &payloads[..segments],
+            Some(payloads[0].len() as u16),
+        );
+        match sent {
+            Ok(()) => return Ok(segments),
+            // Larger than the path's MTU, or a path that cannot segment: one by one, then.
+            Err(error) if is_about_segmenting(&error) => {}
+            Err(error) => return Err(error),
         }
+    }
+    match payloads {
+        [payload] => message.send(socket, &[payload], None).map(|()| 1),
+        _ => message.send_each(socket, payloads),
+    }
+}
+
+/// How many payloads from the first on are of its size and fit one segmented send.
+fn equal_run(payloads: &[&[u8]]) -> usize {
+    let size = payloads.first().map_or(0, |payload| payload.len());
+    if size == 0 {
+        return 0;
+    }
+    let most = MOST_SEGMENTED_BYTES / size;
+    payloads
+        .iter()
+        .take(most)
+        .take_while(|payload| payload.len() == size)
+        .count()
+}
+
+fn is_about_segmenting(error: &io::Error) -> bool {
+    let codes = [libc::EINVAL, libc::EMSGSIZE, libc::EIO, libc::EOPNOTSUPP];
+    error
+        .raw_os_error()
+        .is_some_and(|code| codes.contains(&code))
+}
+
+/// What all messages of one send have in common.
+struct Message {
+    name: Option<SockAddr>,
+    control: Control,
+    control_length: usize,
+}
+
+impl Message {
+    fn new(route: Option<Route>) -> Message {
+        let mut control = Control([0; CONTROL_BYTES]);
+        let control_length = route.map_or(0, |route| match route.from {
+            Some(from) => write_local_ip(&mut control.0, from, route.to.is_ipv6()),
+            None => 0,
+        });
+        Message {
+            name: route.map(|route| SockAddr::from(route.to)),
+            control,
+            control_length,
+        }
+    }
+
+    /// Sends `payloads` as one message, cut into segments of `segment` bytes where that is given.
+    fn send(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        payloads: &[&[u8]],
+        segment: Option<u16>,
+    ) -> io::Result<()> {
+        let mut vectors = [EMPTY_VECTOR; BATCH];
+        for (vector, payload) in vectors.iter_mut().zip(payloads) {
+            *vector = vector_of(payload);
+        }
+        let mut control = self.control;
+        let mut control_length = self.control_length;
+        if let Some(segment) = segment {
+            let rest = &mut control.0[control_length..];
+            let bytes = segment.to_ne_bytes();
+            control_length += write_control(rest, libc::SOL_UDP, libc::UDP_SEGMENT, &bytes);
+        }
+        let mut header = self.header();
+        header.msg_iov = vectors.as_mut_ptr();
+        header.msg_iovlen = payloads.len() as _;
         if control_length > 0 {
             header.msg_control = control.0.as_mut_ptr().cast();
             header.msg_controllen = control_length as _;
         }
+        // SAFETY: the header points to vectors, payloads, a name and a control area that live over
+        // the call and have the lengths told; the kernel only reads through them.
+        let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, SEND_FLAGS) };
+        if sent < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(())
+        }
     }
-    // SAFETY: each header points to a payload, a vector, a name and a control area that live over
-    // the call and have the lengths told; the kernel only reads through them.
-    let count = unsafe {
-        libc::sendmmsg(
-            socket.as_raw_fd(),
-            messages.as_mut_ptr(),
-            payloads.len() as libc::c_uint,
-            (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as _,
-        )
-    };
-    if count < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(count as usize)
+
+    /// Sends each of `payloads` as a message of its own. Returns how many were sent.
+    fn send_each(&mut self, socket: BorrowedFd<'_>, payloads: &[&[u8]]) -> io::Result<usize> {
+        let mut header = self.header();
+        if self.control_length > 0 {
+            header.msg_control = self.control.0.as_mut_ptr().cast();
+            header.msg_controllen = self.control_length as _;
+        }
+        let mut vectors = [EMPTY_VECTOR; BATCH];
+        let mut messages = [libc::mmsghdr {
+            msg_hdr: header,
+            msg_len: 0,
+        }; BATCH];
+        for (index, payload) in payloads.iter().enumerate() {
+            vectors[index] = vector_of(payload);
+            messages[index].msg_hdr.msg_iov = &raw mut vectors[index];
+            messages[index].msg_hdr.msg_iovlen = 1;
+        }
+        // SAFETY: each header points to a payload, a vector, a name and a control area that live
+        // over the call and have the lengths told; the kernel only reads through them.
+        let count = unsafe {
+            libc::sendmmsg(
+                socket.as_raw_fd(),
+                messages.as_mut_ptr(),
+                payloads.len() as libc::c_uint,
+                SEND_FLAGS as _,
+            )
+        };
+        if count < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(count as usize)
+        }
+    }
+
+    fn header(&self) -> libc::msghdr {
+        // SAFETY: msghdr holds integers and pointers, for which all zeroes (null) is a value.
+        let mut header: libc::msghdr = unsafe { mem::zeroed() };
+        if let Some(name) = &self.name {
+            header.msg_name = name.as_ptr().cast_mut().cast();
+            header.msg_namelen = name.len();
+        }
+        header
+    }
+}
+
+const SEND_FLAGS: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+
+const EMPTY_VECTOR: libc::iovec = libc::iovec {
+    iov_base: ptr::null_mut(),
+    iov_len: 0,
+};
+
+fn vector_of(payload: &[u8]) -> libc::iovec {
+    libc::iovec {
+        iov_base: payload.as_ptr().cast_mut().cast(),
+        iov_len: payload.len(),
     }
 }
 
 /// Writes the control message that makes a datagram leave from `from`; returns its length.
-fn write_local_ip(control: &mut Control, from: IpAddr, route: Option<Route>) -> usize {
-    let to_ipv6 = route.is_some_and(|route| route.to.is_ipv6());
+fn write_local_ip(control: &mut [u8], from: IpAddr, to_ipv6: bool) -> usize {
     match (from, to_ipv6) {
         (IpAddr::V4(ip), false) => {
             // struct in_pktinfo { int ifindex; in_addr spec_dst; in_addr addr; }
@@ -319,17 +479,13 @@ fn write_local_ip(control: &mut Control, from: IpAddr, route: Option<Route>) -> 
     }
 }
 
-fn write_control(
-    control: &mut Control,
-    level: libc::c_int,
-    kind: libc::c_int,
-    data: &[u8],
-) -> usize {
+/// Writes one control message at the start of `control`; returns its length with its padding.
+fn write_control(control: &mut [u8], level: libc::c_int, kind: libc::c_int, data: &[u8]) -> usize {
     let length = CONTROL_HEADER + data.len();
-    control.0[..8].copy_from_slice(&length.to_ne_bytes());
-    control.0[8..12].copy_from_slice(&level.to_ne_bytes());
-    control.0[12..16].copy_from_slice(&kind.to_ne_bytes());
-    control.0[CONTROL_HEADER..length].copy_from_slice(data);
+    control[..8].copy_from_slice(&length.to_ne_bytes());
+    control[8..12].copy_from_slice(&level.to_ne_bytes());
+    control[12..16].copy_from_slice(&kind.to_ne_bytes());
+    control[CONTROL_HEADER..length].copy_from_slice(data);
     length.next_multiple_of(8)
 }
 
@@ -431,6 +587,35 @@ mod tests {
         for (index, payload) in payloads.iter().enumerate() {
             assert_eq!(receiver.datagram(index).payload, payload);
         }
+    }
+
+    #[test]
+    fn runs_of_equal_size_keep_boundaries_and_order() {
+        let (server, addr) = bound("127.0.0.1:0");
+        let (client, _) = bound("127.0.0.1:0");
+        client.connect(addr).expect("loopback");
+        // Sizes with runs in them, one too large to be sent as a segment, and empty datagrams.
+        let sizes = [7, 7, 7, 9, 9, 1, 0, 0, 40_000, 40_000, 5];
+        let payloads: Vec<Vec<u8>> = sizes
+            .iter()
+            .enumerate()
+            .map(|(index, size)| vec![index as u8; *size])
+            .collect();
+        let mut rest: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
+        while !rest.is_empty() {
+            let sent = send(client.as_fd(), &rest, None).expect("sent");
+            rest.drain(..sent);
+        }
+        let mut receiver = Receiver::new();
+        let got = receiver
+            .receive_payloads(server.as_fd())
+            .expect("arrived on loopback");
+        let got: Vec<&[u8]> = got.to_vec();
+        assert!(
+            got == payloads,
+            "{:?}",
+            got.iter().map(|p| p.len()).collect::<Vec<_>>()
+        );
     }
 
     #[test]
