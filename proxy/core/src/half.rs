@@ -18,7 +18,7 @@ const STREAM_AFTER: u8 = 3;
 /// So many small reads in a row end it.
 const STREAM_ENDS_AFTER: u8 = 16;
 /// The most bytes of one splicing read, and so the most that a pipe holds for a slow sink.
-pub const MAX_SPLICE: usize = 256 << 10;
+pub const MAX_SPLICE: usize = 512 << 10;
 
 /// How a source ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

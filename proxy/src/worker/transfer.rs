@@ -59,7 +59,7 @@ pub struct Direction<'a> {
 }
 
 /// So many bytes of one half are moved before others get their turn.
-const BUDGET: u64 = 1 << 20;
+const BUDGET: u64 = 2 << 20;
 
 impl Direction<'_> {
     /// Moves bytes until there is nothing to do now.
