@@ -13,6 +13,7 @@ help:
 	@echo "             and the simulators in control/scripts/"
 	@echo "make run     build, then run everything on this machine until Ctrl-C"
 	@echo "             (CONTROL_PORT, PROXY_PORT and BACKEND_PORT choose other ports)"
+	@echo "make bench   measure the data path beside haproxy, nginx and envoy (some 20 minutes)"
 	@echo "make test    check formatting and lints, run every test, a browser's among them"
 	@echo "make clean   remove what was built"
 
