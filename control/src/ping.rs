@@ -37,10 +37,10 @@ impl Pings {
         let kind = if ip.is_ipv4() { ICMP::V4 } else { ICMP::V6 };
         match Client::new(&Config::builder().kind(kind).build()) {
             Ok(client) => Ok(icmp(&client, ip).await),
+            // The library's text runs over several lines and on to other systems.
             Err(error) => {
-                let why = error.to_string();
-                let why = why.lines().next().unwrap_or_default().to_owned();
-                Ok(tcp(ip, ports, &why).await)
+                tracing::debug!("no ICMP socket: {error}");
+                Ok(tcp(ip, ports).await)
             }
         }
     }
@@ -66,10 +66,12 @@ async fn icmp(client: &Client, ip: IpAddr) -> String {
     summary.finish(ip)
 }
 
-async fn tcp(ip: IpAddr, ports: &[u16], why: &str) -> String {
-    let mut summary = Summary::new(format!(
-        "ICMP is not permitted here ({why}), so these are TCP connects, not pings:"
-    ));
+async fn tcp(ip: IpAddr, ports: &[u16]) -> String {
+    let mut summary = Summary::new(
+        "ICMP is not permitted here (needs net.ipv4.ping_group_range or CAP_NET_RAW), \
+         so these are TCP connects, not pings:"
+            .to_owned(),
+    );
     if ports.is_empty() {
         summary.lost("no port of this address is known to connect to".to_owned());
         return summary.finish(ip);
@@ -173,11 +175,11 @@ mod tests {
             .await
             .expect("bound");
         let port = listener.local_addr().expect("bound").port();
-        let output = tcp(LOOPBACK, &[port], "no permission").await;
+        let output = tcp(LOOPBACK, &[port]).await;
         assert!(output.contains("TCP connects, not pings"), "{output}");
         assert!(output.contains("4 received, 0% packet loss"), "{output}");
         drop(listener);
-        let output = tcp(LOOPBACK, &[port], "no permission").await;
+        let output = tcp(LOOPBACK, &[port]).await;
         assert!(output.contains("0 received, 100% packet loss"), "{output}");
         assert!(!output.contains("rtt"), "{output}");
     }
