@@ -90,7 +90,8 @@ impl Supervisor {
         let mut registry = BackendRegistry::new(worker_count);
         let generation = config.generation.unwrap_or(1);
         let snapshot = Arc::new(build(0, &config, &mut registry, &limits));
-        let bounds = limits.bounds(&config.settings);
+        let max_sessions = snapshot.max_sessions;
+        let max_flows = snapshot.max_flows_per_worker * worker_count;
         let workers = Workers::start(
             worker_count,
             is_pinned,
@@ -130,10 +131,8 @@ impl Supervisor {
         supervisor.workers.send(commands);
         tracing::info!(
             "serving generation={generation} backends={} workers={worker_count} \
-             max_sessions={} max_flows={}",
+             max_sessions={max_sessions} max_flows={max_flows}",
             backend_count(&config),
-            bounds.max_sessions,
-            limits.max_flows(&bounds),
         );
         Ok(supervisor)
     }

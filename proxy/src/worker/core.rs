@@ -1,16 +1,18 @@
 //! What the TCP and UDP sides of a worker share: the poller, the time, the snapshot, the counters.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use proxy_core::backend::BackendState;
+use proxy_core::backend::{BackendState, LastConnect};
+use proxy_core::latency::add;
 use proxy_core::pick::{BackendIndex, Picker, Request};
 use proxy_core::plan::Protocol;
 use proxy_core::snapshot::Snapshot;
 use rustix::event::epoll;
 use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::counters::WorkerCounters;
 use super::session_log::SessionLogger;
@@ -187,6 +189,37 @@ impl Core {
         Some(Arc::clone(snapshot.backend(index?)))
     }
 
+    /// Counts payload passed on, at its backend and in all.
+    pub fn count_bytes(&self, backend: &BackendState, up: u64, down: u64) {
+        let of_backend = backend.worker(self.worker);
+        add(&of_backend.bytes_up, up);
+        add(&of_backend.bytes_down, down);
+        add(&self.counters.bytes_up, up);
+        add(&self.counters.bytes_down, down);
+    }
+
+    /// Counts the time from a client's first byte, at `since_us`, to its backend's.
+    pub fn count_first_byte(&self, backend: &BackendState, since_us: u64) {
+        let latency_us = self.now_us - since_us;
+        let of_backend = backend.worker(self.worker);
+        of_backend.first_byte_latency.record(latency_us);
+        self.counters.first_byte_latency.record(latency_us);
+    }
+
+    /// Nobody listens at `backend`, or no way leads to it.
+    pub fn count_refusal(&self, backend: &BackendState) {
+        backend.set_last_connect(LastConnect::Failed);
+        add(&backend.worker(self.worker).connect_failures, 1);
+        add(&self.counters.connect_failures, 1);
+    }
+
+    /// `backend` did not answer a connect in time.
+    pub fn count_timeout(&self, backend: &BackendState) {
+        backend.set_last_connect(LastConnect::TimedOut);
+        add(&backend.worker(self.worker).connect_timeouts, 1);
+        add(&self.counters.connect_timeouts, 1);
+    }
+
     pub fn watch(
         &self,
         source: impl AsFd,
@@ -231,6 +264,16 @@ impl Core {
             Err(error) => unreachable!("our own epoll descriptor and buffer are right: {error}"),
         }
     }
+}
+
+/// A socket that can be connected to `addr`, not blocking.
+pub fn socket_for(addr: SocketAddr, kind: SocketType) -> Result<OwnedFd, Errno> {
+    let family = match addr {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    rustix::net::socket_with(family, kind, flags, None)
 }
 
 #[cfg(test)]

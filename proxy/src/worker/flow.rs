@@ -5,13 +5,12 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use proxy_core::backend::{BackendState, FlowSlot, LastConnect};
-use proxy_core::latency::add;
 use proxy_core::reason::{DropReason, FlowEnd};
 use proxy_sys::datagrams::{self, Route};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::net::{SocketType, sockopt};
 
-use super::core::Core;
+use super::core::{Core, socket_for};
 
 /// Asked for as the kernel's queue of a flow's socket; the system may grant less.
 const FLOW_QUEUE_BYTES: usize = 1 << 20;
@@ -67,31 +66,23 @@ impl Flow {
 
     pub fn refuse(&mut self, core: &Core) {
         self.is_refused = true;
-        count_refusal(core, self.slot.backend());
+        core.count_refusal(self.slot.backend());
     }
 
     pub fn count_up(&mut self, core: &Core, bytes: usize) {
         self.bytes_up += bytes as u64;
-        add(&core.counters.bytes_up, bytes as u64);
-        add(
-            &self.slot.backend().worker(core.worker).bytes_up,
-            bytes as u64,
-        );
+        core.count_bytes(self.slot.backend(), bytes as u64, 0);
     }
 
     pub fn count_down(&mut self, core: &Core, answers: usize, bytes: usize) {
         let backend = self.slot.backend();
         backend.set_last_connect(LastConnect::Succeeded);
-        let counters = backend.worker(core.worker);
         if self.answers == 0 {
-            let latency_us = core.now_us - self.first_up_us;
-            counters.first_byte_latency.record(latency_us);
-            core.counters.first_byte_latency.record(latency_us);
+            core.count_first_byte(backend, self.first_up_us);
         }
+        core.count_bytes(backend, 0, bytes as u64);
         self.answers += answers as u64;
         self.bytes_down += bytes as u64;
-        add(&core.counters.bytes_down, bytes as u64);
-        add(&counters.bytes_down, bytes as u64);
     }
 }
 
@@ -124,21 +115,8 @@ pub fn is_refusal(error: &std::io::Error) -> bool {
     )
 }
 
-/// Nobody listens at `backend`, or no way leads to it.
-pub fn count_refusal(core: &Core, backend: &BackendState) {
-    backend.set_last_connect(LastConnect::Failed);
-    add(&backend.worker(core.worker).connect_failures, 1);
-    add(&core.counters.connect_failures, 1);
-}
-
 pub fn connected_socket(addr: SocketAddr) -> Result<OwnedFd, Errno> {
-    let family = if addr.is_ipv4() {
-        AddressFamily::INET
-    } else {
-        AddressFamily::INET6
-    };
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let socket = rustix::net::socket_with(family, SocketType::DGRAM, flags, None)?;
+    let socket = socket_for(addr, SocketType::DGRAM)?;
     // As much as the system grants; the default serves where it grants no more.
     let _ = sockopt::set_socket_recv_buffer_size(&socket, FLOW_QUEUE_BYTES);
     rustix::net::connect(&socket, &addr)?;

@@ -4,8 +4,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use contract::BackendAddr;
-use proxy_core::backend::{BackendState, LastConnect, SessionSlot};
-use proxy_core::latency::add;
+use proxy_core::backend::{BackendState, SessionSlot};
 use proxy_core::pick::BackendIndex;
 use proxy_core::plan::Protocol;
 use proxy_core::reason::SessionEnd;
@@ -142,18 +141,9 @@ impl Session {
 
     pub fn count_failure(&mut self, core: &Core, backend: &BackendState, failure: ConnectFailure) {
         self.tried.push(backend.addr);
-        let counters = backend.worker(core.worker);
         match failure {
-            ConnectFailure::Refused => {
-                backend.set_last_connect(LastConnect::Failed);
-                add(&counters.connect_failures, 1);
-                add(&core.counters.connect_failures, 1);
-            }
-            ConnectFailure::TimedOut => {
-                backend.set_last_connect(LastConnect::TimedOut);
-                add(&counters.connect_timeouts, 1);
-                add(&core.counters.connect_timeouts, 1);
-            }
+            ConnectFailure::Refused => core.count_refusal(backend),
+            ConnectFailure::TimedOut => core.count_timeout(backend),
         }
     }
 
@@ -168,22 +158,16 @@ impl Session {
     }
 
     fn count_read(&mut self, core: &Core, up: u64, down: u64) {
+        let is_first_answer = down > 0 && self.bytes_down == 0;
         self.bytes_up += up;
         self.bytes_down += down;
-        add(&core.counters.bytes_up, up);
-        add(&core.counters.bytes_down, down);
-        let Some(slot) = &self.slot else { return };
-        let counters = slot.backend().worker(core.worker);
-        add(&counters.bytes_up, up);
-        add(&counters.bytes_down, down);
         if up > 0 {
             self.first_up_us.get_or_insert(core.now_us);
         }
-        let is_first_answer = down > 0 && self.bytes_down == down;
+        let Some(slot) = &self.slot else { return };
+        core.count_bytes(slot.backend(), up, down);
         if let Some(first_up_us) = self.first_up_us.filter(|_| is_first_answer) {
-            let latency_us = core.now_us - first_up_us;
-            counters.first_byte_latency.record(latency_us);
-            core.counters.first_byte_latency.record(latency_us);
+            core.count_first_byte(slot.backend(), first_up_us);
         }
     }
 

@@ -14,10 +14,10 @@ use proxy_core::relay::{Side, Verdict};
 use proxy_core::timer_wheel::TimerWheel;
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::net::{SocketType, sockopt};
 use slab::Slab;
 
-use super::core::{Core, Token};
+use super::core::{Core, Token, socket_for};
 use super::pipes::Pipes;
 use super::session::{ConnectFailure, Session, Stage};
 use super::session_log::Record;
@@ -404,13 +404,7 @@ const INTEREST: EventFlags = EventFlags::IN
     .union(EventFlags::RDHUP);
 
 fn start_connect(core: &Core, addr: SocketAddr, index: u32) -> Result<OwnedFd, Errno> {
-    let family = if addr.is_ipv4() {
-        AddressFamily::INET
-    } else {
-        AddressFamily::INET6
-    };
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    let socket = socket_for(addr, SocketType::STREAM)?;
     // Small answers of a token stream must not wait for the acknowledgement of the one before.
     sockopt::set_tcp_nodelay(&socket, true)?;
     match rustix::net::connect(&socket, &addr) {

@@ -19,7 +19,7 @@ use rustix::io::Errno;
 use slab::Slab;
 
 use super::core::{Core, Token};
-use super::flow::{Flow, answer, connected_socket, count_refusal, is_refusal};
+use super::flow::{Flow, answer, connected_socket, is_refusal};
 use super::session_log::Record;
 
 /// Batches taken from one socket before others get their turn.
@@ -147,14 +147,15 @@ impl Udp {
 
     /// Reads from every ready listener and every unfinished flow, in bounded steps.
     pub fn run_ready(&mut self, core: &mut Core, receiver: &mut Receiver) {
-        let ready = self
-            .listeners
-            .iter()
-            .filter(|(_, listener)| listener.is_ready);
-        let ready: Vec<usize> = ready.map(|(index, _)| index).collect();
-        ready
-            .into_iter()
-            .for_each(|index| self.read_listener(core, receiver, index));
+        for index in 0..self.listeners.capacity() {
+            if self
+                .listeners
+                .get(index)
+                .is_some_and(|listener| listener.is_ready)
+            {
+                self.read_listener(core, receiver, index);
+            }
+        }
         for index in std::mem::take(&mut self.unfinished) {
             if let Some((_, flow)) = self.flows.get_mut(index) {
                 flow.is_unfinished = false;
@@ -320,7 +321,7 @@ impl Udp {
                     return Err(DropReason::NoRoom);
                 }
                 Err(_) => {
-                    count_refusal(core, &backend);
+                    core.count_refusal(&backend);
                     tried.push(backend.addr);
                 }
             }
