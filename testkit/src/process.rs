@@ -135,6 +135,30 @@ impl Program {
         kib * 1024
     }
 
+    /// How often the threads whose names begin with `name` have slept and were woken.
+    ///
+    /// # Panics
+    /// Where there is no such thread.
+    pub fn wake_ups(&self, name: &str) -> u64 {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("it runs");
+        let statuses =
+            tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("status")).ok());
+        let is_named = |status: &String| {
+            let of_thread = status.strip_prefix("Name:\t");
+            of_thread.is_some_and(|of_thread| of_thread.starts_with(name))
+        };
+        let switches = |status: String| -> u64 {
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            let count = line.and_then(|count| count.trim().parse().ok());
+            count.expect("the kernel counts them, see proc(5)")
+        };
+        let counts: Vec<u64> = statuses.filter(is_named).map(switches).collect();
+        assert!(!counts.is_empty(), "no thread is called {name}");
+        counts.iter().sum()
+    }
+
     /// CPU time that the process has used: fields 14 and 15 of proc_pid_stat(5).
     pub fn cpu_time(&self) -> Duration {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid()));

@@ -234,6 +234,21 @@ impl Core {
         )
     }
 
+    /// Changes what is told of a `source` that is watched already; what is so now is told again.
+    pub fn watch_for(
+        &self,
+        source: impl AsFd,
+        token: Token,
+        interest: epoll::EventFlags,
+    ) -> Result<(), Errno> {
+        epoll::modify(
+            &self.epoll,
+            source,
+            token.pack(),
+            interest | epoll::EventFlags::ET,
+        )
+    }
+
     /// Waits for events, at most `timeout_ms`; `None`: until one comes. Looks for them busily first,
     /// where the settings say so. Afterwards the time is that of the return.
     pub fn wait(&mut self, events: &mut Vec<epoll::Event>, timeout_ms: Option<u64>) {

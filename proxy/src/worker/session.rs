@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use contract::BackendAddr;
 use proxy_core::backend::{BackendState, SessionSlot};
+use proxy_core::half::Step;
 use proxy_core::pick::BackendIndex;
 use proxy_core::plan::Protocol;
 use proxy_core::reason::SessionEnd;
@@ -13,7 +14,7 @@ use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::sockopt;
 
-use super::core::Core;
+use super::core::{Core, Token};
 use super::transfer::{Moved, Stopped, Store};
 
 /// One session, from its accept to its end.
@@ -32,6 +33,8 @@ pub struct Session {
     pub tried: Vec<BackendAddr>,
     pub attempts: u8,
     pub is_unfinished: bool,
+    /// Whether arrivals from a side are not told at present, see [`Session::is_told_in_vain`].
+    pub muted: Muted,
     /// What was in force when the session began: a reload changes nothing that is open.
     pub idle_timeout_ms: u64,
     pub half_close_timeout_ms: u64,
@@ -56,6 +59,26 @@ pub enum Stage {
         deadline_ms: u64,
     },
     Ended,
+}
+
+/// The sides of which arrivals are not told.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Muted {
+    client: bool,
+    backend: bool,
+}
+
+impl Muted {
+    pub fn of(&mut self, side: Side) -> &mut bool {
+        match side {
+            Side::Client => &mut self.client,
+            Side::Backend => &mut self.backend,
+        }
+    }
+
+    pub fn is_any(self) -> bool {
+        self.client || self.backend
+    }
 }
 
 /// Why a connect did not come about.
@@ -86,6 +109,7 @@ impl Session {
             tried: Vec::new(),
             attempts: 0,
             is_unfinished: false,
+            muted: Muted::default(),
             idle_timeout_ms: settings.idle_timeout_ms,
             half_close_timeout_ms: settings.half_close_timeout_ms,
             started_us: core.now_us,
@@ -186,12 +210,37 @@ impl Session {
         }
     }
 
+    /// Whether nothing can be done with what arrives from `side`, because the other side takes no
+    /// more. Each segment would wake the worker for nothing: a stream to a slow reader did so some
+    /// twenty times for each pipe that it filled.
+    pub fn is_told_in_vain(&mut self, side: Side) -> bool {
+        let half = self.relay.half_from(side);
+        half.pending() > 0 && half.step() == Step::Wait
+    }
+
     /// How long this session may be silent, and what it is called when it was.
     pub fn silence_allowed(&self) -> (u64, SessionEnd) {
         if self.relay.is_half_closed() {
             (self.half_close_timeout_ms, SessionEnd::HalfCloseTimeout)
         } else {
             (self.idle_timeout_ms, SessionEnd::IdleTimeout)
+        }
+    }
+
+    /// Changes what the poller tells of the socket to `side`.
+    pub fn watch_for(
+        &self,
+        core: &Core,
+        index: u32,
+        side: Side,
+        interest: EventFlags,
+    ) -> Result<(), Errno> {
+        match (side, &self.backend) {
+            (Side::Client, _) => core.watch_for(&self.client, Token::ClientOf(index), interest),
+            (Side::Backend, Some(backend)) => {
+                core.watch_for(backend, Token::BackendOf(index), interest)
+            }
+            (Side::Backend, None) => Ok(()),
         }
     }
 

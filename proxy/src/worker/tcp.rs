@@ -175,8 +175,28 @@ impl Tcp {
             Stage::Relaying | Stage::Resetting { .. } => {
                 session.note_readiness(side, flags);
                 self.drive(core, index);
+                if flags.contains(EventFlags::IN) {
+                    self.mute_if_in_vain(core, index, side);
+                }
             }
             Stage::Ended => {}
+        }
+    }
+
+    fn mute_if_in_vain(&mut self, core: &Core, index: u32, side: Side) {
+        let session = &mut self.sessions[index as usize];
+        if session.is_told_in_vain(side) && !*session.muted.of(side) {
+            *session.muted.of(side) = session.watch_for(core, index, side, MUTED_INTEREST).is_ok();
+        }
+    }
+
+    /// Has arrivals told again where they can be passed on.
+    fn unmute(&mut self, core: &Core, index: u32) {
+        let session = &mut self.sessions[index as usize];
+        for side in [Side::Client, Side::Backend] {
+            if *session.muted.of(side) && !session.is_told_in_vain(side) {
+                *session.muted.of(side) = session.watch_for(core, index, side, INTEREST).is_err();
+            }
         }
     }
 
@@ -205,6 +225,9 @@ impl Tcp {
             if !self.pass(core, index) {
                 break;
             }
+        }
+        if self.sessions[index as usize].muted.is_any() {
+            self.unmute(core, index);
         }
         let session = &mut self.sessions[index as usize];
         match session.relay.verdict() {
@@ -402,6 +425,9 @@ const INTEREST: EventFlags = EventFlags::IN
     .union(EventFlags::OUT)
     .union(EventFlags::PRI)
     .union(EventFlags::RDHUP);
+/// An arrival counts as urgent too, as far as the poller is concerned, so both go; what is urgent is
+/// told when arrivals are told again.
+const MUTED_INTEREST: EventFlags = EventFlags::OUT.union(EventFlags::RDHUP);
 
 fn start_connect(core: &Core, addr: SocketAddr, index: u32) -> Result<OwnedFd, Errno> {
     let socket = socket_for(addr, SocketType::STREAM)?;

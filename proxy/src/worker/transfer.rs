@@ -214,14 +214,8 @@ impl Direction<'_> {
 
     fn drain_pipe(&mut self, pipe: &Pipe) -> Option<Stopped> {
         let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
-        match splice(
-            &pipe.read,
-            None,
-            self.sink,
-            None,
-            self.half.pending(),
-            flags,
-        ) {
+        let pending = self.half.pending();
+        match splice(&pipe.read, None, self.sink, None, pending, flags) {
             // A pipe with a living writing end never reports its end, so 0 cannot be that.
             Ok(0) | Err(Errno::AGAIN) => {
                 self.half.sink_blocked();
@@ -229,6 +223,10 @@ impl Direction<'_> {
             }
             Ok(count) => {
                 self.half.wrote(count);
+                // It goes on from the pipe's parts until one would block, so less than all says so.
+                if count < pending {
+                    self.half.sink_blocked();
+                }
                 None
             }
             Err(Errno::INTR) => None,
