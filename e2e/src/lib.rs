@@ -11,6 +11,7 @@
 //! | `odd_peers` | urgent data, and clients that leave early |
 //! | `connect`, `algorithms` | failed connects are retried, backends are chosen as configured |
 //! | `udp` | datagrams arrive byte-identical, flows are bounded and move when they must |
+//! | `udp_bursts` | bursts pass as they were sent, losses in the kernel's queue are counted |
 //! | `status` | what passes is counted and shown, and the admin socket takes anything |
 //! | `process` | start, check, signals and exit codes |
 //! | `descriptors` | at the descriptor limit accepting pauses and all else goes on |

@@ -77,6 +77,9 @@ fn new_socket(endpoint: Endpoint, shares_port: bool) -> std::io::Result<OwnedFd>
             // As much as the system grants.
             let _ = socket.set_recv_buffer_size(UDP_QUEUE_BYTES);
             let _ = socket.set_send_buffer_size(UDP_QUEUE_BYTES);
+            // Where the kernel has neither, datagrams come one by one and losses go uncounted.
+            let _ = proxy_sys::datagrams::request_coalescing(socket.as_fd());
+            let _ = proxy_sys::datagrams::request_lost_count(socket.as_fd());
             if endpoint.addr.ip().is_unspecified() {
                 let is_ipv6 = endpoint.addr.is_ipv6();
                 proxy_sys::datagrams::request_local_address(socket.as_fd(), is_ipv6)?;

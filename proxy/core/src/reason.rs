@@ -125,15 +125,18 @@ pub enum DropReason {
     NoRoom,
     /// The system refused to send it, mostly for its size.
     SendFailed,
+    /// It came faster than the worker could take it: the listener's receive queue was full.
+    ReceiveQueueFull,
 }
 
 impl DropReason {
-    pub const ALL: [DropReason; 5] = [
+    pub const ALL: [DropReason; 6] = [
         DropReason::NoBackend,
         DropReason::QueueFull,
         DropReason::ListenerClosed,
         DropReason::NoRoom,
         DropReason::SendFailed,
+        DropReason::ReceiveQueueFull,
     ];
 
     pub fn word(self) -> &'static str {
@@ -143,6 +146,7 @@ impl DropReason {
             DropReason::ListenerClosed => "listener_closed",
             DropReason::NoRoom => "no_room",
             DropReason::SendFailed => "send_failed",
+            DropReason::ReceiveQueueFull => "receive_queue_full",
         }
     }
 }

@@ -73,6 +73,8 @@ pub struct Core {
     workers: usize,
     epoll: OwnedFd,
     pub now_us: u64,
+    /// How often the worker has waited for events.
+    pub turn: u64,
     pub snapshot: Arc<Snapshot>,
     pickers: Vec<PoolPickers>,
     random: fastrand::Rng,
@@ -102,6 +104,7 @@ impl Core {
             workers: parts.workers,
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             now_us: 0,
+            turn: 0,
             snapshot: Arc::clone(&parts.snapshot),
             pickers: Vec::new(),
             random: fastrand::Rng::new(),
@@ -234,6 +237,16 @@ impl Core {
         )
     }
 
+    /// Watches a `source` that may be left half read: it is told of for as long as it is readable.
+    pub fn watch_level(
+        &self,
+        source: impl AsFd,
+        token: Token,
+        interest: epoll::EventFlags,
+    ) -> Result<(), Errno> {
+        epoll::add(&self.epoll, source, token.pack(), interest)
+    }
+
     /// Changes what is told of a `source` that is watched already; what is so now is told again.
     pub fn watch_for(
         &self,
@@ -252,6 +265,7 @@ impl Core {
     /// Waits for events, at most `timeout_ms`; `None`: until one comes. Looks for them busily first,
     /// where the settings say so. Afterwards the time is that of the return.
     pub fn wait(&mut self, events: &mut Vec<epoll::Event>, timeout_ms: Option<u64>) {
+        self.turn += 1;
         let busy_poll_us = self.snapshot.settings.busy_poll_us;
         if busy_poll_us > 0 && timeout_ms != Some(0) {
             let until_us = self.now_us + busy_poll_us;

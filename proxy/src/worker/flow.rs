@@ -1,12 +1,12 @@
 //! One UDP flow: its socket to the backend, what ends it, and what is counted of it.
 
 use std::net::SocketAddr;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use proxy_core::backend::{BackendState, FlowSlot, LastConnect};
 use proxy_core::reason::{DropReason, FlowEnd};
-use proxy_sys::datagrams::{self, Route};
+use proxy_sys::datagrams::{self, MOST_SEGMENTS, Receiver, Route};
 use rustix::io::Errno;
 use rustix::net::{SocketType, sockopt};
 
@@ -14,6 +14,8 @@ use super::core::{Core, socket_for};
 
 /// Asked for as the kernel's queue of a flow's socket; the system may grant less.
 const FLOW_QUEUE_BYTES: usize = 1 << 20;
+/// So many datagrams at once are a burst.
+const BURST: usize = 4;
 
 pub struct Flow {
     pub socket: OwnedFd,
@@ -24,7 +26,10 @@ pub struct Flow {
     pub epoch: u64,
     /// ICMP said that nobody listens at the backend: the next datagram tries another.
     pub is_refused: bool,
-    pub is_unfinished: bool,
+    /// Its backend sends bursts: it is read in batches, and the kernel may put datagrams together.
+    is_bulk: bool,
+    /// The turn of the worker in which it was read last.
+    read_in_turn: u64,
     pub started_us: u64,
     pub first_up_us: u64,
     pub bytes_up: u64,
@@ -41,7 +46,8 @@ impl Flow {
             listener,
             epoch: core.snapshot.epoch,
             is_refused: false,
-            is_unfinished: false,
+            is_bulk: false,
+            read_in_turn: 0,
             started_us: core.now_us,
             first_up_us: core.now_us,
             bytes_up: 0,
@@ -62,6 +68,28 @@ impl Flow {
             self.epoch = epoch;
         }
         None
+    }
+
+    /// Receives answers. Returns whether more may wait; the poller tells of those too.
+    ///
+    /// A flow is read one datagram at a time, which is the least work where a backend answers each
+    /// datagram with one. One that has more to read right in the next turn is read in batches then,
+    /// and once it is seen to send bursts always, with datagrams put together by the kernel where it
+    /// can. There is no way back from that: what the kernel has put together could not be told apart.
+    pub fn receive(&mut self, core: &Core, receiver: &mut Receiver) -> std::io::Result<bool> {
+        let socket = self.socket.as_fd();
+        let is_read_again = self.read_in_turn + 1 == core.turn;
+        self.read_in_turn = core.turn;
+        if !self.is_bulk && !is_read_again {
+            return receiver.receive_one(socket).map(|()| false);
+        }
+        let may_have_more = receiver.receive_connected(socket)?;
+        if !self.is_bulk && receiver.count() >= BURST {
+            self.is_bulk = true;
+            // Without it the bursts come as ever.
+            let _ = datagrams::request_coalescing(socket);
+        }
+        Ok(may_have_more)
     }
 
     pub fn refuse(&mut self, core: &Core) {
@@ -86,9 +114,21 @@ impl Flow {
     }
 }
 
-/// Sends `payloads` to a client. What its queue does not take is dropped and counted, as the network
-/// would.
-pub fn answer(core: &Core, listener: BorrowedFd<'_>, payloads: &[&[u8]], route: Route) {
+/// Sends the datagrams received last to a client; returns their bytes. What its queue does not take
+/// is dropped and counted, as the network would.
+pub fn answer(core: &Core, listener: BorrowedFd<'_>, receiver: &Receiver, route: Route) -> usize {
+    let mut payloads: [&[u8]; MOST_SEGMENTS] = [&[]; MOST_SEGMENTS];
+    let mut bytes = 0;
+    for first in (0..receiver.count()).step_by(MOST_SEGMENTS) {
+        let count = MOST_SEGMENTS.min(receiver.count() - first);
+        let part = receiver.payloads(first, &mut payloads[..count]);
+        bytes += part.iter().map(|payload| payload.len()).sum::<usize>();
+        send_all(core, listener, part, route);
+    }
+    bytes
+}
+
+fn send_all(core: &Core, listener: BorrowedFd<'_>, payloads: &[&[u8]], route: Route) {
     let mut rest = payloads;
     while !rest.is_empty() {
         match datagrams::send(listener, rest, Some(route)) {

@@ -13,7 +13,7 @@ use proxy_core::latency::add;
 use proxy_core::pick::BackendIndex;
 use proxy_core::plan::{Endpoint, Protocol};
 use proxy_core::reason::{DropReason, FlowEnd};
-use proxy_sys::datagrams::{self, BATCH, Datagram, Receiver, Route};
+use proxy_sys::datagrams::{self, Datagram, MOST_SEGMENTS, Receiver, Route};
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use slab::Slab;
@@ -33,6 +33,8 @@ struct Listener {
     is_retired: bool,
     /// Flows of this endpoint over all workers.
     flows: Arc<AtomicU64>,
+    /// Datagrams that the kernel had no room for, as it told last.
+    lost: u32,
 }
 
 impl Listener {
@@ -64,8 +66,6 @@ impl Listener {
 pub struct Udp {
     listeners: Slab<Listener>,
     flows: FlowTable<Flow>,
-    /// Flows that used up their batches and have more to read.
-    unfinished: Vec<FlowIndex>,
 }
 
 /// Consecutive datagrams of one client are sent on with one system call.
@@ -80,7 +80,6 @@ impl Udp {
         Udp {
             listeners: Slab::new(),
             flows: FlowTable::default(),
-            unfinished: Vec::new(),
         }
     }
 
@@ -103,6 +102,7 @@ impl Udp {
             is_ready: true,
             is_retired: false,
             flows,
+            lost: 0,
         });
         Ok(())
     }
@@ -140,12 +140,12 @@ impl Udp {
         }
     }
 
-    /// Whether sockets wait for their next turn.
+    /// Whether listeners wait for their next turn.
     pub fn has_unfinished(&self) -> bool {
-        !self.unfinished.is_empty() || self.listeners.iter().any(|(_, l)| l.is_ready)
+        self.listeners.iter().any(|(_, l)| l.is_ready)
     }
 
-    /// Reads from every ready listener and every unfinished flow, in bounded steps.
+    /// Reads from every ready listener, in bounded steps.
     pub fn run_ready(&mut self, core: &mut Core, receiver: &mut Receiver) {
         for index in 0..self.listeners.capacity() {
             if self
@@ -156,39 +156,40 @@ impl Udp {
                 self.read_listener(core, receiver, index);
             }
         }
-        for index in std::mem::take(&mut self.unfinished) {
-            if let Some((_, flow)) = self.flows.get_mut(index) {
-                flow.is_unfinished = false;
-                self.flow_event(core, receiver, index);
-            }
-        }
     }
 
     fn read_listener(&mut self, core: &mut Core, receiver: &mut Receiver, index: usize) {
         for _ in 0..MOST_BATCHES {
-            let received = receiver.receive(self.listeners[index].socket.as_fd());
-            let count = received.unwrap_or(0);
-            self.forward_batch(core, index, receiver, count);
+            let socket = self.listeners[index].socket.as_fd();
+            let may_have_more = receiver.receive(socket).unwrap_or(false);
+            self.count_lost(core, receiver, index);
+            self.forward_batch(core, index, receiver);
             // Less than a whole batch means that the queue is empty: a new datagram is a new event.
-            if count < BATCH {
+            if !may_have_more {
                 self.listeners[index].is_ready = false;
                 break;
             }
         }
     }
 
-    fn forward_batch(
-        &mut self,
-        core: &mut Core,
-        listener: usize,
-        receiver: &Receiver,
-        count: usize,
-    ) {
+    /// Counts what the kernel dropped because we were too slow.
+    fn count_lost(&mut self, core: &Core, receiver: &Receiver, index: usize) {
+        if let Some(lost) = receiver.lost() {
+            let before = std::mem::replace(&mut self.listeners[index].lost, lost);
+            let more = lost.wrapping_sub(before) as usize;
+            core.counters
+                .datagrams_dropped(DropReason::ReceiveQueueFull, more);
+        }
+    }
+
+    fn forward_batch(&mut self, core: &mut Core, listener: usize, receiver: &Receiver) {
         let mut run: Option<Run> = None;
-        for position in 0..count {
+        for position in 0..receiver.count() {
             let key = self.key_of(listener, receiver.datagram(position));
             match (&mut run, key) {
-                (Some(run), Some(key)) if run.key == key => run.count += 1,
+                (Some(run), Some(key)) if run.key == key && run.count < MOST_SEGMENTS => {
+                    run.count += 1;
+                }
                 (_, key) => {
                     let next = key.map(|key| Run {
                         key,
@@ -217,11 +218,8 @@ impl Udp {
     }
 
     fn forward_run(&mut self, core: &mut Core, listener: usize, receiver: &Receiver, run: &Run) {
-        let mut payloads: [&[u8]; BATCH] = [&[]; BATCH];
-        for (payload, position) in payloads.iter_mut().zip(run.first..run.first + run.count) {
-            *payload = receiver.datagram(position).payload;
-        }
-        let mut rest = &payloads[..run.count];
+        let mut payloads: [&[u8]; MOST_SEGMENTS] = [&[]; MOST_SEGMENTS];
+        let mut rest = receiver.payloads(run.first, &mut payloads[..run.count]);
         let mut tried: Vec<BackendAddr> = Vec::new();
         while !rest.is_empty() {
             let index = match self.flow_for(core, listener, run.key, &mut tried) {
@@ -352,7 +350,7 @@ impl Udp {
         self.listeners[listener].flows.fetch_add(1, Relaxed);
         let (_, flow) = self.flows.get(index).expect("inserted just now");
         if core
-            .watch(&flow.socket, Token::Flow(index), EventFlags::IN)
+            .watch_level(&flow.socket, Token::Flow(index), EventFlags::IN)
             .is_err()
         {
             self.end(core, index, FlowEnd::InternalError);
@@ -375,8 +373,8 @@ impl Udp {
             let Some((key, flow)) = self.flows.get_mut(index) else {
                 return;
             };
-            let payloads = match receiver.receive_payloads(flow.socket.as_fd()) {
-                Ok(payloads) => payloads,
+            let may_have_more = match flow.receive(core, receiver) {
+                Ok(may_have_more) => may_have_more,
                 Err(error) if is_refusal(&error) => {
                     flow.refuse(core);
                     // Answers from before may still wait behind the error.
@@ -385,30 +383,18 @@ impl Udp {
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
                 Err(_) => continue,
             };
-            let count = payloads.len();
             let listener = &self.listeners[flow.listener];
-            answer(
-                core,
-                listener.socket.as_fd(),
-                &payloads,
-                listener.route_to(key),
-            );
-            let bytes = payloads.iter().map(|payload| payload.len()).sum();
-            flow.count_down(core, count, bytes);
+            let socket = listener.socket.as_fd();
+            let bytes = answer(core, socket, receiver, listener.route_to(key));
+            flow.count_down(core, receiver.count(), bytes);
             let most_answers = core.snapshot.settings.udp_responses;
             if most_answers > 0 && flow.answers >= most_answers {
                 return self.end(core, index, FlowEnd::Answered);
             }
             self.flows.touch(index, core.now_ms());
-            // Less than a whole batch means that the queue is empty: a new datagram is a new event.
-            if count < BATCH {
+            if !may_have_more {
                 return;
             }
-        }
-        let flow = self.flows.get_mut(index).map(|(_, flow)| flow);
-        if let Some(flow) = flow.filter(|flow| !flow.is_unfinished) {
-            flow.is_unfinished = true;
-            self.unfinished.push(index);
         }
     }
 

@@ -3,9 +3,9 @@
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Room for the control messages that we send and ask for, an `in6_pktinfo` and a segment size,
-/// aligned as the kernel wants them.
-pub const CONTROL_BYTES: usize = 64;
+/// Room for the control messages that we send and ask for, aligned as the kernel wants them: an
+/// `in6_pktinfo`, a segment size and a count of lost datagrams, 24 to 40 bytes each.
+pub const CONTROL_BYTES: usize = 128;
 
 #[repr(C, align(8))]
 #[derive(Clone, Copy)]
@@ -24,6 +24,26 @@ pub fn local_ip(control: &[u8]) -> Option<IpAddr> {
         (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
             let octets: [u8; 16] = data.get(..16)?.try_into().ok()?;
             Some(IpAddr::from(Ipv6Addr::from(octets)).to_canonical())
+        }
+        _ => None,
+    })
+}
+
+/// The size of the datagrams that the kernel handed over as one, from its control messages.
+pub fn segment_size(control: &[u8]) -> Option<usize> {
+    let size = number(control, libc::SOL_UDP, libc::UDP_GRO)?;
+    usize::try_from(size).ok()
+}
+
+/// How many datagrams found the queue full since the socket was made, modulo 2^32.
+pub fn lost_count(control: &[u8]) -> Option<u32> {
+    number(control, libc::SOL_SOCKET, libc::SO_RXQ_OVFL).map(|count| count as u32)
+}
+
+fn number(control: &[u8], level: libc::c_int, kind: libc::c_int) -> Option<libc::c_int> {
+    ControlMessages(control).find_map(|message| match message {
+        (of_level, of_kind, data) if (of_level, of_kind) == (level, kind) => {
+            Some(libc::c_int::from_ne_bytes(data.get(..4)?.try_into().ok()?))
         }
         _ => None,
     })

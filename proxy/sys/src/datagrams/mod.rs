@@ -5,15 +5,17 @@ mod control;
 mod receive;
 mod send;
 
-pub use receive::{Datagram, Payloads, Receiver};
+pub use receive::{Datagram, Receiver};
 pub use send::{Route, send};
 
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
-/// The most datagrams of one system call.
+/// The most messages of one system call.
 pub const BATCH: usize = 32;
+/// The most datagrams that the kernel cuts one message into (`UDP_MAX_SEGMENTS` before Linux 6.9).
+pub const MOST_SEGMENTS: usize = 64;
 /// The largest UDP payload over IPv4 is 65,507 bytes, over IPv6 without jumbograms 65,527.
 const BUFFER_BYTES: usize = 65_536;
 /// Asks the kernel to tell the local address of each datagram received on `socket`.
@@ -26,6 +28,18 @@ pub fn request_local_address(socket: BorrowedFd<'_>, ipv6: bool) -> io::Result<(
         set_on(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO)?;
     }
     Ok(())
+}
+
+/// Lets the kernel hand over datagrams of one sender and size as one (`UDP_GRO`, udp(7)), which
+/// [`Receiver`] takes apart again. Where it cannot, datagrams come one by one as ever.
+pub fn request_coalescing(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set_on(socket, libc::SOL_UDP, libc::UDP_GRO)
+}
+
+/// Asks the kernel to tell how many datagrams found the queue of `socket` full
+/// (`SO_RXQ_OVFL`, socket(7)); see [`Receiver::lost`].
+pub fn request_lost_count(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set_on(socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL)
 }
 
 fn set_on(socket: BorrowedFd<'_>, level: libc::c_int, name: libc::c_int) -> io::Result<()> {
@@ -73,12 +87,10 @@ mod tests {
         for size in [0, 1, 1472, 8192, 65_507] {
             let payload = vec![0xa5; size];
             assert_eq!(send(client.as_fd(), &[&payload], None).expect("sent"), 1);
-            assert_eq!(
-                receiver
-                    .receive(server.as_fd())
-                    .expect("arrived on loopback"),
-                1
-            );
+            receiver
+                .receive(server.as_fd())
+                .expect("arrived on loopback");
+            assert_eq!(receiver.count(), 1);
             let datagram = receiver.datagram(0);
             assert_eq!(datagram.payload, payload);
             assert_eq!(datagram.source, Some(client_addr));
@@ -142,7 +154,8 @@ mod tests {
             BATCH
         );
         let mut receiver = Receiver::new();
-        assert_eq!(receiver.receive(server.as_fd()).expect("arrived"), BATCH);
+        let may_have_more = receiver.receive(server.as_fd()).expect("arrived");
+        assert!(may_have_more && receiver.count() == BATCH);
         for (index, payload) in payloads.iter().enumerate() {
             assert_eq!(receiver.datagram(index).payload, payload);
         }
@@ -160,21 +173,82 @@ mod tests {
             .enumerate()
             .map(|(index, size)| vec![index as u8; *size])
             .collect();
-        let mut rest: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
-        while !rest.is_empty() {
-            let sent = send(client.as_fd(), &rest, None).expect("sent");
-            rest.drain(..sent);
+        // One by one, and as the kernel hands them over together.
+        for coalesces in [false, true] {
+            if coalesces {
+                request_coalescing(server.as_fd()).expect("Linux 5.0 or later");
+            }
+            let mut rest: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
+            while !rest.is_empty() {
+                let sent = send(client.as_fd(), &rest, None).expect("sent");
+                rest.drain(..sent);
+            }
+            let mut receiver = Receiver::new();
+            receiver
+                .receive_connected(server.as_fd())
+                .expect("arrived on loopback");
+            let lengths: Vec<_> = (0..receiver.count())
+                .map(|index| receiver.payload(index).len())
+                .collect();
+            let got = (0..receiver.count()).map(|index| receiver.payload(index));
+            assert!(got.eq(payloads.iter().map(Vec::as_slice)), "{lengths:?}");
+        }
+    }
+
+    #[test]
+    fn many_datagrams_come_as_one_message_and_go_on_as_one() {
+        let (first, first_addr) = bound("127.0.0.1:0");
+        let (second, second_addr) = bound("127.0.0.1:0");
+        let (sender, _) = bound("127.0.0.1:0");
+        for socket in [&first, &second] {
+            request_coalescing(socket.as_fd()).expect("Linux 5.0 or later");
+        }
+        let payloads: Vec<Vec<u8>> = (0..40).map(|number| vec![number; 1_200]).collect();
+        let slices: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
+        let to = |to| Some(Route { to, from: None });
+        assert_eq!(
+            send(sender.as_fd(), &slices, to(first_addr)).expect("sent"),
+            40
+        );
+        let mut receiver = Receiver::new();
+        for (socket, next) in [(&first, Some(second_addr)), (&second, None)] {
+            receiver.receive(socket.as_fd()).expect("arrived");
+            let got: Vec<&[u8]> = (0..receiver.count())
+                .map(|at| receiver.payload(at))
+                .collect();
+            assert!(got == slices);
+            assert!(
+                got.iter()
+                    .all(|payload| payload.as_ptr() >= got[0].as_ptr())
+            );
+            if let Some(next) = next {
+                assert_eq!(send(first.as_fd(), &got, to(next)).expect("sent"), 40);
+            }
+        }
+    }
+
+    #[test]
+    fn datagrams_that_found_the_queue_full_are_told() {
+        let (server, addr) = bound("127.0.0.1:0");
+        request_lost_count(server.as_fd()).expect("Linux");
+        rustix::net::sockopt::set_socket_recv_buffer_size(&server, 4096).expect("the least");
+        let (client, _) = bound("127.0.0.1:0");
+        const SENT: u32 = 200;
+        for _ in 0..SENT {
+            client.send_to(&[7; 512], addr).expect("loopback takes it");
         }
         let mut receiver = Receiver::new();
-        let got = receiver
-            .receive_payloads(server.as_fd())
-            .expect("arrived on loopback");
-        let got: Vec<&[u8]> = got.to_vec();
-        assert!(
-            got == payloads,
-            "{:?}",
-            got.iter().map(|p| p.len()).collect::<Vec<_>>()
-        );
+        let mut arrived = 0;
+        while receiver.receive(server.as_fd()).is_ok() {
+            arrived += receiver.count() as u32;
+        }
+        // It is told with the next datagram that finds room.
+        client.send_to(b"last", addr).expect("loopback takes it");
+        receiver
+            .receive(server.as_fd())
+            .expect("there is room again");
+        assert!(arrived < SENT);
+        assert_eq!(receiver.lost(), Some(SENT - arrived));
     }
 
     #[test]

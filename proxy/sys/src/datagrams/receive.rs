@@ -6,14 +6,19 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::ptr;
 
-use super::control::{CONTROL_BYTES, Control, local_ip};
+use rustix::net::RecvFlags;
+
+use super::control::{CONTROL_BYTES, Control, local_ip, lost_count, segment_size};
 use super::{BATCH, BUFFER_BYTES};
 
-/// Buffers for receiving up to [`BATCH`] datagrams at once; untouched pages cost no memory.
+/// Buffers for receiving up to [`BATCH`] messages at once; untouched pages cost no memory.
 pub struct Receiver {
     buffers: Box<[u8]>,
     parts: Box<Parts>,
-    received: usize,
+    /// The datagrams received last: one a message, or, where the kernel put several into one
+    /// message, several.
+    datagrams: Vec<Place>,
+    lost: Option<u32>,
 }
 
 /// What `recvmmsg` works on. The messages point to the other parts and to the buffers, so that a call
@@ -22,9 +27,25 @@ struct Parts {
     names: [libc::sockaddr_storage; BATCH],
     controls: [Control; BATCH],
     vectors: [libc::iovec; BATCH],
-    messages: [libc::mmsghdr; BATCH],
-    /// The same without names and control messages, which a connected socket has no use for.
-    bare: [libc::mmsghdr; BATCH],
+    messages: Messages,
+    /// The same without names, which a connected socket has no use for.
+    nameless: Messages,
+}
+
+struct Messages {
+    headers: [libc::mmsghdr; BATCH],
+    name_length: libc::socklen_t,
+    /// Those whose lengths the kernel overwrote.
+    used: usize,
+}
+
+/// Where a datagram stands.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    message: u32,
+    /// In the buffers.
+    start: u32,
+    length: u32,
 }
 
 // SAFETY: the pointers in `Parts` point only into allocations that the Receiver itself owns and that
@@ -37,7 +58,8 @@ pub struct Datagram<'a> {
     pub payload: &'a [u8],
     /// The sender; `None` on a socket of another family than IP, which we never have.
     pub source: Option<SocketAddr>,
-    /// The local address that it was sent to, where [`request_local_address`] asked for it.
+    /// The local address that it was sent to, where
+    /// [`request_local_address`](super::request_local_address) asked for it.
     pub local_ip: Option<IpAddr>,
 }
 
@@ -53,104 +75,174 @@ impl Receiver {
             iov_base: ptr::null_mut(),
             iov_len: BUFFER_BYTES,
         };
+        let messages = |name_length: usize| Messages {
+            headers: [message; BATCH],
+            name_length: name_length as libc::socklen_t,
+            used: BATCH,
+        };
         let mut buffers = vec![0; BATCH * BUFFER_BYTES].into_boxed_slice();
         let mut parts = Box::new(Parts {
             names: [name; BATCH],
             controls: [Control([0; CONTROL_BYTES]); BATCH],
             vectors: [vector; BATCH],
-            messages: [message; BATCH],
-            bare: [message; BATCH],
+            messages: messages(mem::size_of::<libc::sockaddr_storage>()),
+            nameless: messages(0),
         });
         let Parts {
             names,
             controls,
             vectors,
             messages,
-            bare,
+            nameless,
         } = &mut *parts;
         for (index, buffer) in buffers.chunks_exact_mut(BUFFER_BYTES).enumerate() {
             vectors[index].iov_base = buffer.as_mut_ptr().cast();
-            let header = &mut messages[index].msg_hdr;
-            header.msg_name = (&raw mut names[index]).cast();
-            header.msg_iov = &raw mut vectors[index];
-            header.msg_iovlen = 1;
-            header.msg_control = controls[index].0.as_mut_ptr().cast();
-            bare[index].msg_hdr.msg_iov = &raw mut vectors[index];
-            bare[index].msg_hdr.msg_iovlen = 1;
+            messages.headers[index].msg_hdr.msg_name = (&raw mut names[index]).cast();
+            let headers = [&mut messages.headers[index], &mut nameless.headers[index]];
+            for header in headers.map(|message| &mut message.msg_hdr) {
+                header.msg_iov = &raw mut vectors[index];
+                header.msg_iovlen = 1;
+                header.msg_control = controls[index].0.as_mut_ptr().cast();
+            }
         }
-        let mut receiver = Receiver {
+        Receiver {
             buffers,
             parts,
-            received: BATCH,
-        };
-        receiver.make_ready();
-        receiver
-    }
-
-    /// Restores the lengths that the kernel overwrote in the messages it used.
-    fn make_ready(&mut self) {
-        for message in &mut self.parts.messages[..self.received] {
-            let header = &mut message.msg_hdr;
-            header.msg_namelen = mem::size_of::<libc::sockaddr_storage>() as libc::socklen_t;
-            header.msg_controllen = CONTROL_BYTES as _;
+            datagrams: Vec::with_capacity(BATCH),
+            lost: None,
         }
-        self.received = 0;
     }
 
-    /// Receives what waits, without blocking. Returns how many datagrams there are now.
+    /// Receives what waits, without blocking. Returns whether more may wait.
     ///
     /// # Errors
     /// `WouldBlock` where nothing waits.
-    pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
-        self.make_ready();
-        self.received = receive_into(socket, &mut self.parts.messages)?;
-        Ok(self.received)
+    pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<bool> {
+        self.datagrams.clear();
+        self.lost = None;
+        let count = self.parts.messages.receive(socket)?;
+        let Parts {
+            messages, controls, ..
+        } = &*self.parts;
+        for (index, message) in messages.headers[..count].iter().enumerate() {
+            let control = told(message, &controls[index]);
+            take_apart(&mut self.datagrams, index, message, control);
+            self.lost = lost_count(control).or(self.lost);
+        }
+        Ok(count == BATCH)
     }
 
-    /// The same for a connected socket, whose peer is known: returns the payloads alone.
+    /// The same for a connected socket, whose peer is known.
     ///
     /// # Errors
     /// `WouldBlock` where nothing waits; also what ICMP reported.
-    pub fn receive_payloads(&mut self, socket: BorrowedFd<'_>) -> io::Result<Payloads<'_>> {
-        let count = receive_into(socket, &mut self.parts.bare)?;
-        let mut payloads: [&[u8]; BATCH] = [&[]; BATCH];
-        let buffers = self.buffers.chunks_exact(BUFFER_BYTES);
-        let received = buffers.zip(&self.parts.bare[..count]);
-        for (payload, (buffer, message)) in payloads.iter_mut().zip(received) {
-            *payload = &buffer[..message.msg_len as usize];
+    pub fn receive_connected(&mut self, socket: BorrowedFd<'_>) -> io::Result<bool> {
+        self.datagrams.clear();
+        let count = self.parts.nameless.receive(socket)?;
+        let Parts {
+            nameless, controls, ..
+        } = &*self.parts;
+        for (index, message) in nameless.headers[..count].iter().enumerate() {
+            let control = told(message, &controls[index]);
+            take_apart(&mut self.datagrams, index, message, control);
         }
-        Ok(Payloads { payloads, count })
+        Ok(count == BATCH)
     }
 
-    /// The datagram at `index`, below what [`Receiver::receive`] returned.
+    /// Receives a single datagram from a connected socket that does not coalesce: less work for one
+    /// than a batch is.
+    ///
+    /// # Errors
+    /// As those of [`Receiver::receive_connected`].
+    pub fn receive_one(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        self.datagrams.clear();
+        let buffer = &mut self.buffers[..BUFFER_BYTES];
+        let (length, _) = rustix::net::recv(socket, buffer, RecvFlags::DONTWAIT)?;
+        self.datagrams.push(Place {
+            message: 0,
+            start: 0,
+            length: length as u32,
+        });
+        Ok(())
+    }
+
+    /// How many datagrams were received last.
+    pub fn count(&self) -> usize {
+        self.datagrams.len()
+    }
+
+    /// The payload of the datagram at `index`, below [`Receiver::count`].
+    pub fn payload(&self, index: usize) -> &[u8] {
+        let Place { start, length, .. } = self.datagrams[index];
+        &self.buffers[start as usize..][..length as usize]
+    }
+
+    /// Fills `payloads` from the datagram at `first` on, and returns them.
+    pub fn payloads<'a, 'b>(
+        &'a self,
+        first: usize,
+        payloads: &'b mut [&'a [u8]],
+    ) -> &'b [&'a [u8]] {
+        for (index, payload) in (first..).zip(&mut *payloads) {
+            *payload = self.payload(index);
+        }
+        payloads
+    }
+
+    /// The datagram at `index`, below [`Receiver::count`], after [`Receiver::receive`].
     pub fn datagram(&self, index: usize) -> Datagram<'_> {
-        assert!(
-            index < self.received,
-            "datagram {index} of {}",
-            self.received
-        );
-        let message = &self.parts.messages[index];
-        let start = index * BUFFER_BYTES;
-        let control_length = message.msg_hdr.msg_controllen.min(CONTROL_BYTES);
+        let message = self.datagrams[index].message as usize;
+        let Parts {
+            messages,
+            names,
+            controls,
+            ..
+        } = &*self.parts;
         Datagram {
-            payload: &self.buffers[start..start + message.msg_len as usize],
-            source: socket_addr(&self.parts.names[index]),
-            local_ip: local_ip(&self.parts.controls[index].0[..control_length]),
+            payload: self.payload(index),
+            source: socket_addr(&names[message]),
+            local_ip: local_ip(told(&messages.headers[message], &controls[message])),
         }
+    }
+
+    /// How many datagrams the socket that was read last by [`Receiver::receive`] had no room for
+    /// since it was made, modulo 2^32; `None` where it has not said anything new.
+    pub fn lost(&self) -> Option<u32> {
+        self.lost
     }
 }
 
-/// The payloads of one batch.
-pub struct Payloads<'a> {
-    payloads: [&'a [u8]; BATCH],
-    count: usize,
+/// The control messages that came with `message`.
+fn told<'a>(message: &libc::mmsghdr, control: &'a Control) -> &'a [u8] {
+    &control.0[..message.msg_hdr.msg_controllen.min(CONTROL_BYTES)]
 }
 
-impl<'a> std::ops::Deref for Payloads<'a> {
-    type Target = [&'a [u8]];
+/// Notes where the datagrams of one message stand: all but the last have the size that it came with.
+fn take_apart(datagrams: &mut Vec<Place>, index: usize, message: &libc::mmsghdr, control: &[u8]) {
+    let total = message.msg_len as usize;
+    let size = segment_size(control).filter(|size| *size > 0);
+    let size = size.unwrap_or(total).min(total);
+    let place = |offset: usize| Place {
+        message: index as u32,
+        start: (index * BUFFER_BYTES + offset) as u32,
+        length: size.min(total - offset) as u32,
+    };
+    if size == total {
+        datagrams.push(place(0));
+    } else {
+        datagrams.extend((0..total).step_by(size).map(place));
+    }
+}
 
-    fn deref(&self) -> &Self::Target {
-        &self.payloads[..self.count]
+impl Messages {
+    fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        for message in &mut self.headers[..self.used] {
+            message.msg_hdr.msg_namelen = self.name_length;
+            message.msg_hdr.msg_controllen = CONTROL_BYTES as _;
+        }
+        self.used = 0;
+        self.used = receive_into(socket, &mut self.headers)?;
+        Ok(self.used)
     }
 }
 

@@ -6,10 +6,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::ptr;
 
+use rustix::net::SendFlags;
 use socket2::SockAddr;
 
-use super::BATCH;
 use super::control::{CONTROL_BYTES, Control, write_control, write_local_ip};
+use super::{BATCH, MOST_SEGMENTS};
 
 /// Where datagrams go that are sent on an unconnected socket.
 #[derive(Debug, Clone, Copy)]
@@ -22,8 +23,8 @@ pub struct Route {
 /// The most bytes of one segmented send: what the headers leave of 65,535.
 const MOST_SEGMENTED_BYTES: usize = 65_000;
 
-/// Sends up to [`BATCH`] payloads in one system call, without blocking. On a connected socket the
-/// route is `None`. Returns how many were sent, at least one.
+/// Sends payloads, without blocking. On a connected socket the route is `None`. Returns how many were
+/// sent with one system call, at least one; the caller goes on with the rest.
 ///
 /// Payloads of equal size travel through the kernel as one and are cut apart at its end
 /// (`UDP_SEGMENT`, udp(7)), where the path allows it.
@@ -31,15 +32,13 @@ const MOST_SEGMENTED_BYTES: usize = 65_000;
 /// # Errors
 /// That of the first payload; those after it were not tried.
 pub fn send(socket: BorrowedFd<'_>, payloads: &[&[u8]], route: Option<Route>) -> io::Result<usize> {
-    let payloads = &payloads[..payloads.len().min(BATCH)];
+    let [first, _, ..] = payloads else {
+        return send_one(socket, payloads[0], route).map(|()| 1);
+    };
     let mut message = Message::new(route);
-    let segments = equal_run(payloads);
+    let segments = segments_of(payloads);
     if segments > 1 {
-        let sent = message.send(
-            socket,
-            &payloads[..segments],
-            Some(payloads[0].len() as u16),
-        );
+        let sent = message.send(socket, &payloads[..segments], Some(first.len() as u16));
         match sent {
             Ok(()) => return Ok(segments),
             // Larger than the path's MTU, or a path that cannot segment: one by one, then.
@@ -47,24 +46,37 @@ pub fn send(socket: BorrowedFd<'_>, payloads: &[&[u8]], route: Option<Route>) ->
             Err(error) => return Err(error),
         }
     }
-    match payloads {
-        [payload] => message.send(socket, &[payload], None).map(|()| 1),
-        _ => message.send_each(socket, payloads),
-    }
+    message.send_each(socket, &payloads[..payloads.len().min(BATCH)])
 }
 
-/// How many payloads from the first on are of its size and fit one segmented send.
-fn equal_run(payloads: &[&[u8]]) -> usize {
-    let size = payloads.first().map_or(0, |payload| payload.len());
+/// A payload alone takes a system call that asks for less than `sendmsg(2)` does.
+fn send_one(socket: BorrowedFd<'_>, payload: &[u8], route: Option<Route>) -> io::Result<()> {
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    match route {
+        None => rustix::net::send(socket, payload, flags)?,
+        Some(Route { to, from: None }) => rustix::net::sendto(socket, payload, flags, &to)?,
+        Some(Route { from: Some(_), .. }) => {
+            return Message::new(route).send(socket, &[payload], None);
+        }
+    };
+    Ok(())
+}
+
+/// How many payloads from the first on fit one segmented send: those of its size, and one that is
+/// smaller after them.
+fn segments_of(payloads: &[&[u8]]) -> usize {
+    let size = payloads[0].len();
     if size == 0 {
         return 0;
     }
-    let most = MOST_SEGMENTED_BYTES / size;
-    payloads
+    let most = (MOST_SEGMENTED_BYTES / size).min(MOST_SEGMENTS);
+    let candidates = &payloads[..payloads.len().min(most)];
+    let equal = candidates
         .iter()
-        .take(most)
-        .take_while(|payload| payload.len() == size)
-        .count()
+        .take_while(|payload| payload.len() == size);
+    let equal = equal.count();
+    let ends_it = |payload: &&[u8]| (1..size).contains(&payload.len());
+    equal + usize::from(candidates.get(equal).is_some_and(ends_it))
 }
 
 fn is_about_segmenting(error: &io::Error) -> bool {
@@ -102,10 +114,8 @@ impl Message {
         payloads: &[&[u8]],
         segment: Option<u16>,
     ) -> io::Result<()> {
-        let mut vectors = [EMPTY_VECTOR; BATCH];
-        for (vector, payload) in vectors.iter_mut().zip(payloads) {
-            *vector = vector_of(payload);
-        }
+        let mut vectors = [EMPTY_VECTOR; MOST_SEGMENTS];
+        let vector_count = gather(&mut vectors, payloads);
         let mut control = self.control;
         let mut control_length = self.control_length;
         if let Some(segment) = segment {
@@ -115,7 +125,7 @@ impl Message {
         }
         let mut header = self.header();
         header.msg_iov = vectors.as_mut_ptr();
-        header.msg_iovlen = payloads.len() as _;
+        header.msg_iovlen = vector_count as _;
         if control_length > 0 {
             header.msg_control = control.0.as_mut_ptr().cast();
             header.msg_controllen = control_length as _;
@@ -181,6 +191,24 @@ const EMPTY_VECTOR: libc::iovec = libc::iovec {
     iov_base: ptr::null_mut(),
     iov_len: 0,
 };
+
+/// Describes `payloads`, in order; those that stand one behind the other in memory, as the kernel
+/// hands them over, as one. Returns how many vectors that took.
+fn gather(vectors: &mut [libc::iovec; MOST_SEGMENTS], payloads: &[&[u8]]) -> usize {
+    let mut count = 0;
+    let mut end = ptr::null();
+    for payload in payloads {
+        let range = payload.as_ptr_range();
+        if count > 0 && range.start == end {
+            vectors[count - 1].iov_len += payload.len();
+        } else {
+            vectors[count] = vector_of(payload);
+            count += 1;
+        }
+        end = range.end;
+    }
+    count
+}
 
 fn vector_of(payload: &[u8]) -> libc::iovec {
     libc::iovec {
