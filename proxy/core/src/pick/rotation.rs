@@ -98,30 +98,30 @@ impl Rotation {
         stagger: Stagger,
     ) {
         let mut survivors: Vec<Option<Due>> = vec![None; candidates.len()];
-        let (mut work, mut shares) = (0_i128, 0_i128);
+        let mut time = Elapsed::default();
         for Reverse(due) in self.due.drain() {
             if let Some(position) = successors[due.backend.0 as usize] {
-                work += i128::from(due.work - due.phase);
-                shares += i128::from(due.share);
+                time.count(&due);
                 survivors[position as usize] = Some(due);
             }
         }
-        if shares == 0 {
+        if time.shares == 0 {
             *self = Rotation::new(candidates, stagger);
             return;
         }
-        let mut members: HashMap<u32, u32> = HashMap::new();
+        let time = time.divided();
+        let largest = candidates.iter().map(|one| one.share).max().unwrap_or(0);
+        let mut members: Vec<u32> = vec![0; largest as usize + 1];
         for (candidate, survivor) in candidates.iter().zip(&survivors) {
-            *members.entry(candidate.share).or_default() += u32::from(survivor.is_some());
+            members[candidate.share as usize] += u32::from(survivor.is_some());
         }
         let due = candidates.iter().zip(survivors).map(|(candidate, old)| {
             if let Some(old) = old {
-                let given = (work * i128::from(old.share)).div_euclid(shares);
-                // Fits: a candidate is never further ahead or behind than all turns of a cycle.
-                let wait = (i128::from(old.work) - given) as i64;
+                // Small: a candidate is never further ahead or behind than all turns of a cycle.
+                let wait = old.work - time.given_to(old.share);
                 return Due::new(candidate, wait, old.phase);
             }
-            let nth = members.entry(candidate.share).or_default();
+            let nth = &mut members[candidate.share as usize];
             let phase = spread_phase(*nth);
             *nth += 1;
             Due::new(candidate, phase, phase)
@@ -158,6 +158,47 @@ impl Rotation {
         }
         // One unit less for each of them, so the order stays.
         self.due = BinaryHeap::from(all);
+    }
+}
+
+/// The virtual time that survivors have been given, `work / shares`: a sum, and then a quotient.
+#[derive(Debug, Default)]
+struct Elapsed {
+    work: i128,
+    shares: i64,
+}
+
+/// `whole + rest / shares`. Taken apart once, so that each survivor costs a division of 64 bits: one
+/// of 128 bits costs ten times as much, and there may be thousands.
+#[derive(Debug)]
+struct Divided {
+    whole: i64,
+    rest: i64,
+    shares: i64,
+}
+
+impl Elapsed {
+    fn count(&mut self, due: &Due) {
+        self.work += i128::from(due.work - due.phase);
+        self.shares += i64::from(due.share);
+    }
+
+    fn divided(&self) -> Divided {
+        let shares = i128::from(self.shares);
+        Divided {
+            // Below two units of time, since whole units are taken off all work.
+            whole: self.work.div_euclid(shares) as i64,
+            rest: self.work.rem_euclid(shares) as i64,
+            shares: self.shares,
+        }
+    }
+}
+
+impl Divided {
+    /// `floor(time * share)`, the work that a candidate of `share` should have by now.
+    fn given_to(&self, share: u32) -> i64 {
+        let share = i64::from(share);
+        self.whole * share + (self.rest * share).div_euclid(self.shares)
     }
 }
 
