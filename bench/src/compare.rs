@@ -228,8 +228,11 @@ fn measure_reloads(
         for size in reload::POOLS {
             let result = reload::measure(stage, &backend, size, round)?;
             println!(
-                "  {size:6} backends  applied in {:.2} ms  longest answer {:.0} µs (undisturbed {:.0})",
-                result.applied_ms, result.longest_answer_us, result.longest_answer_undisturbed_us,
+                "  {size:6} backends  applied in {:.2} ms  stall {:.0} µs  longest answer {:.0} µs (undisturbed {:.0})",
+                result.applied_ms,
+                result.stall_us,
+                result.longest_answer_us,
+                result.longest_answer_undisturbed_us,
             );
             results.reloads.push(result);
         }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use contract::Root;
 use contract::paths::proxy_socket;
-use contract::status::Running;
+use contract::status::{Running, Status};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::load::{Load, LoadError, Work};
@@ -89,6 +89,7 @@ pub fn measure(
         backends: size,
         round,
         applied_ms: applied.as_secs_f64() * 1e3,
+        stall_us: stall_us(&root)?,
         longest_answer_us: disturbed?,
         longest_answer_undisturbed_us: undisturbed,
     })
@@ -163,6 +164,17 @@ fn reload(pid: Pid, root: &Root, generation: u64) -> Result<Duration, ReloadErro
         Ok(running) if running.generation == generation => Ok(elapsed),
         Ok(_) | Err(_) => Err(ReloadError::Refused { generation, answer }),
     }
+}
+
+/// How long the last reload kept the worker busy.
+fn stall_us(root: &Root) -> Result<f64, ReloadError> {
+    let answer = ask(&proxy_socket(&root.proxy_pid()), "/status");
+    let answer = answer.map_err(failed_to("admin socket"))?;
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    let status: Status =
+        serde_json::from_str(body).map_err(|error| failed_to("status")(error.into()))?;
+    let stalls = status.workers.iter().map(|worker| worker.reload_stall_us);
+    Ok(stalls.max().unwrap_or(0) as f64)
 }
 
 /// One question to the admin socket; HTTP/1.0, so that the answer ends with the connection.

@@ -89,6 +89,9 @@ pub struct ReloadResult {
     pub round: usize,
     /// From the signal until the proxy says that the new generation runs.
     pub applied_ms: f64,
+    /// How long the reload with a client kept the worker from it, as the worker itself measured.
+    #[serde(default)]
+    pub stall_us: f64,
     /// The longest wait of a client with one connection, in a run with a reload in its middle.
     pub longest_answer_us: f64,
     /// The same in an equally long run without one.

@@ -56,6 +56,9 @@ pub struct WorkerStatus {
     pub sessions_active: u64,
     pub sessions_total: u64,
     pub flows_active: u64,
+    /// For how long the last reload kept this worker from its sessions and flows, in microseconds.
+    #[serde(default)]
+    pub reload_stall_us: u64,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]

@@ -29,6 +29,7 @@ pub fn status(supervisor: &Supervisor) -> Status {
         sessions_active: counters.sessions_active.load(Relaxed),
         sessions_total: counters.sessions_total.load(Relaxed),
         flows_active: counters.flows_active.load(Relaxed),
+        reload_stall_us: counters.reload_stall_us.load(Relaxed),
     });
     let sum = |count: fn(&WorkerCounters) -> u64| -> u64 { supervisor.counters().map(count).sum() };
     let snapshot = &state.snapshot;

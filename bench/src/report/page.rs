@@ -188,7 +188,7 @@ fn figure_name(target: &Target) -> &'static str {
         Figure::P99 => "p99 (µs)",
         Figure::Lost => "lost",
         Figure::LongestAdoption => "a worker's stall at a reload (µs)",
-        Figure::LongestAnswer => "longest answer over a reload (µs)",
+        Figure::ReloadStall => "a worker's stall at a reload, as it measures it (µs)",
     }
 }
 
@@ -351,7 +351,7 @@ fn reloads(page: &mut String, results: &Results) {
         format_args!(
             "## A reload, by number of backends\n\nEvery backend changes. The worker has a core for itself; a client with one \
          connection asks all the time.\n\n\
-         | backends | applied after, ms | longest answer, µs | without a reload, µs |\n|---:|---:|---:|---:|"
+         | backends | applied after, ms | the worker's stall, µs | longest answer, µs | without a reload, µs |\n|---:|---:|---:|---:|---:|"
         ),
     );
     for size in crate::reload::POOLS {
@@ -367,9 +367,10 @@ fn reloads(page: &mut String, results: &Results) {
         add(
             page,
             format_args!(
-                "| {} | {} | {} | {} |",
+                "| {} | {} | {} | {} | {} |",
                 size,
                 shown(|reload| reload.applied_ms),
+                shown(|reload| reload.stall_us),
                 shown(|reload| reload.longest_answer_us),
                 shown(|reload| reload.longest_answer_undisturbed_us),
             ),

@@ -21,7 +21,7 @@ pub struct Verdict {
 pub fn verdict(target: &Target, results: &Results) -> Option<Verdict> {
     let ours = match target.figure {
         Figure::LongestAdoption => longest_adoption(results)?,
-        Figure::LongestAnswer => longest_answer(results)?,
+        Figure::ReloadStall => reload_stall(results)?,
         of_a_cell => figure(target.cell, of_a_cell, Program::Ours, results)?,
     };
     let (reference, compared) = match target.against {
@@ -72,7 +72,7 @@ fn figure(cell: &str, figure: Figure, program: Program, results: &Results) -> Op
         Figure::P99 => cell.seen(program, |seen| Some(seen.latency?.p99)),
         Figure::Lost => cell.worst(program, |work| work.measured.lost as f64),
         // Of ours alone, and found without a cell.
-        Figure::LongestAdoption | Figure::LongestAnswer => None,
+        Figure::LongestAdoption | Figure::ReloadStall => None,
     }
 }
 
@@ -83,15 +83,13 @@ fn longest_adoption(results: &Results) -> Option<f64> {
     range(of_largest.map(|pick| pick.adopt_us)).map(|(_, longest)| longest)
 }
 
-/// The round with the least: everything else on the machine only ever adds, so it is nearest the
-/// truth.
-fn longest_answer(results: &Results) -> Option<f64> {
+fn reload_stall(results: &Results) -> Option<f64> {
     let largest = results.reloads.iter().map(|reload| reload.backends).max()?;
     let of_largest = results
         .reloads
         .iter()
         .filter(|reload| reload.backends == largest);
-    range(of_largest.map(|reload| reload.longest_answer_us)).map(|(least, _)| least)
+    median(of_largest.map(|reload| reload.stall_us))
 }
 
 /// Bytes a session, once all sessions have had and lost their buffers.

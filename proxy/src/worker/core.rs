@@ -131,8 +131,8 @@ impl Core {
         self.reserve.take().is_some()
     }
 
-    /// Reads the monotonic clock, once a turn of the loop.
-    fn update_time(&mut self) {
+    /// Reads the monotonic clock: once a turn of the loop, and after what takes long.
+    pub fn update_time(&mut self) {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
         self.now_us = now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1_000;
     }

@@ -19,6 +19,8 @@ pub struct WorkerCounters {
     pub connect_timeouts: AtomicU64,
     pub connect_retries: AtomicU64,
     pub accept_pauses: AtomicU64,
+    /// Not a count: how long the last reload took this worker, in microseconds.
+    pub reload_stall_us: AtomicU64,
     pub log_lines_dropped: AtomicU64,
     pub first_byte_latency: Histogram,
     sessions_ended: [AtomicU64; SessionEnd::ALL.len()],

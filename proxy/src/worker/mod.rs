@@ -14,6 +14,7 @@ mod transfer;
 mod udp;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use proxy_core::plan::Protocol;
 use proxy_sys::datagrams::Receiver;
@@ -134,7 +135,14 @@ impl Worker {
 
     fn carry_out(&mut self, command: Command) {
         match command {
-            Command::Install(snapshot) => self.core.install(snapshot),
+            Command::Install(snapshot) => {
+                self.core.install(snapshot);
+                // Sessions have waited for this since the events came.
+                let begun_us = self.core.now_us;
+                self.core.update_time();
+                let stall_us = self.core.now_us - begun_us;
+                self.core.counters.reload_stall_us.store(stall_us, Relaxed);
+            }
             Command::Open {
                 endpoint,
                 socket,
