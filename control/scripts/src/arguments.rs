@@ -1,4 +1,4 @@
-//! Values on the command lines, read once and right from then on.
+//! Values on the simulators' command lines beside those that `control_client` reads.
 //!
 //! Each function is a parser for clap, which prints the option and the value that it was given
 //! before the message and exits with 2; so a message here says only what is allowed.
@@ -6,29 +6,13 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use contract::{BackendAddr, Root, parse_backend_ip};
-
-const ALLOWED_BACKEND: &str = "IP:PORT, a unicast address and a port from 1 to 65535, \
-                               such as 127.0.0.1:9001 or [::1]:9001";
+use control_client::arguments::{ALLOWED_BACKEND, backend};
 
 /// The addresses of one `--backends`, each once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backends(pub Vec<BackendAddr>);
-
-/// Where control answers: `http://HOST[:PORT]`, without a slash at the end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BaseUrl(pub String);
-
-/// One address that sessions can be sent to.
-pub fn backend(text: &str) -> Result<BackendAddr, String> {
-    text.parse::<SocketAddr>()
-        .ok()
-        .filter(|addr| addr.port() != 0 && parse_backend_ip(&addr.ip().to_string()).is_some())
-        .map(|addr| BackendAddr::new(addr.ip(), addr.port()))
-        .ok_or_else(|| format!("allowed: {ALLOWED_BACKEND}"))
-}
 
 /// Addresses with commas between.
 pub fn backends(text: &str) -> Result<Backends, String> {
@@ -64,15 +48,6 @@ pub fn backend_ip(text: &str) -> Result<std::net::IpAddr, String> {
         .ok_or_else(|| format!("allowed: {}", contract::address::ALLOWED_BACKEND_IP))
 }
 
-/// Seconds from 0.05 to 3600.
-pub fn seconds(text: &str) -> Result<Duration, String> {
-    text.parse::<f64>()
-        .ok()
-        .filter(|seconds| (0.05..=3600.0).contains(seconds))
-        .map(Duration::from_secs_f64)
-        .ok_or_else(|| "allowed: seconds from 0.05 to 3600".into())
-}
-
 /// A share from 0 to 1.
 pub fn share(text: &str) -> Result<f64, String> {
     text.parse::<f64>()
@@ -91,31 +66,6 @@ pub fn name(text: &str) -> Result<String, String> {
         Err(format!(
             "allowed: 1 to {LONGEST} bytes without control characters"
         ))
-    }
-}
-
-/// A bearer token, as a header can carry it (RFC 6750, section 2.1).
-pub fn token(text: &str) -> Result<String, String> {
-    let fits = !text.is_empty() && text.chars().all(|letter| letter.is_ascii_graphic());
-    if fits {
-        Ok(text.to_owned())
-    } else {
-        Err("allowed: visible ASCII characters without spaces".into())
-    }
-}
-
-/// Plain HTTP only: the simulators stand beside control, or reach it through a tunnel.
-pub fn base_url(text: &str) -> Result<BaseUrl, String> {
-    let uri = text.parse::<ureq::http::Uri>().ok();
-    let plain = uri.filter(|uri| {
-        let no_path = matches!(uri.path(), "" | "/") && uri.query().is_none();
-        uri.scheme_str() == Some("http")
-            && uri.host().is_some_and(|host| !host.is_empty())
-            && no_path
-    });
-    match plain {
-        Some(_) => Ok(BaseUrl(text.trim_end_matches('/').to_owned())),
-        None => Err("allowed: http://HOST[:PORT], such as http://127.0.0.1:8080".into()),
     }
 }
 
@@ -147,21 +97,6 @@ mod tests {
     #[test]
     fn a_bad_value_is_answered_with_what_is_allowed() {
         check(
-            backend,
-            &["127.0.0.1:1", "10.0.0.11:65535", "[::1]:9001"],
-            &[
-                "",
-                "127.0.0.1",
-                "127.0.0.1:0",
-                "127.0.0.1:65536",
-                "0.0.0.0:9001",
-                "gpu-1:9001",
-                "224.0.0.1:9001",
-                "::1:9001",
-                "10.0.0.1:9001 ",
-            ],
-        );
-        check(
             backends,
             &[
                 "127.0.0.1:1",
@@ -188,43 +123,14 @@ mod tests {
             &["localhost", "0.0.0.0", "127.0.0.1:1"],
         );
         check(
-            seconds,
-            &["1", "0.05", "3600"],
-            &["0", "-1", "NaN", "inf", "1s", "", "1e9"],
-        );
-        check(
             share,
             &["0", "1", "0.25"],
             &["-0.1", "1.01", "NaN", "half", ""],
         );
-        check(token, &["s3cret=="], &["", "two words", "é"]);
         check(
             name,
             &["gpu-1", "节点 1"],
             &["", "a\nb", "\u{1b}[31m", &"x".repeat(65)],
         );
-    }
-
-    #[test]
-    fn a_base_is_plain_http_without_a_path() {
-        check(
-            base_url,
-            &[
-                "http://127.0.0.1:8080",
-                "http://localhost",
-                "http://[::1]:8080/",
-            ],
-            &[
-                "",
-                "127.0.0.1:8080",
-                "https://a:1",
-                "http://",
-                "http://a/api",
-                "http://a?b",
-                "ftp://a",
-            ],
-        );
-        let base = base_url("http://localhost:8080/").expect("a base");
-        assert_eq!(base.0, "http://localhost:8080");
     }
 }

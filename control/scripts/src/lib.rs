@@ -2,8 +2,8 @@
 //! shows the whole system at work.
 //!
 //! `gen_k8s_endpoints` plays discovery ([`fleet`], [`gauge`]); `sim_backend_register_batch`
-//! ([`vram`]) and `demo_backend` ([`echo`]) play servers that register ([`control_client`],
-//! [`heartbeat`]); `dummy_proxy` plays the proxy ([`told`]). Everything drawn at random takes its
+//! ([`vram`]) and `demo_backend` ([`echo`]) play servers that register ([`heartbeat`], above
+//! `control_client`); `dummy_proxy` plays the proxy ([`told`]). Everything drawn at random takes its
 //! generator as an argument. No simulator knows more of the planes than the contract.
 
 pub mod arguments;
@@ -13,7 +13,6 @@ pub mod fleet;
 
 pub mod vram;
 
-pub mod control_client;
 pub mod heartbeat;
 
 pub mod echo;
@@ -21,4 +20,3 @@ pub mod echo;
 pub mod told;
 
 pub mod output;
-pub mod signals;

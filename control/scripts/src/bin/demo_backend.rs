@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser, error::ErrorKind};
 use contract::{BackendAddr, parse_backend_ip};
+use control_client::arguments::{backend, base_url, seconds, token};
+use control_client::{BaseUrl, ControlClient, Registration, Signals};
 use fastrand::Rng;
-use simulators::arguments::{self, BaseUrl};
-use simulators::control_client::{ControlClient, Registration};
+use simulators::arguments;
 use simulators::echo::EchoServer;
 use simulators::gauge::Gauge;
 use simulators::heartbeat;
 use simulators::output::{complain, say};
-use simulators::signals::Signals;
 
 /// A TCP and UDP server that answers with its own name, and registers where told to.
 ///
@@ -34,13 +34,13 @@ struct Arguments {
     #[arg(long, value_parser = arguments::name)]
     name: Option<String>,
     /// Register with control there, and leave when stopped
-    #[arg(long, value_name = "URL", value_parser = arguments::base_url)]
+    #[arg(long, value_name = "URL", value_parser = base_url)]
     register: Option<BaseUrl>,
     /// The address to register [default: that of --listen]
-    #[arg(long, value_name = "IP:PORT", requires = "register", value_parser = arguments::backend)]
+    #[arg(long, value_name = "IP:PORT", requires = "register", value_parser = backend)]
     advertise: Option<BackendAddr>,
     /// Seconds from one registration to the next
-    #[arg(long, value_name = "S", default_value = "3", value_parser = arguments::seconds)]
+    #[arg(long, value_name = "S", default_value = "3", value_parser = seconds)]
     interval: Duration,
     /// The weight to register [default: control's]
     #[arg(long, value_name = "N", requires = "register", value_parser = clap::value_parser!(u16).range(0..=1000))]
@@ -52,7 +52,7 @@ struct Arguments {
     #[arg(long, value_name = "SHARE", requires = "register", value_parser = arguments::share)]
     vram: Option<f64>,
     /// Control's token for registering, where it asks for one
-    #[arg(long, requires = "register", value_parser = arguments::token)]
+    #[arg(long, requires = "register", value_parser = token)]
     token: Option<String>,
 }
 

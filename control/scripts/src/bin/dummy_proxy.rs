@@ -6,9 +6,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use contract::pidfile::PidFile;
+use control_client::{Signal, Signals};
 use simulators::arguments::root_or_default;
 use simulators::output::{complain, say};
-use simulators::signals::{Signal, Signals};
 use simulators::told;
 
 /// Plays the proxy: holds the pid file and tells each SIGHUP and what the file says then.

@@ -7,11 +7,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use clap::Parser;
 use contract::BackendAddr;
 use contract::publish::{publish, remove_litter};
+use control_client::Signals;
+use control_client::arguments::seconds;
 use fastrand::Rng;
 use simulators::arguments::{self, Backends};
 use simulators::fleet::{Changes, Fleet, invented_addrs};
 use simulators::output::{complain, say};
-use simulators::signals::Signals;
 
 /// Plays a cluster's discovery: writes the list of GPU nodes that control watches.
 #[derive(Parser)]
@@ -34,7 +35,7 @@ struct Arguments {
     #[arg(long = "loop")]
     is_loop: bool,
     /// Seconds from one version to the next, with --loop
-    #[arg(long, value_name = "S", default_value = "5", value_parser = arguments::seconds)]
+    #[arg(long, value_name = "S", default_value = "5", value_parser = seconds)]
     interval: Duration,
 }
 

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use clap::Parser;
 use contract::BackendAddr;
-use simulators::arguments::{self, BaseUrl};
-use simulators::control_client::{ControlClient, Registration};
+use control_client::arguments::{base_url, seconds, token};
+use control_client::{BaseUrl, ControlClient, Registration, Signals};
+use simulators::arguments;
 use simulators::gauge::round;
 use simulators::heartbeat;
 use simulators::output::{complain, say};
-use simulators::signals::Signals;
 use simulators::vram::{KEPT, Mode, SHARE, Vram, WEIGHTS, bar, settled_usage};
 
 /// Shows what batching saves: a GPU server that registers the VRAM its small requests hold.
@@ -26,7 +26,7 @@ struct Arguments {
     mode: Mode,
     /// Where control answers
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080",
-          value_parser = arguments::base_url)]
+          value_parser = base_url)]
     base: BaseUrl,
     /// The address to register
     #[arg(long, default_value = "127.0.0.1", value_parser = arguments::backend_ip)]
@@ -39,10 +39,10 @@ struct Arguments {
           value_parser = clap::value_parser!(u16).range(0..=1000))]
     small_reqs: u16,
     /// Seconds from one registration to the next
-    #[arg(long, value_name = "S", default_value = "2", value_parser = arguments::seconds)]
+    #[arg(long, value_name = "S", default_value = "2", value_parser = seconds)]
     interval: Duration,
     /// Control's token for registering, where it asks for one
-    #[arg(long, value_parser = arguments::token)]
+    #[arg(long, value_parser = token)]
     token: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Signals as a queue that a loop waits on, so that no simulator sleeps through its end.
+//! Signals as a queue that a loop waits on, so that no program sleeps through its end.
 
 use std::io;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-/// What a simulator is told by signals.
+/// What a program is told by signals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
     /// SIGHUP: for `dummy_proxy` the word to read its file again, for the others the end.

@@ -1,0 +1,125 @@
+//! Values on the command lines of programs that talk to control, read once and right from then on.
+//!
+//! Each function is a parser for clap, which prints the option and the value that it was given
+//! before the message and exits with 2; so a message here says only what is allowed.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use contract::{BackendAddr, parse_backend_ip};
+
+/// What [`backend`] takes, in words for a message.
+pub const ALLOWED_BACKEND: &str = "IP:PORT, a unicast address and a port from 1 to 65535, \
+                               such as 127.0.0.1:9001 or [::1]:9001";
+
+/// Where control answers: `http://HOST[:PORT]`, without a slash at the end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseUrl(pub String);
+
+/// One address that sessions can be sent to.
+pub fn backend(text: &str) -> Result<BackendAddr, String> {
+    text.parse::<SocketAddr>()
+        .ok()
+        .filter(|addr| addr.port() != 0 && parse_backend_ip(&addr.ip().to_string()).is_some())
+        .map(|addr| BackendAddr::new(addr.ip(), addr.port()))
+        .ok_or_else(|| format!("allowed: {ALLOWED_BACKEND}"))
+}
+
+/// Seconds from 0.05 to 3600.
+pub fn seconds(text: &str) -> Result<Duration, String> {
+    text.parse::<f64>()
+        .ok()
+        .filter(|seconds| (0.05..=3600.0).contains(seconds))
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| "allowed: seconds from 0.05 to 3600".into())
+}
+
+/// A bearer token, as a header can carry it (RFC 6750, section 2.1).
+pub fn token(text: &str) -> Result<String, String> {
+    let fits = !text.is_empty() && text.chars().all(|letter| letter.is_ascii_graphic());
+    if fits {
+        Ok(text.to_owned())
+    } else {
+        Err("allowed: visible ASCII characters without spaces".into())
+    }
+}
+
+/// Plain HTTP only: who registers stands beside control, or reaches it through a tunnel.
+pub fn base_url(text: &str) -> Result<BaseUrl, String> {
+    let uri = text.parse::<ureq::http::Uri>().ok();
+    let plain = uri.filter(|uri| {
+        let no_path = matches!(uri.path(), "" | "/") && uri.query().is_none();
+        uri.scheme_str() == Some("http")
+            && uri.host().is_some_and(|host| !host.is_empty())
+            && no_path
+    });
+    match plain {
+        Some(_) => Ok(BaseUrl(text.trim_end_matches('/').to_owned())),
+        None => Err("allowed: http://HOST[:PORT], such as http://127.0.0.1:8080".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check<T>(parse: impl Fn(&str) -> Result<T, String>, good: &[&str], bad: &[&str]) {
+        for text in good {
+            assert!(parse(text).is_ok(), "{text:?} should be taken");
+        }
+        for text in bad {
+            let refused = parse(text).err();
+            let message = refused.unwrap_or_else(|| panic!("{text:?} should be refused"));
+            assert!(message.contains("allowed: "), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_bad_value_is_answered_with_what_is_allowed() {
+        check(
+            backend,
+            &["127.0.0.1:1", "10.0.0.11:65535", "[::1]:9001"],
+            &[
+                "",
+                "127.0.0.1",
+                "127.0.0.1:0",
+                "127.0.0.1:65536",
+                "0.0.0.0:9001",
+                "gpu-1:9001",
+                "224.0.0.1:9001",
+                "::1:9001",
+                "10.0.0.1:9001 ",
+            ],
+        );
+        check(
+            seconds,
+            &["1", "0.05", "3600"],
+            &["0", "-1", "NaN", "inf", "1s", "", "1e9"],
+        );
+        check(token, &["s3cret=="], &["", "two words", "é"]);
+    }
+
+    #[test]
+    fn a_base_is_plain_http_without_a_path() {
+        check(
+            base_url,
+            &[
+                "http://127.0.0.1:8080",
+                "http://localhost",
+                "http://[::1]:8080/",
+            ],
+            &[
+                "",
+                "127.0.0.1:8080",
+                "https://a:1",
+                "http://",
+                "http://a/api",
+                "http://a?b",
+                "ftp://a",
+            ],
+        );
+        let base = base_url("http://localhost:8080/").expect("a base");
+        assert_eq!(base.0, "http://localhost:8080");
+    }
+}
