@@ -92,6 +92,7 @@ fn pool(algorithm: Algorithm, size: usize, random: &mut fastrand::Rng) -> Pool {
         enabled: true,
         is_warming_up: false,
         report: Report::default(),
+        batch: None,
     };
     Pool {
         algorithm,

@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde_json::{Map, Value, json};
 
 use crate::address::{ALLOWED_BACKEND_IP, BackendAddr, parse_backend_ip};
+use crate::batch::Batch;
 use crate::fault::Faults;
 use crate::object::{Object, kind, parse_object};
 use crate::settings::Settings;
@@ -62,6 +63,8 @@ pub struct Backend {
     pub enabled: bool,
     pub is_warming_up: bool,
     pub report: Report,
+    /// `None`: no batches are formed for it.
+    pub batch: Option<Batch>,
 }
 
 /// What a backend last said of its GPU.
@@ -315,6 +318,7 @@ fn read_backend(
         enabled: object.take_bool("enabled", faults).unwrap_or(true),
         is_warming_up: object.take_bool("is_warming_up", faults).unwrap_or(false),
         report: read_report(&mut object, faults),
+        batch: Batch::read(&mut object, faults),
     };
     object.unknown_keys(unknown_keys);
     Some(backend)
@@ -432,6 +436,9 @@ impl Backend {
                 entry[key] = value.into();
             }
         }
+        if let Some(batch) = self.batch {
+            batch.write(&mut entry);
+        }
         entry
     }
 }
@@ -493,15 +500,22 @@ mod tests {
 
     #[test]
     fn a_configuration_written_out_is_read_back_the_same() {
-        let config = check(BASE.as_bytes(), &local()).expect("valid").config;
-        let again = check(config.to_json().to_string().as_bytes(), &local()).expect("valid");
-        assert_eq!(again.config, config);
-        assert!(again.unknown_keys.is_empty(), "{}", again.unknown_keys);
+        let with_optional_keys = changed(|value| {
+            value["backends"][0]["max_batch"] = json!(8);
+            value["backends"][0]["batch_window_ms"] = json!(10);
+            value["backends"][0]["heartbeat_ms"] = json!(1000);
+        });
+        for bytes in [BASE.as_bytes(), &with_optional_keys] {
+            let config = check(bytes, &local()).expect("valid").config;
+            let again = check(config.to_json().to_string().as_bytes(), &local()).expect("valid");
+            assert_eq!(again.config, config);
+            assert!(again.unknown_keys.is_empty(), "{}", again.unknown_keys);
+        }
     }
 
     #[test]
     fn each_bad_value_is_named_by_its_place() {
-        let cases: [(&str, Value); 24] = [
+        let cases: [(&str, Value); 25] = [
             ("/listen", json!(7)),
             ("/listen/host", json!("example.org")),
             ("/listen/host", json!(null)),
@@ -526,6 +540,7 @@ mod tests {
             ("/backends/0/enabled", json!(1)),
             ("/backends/0/gpu_usage", json!(1.01)),
             ("/backends/0/vram_usage", json!("half")),
+            ("/backends/0/heartbeat_ms", json!(0)),
         ];
         for (place, value) in cases {
             let bytes = changed(|document| {

@@ -6,6 +6,7 @@
 //! No sockets, no threads, no policy: those belong to the planes.
 
 pub mod address;
+pub mod batch;
 pub mod config;
 pub mod fault;
 mod object;
@@ -18,6 +19,7 @@ pub mod status;
 mod value;
 
 pub use address::{BackendAddr, parse_backend_ip};
+pub use batch::Batch;
 pub use config::{
     Algorithm, Backend, Checked, Config, Listener, LocalAddresses, Pool, Report, WarmingShare,
     check, check_strictly,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use contract::{Backend, BackendAddr, Report};
 
-use crate::registry::{Override, Registered, Registry, RegistryEntry};
+use crate::registry::{Override, Registered, Registry, RegistryEntry, Requests};
 
 /// One backend with everything that is known of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,6 +87,14 @@ impl Row {
         }
     }
 
+    /// What it last said of its own requests; nothing once it has expired.
+    pub fn requests(&self) -> Requests {
+        let registered = self.registered.as_ref();
+        let live = registered.filter(|registered| !registered.is_expired());
+        live.map(|registered| registered.requests)
+            .unwrap_or_default()
+    }
+
     fn counts_registration(&self) -> bool {
         self.registered
             .as_ref()
@@ -162,6 +170,7 @@ fn of_registration(
             },
             Some(_) | None => own,
         },
+        batch: registered.batch,
     }
 }
 

@@ -33,16 +33,15 @@ fn discovered(weight: u16, enabled: bool) -> Backend {
             gpu_usage: Some(0.25),
             ..Report::default()
         },
+        batch: None,
     }
 }
 
 fn said(weight: u16, enabled: bool) -> Registration {
     Registration {
-        addr: addr(1),
         weight: Some(weight),
         enabled,
-        is_warming_up: None,
-        report: Report::default(),
+        ..Registration::of(addr(1))
     }
 }
 

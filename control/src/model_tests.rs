@@ -13,13 +13,7 @@ fn addr(last: u8) -> BackendAddr {
 }
 
 fn register(addr: BackendAddr) -> Mutation {
-    Mutation::Register(Registration {
-        addr,
-        weight: None,
-        enabled: true,
-        is_warming_up: None,
-        report: Report::default(),
-    })
+    Mutation::Register(Registration::of(addr))
 }
 
 /// Discovery knows 10.0.0.1, nothing else is known.
@@ -30,6 +24,7 @@ fn model() -> Model {
         enabled: true,
         is_warming_up: false,
         report: Report::default(),
+        batch: None,
     };
     Model {
         registry: Registry::default(),

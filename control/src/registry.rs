@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 
 use contract::config::{DEFAULT_WEIGHT, MAX_BACKENDS};
-use contract::{BackendAddr, Report};
+use contract::{BackendAddr, Batch, Report};
 
 use crate::clock::Now;
 use crate::settings::ExpiryPolicy;
@@ -33,6 +33,34 @@ pub struct Registration {
     /// Absent: not warming, or as `warmup_sec` says.
     pub is_warming_up: Option<bool>,
     pub report: Report,
+    /// How long ago the figures were read, where that was not for this call.
+    pub report_age_ms: u64,
+    pub requests: Requests,
+    pub batch: Option<Batch>,
+}
+
+#[cfg(test)]
+impl Registration {
+    /// One that says nothing beyond its address.
+    pub fn of(addr: BackendAddr) -> Registration {
+        Registration {
+            addr,
+            weight: None,
+            enabled: true,
+            is_warming_up: None,
+            report: Report::default(),
+            report_age_ms: 0,
+            requests: Requests::default(),
+            batch: None,
+        }
+    }
+}
+
+/// What a backend says of the requests at it; only shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Requests {
+    pub queue: Option<u64>,
+    pub running: Option<u64>,
 }
 
 /// A registration as it is kept.
@@ -42,6 +70,8 @@ pub struct Registered {
     pub enabled: bool,
     pub warming: Warming,
     pub report: Report,
+    pub requests: Requests,
+    pub batch: Option<Batch>,
     /// When control last heard of it, on the monotonic clock.
     pub heard_at_ms: u64,
     /// The same on the wall clock, in Unix seconds; only shown.
@@ -352,8 +382,16 @@ impl Registered {
     }
 
     /// What is published at once when it changes.
-    fn state(&self) -> (u16, bool, Warming, bool) {
-        (self.weight, self.enabled, self.warming, self.is_expired())
+    fn state(&self) -> (u16, bool, Warming, Option<Batch>, bool) {
+        let is_expired = self.is_expired();
+        let Registered {
+            weight,
+            enabled,
+            warming,
+            batch,
+            ..
+        } = *self;
+        (weight, enabled, warming, batch, is_expired)
     }
 }
 
@@ -371,7 +409,6 @@ fn registered(
         (None, None) if policy.warmup_ms > 0 => Warming::Until(now.monotonic_ms + policy.warmup_ms),
         (None, Some(Warming::Said(_)) | None) => Warming::Said(false),
     };
-    let has_figures = said.report.gpu_usage.is_some() || said.report.vram_usage.is_some();
     Registered {
         weight: said
             .weight
@@ -380,13 +417,28 @@ fn registered(
         enabled: said.enabled,
         warming,
         report: Report {
-            reported_at_ms: has_figures.then_some(now.unix_ms),
+            reported_at_ms: reported_at_ms(said, known, now),
             ..said.report
         },
+        requests: said.requests,
+        batch: said.batch,
         heard_at_ms: now.monotonic_ms,
         last_seen: now.unix_s(),
         expired_at_ms: None,
     }
+}
+
+/// When the figures were read. Figures that are said to be old and are those of the call before are
+/// the same reading said again: it keeps its time, or it would seem a new one each time.
+fn reported_at_ms(said: &Registration, known: Option<&Registered>, now: Now) -> Option<u64> {
+    let figures = |report: Report| (report.gpu_usage, report.vram_usage);
+    if figures(said.report) == (None, None) {
+        return None;
+    }
+    let same = known.filter(|known| figures(known.report) == figures(said.report));
+    let before = same.and_then(|known| known.report.reported_at_ms);
+    let then = now.unix_ms.saturating_sub(said.report_age_ms);
+    Some(before.filter(|_| said.report_age_ms > 0).unwrap_or(then))
 }
 
 #[cfg(test)]

@@ -20,13 +20,7 @@ fn addr(last: u8) -> BackendAddr {
 }
 
 fn said(last: u8) -> Registration {
-    Registration {
-        addr: addr(last),
-        weight: None,
-        enabled: true,
-        is_warming_up: None,
-        report: Report::default(),
-    }
+    Registration::of(addr(last))
 }
 
 fn with(count: u8, now: Now) -> Registry {
@@ -216,4 +210,45 @@ fn small_pools_minorities_and_a_switched_off_freeze_expire_plainly() {
     };
     let mut off = with(6, at(0));
     assert_eq!(off.pass(at(15_000), policy).len(), 6);
+}
+
+#[test]
+fn a_reading_said_again_keeps_its_time_and_a_new_one_does_not() {
+    let mut registry = Registry::default();
+    let mut reported_at = |ms, gpu_usage, report_age_ms| {
+        let mut said = said(0);
+        said.report.gpu_usage = gpu_usage;
+        said.report_age_ms = report_age_ms;
+        registry.register(&said, at(ms), POLICY).expect("not full");
+        let registered = registry.entries[&addr(0)].registered.as_ref();
+        registered.expect("just now").report.reported_at_ms
+    };
+    let fresh = Some(at(1_000).unix_ms);
+    assert_eq!(reported_at(1_000, Some(0.5), 0), fresh);
+    assert_eq!(reported_at(2_003, Some(0.5), 1_000), fresh, "said again");
+    assert_eq!(reported_at(3_000, Some(0.5), 0), Some(at(3_000).unix_ms));
+    assert_eq!(reported_at(4_000, Some(0.6), 300), Some(at(3_700).unix_ms));
+    assert_eq!(reported_at(5_000, None, 1_300), None, "no figures, no time");
+    assert_eq!(reported_at(6_000, Some(0.6), u64::MAX), Some(0));
+}
+
+#[test]
+fn an_offer_of_batches_is_state_and_counts_of_requests_are_not() {
+    let mut registry = with(1, at(0));
+    let mut beat = |change: &dyn Fn(&mut Registration)| {
+        let mut said = said(0);
+        change(&mut said);
+        registry.register(&said, at(1), POLICY).expect("not full")
+    };
+    assert_eq!(
+        beat(&|said| said.requests.queue = Some(3)),
+        Effect::Unchanged
+    );
+    let batch = Batch {
+        max: 8,
+        window_ms: 10,
+    };
+    assert_eq!(beat(&|said| said.batch = Some(batch)), Effect::State);
+    assert_eq!(beat(&|said| said.batch = Some(batch)), Effect::Unchanged);
+    assert_eq!(beat(&|_| {}), Effect::State);
 }

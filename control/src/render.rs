@@ -61,7 +61,7 @@ impl Plan {
     /// Whether both are the same but for telemetry.
     pub fn has_same_state(&self, other: &Plan) -> bool {
         let same = |(one, two): (&Backend, &Backend)| {
-            let state = |b: &Backend| (b.addr, b.weight, b.enabled, b.is_warming_up);
+            let state = |b: &Backend| (b.addr, b.weight, b.enabled, b.is_warming_up, b.batch);
             state(one) == state(two)
         };
         self.head == other.head
@@ -156,7 +156,7 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use contract::Report;
+    use contract::{Batch, Report};
 
     fn backend(ip: [u8; 4], port: u16) -> Backend {
         Backend {
@@ -165,6 +165,7 @@ mod tests {
             enabled: true,
             is_warming_up: false,
             report: Report::default(),
+            batch: None,
         }
     }
 
@@ -241,6 +242,11 @@ mod tests {
         assert!(changed(&|b| b.weight = 11));
         assert!(changed(&|b| b.enabled = false));
         assert!(changed(&|b| b.is_warming_up = true));
+        let batch = Batch {
+            max: 8,
+            window_ms: 10,
+        };
+        assert!(changed(&|b| b.batch = Some(batch)));
         let mut after = before.clone();
         after.head[1].1 = "random".into();
         assert!(!before.has_same_state(&after));

@@ -85,6 +85,7 @@ impl Fleet {
                 vram_usage: Some(node.vram.share()),
                 ..Report::default()
             },
+            batch: None,
         })
     }
 }

@@ -12,7 +12,7 @@ use crate::clock::{Clock, Now};
 use crate::layer::Layer;
 use crate::model::Model;
 use crate::publish::Published;
-use crate::registry::{Registered, Registry, Warming};
+use crate::registry::{Registered, Registry, Requests, Warming};
 use crate::render::{OwnAddresses, Plan};
 use crate::settings::{Settings, read_file};
 use crate::shared::Shared;
@@ -137,6 +137,8 @@ fn carried_registration(backend: &contract::Backend, now: Now) -> Registered {
         enabled: backend.enabled,
         warming: Warming::Said(backend.is_warming_up),
         report: backend.report,
+        requests: Requests::default(),
+        batch: backend.batch,
         heard_at_ms: now.monotonic_ms,
         last_seen: now.unix_s(),
         expired_at_ms: None,

@@ -1,7 +1,7 @@
 //! One backend of a source file.
 
 use contract::config::{DEFAULT_WEIGHT, MAX_WEIGHT, read_backend_addr, read_report};
-use contract::{Backend, Faults, Object, Report};
+use contract::{Backend, Batch, Faults, Object, Report};
 use serde_json::{Map, Value};
 
 /// Reads one entry, or says why it cannot be used. A bad figure costs only the figures: a backend
@@ -23,6 +23,7 @@ pub fn read_backend<'a>(
     let is_warming_up = object.take_bool("is_warming_up", &mut faults);
     let mut bad_figures = Faults::default();
     let report = read_report(&mut object, &mut bad_figures);
+    let batch = Batch::read(&mut object, &mut bad_figures);
     notes.extend(
         faults
             .0
@@ -46,6 +47,7 @@ pub fn read_backend<'a>(
         } else {
             Report::default()
         },
+        batch,
     };
     Some((backend, map))
 }

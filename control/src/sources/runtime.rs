@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 
 use super::entry::{read_backend, take_backends};
 use crate::clock::Now;
-use crate::registry::{Override, Registered, Registry, RegistryEntry, Warming};
+use crate::registry::{Override, Registered, Registry, RegistryEntry, Requests, Warming};
 
 /// The entries of one version of the file, each as it stands there.
 pub type FileEntries = BTreeMap<BackendAddr, Value>;
@@ -111,6 +111,7 @@ fn registration_json(addr: BackendAddr, registered: &Registered, now: Now) -> Va
         enabled: registered.enabled && !registered.is_expired(),
         is_warming_up: registered.warming.is_on(),
         report: registered.report,
+        batch: registered.batch,
     };
     let mut object = backend.to_json();
     object["last_seen"] = registered.last_seen.into();
@@ -180,6 +181,8 @@ pub fn read_entry(
         enabled: backend.enabled || is_expired,
         warming,
         report: backend.report,
+        requests: Requests::default(),
+        batch: backend.batch,
         heard_at_ms: now.monotonic_ms,
         last_seen: last_seen.map_or(now.unix_s(), |seconds| seconds as u64),
         expired_at_ms: is_expired.then_some(now.monotonic_ms),

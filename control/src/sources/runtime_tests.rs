@@ -3,7 +3,7 @@
 use super::*;
 use crate::registry::{OverrideChange, Registration};
 use crate::settings::ExpiryPolicy;
-use contract::Report;
+use contract::{Batch, Report};
 
 const POLICY: ExpiryPolicy = ExpiryPolicy {
     ttl_ms: 15_000,
@@ -26,14 +26,16 @@ fn registry() -> Registry {
     let mut registry = Registry::default();
     for last in 1..=2 {
         let said = Registration {
-            addr: addr(last),
             weight: Some(20),
-            enabled: true,
-            is_warming_up: None,
             report: Report {
                 gpu_usage: Some(0.5),
                 ..Report::default()
             },
+            batch: Some(Batch {
+                max: 8,
+                window_ms: 10,
+            }),
+            ..Registration::of(addr(last))
         };
         registry.register(&said, at(0), POLICY).expect("not full");
     }
@@ -78,6 +80,8 @@ fn a_restart_keeps_registrations_and_overrides_and_gives_a_full_ttl() {
         let back = &after.entries[addr];
         assert_eq!(back.r#override, entry.r#override);
         assert_eq!(back.registered.is_some(), entry.registered.is_some());
+        let batch = |entry: &RegistryEntry| entry.registered.as_ref().map(|kept| kept.batch);
+        assert_eq!(batch(back), batch(entry));
     }
     let one = after.entries[&addr(1)].registered.as_ref().expect("kept");
     assert_eq!((one.weight, one.heard_at_ms), (20, 0));

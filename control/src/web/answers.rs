@@ -85,6 +85,7 @@ pub fn row(app: &App, row: &Row) -> Value {
     let policy = app.shared.settings.expiry;
     let left = |registered: &Registered| registered.ttl_remaining_ms(now, policy);
     let registered = row.registered.as_ref();
+    let requests = row.requests();
     let backend = &row.backend;
     json!({
         "ip": backend.addr.ip(), "port": backend.addr.port(), "weight": backend.weight,
@@ -96,6 +97,9 @@ pub fn row(app: &App, row: &Row) -> Value {
         "published_weight": row.published().weight,
         "reported_at_ms": backend.report.reported_at_ms,
         "heartbeat_ms": backend.report.heartbeat_ms,
+        "queue": requests.queue, "running": requests.running,
+        "max_batch": backend.batch.map(|batch| batch.max),
+        "batch_window_ms": backend.batch.map(|batch| batch.window_ms),
     })
 }
 

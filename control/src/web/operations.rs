@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use contract::config::{MAX_WEIGHT, read_backend_addr, read_report};
-use contract::{Faults, Object, Report};
+use contract::{Batch, Faults, Object, Report};
 use serde_json::{Map, Value, json};
 
 use super::body::JsonObject;
@@ -16,7 +16,12 @@ use crate::actor::Actor;
 use crate::audit::Entry;
 use crate::model::Mutation;
 use crate::publish::Settled;
-use crate::registry::{Effect, OverrideChange, Registration};
+use crate::registry::{Effect, OverrideChange, Registration, Requests};
+
+/// The most requests that a backend may say are queued or running at it.
+const MAX_REQUESTS: u64 = 1_000_000_000;
+/// The oldest figures that a backend may say again.
+const MAX_REPORT_AGE_MS: u64 = 3_600_000;
 
 pub async fn register(
     State(app): State<App>,
@@ -237,6 +242,13 @@ fn read_registration(body: &Map<String, Value>) -> Result<(Registration, Vec<Str
     let enabled = object.take_bool("enabled", &mut faults);
     let is_warming_up = object.take_bool("is_warming_up", &mut faults);
     let report: Report = read_report(&mut object, &mut faults);
+    let mut count = |key, max| object.take_integer(key, 0, max, &mut faults);
+    let requests = Requests {
+        queue: count("queue", MAX_REQUESTS),
+        running: count("running", MAX_REQUESTS),
+    };
+    let report_age_ms = count("report_age_ms", MAX_REPORT_AGE_MS);
+    let batch = Batch::read(&mut object, &mut faults);
     // A key that we do not know may be a newer agent's, or a slip of the pen: told, not refused.
     let mut unknown_keys = Faults::default();
     object.unknown_keys(&mut unknown_keys);
@@ -250,6 +262,9 @@ fn read_registration(body: &Map<String, Value>) -> Result<(Registration, Vec<Str
         enabled: enabled.unwrap_or(true),
         is_warming_up,
         report,
+        report_age_ms: report_age_ms.unwrap_or(0),
+        requests,
+        batch,
     };
     Ok((said, notes))
 }

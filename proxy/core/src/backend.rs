@@ -278,6 +278,7 @@ mod tests {
             enabled: true,
             is_warming_up: false,
             report: Report::default(),
+            batch: None,
         }
     }
 

@@ -20,6 +20,7 @@ fn backend(number: u32, weight: u16) -> Backend {
         enabled: true,
         is_warming_up: false,
         report: Report::default(),
+        batch: None,
     }
 }
 

@@ -79,6 +79,33 @@ async fn each_bad_body_is_answered_with_the_place() {
 }
 
 #[tokio::test]
+async fn each_bad_word_of_an_agent_is_answered_with_the_place() {
+    let folder = Folder::new(json!({}));
+    let control = folder.start().await;
+    for (key, value) in [
+        ("queue", json!(-1)),
+        ("running", json!(1.5)),
+        ("running", json!("3")),
+        ("report_age_ms", json!(-1)),
+        ("heartbeat_ms", json!(0)),
+        ("max_batch", json!(4097)),
+        ("batch_window_ms", json!(10_001)),
+    ] {
+        let mut body = json!({ "ip": "10.0.0.1", "port": 1, "max_batch": 8, "batch_window_ms": 5 });
+        body[key] = value;
+        let (status, answer) = control.ask(ask("POST", "/api/register").body(&body)).await;
+        assert_eq!(status, 400, "{body}");
+        assert_eq!(
+            answer["faults"][0]["place"],
+            json!(format!("/{key}")),
+            "{answer}"
+        );
+    }
+    let listed = control.good(ask("GET", "/api/backends")).await;
+    assert_eq!(listed["backends"], json!([]));
+}
+
+#[tokio::test]
 async fn a_body_that_is_too_large_is_not_read() {
     let folder = Folder::new(json!({}));
     let control = folder.start().await;

@@ -49,6 +49,43 @@ async fn backends_are_listed_field_for_field() {
 }
 
 #[tokio::test]
+async fn what_an_agent_says_of_its_engine_is_shown_and_what_the_proxy_needs_published() {
+    let folder = Folder::new(json!({}));
+    let control = folder.start().await;
+    let body = json!({
+        "ip": "10.0.0.2", "port": 9001, "vram_usage": 0.5, "queue": 3, "running": 12,
+        "max_batch": 8, "batch_window_ms": 10, "heartbeat_ms": 1000,
+    });
+    let answer = control.good(ask("POST", "/api/register").body(&body)).await;
+    assert!(answer["warnings"].is_null(), "each key is known: {answer}");
+    let listed = control.good(ask("GET", "/api/backends")).await;
+    for key in [
+        "queue",
+        "running",
+        "max_batch",
+        "batch_window_ms",
+        "heartbeat_ms",
+    ] {
+        assert_eq!(listed["backends"][0][key], body[key], "{key}");
+    }
+    let published = &folder.published()["backends"][0];
+    for key in ["max_batch", "batch_window_ms", "heartbeat_ms"] {
+        assert_eq!(published[key], body[key], "{key}");
+    }
+    assert!(published["queue"].is_null(), "nothing that the proxy reads");
+
+    control.register("10.0.0.2").await;
+    let listed = control.good(ask("GET", "/api/backends")).await;
+    assert!(
+        listed["backends"][0]["queue"].is_null(),
+        "the last word is the whole word"
+    );
+    let published = folder.published();
+    let entry = published["backends"][0].as_object().expect("an entry");
+    assert!(!entry.contains_key("max_batch"), "{published}");
+}
+
+#[tokio::test]
 async fn a_changed_source_is_published_by_itself_however_it_was_changed() {
     let folder = Folder::new(json!({"auto_sync_interval_sec": 1}));
     let control = folder.start().await;

@@ -69,6 +69,7 @@ mod tests {
             enabled: true,
             is_warming_up: warms,
             report: contract::Report::default(),
+            batch: None,
         };
         let disabled = Backend {
             enabled: false,
