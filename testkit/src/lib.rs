@@ -20,6 +20,7 @@ pub mod http;
 pub mod backend;
 pub mod client;
 pub mod deaf;
+pub mod server;
 
 pub mod control;
 pub mod proxy;
@@ -31,4 +32,5 @@ pub use control::Control;
 pub use folder::{Folder, proxy_config};
 pub use process::Program;
 pub use proxy::Proxy;
+pub use server::Server;
 pub use wait::{LONG, until};

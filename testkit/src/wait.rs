@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 pub const LONG: Duration = Duration::from_secs(20);
 
 /// How long to sleep between two looks at a condition.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
+pub(crate) const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 
 /// Asks until there is an answer, and returns it.
 ///
