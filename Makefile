@@ -9,8 +9,8 @@ simulators := gen_k8s_endpoints sim_backend_register_batch dummy_proxy demo_back
 .PHONY: help build run test clean
 
 help:
-	@echo "make build   build for use; link proxy/bin/proxy_server, control/bin/control_server"
-	@echo "             and the simulators in control/scripts/"
+	@echo "make build   build for use; link proxy/bin/proxy_server, control/bin/control_server,"
+	@echo "             agent/bin/gpu_agent and the simulators in control/scripts/"
 	@echo "make run     build, then run everything on this machine until Ctrl-C"
 	@echo "             (CONTROL_PORT, PROXY_PORT and BACKEND_PORT choose other ports)"
 	@echo "make bench   measure the data path beside haproxy, nginx and envoy (some 20 minutes)"
@@ -20,9 +20,10 @@ help:
 build:
 	@scripts/need.sh $(CARGO) cc
 	$(CARGO) build --release --workspace --bins --locked
-	@mkdir -p proxy/bin control/bin
+	@mkdir -p proxy/bin control/bin agent/bin
 	@ln -srfn $(target)/release/proxy_server proxy/bin/proxy_server
 	@ln -srfn $(target)/release/control_server control/bin/control_server
+	@ln -srfn $(target)/release/gpu_agent agent/bin/gpu_agent
 	@for name in $(simulators); do ln -srfn $(target)/release/$$name control/scripts/$$name; done
 
 run:
@@ -42,7 +43,7 @@ test:
 
 clean:
 	$(CARGO) clean
-	rm -rf proxy/bin control/bin $(addprefix control/scripts/,$(simulators))
+	rm -rf proxy/bin control/bin agent/bin $(addprefix control/scripts/,$(simulators))
 
 # Measures beside haproxy, nginx, envoy and no proxy; needs a quiet machine and some 25 minutes.
 # ROUNDS, SECONDS and ONLY=CELL,... narrow it down; bench/install-peers.sh brings the others.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use contract::BackendAddr;
+use contract::{BackendAddr, Batch};
 use serde_json::{Map, Value, json};
 use ureq::Agent;
 use ureq::http::Response;
@@ -18,20 +18,54 @@ pub struct Registration {
     pub gpu_usage: Option<f64>,
     /// Share in use, 0 to 1.
     pub vram_usage: Option<f64>,
+    /// How long ago the figures were read, where that was not for this call.
+    pub report_age_ms: Option<u64>,
+    /// How often this server registers.
+    pub heartbeat_ms: Option<u64>,
+    pub is_warming_up: Option<bool>,
+    /// Requests that wait.
+    pub queue: Option<u64>,
+    /// Requests that are worked on.
+    pub running: Option<u64>,
+    pub batch: Option<Batch>,
 }
 
 impl Registration {
+    /// One that says nothing beyond its address.
+    pub fn of(addr: BackendAddr) -> Registration {
+        Registration {
+            addr,
+            weight: None,
+            gpu_usage: None,
+            vram_usage: None,
+            report_age_ms: None,
+            heartbeat_ms: None,
+            is_warming_up: None,
+            queue: None,
+            running: None,
+            batch: None,
+        }
+    }
+
     fn to_json(&self) -> Value {
         let mut call = json!({ "ip": self.addr.ip(), "port": self.addr.port() });
         let optional = [
             ("weight", self.weight.map(Value::from)),
             ("gpu_usage", self.gpu_usage.map(Value::from)),
             ("vram_usage", self.vram_usage.map(Value::from)),
+            ("report_age_ms", self.report_age_ms.map(Value::from)),
+            ("heartbeat_ms", self.heartbeat_ms.map(Value::from)),
+            ("is_warming_up", self.is_warming_up.map(Value::from)),
+            ("queue", self.queue.map(Value::from)),
+            ("running", self.running.map(Value::from)),
         ];
         for (key, value) in optional {
             if let Some(value) = value {
                 call[key] = value;
             }
+        }
+        if let Some(batch) = self.batch {
+            batch.write(&mut call);
         }
         call
     }
@@ -190,11 +224,10 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_left_out_of_the_call() {
+        let addr = crate::arguments::backend("127.0.0.1:9001").expect("an address");
         let mut registration = Registration {
-            addr: crate::arguments::backend("127.0.0.1:9001").expect("an address"),
-            weight: None,
-            gpu_usage: None,
             vram_usage: Some(0.5),
+            ..Registration::of(addr)
         };
         let expected = json!({ "ip": "127.0.0.1", "port": 9001, "vram_usage": 0.5 });
         assert_eq!(registration.to_json(), expected);

@@ -110,10 +110,10 @@ fn run(arguments: Arguments) -> Result<(), String> {
         gpu.drift(&mut rng);
         vram.drift(&mut rng);
         Registration {
-            addr,
             weight: arguments.weight,
             gpu_usage: Some(arguments.gpu.unwrap_or(gpu.share())),
             vram_usage: Some(arguments.vram.unwrap_or(vram.share())),
+            ..Registration::of(addr)
         }
     };
     heartbeat::run(&signals, &control, arguments.interval, next);

@@ -64,10 +64,8 @@ fn main() -> ExitCode {
         let all_fit = vram.take(mode.shares(requests));
         say(interval_line(mode, requests, vram.usage(), all_fit));
         Registration {
-            addr,
-            weight: None,
-            gpu_usage: None,
             vram_usage: Some(round(vram.usage())),
+            ..Registration::of(addr)
         }
     };
     heartbeat::run(&signals, &control, arguments.interval, next);

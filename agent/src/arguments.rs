@@ -1,0 +1,238 @@
+//! What the command line says. Its words on an engine go through the same checks as a file's.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use agent::settings::{MAX_FILE_BYTES, Settings, read_engine};
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser};
+use contract::{Fault, Faults};
+use control_client::BaseUrl;
+use control_client::arguments as words;
+use serde_json::{Map, Value};
+
+/// The variable that may hold control's token.
+const TOKEN_VARIABLE: &str = "WICKETGATE_TOKEN";
+/// The longest token.
+const MAX_TOKEN_BYTES: usize = 4096;
+
+/// Registers this node's inference engines with control, and says each second how they do.
+///
+/// One engine by options, or several by --config. Stopped, it takes the registrations back.
+#[derive(Parser)]
+#[command(
+    name = "gpu_agent",
+    version,
+    disable_version_flag = true,
+    allow_negative_numbers = true
+)]
+pub struct Arguments {
+    /// Where control answers
+    #[arg(long, value_name = "URL", value_parser = words::base_url)]
+    control: Option<BaseUrl>,
+    /// Control's token for registering; visible to everyone on this machine, unlike the next two
+    #[arg(long, value_parser = words::token, conflicts_with = "token_file")]
+    token: Option<String>,
+    /// A file that holds the token; without one, the variable WICKETGATE_TOKEN is looked at
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Seconds from one heartbeat to the next, 0.1 to 60 [default: 1]
+    #[arg(long, value_name = "S", value_parser = interval)]
+    interval: Option<Duration>,
+    /// How many seconds old figures may be to be said at all, 0.1 to 600 [default: 5]
+    #[arg(long, value_name = "S", value_parser = stale)]
+    stale: Option<Duration>,
+    /// A JSON file that lists the engines, instead of the options below
+    #[arg(long, value_name = "FILE", conflicts_with_all = ENGINE_OPTIONS)]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    engine: EngineOptions,
+    /// Read each engine once, print a line of JSON for it, and exit; needs no control
+    #[arg(long, conflicts_with = "check")]
+    pub once: bool,
+    /// Check options and file, name every fault with its place, and exit
+    #[arg(short = 't', long)]
+    pub check: bool,
+    /// Print the version
+    #[arg(short = 'V', long, action = clap::ArgAction::Version)]
+    version: (),
+}
+
+const ENGINE_OPTIONS: [&str; 10] = [
+    "advertise",
+    "source",
+    "url",
+    "command",
+    "gpu",
+    "weight",
+    "max_batch",
+    "batch_window_ms",
+    "health",
+    "timeout_ms",
+];
+
+#[derive(clap::Args)]
+struct EngineOptions {
+    /// The address at which clients reach the engine
+    #[arg(long, value_name = "IP:PORT")]
+    advertise: Option<String>,
+    /// nvml, vllm, sglang, triton, trtllm, tgi, dcgm or command
+    #[arg(long)]
+    source: Option<String>,
+    /// The engine's metrics [default: its usual port on this machine]
+    #[arg(long)]
+    url: Option<String>,
+    /// With --source command: what to run, by /bin/sh; it prints {"gpu_usage", "vram_usage",
+    /// "queue", "running"} as JSON
+    #[arg(long)]
+    command: Option<String>,
+    /// The GPU that the engine runs on: an index, a UUID or a MIG UUID; several times for several
+    #[arg(long)]
+    gpu: Vec<String>,
+    /// The weight to register [default: control's]
+    #[arg(long, value_name = "N")]
+    weight: Option<i64>,
+    /// Up to how many requests the engine serves together; with --batch-window-ms
+    #[arg(long, value_name = "N")]
+    max_batch: Option<i64>,
+    /// How long a batch waits for more requests
+    #[arg(long, value_name = "MS")]
+    batch_window_ms: Option<i64>,
+    /// How to tell that the engine serves: a URL, tcp (a connect to --advertise) or none
+    /// [default: the engine's own check, else tcp]
+    #[arg(long, value_name = "URL|tcp|none")]
+    health: Option<String>,
+    /// How long one read of the source may take [default: 2000]
+    #[arg(long, value_name = "MS")]
+    timeout_ms: Option<i64>,
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    seconds(text, 60.0)
+}
+
+fn stale(text: &str) -> Result<Duration, String> {
+    seconds(text, 600.0)
+}
+
+fn seconds(text: &str, most: f64) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok();
+    let seconds = seconds.filter(|seconds| (0.1..=most).contains(seconds));
+    seconds
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| format!("allowed: seconds from 0.1 to {most}"))
+}
+
+/// Ends with a fault of the command line.
+pub fn refuse(message: &str) -> ! {
+    let mut command = Arguments::command();
+    command.error(ErrorKind::ValueValidation, message).exit()
+}
+
+impl Arguments {
+    /// The settings of the file or of the options. A bad command line ends the program.
+    ///
+    /// # Errors
+    /// Every fault of the file, in words.
+    pub fn settings(&self) -> Result<Settings, String> {
+        let mut settings = match &self.config {
+            Some(path) => read_config(path)?,
+            None => self
+                .engine
+                .settings()
+                .unwrap_or_else(|faults| refuse(&told(faults))),
+        };
+        if let Some(control) = &self.control {
+            settings.control = Some(control.clone());
+        }
+        settings.interval = self.interval.unwrap_or(settings.interval);
+        settings.stale_after = self.stale.unwrap_or(settings.stale_after);
+        Ok(settings)
+    }
+
+    /// The token, from wherever it was given; the command line goes before the file of --config, and
+    /// that before the environment.
+    pub fn token(&self, settings: &Settings) -> Result<Option<String>, String> {
+        if self.token.is_some() {
+            return Ok(self.token.clone());
+        }
+        let path = self.token_file.as_ref().or(settings.token_file.as_ref());
+        let (place, text) = match path {
+            Some(path) => {
+                let text = read_bounded(path, MAX_TOKEN_BYTES);
+                let text = text.map_err(|error| format!("{}: {error}", path.display()))?;
+                (
+                    path.display().to_string(),
+                    String::from_utf8_lossy(&text).into_owned(),
+                )
+            }
+            None => match std::env::var(TOKEN_VARIABLE) {
+                Ok(text) => (TOKEN_VARIABLE.to_owned(), text),
+                Err(std::env::VarError::NotPresent) => return Ok(None),
+                Err(std::env::VarError::NotUnicode(_)) => {
+                    (TOKEN_VARIABLE.to_owned(), String::new())
+                }
+            },
+        };
+        // The value itself is a secret, even a bad one.
+        let token = words::token(text.trim()).map_err(|allowed| format!("{place}: {allowed}"))?;
+        Ok(Some(token))
+    }
+}
+
+impl EngineOptions {
+    fn settings(&self) -> Result<Settings, Faults> {
+        let mut faults = Faults::default();
+        match read_engine(&self.to_object(), "", &mut faults) {
+            Some(engine) => Ok(Settings::of(engine)),
+            None => Err(faults),
+        }
+    }
+
+    /// The engine as a file would have it.
+    fn to_object(&self) -> Map<String, Value> {
+        let words = |text: &Option<String>| text.as_deref().map(Value::from);
+        let gpus = (!self.gpu.is_empty()).then(|| Value::from(self.gpu.clone()));
+        let values = [
+            words(&self.advertise),
+            words(&self.source),
+            words(&self.url),
+            words(&self.command),
+            gpus,
+            self.weight.map(Value::from),
+            self.max_batch.map(Value::from),
+            self.batch_window_ms.map(Value::from),
+            words(&self.health),
+            self.timeout_ms.map(Value::from),
+        ];
+        let named = ENGINE_OPTIONS.into_iter().zip(values);
+        named
+            .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+            .collect()
+    }
+}
+
+/// Faults with options for places instead of JSON pointers.
+fn told(faults: Faults) -> String {
+    let options = faults.0.into_iter().map(|fault| Fault {
+        place: fault.place.replace('/', "--").replace('_', "-"),
+        ..fault
+    });
+    Faults(options.collect()).to_string()
+}
+
+fn read_config(path: &Path) -> Result<Settings, String> {
+    let told = |fault: String| format!("{}: {fault}", path.display());
+    let bytes = read_bounded(path, MAX_FILE_BYTES).map_err(|error| told(error.to_string()))?;
+    Settings::read(&bytes).map_err(|faults| told(faults.to_string()))
+}
+
+/// One byte more than allowed, so that whoever reads on sees that it is too large.
+fn read_bounded(path: &Path, max_bytes: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut file = File::open(path)?.take(max_bytes as u64 + 1);
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}

@@ -1,0 +1,65 @@
+//! `gpu_agent`: the command line.
+
+mod arguments;
+
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use agent::nvml::DriverGpus;
+use agent::run;
+use agent::settings::Settings;
+use clap::Parser as _;
+use tracing_subscriber::EnvFilter;
+
+use arguments::Arguments;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+    match carry_out(&arguments) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("gpu_agent: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// False where `--once` found a source that gives nothing.
+fn carry_out(arguments: &Arguments) -> Result<bool, String> {
+    let settings = arguments.settings()?;
+    let token = arguments.token(&settings)?;
+    let gpus = DriverGpus::default();
+    if arguments.check {
+        println!("{} engines: fine", settings.engines.len());
+        return Ok(true);
+    }
+    if arguments.once {
+        return print_once(&settings, &gpus).map_err(|error| format!("standard output: {error}"));
+    }
+    let control = settings.control.clone().unwrap_or_else(|| {
+        arguments::refuse("--control URL is needed, or \"control\" in the file of --config")
+    });
+    let done = run::run(settings, control, token, Arc::new(gpus));
+    done.map(|()| true).map_err(|error| error.to_string())
+}
+
+/// One line of JSON an engine.
+fn print_once(settings: &Settings, gpus: &DriverGpus) -> std::io::Result<bool> {
+    let mut all_read = true;
+    let mut stdout = std::io::stdout();
+    for engine in &settings.engines {
+        let (answer, is_read) = run::once(engine, gpus);
+        all_read &= is_read;
+        writeln!(stdout, "{answer}")?;
+    }
+    Ok(all_read)
+}

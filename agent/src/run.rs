@@ -1,0 +1,142 @@
+//! All engines of a node: two threads each, until a signal comes.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use control_client::{BaseUrl, ControlClient, Signals};
+use serde_json::{Value, json};
+
+use crate::fetch::Http;
+use crate::figures::Reading;
+use crate::gpus::Gpus;
+use crate::heartbeat::Heartbeat;
+use crate::latest::Latest;
+use crate::sampler;
+use crate::settings::{EngineSettings, Settings};
+use crate::source;
+
+/// Beyond its time-out, how long a reader is given to end, so that no command outlives the agent.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// Which thread has ended.
+enum Ended {
+    Heartbeat,
+    Reader,
+}
+
+/// Registers every engine and beats until a signal comes; then takes the registrations back.
+///
+/// # Errors
+/// Where signals or threads cannot be had.
+pub fn run(
+    settings: Settings,
+    control: BaseUrl,
+    token: Option<String>,
+    gpus: Arc<dyn Gpus>,
+) -> io::Result<()> {
+    let signals = Signals::install()?;
+    let (sender, ended) = channel();
+    let count = settings.engines.len();
+    let longest = settings.engines.iter().map(|engine| engine.timeout).max();
+    let mut all = Vec::with_capacity(count);
+    for engine in &settings.engines {
+        let latest = Arc::new(Latest::default());
+        let control = ControlClient::new(control.clone(), token.clone());
+        start_reader(&settings, engine, &gpus, &latest, sender.clone())?;
+        start_heartbeat(&settings, engine, control, &latest, sender.clone())?;
+        all.push(latest);
+    }
+    signals.wait_for_ever();
+    tracing::info!("stopping; a second signal ends at once");
+    thread::Builder::new()
+        .name("second signal".into())
+        .spawn(move || {
+            signals.wait_for_ever();
+            std::process::exit(1);
+        })?;
+    for latest in &all {
+        latest.stop();
+    }
+    // Each heartbeat ends by itself: its calls are bounded. A reader may hang in the driver.
+    let deadline = Instant::now() + longest.unwrap_or_default() + GRACE;
+    let (mut heartbeats, mut readers) = (count, count);
+    while heartbeats > 0 || (readers > 0 && Instant::now() < deadline) {
+        let ended = match heartbeats {
+            0 => ended
+                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+                .ok(),
+            _ => ended.recv().ok(),
+        };
+        match ended {
+            Some(Ended::Heartbeat) => heartbeats -= 1,
+            Some(Ended::Reader) => readers -= 1,
+            None => break,
+        }
+    }
+    Ok(())
+}
+
+fn start_reader(
+    settings: &Settings,
+    engine: &EngineSettings,
+    gpus: &Arc<dyn Gpus>,
+    latest: &Arc<Latest>,
+    ended: Sender<Ended>,
+) -> io::Result<()> {
+    let (interval, stale_after) = (settings.interval, settings.stale_after);
+    let (engine, gpus, latest) = (engine.clone(), Arc::clone(gpus), Arc::clone(latest));
+    let reader = thread::Builder::new().name(format!("read {}", engine.advertise));
+    reader.spawn(move || {
+        sampler::run(&engine, interval, stale_after, gpus.as_ref(), &latest);
+        // Nobody may be left to count it.
+        let _ = ended.send(Ended::Reader);
+    })?;
+    Ok(())
+}
+
+fn start_heartbeat(
+    settings: &Settings,
+    engine: &EngineSettings,
+    control: ControlClient,
+    latest: &Arc<Latest>,
+    ended: Sender<Ended>,
+) -> io::Result<()> {
+    let (interval, stale_after) = (settings.interval, settings.stale_after);
+    let (engine, latest) = (engine.clone(), Arc::clone(latest));
+    let heartbeat = thread::Builder::new().name(format!("beat {}", engine.advertise));
+    heartbeat.spawn(move || {
+        Heartbeat {
+            settings: &engine,
+            control: &control,
+            interval,
+            stale_after,
+            latest: &latest,
+        }
+        .run();
+        let _ = ended.send(Ended::Heartbeat);
+    })?;
+    Ok(())
+}
+
+/// Reads one engine once, for a person: its figures, what is wrong with them, and whether it serves.
+/// The second value is false where its source gave nothing.
+pub fn once(engine: &EngineSettings, gpus: &dyn Gpus) -> (Value, bool) {
+    let http = Http::new(engine.timeout);
+    let reading = source::read(engine, &http, gpus);
+    let health = engine.health.check(&http, engine.timeout);
+    let is_read = reading.is_ok();
+    let Reading { figures, faults } = reading.unwrap_or_else(|why| Reading {
+        faults: vec![why],
+        ..Reading::default()
+    });
+    let mut answer = figures.to_json();
+    answer["advertise"] = json!(engine.advertise.to_string());
+    answer["source"] = engine.source.name().into();
+    answer["faults"] = faults.into();
+    answer["is_warming_up"] = health.is_err().into();
+    answer["health"] = health.err().map_or("ok".into(), Value::from);
+    (answer, is_read)
+}

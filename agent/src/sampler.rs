@@ -1,0 +1,129 @@
+//! The thread that reads one engine, every interval, and less often while it fails.
+
+use std::time::{Duration, Instant};
+
+use control_client::Patience;
+
+use crate::fetch::Http;
+use crate::figures::Reading;
+use crate::gpus::Gpus;
+use crate::health::Warmth;
+use crate::latest::Latest;
+use crate::settings::EngineSettings;
+use crate::source;
+
+/// The longest pause between two attempts at a source that fails; so long may an engine that comes
+/// back go unseen.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// A source that takes longer than the interval is still left alone for this part of it.
+const LEAST_REST: u32 = 10;
+
+/// Reads until the end comes.
+pub fn run(
+    settings: &EngineSettings,
+    interval: Duration,
+    stale_after: Duration,
+    gpus: &dyn Gpus,
+    latest: &Latest,
+) {
+    let http = Http::new(settings.timeout);
+    let mut warmth = Warmth::default();
+    let mut patience = Patience::new(interval, LONGEST_PAUSE);
+    let mut teller = Teller::default();
+    loop {
+        let begun = Instant::now();
+        let reading = source::read(settings, &http, gpus);
+        let health = settings.health.check(&http, settings.timeout);
+        let is_warming_up = warmth.is_warming_up(health.is_ok());
+        let figures = reading.as_ref().ok().map(|reading| reading.figures);
+        latest.put(figures, is_warming_up, Instant::now());
+        let is_stale = latest.word(Instant::now(), stale_after).reading.is_none();
+        teller.tell_source(settings, &reading, is_stale);
+        teller.tell_warmth(settings, is_warming_up, health);
+        let pause = if figures.is_some() {
+            patience = Patience::new(interval, LONGEST_PAUSE);
+            let rest = interval.saturating_sub(begun.elapsed());
+            rest.max(interval / LEAST_REST)
+        } else {
+            with_jitter(patience.next_pause())
+        };
+        if latest.rest(pause) {
+            return;
+        }
+    }
+}
+
+/// Somewhere from three quarters of `pause` to all of it, so that many who failed together do not
+/// come back together.
+pub fn with_jitter(pause: Duration) -> Duration {
+    pause.mul_f64(0.75 + 0.25 * fastrand::f64())
+}
+
+/// How a source stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Whole,
+    /// Some figures are missing.
+    Partial,
+    /// It cannot be read; the last reading still counts.
+    Failing,
+    /// It cannot be read, and nothing of it counts any longer.
+    Unknown,
+}
+
+/// Says how an engine stands, once for each change: its own words may differ from one look to the
+/// next, and a log that repeats them hides the rest.
+#[derive(Default)]
+struct Teller {
+    standing: Option<Standing>,
+    was_warming_up: Option<bool>,
+}
+
+impl Teller {
+    fn tell_source(
+        &mut self,
+        engine: &EngineSettings,
+        reading: &Result<Reading, String>,
+        is_stale: bool,
+    ) {
+        let standing = match reading {
+            Ok(reading) if reading.faults.is_empty() => Standing::Whole,
+            Ok(_) => Standing::Partial,
+            Err(_) if is_stale => Standing::Unknown,
+            Err(_) => Standing::Failing,
+        };
+        if self.standing.replace(standing) == Some(standing) {
+            return;
+        }
+        match reading {
+            Ok(reading) if reading.faults.is_empty() => {
+                tracing::info!("{engine}: its figures are read");
+            }
+            Ok(reading) => {
+                let faults = reading.faults.join("; ");
+                tracing::warn!("{engine}: some figures are unknown: {faults}");
+            }
+            Err(why) if is_stale => {
+                tracing::error!("{engine}: its figures are unknown: {why}");
+            }
+            Err(why) => tracing::warn!(
+                "{engine}: its figures cannot be read, and the last ones grow old: {why}"
+            ),
+        }
+    }
+
+    fn tell_warmth(
+        &mut self,
+        engine: &EngineSettings,
+        is_warming_up: bool,
+        health: Result<(), String>,
+    ) {
+        if self.was_warming_up.replace(is_warming_up) == Some(is_warming_up) {
+            return;
+        }
+        match health {
+            Err(why) if is_warming_up => tracing::warn!("{engine}: warming up: {why}"),
+            Err(_) | Ok(()) => tracing::info!("{engine}: ready"),
+        }
+    }
+}

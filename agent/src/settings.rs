@@ -1,0 +1,337 @@
+//! What there is to read, for which addresses, and how often. Read from a file of JSON or from the
+//! command line, both through the same checks; all faults are told at once, each with its place.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use contract::config::MAX_WEIGHT;
+use contract::{BackendAddr, Batch, Faults, Object, parse_object};
+use control_client::BaseUrl;
+use control_client::arguments::{ALLOWED_BACKEND, backend, base_url};
+use serde_json::{Map, Value};
+use ureq::http::Uri;
+
+use crate::engines::Engine;
+use crate::gpus::{ALLOWED_GPU, Gpu};
+use crate::health::Health;
+use crate::source::Source;
+
+/// The largest configuration file.
+pub const MAX_FILE_BYTES: usize = 1 << 20;
+/// The most engines of one node.
+pub const MAX_ENGINES: usize = 64;
+/// The most GPUs of one engine.
+const MAX_GPUS: usize = 64;
+
+pub const DEFAULT_INTERVAL: Duration = Duration::from_millis(1_000);
+const DEFAULT_STALE: Duration = Duration::from_millis(5_000);
+const DEFAULT_TIMEOUT: Duration = Duration::from_millis(2_000);
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    pub control: Option<BaseUrl>,
+    pub token_file: Option<PathBuf>,
+    pub interval: Duration,
+    /// How old a reading may be to be said at all.
+    pub stale_after: Duration,
+    pub engines: Vec<EngineSettings>,
+}
+
+/// One engine, or one GPU that serves by other means.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EngineSettings {
+    /// Where clients reach it.
+    pub advertise: BackendAddr,
+    pub source: Source,
+    /// Those that it runs on; empty where nobody said.
+    pub gpus: Vec<Gpu>,
+    pub weight: Option<u16>,
+    pub batch: Option<Batch>,
+    pub health: Health,
+    /// How long one read and one health check may take.
+    pub timeout: Duration,
+}
+
+impl Settings {
+    /// Reads a configuration file.
+    ///
+    /// # Errors
+    /// Every fault of the file, unknown keys included.
+    pub fn read(bytes: &[u8]) -> Result<Settings, Faults> {
+        let map = parse_object(bytes, MAX_FILE_BYTES)?;
+        let mut faults = Faults::default();
+        let mut object = Object::new(&map, "");
+        let control = object.take_string("control", &mut faults).and_then(|url| {
+            let parsed = base_url(url);
+            parsed
+                .map_err(|allowed| add(&mut faults, "/control", url, &allowed))
+                .ok()
+        });
+        let token_file = object.take_string("token_file", &mut faults);
+        let mut duration = |key, min, max, default| {
+            let ms = object.take_integer(key, min, max, &mut faults);
+            ms.map_or(default, Duration::from_millis)
+        };
+        let settings = Settings {
+            control,
+            token_file: token_file.map(PathBuf::from),
+            interval: duration("interval_ms", 100, 60_000, DEFAULT_INTERVAL),
+            stale_after: duration("stale_ms", 100, 600_000, DEFAULT_STALE),
+            engines: read_engines(&mut object, &mut faults),
+        };
+        object.unknown_keys(&mut faults);
+        if faults.is_empty() {
+            Ok(settings)
+        } else {
+            Err(faults)
+        }
+    }
+
+    /// The settings of one engine alone.
+    pub fn of(engine: EngineSettings) -> Settings {
+        Settings {
+            control: None,
+            token_file: None,
+            interval: DEFAULT_INTERVAL,
+            stale_after: DEFAULT_STALE,
+            engines: vec![engine],
+        }
+    }
+}
+
+/// `allowed` as the parsers of command lines word it.
+fn add(faults: &mut Faults, place: &str, found: &str, allowed: &str) {
+    faults.add(place, found, allowed.trim_start_matches("allowed: "));
+}
+
+fn read_engines(object: &mut Object, faults: &mut Faults) -> Vec<EngineSettings> {
+    let allowed = format!("an array of 1 to {MAX_ENGINES} engines");
+    let Some(value) = object.take_required("engines", &allowed, faults) else {
+        return Vec::new();
+    };
+    let items = match value {
+        Value::Array(items) if (1..=MAX_ENGINES).contains(&items.len()) => items,
+        Value::Array(items) => {
+            faults.add("/engines", format!("{} engines", items.len()), allowed);
+            return Vec::new();
+        }
+        other => {
+            faults.add("/engines", other, allowed);
+            return Vec::new();
+        }
+    };
+    let mut engines: Vec<EngineSettings> = Vec::with_capacity(items.len());
+    for (index, item) in items.iter().enumerate() {
+        let place = format!("/engines/{index}");
+        let Value::Object(map) = item else {
+            faults.add(&place, item, "an object with advertise and source");
+            continue;
+        };
+        let Some(engine) = read_engine(map, &place, faults) else {
+            continue;
+        };
+        let place = format!("{place}/advertise");
+        match engines
+            .iter()
+            .any(|other| other.advertise == engine.advertise)
+        {
+            true => faults.add(&place, engine.advertise, "each address once"),
+            false => engines.push(engine),
+        }
+    }
+    engines
+}
+
+/// What a source's name stands for, before its url or command is known.
+#[derive(Clone, Copy)]
+enum Kind {
+    Nvml,
+    Command,
+    Metrics(Engine),
+}
+
+const KINDS: [(&str, Kind); 8] = [
+    ("nvml", Kind::Nvml),
+    ("vllm", Kind::Metrics(Engine::Vllm)),
+    ("sglang", Kind::Metrics(Engine::Sglang)),
+    ("triton", Kind::Metrics(Engine::Triton)),
+    ("trtllm", Kind::Metrics(Engine::Trtllm)),
+    ("tgi", Kind::Metrics(Engine::Tgi)),
+    ("dcgm", Kind::Metrics(Engine::Dcgm)),
+    ("command", Kind::Command),
+];
+
+/// Reads one engine; `place` is the JSON pointer of `map`. `None` where there are faults.
+pub fn read_engine(
+    map: &Map<String, Value>,
+    place: &str,
+    faults: &mut Faults,
+) -> Option<EngineSettings> {
+    let faults_before = faults.0.len();
+    let mut object = Object::new(map, place);
+    let advertise = read_advertise(&mut object, faults);
+    let names = KINDS.map(|(name, _)| name).join(", ");
+    object.take_required("source", &format!("one of {names}"), faults);
+    let kind = object.take_choice("source", &KINDS, faults);
+    let gpus = read_gpus(&mut object, kind, faults);
+    let source = read_source(&mut object, kind, faults);
+    let health = read_health(&mut object, source.as_ref(), advertise, faults);
+    let weight = object.take_integer("weight", 0, MAX_WEIGHT, faults);
+    let batch = Batch::read(&mut object, faults);
+    let timeout_ms = object.take_integer("timeout_ms", 50, 30_000, faults);
+    object.unknown_keys(faults);
+    if faults.0.len() > faults_before {
+        return None;
+    }
+    Some(EngineSettings {
+        advertise: advertise?,
+        source: source?,
+        gpus,
+        weight: weight.map(|weight| weight as u16),
+        batch,
+        health: health?,
+        timeout: timeout_ms.map_or(DEFAULT_TIMEOUT, Duration::from_millis),
+    })
+}
+
+fn read_advertise(object: &mut Object, faults: &mut Faults) -> Option<BackendAddr> {
+    object.take_required("advertise", ALLOWED_BACKEND, faults);
+    let text = object.take_string("advertise", faults)?;
+    let parsed = backend(text);
+    if parsed.is_err() {
+        faults.add(&object.pointer("advertise"), text, ALLOWED_BACKEND);
+    }
+    parsed.ok()
+}
+
+/// `0`, `"GPU-..."`, or several in an array: an engine may span GPUs.
+fn read_gpus(object: &mut Object, kind: Option<Kind>, faults: &mut Faults) -> Vec<Gpu> {
+    let place = object.pointer("gpu");
+    let value = match kind {
+        Some(Kind::Nvml) => object.take_required("gpu", ALLOWED_GPU, faults),
+        Some(Kind::Command | Kind::Metrics(_)) | None => object.take("gpu"),
+    };
+    let items = match value {
+        None => return Vec::new(),
+        Some(Value::Array(items)) => items.as_slice(),
+        Some(single) => std::slice::from_ref(single),
+    };
+    if !(1..=MAX_GPUS).contains(&items.len()) {
+        let allowed = format!("1 to {MAX_GPUS} GPUs");
+        faults.add(&place, format!("{} GPUs", items.len()), allowed);
+        return Vec::new();
+    }
+    let is_dcgm = matches!(kind, Some(Kind::Metrics(Engine::Dcgm)));
+    let mut gpus = Vec::with_capacity(items.len());
+    for item in items {
+        let text = item.as_str().map_or(item.to_string(), str::to_owned);
+        match Gpu::parse(&text) {
+            None => faults.add(&place, &text, ALLOWED_GPU),
+            Some(gpu) if gpus.contains(&gpu) => faults.add(&place, &text, "each GPU once"),
+            // Its rows name a part by the whole GPU and the instance in it.
+            Some(gpu @ Gpu::Mig(_)) if is_dcgm && gpu.instance().is_none() => {
+                faults.add(&place, gpu, "with source dcgm, MIG-GPU-UUID/INSTANCE/0");
+            }
+            Some(gpu) => gpus.push(gpu),
+        }
+    }
+    gpus
+}
+
+fn read_source(object: &mut Object, kind: Option<Kind>, faults: &mut Faults) -> Option<Source> {
+    let url = object.take_string("url", faults);
+    let command = object.take_string("command", faults);
+    let mut refuse = |key, is_given: bool, allowed: &str| {
+        if is_given {
+            faults.add(&object.pointer(key), "a value", allowed);
+        }
+    };
+    match kind? {
+        Kind::Nvml => {
+            refuse("url", url.is_some(), "none with source nvml");
+            refuse("command", command.is_some(), "none with source nvml");
+            Some(Source::Nvml)
+        }
+        Kind::Command => {
+            refuse("url", url.is_some(), "none with source command");
+            let allowed = "a command that prints JSON, for /bin/sh";
+            object.take_required("command", allowed, faults);
+            Some(Source::Command(command?.to_owned()))
+        }
+        Kind::Metrics(engine) => {
+            refuse("command", command.is_some(), "one with source command only");
+            let default: Uri = engine.default_url().parse().expect("our own are right");
+            let uri = match url {
+                Some(text) => read_url(object, "url", text, faults)?,
+                None => default.clone(),
+            };
+            let path = match uri.path_and_query() {
+                Some(path) if path != "/" => path.as_str(),
+                Some(_) | None => default.path(),
+            };
+            let authority = uri.authority()?;
+            Some(Source::Metrics {
+                engine,
+                url: format!("http://{authority}{path}"),
+            })
+        }
+    }
+}
+
+/// A URL, `tcp` for a connect to the advertised address, or `none`. Without a word of it an engine
+/// that has a health check of its own is asked there, and everything else by a connect.
+fn read_health(
+    object: &mut Object,
+    source: Option<&Source>,
+    advertise: Option<BackendAddr>,
+    faults: &mut Faults,
+) -> Option<Health> {
+    let connect = advertise.map(|addr| Health::Tcp(addr.0));
+    match object.take_string("health", faults) {
+        Some("tcp") => connect,
+        Some("none") => Some(Health::None),
+        Some(text) => {
+            let uri = read_url(object, "health", text, faults)?;
+            Some(Health::Http(uri.to_string()))
+        }
+        None => match source? {
+            Source::Nvml | Source::Command(_) => connect,
+            Source::Metrics { engine, url } => match engine.health() {
+                None => connect,
+                Some((port, path)) => {
+                    let uri: Uri = url.parse().expect("checked above");
+                    let host = uri.host().expect("checked above");
+                    let port = port.or(uri.port_u16()).unwrap_or(80);
+                    Some(Health::Http(format!("http://{host}:{port}{path}")))
+                }
+            },
+        },
+    }
+}
+
+fn read_url(object: &Object, key: &str, text: &str, faults: &mut Faults) -> Option<Uri> {
+    let uri = text.parse::<Uri>().ok().filter(|uri| {
+        let host = uri.host().unwrap_or_default();
+        let no_name = uri
+            .authority()
+            .is_some_and(|part| !part.as_str().contains('@'));
+        uri.scheme_str() == Some("http") && !host.is_empty() && no_name
+    });
+    if uri.is_none() {
+        let allowed = match key {
+            "health" => "tcp, none, or http://HOST[:PORT][/PATH]",
+            _ => "http://HOST[:PORT][/PATH]",
+        };
+        faults.add(&object.pointer(key), text, allowed);
+    }
+    uri
+}
+
+/// A name for log lines.
+impl std::fmt::Display for EngineSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let addr: SocketAddr = self.advertise.0;
+        write!(f, "{addr} ({})", self.source.name())
+    }
+}
