@@ -41,7 +41,7 @@ impl Gpu {
     }
 
     /// The UUID of the whole GPU and the number of the instance in it, where a MIG name gives them:
-    /// `MIG-GPU-.../INSTANCE/COMPUTE`, as drivers before 470 wrote it and those since still take.
+    /// `MIG-GPU-.../INSTANCE/COMPUTE`, as drivers before 470 wrote it.
     pub fn instance(&self) -> Option<(&str, &str)> {
         let Gpu::Mig(name) = self else { return None };
         let (parent, numbers) = name.strip_prefix("MIG-")?.split_once('/')?;

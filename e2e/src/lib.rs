@@ -23,6 +23,7 @@
 //! | `control_faults` | what is broken around control stays outside, nobody else is signalled |
 //! | `demonstrations` | the six of the README, with every program that takes part |
 //! | `simulators` | what each simulator says that it does |
+//! | `agent` | what the GPU agent reads reaches control, whatever fails meanwhile |
 //!
 //! Here stands what several of them share. Build the programs first: `cargo build --workspace
 //! --bins`.
