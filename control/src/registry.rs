@@ -383,15 +383,13 @@ impl Registered {
 
     /// What is published at once when it changes.
     fn state(&self) -> (u16, bool, Warming, Option<Batch>, bool) {
-        let is_expired = self.is_expired();
-        let Registered {
-            weight,
-            enabled,
-            warming,
-            batch,
-            ..
-        } = *self;
-        (weight, enabled, warming, batch, is_expired)
+        (
+            self.weight,
+            self.enabled,
+            self.warming,
+            self.batch,
+            self.is_expired(),
+        )
     }
 }
 
