@@ -2,10 +2,11 @@
 //! arguments, so that every path can be tested in virtual time.
 //!
 //! Which backend ([`pick`], on a [`snapshot`]), how bytes pass ([`half`], [`relay`]), which flow a
-//! datagram belongs to ([`flow_table`]), what a reload changes ([`plan`]), and what is kept over it
+//! datagram belongs to ([`flow_table`]) and what becomes of it ([`flow`]), what a reload changes ([`plan`]), and what is kept over it
 //! ([`backend`]).
 
 pub mod backend;
+pub mod flow;
 pub mod flow_table;
 pub mod half;
 pub mod latency;

@@ -235,7 +235,7 @@ impl Udp {
                 // The error of an earlier datagram: this one was not sent and goes elsewhere.
                 Err(error) if is_refusal(&error) => {
                     flow.refuse(core);
-                    tried.push(flow.slot.backend().addr);
+                    tried.push(flow.state.backend().addr);
                     if tried.len() as u64 >= core.snapshot.settings.connect_attempts {
                         return core
                             .counters
@@ -269,11 +269,11 @@ impl Udp {
             return self.begin(core, listener, key, tried);
         };
         let (_, flow) = self.flows.get_mut(index).expect("found just now");
-        let Some(end) = flow.check(core.snapshot.epoch) else {
+        let Some(end) = flow.state.check(core.snapshot.epoch) else {
             self.flows.touch(index, core.now_ms());
             return Ok(index);
         };
-        let addr = flow.slot.backend().addr;
+        let addr = flow.state.backend().addr;
         // A client that was served at a retired listener goes on to be.
         let listener = serving.unwrap_or(flow.listener);
         self.end(core, index, end);
@@ -386,10 +386,8 @@ impl Udp {
             let listener = &self.listeners[flow.listener];
             let socket = listener.socket.as_fd();
             let bytes = answer(core, socket, receiver, listener.route_to(key));
-            flow.count_down(core, receiver.count(), bytes);
-            let most_answers = core.snapshot.settings.udp_responses;
-            if most_answers > 0 && flow.answers >= most_answers {
-                return self.end(core, index, FlowEnd::Answered);
+            if let Some(end) = flow.count_down(core, receiver.count(), bytes) {
+                return self.end(core, index, end);
             }
             self.flows.touch(index, core.now_ms());
             if !may_have_more {
@@ -431,7 +429,7 @@ impl Udp {
         let record = Record {
             protocol: Protocol::Udp,
             client: key.client,
-            backend: Some(flow.slot.backend().addr),
+            backend: Some(flow.state.backend().addr),
             end: end.word(),
             is_failure: end.is_failure(),
             bytes_up: flow.bytes_up,
