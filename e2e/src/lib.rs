@@ -7,6 +7,7 @@
 //! | `reload_listen`, `listen_changes` | a changed listen address loses nobody |
 //! | `reload_refused` | a bad file changes nothing |
 //! | `tcp` | bytes arrive whole, ends are forwarded and named |
+//! | `storm` | twenty thousand sessions of every shape, each checked at both ends |
 //! | `slow_readers` | what arrives for a reader that takes nothing wakes nobody |
 //! | `odd_peers` | urgent data, and clients that leave early |
 //! | `connect`, `algorithms` | failed connects are retried, backends are chosen as configured |

@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 use rustix::net::sockopt::set_socket_linger;
 
 use crate::pattern::Pattern;
-use crate::ports;
+use crate::{ports, storm};
 
 /// The datagram that is answered with a greeting.
 pub const WHO: &[u8] = b"who?";
@@ -44,6 +44,9 @@ pub enum Manner {
     Mute,
     /// Does not greet, and echoes.
     MuteEcho,
+    /// Does not greet, and plays its end of the sessions of [`crate::storm`]; a session that went
+    /// otherwise than it should is not `intact`.
+    Storm,
 }
 
 /// What [`Manner::Duplex`] says at the end of a stream that arrived right.
@@ -272,7 +275,10 @@ fn greeting(shared: &Shared, peer: SocketAddr) -> String {
 /// One session to its end. What the client does can fail every call here, which is no fault of the
 /// test: it is told by the result.
 fn serve(mut stream: TcpStream, peer: SocketAddr, shared: &Shared) -> Ended {
-    if !matches!(shared.manner, Manner::Mute | Manner::MuteEcho) {
+    if !matches!(
+        shared.manner,
+        Manner::Mute | Manner::MuteEcho | Manner::Storm
+    ) {
         let _ = stream.write_all(greeting(shared, peer).as_bytes());
     }
     match shared.manner {
@@ -309,6 +315,19 @@ fn serve(mut stream: TcpStream, peer: SocketAddr, shared: &Shared) -> Ended {
             drain(&mut stream)
         }
         Manner::Duplex => duplex(&mut stream),
+        Manner::Storm => storm_end(stream),
+    }
+}
+
+fn storm_end(stream: TcpStream) -> Ended {
+    let played = storm::play_backend(stream);
+    if let Err(failure) = &played {
+        eprintln!("{failure}");
+    }
+    Ended {
+        bytes: 0,
+        intact: played.is_ok(),
+        reset: false,
     }
 }
 

@@ -21,6 +21,7 @@ pub mod backend;
 pub mod client;
 pub mod deaf;
 pub mod server;
+pub mod storm;
 
 pub mod control;
 pub mod proxy;
