@@ -222,6 +222,7 @@ pub const CELLS: [Cell; 21] = [
 /// The cells that are no work of several programs, by the name that `ONLY` takes.
 pub const PICKS: &str = "picks";
 pub const RELOAD: &str = "reload";
+pub const SPREAD: &str = "spread";
 
 /// What is to be reached in a cell: a figure of ours, held against something.
 #[derive(Debug, Clone, Copy)]
@@ -337,7 +338,7 @@ mod tests {
     #[test]
     fn names_are_unique_and_targets_name_cells() {
         let mut names: Vec<_> = CELLS.iter().map(|cell| cell.name).collect();
-        names.extend([PICKS, RELOAD]);
+        names.extend([PICKS, RELOAD, SPREAD]);
         names.sort_unstable();
         let count = names.len();
         names.dedup();

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::cells::{CELLS, Cell, PICKS, RELOAD, Unit};
+use crate::cells::{CELLS, Cell, PICKS, RELOAD, SPREAD, Unit};
 use crate::machine::{Cores, Machine, enter_own_network, raise_descriptor_limit};
 use crate::measure::sample;
 use crate::programs::{Program, Stage};
 use crate::results::{CellResult, Results, Sample};
-use crate::{picks, reload, report};
+use crate::{picks, reload, report, spread};
 
 /// Rounds and seconds beyond which a run is surely a mistake.
 const MAX_ROUNDS: usize = 100;
@@ -75,6 +75,7 @@ pub fn run(arguments: &Arguments) -> Result<(), AnyError> {
         cells: Vec::new(),
         picks: Vec::new(),
         reloads: Vec::new(),
+        spreads: Vec::new(),
     };
     for cell in CELLS.iter().filter(|cell| wanted.cell(cell.name)) {
         results.cells.push(measure_cell(&mut stage, cell, &wanted)?);
@@ -85,6 +86,15 @@ pub fn run(arguments: &Arguments) -> Result<(), AnyError> {
     }
     if wanted.cell(RELOAD) {
         measure_reloads(&mut stage, &wanted, &mut results)?;
+    }
+    if wanted.cell(SPREAD) {
+        println!("{SPREAD}: long sessions and flows over the workers");
+        let backend = stage.start_backend(false)?;
+        for round in 0..wanted.rounds {
+            results
+                .spreads
+                .extend(spread::measure(&mut stage, &backend, round)?);
+        }
     }
     report::write(&results, &wanted.folder)?;
     println!("results: {}", wanted.folder.display());
@@ -105,7 +115,7 @@ impl Wanted {
         let known: Vec<&str> = CELLS
             .iter()
             .map(|cell| cell.name)
-            .chain([PICKS, RELOAD])
+            .chain([PICKS, RELOAD, SPREAD])
             .collect();
         if let Some(unknown) = arguments
             .only

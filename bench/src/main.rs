@@ -18,6 +18,7 @@ mod cells;
 mod measure;
 mod picks;
 mod reload;
+mod spread;
 
 mod results;
 mod statistics;

@@ -52,7 +52,7 @@ pub enum ReloadError {
     Refused { generation: u64, answer: String },
 }
 
-fn failed_to(what: &'static str) -> impl FnOnce(io::Error) -> ReloadError {
+pub fn failed_to(what: &'static str) -> impl FnOnce(io::Error) -> ReloadError {
     move |error| ReloadError::Io { what, error }
 }
 
@@ -66,7 +66,7 @@ pub fn measure(
 ) -> Result<ReloadResult, ReloadError> {
     let backends = addresses(size, backend.addr.port());
     let config = |addr| our_config(addr, &backends, Setup::OneWorker);
-    let (started, root) = stage.start_ours_with(config)?;
+    let (started, root) = stage.start_ours_with(config, 1)?;
     let pid = started.pid().expect("it is a program");
     publish(&root, config(started.addr), 2)?;
     let applied = reload(pid, &root, 2)?;
@@ -168,13 +168,17 @@ fn reload(pid: Pid, root: &Root, generation: u64) -> Result<Duration, ReloadErro
 
 /// How long the last reload kept the worker busy.
 fn stall_us(root: &Root) -> Result<f64, ReloadError> {
+    let workers = status(root)?.workers;
+    let stalls = workers.iter().map(|worker| worker.reload_stall_us);
+    Ok(stalls.max().unwrap_or(0) as f64)
+}
+
+/// What the program says of itself.
+pub fn status(root: &Root) -> Result<Status, ReloadError> {
     let answer = ask(&proxy_socket(&root.proxy_pid()), "/status");
     let answer = answer.map_err(failed_to("admin socket"))?;
     let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    let status: Status =
-        serde_json::from_str(body).map_err(|error| failed_to("status")(error.into()))?;
-    let stalls = status.workers.iter().map(|worker| worker.reload_stall_us);
-    Ok(stalls.max().unwrap_or(0) as f64)
+    serde_json::from_str(body).map_err(|error| failed_to("status")(error.into()))
 }
 
 /// One question to the admin socket; HTTP/1.0, so that the answer ends with the connection.

@@ -23,6 +23,8 @@ pub struct Results {
     pub cells: Vec<CellResult>,
     pub picks: Vec<PickResult>,
     pub reloads: Vec<ReloadResult>,
+    #[serde(default)]
+    pub spreads: Vec<SpreadResult>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -96,6 +98,19 @@ pub struct ReloadResult {
     pub longest_answer_us: f64,
     /// The same in an equally long run without one.
     pub longest_answer_undisturbed_us: f64,
+}
+
+/// How many long sessions or flows the busiest worker had.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SpreadResult {
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    pub workers: usize,
+    /// Open at once.
+    pub count: usize,
+    pub round: usize,
+    /// 1 is even.
+    pub busiest_to_mean: f64,
 }
 
 impl CellResult {

@@ -234,13 +234,14 @@ impl Stage {
     pub fn start_ours_with(
         &mut self,
         config: impl FnOnce(SocketAddr) -> serde_json::Value,
+        workers: usize,
     ) -> Result<(Started, contract::Root), ProgramError> {
         let addr = self.address()?;
         let folder = self.new_folder("ours")?;
         let root = write_our_root(&folder, &config(addr)).map_err(fault("ours"))?;
         let mut command = self.on_its_core(Setup::OneWorker);
         command.arg(&self.ours).arg("--root").arg(&root);
-        command.args(["--workers", "1"]);
+        command.args(["--workers", &workers.to_string()]);
         let started = self.spawn("ours", command, addr)?.await_answers()?;
         Ok((started, contract::Root(root)))
     }

@@ -1,5 +1,6 @@
 //! The page with tables, and what stands in which chart.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::chart::{self, Bar, Group, number};
@@ -7,7 +8,7 @@ use super::verdict::{best_peer, cost_after_burst, verdict};
 use crate::cells::{Against, Figure, TARGETS, Target};
 use crate::load::Measured;
 use crate::programs::Program;
-use crate::results::{CellResult, PickResult, Results};
+use crate::results::{CellResult, PickResult, Results, SpreadResult};
 use crate::statistics::{median, range};
 
 /// One chart: the primary figure of some cells.
@@ -87,6 +88,7 @@ pub fn page(results: &Results, charts: &[&Chart]) -> String {
     idle(&mut page, results);
     picks(&mut page, &results.picks);
     reloads(&mut page, results);
+    spreads(&mut page, &results.spreads);
     page
 }
 
@@ -375,5 +377,44 @@ fn reloads(page: &mut String, results: &Results) {
                 shown(|reload| reload.longest_answer_undisturbed_us),
             ),
         );
+    }
+}
+
+/// A row for each number of workers and protocol, a column for each number of sessions.
+fn spreads(page: &mut String, spreads: &[SpreadResult]) {
+    let distinct =
+        |of: fn(&SpreadResult) -> usize| -> BTreeSet<usize> { spreads.iter().map(of).collect() };
+    let counts = distinct(|one| one.count);
+    if counts.is_empty() {
+        return;
+    }
+    let heads: Vec<String> = counts.iter().map(|count| format!("{count} open")).collect();
+    add(
+        page,
+        format_args!(
+            "\n## Long sessions and flows over the workers\n\nWhat the busiest worker has, as a multiple of the \
+             mean: median (least to largest round). 1 is even.\n\n| | {} |\n|---|{}",
+            heads.join(" | "),
+            "---:|".repeat(heads.len())
+        ),
+    );
+    for workers in distinct(|one| one.workers) {
+        for protocol in ["tcp", "udp"] {
+            let cells = counts.iter().map(|count| {
+                let of_cell = spreads.iter().filter(|one| {
+                    one.protocol == protocol && one.workers == workers && one.count == *count
+                });
+                let shares: Vec<f64> = of_cell.map(|one| one.busiest_to_mean).collect();
+                spread(
+                    median(shares.iter().copied()),
+                    range(shares.iter().copied()),
+                )
+            });
+            let cells: Vec<String> = cells.collect();
+            add(
+                page,
+                format_args!("| {workers} workers, {protocol} | {} |", cells.join(" | ")),
+            );
+        }
     }
 }

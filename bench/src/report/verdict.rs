@@ -155,6 +155,7 @@ mod tests {
             cells: cells.collect(),
             picks: Vec::new(),
             reloads: Vec::new(),
+            spreads: Vec::new(),
         }
     }
 
