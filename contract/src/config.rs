@@ -201,7 +201,7 @@ fn read(
     let updated_at = object.take_number("updated_at", faults);
     let generation = object.take_integer("generation", 0, u64::MAX, faults);
     let warming_share = object.take_choice("warming_share", &WarmingShare::ALL, faults);
-    let settings = Settings::read(&mut object, faults);
+    let settings = Settings::read(&mut object, faults, unknown_keys);
     let backends = read_backends(&mut object, faults, unknown_keys);
     object.unknown_keys(unknown_keys);
     if let Some(listener) = &listener {
@@ -400,6 +400,7 @@ impl Config {
             Ok(Value::Object(settings)) => object.extend(settings),
             _ => unreachable!("Settings is a struct of numbers and words"),
         }
+        object.extend(self.settings.health.to_json());
         object.insert(
             "backends".into(),
             pool.backends.iter().map(Backend::to_json).collect(),

@@ -9,6 +9,7 @@ pub mod address;
 pub mod batch;
 pub mod config;
 pub mod fault;
+pub mod health;
 mod object;
 pub mod paths;
 pub mod pidfile;

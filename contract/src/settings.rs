@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::fault::Faults;
+use crate::health::Health;
 use crate::object::Object;
 
 /// How the proxy behaves beyond the base format. Serialized, it is the same keys again.
@@ -34,6 +35,9 @@ pub struct Settings {
     pub max_flows: Option<u64>,
     /// Which ended sessions and flows are written to the log.
     pub session_log: SessionLog,
+    /// Written by [`Health::to_json`].
+    #[serde(skip)]
+    pub health: Health,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -58,6 +62,7 @@ impl Default for Settings {
             max_sessions: None,
             max_flows: None,
             session_log: SessionLog::All,
+            health: Health::default(),
         }
     }
 }
@@ -66,7 +71,11 @@ const HOUR_MS: u64 = 3_600_000;
 const WEEK_MS: u64 = 7 * 24 * HOUR_MS;
 
 impl Settings {
-    pub(crate) fn read(object: &mut Object, faults: &mut Faults) -> Settings {
+    pub(crate) fn read(
+        object: &mut Object,
+        faults: &mut Faults,
+        unknown_keys: &mut Faults,
+    ) -> Settings {
         let default = Settings::default();
         let mut integer = |key, min, max| object.take_integer(key, min, max, faults);
         let connect_timeout_ms = integer("connect_timeout_ms", 1, 600_000);
@@ -97,6 +106,7 @@ impl Settings {
             max_sessions,
             max_flows,
             session_log: session_log.unwrap_or(default.session_log),
+            health: Health::read(object, faults, unknown_keys),
         }
     }
 
