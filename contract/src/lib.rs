@@ -10,6 +10,7 @@ pub mod batch;
 pub mod config;
 pub mod fault;
 pub mod health;
+mod health_status;
 mod object;
 pub mod paths;
 pub mod pidfile;

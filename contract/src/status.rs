@@ -8,6 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::health_status::{BackendHealth, HealthStatus, ProtocolHealth};
+
 /// Which configuration the proxy runs, and how the last attempt at a newer one ended.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct Running {
@@ -47,6 +49,9 @@ pub struct Status {
     pub workers: Vec<WorkerStatus>,
     pub listeners: Vec<ListenerStatus>,
     pub backends: Vec<BackendStatus>,
+    /// Absent from older proxies.
+    #[serde(default)]
+    pub health: HealthStatus,
     pub totals: Totals,
     pub limits: LimitStatus,
 }
@@ -83,10 +88,14 @@ pub enum AdminState {
 #[serde(rename_all = "snake_case")]
 pub enum OperationalState {
     Up,
+    /// Probes say so, or, where none run, the last connect.
     Down,
-    /// Nothing is known yet: no session has been tried.
+    /// Nothing is known yet: no probe or session has ended. It is used meanwhile.
     Checking,
+    /// It says that it warms up, or it is in slow start.
     Warming,
+    /// Sessions or flows failed, and it is left out for a while.
+    Ejected,
 }
 
 /// One backend as the proxy sees it. A removed backend is listed until its last session ends.
@@ -106,6 +115,8 @@ pub struct BackendStatus {
     pub gpu_usage: Option<f64>,
     pub vram_usage: Option<f64>,
     pub reported_at_ms: Option<u64>,
+    #[serde(flatten)]
+    pub health: BackendHealth,
     #[serde(flatten)]
     pub counters: Counters,
     /// Mean of recent connects, in microseconds; absent before the first.

@@ -8,7 +8,7 @@ use e2e::proxy_bench::ProxyBench;
 use serde_json::json;
 use testkit::client::connect;
 use testkit::pattern::Pattern;
-use testkit::{LONG, until};
+use testkit::{LONG, until, without_probes};
 
 /// Sent at once, until the client's side is full.
 const BLOCK: usize = 16 << 10;
@@ -34,7 +34,7 @@ fn fill(bench: &ProxyBench, backend: &mut TcpStream, pattern: &mut Pattern) {
 fn what_arrives_for_a_stalled_reader_wakes_nobody() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let backend_addr = listener.local_addr().expect("it is bound");
-    let bench = ProxyBench::start(&[backend_addr], json!({}));
+    let bench = ProxyBench::start(&[backend_addr], without_probes(json!({})));
     let mut client = connect(bench.listen).expect("it listens");
     client.write_all(b"?").expect("sent");
     let (mut backend, _) = listener.accept().expect("the proxy connects");

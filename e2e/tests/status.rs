@@ -101,10 +101,10 @@ fn each_backend_shows_both_axes_of_its_state() {
         state(warming.addr),
         (AdminState::Ready, OperationalState::Warming)
     );
-    assert_eq!(
-        state(down.addr),
-        (AdminState::Ready, OperationalState::Down)
-    );
+    // A third of the sessions came to it first, more than ejection takes.
+    until("the failing one is ejected", LONG, || {
+        (state(down.addr) == (AdminState::Ready, OperationalState::Ejected)).then_some(())
+    });
     let row = proxy.backend(warming.addr);
     assert_eq!(row.gpu_usage, Some(0.2));
     assert_eq!(row.reported_at_ms, Some(1_730_000_000_123));
@@ -120,10 +120,10 @@ fn a_backend_that_dies_fails_no_new_session_and_is_used_again_when_it_is_back() 
     drop(a);
     let reached = spread::in_turn(Transport::Tcp, bench.listen, 40);
     assert_eq!(reached, spread([("b", 40)]));
-    assert_eq!(
-        bench.proxy.backend(addr).operational,
-        OperationalState::Down
-    );
+    until("it is ejected", LONG, || {
+        let state = bench.proxy.backend(addr).operational;
+        (state == OperationalState::Ejected).then_some(())
+    });
     let back = Backend::start_at(addr, "back", Manner::Echo);
     until("it is reached again", LONG, || {
         (Transport::Tcp.ask(bench.listen) == "back").then_some(())

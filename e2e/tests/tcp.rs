@@ -12,13 +12,13 @@ use testkit::backend::{Ended, UP_SEED};
 use testkit::client::{connect, exchange_streams, reset};
 use testkit::pattern::Pattern;
 use testkit::wait::within;
-use testkit::{Backend, LONG, Manner, Session, until};
+use testkit::{Backend, LONG, Manner, Session, until, without_probes};
 
 const MIB: usize = 1 << 20;
 
 /// A proxy before one backend.
 fn before(backend: &Backend) -> ProxyBench {
-    ProxyBench::start(&[backend.addr], json!({}))
+    ProxyBench::start(&[backend.addr], without_probes(json!({})))
 }
 
 fn first_end(backend: &Backend) -> Ended {
@@ -166,7 +166,8 @@ fn a_half_closed_silent_session_ends_at_its_own_time_out() {
 #[test]
 fn at_max_sessions_the_next_one_waits_until_one_ends() {
     let echo = Backend::start("echo", Manner::Echo);
-    let bench = ProxyBench::start(&[echo.addr], json!({ "max_sessions": 4 }));
+    let settings = without_probes(json!({ "max_sessions": 4 }));
+    let bench = ProxyBench::start(&[echo.addr], settings);
     let mut open: Vec<_> = (0..4).map(|_| bench.open()).collect();
     let waiting = connect(bench.listen).expect("the kernel answers");
     until("accepting pauses", LONG, || {

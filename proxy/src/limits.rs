@@ -13,6 +13,10 @@ const PER_WORKER: u64 = 16;
 const MOST_PIPES: u64 = 64;
 const PIPES_SHARE: u64 = 8;
 
+/// Probes at once, and the part of all descriptors that they may take.
+const MOST_PROBES: u64 = 128;
+const PROBES_SHARE: u64 = 32;
+
 /// What the descriptor limit allows.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -54,9 +58,14 @@ impl Limits {
         affordable.min(MOST_PIPES) as usize
     }
 
+    /// Probes at once.
+    pub fn probes(&self) -> u64 {
+        (self.descriptors / PROBES_SHARE).clamp(1, MOST_PROBES)
+    }
+
     /// What the process itself needs.
     fn own(&self) -> u64 {
-        RESERVED + self.workers * (PER_WORKER + 2 * self.pipes_per_worker() as u64)
+        RESERVED + self.probes() + self.workers * (PER_WORKER + 2 * self.pipes_per_worker() as u64)
     }
 
     /// Flows at once over all workers.

@@ -4,7 +4,9 @@
 //! in the workers' own threads and knows nothing of it.
 
 mod admin;
+mod clock;
 mod config_file;
+mod health;
 mod limits;
 mod listen;
 mod logging;
@@ -196,11 +198,14 @@ async fn serve(arguments: &Arguments, paths: &Paths, log: &Log) -> Result<(), An
     let mut pid_file = PidFile::hold(&paths.pid_file)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = arguments.workers.map_or(cores, usize::from);
+    let (reports, reported) = health::reports();
     let supervisor = Arc::new(Supervisor::start(
         paths.config.clone(),
         workers,
         arguments.pin,
+        reports,
     )?);
+    tokio::spawn(health::keep_watch(Arc::clone(&supervisor), reported));
 
     let socket_path = proxy_socket(&paths.pid_file);
     let socket = admin::bind(&socket_path);
@@ -299,13 +304,9 @@ async fn stop(supervisor: &Supervisor) {
 }
 
 async fn reload(supervisor: &Supervisor) {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let monotonic_us = now.tv_sec as i128 * 1_000_000 + i128::from(now.tv_nsec) / 1_000;
     let reloading = sd_notify::NotifyState::Reloading;
-    notify_systemd(&[
-        reloading,
-        sd_notify::NotifyState::MonotonicUsec(monotonic_us),
-    ]);
+    let now_us = i128::from(clock::monotonic_us());
+    notify_systemd(&[reloading, sd_notify::NotifyState::MonotonicUsec(now_us)]);
     supervisor.reload().await;
     notify_systemd(&[sd_notify::NotifyState::Ready]);
 }

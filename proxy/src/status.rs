@@ -4,16 +4,21 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
 use contract::Backend;
+use contract::health::{AllDown, Health as HealthRules, ProbeKind};
 use contract::status::{
-    AdminState, BackendStatus, Counters, LimitStatus, ListenerStatus, OperationalState, Status,
-    Totals, WorkerStatus,
+    AdminState, BackendStatus, Counters, HealthStatus, LimitStatus, ListenerStatus, ProtocolHealth,
+    Status, Totals, WorkerStatus,
 };
-use proxy_core::backend::{BackendCounters, BackendState, LastConnect};
+use proxy_core::backend::{BackendCounters, BackendState};
+use proxy_core::health::subject;
 use proxy_core::latency::{Histogram, RecentMean};
+use proxy_core::plan::Protocol;
 use proxy_core::snapshot::PoolSnapshot;
 
+use crate::clock::monotonic_ms;
+use crate::health::words;
 use crate::logging;
-use crate::supervisor::{State, Supervisor};
+use crate::supervisor::{State, Supervisor, unix_ms};
 use crate::worker::counters::WorkerCounters;
 
 pub fn status(supervisor: &Supervisor) -> Status {
@@ -44,6 +49,7 @@ pub fn status(supervisor: &Supervisor) -> Status {
         workers: workers.collect(),
         listeners: listeners.collect(),
         totals: totals(supervisor),
+        health: health(&state),
         backends,
         limits: LimitStatus {
             max_sessions: snapshot.max_sessions,
@@ -55,13 +61,38 @@ pub fn status(supervisor: &Supervisor) -> Status {
     }
 }
 
+/// The base format has one pool; its health is that of the whole.
+fn health(state: &State) -> HealthStatus {
+    let rules = &state.config.settings.health;
+    let probe = match subject(&state.config) {
+        Some(_) => rules.probe.kind,
+        None => ProbeKind::Off,
+    };
+    let of = |protocol| {
+        let pool = state.snapshot.pools[0].health(protocol);
+        ProtocolHealth {
+            ready: pool.ready as u64,
+            available: pool.available as u64,
+            all_down_in_force: pool.all_down.map(AllDown::name).map(str::to_owned),
+        }
+    };
+    HealthStatus {
+        probe: probe.name().to_owned(),
+        all_down: rules.all_down.name().to_owned(),
+        tcp: of(Protocol::Tcp),
+        udp: of(Protocol::Udp),
+        ejections_spared: state.watch.spared(),
+    }
+}
+
 /// The configured backends in file order, then removed ones that still have sessions or flows.
 fn backends(state: &State) -> Vec<BackendStatus> {
+    let rules = &state.config.settings.health;
     let pools = state.config.pools.iter().zip(&state.snapshot.pools);
     let configured = pools.clone().flat_map(|(pool, snapshot)| {
         pool.backends
             .iter()
-            .map(|backend| configured_backend(snapshot, backend))
+            .map(|backend| configured_backend(snapshot, backend, rules))
     });
     let is_configured = |backend: &BackendState| {
         state
@@ -85,7 +116,7 @@ fn backends(state: &State) -> Vec<BackendStatus> {
                 weight_effective: 0,
                 is_warming_up: false,
             };
-            describe(backend, removed)
+            describe(backend, removed, rules)
         });
     configured.chain(removed).collect()
 }
@@ -99,7 +130,11 @@ struct Described {
     is_warming_up: bool,
 }
 
-fn configured_backend(snapshot: &PoolSnapshot, backend: &Backend) -> BackendStatus {
+fn configured_backend(
+    snapshot: &PoolSnapshot,
+    backend: &Backend,
+    rules: &HealthRules,
+) -> BackendStatus {
     let admin = match (backend.enabled, backend.weight) {
         (false, _) => AdminState::Disabled,
         (true, 0) => AdminState::Drain,
@@ -112,20 +147,16 @@ fn configured_backend(snapshot: &PoolSnapshot, backend: &Backend) -> BackendStat
         configured: true,
         admin,
         weight: backend.weight,
-        weight_effective: snapshot.table.share(index),
+        weight_effective: snapshot.table(Protocol::Tcp).share(index),
         is_warming_up: backend.is_warming_up,
     };
-    describe(snapshot.backend(index), described)
+    describe(snapshot.backend(index), described, rules)
 }
 
-fn describe(backend: &BackendState, described: Described) -> BackendStatus {
-    let (operational, reason) = match (described.is_warming_up, backend.last_connect()) {
-        (_, LastConnect::Failed) => (OperationalState::Down, "the last connect was refused"),
-        (_, LastConnect::TimedOut) => (OperationalState::Down, "the last connect timed out"),
-        (true, _) => (OperationalState::Warming, "it reports that it warms up"),
-        (false, LastConnect::Succeeded) => (OperationalState::Up, "the last connect succeeded"),
-        (false, LastConnect::None) => (OperationalState::Checking, "no connect was tried yet"),
-    };
+fn describe(backend: &BackendState, described: Described, rules: &HealthRules) -> BackendStatus {
+    let now_ms = monotonic_ms();
+    let is_warming_up = described.is_warming_up;
+    let (operational, reason) = words::operational(backend, is_warming_up, rules, now_ms);
     let report = backend.telemetry().get();
     let of_workers =
         |latency: fn(&BackendCounters) -> &RecentMean| backend.workers().iter().map(latency);
@@ -135,12 +166,13 @@ fn describe(backend: &BackendState, described: Described) -> BackendStatus {
         configured: described.configured,
         admin: described.admin,
         operational,
-        reason: reason.to_owned(),
+        reason,
         weight: described.weight,
         weight_effective: described.weight_effective,
         gpu_usage: report.gpu_usage,
         vram_usage: report.vram_usage,
         reported_at_ms: report.reported_at_ms,
+        health: words::status(backend, now_ms, unix_ms()),
         counters: backend_counters(backend),
         connect_latency_us: mean(of_workers(|counters| &counters.connect_latency)),
         first_byte_latency_us: mean(of_workers(|counters| &counters.first_byte_latency)),

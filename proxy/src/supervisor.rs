@@ -12,10 +12,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use contract::status::{Reload, Running};
 use contract::{Config, Settings};
 use proxy_core::backend::BackendRegistry;
+use proxy_core::health::watch::{Failing, Watch};
 use proxy_core::plan::{Endpoint, Plan, Protocol, endpoints, plan};
 use proxy_core::snapshot::Snapshot;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
+use crate::clock::monotonic_ms;
 use crate::config_file::{self, ConfigFile, ConfigFileError};
 use crate::limits::Limits;
 use crate::listen::{self, BindError};
@@ -56,6 +58,7 @@ pub struct State {
     pub config: Config,
     pub snapshot: Arc<Snapshot>,
     pub registry: BackendRegistry,
+    pub watch: Watch,
     /// Flows of each endpoint over all workers. The workers hold it too for as long as their sockets
     /// are open, retired ones included.
     flows: HashMap<Endpoint, Arc<AtomicU64>>,
@@ -77,11 +80,12 @@ pub fn unix_ms() -> u64 {
 
 impl Supervisor {
     /// Reads the configuration, starts `worker_count` workers, each on a core of its own if
-    /// `is_pinned`, and binds the listeners.
+    /// `is_pinned`, and binds the listeners. `reports` is where workers tell of failing backends.
     pub fn start(
         config_path: PathBuf,
         worker_count: usize,
         is_pinned: bool,
+        reports: mpsc::Sender<Failing>,
     ) -> Result<Supervisor, StartError> {
         let limits = Limits::of_process(worker_count);
         let file = config_file::load(&config_path)?;
@@ -90,6 +94,8 @@ impl Supervisor {
         let mut registry = BackendRegistry::new(worker_count);
         let generation = config.generation.unwrap_or(1);
         let snapshot = Arc::new(build(0, &config, &mut registry, &limits));
+        let mut watch = Watch::new();
+        watch.configure(&config, &registry, monotonic_ms());
         let max_sessions = snapshot.max_sessions;
         let max_flows = snapshot.max_flows_per_worker * worker_count;
         let workers = Workers::start(
@@ -97,6 +103,7 @@ impl Supervisor {
             is_pinned,
             &snapshot,
             limits.pipes_per_worker(),
+            reports,
         );
         let workers = workers.map_err(StartError::Worker)?;
         let running = Running {
@@ -116,6 +123,7 @@ impl Supervisor {
                 config: config.clone(),
                 snapshot,
                 registry,
+                watch,
                 flows: HashMap::new(),
                 open: Vec::new(),
                 retired: Vec::new(),
@@ -200,6 +208,13 @@ impl Supervisor {
             let worker_count = self.workers.count();
             let commands = state.listen(&config, worker_count, Some(&self.limits))?;
             state.config = config;
+            let State {
+                config,
+                registry,
+                watch,
+                ..
+            } = &mut *state;
+            watch.configure(config, registry, monotonic_ms());
             (commands, replaced)
         };
         self.workers.tell_each(commands).await;
@@ -214,6 +229,40 @@ impl Supervisor {
         tracing::info!("reload config success generation={generation} backends={backends}");
         self.close_unused().await;
         Ok(generation)
+    }
+
+    /// Has the workers route by what is known of the backends' health now. No reload: the generation
+    /// stays.
+    pub async fn refresh(&self) {
+        let (commands, replaced) = {
+            let mut state = self.state();
+            let State {
+                config,
+                snapshot,
+                registry,
+                ..
+            } = &mut *state;
+            let new = Snapshot::build(
+                snapshot.epoch + 1,
+                config,
+                registry,
+                snapshot.max_sessions,
+                snapshot.max_flows_per_worker,
+                monotonic_ms(),
+            );
+            let replaced = std::mem::replace(snapshot, Arc::new(new));
+            let install = |_| vec![Command::Install(Arc::clone(snapshot))];
+            let commands = (0..self.workers.count()).map(install).collect();
+            (commands, replaced)
+        };
+        self.workers.tell_each(commands).await;
+        // The last reference, so that no worker has to free what may be large.
+        drop(replaced);
+    }
+
+    /// Probes at once.
+    pub fn most_probes(&self) -> usize {
+        self.limits.probes() as usize
     }
 
     /// Whether sockets wait for [`Supervisor::close_unused`].
@@ -361,6 +410,7 @@ fn build(epoch: u64, config: &Config, registry: &mut BackendRegistry, limits: &L
         registry,
         bounds.max_sessions,
         bounds.max_flows_per_worker,
+        monotonic_ms(),
     )
 }
 

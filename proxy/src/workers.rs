@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use proxy_core::health::watch::Failing;
 use proxy_core::snapshot::Snapshot;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tokio::sync::mpsc;
@@ -34,12 +35,13 @@ struct Threads {
 
 impl Workers {
     /// Starts `count` workers that route by `snapshot`, each on a core of its own if `is_pinned` and
-    /// with at most `most_pipes` pipes.
+    /// with at most `most_pipes` pipes. They tell `reports` of backends that fail.
     pub fn start(
         count: usize,
         is_pinned: bool,
         snapshot: &Arc<Snapshot>,
         most_pipes: usize,
+        reports: mpsc::Sender<Failing>,
     ) -> std::io::Result<Workers> {
         let log = LogThread::start()?;
         let shared = Arc::new(Shared::default());
@@ -61,6 +63,7 @@ impl Workers {
                 log: log.logger(Arc::clone(&counters)),
                 counters: Arc::clone(&counters),
                 most_pipes,
+                reports: reports.clone(),
             };
             let core = cores.get(worker % cores.len().max(1)).copied();
             let run = Worker::new(parts, Arc::clone(&mailbox))?;

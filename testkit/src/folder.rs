@@ -95,6 +95,13 @@ pub fn proxy_config(listen: SocketAddr, backends: &[(SocketAddr, u64)]) -> Value
     })
 }
 
+/// `settings` without probes: for tests that count what reaches a backend, where a probe is one more
+/// connection.
+pub fn without_probes(mut settings: Value) -> Value {
+    settings["health"] = json!({ "probe": "off" });
+    settings
+}
+
 fn entry((addr, weight): &(SocketAddr, u64)) -> Value {
     json!({
         "ip": addr.ip(),

@@ -30,7 +30,7 @@ pub use api::Api;
 pub use backend::{Backend, Manner};
 pub use client::{Session, UdpClient};
 pub use control::Control;
-pub use folder::{Folder, proxy_config};
+pub use folder::{Folder, proxy_config, without_probes};
 pub use process::Program;
 pub use proxy::Proxy;
 pub use server::Server;

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 
 use contract::{Backend, BackendAddr, Report};
 
+use crate::health::Health;
 use crate::latency::RecentMean;
 
 #[derive(Debug)]
@@ -19,6 +20,7 @@ pub struct BackendState {
     keeps_flows: AtomicBool,
     last_connect: AtomicU8,
     telemetry: Telemetry,
+    health: Health,
     /// Sessions in flight, connecting ones included, over all workers: what least-connections ranks.
     sessions: AtomicU64,
     flows: AtomicU64,
@@ -56,6 +58,7 @@ impl BackendState {
             keeps_flows: AtomicBool::new(true),
             last_connect: AtomicU8::new(LastConnect::None as u8),
             telemetry: Telemetry::default(),
+            health: Health::default(),
             sessions: AtomicU64::new(0),
             flows: AtomicU64::new(0),
             by_worker: (0..workers).map(|_| BackendCounters::default()).collect(),
@@ -84,6 +87,15 @@ impl BackendState {
 
     pub fn telemetry(&self) -> &Telemetry {
         &self.telemetry
+    }
+
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// How far slow start has come, above 0 and up to 1.
+    pub fn ramp(&self, now_ms: u64) -> f64 {
+        self.health.slow_start().ramp(now_ms)
     }
 
     pub fn last_connect(&self) -> LastConnect {

@@ -60,6 +60,9 @@ impl FlowState {
             if !self.backend().keeps_flows() {
                 return Some(FlowEnd::BackendGone);
             }
+            if self.backend().health().moves_flows() {
+                return Some(FlowEnd::BackendDown);
+            }
             self.epoch = epoch;
         }
         None
@@ -126,9 +129,12 @@ mod tests {
     }
 
     #[test]
-    fn a_flow_moves_when_its_backend_is_refused_or_gone() {
+    fn a_flow_moves_when_its_backend_is_refused_down_or_gone() {
         let (mut registry, mut flow) = flow();
         assert_eq!(flow.check(1), None);
+        flow.backend().health().set_moves_flows(true);
+        assert_eq!(flow.check(1), None, "nothing was installed yet");
+        assert_eq!(flow.check(2), Some(FlowEnd::BackendDown));
         registry.adopt(&[]);
         assert_eq!(flow.check(1), None, "nothing was installed yet");
         assert_eq!(flow.check(2), Some(FlowEnd::BackendGone));

@@ -2,13 +2,14 @@
 //! arguments, so that every path can be tested in virtual time.
 //!
 //! Which backend ([`pick`], on a [`snapshot`]), how bytes pass ([`half`], [`relay`]), which flow a
-//! datagram belongs to ([`flow_table`]) and what becomes of it ([`flow`]), what a reload changes ([`plan`]), and what is kept over it
-//! ([`backend`]).
+//! datagram belongs to ([`flow_table`]) and what becomes of it ([`flow`]), what a reload changes
+//! ([`plan`]), what is kept over it ([`backend`]), and which backends are well ([`health`]).
 
 pub mod backend;
 pub mod flow;
 pub mod flow_table;
 pub mod half;
+pub mod health;
 pub mod latency;
 pub mod pick;
 pub mod plan;

@@ -75,6 +75,8 @@ pub enum FlowEnd {
     Evicted,
     /// A reload removed or disabled its backend; the client's next datagram starts a new flow.
     BackendGone,
+    /// Probes say that its backend is down; the client's next datagram starts a new flow.
+    BackendDown,
     /// ICMP said that the backend's port is closed; the next datagram starts a new flow.
     Refused,
     Shutdown,
@@ -83,11 +85,12 @@ pub enum FlowEnd {
 }
 
 impl FlowEnd {
-    pub const ALL: [FlowEnd; 7] = [
+    pub const ALL: [FlowEnd; 8] = [
         FlowEnd::Idle,
         FlowEnd::Answered,
         FlowEnd::Evicted,
         FlowEnd::BackendGone,
+        FlowEnd::BackendDown,
         FlowEnd::Refused,
         FlowEnd::Shutdown,
         FlowEnd::InternalError,
@@ -99,6 +102,7 @@ impl FlowEnd {
             FlowEnd::Answered => "answered",
             FlowEnd::Evicted => "evicted",
             FlowEnd::BackendGone => "backend_gone",
+            FlowEnd::BackendDown => "backend_down",
             FlowEnd::Refused => "refused",
             FlowEnd::Shutdown => "shutdown",
             FlowEnd::InternalError => "internal_error",

@@ -1,13 +1,17 @@
 //! The routing state of one generation: what a worker reads to place a new session or flow. Built
 //! off the data path, never changed afterwards, swapped whole.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use contract::{BackendAddr, Config, Settings};
+use contract::health::AllDown;
+use contract::{Backend, BackendAddr, Config, Pool, Settings};
 
 use crate::backend::{BackendRegistry, BackendState};
+use crate::health::roster::{PoolHealth, Roster};
+use crate::health::{PROTOCOLS, subject};
 use crate::pick::{BackendIndex, PickTable};
+use crate::plan::Protocol;
 
 #[derive(Debug)]
 pub struct Snapshot {
@@ -24,12 +28,22 @@ pub struct Snapshot {
 
 #[derive(Debug)]
 pub struct PoolSnapshot {
-    pub table: PickTable,
+    /// For TCP and for UDP; one and the same where health makes no difference between them.
+    tables: [Arc<PickTable>; 2],
+    health: [PoolHealth; 2],
     backends: Vec<Arc<BackendState>>,
     by_addr: HashMap<BackendAddr, BackendIndex>,
 }
 
 impl PoolSnapshot {
+    pub fn table(&self, protocol: Protocol) -> &PickTable {
+        &self.tables[protocol as usize]
+    }
+
+    pub fn health(&self, protocol: Protocol) -> PoolHealth {
+        self.health[protocol as usize]
+    }
+
     pub fn backend(&self, index: BackendIndex) -> &Arc<BackendState> {
         &self.backends[index.0 as usize]
     }
@@ -41,28 +55,22 @@ impl PoolSnapshot {
 }
 
 impl Snapshot {
-    /// Builds the state of `config` on top of what `registry` knows of its backends.
+    /// Builds the state of `config` on top of what `registry` knows of its backends at `now_ms`.
     pub fn build(
         epoch: u64,
         config: &Config,
         registry: &mut BackendRegistry,
         max_sessions: u64,
         max_flows_per_worker: usize,
+        now_ms: u64,
     ) -> Snapshot {
         let backends = config.pools.iter().flat_map(|pool| &pool.backends);
-        let mut states = registry.adopt(backends).into_iter();
+        let states = registry.adopt(backends.clone());
+        configure_health(config, backends.zip(&states), registry, now_ms);
+        let mut states = states.into_iter();
         let pools = config.pools.iter().map(|pool| {
             let backends: Vec<_> = states.by_ref().take(pool.backends.len()).collect();
-            let index = |index: usize| BackendIndex(index as u32);
-            let by_addr = backends
-                .iter()
-                .enumerate()
-                .map(|(i, state)| (state.addr, index(i)));
-            PoolSnapshot {
-                table: PickTable::build(pool),
-                by_addr: by_addr.collect(),
-                backends,
-            }
+            build_pool(pool, backends, &config.settings, now_ms)
         });
         let pools = pools.collect();
         let settings = config.settings.clone();
@@ -73,5 +81,70 @@ impl Snapshot {
             max_sessions,
             max_flows_per_worker,
         }
+    }
+}
+
+/// Tells each backend's health what the configuration says of it; those that are no longer in it
+/// are told that too.
+fn configure_health<'a>(
+    config: &Config,
+    configured: impl Iterator<Item = (&'a Backend, &'a Arc<BackendState>)>,
+    registry: &BackendRegistry,
+    now_ms: u64,
+) {
+    let rules = &config.settings.health;
+    let subject = subject(config);
+    let mut count = 0;
+    for (backend, state) in configured {
+        state
+            .health()
+            .configure(Some(backend), rules, subject, now_ms);
+        count += 1;
+    }
+    if registry.all().count() == count {
+        return;
+    }
+    let is_configured: HashSet<BackendAddr> = config
+        .pools
+        .iter()
+        .flat_map(|pool| &pool.backends)
+        .map(|backend| backend.addr)
+        .collect();
+    let removed = registry
+        .all()
+        .filter(|state| !is_configured.contains(&state.addr));
+    removed.for_each(|state| state.health().configure(None, rules, subject, now_ms));
+}
+
+fn build_pool(
+    pool: &Pool,
+    backends: Vec<Arc<BackendState>>,
+    settings: &Settings,
+    now_ms: u64,
+) -> PoolSnapshot {
+    let rosters =
+        PROTOCOLS.map(|protocol| Roster::of(pool, &backends, protocol, &settings.health, now_ms));
+    let [tcp, udp] = &rosters;
+    let tcp_table = Arc::new(PickTable::build_for(pool, &tcp.entries));
+    let udp_table = if tcp.entries == udp.entries {
+        Arc::clone(&tcp_table)
+    } else {
+        Arc::new(PickTable::build_for(pool, &udp.entries))
+    };
+    // Where every backend is used although it is down, its flows would have nowhere better to go.
+    let is_open = udp.health.all_down == Some(AllDown::FailOpen);
+    for state in &backends {
+        let is_down = state.health().standing().is_down_for(Protocol::Udp);
+        state.health().set_moves_flows(is_down && !is_open);
+    }
+    let by_addr = backends
+        .iter()
+        .enumerate()
+        .map(|(index, state)| (state.addr, BackendIndex(index as u32)));
+    PoolSnapshot {
+        by_addr: by_addr.collect(),
+        health: rosters.each_ref().map(|roster| roster.health),
+        tables: [tcp_table, udp_table],
+        backends,
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use proxy_core::backend::{BackendState, LastConnect};
+use proxy_core::health::watch::Failing;
 use proxy_core::latency::add;
 use proxy_core::pick::{BackendIndex, Picker, Request};
 use proxy_core::plan::Protocol;
@@ -13,9 +14,11 @@ use proxy_core::snapshot::Snapshot;
 use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use tokio::sync::mpsc;
 
 use super::counters::WorkerCounters;
 use super::session_log::SessionLogger;
+use crate::clock::monotonic_us;
 
 /// What an event is about; packed into epoll's 64 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +86,7 @@ pub struct Core {
     pub counters: Arc<WorkerCounters>,
     pub shared: Arc<Shared>,
     pub log: SessionLogger,
+    reports: mpsc::Sender<Failing>,
 }
 
 /// What a worker is made from.
@@ -95,6 +99,8 @@ pub struct Parts {
     pub log: SessionLogger,
     /// Pipes for splicing that this worker may have.
     pub most_pipes: usize,
+    /// Where to tell of backends that fail.
+    pub reports: mpsc::Sender<Failing>,
 }
 
 impl Core {
@@ -112,6 +118,7 @@ impl Core {
             counters: parts.counters,
             shared: parts.shared,
             log: parts.log,
+            reports: parts.reports,
         };
         core.install(parts.snapshot);
         core.update_time();
@@ -133,8 +140,7 @@ impl Core {
 
     /// Reads the monotonic clock: once a turn of the loop, and after what takes long.
     pub fn update_time(&mut self) {
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-        self.now_us = now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1_000;
+        self.now_us = monotonic_us();
     }
 
     pub fn now_ms(&self) -> u64 {
@@ -146,18 +152,18 @@ impl Core {
         let kept = snapshot.pools.len().min(self.pickers.len());
         self.pickers.truncate(kept);
         for (index, pickers) in self.pickers.iter_mut().enumerate() {
-            let (old, new) = (
-                &self.snapshot.pools[index].table,
-                &snapshot.pools[index].table,
-            );
-            pickers.tcp.adopt(old, new);
-            pickers.udp.adopt(old, new);
+            let (old, new) = (&self.snapshot.pools[index], &snapshot.pools[index]);
+            let tables = |protocol| (old.table(protocol), new.table(protocol));
+            let (old_table, new_table) = tables(Protocol::Tcp);
+            pickers.tcp.adopt(old_table, new_table);
+            let (old_table, new_table) = tables(Protocol::Udp);
+            pickers.udp.adopt(old_table, new_table);
         }
         for pool in &snapshot.pools[kept..] {
-            let picker = || Picker::new(&pool.table, self.worker, self.workers);
+            let picker = |protocol| Picker::new(pool.table(protocol), self.worker, self.workers);
             self.pickers.push(PoolPickers {
-                tcp: picker(),
-                udp: picker(),
+                tcp: picker(Protocol::Tcp),
+                udp: picker(Protocol::Udp),
             });
         }
         self.snapshot = snapshot;
@@ -175,18 +181,19 @@ impl Core {
         let snapshot = self.snapshot.pools.get(pool)?;
         let pickers = &mut self.pickers[pool];
         let request = Request { client_ip, tried };
+        let table = snapshot.table(protocol);
         let index = match protocol {
             Protocol::Tcp => {
                 let load = |index| snapshot.backend(index).sessions();
                 pickers
                     .tcp
-                    .pick(&snapshot.table, &request, load, &mut self.random)
+                    .pick_within_caps(table, &request, load, &mut self.random)
             }
             Protocol::Udp => {
                 let load = |index| snapshot.backend(index).flows();
                 pickers
                     .udp
-                    .pick(&snapshot.table, &request, load, &mut self.random)
+                    .pick_within_caps(table, &request, load, &mut self.random)
             }
         };
         Some(Arc::clone(snapshot.backend(index?)))
@@ -210,7 +217,8 @@ impl Core {
     }
 
     /// Nobody listens at `backend`, or no way leads to it.
-    pub fn count_refusal(&self, backend: &BackendState) {
+    pub fn count_refusal(&self, protocol: Protocol, backend: &BackendState) {
+        self.note_failure(protocol, backend);
         backend.set_last_connect(LastConnect::Failed);
         add(&backend.worker(self.worker).connect_failures, 1);
         add(&self.counters.connect_failures, 1);
@@ -218,9 +226,25 @@ impl Core {
 
     /// `backend` did not answer a connect in time.
     pub fn count_timeout(&self, backend: &BackendState) {
+        self.note_failure(Protocol::Tcp, backend);
         backend.set_last_connect(LastConnect::TimedOut);
         add(&backend.worker(self.worker).connect_timeouts, 1);
         add(&self.counters.connect_timeouts, 1);
+    }
+
+    /// `backend` has failed a session or flow; the main thread hears of it where it is one too many.
+    pub fn note_failure(&self, protocol: Protocol, backend: &BackendState) {
+        let needed = self.snapshot.settings.health.ejection.failures;
+        if backend.health().failed(protocol, needed) {
+            let addr = backend.addr;
+            // Where there is no room, the next failures ask again.
+            let _ = self.reports.try_send(Failing { addr, protocol });
+        }
+    }
+
+    /// `backend` has answered a session or flow.
+    pub fn note_answer(&self, protocol: Protocol, backend: &BackendState) {
+        backend.health().answered(protocol);
     }
 
     pub fn watch(

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use proxy_core::backend::{BackendState, LastConnect};
 use proxy_core::flow::{FlowState, Reading};
+use proxy_core::plan::Protocol;
 use proxy_core::reason::{DropReason, FlowEnd};
 use proxy_sys::datagrams::{self, MOST_SEGMENTS, Receiver, Route};
 use rustix::io::Errno;
@@ -58,7 +59,7 @@ impl Flow {
 
     pub fn refuse(&mut self, core: &Core) {
         self.state.refuse();
-        core.count_refusal(self.state.backend());
+        core.count_refusal(Protocol::Udp, self.state.backend());
     }
 
     pub fn count_up(&mut self, core: &Core, bytes: usize) {
@@ -70,6 +71,7 @@ impl Flow {
     pub fn count_down(&mut self, core: &Core, answers: usize, bytes: usize) -> Option<FlowEnd> {
         let backend = self.state.backend();
         backend.set_last_connect(LastConnect::Succeeded);
+        core.note_answer(Protocol::Udp, backend);
         if self.state.is_unanswered() {
             core.count_first_byte(backend, self.first_up_us);
         }

@@ -166,7 +166,7 @@ impl Session {
     pub fn count_failure(&mut self, core: &Core, backend: &BackendState, failure: ConnectFailure) {
         self.tried.push(backend.addr);
         match failure {
-            ConnectFailure::Refused => core.count_refusal(backend),
+            ConnectFailure::Refused => core.count_refusal(Protocol::Tcp, backend),
             ConnectFailure::TimedOut => core.count_timeout(backend),
         }
     }
@@ -190,8 +190,35 @@ impl Session {
         }
         let Some(slot) = &self.slot else { return };
         core.count_bytes(slot.backend(), up, down);
+        if is_first_answer {
+            core.note_answer(Protocol::Tcp, slot.backend());
+        }
         if let Some(first_up_us) = self.first_up_us.filter(|_| is_first_answer) {
             core.count_first_byte(slot.backend(), first_up_us);
+        }
+    }
+
+    /// Holds an end against the backend that is its fault: a reset before the first byte, or a close
+    /// without one after the client had sent some. A client that sends nothing fails nobody.
+    pub fn note_end(&self, core: &Core, end: SessionEnd) {
+        let Some(slot) = self.slot.as_ref().filter(|_| self.bytes_down == 0) else {
+            return;
+        };
+        let is_failure = match end {
+            SessionEnd::BackendReset => true,
+            SessionEnd::BackendClosed => self.bytes_up > 0,
+            SessionEnd::ClientClosed
+            | SessionEnd::ClientReset
+            | SessionEnd::ConnectRefused
+            | SessionEnd::ConnectTimeout
+            | SessionEnd::NoBackend
+            | SessionEnd::IdleTimeout
+            | SessionEnd::HalfCloseTimeout
+            | SessionEnd::Shutdown
+            | SessionEnd::InternalError => false,
+        };
+        if is_failure {
+            core.note_failure(Protocol::Tcp, slot.backend());
         }
     }
 

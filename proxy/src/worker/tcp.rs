@@ -384,6 +384,7 @@ impl Tcp {
             return;
         }
         session.stage = Stage::Ended;
+        session.note_end(core, end);
         self.timers.disarm(index);
         self.ended.push(index);
         core.counters.session_ended(end);

@@ -319,7 +319,7 @@ impl Udp {
                     return Err(DropReason::NoRoom);
                 }
                 Err(_) => {
-                    core.count_refusal(&backend);
+                    core.count_refusal(Protocol::Udp, &backend);
                     tried.push(backend.addr);
                 }
             }

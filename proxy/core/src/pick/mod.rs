@@ -7,7 +7,8 @@
 //!
 //! Invariant, in every algorithm: a pick is never a backend that takes no new sessions (share 0),
 //! never one that the session has tried, and there is a pick as long as there is any other.
-//! A pick does not allocate. Health is not looked at here.
+//! A pick does not allocate. Health is not looked at here: who is out for it is no candidate, and
+//! what slow start leaves of a share is in the table ([`Entry`], `ramps`).
 //!
 //! Sources: rotation by earliest deadline (see `rotation`); alias method (Vose 1991); two choices:
 //! M. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", IEEE Transactions on
@@ -16,6 +17,7 @@
 mod alias;
 mod least;
 mod maglev;
+mod ramps;
 mod rotation;
 mod shares;
 
@@ -25,8 +27,10 @@ use contract::Algorithm;
 
 use alias::AliasTable;
 use maglev::MaglevTable;
+use ramps::Ramps;
 use rotation::{Rotation, Stagger};
 use shares::Candidate;
+pub use shares::{Entry, takes_sessions};
 
 /// A backend's place in the list of its pool, in one snapshot.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
@@ -56,6 +60,7 @@ pub struct PickTable {
     by_addr: Box<[u32]>,
     /// By backend index, also of those that are no candidates.
     shares: Box<[u32]>,
+    ramps: Ramps,
 }
 
 #[derive(Debug)]
@@ -71,10 +76,15 @@ enum Method {
 impl PickTable {
     /// Takes milliseconds for ten thousand backends, so it belongs off the data path.
     pub fn build(pool: &contract::Pool) -> PickTable {
-        let candidates = shares::candidates(pool);
+        PickTable::build_for(pool, &vec![Entry::WELL; pool.backends.len()])
+    }
+
+    /// The same, of what health leaves of the backends: `entries` are in their order.
+    pub fn build_for(pool: &contract::Pool, entries: &[Entry]) -> PickTable {
+        let (candidates, ramps) = shares::candidates(pool, entries);
         let mut shares = vec![0; pool.backends.len()].into_boxed_slice();
         for candidate in &candidates {
-            shares[candidate.backend.0 as usize] = candidate.share;
+            shares[candidate.backend.0 as usize] = ramps.in_weights(candidate.share);
         }
         let mut by_addr: Box<[u32]> = (0..candidates.len() as u32).collect();
         by_addr.sort_unstable_by_key(|&position| candidates[position as usize].addr);
@@ -83,11 +93,13 @@ impl PickTable {
             candidates,
             by_addr,
             shares,
+            ramps,
         }
     }
 
     /// How many new sessions this backend gets in proportion to the others: its weight after
-    /// warm-up or, where the algorithm counts no weights, 10 and 1 while it warms. 0: none.
+    /// warm-up and slow start (rounded up) or, where the algorithm counts no weights, 10 and 1 while
+    /// it warms. 0: none.
     pub fn share(&self, backend: BackendIndex) -> u32 {
         let share = self.shares.get(backend.0 as usize);
         share.copied().unwrap_or(0)

@@ -2,11 +2,15 @@
 //!
 //! Unweighted algorithms are the weighted ones with equal shares, so each has one implementation.
 //! Invariant: a candidate's share is at least 1; a backend that takes no new sessions (disabled,
-//! weight 0, warming where warming gets nothing) is no candidate at all.
+//! weight 0, warming where warming gets nothing) or is out for its health is no candidate at all.
+//!
+//! Where some are in slow start and others are not, all shares are counted in finer units, so that
+//! a part of a small weight is one too.
 
 use contract::{Algorithm, Backend, BackendAddr, Pool, WarmingShare};
 
 use super::BackendIndex;
+use super::ramps::Ramps;
 
 /// A backend gets `weight / WARMING_DIVISOR`, rounded up, while it warms.
 const WARMING_DIVISOR: u32 = 10;
@@ -19,15 +23,47 @@ pub(super) struct Candidate {
     pub share: u32,
 }
 
-/// The backends of `pool` that take new sessions, in the order of the file.
-pub(super) fn candidates(pool: &Pool) -> Box<[Candidate]> {
-    let indexed = (0..).map(BackendIndex).zip(&pool.backends);
-    let candidates = indexed.map(|(backend, described)| Candidate {
-        backend,
-        addr: described.addr,
-        share: share(pool.algorithm, pool.warming_share, described),
+/// What health says of a backend, as a table is built.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Entry {
+    /// The part of its share that it gets, up to 1; 0: it is out.
+    pub ramp: f64,
+    /// Sessions (for TCP) or flows (for UDP) in flight.
+    pub load: u64,
+}
+
+impl Entry {
+    /// Nothing is known against it.
+    pub const WELL: Entry = Entry { ramp: 1.0, load: 0 };
+}
+
+/// Whether this backend is to take new sessions and flows, whatever its health.
+pub fn takes_sessions(pool: &Pool, backend: &Backend) -> bool {
+    share(pool.algorithm, pool.warming_share, backend) > 0
+}
+
+/// The backends of `pool` that take new sessions, in the order of the file. `entries` are in that
+/// order too.
+pub(super) fn candidates(pool: &Pool, entries: &[Entry]) -> (Box<[Candidate]>, Ramps) {
+    let full = |backend| share(pool.algorithm, pool.warming_share, backend);
+    let indexed = (0..).map(BackendIndex).zip(&pool.backends).zip(entries);
+    let full_shares = indexed.filter_map(|((backend, described), &entry)| {
+        let addr = described.addr;
+        let share = if entry.ramp > 0.0 { full(described) } else { 0 };
+        let candidate = Candidate {
+            backend,
+            addr,
+            share,
+        };
+        (share > 0).then_some((candidate, entry))
     });
-    candidates.filter(|candidate| candidate.share > 0).collect()
+    let mut candidates: Vec<(Candidate, Entry)> = full_shares.collect();
+    let ramps = if ramps_shares(pool.algorithm) {
+        Ramps::apply(&mut candidates)
+    } else {
+        Ramps::default()
+    };
+    (candidates.into_iter().map(|(one, _)| one).collect(), ramps)
 }
 
 fn share(algorithm: Algorithm, warming: WarmingShare, backend: &Backend) -> u32 {
@@ -44,6 +80,19 @@ fn share(algorithm: Algorithm, warming: WarmingShare, backend: &Backend) -> u32 
         _ if !backend.is_warming_up => full,
         WarmingShare::Tenth => full.div_ceil(WARMING_DIVISOR),
         WarmingShare::None => 0,
+    }
+}
+
+/// Whether slow start is a matter of shares.
+fn ramps_shares(algorithm: Algorithm) -> bool {
+    match algorithm {
+        Algorithm::RoundRobin
+        | Algorithm::LeastConnections
+        | Algorithm::WeightedRoundRobin
+        | Algorithm::WeightedLeastConnections
+        | Algorithm::Random
+        | Algorithm::PowerOfTwo
+        | Algorithm::SourceHash => true,
     }
 }
 

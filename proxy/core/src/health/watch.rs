@@ -1,0 +1,276 @@
+//! The health of all backends together: takes results of probes and failures of sessions, keeps the
+//! bound on ejections, and says when the next probe, and when a new snapshot, is due.
+//!
+//! Pure: the shell makes the probes, tells the time and installs the snapshots. Whatever happens
+//! here costs no more than the backends it happens to; only a new configuration looks at all.
+
+use std::collections::{BTreeSet, HashSet};
+
+use contract::health::Health as Rules;
+use contract::{BackendAddr, Config};
+
+use super::schedule::{Job, Pace, Schedule};
+use super::slow_start::step_ms;
+use super::standing::{Outcome, Standing};
+use super::{PROTOCOLS, subject};
+use crate::backend::{BackendRegistry, BackendState};
+use crate::plan::Protocol;
+
+/// The least time between two snapshots: changes that come together are one.
+pub const MIN_REFRESH_MS: u64 = 50;
+
+/// A backend has failed as many sessions or flows in a row as are reason to eject it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Failing {
+    pub addr: BackendAddr,
+    pub protocol: Protocol,
+}
+
+/// A backend is out for its health now, or in again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Change {
+    pub addr: BackendAddr,
+    pub protocol: Protocol,
+    pub is_available: bool,
+}
+
+#[derive(Debug)]
+pub struct Watch {
+    rules: Rules,
+    schedule: Schedule,
+    /// Ends of ejections that only wait for their time.
+    releases: BTreeSet<(u64, BackendAddr)>,
+    /// The backends that take new sessions by configuration: those that the bound on ejections is a
+    /// share of.
+    members: HashSet<BackendAddr>,
+    /// How many members are out, a protocol each.
+    out: [usize; 2],
+    slow_start_until_ms: u64,
+    /// Something changed that no snapshot shows yet.
+    is_stale: bool,
+    /// When the last refresh was asked for.
+    refreshed_ms: u64,
+    spared: u64,
+    /// Not yet taken; as many as came since.
+    changes: Vec<Change>,
+}
+
+impl Watch {
+    /// Watches nothing before the first [`configure`](Self::configure).
+    pub fn new() -> Watch {
+        Watch {
+            rules: Rules::default(),
+            schedule: Schedule::default(),
+            releases: BTreeSet::new(),
+            members: HashSet::new(),
+            out: [0; 2],
+            slow_start_until_ms: 0,
+            is_stale: false,
+            refreshed_ms: 0,
+            spared: 0,
+            changes: Vec::new(),
+        }
+    }
+
+    /// Goes by this configuration, whose snapshot has been built: each backend's standing knows of
+    /// it already.
+    pub fn configure(&mut self, config: &Config, registry: &BackendRegistry, now_ms: u64) {
+        let rules = &config.settings.health;
+        let anew = rules.probe != self.rules.probe;
+        self.rules = rules.clone();
+        let backends = || config.pools.iter().flat_map(|pool| &pool.backends);
+        let enabled = backends().filter(|backend| backend.enabled);
+        let is_probing = subject(config).is_some();
+        let targets = enabled.clone().filter(|_| is_probing);
+        self.schedule
+            .set_targets(targets.map(|backend| backend.addr), anew, now_ms);
+        let members = enabled.filter(|backend| backend.weight > 0);
+        self.members = members.map(|backend| backend.addr).collect();
+
+        self.out = [0; 2];
+        self.releases.clear();
+        self.slow_start_until_ms = 0;
+        for backend in backends().filter_map(|backend| registry.find(backend.addr)) {
+            let is_member = self.members.contains(&backend.addr);
+            self.slow_start_until_ms = self
+                .slow_start_until_ms
+                .max(backend.health().slow_start().end_ms());
+            let standing = backend.health().standing();
+            for protocol in PROTOCOLS {
+                let is_out = is_member && !standing.is_available(protocol);
+                self.out[protocol as usize] += usize::from(is_out);
+            }
+            let release = standing.next_release_ms(self.rules.probe.rise);
+            self.releases
+                .extend(release.map(|at_ms| (at_ms, backend.addr)));
+        }
+    }
+
+    /// The next probe to make, if one is due.
+    pub fn take_due(&mut self, now_ms: u64) -> Option<Job> {
+        self.schedule.take_due(now_ms)
+    }
+
+    pub fn next_probe_ms(&self) -> Option<u64> {
+        self.schedule.next_due_ms()
+    }
+
+    /// A probe has ended.
+    pub fn probed(
+        &mut self,
+        registry: &BackendRegistry,
+        job: Job,
+        outcome: Outcome,
+        now_ms: u64,
+        random: &mut fastrand::Rng,
+    ) {
+        let probe = &self.rules.probe;
+        let pace = Pace {
+            interval_ms: probe.interval_ms,
+            jitter_percent: probe.jitter_percent,
+        };
+        if !self.schedule.ended(job, pace, now_ms, random) {
+            return;
+        }
+        if let Some(backend) = registry.find(job.addr) {
+            self.change(backend, now_ms, |standing, rules| {
+                standing.probed(outcome, &rules.probe, now_ms);
+            });
+        }
+    }
+
+    /// Ejects a backend that fails its sessions or flows, unless too many are out by then.
+    pub fn failing(&mut self, registry: &BackendRegistry, failing: Failing, now_ms: u64) {
+        let Failing { addr, protocol } = failing;
+        let Some(backend) = registry.find(addr).filter(|_| self.members.contains(&addr)) else {
+            return;
+        };
+        let failures = backend.health().failures_in_row(protocol);
+        let needed = self.rules.ejection.failures;
+        // It may have answered since, or the rule may have changed.
+        if needed == 0 || u64::from(failures) < needed {
+            return;
+        }
+        // Down already, and used since all are: there is nothing to take it out of.
+        if !backend.health().standing().is_available(protocol) {
+            return;
+        }
+        if self.out[protocol as usize] >= self.most_out() {
+            self.spared += 1;
+            return;
+        }
+        backend.health().answered(protocol);
+        self.change(backend, now_ms, |standing, rules| {
+            standing.eject(protocol, failures, &rules.ejection, now_ms);
+        });
+    }
+
+    /// How many members may be out, as far as ejection has a say in it.
+    fn most_out(&self) -> usize {
+        self.members.len() * self.rules.ejection.max_percent as usize / 100
+    }
+
+    /// Ends what has had its time.
+    pub fn run_timers(&mut self, registry: &BackendRegistry, now_ms: u64) {
+        while let Some(&(at_ms, addr)) = self.releases.first() {
+            if at_ms > now_ms {
+                return;
+            }
+            self.releases.pop_first();
+            if let Some(backend) = registry.find(addr) {
+                self.change(backend, now_ms, |_, _| {});
+            }
+        }
+    }
+
+    /// Takes one step of a backend, and all that follows from it for the whole.
+    fn change(
+        &mut self,
+        backend: &BackendState,
+        now_ms: u64,
+        step: impl FnOnce(&mut Standing, &Rules),
+    ) {
+        let rise = self.rules.probe.rise;
+        let mut standing = backend.health().standing();
+        if let Some(at_ms) = standing.next_release_ms(rise) {
+            self.releases.remove(&(at_ms, backend.addr));
+        }
+        let before = PROTOCOLS.map(|protocol| standing.is_available(protocol));
+        step(&mut standing, &self.rules);
+        standing.release(rise, now_ms);
+        let after = PROTOCOLS.map(|protocol| standing.is_available(protocol));
+        if let Some(at_ms) = standing.next_release_ms(rise) {
+            self.releases.insert((at_ms, backend.addr));
+        }
+        let is_member = self.members.contains(&backend.addr);
+        for protocol in PROTOCOLS {
+            let at = protocol as usize;
+            if before[at] == after[at] {
+                continue;
+            }
+            self.is_stale = true;
+            self.changes.push(Change {
+                addr: backend.addr,
+                protocol,
+                is_available: after[at],
+            });
+            match (is_member, after[at]) {
+                (true, true) => self.out[at] -= 1,
+                (true, false) => self.out[at] += 1,
+                (false, _) => {}
+            }
+        }
+        let is_back =
+            |protocol: &Protocol| !before[*protocol as usize] && after[*protocol as usize];
+        for protocol in PROTOCOLS.into_iter().filter(is_back) {
+            // Sessions that were begun before it went out say nothing of it now.
+            backend.health().answered(protocol);
+            let slow_start = backend.health().slow_start();
+            slow_start.begin(now_ms);
+            self.slow_start_until_ms = self.slow_start_until_ms.max(slow_start.end_ms());
+        }
+    }
+
+    /// When a new snapshot is due: at once for a change, and step by step while a ramp lasts.
+    pub fn next_refresh_ms(&self) -> Option<u64> {
+        if self.is_stale {
+            return Some(self.refreshed_ms + MIN_REFRESH_MS);
+        }
+        let step_ms = step_ms(self.rules.slow_start_ms).max(MIN_REFRESH_MS);
+        let is_ramping =
+            self.rules.slow_start_ms > 0 && self.refreshed_ms < self.slow_start_until_ms;
+        is_ramping.then(|| self.refreshed_ms + step_ms)
+    }
+
+    /// Whether the caller is to build and install a new snapshot now.
+    pub fn take_refresh(&mut self, now_ms: u64) -> bool {
+        let is_due = self.next_refresh_ms().is_some_and(|at_ms| at_ms <= now_ms);
+        if is_due {
+            self.is_stale = false;
+            self.refreshed_ms = now_ms;
+        }
+        is_due
+    }
+
+    /// When the next thing but a probe is to be done.
+    pub fn next_wakeup_ms(&self) -> Option<u64> {
+        let release_ms = self.releases.first().map(|(at_ms, _)| *at_ms);
+        release_ms.into_iter().chain(self.next_refresh_ms()).min()
+    }
+
+    /// What has changed since the last call.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Ejections that the bound did not allow.
+    pub fn spared(&self) -> u64 {
+        self.spared
+    }
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Watch::new()
+    }
+}

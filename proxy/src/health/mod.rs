@@ -1,0 +1,121 @@
+//! The shell around the health of backends: makes the probes, takes what workers report, and has
+//! new snapshots installed. All decisions are the core's ([`proxy_core::health::watch`]).
+//!
+//! A task of the main thread, so no worker ever waits for a probe. With nothing to probe and nothing
+//! failing it sleeps for ever.
+
+mod probe;
+pub mod words;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proxy_core::health::Outcome;
+use proxy_core::health::schedule::Job;
+use proxy_core::health::watch::{Change, Failing};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::clock::monotonic_ms;
+use crate::supervisor::{State, Supervisor};
+
+/// Reports of workers that wait, at most; one that finds no room comes again with the next failures.
+const MOST_REPORTS: usize = 1024;
+
+/// How workers report to [`keep_watch`].
+pub fn reports() -> (mpsc::Sender<Failing>, mpsc::Receiver<Failing>) {
+    mpsc::channel(MOST_REPORTS)
+}
+
+type Probes = JoinSet<(Job, Outcome)>;
+
+/// Watches over all backends, for ever.
+pub async fn keep_watch(supervisor: Arc<Supervisor>, mut reports: mpsc::Receiver<Failing>) {
+    let mut reloads = supervisor.running();
+    let mut probes = Probes::new();
+    let mut random = fastrand::Rng::new();
+    loop {
+        let is_refresh_due = run_timers(&mut supervisor.state());
+        if is_refresh_due {
+            supervisor.refresh().await;
+        }
+        start_due_probes(&supervisor, &mut probes);
+        let has_room = probes.len() < supervisor.most_probes();
+        let wakeup_ms = next_wakeup_ms(&supervisor.state(), has_room);
+        tokio::select! {
+            biased;
+            // What a reload changes has been taken over by then; it only has to be acted on.
+            changed = reloads.changed() => if changed.is_err() { return },
+            Some(failing) = reports.recv() => {
+                let State { watch, registry, .. } = &mut *supervisor.state();
+                watch.failing(registry, failing, monotonic_ms());
+            }
+            Some(ended) = probes.join_next() => if let Ok((job, outcome)) = ended {
+                let State { watch, registry, .. } = &mut *supervisor.state();
+                watch.probed(registry, job, outcome, monotonic_ms(), &mut random);
+            },
+            () = sleep_until(wakeup_ms) => {}
+        }
+    }
+}
+
+/// Does what is due, and returns whether a new snapshot is.
+fn run_timers(state: &mut State) -> bool {
+    let now_ms = monotonic_ms();
+    state.watch.run_timers(&state.registry, now_ms);
+    let changes = state.watch.take_changes();
+    changes.into_iter().for_each(|change| log(state, change));
+    state.watch.take_refresh(now_ms)
+}
+
+fn start_due_probes(supervisor: &Supervisor, probes: &mut Probes) {
+    let mut state = supervisor.state();
+    let now_ms = monotonic_ms();
+    while probes.len() < supervisor.most_probes() {
+        let Some(job) = state.watch.take_due(now_ms) else {
+            return;
+        };
+        let snapshot = Arc::clone(&state.snapshot);
+        probes.spawn(async move {
+            let rules = &snapshot.settings.health.probe;
+            (job, probe::probe(job.addr, rules).await)
+        });
+    }
+}
+
+/// When there is something to do that no event tells of.
+fn next_wakeup_ms(state: &State, has_room: bool) -> Option<u64> {
+    let probe_ms = state.watch.next_probe_ms().filter(|_| has_room);
+    probe_ms
+        .into_iter()
+        .chain(state.watch.next_wakeup_ms())
+        .min()
+}
+
+async fn sleep_until(at_ms: Option<u64>) {
+    match at_ms {
+        None => std::future::pending().await,
+        Some(at_ms) => {
+            let wait_ms = at_ms.saturating_sub(monotonic_ms());
+            tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+        }
+    }
+}
+
+fn log(state: &State, change: Change) {
+    let Change {
+        addr,
+        protocol,
+        is_available,
+    } = change;
+    let Some(backend) = state.registry.find(addr) else {
+        return;
+    };
+    let what = words::new_work(protocol);
+    let why = words::why(backend, &state.config.settings.health, monotonic_ms());
+    if is_available {
+        tracing::info!("backend {addr} takes new {what} again");
+    } else {
+        tracing::warn!("backend {addr} takes no new {what}: {why}");
+    }
+}

@@ -1,0 +1,160 @@
+//! What is held of a backend, in words: for status and log.
+
+use contract::health::Health as Rules;
+use contract::status::{BackendHealth, OperationalState};
+use proxy_core::backend::{BackendState, LastConnect};
+use proxy_core::health::{Outcome, PROTOCOLS, Standing, Verdict};
+use proxy_core::plan::Protocol;
+
+/// What a protocol brings to a backend.
+pub fn new_work(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Tcp => "sessions",
+        Protocol::Udp => "flows",
+    }
+}
+
+/// The operational state of a backend, and why it is that.
+pub fn operational(
+    backend: &BackendState,
+    is_warming_up: bool,
+    rules: &Rules,
+    now_ms: u64,
+) -> (OperationalState, String) {
+    let standing = backend.health().standing();
+    if standing.is_probed() && standing.verdict() == Verdict::Down {
+        return (OperationalState::Down, down(&standing, rules));
+    }
+    if let Some(why) = ejected(&standing, rules, now_ms) {
+        return (OperationalState::Ejected, why);
+    }
+    let (state, why) = reached(backend, &standing, rules);
+    let ramp = backend.ramp(now_ms);
+    match state {
+        OperationalState::Down => (state, why),
+        _ if is_warming_up => (
+            OperationalState::Warming,
+            "it reports that it warms up".to_owned(),
+        ),
+        _ if ramp < 1.0 => {
+            let percent = (ramp * 100.0) as u32;
+            let why = format!("slow start: {percent} % of its share; {why}");
+            (OperationalState::Warming, why)
+        }
+        _ => (state, why),
+    }
+}
+
+/// Why a backend is out, or what it is reached by.
+pub fn why(backend: &BackendState, rules: &Rules, now_ms: u64) -> String {
+    operational(backend, false, rules, now_ms).1
+}
+
+fn down(standing: &Standing, rules: &Rules) -> String {
+    let (passes, _) = standing.in_row();
+    let why = match passes {
+        0 => last_probe(standing, rules),
+        _ => format!("probe: passed ({passes} of {})", rules.probe.rise),
+    };
+    let used = |protocol: &Protocol| standing.is_available(*protocol);
+    match PROTOCOLS.into_iter().find(used) {
+        None => why,
+        Some(protocol) => format!("{why}; {} are not judged by it", new_work(protocol)),
+    }
+}
+
+fn ejected(standing: &Standing, rules: &Rules, now_ms: u64) -> Option<String> {
+    let protocol = PROTOCOLS
+        .into_iter()
+        .find(|&p| standing.is_ejected_for(p))?;
+    let ejection = standing.ejection(protocol);
+    let until_ms = ejection.until_ms()?;
+    let failures = ejection.failures();
+    let what = match protocol {
+        Protocol::Tcp => "sessions failed",
+        Protocol::Udp => "flows were refused",
+    };
+    let left_s = until_ms.saturating_sub(now_ms).div_ceil(1_000);
+    let passes = standing.in_row().0.min(rules.probe.rise);
+    let until = match left_s {
+        0 => format!("until probes pass ({passes} of {})", rules.probe.rise),
+        _ => format!("for {left_s} s"),
+    };
+    Some(format!("ejected {until}: {failures} {what} in a row"))
+}
+
+/// What is known of a backend that is in: by probes, and where they say nothing, by sessions.
+fn reached(
+    backend: &BackendState,
+    standing: &Standing,
+    rules: &Rules,
+) -> (OperationalState, String) {
+    let by_session = match backend.last_connect() {
+        LastConnect::Failed => (OperationalState::Down, "the last connect was refused"),
+        LastConnect::TimedOut => (OperationalState::Down, "the last connect timed out"),
+        LastConnect::Succeeded => (OperationalState::Up, "the last connect succeeded"),
+        LastConnect::None if standing.is_probed() => {
+            (OperationalState::Checking, "no probe has ended yet")
+        }
+        LastConnect::None => (OperationalState::Checking, "no connect was tried yet"),
+    };
+    let failures = PROTOCOLS.map(|protocol| backend.health().failures_in_row(protocol));
+    let mut why = match (standing.is_probed(), standing.last_probe()) {
+        (true, Some(_)) => last_probe(standing, rules),
+        (true, None) | (false, _) => by_session.1.to_owned(),
+    };
+    for (protocol, count) in PROTOCOLS.into_iter().zip(failures) {
+        if count > 0 {
+            let what = new_work(protocol);
+            why.push_str(&format!("; {count} {what} in a row failed"));
+        }
+    }
+    let state = match standing.verdict() {
+        Verdict::Up if standing.is_probed() => OperationalState::Up,
+        Verdict::Up | Verdict::Down | Verdict::Unknown => by_session.0,
+    };
+    (state, why)
+}
+
+fn last_probe(standing: &Standing, rules: &Rules) -> String {
+    let (_, fails) = standing.in_row();
+    match standing.last_probe().map(|last| last.outcome) {
+        None | Some(Outcome::Inconclusive) => "no probe has ended yet".to_owned(),
+        Some(Outcome::Passed { latency_us }) => {
+            format!("probe: passed in {:.1} ms", latency_us as f64 / 1_000.0)
+        }
+        Some(Outcome::Failed(failure)) => {
+            let fall = rules.probe.fall;
+            format!("probe: {failure} ({} of {fall})", fails.min(fall))
+        }
+    }
+}
+
+/// Health of one backend as the status has it.
+pub fn status(backend: &BackendState, now_ms: u64, unix_ms: u64) -> BackendHealth {
+    let health = backend.health();
+    let standing = health.standing();
+    let (probes_total, probe_failures_total) = standing.probes();
+    let last = standing.last_probe();
+    let in_row = |protocol| u64::from(health.failures_in_row(protocol));
+    let until_ms = PROTOCOLS.map(|protocol| standing.ejection(protocol).until_ms());
+    let until_ms = until_ms.into_iter().flatten().max();
+    BackendHealth {
+        probes_total,
+        probe_failures_total,
+        probed_at_ms: last.map(|last| unix_ms.saturating_sub(now_ms.saturating_sub(last.at_ms))),
+        probe_result: last.and_then(|last| match last.outcome {
+            Outcome::Passed { .. } => Some("passed".to_owned()),
+            Outcome::Failed(failure) => Some(failure.to_string()),
+            Outcome::Inconclusive => None,
+        }),
+        probe_latency_us: standing.latency_us(),
+        session_failures_in_row: in_row(Protocol::Tcp),
+        flow_failures_in_row: in_row(Protocol::Udp),
+        ejections_total: standing.ejections(),
+        ejected_for_ms: until_ms.map(|until_ms| until_ms.saturating_sub(now_ms)),
+        slow_start: backend.ramp(now_ms),
+        takes_sessions: standing.is_available(Protocol::Tcp),
+        takes_flows: standing.is_available(Protocol::Udp),
+    }
+}
