@@ -28,10 +28,15 @@ pub(super) fn least_of<'a>(
         if request.has_tried(candidate.backend) {
             continue;
         }
+        let load = load(candidate.backend);
+        let share = match load {
+            0 => candidate.idle_share,
+            _ => candidate.share,
+        };
         let placed = Placed {
             backend: candidate.backend,
-            load: u128::from(load(candidate.backend)) + 1,
-            share: u128::from(candidate.share),
+            load: u128::from(load) + 1,
+            share: u128::from(share),
         };
         let Some(least) = &best else {
             best = Some(placed);

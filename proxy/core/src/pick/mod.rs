@@ -232,6 +232,7 @@ mod tests {
             backend: BackendIndex(index),
             addr: contract::BackendAddr::new((0x0a00_0000 + index).to_be_bytes().into(), 80),
             share,
+            idle_share: share,
         });
         candidates.collect()
     }

@@ -46,6 +46,7 @@ impl Ramps {
         for (candidate, entry) in candidates {
             let part = entry.ramp / top;
             let full = candidate.share;
+            candidate.idle_share = full * FINE;
             candidate.share = ((f64::from(full * FINE) * part) as u32).max(1);
             if part < 1.0 {
                 let cap = (part * f64::from(full) * load_a_share).ceil() as u64;

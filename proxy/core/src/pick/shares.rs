@@ -21,6 +21,9 @@ pub(super) struct Candidate {
     pub backend: BackendIndex,
     pub addr: BackendAddr,
     pub share: u32,
+    /// What counts while it has nothing in flight, where loads are compared: slow start takes
+    /// nothing from the first session, or a quiet pool would leave the backend cold.
+    pub idle_share: u32,
 }
 
 /// What health says of a backend, as a table is built.
@@ -54,6 +57,7 @@ pub(super) fn candidates(pool: &Pool, entries: &[Entry]) -> (Box<[Candidate]>, R
             backend,
             addr,
             share,
+            idle_share: share,
         };
         (share > 0).then_some((candidate, entry))
     });
