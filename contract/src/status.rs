@@ -98,6 +98,18 @@ pub enum OperationalState {
     Ejected,
 }
 
+impl OperationalState {
+    pub fn word(self) -> &'static str {
+        match self {
+            OperationalState::Up => "up",
+            OperationalState::Down => "down",
+            OperationalState::Checking => "checking",
+            OperationalState::Warming => "warming",
+            OperationalState::Ejected => "ejected",
+        }
+    }
+}
+
 /// One backend as the proxy sees it. A removed backend is listed until its last session ends.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct BackendStatus {

@@ -13,6 +13,8 @@
 //! | `connect`, `algorithms` | failed connects are retried, backends are chosen as configured |
 //! | `udp` | datagrams arrive byte-identical, flows are bounded and move when they must |
 //! | `udp_bursts` | bursts pass as they were sent, losses in the kernel's queue are counted |
+//! | `health` | backends that fail their probes are left out, and come back |
+//! | `ejection` | so are those that fail sessions, within bounds; who is back starts slowly |
 //! | `status` | what passes is counted and shown, and the admin socket takes anything |
 //! | `process` | start, check, signals and exit codes |
 //! | `descriptors` | at the descriptor limit accepting pauses and all else goes on |
@@ -30,6 +32,7 @@
 //! --bins`.
 
 pub mod api_bench;
+pub mod health;
 pub mod loop_bench;
 pub mod proxy_bench;
 pub mod sessions;

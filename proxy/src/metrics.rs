@@ -1,6 +1,6 @@
 //! `GET /metrics`: the status in the OpenMetrics text format, which Prometheus reads.
 
-use contract::status::{AdminState, BackendStatus, OperationalState, Status};
+use contract::status::{AdminState, BackendStatus, HealthStatus, OperationalState, Status};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _};
@@ -33,6 +33,7 @@ impl Collector for StatusCollector {
             totals,
             limits,
             backends,
+            health,
             ..
         } = &self.0;
         let all = &totals.counters;
@@ -105,6 +106,7 @@ impl Collector for StatusCollector {
             "Datagrams lost",
             &totals.datagrams_dropped,
         )?;
+        out.of_health(health)?;
         out.of_backends(backends)
     }
 }
@@ -138,12 +140,50 @@ impl Output<'_, '_> {
         self.family(name, help, MetricType::Counter, counts)
     }
 
+    fn of_health(&mut self, health: &HealthStatus) -> Encoded {
+        let protocols = [("tcp", &health.tcp), ("udp", &health.udp)];
+        let help = "Backends that take new work by configuration";
+        let of = |name, count| ([("protocol", name)], count);
+        let ready = protocols.map(|(name, one)| of(name, one.ready));
+        self.family("backends_ready", help, MetricType::Gauge, ready.into_iter())?;
+        let help = "Those of them that are not out for their health";
+        let available = protocols.map(|(name, one)| of(name, one.available));
+        let name = "backends_available";
+        self.family(name, help, MetricType::Gauge, available.into_iter())?;
+        let help = "1 while the rule for all being out is in force";
+        let all_down =
+            protocols.map(|(name, one)| of(name, one.all_down_in_force.is_some().into()));
+        self.family("all_down", help, MetricType::Gauge, all_down.into_iter())?;
+        let help = "Ejections that would have left too few";
+        self.counter("ejections_spared", help, health.ejections_spared)
+    }
+
     fn of_backends(&mut self, backends: &[BackendStatus]) -> Encoded {
         type Value = fn(&BackendStatus) -> u64;
-        let gauges: [(&str, &str, Value); 6] = [
-            ("backend_up", "1 unless the last connect failed", |b| {
-                u64::from(b.operational != OperationalState::Down)
+        let gauges: [(&str, &str, Value); 10] = [
+            ("backend_up", "1 unless it is down or ejected", |b| {
+                u64::from(is_up(b.operational))
             }),
+            (
+                "backend_takes_sessions",
+                "1 where its health lets it take new sessions",
+                |b| u64::from(b.health.takes_sessions),
+            ),
+            (
+                "backend_takes_flows",
+                "1 where its health lets it take new flows",
+                |b| u64::from(b.health.takes_flows),
+            ),
+            (
+                "backend_ejected_ms",
+                "What is left of an ejection, milliseconds",
+                |b| b.health.ejected_for_ms.unwrap_or(0),
+            ),
+            (
+                "backend_slow_start_percent",
+                "How far slow start has come",
+                |b| (b.health.slow_start * 100.0) as u64,
+            ),
             (
                 "backend_ready",
                 "1 where it takes new sessions by configuration",
@@ -162,7 +202,7 @@ impl Output<'_, '_> {
                 b.counters.flows_active
             }),
         ];
-        let counters: [(&str, &str, Value); 6] = [
+        let counters: [(&str, &str, Value); 9] = [
             ("backend_sessions", "TCP sessions connected", |b| {
                 b.counters.sessions_total
             }),
@@ -174,6 +214,13 @@ impl Output<'_, '_> {
             }),
             ("backend_bytes_down", "Payload from the backend", |b| {
                 b.counters.bytes_down
+            }),
+            ("backend_probes", "Probes made", |b| b.health.probes_total),
+            ("backend_probe_failures", "Probes failed", |b| {
+                b.health.probe_failures_total
+            }),
+            ("backend_ejections", "Ejections begun", |b| {
+                b.health.ejections_total
             }),
             ("backend_connect_failures", "Connects refused", |b| {
                 b.counters.connect_failures
@@ -194,6 +241,9 @@ impl Output<'_, '_> {
             let counts = backends.iter().map(|b| (label(b), value(b)));
             self.family(name, help, MetricType::Counter, counts)?;
         }
+        let help = "1, by operational state and how the last probe ended";
+        let states = backends.iter().map(|b| (state_label(b), 1));
+        self.family("backend_state", help, MetricType::Gauge, states)?;
         let latencies = |latency: fn(&BackendStatus) -> Option<u64>| {
             backends
                 .iter()
@@ -207,6 +257,9 @@ impl Output<'_, '_> {
             MetricType::Gauge,
             connect,
         )?;
+        let probe = latencies(|b| b.health.probe_latency_us);
+        let help = "How long the last passed probe took, microseconds";
+        self.family("backend_probe_latency_us", help, MetricType::Gauge, probe)?;
         let first_byte = latencies(|b| b.first_byte_latency_us);
         let help = "Recent mean first-byte latency, microseconds";
         self.family(
@@ -236,9 +289,28 @@ impl Output<'_, '_> {
     }
 }
 
+fn is_up(state: OperationalState) -> bool {
+    match state {
+        OperationalState::Down | OperationalState::Ejected => false,
+        OperationalState::Up | OperationalState::Checking | OperationalState::Warming => true,
+    }
+}
+
 fn label(backend: &BackendStatus) -> [(&'static str, String); 1] {
-    [(
-        "backend",
-        contract::BackendAddr::new(backend.ip, backend.port).to_string(),
-    )]
+    [("backend", addr_text(backend))]
+}
+
+/// A closed list of words for each label: the full reason, with its figures, is in the status.
+fn state_label(backend: &BackendStatus) -> [(&'static str, String); 3] {
+    let probe = backend.health.probe_result.clone().unwrap_or_default();
+    let state = backend.operational.word().to_owned();
+    [
+        ("backend", addr_text(backend)),
+        ("state", state),
+        ("probe", probe),
+    ]
+}
+
+fn addr_text(backend: &BackendStatus) -> String {
+    contract::BackendAddr::new(backend.ip, backend.port).to_string()
 }

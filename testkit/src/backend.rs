@@ -122,6 +122,7 @@ struct Shared {
     released: (Mutex<bool>, Condvar),
     accepted: AtomicU64,
     datagrams: AtomicU64,
+    is_silent: AtomicBool,
     open: Mutex<HashMap<u64, TcpStream>>,
     ended: Mutex<Vec<Ended>>,
 }
@@ -148,6 +149,7 @@ impl Backend {
             released: (Mutex::new(false), Condvar::new()),
             accepted: AtomicU64::new(0),
             datagrams: AtomicU64::new(0),
+            is_silent: AtomicBool::new(false),
             open: Mutex::default(),
             ended: Mutex::default(),
         });
@@ -187,6 +189,11 @@ impl Backend {
     /// Datagrams so far.
     pub fn datagrams(&self) -> u64 {
         self.shared.datagrams.load(Relaxed)
+    }
+
+    /// Takes datagrams from now on and answers none, or answers again.
+    pub fn silence_udp(&self, is_silent: bool) {
+        self.shared.is_silent.store(is_silent, Relaxed);
     }
 
     /// How the sessions that ended did so, in the order of their ends.
@@ -258,6 +265,9 @@ fn answer_all(udp: &UdpSocket, shared: &Shared) {
             continue;
         };
         shared.datagrams.fetch_add(1, Relaxed);
+        if shared.is_silent.load(Relaxed) {
+            continue;
+        }
         let datagram = &buffer[..length];
         // A client may be gone by now.
         let _ = if datagram == WHO {

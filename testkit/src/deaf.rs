@@ -1,10 +1,16 @@
-//! Backends that take no session: one refuses, one does not answer at all.
+//! Backends that serve no session: one refuses, one does not answer at all, one takes each connect
+//! and resets it.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::net::sockopt::set_socket_linger;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, listen, socket_with};
 
 use crate::ports::free_address;
@@ -79,6 +85,59 @@ impl Default for Blackhole {
     }
 }
 
+/// A port where each connect is taken and reset at once, so that no probe by connect finds out.
+#[derive(Debug)]
+pub struct Resetter {
+    pub addr: SocketAddr,
+    listener: TcpListener,
+    stopping: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Resetter {
+    pub fn new() -> Resetter {
+        let listener = TcpListener::bind(free_address()).expect("the port was free just now");
+        let stopping = Arc::new(AtomicBool::new(false));
+        let thread = {
+            let listener = listener.try_clone().expect("a descriptor is free");
+            let stopping = Arc::clone(&stopping);
+            std::thread::spawn(move || reset_all(&listener, &stopping))
+        };
+        Resetter {
+            addr: listener.local_addr().expect("it is bound"),
+            listener,
+            stopping,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Default for Resetter {
+    fn default() -> Self {
+        Resetter::new()
+    }
+}
+
+impl Drop for Resetter {
+    fn drop(&mut self) {
+        self.stopping.store(true, Relaxed);
+        // On Linux this wakes a thread that waits in accept(2).
+        let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn reset_all(listener: &TcpListener, stopping: &AtomicBool) {
+    while let Ok((stream, _)) = listener.accept() {
+        if stopping.load(Relaxed) {
+            return;
+        }
+        set_socket_linger(&stream, Some(Duration::ZERO)).expect("a TCP socket");
+    }
+}
+
 fn tcp_socket() -> OwnedFd {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).expect("a descriptor is free")
@@ -99,14 +158,22 @@ fn connects(socket: &OwnedFd, addr: SocketAddr) -> bool {
 mod tests {
     use super::*;
     use std::io::ErrorKind;
+    use std::io::Read as _;
     use std::net::TcpStream;
-    use std::time::Duration;
 
     #[test]
     fn a_refuser_refuses() {
         let refuser = Refuser::new();
         let refused = TcpStream::connect(refuser.addr).expect_err("nobody listens");
         assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn a_resetter_takes_and_resets() {
+        let resetter = Resetter::new();
+        let mut stream = TcpStream::connect(resetter.addr).expect("it listens");
+        let reset = stream.read(&mut [0]).expect_err("no orderly end");
+        assert_eq!(reset.kind(), ErrorKind::ConnectionReset);
     }
 
     #[test]
