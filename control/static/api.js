@@ -47,7 +47,7 @@ import { currentToken } from './storage.js';
  * @property {number} port
  * @property {boolean} configured
  * @property {'ready' | 'drain' | 'disabled'} admin
- * @property {'up' | 'down' | 'checking' | 'warming'} operational
+ * @property {'up' | 'down' | 'checking' | 'warming' | 'ejected'} operational
  * @property {string} reason
  * @property {number} weight
  * @property {number} weight_effective
@@ -70,7 +70,16 @@ import { currentToken } from './storage.js';
  * @property {string} algorithm
  * @property {{addr: string, tcp: boolean, udp: boolean}[]} listeners
  * @property {SeenBackend[]} backends
+ * @property {{tcp: ProtocolHealth, udp: ProtocolHealth}} [health] absent from older proxies
  * @property {{sessions_active: number, sessions_total: number, flows_active: number, bytes_up: number, bytes_down: number, first_byte_p50_us?: number | null, first_byte_p99_us?: number | null}} totals
+ */
+
+/**
+ * What health left of the backends for one protocol.
+ * @typedef {object} ProtocolHealth
+ * @property {number} ready
+ * @property {number} available
+ * @property {'reject' | 'fail_open' | null} all_down_in_force the rule, while all are out
  */
 
 /**

@@ -8,7 +8,7 @@ import { acknowledgeExpiry, reloadOutcome } from './changes.js';
 import { byId, element, setAttribute, setText } from './dom.js';
 import * as format from './format.js';
 import { words } from './i18n.js';
-import { shapeIcon } from './state.js';
+import { isBroken, shapeIcon } from './state.js';
 
 /** @typedef {import('./api.js').ProxyAnswer} ProxyAnswer */
 /** @typedef {import('./api.js').ProxyStatus} ProxyStatus */
@@ -111,13 +111,14 @@ export function showFigures(rows, proxy) {
   const totals = status?.totals ?? null;
   const none = words().noProxyFigures;
   const taking = rows.filter(takesTraffic).length;
-  const broken = rows.filter(({ state }) => ['down', 'expired'].includes(state.operational)).length;
+  const broken = rows.filter(({ state }) => isBroken(state.operational)).length;
   const gpu = mean(rows.map(({ backend }) => backend.gpu_usage));
   const vram = mean(rows.map(({ backend }) => backend.vram_usage));
 
   // Without the proxy's word nobody can say who takes traffic, still less that none is down.
   figure('taking', `${format.countText(status && taking)} / ${format.countText(rows.length)}`, [
-    broken > 0 ? words().notUp(broken) : status === null ? none : words().noneDown,
+    allDownText(status) ??
+      (broken > 0 ? words().notUp(broken) : status === null ? none : words().noneDown),
   ]);
   setAttribute(byId('figure-taking', HTMLElement), 'data-level', broken === 0 ? null : 'bad');
   figure('sessions', format.countText(totals?.sessions_active), [
@@ -150,10 +151,18 @@ export function showWarnings({ warnings = [], freeze }) {
   list.replaceChildren(...warnings.map((warning) => element('li', {}, warning)));
 }
 
+/**
+ * What is done while every backend is out for its health; null while that is not so.
+ * @param {import('./api.js').ProxyStatus | null} status
+ */
+function allDownText(status) {
+  const rule = status?.health?.tcp.all_down_in_force ?? status?.health?.udp.all_down_in_force;
+  return rule ? words().allDown[rule] : null;
+}
+
 /** @param {Row} row */
 function takesTraffic({ state, backend }) {
-  const isBroken = state.operational === 'down' || state.operational === 'expired';
-  return state.admin === 'ready' && backend.weight > 0 && !isBroken;
+  return state.admin === 'ready' && backend.weight > 0 && !isBroken(state.operational);
 }
 
 /**

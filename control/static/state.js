@@ -9,7 +9,7 @@ import { words } from './i18n.js';
 /** @typedef {import('./api.js').Backend} Backend */
 /** @typedef {import('./api.js').SeenBackend} SeenBackend */
 /** @typedef {'ready' | 'drain' | 'disabled'} Admin */
-/** @typedef {'up' | 'down' | 'checking' | 'warming' | 'expired' | 'unknown'} Operational */
+/** @typedef {'up' | 'down' | 'checking' | 'warming' | 'ejected' | 'expired' | 'unknown'} Operational */
 /** @typedef {{admin: Admin, operational: Operational, reason: string}} State */
 
 /**
@@ -50,6 +50,14 @@ export function isDraining(backend) {
   return backend.override?.drain === true;
 }
 
+/**
+ * Whether a backend in this state takes nothing new.
+ * @param {Operational} operational
+ */
+export function isBroken(operational) {
+  return operational === 'down' || operational === 'ejected' || operational === 'expired';
+}
+
 /** @param {State} state */
 export function stateText({ admin, operational }) {
   const operationalWord = words().operational[operational];
@@ -62,7 +70,7 @@ export function stateText({ admin, operational }) {
  */
 export function stateRank({ admin, operational }) {
   /** @type {Record<Operational, number>} */
-  const ranks = { down: 0, expired: 1, checking: 3, unknown: 3, warming: 3, up: 3 };
+  const ranks = { down: 0, expired: 1, ejected: 2, checking: 3, unknown: 3, warming: 3, up: 3 };
   return admin === 'ready' ? ranks[operational] : ranks[operational] + 4;
 }
 
@@ -72,7 +80,7 @@ export function stateRank({ admin, operational }) {
  * @returns {Operational | 'drain' | 'disabled'}
  */
 export function shapeOf({ admin, operational }) {
-  if (operational === 'down' || operational === 'expired') return operational;
+  if (isBroken(operational)) return operational;
   return admin === 'ready' ? operational : admin;
 }
 
@@ -99,6 +107,7 @@ const SHAPES = {
   drain: () => [svg('path', { d: 'M1.2 2.5h9.6L6 10.5z', fill: 'currentColor' })],
   disabled: () => [stroke('M2 6h8')],
   down: () => [stroke('M2.5 2.5l7 7m0-7l-7 7')],
+  ejected: () => [ring(), stroke('M3.1 8.9l5.8-5.8', 1.5)],
   expired: () => [ring(), stroke('M6 3.6V6l1.8 1.2', 1.2)],
 };
 

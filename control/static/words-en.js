@@ -41,8 +41,12 @@ export const en = {
   // The figures
   figures: 'Overview',
   takingTraffic: 'Taking traffic',
-  notUp: (/** @type {number} */ down) => `${down} down or expired`,
+  notUp: (/** @type {number} */ down) => `${down} down, ejected or expired`,
   noneDown: 'none down',
+  allDown: {
+    reject: 'all down: nothing new is taken',
+    fail_open: 'all down: used all the same',
+  },
   sessions: 'Sessions',
   sessionsRate: (/** @type {string} */ rate) => `${rate} new/s`,
   flows: 'UDP flows',
@@ -118,6 +122,7 @@ export const en = {
     down: 'down',
     checking: 'not tried yet',
     warming: 'warming up',
+    ejected: 'ejected',
     expired: 'expired',
     unknown: 'not known',
   },

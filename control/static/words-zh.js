@@ -32,8 +32,12 @@ export const zh = {
 
   figures: '概览',
   takingTraffic: '接收流量',
-  notUp: (down) => `${down} 个宕机或过期`,
+  notUp: (down) => `${down} 个宕机、摘除或过期`,
   noneDown: '无宕机',
+  allDown: {
+    reject: '全部宕机：不接受新会话',
+    fail_open: '全部宕机：仍照常转发',
+  },
   sessions: '会话',
   sessionsRate: (rate) => `每秒新建 ${rate}`,
   flows: 'UDP 流',
@@ -98,6 +102,7 @@ export const zh = {
     down: '宕机',
     checking: '尚未尝试',
     warming: '预热中',
+    ejected: '已摘除',
     expired: '已过期',
     unknown: '未知',
   },

@@ -37,7 +37,10 @@ pub async fn keep_watch(supervisor: Arc<Supervisor>, mut reports: mpsc::Receiver
     loop {
         let is_refresh_due = run_timers(&mut supervisor.state());
         if is_refresh_due {
+            let begun_ms = monotonic_ms();
             supervisor.refresh().await;
+            let took_ms = monotonic_ms() - begun_ms;
+            supervisor.state().watch.refresh_took(took_ms);
         }
         start_due_probes(&supervisor, &mut probes);
         let has_room = probes.len() < supervisor.most_probes();
@@ -64,7 +67,12 @@ fn run_timers(state: &mut State) -> bool {
     let now_ms = monotonic_ms();
     state.watch.run_timers(&state.registry, now_ms);
     let changes = state.watch.take_changes();
-    changes.into_iter().for_each(|change| log(state, change));
+    let belong_together = |one: &Change, next: &Change| {
+        (one.addr, one.is_available) == (next.addr, next.is_available)
+    };
+    changes
+        .chunk_by(belong_together)
+        .for_each(|together| log(state, together));
     state.watch.take_refresh(now_ms)
 }
 
@@ -102,19 +110,28 @@ async fn sleep_until(at_ms: Option<u64>) {
     }
 }
 
-fn log(state: &State, change: Change) {
-    let Change {
-        addr,
-        protocol,
-        is_available,
-    } = change;
+/// One line for a backend, be it about one protocol or both.
+fn log(state: &State, changes: &[Change]) {
+    let [
+        Change {
+            addr, is_available, ..
+        },
+        ..,
+    ] = *changes
+    else {
+        return;
+    };
     let Some(backend) = state.registry.find(addr) else {
         return;
     };
-    let what = words::new_work(protocol);
+    let what: Vec<&str> = changes
+        .iter()
+        .map(|change| words::new_work(change.protocol))
+        .collect();
+    let what = what.join(" and ");
     let why = words::why(backend, &state.config.settings.health, monotonic_ms());
     if is_available {
-        tracing::info!("backend {addr} takes new {what} again");
+        tracing::info!("backend {addr} takes new {what} again: {why}");
     } else {
         tracing::warn!("backend {addr} takes no new {what}: {why}");
     }

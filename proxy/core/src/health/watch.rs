@@ -19,6 +19,9 @@ use crate::plan::Protocol;
 /// The least time between two snapshots: changes that come together are one.
 pub const MIN_REFRESH_MS: u64 = 50;
 
+/// A snapshot that takes long to build comes less often: building takes a tenth of the time at most.
+const REFRESH_SHARE: u64 = 10;
+
 /// A backend has failed as many sessions or flows in a row as are reason to eject it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Failing {
@@ -50,6 +53,8 @@ pub struct Watch {
     is_stale: bool,
     /// When the last refresh was asked for.
     refreshed_ms: u64,
+    /// From one refresh to the next, at least.
+    pause_ms: u64,
     spared: u64,
     /// Not yet taken; as many as came since.
     changes: Vec<Change>,
@@ -67,6 +72,7 @@ impl Watch {
             slow_start_until_ms: 0,
             is_stale: false,
             refreshed_ms: 0,
+            pause_ms: MIN_REFRESH_MS,
             spared: 0,
             changes: Vec::new(),
         }
@@ -234,9 +240,9 @@ impl Watch {
     /// When a new snapshot is due: at once for a change, and step by step while a ramp lasts.
     pub fn next_refresh_ms(&self) -> Option<u64> {
         if self.is_stale {
-            return Some(self.refreshed_ms + MIN_REFRESH_MS);
+            return Some(self.refreshed_ms + self.pause_ms);
         }
-        let step_ms = step_ms(self.rules.slow_start_ms).max(MIN_REFRESH_MS);
+        let step_ms = step_ms(self.rules.slow_start_ms).max(self.pause_ms);
         let is_ramping =
             self.rules.slow_start_ms > 0 && self.refreshed_ms < self.slow_start_until_ms;
         is_ramping.then(|| self.refreshed_ms + step_ms)
@@ -250,6 +256,11 @@ impl Watch {
             self.refreshed_ms = now_ms;
         }
         is_due
+    }
+
+    /// The last refresh took so long.
+    pub fn refresh_took(&mut self, took_ms: u64) {
+        self.pause_ms = MIN_REFRESH_MS.max(took_ms * REFRESH_SHARE);
     }
 
     /// When the next thing but a probe is to be done.
