@@ -132,6 +132,8 @@ fn where_all_are_down_sessions_are_refused_or_tried_as_configured() {
     assert_eq!(health.tcp.all_down_in_force.as_deref(), Some("fail_open"));
     let row = bench.proxy.backend(refuser.addr);
     assert_eq!((row.operational, row.weight_effective), (Down, 10));
+    assert!(row.reason.contains("fail_open"), "{row:?}");
+    bench.proxy.program.wait_for_line("all_down: fail_open");
     assert!(!ask(bench.listen));
     bench.assert_sessions_ended("connect_refused", 1);
 }

@@ -88,11 +88,16 @@ fn health(state: &State) -> HealthStatus {
 /// The configured backends in file order, then removed ones that still have sessions or flows.
 fn backends(state: &State) -> Vec<BackendStatus> {
     let rules = &state.config.settings.health;
+    // Sessions, where they are taken at all.
+    let protocol = match state.config.listeners.iter().any(|listener| listener.tcp) {
+        true => Protocol::Tcp,
+        false => Protocol::Udp,
+    };
     let pools = state.config.pools.iter().zip(&state.snapshot.pools);
     let configured = pools.clone().flat_map(|(pool, snapshot)| {
         pool.backends
             .iter()
-            .map(|backend| configured_backend(snapshot, backend, rules))
+            .map(|backend| configured_backend(snapshot, backend, rules, protocol))
     });
     let is_configured = |backend: &BackendState| {
         state
@@ -134,6 +139,7 @@ fn configured_backend(
     snapshot: &PoolSnapshot,
     backend: &Backend,
     rules: &HealthRules,
+    protocol: Protocol,
 ) -> BackendStatus {
     let admin = match (backend.enabled, backend.weight) {
         (false, _) => AdminState::Disabled,
@@ -147,10 +153,15 @@ fn configured_backend(
         configured: true,
         admin,
         weight: backend.weight,
-        weight_effective: snapshot.table(Protocol::Tcp).share(index),
+        weight_effective: snapshot.table(protocol).share(index),
         is_warming_up: backend.is_warming_up,
     };
-    describe(snapshot.backend(index), described, rules)
+    let mut row = describe(snapshot.backend(index), described, rules);
+    if snapshot.health(protocol).all_down == Some(AllDown::FailOpen) && row.weight_effective > 0 {
+        row.reason
+            .push_str("; used all the same, since all are out (all_down: fail_open)");
+    }
+    row
 }
 
 fn describe(backend: &BackendState, described: Described, rules: &HealthRules) -> BackendStatus {

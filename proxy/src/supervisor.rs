@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::clock::monotonic_ms;
 use crate::config_file::{self, ConfigFile, ConfigFileError};
+use crate::health;
 use crate::limits::Limits;
 use crate::listen::{self, BindError};
 use crate::worker::counters::WorkerCounters;
@@ -215,6 +216,7 @@ impl Supervisor {
                 ..
             } = &mut *state;
             watch.configure(config, registry, monotonic_ms());
+            health::log_all_down(&replaced, &state.snapshot);
             (commands, replaced)
         };
         self.workers.tell_each(commands).await;
@@ -251,6 +253,7 @@ impl Supervisor {
                 monotonic_ms(),
             );
             let replaced = std::mem::replace(snapshot, Arc::new(new));
+            health::log_all_down(&replaced, snapshot);
             let install = |_| vec![Command::Install(Arc::clone(snapshot))];
             let commands = (0..self.workers.count()).map(install).collect();
             (commands, replaced)

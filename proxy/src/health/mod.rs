@@ -10,9 +10,11 @@ pub mod words;
 use std::sync::Arc;
 use std::time::Duration;
 
-use proxy_core::health::Outcome;
+use contract::health::AllDown;
 use proxy_core::health::schedule::Job;
 use proxy_core::health::watch::{Change, Failing};
+use proxy_core::health::{Outcome, PROTOCOLS};
+use proxy_core::snapshot::Snapshot;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -106,6 +108,29 @@ async fn sleep_until(at_ms: Option<u64>) {
         Some(at_ms) => {
             let wait_ms = at_ms.saturating_sub(monotonic_ms());
             tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+        }
+    }
+}
+
+/// Says when the rule for all being out comes into force, and when no more.
+pub fn log_all_down(before: &Snapshot, after: &Snapshot) {
+    let rule = |snapshot: &Snapshot, protocol| {
+        let mut pools = snapshot.pools.iter();
+        pools.find_map(|pool| pool.health(protocol).all_down)
+    };
+    for protocol in PROTOCOLS {
+        let what = words::new_work(protocol);
+        match (rule(before, protocol), rule(after, protocol)) {
+            (before, after) if before == after => {}
+            (_, Some(AllDown::Reject)) => {
+                tracing::error!("all backends are out: new {what} are refused (all_down: reject)");
+            }
+            (_, Some(AllDown::FailOpen)) => {
+                tracing::error!(
+                    "all backends are out: new {what} go to all of them (all_down: fail_open)"
+                );
+            }
+            (_, None) => tracing::info!("a backend takes new {what}: all_down is over"),
         }
     }
 }
