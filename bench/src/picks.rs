@@ -49,7 +49,7 @@ fn measure_one(algorithm: Algorithm, size: usize) -> PickResult {
             tried: &[],
         };
         let load = |index: BackendIndex| states[index.0 as usize].sessions();
-        black_box(picker.pick(&table, &request, load, &mut random));
+        black_box(picker.pick_within_caps(&table, &request, load, &mut random));
     };
     (0..WARM_UP_PICKS).for_each(&mut pick);
     let rounds = (0..ROUNDS).map(|_| {

@@ -273,7 +273,9 @@ mod tests {
         let above = layer(json!({"algorithm": "random", "proxy": {"connect_attempts": 2}}));
         let below = layer(json!({
             "algorithm": "source_hash", "listen": {"host": "127.0.0.1", "port": 7000},
-            "proxy": {"connect_attempts": 3, "warming_share": "none"},
+            "proxy": {
+                "connect_attempts": 3, "warming_share": "none", "health": {"probe": "off"},
+            },
         }));
         let both = above.over(&below);
         assert_eq!(both.algorithm(), Algorithm::Random);
@@ -281,6 +283,7 @@ mod tests {
         let head = Map::from_iter(both.head());
         assert_eq!(head["connect_attempts"], json!(2));
         assert_eq!(head["warming_share"], json!("none"));
+        assert_eq!(head["health"], json!({"probe": "off"}));
         assert_eq!(layer(both.to_json()), both);
     }
 
@@ -322,6 +325,14 @@ mod tests {
                 "/proxy/conect_attempts",
             ),
             (json!({"proxy": {"backends": []}}), "/proxy/backends"),
+            (
+                json!({"proxy": {"health": {"probe": "icmp"}}}),
+                "/proxy/health/probe",
+            ),
+            (
+                json!({"proxy": {"ejection": {"failure": 1}}}),
+                "/proxy/ejection/failure",
+            ),
             (json!({"algoritm": "random"}), "/algoritm"),
         ];
         for (patch, place) in cases {

@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-/// The largest answer: a status of 20,000 backends takes about 12 MB.
+/// The largest answer: a status of 20,000 backends takes about 14 MB.
 const MAX_ANSWER_BYTES: usize = 32 << 20;
 /// How long `GET /status` and `POST /reports` may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
