@@ -8,7 +8,7 @@ use testkit::{LONG, Proxy, until};
 
 /// Settings with quick probes: `probe` is set above them.
 pub fn quick_probes(probe: Value) -> Value {
-    let mut health = json!({ "interval_ms": 40, "timeout_ms": 200, "rise": 2, "fall": 3 });
+    let mut health = json!({ "interval_ms": 40, "timeout_ms": 1_000, "rise": 2, "fall": 3 });
     for (key, value) in probe.as_object().into_iter().flatten() {
         health[key] = value.clone();
     }

@@ -153,11 +153,12 @@ impl Core {
         self.pickers.truncate(kept);
         for (index, pickers) in self.pickers.iter_mut().enumerate() {
             let (old, new) = (&self.snapshot.pools[index], &snapshot.pools[index]);
-            let tables = |protocol| (old.table(protocol), new.table(protocol));
-            let (old_table, new_table) = tables(Protocol::Tcp);
-            pickers.tcp.adopt(old_table, new_table);
-            let (old_table, new_table) = tables(Protocol::Udp);
-            pickers.udp.adopt(old_table, new_table);
+            for (protocol, picker) in [
+                (Protocol::Tcp, &mut pickers.tcp),
+                (Protocol::Udp, &mut pickers.udp),
+            ] {
+                picker.adopt(old.table(protocol), new.table(protocol));
+            }
         }
         for pool in &snapshot.pools[kept..] {
             let picker = |protocol| Picker::new(pool.table(protocol), self.worker, self.workers);
