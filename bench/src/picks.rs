@@ -97,6 +97,7 @@ fn pool(algorithm: Algorithm, size: usize, random: &mut fastrand::Rng) -> Pool {
     Pool {
         algorithm,
         warming_share: WarmingShare::Tenth,
+        gpu_aware: contract::GpuAware::default(),
         backends: (0..size as u32).map(backend).collect(),
     }
 }

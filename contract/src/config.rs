@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use crate::address::{ALLOWED_BACKEND_IP, BackendAddr, parse_backend_ip};
 use crate::batch::Batch;
 use crate::fault::Faults;
+use crate::gpu_aware::GpuAware;
 use crate::object::{Object, kind, parse_object};
 use crate::settings::Settings;
 
@@ -51,6 +52,7 @@ pub struct Listener {
 pub struct Pool {
     pub algorithm: Algorithm,
     pub warming_share: WarmingShare,
+    pub gpu_aware: GpuAware,
     /// In file order, no address twice.
     pub backends: Vec<Backend>,
 }
@@ -90,11 +92,13 @@ pub enum Algorithm {
     Random,
     PowerOfTwo,
     SourceHash,
+    GpuAware,
+    PeakEwma,
 }
 
 impl Algorithm {
     /// Every algorithm with the name that files and calls use.
-    pub const ALL: [(&str, Algorithm); 7] = [
+    pub const ALL: [(&str, Algorithm); 9] = [
         ("round_robin", Algorithm::RoundRobin),
         ("weighted_round_robin", Algorithm::WeightedRoundRobin),
         ("least_connections", Algorithm::LeastConnections),
@@ -105,6 +109,8 @@ impl Algorithm {
         ("random", Algorithm::Random),
         ("power_of_two", Algorithm::PowerOfTwo),
         ("source_hash", Algorithm::SourceHash),
+        ("gpu_aware", Algorithm::GpuAware),
+        ("peak_ewma", Algorithm::PeakEwma),
     ];
 
     pub fn name(self) -> &'static str {
@@ -201,6 +207,7 @@ fn read(
     let updated_at = object.take_number("updated_at", faults);
     let generation = object.take_integer("generation", 0, u64::MAX, faults);
     let warming_share = object.take_choice("warming_share", &WarmingShare::ALL, faults);
+    let gpu_aware = GpuAware::read(&mut object, faults, unknown_keys);
     let settings = Settings::read(&mut object, faults, unknown_keys);
     let backends = read_backends(&mut object, faults, unknown_keys);
     object.unknown_keys(unknown_keys);
@@ -211,6 +218,7 @@ fn read(
     let pool = Pool {
         algorithm: algorithm.unwrap_or(Algorithm::WeightedRoundRobin),
         warming_share: warming_share.unwrap_or(WarmingShare::Tenth),
+        gpu_aware,
         backends: backends.into_iter().map(|(_, backend)| backend).collect(),
     };
     Some(Config {
@@ -396,6 +404,7 @@ impl Config {
             .iter()
             .find(|(_, share)| *share == pool.warming_share);
         object.insert("warming_share".into(), json!(share.map(|(name, _)| name)));
+        object.insert("gpu_aware".into(), json!(pool.gpu_aware));
         match serde_json::to_value(&self.settings) {
             Ok(Value::Object(settings)) => object.extend(settings),
             _ => unreachable!("Settings is a struct of numbers and words"),

@@ -9,6 +9,7 @@ pub mod address;
 pub mod batch;
 pub mod config;
 pub mod fault;
+pub mod gpu_aware;
 pub mod health;
 mod health_status;
 mod object;
@@ -27,6 +28,7 @@ pub use config::{
     check, check_strictly,
 };
 pub use fault::{Fault, Faults};
+pub use gpu_aware::GpuAware;
 pub use object::{Object, parse_object};
 pub use paths::Root;
 pub use publish::{digest, publish};

@@ -5,13 +5,17 @@
 //! each worker for itself, so that no cache line is written by two.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use contract::{Backend, BackendAddr, Report};
 
 use crate::health::Health;
 use crate::latency::RecentMean;
+use crate::load::Load;
+use crate::meter::{Meter, Moment};
+use crate::score::learned::Learned;
 
 #[derive(Debug)]
 pub struct BackendState {
@@ -19,11 +23,13 @@ pub struct BackendState {
     /// False once a reload has removed or disabled it: its flows move at their next datagram.
     keeps_flows: AtomicBool,
     last_connect: AtomicU8,
+    /// Some flow has got an answer from it.
+    answers_datagrams: AtomicBool,
     telemetry: Telemetry,
     health: Health,
-    /// Sessions in flight, connecting ones included, over all workers: what least-connections ranks.
-    sessions: AtomicU64,
-    flows: AtomicU64,
+    load: Load,
+    /// Not read on the path.
+    learned: Mutex<Learned>,
     by_worker: Box<[BackendCounters]>,
 }
 
@@ -39,6 +45,10 @@ pub struct BackendCounters {
     pub connect_timeouts: AtomicU64,
     pub connect_latency: RecentMean,
     pub first_byte_latency: RecentMean,
+    /// Answered requests, and the sum of `log2(latency) - log2(load at dispatch)` of them, in
+    /// 1/65,536, two's complement; see [`crate::meter`].
+    pub latency_samples: AtomicU64,
+    pub latency_log2_sum: AtomicU64,
 }
 
 /// How the last connect to a backend went.
@@ -57,10 +67,11 @@ impl BackendState {
             addr,
             keeps_flows: AtomicBool::new(true),
             last_connect: AtomicU8::new(LastConnect::None as u8),
+            answers_datagrams: AtomicBool::new(false),
             telemetry: Telemetry::default(),
             health: Health::default(),
-            sessions: AtomicU64::new(0),
-            flows: AtomicU64::new(0),
+            load: Load::default(),
+            learned: Mutex::default(),
             by_worker: (0..workers).map(|_| BackendCounters::default()).collect(),
         }
     }
@@ -70,11 +81,11 @@ impl BackendState {
     }
 
     pub fn sessions(&self) -> u64 {
-        self.sessions.load(Relaxed)
+        self.load.sessions.load(Relaxed)
     }
 
     pub fn flows(&self) -> u64 {
-        self.flows.load(Relaxed)
+        self.load.flows.load(Relaxed)
     }
 
     pub fn worker(&self, worker: usize) -> &BackendCounters {
@@ -87,6 +98,26 @@ impl BackendState {
 
     pub fn telemetry(&self) -> &Telemetry {
         &self.telemetry
+    }
+
+    pub fn load(&self) -> &Load {
+        &self.load
+    }
+
+    /// What has been learned of it; for whoever scores or explains, never a worker.
+    pub fn learned(&self) -> MutexGuard<'_, Learned> {
+        self.learned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn answers_datagrams(&self) -> bool {
+        self.answers_datagrams.load(Relaxed)
+    }
+
+    /// Written only when it changes, so that the line stays shared between cores.
+    pub fn set_answers_datagrams(&self) {
+        if !self.answers_datagrams() {
+            self.answers_datagrams.store(true, Relaxed);
+        }
     }
 
     pub fn health(&self) -> &Health {
@@ -121,43 +152,122 @@ impl BackendState {
 
 /// One session in flight at a backend; dropping it is what ends the count (invariant 4).
 #[derive(Debug)]
-pub struct SessionSlot(Arc<BackendState>);
+pub struct SessionSlot(Slot);
 
-impl SessionSlot {
-    pub fn take(backend: &Arc<BackendState>) -> Self {
-        backend.sessions.fetch_add(1, Relaxed);
-        SessionSlot(Arc::clone(backend))
+/// One flow in flight at a backend; dropping it is what ends the count (invariant 4).
+#[derive(Debug)]
+pub struct FlowSlot(Slot);
+
+/// What both are: a backend, and what is metered of this session or flow.
+#[derive(Debug)]
+pub struct Slot {
+    backend: Arc<BackendState>,
+    meter: Meter,
+}
+
+impl Slot {
+    fn of(backend: &Arc<BackendState>) -> Slot {
+        Slot {
+            backend: Arc::clone(backend),
+            meter: Meter::default(),
+        }
     }
 
     pub fn backend(&self) -> &BackendState {
-        &self.0
+        &self.backend
+    }
+
+    /// See [`crate::meter`] for this and what follows.
+    pub fn stir(&mut self, moment: Moment<'_>) -> bool {
+        self.meter.stir(&self.backend, moment)
+    }
+
+    pub fn ride_along(&mut self) {
+        self.meter.ride_along();
+    }
+
+    pub fn sent(&mut self, moment: Moment<'_>) {
+        self.meter.sent(&self.backend, moment);
+    }
+
+    pub fn answered(&mut self, moment: Moment<'_>) {
+        self.meter.answered(&self.backend, moment);
+    }
+
+    pub fn broken_off(&mut self, moment: Moment<'_>) {
+        self.meter.broken_off(&self.backend, moment);
+    }
+
+    pub fn kept_silent(&mut self, moment: Moment<'_>) {
+        self.meter.kept_silent(&self.backend, moment);
+    }
+
+    pub fn quieten(&mut self, moment: Moment<'_>, awaits_answer: bool) -> Option<u64> {
+        self.meter.quieten(&self.backend, moment, awaits_answer)
+    }
+
+    pub fn is_owed(&self) -> bool {
+        self.meter.is_owed()
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.meter.release(&self.backend);
+    }
+}
+
+impl SessionSlot {
+    pub fn take(backend: &Arc<BackendState>) -> Self {
+        backend.load.sessions.fetch_add(1, Relaxed);
+        SessionSlot(Slot::of(backend))
+    }
+}
+
+impl FlowSlot {
+    pub fn take(backend: &Arc<BackendState>) -> Self {
+        backend.load.flows.fetch_add(1, Relaxed);
+        FlowSlot(Slot::of(backend))
     }
 }
 
 impl Drop for SessionSlot {
     fn drop(&mut self) {
-        self.0.sessions.fetch_sub(1, Relaxed);
-    }
-}
-
-/// One flow in flight at a backend; dropping it is what ends the count (invariant 4).
-#[derive(Debug)]
-pub struct FlowSlot(Arc<BackendState>);
-
-impl FlowSlot {
-    pub fn take(backend: &Arc<BackendState>) -> Self {
-        backend.flows.fetch_add(1, Relaxed);
-        FlowSlot(Arc::clone(backend))
-    }
-
-    pub fn backend(&self) -> &BackendState {
-        &self.0
+        self.backend().load.sessions.fetch_sub(1, Relaxed);
     }
 }
 
 impl Drop for FlowSlot {
     fn drop(&mut self) {
-        self.0.flows.fetch_sub(1, Relaxed);
+        self.backend().load.flows.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Deref for SessionSlot {
+    type Target = Slot;
+
+    fn deref(&self) -> &Slot {
+        &self.0
+    }
+}
+
+impl DerefMut for SessionSlot {
+    fn deref_mut(&mut self) -> &mut Slot {
+        &mut self.0
+    }
+}
+
+impl Deref for FlowSlot {
+    type Target = Slot;
+
+    fn deref(&self) -> &Slot {
+        &self.0
+    }
+}
+
+impl DerefMut for FlowSlot {
+    fn deref_mut(&mut self) -> &mut Slot {
+        &mut self.0
     }
 }
 
@@ -169,6 +279,8 @@ pub struct Telemetry {
     vram_usage: AtomicU64,
     reported_at_ms: AtomicU64,
     heartbeat_ms: AtomicU64,
+    /// How many reports there have been, so that a new one is known from the one before.
+    count: AtomicU64,
 }
 
 /// Shares are kept as the bits of an `f64`, absent ones as a NaN.
@@ -181,12 +293,15 @@ impl Default for Telemetry {
             vram_usage: AtomicU64::new(ABSENT_SHARE),
             reported_at_ms: AtomicU64::new(0),
             heartbeat_ms: AtomicU64::new(0),
+            count: AtomicU64::new(0),
         }
     }
 }
 
 impl Telemetry {
     pub fn set(&self, report: &Report) {
+        // Said again with its time, it is the same report; without one, it may be a new one.
+        let is_new = report.reported_at_ms.is_none() || *report != self.get();
         let share = |share: Option<f64>| share.map_or(ABSENT_SHARE, f64::to_bits);
         self.gpu_usage.store(share(report.gpu_usage), Relaxed);
         self.vram_usage.store(share(report.vram_usage), Relaxed);
@@ -194,6 +309,13 @@ impl Telemetry {
             .store(report.reported_at_ms.unwrap_or(0), Relaxed);
         self.heartbeat_ms
             .store(report.heartbeat_ms.unwrap_or(0), Relaxed);
+        if is_new {
+            self.count.fetch_add(1, Relaxed);
+        }
+    }
+
+    pub fn count(&self) -> u64 {
+        self.count.load(Relaxed)
     }
 
     pub fn get(&self) -> Report {
@@ -280,10 +402,10 @@ fn newer(known: &Report, from_file: &Report) -> Report {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn backend(port: u16) -> Backend {
+    pub(crate) fn backend(port: u16) -> Backend {
         Backend {
             addr: BackendAddr::new([127, 0, 0, 1].into(), port),
             weight: 1,

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::backend::{BackendState, FlowSlot};
+use crate::backend::{BackendState, FlowSlot, Slot};
 use crate::reason::FlowEnd;
 
 /// So many datagrams at once are a burst.
@@ -48,6 +48,10 @@ impl FlowState {
 
     pub fn backend(&self) -> &BackendState {
         self.slot.backend()
+    }
+
+    pub fn slot(&mut self) -> &mut Slot {
+        &mut self.slot
     }
 
     /// Why this flow must end before its next datagram, if it must. `epoch` is that of the snapshot

@@ -1,21 +1,27 @@
 //! The data plane's decisions, without a socket, clock, thread or environment: those come as
 //! arguments, so that every path can be tested in virtual time.
 //!
-//! Which backend ([`pick`], on a [`snapshot`]), how bytes pass ([`half`], [`relay`]), which flow a
-//! datagram belongs to ([`flow_table`]) and what becomes of it ([`flow`]), what a reload changes
-//! ([`plan`]), what is kept over it ([`backend`]), and which backends are well ([`health`]).
+//! Which backend ([`pick`], on a [`snapshot`]; at what cost, [`load`], [`meter`], [`score`]), how
+//! bytes pass ([`half`], [`relay`]), which flow a datagram belongs to ([`flow_table`]) and what
+//! becomes of it ([`flow`]), what a reload changes ([`plan`]), what is kept over it ([`backend`]),
+//! and which backends are well ([`health`]).
 
 pub mod backend;
+pub mod batch;
 pub mod flow;
 pub mod flow_table;
 pub mod half;
 pub mod health;
 pub mod latency;
+pub mod live;
+pub mod load;
+pub mod meter;
 pub mod pick;
 pub mod plan;
 pub mod reason;
 pub mod recency_list;
 pub mod relay;
 mod rings;
+pub mod score;
 pub mod snapshot;
 pub mod timer_wheel;

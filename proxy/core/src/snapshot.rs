@@ -5,13 +5,16 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use contract::health::AllDown;
-use contract::{Backend, BackendAddr, Config, Pool, Settings};
+use contract::{Algorithm, Backend, BackendAddr, Config, Pool, Settings};
 
 use crate::backend::{BackendRegistry, BackendState};
+use crate::batch::Batches;
 use crate::health::roster::{PoolHealth, Roster};
 use crate::health::{PROTOCOLS, subject};
+use crate::meter::Metering;
 use crate::pick::{BackendIndex, PickTable};
 use crate::plan::Protocol;
+use crate::score::Scorer;
 
 #[derive(Debug)]
 pub struct Snapshot {
@@ -29,10 +32,16 @@ pub struct Snapshot {
 #[derive(Debug)]
 pub struct PoolSnapshot {
     /// For TCP and for UDP; one and the same where health makes no difference between them.
-    tables: [Arc<PickTable>; 2],
+    pub(crate) tables: [Arc<PickTable>; 2],
     health: [PoolHealth; 2],
-    backends: Vec<Arc<BackendState>>,
+    pub(crate) backends: Vec<Arc<BackendState>>,
     by_addr: HashMap<BackendAddr, BackendIndex>,
+    /// What sessions and flows are metered for, if anything.
+    pub metering: Option<Metering>,
+    /// Absent where nothing is scored.
+    pub(crate) scorer: Option<Scorer>,
+    /// Absent where no backend takes batches.
+    pub(crate) batches: Option<Batches>,
 }
 
 impl PoolSnapshot {
@@ -42,6 +51,15 @@ impl PoolSnapshot {
 
     pub fn health(&self, protocol: Protocol) -> PoolHealth {
         self.health[protocol as usize]
+    }
+
+    /// How many backends it has.
+    pub fn len(&self) -> usize {
+        self.backends.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.backends.is_empty()
     }
 
     pub fn backend(&self, index: BackendIndex) -> &Arc<BackendState> {
@@ -141,9 +159,14 @@ fn build_pool(
         .iter()
         .enumerate()
         .map(|(index, state)| (state.addr, BackendIndex(index as u32)));
+    let takes_any = |index| tcp_table.share(index) + udp_table.share(index) > 0;
+    let is_scored = pool.algorithm == Algorithm::GpuAware;
     PoolSnapshot {
         by_addr: by_addr.collect(),
         health: rosters.each_ref().map(|roster| roster.health),
+        scorer: is_scored.then(|| Scorer::new(pool, &backends, takes_any)),
+        batches: if is_scored { Batches::of(pool) } else { None },
+        metering: Metering::of(pool.algorithm, pool.gpu_aware),
         tables: [tcp_table, udp_table],
         backends,
     }

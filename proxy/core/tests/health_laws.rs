@@ -36,6 +36,7 @@ fn pool(algorithm: Algorithm, weights: &[u16]) -> Pool {
         batch: None,
     });
     Pool {
+        gpu_aware: contract::GpuAware::default(),
         algorithm,
         warming_share: WarmingShare::Tenth,
         backends: backends.collect(),
@@ -156,7 +157,9 @@ fn a_slow_backend_gathers_no_more_than_its_cap() {
     let entries = [100, 100, 0].map(|load| Entry { ramp: 1.0, load });
     let mut entries = entries.to_vec();
     entries[2].ramp = 0.2;
-    for (_, algorithm) in Algorithm::ALL {
+    // Under gpu_aware it is a matter of what a session costs there, see `score_laws`.
+    let is_capped = |(_, algorithm): &(&str, Algorithm)| *algorithm != Algorithm::GpuAware;
+    for (_, algorithm) in Algorithm::ALL.into_iter().filter(is_capped) {
         let pool = pool(algorithm, &[10, 10, 10]);
         let table = PickTable::build_for(&pool, &entries);
         let mut picker = Picker::new(&table, 0, 1);

@@ -1,6 +1,6 @@
 //! What every algorithm keeps to, over random pools, and how sessions split.
 
-use contract::{Algorithm, Backend, BackendAddr, Pool, Report, WarmingShare};
+use contract::{Algorithm, Backend, BackendAddr, GpuAware, Pool, Report, WarmingShare};
 use proptest::prelude::*;
 use proxy_core::pick::{BackendIndex, PickTable, Picker, Request};
 
@@ -31,6 +31,7 @@ fn pool(algorithm: Algorithm, weights: &[u16]) -> Pool {
     Pool {
         algorithm,
         warming_share: WarmingShare::Tenth,
+        gpu_aware: GpuAware::default(),
         backends: backends.collect(),
     }
 }
@@ -66,6 +67,7 @@ fn any_pool() -> impl Strategy<Value = Pool> {
             Pool {
                 algorithm,
                 warming_share,
+                gpu_aware: GpuAware::default(),
                 backends,
             }
         },

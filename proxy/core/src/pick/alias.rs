@@ -53,6 +53,18 @@ impl AliasTable {
         AliasTable { columns, sum }
     }
 
+    /// Each column as one word: the part of its own candidate, of 2^32 and at most one unit off, above;
+    /// the position of its alias below.
+    pub fn packed_columns(&self) -> impl Iterator<Item = u64> {
+        let pack = |column: &Column| {
+            let own = u128::from(column.own) << 32;
+            // Whole columns are 1/2^32 too small, as the other half of the word is taken.
+            let part = (own / u128::from(self.sum)).min(u128::from(u32::MAX)) as u64;
+            part << 32 | u64::from(column.alias)
+        };
+        self.columns.iter().map(pack)
+    }
+
     /// The position of a candidate, drawn by share; `None` where there are none.
     pub fn draw(&self, random: &mut fastrand::Rng) -> Option<usize> {
         if self.columns.is_empty() {

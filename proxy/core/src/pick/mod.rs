@@ -15,10 +15,12 @@
 //! Parallel and Distributed Systems 12(10), 2001; Maglev (Eisenbud et al., NSDI 2016).
 
 mod alias;
+mod cheapest;
 mod least;
 mod maglev;
 mod ramps;
 mod rotation;
+mod sampler;
 mod shares;
 
 use std::net::IpAddr;
@@ -29,6 +31,7 @@ use alias::AliasTable;
 use maglev::MaglevTable;
 use ramps::Ramps;
 use rotation::{Rotation, Stagger};
+use sampler::Sampler;
 use shares::Candidate;
 pub use shares::{Entry, takes_sessions};
 
@@ -45,8 +48,31 @@ pub struct Request<'a> {
 }
 
 impl Request<'_> {
-    fn has_tried(&self, backend: BackendIndex) -> bool {
+    pub(crate) fn has_tried(&self, backend: BackendIndex) -> bool {
         self.tried.contains(&backend)
+    }
+}
+
+/// What a pick reads of the backends as they are at that moment. A function from a backend to its
+/// sessions or flows in flight is one, in which that is all that a backend costs.
+pub trait Live {
+    /// Sessions (for TCP) or flows (for UDP) in flight.
+    fn in_flight(&self, backend: BackendIndex) -> u64;
+
+    /// What one session more costs, for `gpu_aware`; finite.
+    fn cost(&self, backend: BackendIndex) -> f32 {
+        self.in_flight(backend) as f32
+    }
+
+    /// The same for `peak_ewma`.
+    fn peak_cost(&self, backend: BackendIndex) -> f32 {
+        self.in_flight(backend) as f32
+    }
+}
+
+impl<F: Fn(BackendIndex) -> u64> Live for F {
+    fn in_flight(&self, backend: BackendIndex) -> u64 {
+        self(backend)
     }
 }
 
@@ -71,6 +97,9 @@ enum Method {
     Random(AliasTable),
     PowerOfTwo(AliasTable),
     SourceHash(MaglevTable),
+    CheapestOfAll,
+    CheapestOfSamples(Sampler),
+    CheapestOfTwo(AliasTable),
 }
 
 impl PickTable {
@@ -89,7 +118,7 @@ impl PickTable {
         let mut by_addr: Box<[u32]> = (0..candidates.len() as u32).collect();
         by_addr.sort_unstable_by_key(|&position| candidates[position as usize].addr);
         PickTable {
-            method: Method::build(pool.algorithm, &candidates),
+            method: Method::build(pool, &candidates),
             candidates,
             by_addr,
             shares,
@@ -103,6 +132,14 @@ impl PickTable {
     pub fn share(&self, backend: BackendIndex) -> u32 {
         let share = self.shares.get(backend.0 as usize);
         share.copied().unwrap_or(0)
+    }
+
+    /// Draws candidates by these shares, by backend index, from now on, where it draws by shares that
+    /// change.
+    pub fn draw_by(&self, shares: &[f32]) {
+        if let Method::CheapestOfSamples(sampler) = &self.method {
+            sampler.rebuild(&self.candidates, shares);
+        }
     }
 
     fn begin_rotation(&self, stagger: Stagger) -> Option<Rotation> {
@@ -126,8 +163,8 @@ impl PickTable {
 }
 
 impl Method {
-    fn build(algorithm: Algorithm, candidates: &[Candidate]) -> Method {
-        match algorithm {
+    fn build(pool: &contract::Pool, candidates: &[Candidate]) -> Method {
+        match pool.algorithm {
             Algorithm::RoundRobin | Algorithm::WeightedRoundRobin => Method::Rotation,
             Algorithm::LeastConnections | Algorithm::WeightedLeastConnections => {
                 if candidates.len() <= least::MAX_SCANNED {
@@ -139,6 +176,14 @@ impl Method {
             Algorithm::Random => Method::Random(AliasTable::build(candidates)),
             Algorithm::PowerOfTwo => Method::PowerOfTwo(AliasTable::build(candidates)),
             Algorithm::SourceHash => Method::SourceHash(MaglevTable::build(candidates)),
+            Algorithm::GpuAware if candidates.len() as u64 <= pool.gpu_aware.scan_limit => {
+                Method::CheapestOfAll
+            }
+            Algorithm::GpuAware => {
+                let samples = pool.gpu_aware.samples as usize;
+                Method::CheapestOfSamples(Sampler::new(candidates, samples))
+            }
+            Algorithm::PeakEwma => Method::CheapestOfTwo(AliasTable::build(candidates)),
         }
     }
 }
@@ -177,16 +222,16 @@ impl Picker {
         }
     }
 
-    /// The backend for a new session or flow; `None` where no untried candidate is left. `load`
-    /// gives a backend's sessions (for TCP) or flows (for UDP) in flight.
+    /// The backend for a new session or flow; `None` where no untried candidate is left.
     pub fn pick(
         &mut self,
         table: &PickTable,
         request: &Request<'_>,
-        load: impl Fn(BackendIndex) -> u64,
+        live: impl Live,
         random: &mut fastrand::Rng,
     ) -> Option<BackendIndex> {
         let candidates = &table.candidates;
+        let load = |backend| live.in_flight(backend);
         match &table.method {
             Method::Rotation => self.rotation.as_mut()?.pick(request),
             Method::LeastOfAll => least::least_of(candidates, request, load, random),
@@ -198,17 +243,39 @@ impl Picker {
                 Some(drawn.backend)
             }
             Method::PowerOfTwo(draws) => {
-                let first = draw_untried(candidates, draws, request, random)?;
-                let is_other = |one: &Candidate| {
-                    one.backend != first.backend && !request.has_tried(one.backend)
-                };
-                let second = draws.draw_wanted(candidates, is_other, random);
-                let two = [Some(first), second.map(|at| &candidates[at])];
+                let two = draw_two(candidates, draws, request, random);
                 least::least_of(two.into_iter().flatten(), request, load, random)
             }
             Method::SourceHash(maglev) => maglev.pick(request),
+            Method::CheapestOfAll => {
+                cheapest::cheapest_of(candidates, request, |one| live.cost(one), random)
+            }
+            Method::CheapestOfSamples(sampler) => {
+                sampler.cheapest(candidates, request, |one| live.cost(one), random)
+            }
+            Method::CheapestOfTwo(draws) => {
+                let two = draw_two(candidates, draws, request, random);
+                let cost = |one| live.peak_cost(one);
+                cheapest::cheapest_of_few(two.into_iter().flatten(), request, cost, random)
+            }
         }
     }
+}
+
+/// Two different untried ones, drawn by share, or what there is of them.
+fn draw_two<'a>(
+    candidates: &'a [Candidate],
+    draws: &AliasTable,
+    request: &Request<'_>,
+    random: &mut fastrand::Rng,
+) -> [Option<&'a Candidate>; 2] {
+    let Some(first) = draw_untried(candidates, draws, request, random) else {
+        return [None; 2];
+    };
+    let is_other =
+        |one: &Candidate| one.backend != first.backend && !request.has_tried(one.backend);
+    let second = draws.draw_wanted(candidates, is_other, random);
+    [Some(first), second.map(|at| &candidates[at])]
 }
 
 fn draw_untried<'a>(

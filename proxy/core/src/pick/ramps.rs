@@ -5,7 +5,7 @@
 //! the start of the process, there is nothing to protect one from by sending it to another.
 
 use super::shares::{Candidate, Entry};
-use super::{BackendIndex, PickTable, Picker, Request};
+use super::{BackendIndex, Live, PickTable, Picker, Request};
 
 /// Shares are counted in such parts of a weight while some are in slow start and others are not.
 const FINE: u32 = 20;
@@ -90,12 +90,13 @@ impl Picker {
         &mut self,
         table: &PickTable,
         request: &Request<'_>,
-        load: impl Fn(BackendIndex) -> u64,
+        live: impl Live + Copy,
         random: &mut fastrand::Rng,
     ) -> Option<BackendIndex> {
-        let first = self.pick(table, request, &load, random)?;
+        let first = self.pick(table, request, live, random)?;
+        let load = |backend| live.in_flight(backend);
         let tried = request.tried.len();
-        if !table.ramps.is_at_cap(first, &load) || tried + MOST_PASSED > MOST_AVOIDED {
+        if !table.ramps.is_at_cap(first, load) || tried + MOST_PASSED > MOST_AVOIDED {
             return Some(first);
         }
         let mut avoided = [first; MOST_AVOIDED];
@@ -105,9 +106,9 @@ impl Picker {
                 tried: &avoided[..tried + passed],
                 ..*request
             };
-            match self.pick(table, &request, &load, random) {
+            match self.pick(table, &request, live, random) {
                 None => break,
-                Some(next) if !table.ramps.is_at_cap(next, &load) => return Some(next),
+                Some(next) if !table.ramps.is_at_cap(next, load) => return Some(next),
                 Some(next) if passed < MOST_PASSED => avoided[tried + passed] = next,
                 Some(_) => {}
             }

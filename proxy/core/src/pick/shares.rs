@@ -82,6 +82,8 @@ fn share(algorithm: Algorithm, warming: WarmingShare, backend: &Backend) -> u32 
     };
     match warming {
         _ if !backend.is_warming_up => full,
+        // What it costs says how much of that it gets.
+        WarmingShare::Tenth if algorithm == Algorithm::GpuAware => full,
         WarmingShare::Tenth => full.div_ceil(WARMING_DIVISOR),
         WarmingShare::None => 0,
     }
@@ -96,7 +98,10 @@ fn ramps_shares(algorithm: Algorithm) -> bool {
         | Algorithm::WeightedLeastConnections
         | Algorithm::Random
         | Algorithm::PowerOfTwo
-        | Algorithm::SourceHash => true,
+        | Algorithm::SourceHash
+        | Algorithm::PeakEwma => true,
+        // It is a matter of what they cost.
+        Algorithm::GpuAware => false,
     }
 }
 
@@ -107,7 +112,9 @@ fn counts_weight(algorithm: Algorithm) -> bool {
         | Algorithm::WeightedLeastConnections
         | Algorithm::Random
         | Algorithm::PowerOfTwo
-        | Algorithm::SourceHash => true,
+        | Algorithm::SourceHash
+        | Algorithm::GpuAware
+        | Algorithm::PeakEwma => true,
     }
 }
 
@@ -141,7 +148,11 @@ mod tests {
             let expected: [u32; 3] = if is_weighted { [1, 25, 1000] } else { [10; 3] };
             for (weight, expected) in [1, 25, 1000].into_iter().zip(expected) {
                 assert_eq!(tenth(weight, false), expected, "{name}");
-                assert_eq!(tenth(weight, true), expected.div_ceil(10), "{name}");
+                let warming = match algorithm {
+                    Algorithm::GpuAware => expected,
+                    _ => expected.div_ceil(10),
+                };
+                assert_eq!(tenth(weight, true), warming, "{name}");
                 assert_eq!(none(weight, false), expected, "{name}");
                 assert_eq!(none(weight, true), 0, "{name}");
             }

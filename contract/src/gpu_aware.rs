@@ -1,0 +1,219 @@
+//! The parameters of the `gpu_aware` algorithm: the optional object `gpu_aware` of
+//! `proxy_config.json`, with defaults and ranges. What each is for stands in `proxy_core::score`.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::fault::Faults;
+use crate::object::{Object, kind};
+
+/// Serialized, it is the same keys again.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct GpuAware {
+    /// What an idle session counts for, where a busy one counts 1.
+    pub idle_weight: f64,
+    /// The share of VRAM in use from which a backend costs more.
+    pub vram_soft: f64,
+    /// The share at which it costs `vram_cost`.
+    pub vram_full: f64,
+    /// The share from which it costs `vram_hard_cost`.
+    pub vram_hard: f64,
+    pub vram_cost: f64,
+    pub vram_hard_cost: f64,
+    /// The share of VRAM that one session is taken to use before reports teach better.
+    pub vram_per_load: f64,
+    /// The cost of a GPU that is wholly busy with what is not ours.
+    pub gpu_cost: f64,
+    /// The cost of a first failure; each further one in a row costs twice the one before.
+    pub failure_cost: f64,
+    pub failure_cap: f64,
+    pub failure_half_life_ms: u64,
+    /// How much faster or slower than the middle of the pool a backend may be taken to be.
+    pub slowness_min: f64,
+    pub slowness_max: f64,
+    /// How many requests a backend's latency is learned over.
+    pub latency_samples: u64,
+    /// A latency that is not renewed is trusted less by a factor of e in so long.
+    pub latency_memory_ms: u64,
+    /// How long the ramp lasts that follows a warm-up.
+    pub ramp_ms: u64,
+    /// How often a backend reports that does not say so itself.
+    pub heartbeat_ms: u64,
+    /// Up to so many backends are all looked at for each pick.
+    pub scan_limit: u64,
+    /// So many are drawn where there are more.
+    pub samples: u64,
+}
+
+impl Default for GpuAware {
+    fn default() -> Self {
+        GpuAware {
+            idle_weight: 0.1,
+            vram_soft: 0.80,
+            vram_full: 0.92,
+            vram_hard: 0.97,
+            vram_cost: 2.0,
+            vram_hard_cost: 18.0,
+            vram_per_load: 0.02,
+            gpu_cost: 0.5,
+            failure_cost: 2.0,
+            failure_cap: 64.0,
+            failure_half_life_ms: 5_000,
+            slowness_min: 0.22,
+            slowness_max: 12.0,
+            latency_samples: 64,
+            latency_memory_ms: 120_000,
+            ramp_ms: 30_000,
+            heartbeat_ms: 5_000,
+            scan_limit: 64,
+            samples: 8,
+        }
+    }
+}
+
+/// Above any cost that means something, and far from where an `f32` overflows.
+const MAX_COST: f64 = 1_000.0;
+const HOUR_MS: u64 = 3_600_000;
+
+impl GpuAware {
+    /// Reads `gpu_aware`; absent keys have their defaults.
+    pub(crate) fn read(
+        object: &mut Object,
+        faults: &mut Faults,
+        unknown_keys: &mut Faults,
+    ) -> GpuAware {
+        let mut read = GpuAware::default();
+        let place = object.pointer("gpu_aware");
+        let map = match object.take("gpu_aware") {
+            None => return read,
+            Some(Value::Object(map)) => map,
+            Some(other) => {
+                faults.add(&place, kind(other), "an object of parameters");
+                return read;
+            }
+        };
+        let mut keys = Object::new(map, place.clone());
+        read.read_shares_and_costs(&mut keys, faults);
+        read.read_counts(&mut keys, faults);
+        keys.unknown_keys(unknown_keys);
+        if !(read.vram_soft < read.vram_full && read.vram_full <= read.vram_hard) {
+            let found = format!(
+                "vram_soft {}, vram_full {}, vram_hard {}",
+                read.vram_soft, read.vram_full, read.vram_hard
+            );
+            faults.add(&place, found, "vram_soft < vram_full <= vram_hard");
+        }
+        read
+    }
+
+    fn read_shares_and_costs(&mut self, keys: &mut Object, faults: &mut Faults) {
+        for (key, min, max, value) in [
+            ("idle_weight", 0.0, 1.0, &mut self.idle_weight),
+            ("vram_soft", 0.0, 1.0, &mut self.vram_soft),
+            ("vram_full", 0.0, 1.0, &mut self.vram_full),
+            ("vram_hard", 0.0, 1.0, &mut self.vram_hard),
+            ("vram_cost", 0.0, MAX_COST, &mut self.vram_cost),
+            ("vram_hard_cost", 0.0, MAX_COST, &mut self.vram_hard_cost),
+            ("vram_per_load", 0.0, 1.0, &mut self.vram_per_load),
+            ("gpu_cost", 0.0, MAX_COST, &mut self.gpu_cost),
+            ("failure_cost", 0.0, 64.0, &mut self.failure_cost),
+            ("failure_cap", 0.0, 100.0, &mut self.failure_cap),
+            ("slowness_min", 0.01, 1.0, &mut self.slowness_min),
+            ("slowness_max", 1.0, 100.0, &mut self.slowness_max),
+        ] {
+            let Some(number) = keys.take(key) else {
+                continue;
+            };
+            match number.as_f64() {
+                Some(number) if (min..=max).contains(&number) => *value = number,
+                _ => {
+                    let allowed = format!("a number from {min} to {max}");
+                    faults.add(&keys.pointer(key), number, allowed);
+                }
+            }
+        }
+    }
+
+    fn read_counts(&mut self, keys: &mut Object, faults: &mut Faults) {
+        for (key, min, max, value) in [
+            (
+                "failure_half_life_ms",
+                100,
+                HOUR_MS,
+                &mut self.failure_half_life_ms,
+            ),
+            ("latency_samples", 4, 65_536, &mut self.latency_samples),
+            (
+                "latency_memory_ms",
+                1_000,
+                HOUR_MS,
+                &mut self.latency_memory_ms,
+            ),
+            ("ramp_ms", 0, HOUR_MS, &mut self.ramp_ms),
+            ("heartbeat_ms", 100, HOUR_MS, &mut self.heartbeat_ms),
+            ("scan_limit", 1, 1_024, &mut self.scan_limit),
+            ("samples", 2, 64, &mut self.samples),
+        ] {
+            if let Some(number) = keys.take_integer(key, min, max, faults) {
+                *value = number;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Map, json};
+
+    fn read(parameters: Value) -> (GpuAware, Vec<String>) {
+        let map = Map::from_iter([("gpu_aware".to_owned(), parameters)]);
+        let (mut faults, mut unknown_keys) = (Faults::default(), Faults::default());
+        let mut object = Object::new(&map, "");
+        let read = GpuAware::read(&mut object, &mut faults, &mut unknown_keys);
+        let all = faults.0.into_iter().chain(unknown_keys.0);
+        (read, all.map(|fault| fault.place).collect())
+    }
+
+    #[test]
+    fn absent_keys_have_their_defaults() {
+        let (parameters, faults) = read(json!({"ramp_ms": 0, "vram_hard": 0.99}));
+        let expected = GpuAware {
+            ramp_ms: 0,
+            vram_hard: 0.99,
+            ..GpuAware::default()
+        };
+        assert_eq!((parameters, faults), (expected, Vec::new()));
+        assert_eq!(read(json!(null)), (GpuAware::default(), Vec::new()));
+    }
+
+    #[test]
+    fn what_is_written_out_is_read_back_the_same() {
+        let odd = GpuAware {
+            idle_weight: 0.3,
+            samples: 9,
+            slowness_max: 7.5,
+            ..GpuAware::default()
+        };
+        let written = serde_json::to_value(odd).expect("numbers");
+        assert_eq!(read(written), (odd, Vec::new()));
+    }
+
+    #[test]
+    fn each_bad_parameter_is_named_by_its_place() {
+        for (parameters, place) in [
+            (json!(7), "/gpu_aware"),
+            (json!({"idle_weight": -0.1}), "/gpu_aware/idle_weight"),
+            (json!({"vram_hard": "all"}), "/gpu_aware/vram_hard"),
+            (json!({"samples": 1}), "/gpu_aware/samples"),
+            (
+                json!({"failure_half_life_ms": 0}),
+                "/gpu_aware/failure_half_life_ms",
+            ),
+            (json!({"vram_soft": 0.95}), "/gpu_aware"),
+            (json!({"ramp": 1}), "/gpu_aware/ramp"),
+        ] {
+            assert_eq!(read(parameters).1, [place]);
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! What one more session at a backend costs, for `gpu_aware`: computed off the data path, on each
+//! report and about every 100 ms, and written as a [line](crate::load::Line) over the load in
+//! flight, so that a pick costs one multiplication and addition a backend.
+//!
+//! Reports are seconds old, and sending everybody where the last report saw least is worse than not
+//! looking (M. Mitzenmacher, "How Useful Is Old Information?", IEEE TPDS 11(1), 2000; M. Dahlin,
+//! "Interpreting Stale Load Information", ICDCS 1999). So what is live and ours ranks first, reports
+//! are corrected by what was sent since, fade with age, and cost a bounded amount. What each part
+//! means stands in [`cost`]; how it is learned in [`learned`].
+//!
+//! Invariants: every cost is finite, whatever was reported; no backend is excluded by its cost; what
+//! is learned belongs to the backend and outlives reloads.
+
+pub mod cost;
+pub mod failures;
+pub mod learned;
+pub mod log2;
+pub mod peak;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use contract::{GpuAware, Pool};
+
+use crate::backend::BackendState;
+use crate::pick::BackendIndex;
+use cost::{Inputs, Warmth};
+use learned::Observed;
+
+/// How often to score while somebody is busy.
+pub const TICK_US: u64 = 100_000;
+/// How often while nobody is, and only time changes costs.
+const IDLE_TICK_US: u64 = 1_000_000;
+
+/// One moment in two clocks.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// Monotonic; the clock of the workers.
+    pub us: u64,
+    /// Unix milliseconds; the clock of whoever reports.
+    pub unix_ms: u64,
+}
+
+/// Scores the candidates of one pool, in one snapshot.
+#[derive(Debug)]
+pub struct Scorer {
+    parameters: GpuAware,
+    scored: Box<[Scored]>,
+    /// By backend index, the position in `scored`.
+    positions: Box<[Option<u32>]>,
+    /// Whether all candidates warm up: they are then all that there is, and nothing is held back.
+    all_warm: bool,
+    /// The latency of the pool's middle as of the last whole scoring, an `f32`; NaN: unknown.
+    middle: AtomicU32,
+    /// How far those have come in slow start that are furthest, likewise.
+    furthest: AtomicU32,
+}
+
+#[derive(Debug)]
+struct Scored {
+    index: BackendIndex,
+    backend: Arc<BackendState>,
+    /// In proportion to the mean of the pool.
+    weight: f32,
+    is_warming: bool,
+}
+
+impl Scorer {
+    /// `is_candidate` says which of the pool's backends take new sessions.
+    pub fn new(
+        pool: &Pool,
+        states: &[Arc<BackendState>],
+        is_candidate: impl Fn(BackendIndex) -> bool,
+    ) -> Scorer {
+        let mut positions = vec![None; states.len()].into_boxed_slice();
+        let mut scored = Vec::new();
+        let indices = (0..).map(BackendIndex);
+        for (index, (described, state)) in indices.zip(pool.backends.iter().zip(states)) {
+            if is_candidate(index) {
+                positions[index.0 as usize] = Some(scored.len() as u32);
+                scored.push(Scored {
+                    index,
+                    backend: Arc::clone(state),
+                    weight: f32::from(described.weight),
+                    is_warming: described.is_warming_up,
+                });
+            }
+        }
+        let sum: f32 = scored.iter().map(|one| one.weight).sum();
+        let mean = sum / scored.len().max(1) as f32;
+        scored.iter_mut().for_each(|one| one.weight /= mean);
+        Scorer {
+            parameters: pool.gpu_aware,
+            all_warm: scored.iter().all(|one| one.is_warming),
+            scored: scored.into(),
+            positions,
+            middle: AtomicU32::new(f32::NAN.to_bits()),
+            furthest: AtomicU32::new(1_f32.to_bits()),
+        }
+    }
+
+    /// Scores all. `share` is told of each candidate what part of the sessions suits it.
+    /// Returns in how many microseconds it is worth doing again; `None`: not before something
+    /// happens.
+    pub fn score_all(&self, now: Now, mut share: impl FnMut(BackendIndex, f32)) -> Option<u64> {
+        let observed: Vec<Observed> = self
+            .scored
+            .iter()
+            .map(|one| self.observe(one, now))
+            .collect();
+        let middle = middle(observed.iter().filter_map(|one| one.latency_log2));
+        self.middle.store(middle.to_bits(), Relaxed);
+        let ramps = self.scored.iter().map(|one| one.ramp(now));
+        self.furthest
+            .store(ramps.fold(0.0, f32::max).to_bits(), Relaxed);
+        let mut next_us: Option<u64> = None;
+        for (one, observed) in self.scored.iter().zip(&observed) {
+            let cost = self.draw(one, observed, middle, now);
+            share(one.index, cost.share());
+            let due_us = if one.backend.load().is_busy() {
+                Some(TICK_US)
+            } else if one.ramp(now) < 1.0 {
+                Some(IDLE_TICK_US)
+            } else {
+                one.backend
+                    .learned()
+                    .changes_in_us(now, &self.parameters, IDLE_TICK_US)
+            };
+            next_us = next_us.into_iter().chain(due_us).min();
+        }
+        next_us
+    }
+
+    /// Whether this backend is one of the candidates.
+    pub fn scores(&self, backend: BackendIndex) -> bool {
+        self.positions[backend.0 as usize].is_some()
+    }
+
+    /// Scores one backend, of which a report has just come. The rest of the pool stays as it is.
+    pub fn score_one(&self, backend: BackendIndex, now: Now) {
+        let position = self.positions.get(backend.0 as usize).copied().flatten();
+        let Some(one) = position.map(|position| &self.scored[position as usize]) else {
+            return;
+        };
+        let observed = self.observe(one, now);
+        let middle = f32::from_bits(self.middle.load(Relaxed));
+        self.draw(one, &observed, middle, now);
+    }
+
+    fn observe(&self, one: &Scored, now: Now) -> Observed {
+        let mut observed =
+            one.backend
+                .learned()
+                .observe(&one.backend, one.is_warming, now, &self.parameters);
+        // With weights tuned to the true speeds, the middle is where all are.
+        observed.latency_log2 = observed.latency_log2.map(|log2| log2 + one.weight.log2());
+        observed
+    }
+
+    /// What slow start leaves of its share. It counts in relation to the others: where all are at the
+    /// same place of it, there is nothing to protect one from by sending it to another.
+    fn slow_start(&self, one: &Scored, now: Now) -> f32 {
+        let furthest = f32::from_bits(self.furthest.load(Relaxed));
+        (one.ramp(now) / furthest).min(1.0)
+    }
+
+    fn draw(&self, one: &Scored, observed: &Observed, middle: f32, now: Now) -> cost::Cost {
+        let parameters = &self.parameters;
+        let mut cost = cost::Cost::default();
+        one.backend.load().draw(|| {
+            let inputs = Inputs {
+                weight: one.weight,
+                warmth: if self.all_warm {
+                    Warmth::Warm
+                } else {
+                    observed.warmth
+                },
+                slow_start: self.slow_start(one, now),
+                slowness: observed.slowness(middle, parameters),
+                samples: observed.samples,
+                failures: one
+                    .backend
+                    .load()
+                    .failures
+                    .level(now.us / 1_000, parameters),
+                in_flight: observed.in_flight,
+                report: observed.report,
+            };
+            cost = cost::Cost::of(&inputs, parameters);
+            cost.line
+        });
+        one.backend.learned().explained = Some(cost);
+        cost
+    }
+}
+
+impl Scored {
+    fn ramp(&self, now: Now) -> f32 {
+        self.backend.ramp(now.us / 1_000) as f32
+    }
+}
+
+/// The median; NaN of fewer than two, since nobody is slow or fast alone.
+fn middle(values: impl Iterator<Item = f32>) -> f32 {
+    let mut values: Vec<f32> = values.collect();
+    if values.len() < 2 {
+        return f32::NAN;
+    }
+    let (half, is_even) = (values.len() / 2, values.len().is_multiple_of(2));
+    let (below, &mut upper, _) = values.select_nth_unstable_by(half, f32::total_cmp);
+    if !is_even {
+        return upper;
+    }
+    let lower = below.iter().copied().fold(f32::MIN, f32::max);
+    (lower + upper) / 2.0
+}
