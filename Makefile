@@ -14,6 +14,7 @@ help:
 	@echo "make run     build, then run everything on this machine until Ctrl-C"
 	@echo "             (CONTROL_PORT, PROXY_PORT and BACKEND_PORT choose other ports)"
 	@echo "make bench   measure the data path beside haproxy, nginx and envoy (some 20 minutes)"
+	@echo "make sched   simulate how scheduling spreads work over GPUs (some minutes; TRACE=FILE)"
 	@echo "make test    check formatting and lints, run every test, a browser's among them"
 	@echo "make clean   remove what was built"
 
@@ -53,3 +54,13 @@ bench:
 	$(CARGO) build --release --locked -p proxy -p bench
 	$(target)/release/bench compare --proxy $(target)/release/proxy_server \
 		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(ONLY),--only $(ONLY))
+
+# Simulates scheduling, and writes page and charts. The trace is no part of the repository.
+TRACE ?= ../shared/data/AzureLLMInferenceTrace_code.csv
+.PHONY: sched
+sched:
+	@scripts/need.sh $(CARGO) cc
+	$(CARGO) build --release --locked -p bench --bin sched_sim
+	@test -f "$(TRACE)" || echo "no trace at $(TRACE): only what needs no file is simulated"
+	$(target)/release/sched_sim --scenario all $(if $(wildcard $(TRACE)),--trace $(TRACE)) \
+		--seeds $(or $(SEEDS),16) --write bench/results

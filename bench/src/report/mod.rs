@@ -1,6 +1,5 @@
 //! Results as files: raw JSON, a page with tables and verdicts, and charts.
 
-mod chart;
 mod page;
 mod verdict;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use super::chart::{self, Bar, Group, number};
+use bench::chart::{self, Bar, Group, number};
 use super::verdict::{best_peer, cost_after_burst, verdict};
 use crate::cells::{Against, Figure, TARGETS, Target};
 use crate::load::Measured;
