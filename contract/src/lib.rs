@@ -8,6 +8,7 @@
 pub mod address;
 pub mod batch;
 pub mod config;
+mod cost;
 pub mod fault;
 pub mod gpu_aware;
 pub mod health;

@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::cost::BackendCost;
 pub use crate::health_status::{BackendHealth, HealthStatus, ProtocolHealth};
 
 /// Which configuration the proxy runs, and how the last attempt at a newer one ended.
@@ -135,6 +136,9 @@ pub struct BackendStatus {
     pub connect_latency_us: Option<u64>,
     /// Mean of recent times from the client's first byte to the backend's, in microseconds.
     pub first_byte_latency_us: Option<u64>,
+    /// Under `gpu_aware`, why it gets what it gets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<BackendCost>,
 }
 
 /// What is counted for each backend and in total. `*_total` and bytes only grow.

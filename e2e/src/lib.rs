@@ -11,6 +11,7 @@
 //! | `slow_readers` | what arrives for a reader that takes nothing wakes nobody |
 //! | `odd_peers` | urgent data, and clients that leave early |
 //! | `connect`, `algorithms` | failed connects are retried, backends are chosen as configured |
+//! | `gpu_aware` | reports, latencies and failures move new sessions, and costs are explained |
 //! | `udp` | datagrams arrive byte-identical, flows are bounded and move when they must |
 //! | `udp_bursts` | bursts pass as they were sent, losses in the kernel's queue are counted |
 //! | `health` | backends that fail their probes are left out, and come back |
@@ -40,7 +41,7 @@ pub mod spread;
 pub mod traffic;
 
 /// The names of the algorithms, which other people's files rely on.
-pub const ALGORITHMS: [&str; 7] = [
+pub const ALGORITHMS: [&str; 9] = [
     "round_robin",
     "weighted_round_robin",
     "least_connections",
@@ -48,4 +49,6 @@ pub const ALGORITHMS: [&str; 7] = [
     "random",
     "power_of_two",
     "source_hash",
+    "gpu_aware",
+    "peak_ewma",
 ];

@@ -1,4 +1,4 @@
-//! The seven algorithms by their names, and who takes no or fewer new sessions under them.
+//! The algorithms by their names, and who takes no or fewer new sessions under them.
 
 use std::net::{Ipv4Addr, SocketAddr};
 

@@ -23,6 +23,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 
 use crate::metrics;
+use crate::scoring;
 use crate::serve::{self, Bounds};
 use crate::status::status;
 use crate::supervisor::Supervisor;
@@ -166,6 +167,7 @@ async fn take_reports(
         let text = format!("/reports/{index}: usage is allowed from 0 to 1, or null");
         return problem(StatusCode::BAD_REQUEST, &text);
     }
+    let now = scoring::now();
     let state = supervisor.state();
     let (mut taken, mut overtaken) = (0, 0);
     for report in &reports {
@@ -186,8 +188,11 @@ async fn take_reports(
             reported_at_ms: Some(report.reported_at_ms),
             heartbeat_ms: last.heartbeat_ms,
         });
+        state.score_report(backend.addr, now);
         taken += 1;
     }
+    // When a report gets stale is known anew.
+    supervisor.scoring_bell().ring();
     let unknown = reports.len() - taken - overtaken;
     let answer = json!({ "ok": true, "taken": taken, "overtaken": overtaken, "unknown": unknown });
     Json(answer).into_response()

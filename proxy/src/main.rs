@@ -11,6 +11,7 @@ mod limits;
 mod listen;
 mod logging;
 mod metrics;
+mod scoring;
 mod serve;
 mod status;
 mod supervisor;
@@ -242,6 +243,7 @@ async fn until_stopped(signals: Signals, supervisor: &Supervisor, log: &Log) {
         biased;
         asked = stop.recv() => asked,
         never = keep_up(hangup, reopen, supervisor, log) => match never {},
+        never = scoring::keep_scored(supervisor) => match never {},
     };
     match asked {
         Stop::AtOnce => return,

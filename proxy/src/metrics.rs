@@ -267,7 +267,34 @@ impl Output<'_, '_> {
             help,
             MetricType::Gauge,
             first_byte,
-        )
+        )?;
+        self.costs(backends)
+    }
+
+    /// Under `gpu_aware`: what one session more costs, and the parts of it.
+    fn costs(&mut self, backends: &[BackendStatus]) -> Encoded {
+        let costs = || backends.iter().filter_map(|b| Some((b, b.cost.as_ref()?)));
+        let help = "What one session more costs, and its parts";
+        let kind = MetricType::Gauge;
+        let mut metric = self.0.encode_descriptor("backend_cost", help, None, kind)?;
+        for (backend, cost) in costs() {
+            let parts = [
+                ("total", cost.total),
+                ("in_flight", cost.in_flight),
+                ("slowness", cost.slowness),
+                ("warm_up", cost.warm_up),
+                ("failures", cost.failures),
+                ("vram", cost.vram),
+                ("gpu", cost.gpu),
+                ("report_weight", cost.report_weight),
+            ];
+            for (part, value) in parts {
+                let [(name, addr)] = label(backend);
+                let labels = [(name, addr), ("part", part.to_owned())];
+                ConstGauge::new(value).encode(metric.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
     }
 
     fn family<L: EncodeLabelSet>(

@@ -6,12 +6,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use contract::Backend;
 use contract::health::{AllDown, Health as HealthRules, ProbeKind};
 use contract::status::{
-    AdminState, BackendStatus, Counters, HealthStatus, LimitStatus, ListenerStatus, ProtocolHealth,
-    Status, Totals, WorkerStatus,
+    AdminState, BackendCost, BackendStatus, Counters, HealthStatus, LimitStatus, ListenerStatus,
+    ProtocolHealth, Status, Totals, WorkerStatus,
 };
 use proxy_core::backend::{BackendCounters, BackendState};
 use proxy_core::health::subject;
 use proxy_core::latency::{Histogram, RecentMean};
+use proxy_core::live::Explained;
 use proxy_core::plan::Protocol;
 use proxy_core::snapshot::PoolSnapshot;
 
@@ -120,6 +121,7 @@ fn backends(state: &State) -> Vec<BackendStatus> {
                 weight: 0,
                 weight_effective: 0,
                 is_warming_up: false,
+                cost: None,
             };
             describe(backend, removed, rules)
         });
@@ -133,6 +135,7 @@ struct Described {
     weight: u16,
     weight_effective: u32,
     is_warming_up: bool,
+    cost: Option<BackendCost>,
 }
 
 fn configured_backend(
@@ -155,6 +158,7 @@ fn configured_backend(
         weight: backend.weight,
         weight_effective: snapshot.table(protocol).share(index),
         is_warming_up: backend.is_warming_up,
+        cost: snapshot.explain(index).map(cost),
     };
     let mut row = describe(snapshot.backend(index), described, rules);
     if snapshot.health(protocol).all_down == Some(AllDown::FailOpen) && row.weight_effective > 0 {
@@ -187,6 +191,29 @@ fn describe(backend: &BackendState, described: Described, rules: &HealthRules) -
         counters: backend_counters(backend),
         connect_latency_us: mean(of_workers(|counters| &counters.connect_latency)),
         first_byte_latency_us: mean(of_workers(|counters| &counters.first_byte_latency)),
+        cost: described.cost,
+    }
+}
+
+fn cost(explained: Explained) -> BackendCost {
+    let Explained {
+        cost,
+        in_flight,
+        total,
+    } = explained;
+    BackendCost {
+        total: total.into(),
+        in_flight: in_flight.into(),
+        weight: cost.weight.into(),
+        slowness: cost.slowness.into(),
+        latency_samples: cost.samples,
+        warm_up: cost.warm_up.into(),
+        failures: cost.failures.into(),
+        vram_expected: cost.vram_expected.map(f64::from),
+        vram: cost.vram.into(),
+        gpu: cost.gpu.into(),
+        report_weight: cost.report_weight.into(),
+        report_age_ms: cost.report_age_us.map(|age_us| age_us / 1_000),
     }
 }
 

@@ -10,10 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use contract::status::{Reload, Running};
-use contract::{Config, Settings};
+use contract::{BackendAddr, Config, Settings};
 use proxy_core::backend::BackendRegistry;
 use proxy_core::health::watch::{Failing, Watch};
 use proxy_core::plan::{Endpoint, Plan, Protocol, endpoints, plan};
+use proxy_core::score::Now;
 use proxy_core::snapshot::Snapshot;
 use tokio::sync::{mpsc, watch};
 
@@ -22,6 +23,8 @@ use crate::config_file::{self, ConfigFile, ConfigFileError};
 use crate::health;
 use crate::limits::Limits;
 use crate::listen::{self, BindError};
+use crate::scoring;
+use crate::worker::ScoringBell;
 use crate::worker::counters::WorkerCounters;
 use crate::worker::mailbox::Command;
 use crate::workers::Workers;
@@ -159,6 +162,17 @@ impl Supervisor {
         self.workers.counters()
     }
 
+    pub fn scoring_bell(&self) -> &ScoringBell {
+        self.workers.scoring_bell()
+    }
+
+    /// Computes all costs anew. Returns in how many microseconds it is worth doing again; `None`: not
+    /// before something happens.
+    pub fn score(&self) -> Option<u64> {
+        let snapshot = Arc::clone(&self.state().snapshot);
+        score(&snapshot)
+    }
+
     /// Takes the configuration that the file now holds, or keeps the one that runs.
     pub async fn reload(&self) {
         if self.state().is_draining {
@@ -220,6 +234,7 @@ impl Supervisor {
             (commands, replaced)
         };
         self.workers.tell_each(commands).await;
+        self.scoring_bell().ring();
         // The last reference, so that no worker has to free what may be large.
         drop(replaced);
         self.state().reloads_ok += 1;
@@ -252,6 +267,7 @@ impl Supervisor {
                 snapshot.max_flows_per_worker,
                 monotonic_ms(),
             );
+            score(&new);
             let replaced = std::mem::replace(snapshot, Arc::new(new));
             health::log_all_down(&replaced, snapshot);
             let install = |_| vec![Command::Install(Arc::clone(snapshot))];
@@ -259,6 +275,7 @@ impl Supervisor {
             (commands, replaced)
         };
         self.workers.tell_each(commands).await;
+        self.scoring_bell().ring();
         // The last reference, so that no worker has to free what may be large.
         drop(replaced);
     }
@@ -336,6 +353,15 @@ impl Supervisor {
 }
 
 impl State {
+    /// Takes a report of `addr` into account at once.
+    pub fn score_report(&self, addr: BackendAddr, now: Now) {
+        for pool in &self.snapshot.pools {
+            if let Some(index) = pool.index_of(addr) {
+                pool.score_report(index, now);
+            }
+        }
+    }
+
     /// Opens what `config` listens on and this process does not yet, and returns each worker's
     /// commands. With `install` also builds the new snapshot. Either all is bound or nothing changes.
     fn listen(
@@ -407,14 +433,23 @@ fn build(epoch: u64, config: &Config, registry: &mut BackendRegistry, limits: &L
     let bounds = limits.bounds(&config.settings);
     let max_flows = limits.max_flows(&bounds);
     warn_of_lowered_bounds(&config.settings, bounds.max_sessions, max_flows);
-    Snapshot::build(
+    let snapshot = Snapshot::build(
         epoch,
         config,
         registry,
         bounds.max_sessions,
         bounds.max_flows_per_worker,
         monotonic_ms(),
-    )
+    );
+    // So that the first sessions go by what is known already.
+    score(&snapshot);
+    snapshot
+}
+
+fn score(snapshot: &Snapshot) -> Option<u64> {
+    let now = scoring::now();
+    let next = snapshot.pools.iter().filter_map(|pool| pool.score(now));
+    next.min()
 }
 
 fn warn_of_lowered_bounds(settings: &Settings, max_sessions: u64, max_flows: u64) {

@@ -12,13 +12,14 @@ use tokio::sync::mpsc;
 use crate::worker::counters::WorkerCounters;
 use crate::worker::mailbox::{Command, Mailbox};
 use crate::worker::session_log::LogThread;
-use crate::worker::{Parts, Shared, Worker};
+use crate::worker::{Parts, ScoringBell, Shared, Worker};
 
 /// A worker turns in microseconds; one that has not answered for so long is told of in the log.
 const ACK_PATIENCE: Duration = Duration::from_secs(5);
 
 pub struct Workers {
     handles: Vec<Handle>,
+    shared: Arc<Shared>,
     /// Taken when they are stopped.
     threads: Mutex<Option<Threads>>,
 }
@@ -71,11 +72,19 @@ impl Workers {
             handles.push(Handle { mailbox, counters });
         }
         let threads = Mutex::new(Some(Threads { workers, log }));
-        Ok(Workers { handles, threads })
+        Ok(Workers {
+            handles,
+            shared,
+            threads,
+        })
     }
 
     pub fn count(&self) -> usize {
         self.handles.len()
+    }
+
+    pub fn scoring_bell(&self) -> &ScoringBell {
+        &self.shared.scoring
     }
 
     pub fn counters(&self) -> impl Iterator<Item = &WorkerCounters> {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::body::JsonObject;
 use super::error::ApiError;
-use super::{App, answers};
+use super::{App, answers, costs};
 use crate::actor::Actor;
 use crate::audit::Entry;
 use crate::model::Model;
@@ -21,7 +21,13 @@ pub async fn backends(State(app): State<App>) -> Json<Value> {
         let model = app.shared.model();
         (model.rows(), unused_overrides(&model))
     };
-    let listed: Vec<Value> = rows.iter().map(|row| answers::row(&app, row)).collect();
+    let costs = costs::costs(&app).await;
+    let listed = rows.iter().map(|row| {
+        let mut listed = answers::row(&app, row);
+        listed["cost"] = json!(costs.get(&row.backend.addr));
+        listed
+    });
+    let listed: Vec<Value> = listed.collect();
     let outcome = app.publisher.outcome();
     let (k8s_updated_at, runtime_updated_at) = answers::updated_at(&app);
     Json(json!({

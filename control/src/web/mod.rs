@@ -4,6 +4,7 @@ mod answers;
 mod api;
 mod body;
 mod console;
+mod costs;
 mod error;
 mod guard;
 mod metrics;
@@ -58,6 +59,7 @@ impl App {
 pub fn router(app: App) -> Router {
     let api = Router::new()
         .route("/backends", get(api::backends))
+        .route("/v1/backends", get(api::backends))
         .route(
             "/register",
             post(operations::register).delete(operations::unregister),

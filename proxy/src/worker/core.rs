@@ -17,6 +17,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use tokio::sync::mpsc;
 
 use super::counters::WorkerCounters;
+use super::load::ScoringBell;
 use super::session_log::SessionLogger;
 use crate::clock::monotonic_us;
 
@@ -58,11 +59,20 @@ impl Token {
     }
 }
 
-/// Bounds that all workers keep together.
+/// What all workers share.
 #[derive(Debug, Default)]
 pub struct Shared {
     /// Sessions at once, over all workers.
     pub sessions: AtomicU64,
+    pub scoring: ScoringBell,
+}
+
+/// Where a session or flow goes.
+#[derive(Debug, Clone)]
+pub struct Placement {
+    pub backend: Arc<BackendState>,
+    /// Whether it joins the batch of another.
+    pub joins_batch: bool,
 }
 
 /// The pickers of one pool, one a protocol: UDP flows do not disturb the rotation of sessions.
@@ -177,27 +187,20 @@ impl Core {
         pool: usize,
         client_ip: IpAddr,
         tried: &[BackendIndex],
-    ) -> Option<Arc<BackendState>> {
+    ) -> Option<Placement> {
         // A reload may take a pool away while a session of it still looks for a backend.
         let snapshot = self.snapshot.pools.get(pool)?;
         let pickers = &mut self.pickers[pool];
-        let request = Request { client_ip, tried };
-        let table = snapshot.table(protocol);
-        let index = match protocol {
-            Protocol::Tcp => {
-                let load = |index| snapshot.backend(index).sessions();
-                pickers
-                    .tcp
-                    .pick_within_caps(table, &request, load, &mut self.random)
-            }
-            Protocol::Udp => {
-                let load = |index| snapshot.backend(index).flows();
-                pickers
-                    .udp
-                    .pick_within_caps(table, &request, load, &mut self.random)
-            }
+        let picker = match protocol {
+            Protocol::Tcp => &mut pickers.tcp,
+            Protocol::Udp => &mut pickers.udp,
         };
-        Some(Arc::clone(snapshot.backend(index?)))
+        let request = Request { client_ip, tried };
+        let picked = snapshot.pick(picker, protocol, &request, self.now_us, &mut self.random)?;
+        Some(Placement {
+            backend: Arc::clone(snapshot.backend(picked.backend)),
+            joins_batch: picked.joins_batch,
+        })
     }
 
     /// Counts payload passed on, at its backend and in all.

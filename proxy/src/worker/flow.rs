@@ -22,6 +22,7 @@ pub struct Flow {
     pub state: FlowState,
     /// Index of its listener, whose socket answers leave from.
     pub listener: usize,
+    pub pool: usize,
     pub started_us: u64,
     pub first_up_us: u64,
     pub bytes_up: u64,
@@ -29,11 +30,18 @@ pub struct Flow {
 }
 
 impl Flow {
-    pub fn new(core: &Core, socket: OwnedFd, backend: &Arc<BackendState>, listener: usize) -> Flow {
+    pub fn new(
+        core: &Core,
+        socket: OwnedFd,
+        backend: &Arc<BackendState>,
+        listener: usize,
+        pool: usize,
+    ) -> Flow {
         Flow {
             socket,
             state: FlowState::begin(backend, core.snapshot.epoch),
             listener,
+            pool,
             started_us: core.now_us,
             first_up_us: core.now_us,
             bytes_up: 0,
@@ -60,6 +68,7 @@ impl Flow {
     pub fn refuse(&mut self, core: &Core) {
         self.state.refuse();
         core.count_refusal(Protocol::Udp, self.state.backend());
+        core.meter_failure(self.pool, self.state.backend());
     }
 
     pub fn count_up(&mut self, core: &Core, bytes: usize) {
@@ -71,6 +80,7 @@ impl Flow {
     pub fn count_down(&mut self, core: &Core, answers: usize, bytes: usize) -> Option<FlowEnd> {
         let backend = self.state.backend();
         backend.set_last_connect(LastConnect::Succeeded);
+        backend.set_answers_datagrams();
         core.note_answer(Protocol::Udp, backend);
         if self.state.is_unanswered() {
             core.count_first_byte(backend, self.first_up_us);

@@ -5,6 +5,7 @@ mod core;
 pub mod counters;
 mod flow;
 mod listener;
+mod load;
 pub mod mailbox;
 mod pipes;
 mod session;
@@ -23,6 +24,7 @@ use rustix::event::epoll::{Event, EventFlags};
 use self::core::{Core, Token};
 pub use self::core::{Parts, Shared};
 use self::listener::Listeners;
+pub use self::load::ScoringBell;
 use self::mailbox::{Ack, Command, Mailbox};
 use self::tcp::Tcp;
 use self::udp::Udp;
@@ -46,7 +48,8 @@ impl Worker {
         let core = Core::new(parts)?;
         core.watch(&mailbox, Token::Mailbox, EventFlags::IN)?;
         let tcp = Tcp::new(core.now_ms(), most_pipes);
-        let (listeners, udp, receiver) = (Listeners::default(), Udp::new(), Receiver::new());
+        let udp = Udp::new(core.now_ms());
+        let (listeners, receiver) = (Listeners::default(), Receiver::new());
         Ok(Worker {
             core,
             mailbox,

@@ -14,7 +14,7 @@ use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::sockopt;
 
-use super::core::{Core, Token};
+use super::core::{Core, Placement, Token};
 use super::transfer::{Moved, Stopped, Store};
 
 /// One session, from its accept to its end.
@@ -156,7 +156,7 @@ impl Session {
         }
     }
 
-    pub fn pick(&self, core: &mut Core) -> Option<std::sync::Arc<BackendState>> {
+    pub fn pick(&self, core: &mut Core) -> Option<Placement> {
         let pool = core.snapshot.pools.get(self.pool);
         let index_of = |addr: &BackendAddr| pool.and_then(|pool| pool.index_of(*addr));
         let tried: Vec<BackendIndex> = self.tried.iter().filter_map(index_of).collect();
@@ -165,6 +165,7 @@ impl Session {
 
     pub fn count_failure(&mut self, core: &Core, backend: &BackendState, failure: ConnectFailure) {
         self.tried.push(backend.addr);
+        core.meter_failure(self.pool, backend);
         match failure {
             ConnectFailure::Refused => core.count_refusal(Protocol::Tcp, backend),
             ConnectFailure::TimedOut => core.count_timeout(backend),

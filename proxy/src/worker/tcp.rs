@@ -17,7 +17,8 @@ use rustix::io::Errno;
 use rustix::net::{SocketType, sockopt};
 use slab::Slab;
 
-use super::core::{Core, Token, socket_for};
+use super::core::{Core, Placement, Token, socket_for};
+use super::load::Meters;
 use super::pipes::Pipes;
 use super::session::{ConnectFailure, Session, Stage};
 use super::session_log::Record;
@@ -39,6 +40,7 @@ pub struct Tcp {
     timers: TimerWheel,
     buffer: Box<[u8]>,
     pipes: Pipes,
+    meters: Meters,
 }
 
 impl Tcp {
@@ -50,6 +52,7 @@ impl Tcp {
             timers: TimerWheel::new(now_ms),
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
             pipes: Pipes::new(most_pipes),
+            meters: Meters::new(now_ms),
         }
     }
 
@@ -81,12 +84,16 @@ impl Tcp {
         let timeout_ms = core.snapshot.settings.connect_timeout_ms;
         loop {
             let session = &mut self.sessions[index as usize];
-            let backend = if session.attempts < max_attempts {
+            let placement = if session.attempts < max_attempts {
                 session.pick(core)
             } else {
                 None
             };
-            let Some(backend) = backend else {
+            let Some(Placement {
+                backend,
+                joins_batch,
+            }) = placement
+            else {
                 let end = match failure {
                     None => SessionEnd::NoBackend,
                     Some(ConnectFailure::Refused) => SessionEnd::ConnectRefused,
@@ -105,7 +112,9 @@ impl Tcp {
             match socket {
                 Ok(socket) => {
                     session.backend = Some(socket);
-                    session.slot = Some(SessionSlot::take(&backend));
+                    let slot = session.slot.insert(SessionSlot::take(&backend));
+                    self.meters
+                        .began(core, index, session.pool, slot, joins_batch);
                     let deadline_ms = core.now_ms() + timeout_ms;
                     session.stage = Stage::Connecting {
                         since_us: core.now_us,
@@ -272,6 +281,10 @@ impl Tcp {
         };
         let down = down.run(&mut self.buffer, &mut self.pipes);
         session.count(core, &up, &down);
+        if let Some(slot) = &mut session.slot {
+            let (up, down) = (up.read > 0, down.read > 0);
+            self.meters.moved(core, index, session.pool, slot, up, down);
+        }
         let up_ended = session.apply(Side::Client, up.stopped);
         let down_ended = session.apply(Side::Backend, down.stopped);
         let over_budget = up.stopped == Stopped::Budget || down.stopped == Stopped::Budget;
@@ -322,13 +335,19 @@ impl Tcp {
     }
 
     pub fn next_wakeup_ms(&self) -> Option<u64> {
-        self.timers.next_wakeup_ms()
+        let wakeups = [self.timers.next_wakeup_ms(), self.meters.next_wakeup_ms()];
+        wakeups.into_iter().flatten().min()
     }
 
     pub fn run_timers(&mut self, core: &mut Core) {
         while let Some(index) = self.timers.expire(core.now_ms()) {
             self.timer(core, index);
         }
+        let sessions = &mut self.sessions;
+        while self.meters.look(core, |index| {
+            let session = sessions.get_mut(index as usize)?;
+            Some((session.pool, session.slot.as_mut()?, true))
+        }) {}
     }
 
     fn timer(&mut self, core: &mut Core, index: u32) {
@@ -390,7 +409,10 @@ impl Tcp {
         core.counters.session_ended(end);
         core.shared.sessions.fetch_sub(1, Relaxed);
         let last_tried = session.tried.last().copied();
-        let slot = session.slot.take();
+        let mut slot = session.slot.take();
+        let metered = slot.as_deref_mut();
+        self.meters
+            .session_ended(core, index, session.pool, metered, end);
         let record = Record {
             protocol: Protocol::Tcp,
             client: session.client_addr,

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use contract::BackendAddr;
-use proxy_core::backend::BackendState;
 use proxy_core::flow_table::{FlowIndex, FlowKey, FlowTable};
 use proxy_core::latency::add;
 use proxy_core::pick::BackendIndex;
@@ -18,8 +17,9 @@ use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use slab::Slab;
 
-use super::core::{Core, Token};
+use super::core::{Core, Placement, Token};
 use super::flow::{Flow, answer, connected_socket, is_refusal};
+use super::load::Meters;
 use super::session_log::Record;
 
 /// Batches taken from one socket before others get their turn.
@@ -66,6 +66,7 @@ impl Listener {
 pub struct Udp {
     listeners: Slab<Listener>,
     flows: FlowTable<Flow>,
+    meters: Meters,
 }
 
 /// Consecutive datagrams of one client are sent on with one system call.
@@ -76,10 +77,11 @@ struct Run {
 }
 
 impl Udp {
-    pub fn new() -> Udp {
+    pub fn new(now_ms: u64) -> Udp {
         Udp {
             listeners: Slab::new(),
             flows: FlowTable::default(),
+            meters: Meters::new(now_ms),
         }
     }
 
@@ -230,6 +232,9 @@ impl Udp {
             match datagrams::send(flow.socket.as_fd(), rest, None) {
                 Ok(sent) => {
                     flow.count_up(core, rest[..sent].iter().map(|payload| payload.len()).sum());
+                    let pool = flow.pool;
+                    self.meters
+                        .moved(core, index, pool, flow.state.slot(), true, false);
                     rest = &rest[sent..];
                 }
                 // The error of an earlier datagram: this one was not sent and goes elsewhere.
@@ -312,14 +317,16 @@ impl Udp {
         }
         let pool = self.listeners[listener].endpoint.pool;
         for _ in 0..core.snapshot.settings.connect_attempts {
-            let backend = pick(core, pool, &key, tried).ok_or(DropReason::NoBackend)?;
+            let placement = pick(core, pool, &key, tried).ok_or(DropReason::NoBackend)?;
+            let backend = &placement.backend;
             match self.connect(core, backend.addr) {
-                Ok(socket) => return self.insert(core, listener, key, socket, &backend),
+                Ok(socket) => return self.insert(core, listener, key, socket, &placement),
                 Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
                     return Err(DropReason::NoRoom);
                 }
                 Err(_) => {
-                    core.count_refusal(Protocol::Udp, &backend);
+                    core.count_refusal(Protocol::Udp, backend);
+                    core.meter_failure(pool, backend);
                     tried.push(backend.addr);
                 }
             }
@@ -341,14 +348,21 @@ impl Udp {
         listener: usize,
         key: FlowKey,
         socket: OwnedFd,
-        backend: &Arc<BackendState>,
+        placement: &Placement,
     ) -> Result<FlowIndex, DropReason> {
-        let flow = Flow::new(core, socket, backend, listener);
+        let Placement {
+            backend,
+            joins_batch,
+        } = placement;
+        let pool = self.listeners[listener].endpoint.pool;
+        let flow = Flow::new(core, socket, backend, listener, pool);
         let index = self.flows.insert(key, flow, core.now_ms());
         core.counters.flow_started();
         add(&backend.worker(core.worker).flows_total, 1);
         self.listeners[listener].flows.fetch_add(1, Relaxed);
-        let (_, flow) = self.flows.get(index).expect("inserted just now");
+        let (_, flow) = self.flows.get_mut(index).expect("inserted just now");
+        let slot = flow.state.slot();
+        self.meters.began(core, index, pool, slot, *joins_batch);
         if core
             .watch_level(&flow.socket, Token::Flow(index), EventFlags::IN)
             .is_err()
@@ -386,7 +400,11 @@ impl Udp {
             let listener = &self.listeners[flow.listener];
             let socket = listener.socket.as_fd();
             let bytes = answer(core, socket, receiver, listener.route_to(key));
-            if let Some(end) = flow.count_down(core, receiver.count(), bytes) {
+            let end = flow.count_down(core, receiver.count(), bytes);
+            let pool = flow.pool;
+            self.meters
+                .moved(core, index, pool, flow.state.slot(), false, true);
+            if let Some(end) = end {
                 return self.end(core, index, end);
             }
             self.flows.touch(index, core.now_ms());
@@ -397,13 +415,21 @@ impl Udp {
     }
 
     pub fn next_wakeup_ms(&self, idle_ms: u64) -> Option<u64> {
-        self.flows
-            .oldest()
-            .map(|(_, last_seen_ms)| last_seen_ms + idle_ms)
+        let oldest = self.flows.oldest();
+        let idle = oldest.map(|(_, last_seen_ms)| last_seen_ms + idle_ms);
+        let wakeups = [idle, self.meters.next_wakeup_ms()];
+        wakeups.into_iter().flatten().min()
     }
 
     /// Ends the flows that have been silent for the idle time.
     pub fn run_timers(&mut self, core: &mut Core) {
+        let flows = &mut self.flows;
+        while self.meters.look(core, |index| {
+            let (_, flow) = flows.get_mut(index)?;
+            // Many datagrams are never answered; from such a backend nothing is awaited.
+            let awaits_answer = flow.state.backend().answers_datagrams();
+            Some((flow.pool, flow.state.slot(), awaits_answer))
+        }) {}
         let idle_ms = core.snapshot.settings.udp_idle_ms;
         while let Some((index, last_seen_ms)) = self.flows.oldest() {
             if core.now_ms() < last_seen_ms + idle_ms {
@@ -421,9 +447,11 @@ impl Udp {
     }
 
     fn end(&mut self, core: &mut Core, index: FlowIndex, end: FlowEnd) {
-        let Some((key, flow)) = self.flows.remove(index) else {
+        let Some((key, mut flow)) = self.flows.remove(index) else {
             return;
         };
+        self.meters
+            .flow_ended(core, index, flow.pool, flow.state.slot(), end);
         self.listeners[flow.listener].flows.fetch_sub(1, Relaxed);
         core.counters.flow_ended(end);
         let record = Record {
@@ -443,12 +471,7 @@ impl Udp {
 
 /// The backend for a new flow. Where all that there are have been tried, the one whose turn it is:
 /// it may be back by now.
-fn pick(
-    core: &mut Core,
-    pool: usize,
-    key: &FlowKey,
-    tried: &[BackendAddr],
-) -> Option<Arc<BackendState>> {
+fn pick(core: &mut Core, pool: usize, key: &FlowKey, tried: &[BackendAddr]) -> Option<Placement> {
     let snapshot = Arc::clone(&core.snapshot);
     let index_of = |addr: &BackendAddr| snapshot.pools.get(pool)?.index_of(*addr);
     let tried: Vec<BackendIndex> = tried.iter().filter_map(index_of).collect();

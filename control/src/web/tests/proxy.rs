@@ -183,3 +183,66 @@ async fn a_proxy_without_the_socket_gets_figures_by_a_signal() {
     assert_eq!(published["backends"][0]["gpu_usage"], json!(0.75));
     assert_eq!(published["generation"], generation);
 }
+
+#[tokio::test]
+async fn backends_are_listed_with_what_the_proxy_says_they_cost() {
+    let folder = folder();
+    let _process = Process::start(&folder);
+    let control = folder.start().await;
+    control.register("10.0.0.1").await;
+    let cost = json!({
+        "total": 3.5, "in_flight": 2.0, "weight": 1.0, "slowness": 1.0, "latency_samples": 9,
+        "warm_up": 1.0, "failures": 0.0, "vram_expected": 0.83, "vram": 0.5, "gpu": 0.0,
+        "report_weight": 1.0, "report_age_ms": 120,
+    });
+    let status = status_with(json!({ "ip": "10.0.0.1", "port": 9001, "cost": cost }));
+    serve(
+        &folder,
+        Router::new().route("/status", get(async move || Json(status))),
+    );
+    let costs = async || {
+        let mut costs = Vec::new();
+        for path in ["/api/backends", "/api/v1/backends"] {
+            let listed = control.good(ask("GET", path)).await;
+            costs.push(listed["backends"][0]["cost"].clone());
+        }
+        costs
+    };
+    assert_eq!(
+        costs().await,
+        [Value::Null, Value::Null],
+        "another algorithm"
+    );
+    let body = json!({"algorithm": "gpu_aware"});
+    control.good(ask("POST", "/api/settings").body(&body)).await;
+    assert_eq!(costs().await, [cost.clone(), cost]);
+}
+
+/// A status of one backend, which says `said` of itself beside what every one says.
+fn status_with(said: Value) -> Value {
+    let mut backend = json!({
+        "configured": true, "admin": "ready", "operational": "up", "reason": "", "weight": 10,
+        "weight_effective": 10, "gpu_usage": null, "vram_usage": null, "reported_at_ms": null,
+        "connect_latency_us": null, "first_byte_latency_us": null,
+    });
+    let counters = serde_json::to_value(contract::status::Counters::default());
+    for more in [counters.expect("numbers"), said] {
+        let (Value::Object(backend), Value::Object(more)) = (&mut backend, more) else {
+            unreachable!("all of them are objects")
+        };
+        backend.extend(more);
+    }
+    let totals = serde_json::to_value(contract::status::Totals::default());
+    let mut status = json!({
+        "version": "0", "started_at_ms": 0, "reloads_ok": 0, "reloads_refused": 0,
+        "draining": false, "algorithm": "gpu_aware", "workers": [], "listeners": [],
+        "backends": [backend], "totals": totals.expect("numbers"),
+        "limits": {"max_sessions": 1, "max_flows": 1, "accept_pauses": 0, "log_lines_dropped": 0},
+    });
+    let running = serde_json::to_value(running(1, None)).expect("plain data");
+    let (Value::Object(all), Value::Object(running)) = (&mut status, running) else {
+        unreachable!("both are objects")
+    };
+    all.extend(running);
+    status
+}

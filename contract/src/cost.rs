@@ -1,0 +1,34 @@
+//! Why a backend gets what it gets under `gpu_aware`: what one session more costs there, with its
+//! parts.
+
+use serde::{Deserialize, Serialize};
+
+/// `total = (in_flight + 1 + failures) * slowness / (weight * warm_up)
+///        + report_weight * (vram + gpu)`,
+/// and much more where a warming backend has its one session. The least total is picked. All but
+/// `in_flight` and `total` are as of the last scoring, at most some 100 ms ago under load.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct BackendCost {
+    pub total: f64,
+    /// Busy sessions and flows, and idle ones at their lesser weight.
+    pub in_flight: f64,
+    /// Configured weight in proportion to the mean of the pool.
+    pub weight: f64,
+    /// How many times longer it takes than the middle of the pool, learned from first-byte latency.
+    pub slowness: f64,
+    /// Answered requests that this was learned from.
+    pub latency_samples: u64,
+    /// 1 when warm; less while it warms up and after.
+    pub warm_up: f64,
+    /// Recent failures, in sessions.
+    pub failures: f64,
+    /// The share of VRAM that one session more is expected to lead to; absent without a report.
+    pub vram_expected: Option<f64>,
+    /// What that costs.
+    pub vram: f64,
+    /// What work on the GPU costs that is not ours.
+    pub gpu: f64,
+    /// 1 while the report is fresh, fading to 0.
+    pub report_weight: f64,
+    pub report_age_ms: Option<u64>,
+}

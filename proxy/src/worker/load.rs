@@ -1,0 +1,195 @@
+//! What sessions and flows tell the scheduler of their backends, where the algorithm in force wants
+//! to be told: see `proxy_core::meter`. Where it does not, each call here is one look at an option.
+
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst, fence};
+
+use proxy_core::backend::{BackendState, Slot};
+use proxy_core::meter::{self, Moment, QUIET_MS};
+use proxy_core::reason::{FlowEnd, SessionEnd};
+use proxy_core::timer_wheel::TimerWheel;
+use tokio::sync::Notify;
+
+use super::core::Core;
+
+/// Wakes whoever scores, who sleeps while nobody is busy and nothing changes.
+#[derive(Debug, Default)]
+pub struct ScoringBell {
+    is_asleep: AtomicBool,
+    notify: Notify,
+}
+
+impl ScoringBell {
+    /// Somebody became busy. Costs a read unless somebody sleeps.
+    fn ring_if_asleep(&self) {
+        // Who became busy was counted before this; see `fall_asleep`.
+        fence(SeqCst);
+        if self.is_asleep.load(SeqCst) && self.is_asleep.swap(false, SeqCst) {
+            self.notify.notify_one();
+        }
+    }
+
+    /// There is something new to score.
+    pub fn ring(&self) {
+        self.notify.notify_one();
+    }
+
+    /// From now on, who becomes busy rings. To be followed by a look at who is: whoever that does not
+    /// see, rings.
+    pub fn fall_asleep(&self) {
+        self.is_asleep.store(true, SeqCst);
+        fence(SeqCst);
+    }
+
+    pub fn stay_awake(&self) {
+        self.is_asleep.store(false, SeqCst);
+    }
+
+    pub async fn rung(&self) {
+        self.notify.notified().await;
+    }
+}
+
+/// The meters of one worker's sessions, or of its flows, by their index.
+pub struct Meters {
+    /// When those that are busy may have gone quiet.
+    quiet: TimerWheel,
+}
+
+impl Meters {
+    pub fn new(now_ms: u64) -> Meters {
+        Meters {
+            quiet: TimerWheel::new(now_ms),
+        }
+    }
+
+    /// A session or flow was placed.
+    pub fn began(
+        &mut self,
+        core: &Core,
+        index: u32,
+        pool: usize,
+        slot: &mut Slot,
+        joins_batch: bool,
+    ) {
+        let Some(moment) = core.moment(pool) else {
+            return;
+        };
+        if joins_batch {
+            slot.ride_along();
+        }
+        self.stir(core, index, slot, moment);
+    }
+
+    /// Bytes came from the client (`up`), from the backend (`down`), or both.
+    pub fn moved(
+        &mut self,
+        core: &Core,
+        index: u32,
+        pool: usize,
+        slot: &mut Slot,
+        up: bool,
+        down: bool,
+    ) {
+        let Some(moment) = core.moment(pool) else {
+            return;
+        };
+        if !(up || down) {
+            return;
+        }
+        self.stir(core, index, slot, moment);
+        // What came both ways at once while an answer was owed is that answer and the next request.
+        let answers_first = slot.is_owed();
+        if down && answers_first {
+            slot.answered(moment);
+        }
+        if up {
+            slot.sent(moment);
+        }
+        if down && !answers_first {
+            slot.answered(moment);
+        }
+    }
+
+    fn stir(&mut self, core: &Core, index: u32, slot: &mut Slot, moment: Moment<'_>) {
+        if slot.stir(moment) {
+            self.quiet.arm(index, core.now_ms() + QUIET_MS);
+            core.shared.scoring.ring_if_asleep();
+        }
+    }
+
+    /// A session ended.
+    pub fn session_ended(
+        &mut self,
+        core: &Core,
+        index: u32,
+        pool: usize,
+        slot: Option<&mut Slot>,
+        end: SessionEnd,
+    ) {
+        self.quiet.disarm(index);
+        let is_by_backend = matches!(end, SessionEnd::BackendClosed | SessionEnd::BackendReset);
+        if let (Some(slot), Some(moment), true) = (slot, core.moment(pool), is_by_backend) {
+            slot.broken_off(moment);
+        }
+    }
+
+    /// A flow ended. Its last datagrams may have got no answer: that speaks, softly, against a
+    /// backend that has answered others.
+    pub fn flow_ended(
+        &mut self,
+        core: &Core,
+        index: u32,
+        pool: usize,
+        slot: &mut Slot,
+        end: FlowEnd,
+    ) {
+        self.quiet.disarm(index);
+        let is_silent = matches!(end, FlowEnd::Idle) && slot.backend().answers_datagrams();
+        if let (Some(moment), true) = (core.moment(pool), is_silent) {
+            slot.kept_silent(moment);
+        }
+    }
+
+    pub fn next_wakeup_ms(&self) -> Option<u64> {
+        self.quiet.next_wakeup_ms()
+    }
+
+    /// Looks at one that may have gone quiet; `find` gives its pool and slot by its index, and whether
+    /// an answer can be expected where one is owed. Returns false when none is left for now.
+    pub fn look<'a>(
+        &mut self,
+        core: &Core,
+        find: impl FnOnce(u32) -> Option<(usize, &'a mut Slot, bool)>,
+    ) -> bool {
+        let Some(index) = self.quiet.expire(core.now_ms()) else {
+            return false;
+        };
+        let again_ms = find(index).and_then(|(pool, slot, awaits_answer)| {
+            let moment = core.moment(pool)?;
+            slot.quieten(moment, awaits_answer)
+        });
+        if let Some(again_ms) = again_ms {
+            self.quiet.arm(index, again_ms);
+        }
+        true
+    }
+}
+
+impl Core {
+    /// What a meter of this pool is told by; `None` where nothing is metered.
+    fn moment(&self, pool: usize) -> Option<Moment<'_>> {
+        let metering = self.snapshot.pools.get(pool)?.metering.as_ref()?;
+        Some(Moment {
+            metering,
+            worker: self.worker,
+            now_us: self.now_us,
+        })
+    }
+
+    /// `backend` refused a session or flow, or could not be reached.
+    pub fn meter_failure(&self, pool: usize, backend: &BackendState) {
+        if let Some(moment) = self.moment(pool) {
+            meter::failed(backend, moment);
+        }
+    }
+}
