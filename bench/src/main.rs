@@ -47,6 +47,8 @@ struct Arguments {
 enum Task {
     /// Measure all programs and write the results
     Compare(compare::Arguments),
+    /// Measure what a pick costs, and print it
+    Picks,
     /// Write table and charts again from the results kept in a folder
     Report { folder: PathBuf },
     /// Answer messages over TCP and return datagrams over UDP, on the same port
@@ -133,6 +135,10 @@ fn main() -> ExitCode {
 fn run(task: &Task) -> Result<(), Box<dyn std::error::Error>> {
     match task {
         Task::Compare(arguments) => compare::run(arguments),
+        Task::Picks => {
+            print!("{}", picks::table());
+            Ok(())
+        }
         Task::Report { folder } => compare::redraw(folder),
         Task::Backend { listen } => {
             machine::raise_descriptor_limit()?;

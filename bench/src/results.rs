@@ -78,6 +78,13 @@ pub struct PickResult {
     pub algorithm: String,
     pub backends: usize,
     pub ns_a_pick: f64,
+    /// While two workers pick, and count sessions at ten times the rate that they could serve;
+    /// absent from older results.
+    #[serde(default)]
+    pub ns_among_two: Option<f64>,
+    /// The same with a session for each pick and nothing else to do.
+    #[serde(default)]
+    pub ns_among_two_flat_out: Option<f64>,
     /// What a reload pays for it, off the data path.
     pub build_us: f64,
     /// What a reload costs each worker, on the data path.

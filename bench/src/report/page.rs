@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use bench::chart::{self, Bar, Group, number};
 use super::verdict::{best_peer, cost_after_burst, verdict};
 use crate::cells::{Against, Figure, TARGETS, Target};
 use crate::load::Measured;
 use crate::programs::Program;
 use crate::results::{CellResult, PickResult, Results, SpreadResult};
 use crate::statistics::{median, range};
+use bench::chart::{self, Bar, Group, number};
 
 /// One chart: the primary figure of some cells.
 #[derive(Debug)]
@@ -321,19 +321,20 @@ fn picks(page: &mut String, picks: &[PickResult]) {
     add(
         page,
         format_args!(
-            "## A pick, by number of backends\n\nns a pick; in brackets what a reload costs, in µs: to \
+            "## A pick, by number of backends\n\nns a pick, alone and, after the slash, while two workers pick and count sessions; in brackets what a reload costs, in µs: to \
              build the table, off the data path, and for a worker to adopt it.\n\n\
-         | algorithm | {heads} |\n|---|---:|---:|---:|"
+         | algorithm | {heads} |\n|---|---:|---:|---:|---:|"
         ),
     );
     for (algorithm, _) in contract::Algorithm::ALL {
         let cells = sizes.map(|size| {
             let mut all = picks.iter();
             let found = all.find(|pick| pick.algorithm == algorithm && pick.backends == size);
-            found.map_or("-".to_owned(), |pick| {
+            found.map_or("-".to_owned(), |found| {
                 let [pick, build, adopt] =
-                    [pick.ns_a_pick, pick.build_us, pick.adopt_us].map(number);
-                format!("{pick} ({build}, {adopt})")
+                    [found.ns_a_pick, found.build_us, found.adopt_us].map(number);
+                let among_two = found.ns_among_two.map_or("-".to_owned(), number);
+                format!("{pick} / {among_two} ({build}, {adopt})")
             })
         });
         add(
