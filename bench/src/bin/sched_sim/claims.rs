@@ -2,9 +2,9 @@
 //! was run.
 
 use crate::figures::{mean, of, p99};
+use crate::outcome::Outcome;
 use crate::policy::Policy;
 use crate::run::Result;
-use crate::simulation::Outcome;
 use contract::Algorithm;
 
 /// One figure that is meant to be at most `limit`.

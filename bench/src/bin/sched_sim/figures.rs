@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
+use crate::outcome::Outcome;
 use crate::policy::Policy;
 use crate::run::Result;
-use crate::simulation::Outcome;
 
 /// One scenario under one policy. Latencies are means over the seeds.
 #[derive(Debug, Clone, PartialEq, Serialize)]

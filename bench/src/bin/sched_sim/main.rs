@@ -10,10 +10,13 @@ mod server;
 mod trace;
 mod workload;
 
+mod disturbance;
+mod families;
 mod policy;
 mod scenario;
 
 mod oracle;
+mod outcome;
 mod proxy;
 mod simulation;
 

@@ -9,9 +9,9 @@ use contract::Algorithm;
 
 use crate::claims::{self, lost, vram_shares};
 use crate::figures::{self, Row, of};
+use crate::outcome::Outcome;
 use crate::policy::Policy;
 use crate::run::Result;
-use crate::simulation::Outcome;
 
 /// For a terminal.
 pub fn table(results: &[Result]) -> String {

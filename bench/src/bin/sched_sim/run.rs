@@ -4,9 +4,10 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use crate::outcome::Outcome;
 use crate::policy::Policy;
 use crate::scenario::Scenario;
-use crate::simulation::{self, Outcome};
+use crate::simulation;
 
 /// One scenario under one policy.
 pub struct Result {

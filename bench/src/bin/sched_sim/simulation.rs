@@ -5,43 +5,14 @@ use std::collections::BinaryHeap;
 
 use proxy_core::backend::SessionSlot;
 
+use crate::disturbance::Disturbance;
 use crate::oracle;
+use crate::outcome::Outcome;
 use crate::policy::Policy;
 use crate::proxy::{HEARTBEAT_MS, Listed, Proxy};
-use crate::scenario::{Disturbance, Scenario};
+use crate::scenario::Scenario;
 use crate::server::{Job, Server};
 use crate::workload::Arrival;
-
-/// What became of the requests that arrived in the time that is looked at.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Outcome {
-    /// Seconds from arrival to answer, of those that were answered; sorted.
-    pub latencies: Vec<f64>,
-    pub lost: usize,
-    /// What their jobs took of VRAM, in parts of what each would have taken alone; where requests
-    /// can be merged.
-    pub vram_shares: Option<f64>,
-}
-
-impl Outcome {
-    pub fn requests(&self) -> usize {
-        self.latencies.len() + self.lost
-    }
-
-    pub fn lost_share(&self) -> f64 {
-        self.lost as f64 / self.requests().max(1) as f64
-    }
-
-    /// Of the answered ones.
-    pub fn quantile(&self, q: f64) -> f64 {
-        let count = self.latencies.len();
-        if count == 0 {
-            return f64::NAN;
-        }
-        let rank = (q * count as f64).ceil() as usize;
-        self.latencies[rank.clamp(1, count) - 1]
-    }
-}
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Event {
