@@ -5,8 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// `total = (in_flight + 1 + failures) * slowness / (weight * warm_up)
 ///        + report_weight * (vram + gpu)`,
-/// and much more where a warming backend has its one session. The least total is picked. All but
-/// `in_flight` and `total` are as of the last scoring, at most some 100 ms ago under load.
+/// and much more where a warming backend has its one session. The least total is picked.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct BackendCost {
     pub total: f64,

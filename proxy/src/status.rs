@@ -19,6 +19,7 @@ use proxy_core::snapshot::PoolSnapshot;
 use crate::clock::monotonic_ms;
 use crate::health::words;
 use crate::logging;
+use crate::scoring;
 use crate::supervisor::{State, Supervisor, unix_ms};
 use crate::worker::counters::WorkerCounters;
 
@@ -158,7 +159,7 @@ fn configured_backend(
         weight: backend.weight,
         weight_effective: snapshot.table(protocol).share(index),
         is_warming_up: backend.is_warming_up,
-        cost: snapshot.explain(index).map(cost),
+        cost: snapshot.explain(index, scoring::now()).map(cost),
     };
     let mut row = describe(snapshot.backend(index), described, rules);
     if snapshot.health(protocol).all_down == Some(AllDown::FailOpen) && row.weight_effective > 0 {

@@ -20,7 +20,6 @@ pub struct Picked {
 /// What one session more costs at a backend, now.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Explained {
-    /// As of the last scoring.
     pub cost: Cost,
     pub in_flight: f32,
     pub total: f32,
@@ -84,12 +83,12 @@ impl PoolSnapshot {
         }
     }
 
-    /// Why a candidate gets what it gets; `None` where nothing is scored.
-    pub fn explain(&self, backend: BackendIndex) -> Option<Explained> {
-        let is_scored = self.scorer.as_ref()?.scores(backend);
+    /// Why a candidate gets what it gets; `None` where nothing is scored. It is scored for that, since
+    /// the last time may be long ago.
+    pub fn explain(&self, backend: BackendIndex, now: Now) -> Option<Explained> {
+        let cost = self.scorer.as_ref()?.score_one(backend, now)?;
         let state = self.backend(backend);
-        let cost = state.learned().explained?;
-        is_scored.then(|| Explained {
+        Some(Explained {
             cost,
             in_flight: state.load().in_flight(),
             total: state.load().cost(),

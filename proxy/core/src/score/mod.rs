@@ -131,20 +131,14 @@ impl Scorer {
         next_us
     }
 
-    /// Whether this backend is one of the candidates.
-    pub fn scores(&self, backend: BackendIndex) -> bool {
-        self.positions[backend.0 as usize].is_some()
-    }
-
-    /// Scores one backend, of which a report has just come. The rest of the pool stays as it is.
-    pub fn score_one(&self, backend: BackendIndex, now: Now) {
-        let position = self.positions.get(backend.0 as usize).copied().flatten();
-        let Some(one) = position.map(|position| &self.scored[position as usize]) else {
-            return;
-        };
+    /// Scores one backend, of which a report has just come, say. The rest of the pool stays as it is.
+    /// `None` where it is no candidate.
+    pub fn score_one(&self, backend: BackendIndex, now: Now) -> Option<cost::Cost> {
+        let position = self.positions.get(backend.0 as usize).copied().flatten()?;
+        let one = &self.scored[position as usize];
         let observed = self.observe(one, now);
         let middle = f32::from_bits(self.middle.load(Relaxed));
-        self.draw(one, &observed, middle, now);
+        Some(self.draw(one, &observed, middle, now))
     }
 
     fn observe(&self, one: &Scored, now: Now) -> Observed {
