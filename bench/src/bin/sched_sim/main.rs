@@ -5,20 +5,7 @@
 //! interface; they see what a proxy sees and nothing else. Everything is drawn from a seed, the same
 //! arrivals for every policy, so a figure can be had again to the last digit.
 
-mod distributions;
-mod server;
 mod trace;
-mod workload;
-
-mod disturbance;
-mod families;
-mod policy;
-mod scenario;
-
-mod oracle;
-mod outcome;
-mod proxy;
-mod simulation;
 
 mod run;
 
@@ -30,6 +17,7 @@ mod page;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use bench::sched::{outcome, policy, scenario, server, simulation, workload};
 use clap::Parser;
 
 use policy::Policy;

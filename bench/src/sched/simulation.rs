@@ -5,14 +5,14 @@ use std::collections::BinaryHeap;
 
 use proxy_core::backend::SessionSlot;
 
-use crate::disturbance::Disturbance;
-use crate::oracle;
-use crate::outcome::Outcome;
-use crate::policy::Policy;
-use crate::proxy::{HEARTBEAT_MS, Listed, Proxy};
-use crate::scenario::Scenario;
-use crate::server::{Job, Server};
-use crate::workload::Arrival;
+use super::disturbance::Disturbance;
+use super::oracle;
+use super::outcome::Outcome;
+use super::policy::Policy;
+use super::proxy::{HEARTBEAT_MS, Listed, Proxy};
+use super::scenario::Scenario;
+use super::server::{Job, Server};
+use super::workload::Arrival;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Event {
@@ -412,7 +412,7 @@ impl<'a> Simulation<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::{Overrides, Scenario};
+    use crate::sched::scenario::{Overrides, Scenario};
 
     fn scenario(name: &str) -> Scenario {
         let found = Scenario::choose(Some(name), None, &Overrides::default());

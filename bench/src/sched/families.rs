@@ -2,10 +2,10 @@
 
 use contract::Batch;
 
-use crate::disturbance::Disturbance;
-use crate::scenario::Scenario;
-use crate::server::{Kind, Mode};
-use crate::workload::{Arrival, Workload};
+use super::disturbance::Disturbance;
+use super::scenario::Scenario;
+use super::server::{Kind, Mode};
+use super::workload::{Arrival, Workload};
 
 /// One scenario at several loads.
 pub struct Family {

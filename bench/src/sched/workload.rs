@@ -1,6 +1,6 @@
 //! When jobs arrive and how large they are.
 
-use crate::distributions::{LogNormal, exponential};
+use super::distributions::{LogNormal, exponential};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Arrival {

@@ -2,10 +2,10 @@
 
 use contract::Batch;
 
-use crate::disturbance::Disturbance;
-use crate::families::{Family, families};
-use crate::server::{Kind, Mode};
-use crate::workload::{Arrival, Workload};
+use super::disturbance::Disturbance;
+use super::families::{Family, families};
+use super::server::{Kind, Mode};
+use super::workload::{Arrival, Workload};
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scenario {

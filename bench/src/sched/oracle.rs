@@ -1,7 +1,7 @@
 //! What could be reached by somebody who knows everything but the future: the server where this very
 //! job would finish first. No proxy can know that; it shows how much is left to gain.
 
-use crate::server::{Job, Server};
+use super::server::{Job, Server};
 
 /// Index of the best server among those that are there; a tie goes to the first.
 pub fn pick(servers: &[Server], is_there: &[bool], job: &Job, now: f64) -> usize {
