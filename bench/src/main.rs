@@ -5,13 +5,10 @@
 
 mod histogram;
 mod message;
-mod poll;
 
 mod backend;
 mod load;
 
-mod machine;
-mod processes;
 mod programs;
 
 mod cells;
@@ -21,7 +18,6 @@ mod reload;
 mod spread;
 
 mod results;
-mod statistics;
 
 mod compare;
 mod report;
@@ -31,6 +27,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use bench::{machine, poll, processes, statistics};
 use clap::{Parser, Subcommand};
 
 use backend::Backend;

@@ -12,6 +12,12 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     }
 }
 
+/// The value that `share` (0 to 1) of the sorted values do not exceed; `None` of nothing.
+pub fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
+    let rank = (share * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.max(1) - 1).or(sorted.last()).copied()
+}
+
 /// The least and the largest value; `None` of nothing.
 pub fn range(values: impl IntoIterator<Item = f64>) -> Option<(f64, f64)> {
     values.into_iter().fold(None, |range, value| match range {
@@ -33,6 +39,20 @@ mod tests {
             (&[4.0, 1.0, 2.0, 100.0][..], Some(3.0)),
         ] {
             assert_eq!(median(values.iter().copied()), expected, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn a_quantile_is_a_value_that_occurred() {
+        for (values, share, expected) in [
+            (&[][..], 0.5, None),
+            (&[3.0][..], 0.99, Some(3.0)),
+            (&[1.0, 2.0, 3.0, 4.0][..], 0.5, Some(2.0)),
+            (&[1.0, 2.0, 3.0, 4.0][..], 0.51, Some(3.0)),
+            (&[1.0, 2.0, 3.0, 4.0][..], 0.0, Some(1.0)),
+            (&[1.0, 2.0, 3.0, 4.0][..], 1.0, Some(4.0)),
+        ] {
+            assert_eq!(quantile(values, share), expected, "{values:?} {share}");
         }
     }
 

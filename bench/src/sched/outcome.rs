@@ -1,5 +1,7 @@
 //! What a run has shown.
 
+use crate::statistics::quantile;
+
 /// What became of the requests that arrived in the time that is looked at.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Outcome {
@@ -22,12 +24,7 @@ impl Outcome {
 
     /// Of the answered ones.
     pub fn quantile(&self, q: f64) -> f64 {
-        let count = self.latencies.len();
-        if count == 0 {
-            return f64::NAN;
-        }
-        let rank = (q * count as f64).ceil() as usize;
-        self.latencies[rank.clamp(1, count) - 1]
+        quantile(&self.latencies, q).unwrap_or(f64::NAN)
     }
 }
 
