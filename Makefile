@@ -15,6 +15,7 @@ help:
 	@echo "             (CONTROL_PORT, PROXY_PORT and BACKEND_PORT choose other ports)"
 	@echo "make bench   measure the data path beside haproxy, nginx and envoy (some 20 minutes)"
 	@echo "make sched   simulate how scheduling spreads work over GPUs (some minutes; TRACE=FILE)"
+	@echo "make sched-proof  the same by the real planes, before models of GPUs on real sockets (10 minutes)"
 	@echo "make test    check formatting and lints, run every test, a browser's among them"
 	@echo "make clean   remove what was built"
 
@@ -64,3 +65,12 @@ sched:
 	@test -f "$(TRACE)" || echo "no trace at $(TRACE): only what needs no file is simulated"
 	$(target)/release/sched_sim --scenario all $(if $(wildcard $(TRACE)),--trace $(TRACE)) \
 		--seeds $(or $(SEEDS),16) --write bench/results
+
+# The same on real sockets: both planes as they are, before model servers. ROUNDS, JOBS and
+# ACTS=NAME,... narrow it down.
+.PHONY: sched-proof
+sched-proof:
+	@scripts/need.sh $(CARGO) cc setpriv
+	$(CARGO) build --release --locked -p proxy -p control -p bench
+	$(target)/release/sched_proof --write bench/results $(if $(ROUNDS),--rounds $(ROUNDS)) \
+		$(if $(JOBS),--jobs $(JOBS)) $(if $(ACTS),--acts $(ACTS))

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use super::server::Server;
+
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Disturbance {
     None,
@@ -63,6 +65,16 @@ impl Disturbance {
                 let at = |count: usize| from * duration + count as f64 * step;
                 (0..=steps).map(at).collect()
             }
+        }
+    }
+
+    /// Brings the first server to what is so after `passed` of the run; a joining one is no change
+    /// of it.
+    pub fn apply(self, first: &mut Server, passed: f64) {
+        match self {
+            Disturbance::None | Disturbance::Cold | Disturbance::ColdTold => {}
+            Disturbance::Slow => first.pace = if self.is_on(passed) { 0.25 } else { 1.0 },
+            Disturbance::BlackHole => first.held_vram = if self.is_on(passed) { 0.7 } else { 0.0 },
         }
     }
 

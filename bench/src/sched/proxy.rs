@@ -14,6 +14,8 @@ use proxy_core::plan::Protocol;
 use proxy_core::score::Now;
 use proxy_core::snapshot::{PoolSnapshot, Snapshot};
 
+use super::scenario::HEARTBEAT_MS;
+
 /// What the configuration says of a server.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Listed {
@@ -33,8 +35,6 @@ pub struct Proxy {
     random: fastrand::Rng,
 }
 
-/// How often servers report.
-pub const HEARTBEAT_MS: u64 = 5_000;
 /// Any time of day will do.
 const UNIX_MS_AT_START: u64 = 1_700_000_000_000;
 const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));

@@ -7,6 +7,11 @@ use super::families::{Family, families};
 use super::server::{Kind, Mode};
 use super::workload::{Arrival, Workload};
 
+/// How often servers report.
+pub const HEARTBEAT_MS: u64 = 5_000;
+/// Seconds until the sender of a job that does not fit into the VRAM hears of it.
+pub const LOSS_TAKES: f64 = 0.05;
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scenario {
     /// That of its family, and its load where the family has several.
@@ -47,6 +52,12 @@ pub enum ScenarioError {
 }
 
 impl Scenario {
+    /// The same for every policy.
+    pub fn arrivals(&self, seed: u64) -> Vec<Arrival> {
+        let capacity: f64 = self.servers.iter().map(Kind::capacity).sum();
+        self.workload.arrivals(self.rho, capacity, self.jobs, seed)
+    }
+
     /// The name without the load.
     pub fn family(&self) -> &str {
         let load = self.name.rsplit_once('_');

@@ -189,6 +189,12 @@ impl Server {
         (self.vram_in_use().min(1.0), (busy / interval).min(1.0))
     }
 
+    /// The requests that are worked on, in no order.
+    pub fn running(&self) -> impl Iterator<Item = u32> {
+        let running = self.running.iter();
+        running.flat_map(|Reverse(running)| running.requests.iter().copied())
+    }
+
     /// When `job` would finish if it came now and nothing came after it; `None` where it would be
     /// lost.
     pub fn would_finish(&self, job: &Job) -> Option<f64> {
@@ -272,6 +278,7 @@ mod tests {
         for (id, work) in [(0, 1.0), (1, 2.0), (2, 1.0)] {
             server.take(job(work, 0.1, id), &mut Vec::new());
         }
+        assert_eq!(server.running().max(), Some(1), "the third waits");
         // Two at 2/3: the first ends at 1.5; then the second has 1 left beside the third's 1.
         assert_eq!(server.would_finish(&job(1.0, 0.1, 9)), Some(4.0));
         assert_eq!(run(&mut server), [(0, 1.5), (1, 3.0), (2, 3.0)]);

@@ -9,8 +9,8 @@ use super::disturbance::Disturbance;
 use super::oracle;
 use super::outcome::Outcome;
 use super::policy::Policy;
-use super::proxy::{HEARTBEAT_MS, Listed, Proxy};
-use super::scenario::Scenario;
+use super::proxy::{Listed, Proxy};
+use super::scenario::{HEARTBEAT_MS, LOSS_TAKES, Scenario};
 use super::server::{Job, Server};
 use super::workload::Arrival;
 
@@ -56,7 +56,6 @@ impl PartialOrd for Timed {
 
 const HEARTBEAT: f64 = HEARTBEAT_MS as f64 / 1e3;
 const REPORT_DELAY: f64 = 0.05;
-const LOSS_TAKES: f64 = 0.05;
 const TICK: f64 = 0.1;
 /// While a server is cold, its speed changes in steps of this.
 const CHANGE: f64 = 0.5;
@@ -91,10 +90,7 @@ struct Simulation<'a> {
 
 /// Runs `scenario` under `policy`. The same seed gives the same arrivals, whatever the policy.
 pub fn run(scenario: &Scenario, policy: Policy, seed: u64) -> Outcome {
-    let capacity: f64 = scenario.servers.iter().map(|kind| kind.capacity()).sum();
-    let arrivals = scenario
-        .workload
-        .arrivals(scenario.rho, capacity, scenario.jobs, seed);
+    let arrivals = scenario.arrivals(seed);
     let mut simulation = Simulation::new(scenario, policy, &arrivals, seed);
     simulation.run();
     let mut outcome = simulation.outcome;
@@ -367,21 +363,10 @@ impl<'a> Simulation<'a> {
 
     /// Brings servers and configuration to what the disturbance says of now.
     fn change(&mut self) {
-        let passed = self.now / self.duration;
-        match self.scenario.disturbance {
-            Disturbance::None => {}
-            Disturbance::Slow => {
-                self.servers[0].pace = if self.scenario.disturbance.is_on(passed) {
-                    0.25
-                } else {
-                    1.0
-                };
-            }
-            Disturbance::BlackHole => {
-                let is_on = self.scenario.disturbance.is_on(passed);
-                self.servers[0].held_vram = if is_on { 0.7 } else { 0.0 };
-            }
-            Disturbance::Cold | Disturbance::ColdTold => self.warm(),
+        let disturbance = self.scenario.disturbance;
+        disturbance.apply(&mut self.servers[0], self.now / self.duration);
+        if disturbance.is_joining() {
+            self.warm();
         }
     }
 
@@ -435,10 +420,7 @@ mod tests {
             for policy in Policy::ALL {
                 let outcome = run(&scenario, policy, 1);
                 let window = scenario.disturbance;
-                let capacity: f64 = scenario.servers.iter().map(|kind| kind.capacity()).sum();
-                let arrivals = scenario
-                    .workload
-                    .arrivals(scenario.rho, capacity, scenario.jobs, 1);
+                let arrivals = scenario.arrivals(1);
                 let window = window.window(arrivals.last().expect("arrivals").at);
                 let expected = arrivals
                     .iter()

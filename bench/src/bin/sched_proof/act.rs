@@ -1,0 +1,72 @@
+//! What is played on real sockets: scenarios of the simulation, each with a way of answering.
+
+use bench::sched::scenario::{Overrides, Scenario};
+
+use crate::servers::Answers;
+
+#[derive(Debug, Clone)]
+pub struct Act {
+    pub name: &'static str,
+    pub about: &'static str,
+    pub scenario: Scenario,
+    pub answers: Answers,
+}
+
+/// All of them, each with `jobs` arrivals.
+pub fn all(jobs: usize) -> Vec<Act> {
+    let named = [
+        (
+            "mixed",
+            "mixed_86",
+            Answers::Whole,
+            "fast, middling and slow GPUs (HHHAAMLL), weights left equal",
+        ),
+        (
+            "mixed_streamed",
+            "mixed_86",
+            Answers::Streamed,
+            "the same, and answers come in pieces while a job runs",
+        ),
+        (
+            "pressure",
+            "pressure_86",
+            Answers::Whole,
+            "the same GPUs, and a job that does not fit into the VRAM is lost",
+        ),
+        (
+            "black_hole",
+            "black_hole",
+            Answers::Whole,
+            "equal GPUs, on one of which something else holds most of the VRAM for a while, so that \
+             it loses what it gets at once; figures of that time",
+        ),
+    ];
+    let act = |(name, scenario, answers, about)| {
+        let found = Scenario::choose(Some(scenario), None, &Overrides::default());
+        let mut found = found.unwrap_or_default();
+        let scenario = Scenario {
+            jobs,
+            ..found.pop().expect("the simulation has it")
+        };
+        Act {
+            name,
+            about,
+            scenario,
+            answers,
+        }
+    };
+    named.map(act).to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_act_has_its_scenario_at_the_load_that_its_words_mean() {
+        let acts = all(100);
+        let loads: Vec<f64> = acts.iter().map(|act| act.scenario.rho).collect();
+        assert_eq!(loads, [0.86, 0.86, 0.86, 0.70]);
+        assert!(acts.iter().all(|act| act.scenario.arrivals(1).len() == 100));
+    }
+}

@@ -1,0 +1,197 @@
+//! The figures as text, as a page, and as a chart.
+
+use std::fmt::Write as _;
+use std::io;
+use std::path::Path;
+
+use bench::chart::{self, Bar, Group, number};
+
+use crate::act::Act;
+use crate::clock::{SPEED, real_ms};
+use crate::results::{GPU_AWARE, LEAST_CONNECTIONS, Results, Row, to_least_connections};
+use crate::sample::Sample;
+
+const RAW: &str = "scheduling-real.json";
+const PAGE: &str = "scheduling-real.md";
+const CHART: &str = "scheduling-real.svg";
+
+/// What is told of a run as soon as it has ended.
+pub fn line(sample: &Sample) -> String {
+    format!(
+        "round {} {:<15} {:<27} p50 {:>7} ms  p99 {:>7} ms{}  lost {:>6.2} %  unanswered {:>5.2} %  \
+         {:.2} cores, {:.2} of others{}",
+        sample.round,
+        sample.act,
+        sample.policy,
+        number(sample.p50_ms),
+        number(sample.p99_ms),
+        if sample.p99_is_at_least { "+" } else { " " },
+        sample.lost_share * 100.0,
+        sample.unanswered_share * 100.0,
+        sample.cores_used,
+        sample.cores_of_others,
+        if sample.is_valid { "" } else { "  INVALID" },
+    )
+}
+
+pub fn write(folder: &Path, results: &Results) -> io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    results.write_raw(&folder.join(RAW))?;
+    let svg = chart::draw(
+        "Scheduling by the real proxy, before models of GPU servers on real sockets",
+        "mean of the rounds, and the least and the largest of them",
+        &groups(results),
+    );
+    std::fs::write(folder.join(CHART), svg)?;
+    std::fs::write(folder.join(PAGE), page(results))
+}
+
+fn page(results: &Results) -> String {
+    let mut text = String::new();
+    let jobs = results.acts.first().map_or(0, |act| act.scenario.jobs);
+    let machine = &results.machine;
+    add(
+        &mut text,
+        format_args!(
+            "# Scheduling on real sockets\n\n\
+             Written by `make sched-proof`; the raw figures are in [{RAW}]({RAW}).\n\n\
+             **This is a model of GPUs on real sockets, not GPUs.** The real `control_server` and the real\n\
+             `proxy_server` stand before eight model servers on loopback. These register at control and beat\n\
+             over its API with `gpu_usage`, `vram_usage` and `heartbeat_ms`, and control hands the figures to\n\
+             the proxy over `proxy.sock`. An open loop of Poisson arrivals with heavy-tailed work (log-normal,\n\
+             CV 1.5) goes through the proxy, {jobs} jobs a run, a connection each. Behind each listener works\n\
+             the model that `sched_sim` uses ([scheduling.md](scheduling.md)): slots that share the speed, a\n\
+             queue, VRAM for each job; where it says so, a job that does not fit is reset.\n\n\
+             - Time runs {SPEED} times as fast: a mean job of 1 s takes {} ms, a heartbeat of 5 s {} ms. So do\n\
+             \x20 the parameters of `gpu_aware` that are times; all others have their defaults. What cannot run\n\
+             \x20 faster is {SPEED} times slower for it than it would be: that control sends figures every 50 ms\n\
+             \x20 at most, that the proxy scores every 100 ms, and whatever the proxy does about health.\n\
+             \x20 `peak_ewma`, whose decay is 10 s, is left out for that.\n\
+             - Answers come whole when a job ends, as from a server that does not stream; in\n\
+             \x20 `mixed_streamed` a piece comes in each second of the model, from the first after the queue on,\n\
+             \x20 so that the first byte tells of the queue alone.\n\
+             - In a round every policy gets the same jobs; planes are started afresh for each. Policies take\n\
+             \x20 turns in going first. Latency runs from when a job was due to the end of its answer.\n\
+             - Jobs that are unanswered {} s after the last arrival count with their age; a quantile above\n\
+             \x20 such an age is marked `+`: it is at least as long. Lost jobs have no latency: read the losses\n\
+             \x20 beside it.\n\
+             - A run is invalid where more than 1 % of the jobs were sent, or of the answers given, more than\n\
+             \x20 {} ms late. *simulated* is what `sched_sim` says of the same jobs, with every answer awaited.\n\
+             - {}, {} cores, Linux {}; proxy {}.\n\n\
+             ![Scheduling on real sockets]({CHART})\n",
+            real_ms(1.0),
+            real_ms(5.0),
+            60.0 / SPEED,
+            real_ms(0.1),
+            machine.cpu,
+            machine.cores,
+            machine.kernel,
+            results.version,
+        ),
+    );
+    text + &tables(results)
+}
+
+pub fn tables(results: &Results) -> String {
+    let mut text = String::new();
+    for act in &results.acts {
+        add_act(&mut text, results, act);
+    }
+    text
+}
+
+fn add_act(text: &mut String, results: &Results, act: &Act) {
+    let rows = results.rows(act.name);
+    add(
+        text,
+        format_args!(
+            "## {}\n\n{}; load {:.0} %.\n\n\
+             | policy | rounds | p50 ms | p99 ms | least to largest | p99 / least_connections | simulated | lost % | lost / least_connections | simulated lost % | unanswered % | cores used |\n\
+             |---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+            act.name,
+            act.about,
+            act.scenario.rho * 100.0
+        ),
+    );
+    for row in &rows {
+        let ratio = |figure| in_parts(to_least_connections(&rows, row, figure));
+        let invalid = match row.invalid {
+            0 => String::new(),
+            count => format!(" ({count} invalid)"),
+        };
+        add(
+            text,
+            format_args!(
+                "| {} | {}{invalid} | {} | {}{} | {} to {} | {} | {} | {:.2} | {} | {:.2} | {:.2} | {:.2} |",
+                row.policy,
+                row.rounds,
+                number(row.p50_ms),
+                number(row.p99_ms),
+                if row.p99_is_at_least { "+" } else { "" },
+                number(row.p99_range_ms.0),
+                number(row.p99_range_ms.1),
+                ratio(|row| row.p99_ms),
+                ratio(|row| row.simulated_p99_ms),
+                row.lost_share * 100.0,
+                ratio(|row| row.lost_share),
+                row.simulated_lost_share * 100.0,
+                row.unanswered_share * 100.0,
+                row.cores_used,
+            ),
+        );
+    }
+    add(text, format_args!(""));
+}
+
+fn in_parts(ratio: Option<f64>) -> String {
+    ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}"))
+}
+
+/// Latency where nothing is lost, losses where something is. Of latency without round_robin, whose
+/// bar leaves the others no length.
+fn groups(results: &Results) -> Vec<Group> {
+    let group = |act: &Act| {
+        let rows = results.rows(act.name);
+        let loses = rows.iter().any(|row| row.lost_share > 0.0);
+        let what = match loses {
+            true => "jobs lost, percent",
+            false => "p99, ms",
+        };
+        let bar = |row: &Row| bar(row, loses);
+        Group {
+            title: format!("{}: {what}", act.name),
+            bars: rows.iter().filter_map(bar).collect(),
+        }
+    };
+    let groups = results.acts.iter().map(group);
+    groups.filter(|group| !group.bars.is_empty()).collect()
+}
+
+fn bar(row: &Row, loses: bool) -> Option<Bar> {
+    let name = match row.policy {
+        "round_robin" if !loses => return None,
+        "round_robin" => "round robin",
+        LEAST_CONNECTIONS => "least conn.",
+        "power_of_two" => "two choices",
+        other => other,
+    };
+    let percent = |(least, largest): (f64, f64)| (least * 100.0, largest * 100.0);
+    Some(Bar {
+        name,
+        value: if loses {
+            row.lost_share * 100.0
+        } else {
+            row.p99_ms
+        },
+        range: if loses {
+            percent(row.lost_range)
+        } else {
+            row.p99_range_ms
+        },
+        is_ours: row.policy == GPU_AWARE,
+    })
+}
+
+fn add(text: &mut String, line: std::fmt::Arguments<'_>) {
+    writeln!(text, "{line}").expect("writing to a String does not fail");
+}
