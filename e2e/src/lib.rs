@@ -12,6 +12,7 @@
 //! | `odd_peers` | urgent data, and clients that leave early |
 //! | `connect`, `algorithms` | failed connects are retried, backends are chosen as configured |
 //! | `gpu_aware` | reports, latencies and failures move new sessions, and costs are explained |
+//! | `gpu_aware_loop` | so do heartbeats at control, without a reload; slow and full servers get less |
 //! | `udp` | datagrams arrive byte-identical, flows are bounded and move when they must |
 //! | `udp_bursts` | bursts pass as they were sent, losses in the kernel's queue are counted |
 //! | `health` | backends that fail their probes are left out, and come back |
@@ -36,6 +37,7 @@ pub mod api_bench;
 pub mod health;
 pub mod loop_bench;
 pub mod proxy_bench;
+pub mod scripted;
 pub mod sessions;
 pub mod spread;
 pub mod traffic;

@@ -1,15 +1,13 @@
 //! `gpu_aware` and `peak_ewma` on real sockets: what backends report, how fast they answer and how
 //! they fail moves new sessions and flows, at once and without a reload, and is explained.
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use contract::status::BackendCost;
 use e2e::loop_bench::LoopBench;
 use e2e::proxy_bench::ProxyBench;
+use e2e::scripted::{Scripted, ask};
 use e2e::sessions::open_sessions;
 use e2e::spread::{Spread, Transport, in_turn, spread};
 use serde_json::{Value, json};
@@ -114,56 +112,6 @@ fn the_cost_of_each_backend_is_explained() {
     let metrics = bench.proxy.admin.metrics();
     let part = format!("backend_cost{{backend=\"{a}\",part=\"vram\"}}");
     assert!(metrics.contains(&part), "{metrics}");
-}
-
-/// Accepts, reads what comes first and does with it as `serve` says; counts.
-struct Scripted {
-    addr: SocketAddr,
-    served: Arc<AtomicU64>,
-}
-
-impl Scripted {
-    fn start(serve: impl Fn(&mut std::net::TcpStream) + Send + Sync + 'static) -> Scripted {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-        let addr = listener.local_addr().expect("it is bound");
-        let served = Arc::new(AtomicU64::new(0));
-        let (count, serve) = (Arc::clone(&served), Arc::new(serve));
-        // It ends with the test's process.
-        std::thread::spawn(move || {
-            for client in listener.incoming() {
-                let Ok(mut client) = client else { return };
-                let (count, serve) = (Arc::clone(&count), Arc::clone(&serve));
-                std::thread::spawn(move || {
-                    let mut request = [0; 64];
-                    if client.read(&mut request).is_ok_and(|read| read > 0) {
-                        count.fetch_add(1, Relaxed);
-                        serve(&mut client);
-                    }
-                });
-            }
-        });
-        Scripted { addr, served }
-    }
-
-    /// Answers after a while, and waits for the client to close.
-    fn answering_after(delay: Duration) -> Scripted {
-        Scripted::start(move |client| {
-            std::thread::sleep(delay);
-            let _ = client.write_all(b"answer");
-            let _ = client.read(&mut [0; 64]);
-        })
-    }
-
-    fn served(&self) -> u64 {
-        self.served.load(Relaxed)
-    }
-}
-
-/// One request on a connection of its own; whether it was answered.
-fn ask(listen: SocketAddr) -> bool {
-    let mut stream = testkit::client::connect(listen).expect("it listens");
-    stream.write_all(b"request").expect("sent");
-    stream.read(&mut [0; 64]).is_ok_and(|read| read > 0)
 }
 
 #[test]
