@@ -177,8 +177,8 @@ fn sixth_batching_holds_less_memory_than_not_batching() {
         )
     };
     let usage = |addr| stage.row(addr)?["vram_usage"].as_f64();
-    let (_unbatched, unbatched) = simulate("nobatch");
-    let (_batched, batched) = simulate("batch");
+    let (mut one_by_one, unbatched) = simulate("nobatch");
+    let (mut in_batches, batched) = simulate("batch");
     until("both hold memory, one of them much", LONG, || {
         (usage(unbatched)? > 0.6 && usage(batched)? > 0.2).then_some(())
     });
@@ -188,5 +188,12 @@ fn sixth_batching_holds_less_memory_than_not_batching() {
             little < Some(0.35) && much > Some(0.6),
             "{much:?}, {little:?}"
         );
+    }
+    for (program, cost) in [
+        (&mut one_by_one, "8.0% of VRAM each"),
+        (&mut in_batches, "1.6% of VRAM each"),
+    ] {
+        program.signal(rustix::process::Signal::TERM);
+        assert!(program.wait_for_line("requests took").contains(cost));
     }
 }

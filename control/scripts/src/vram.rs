@@ -4,6 +4,9 @@
 //! workspace of its own, one share of the memory; requests in one batch use one workspace. What an
 //! interval brought is freed over the next ones, half of what is left in each.
 
+/// What arrives within this time is one batch.
+pub const BATCH_WINDOW_MS: u16 = 10;
+
 /// How small requests are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Mode {
@@ -19,6 +22,13 @@ impl Mode {
         match self {
             Mode::NoBatch => "nobatch",
             Mode::Batch => "batch",
+        }
+    }
+
+    pub fn other(self) -> Mode {
+        match self {
+            Mode::NoBatch => Mode::Batch,
+            Mode::Batch => Mode::NoBatch,
         }
     }
 
@@ -57,6 +67,63 @@ impl Vram {
     /// The share in use, 0 to 1.
     pub fn usage(&self) -> f64 {
         WEIGHTS + self.held
+    }
+}
+
+/// What a run of intervals has cost so far.
+#[derive(Debug, Clone)]
+pub struct Bill {
+    mode: Mode,
+    vram: Vram,
+    intervals: u32,
+    requests: u32,
+    shares: u32,
+    usage_sum: f64,
+    peak: f64,
+}
+
+impl Bill {
+    pub fn new(mode: Mode) -> Bill {
+        Bill {
+            mode,
+            vram: Vram::default(),
+            intervals: 0,
+            requests: 0,
+            shares: 0,
+            usage_sum: 0.0,
+            peak: 0.0,
+        }
+    }
+
+    /// One interval passes and brings `requests`. False if they do not all fit.
+    pub fn take(&mut self, requests: u16) -> bool {
+        let shares = self.mode.shares(requests);
+        let all_fit = self.vram.take(shares);
+        self.intervals += 1;
+        self.requests += u32::from(requests);
+        self.shares += u32::from(shares);
+        self.usage_sum += self.usage();
+        self.peak = self.peak.max(self.usage());
+        all_fit
+    }
+
+    /// The share in use now, 0 to 1.
+    pub fn usage(&self) -> f64 {
+        self.vram.usage()
+    }
+
+    /// In one line; of nothing before the first interval.
+    pub fn line(&self) -> String {
+        let percent = |sum: f64, count: u32| 100.0 * sum / f64::from(count.max(1));
+        format!(
+            "{:>7}: {} requests took {} shares, {:.1}% of VRAM each; {:.0}% in use on average, {:.0}% at most",
+            self.mode.name(),
+            self.requests,
+            self.shares,
+            percent(f64::from(self.shares) * SHARE, self.requests),
+            percent(self.usage_sum, self.intervals),
+            percent(self.peak, 1),
+        )
     }
 }
 
@@ -112,6 +179,29 @@ mod tests {
             assert!(vram.usage() < before || vram.usage() - WEIGHTS < 1e-9);
         }
         assert!((vram.usage() - WEIGHTS).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_bill_says_what_each_request_cost_and_how_full_it_got() {
+        for (mode, shares, each, peak) in [
+            (
+                Mode::NoBatch,
+                "100 shares",
+                "8.0% of VRAM each",
+                "90% at most",
+            ),
+            (Mode::Batch, "20 shares", "1.6% of VRAM each", "26% at most"),
+        ] {
+            let mut bill = Bill::new(mode);
+            for _ in 0..20 {
+                assert!(bill.take(5));
+            }
+            let line = bill.line();
+            for part in ["100 requests", shares, each, peak] {
+                assert!(line.contains(part), "{part}: {line}");
+            }
+        }
+        assert!(Bill::new(Mode::Batch).line().contains("0 requests took 0"));
     }
 
     #[test]

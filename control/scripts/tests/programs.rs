@@ -301,7 +301,7 @@ fn batching_registers_plainly_less_vram_on_the_same_address() {
     let control = TcpListener::bind("127.0.0.1:0").expect("bound");
     let base = format!("http://{}", control.local_addr().expect("bound"));
     let mut settled = Vec::new();
-    for mode in ["nobatch", "batch"] {
+    for (mode, other) in [("nobatch", "batch"), ("batch", "nobatch")] {
         let arguments = [
             "--mode",
             mode,
@@ -321,8 +321,19 @@ fn batching_registers_plainly_less_vram_on_the_same_address() {
                 (&"127.0.0.1".into(), &4242.into())
             );
             usage = call["vram_usage"].as_f64().expect("a share");
+            let batch = (mode == "batch").then_some(5);
+            assert_eq!(call["max_batch"].as_u64(), batch, "{call}");
+            assert_eq!(call["running"], 5, "{call}");
         }
         settled.push(usage);
+        program.signal("TERM");
+        // What these requests cost comes first, then what they cost in the other mode.
+        for billed in [mode, other] {
+            let begin = format!("{billed}: ");
+            let is_bill =
+                |line: &str| line.trim_start().starts_with(&begin) && line.contains("at most");
+            while !is_bill(&program.line()) {}
+        }
         assert_eq!(program.stop(), Some(0));
     }
     assert!(

@@ -194,6 +194,15 @@ export class Stand {
     assert.equal(answer.ok, true, JSON.stringify(answer));
   }
 
+  /**
+   * Starts one of our simulators against this stand's control; the caller stops it.
+   * @param {string} name
+   * @param {string[]} args
+   */
+  simulate(name, args) {
+    return new Program(name, ['--base', this.origin, ...args]);
+  }
+
   /** Starts backends that discovery hands out; returns their addresses. */
   async discover(...descriptions) {
     const found = [];

@@ -6,18 +6,19 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use contract::BackendAddr;
+use contract::{BackendAddr, Batch};
 use control_client::arguments::{base_url, seconds, token};
 use control_client::{BaseUrl, ControlClient, Registration, Signals};
 use simulators::arguments;
 use simulators::gauge::round;
 use simulators::heartbeat;
 use simulators::output::{complain, say};
-use simulators::vram::{KEPT, Mode, SHARE, Vram, WEIGHTS, bar, settled_usage};
+use simulators::vram::{BATCH_WINDOW_MS, Bill, KEPT, Mode, SHARE, WEIGHTS, bar, settled_usage};
 
 /// Shows what batching saves: a GPU server that registers the VRAM its small requests hold.
 ///
 /// Stop it and start the other mode on the same address: the same row goes on with other figures.
+/// When stopped, it says what its requests cost, and what the same ones cost in the other mode.
 #[derive(Parser)]
 #[command(version, allow_negative_numbers = true)]
 struct Arguments {
@@ -59,18 +60,37 @@ fn main() -> ExitCode {
     let addr = BackendAddr::new(arguments.ip, arguments.port);
     let control = ControlClient::new(arguments.base, arguments.token);
     let (mode, requests) = (arguments.mode, arguments.small_reqs);
-    let mut vram = Vram::default();
+    let (mut bill, mut other) = (Bill::new(mode), Bill::new(mode.other()));
+    let interval_ms = arguments.interval.as_millis() as u64;
     let next = || {
-        let all_fit = vram.take(mode.shares(requests));
-        say(interval_line(mode, requests, vram.usage(), all_fit));
+        let all_fit = bill.take(requests);
+        other.take(requests);
+        say(interval_line(mode, requests, bill.usage(), all_fit));
         Registration {
-            vram_usage: Some(round(vram.usage())),
+            vram_usage: Some(round(bill.usage())),
+            heartbeat_ms: Some(interval_ms),
+            running: Some(requests.into()),
+            batch: batch_of(mode, requests),
             ..Registration::of(addr)
         }
     };
     heartbeat::run(&signals, &control, arguments.interval, next);
+    for bill in [bill, other] {
+        say(bill.line());
+    }
     say("stopped; the row stays until its time to live ends or the next run goes on with it");
     ExitCode::SUCCESS
+}
+
+/// What it offers the proxy, which under `gpu_aware` then keeps together what comes together.
+fn batch_of(mode: Mode, requests: u16) -> Option<Batch> {
+    match mode {
+        Mode::NoBatch => None,
+        Mode::Batch => Some(Batch {
+            max: requests.max(1),
+            window_ms: BATCH_WINDOW_MS,
+        }),
+    }
 }
 
 fn introduce(arguments: &Arguments) {
