@@ -38,7 +38,8 @@ pub fn all(jobs: usize) -> Vec<Act> {
             "black_hole",
             Answers::Whole,
             "equal GPUs, on one of which something else holds most of the VRAM for a while, so that \
-             it loses what it gets at once; figures of that time",
+             it loses what it gets at once; figures of that time, which is shorter than in the \
+             simulation's own page, so that finding it out weighs more",
         ),
     ];
     let act = |(name, scenario, answers, about)| {

@@ -6,6 +6,7 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use bench::poll::{Interest, Poll};
@@ -42,11 +43,15 @@ const LONGEST_WAIT: Duration = Duration::from_millis(100);
 
 /// Sends all of `arrivals` to `target`. Once the last is sent, the rest is waited for `patience`
 /// seconds of the model.
+///
+/// # Errors
+/// Where sockets cannot be had, and once `interrupted` is set.
 pub fn run(
     target: SocketAddr,
     arrivals: &[Arrival],
     clock: Clock,
     patience: f64,
+    interrupted: &AtomicBool,
 ) -> io::Result<Seen> {
     let mut load = Load {
         target,
@@ -60,6 +65,9 @@ pub fn run(
     };
     let ends_at = arrivals.last().map_or(0.0, |last| last.at) + patience;
     while clock.now() < ends_at && (load.next().is_some() || load.count > 0) {
+        if interrupted.load(Relaxed) {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
         load.send_what_is_due()?;
         let wait = load
             .next()

@@ -21,12 +21,15 @@ mod results;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use bench::machine::{self, Machine};
 use clap::Parser;
 use contract::Algorithm;
+use control_client::Signals;
 
 use act::Act;
+use clock::SPEED;
 use planes::Binaries;
 use results::Results;
 
@@ -56,6 +59,9 @@ struct Arguments {
     /// Also write raw figures, a page and a chart into this folder
     #[arg(long)]
     write: Option<PathBuf>,
+    /// Measure nothing: write page and chart again from the raw figures kept in this folder
+    #[arg(long, conflicts_with_all = ["programs", "acts", "policies", "rounds", "jobs", "write"])]
+    redraw: Option<PathBuf>,
 }
 
 fn algorithm(text: &str) -> Result<Algorithm, String> {
@@ -77,11 +83,15 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
+    if let Some(folder) = &arguments.redraw {
+        return Ok(page::redraw(folder)?);
+    }
     let beside = std::env::current_exe()?;
     let beside = beside.parent().unwrap_or(Path::new("."));
     let binaries = Binaries::in_folder(arguments.programs.as_deref().unwrap_or(beside))?;
     let own_network = machine::enter_own_network()?;
     machine::raise_descriptor_limit()?;
+    heed_signals()?;
     let acts = chosen(&arguments.acts, arguments.jobs as usize);
     let mut samples = Vec::new();
     for round in 1..=arguments.rounds {
@@ -89,22 +99,43 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
             // Each goes first in its turn, so that none always runs on a machine of one kind.
             for at in 0..arguments.policies.len() {
                 let turn = (at + round as usize) % arguments.policies.len();
-                let sample = sample::run(&binaries, act, arguments.policies[turn], round)?;
+                let sample = sample::run(
+                    &binaries,
+                    act,
+                    arguments.policies[turn],
+                    round,
+                    &INTERRUPTED,
+                )?;
                 eprintln!("{}", page::line(&sample));
                 samples.push(sample);
             }
         }
     }
     let results = Results {
-        machine: Machine::look(own_network),
+        what: "models of GPU servers on real sockets, through the real planes; no GPU took part"
+            .to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        acts,
+        machine: Machine::look(own_network),
+        model_seconds_a_second: SPEED,
+        jobs: arguments.jobs as usize,
         samples,
     };
     print!("{}", page::tables(&results));
     if let Some(folder) = &arguments.write {
         page::write(folder, &results)?;
     }
+    Ok(())
+}
+
+/// Set by a signal, so that a run ends in order and leaves neither processes nor folders behind.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+fn heed_signals() -> std::io::Result<()> {
+    let signals = Signals::install()?;
+    std::thread::spawn(move || {
+        signals.wait_for_ever();
+        INTERRUPTED.store(true, Relaxed);
+    });
     Ok(())
 }
 

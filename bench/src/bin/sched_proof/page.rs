@@ -8,8 +8,10 @@ use bench::chart::{self, Bar, Group, number};
 
 use crate::act::Act;
 use crate::clock::{SPEED, real_ms};
-use crate::results::{GPU_AWARE, LEAST_CONNECTIONS, Results, Row, to_least_connections};
-use crate::sample::Sample;
+use crate::results::{
+    GPU_AWARE, LEAST_CONNECTIONS, ROUND_ROBIN, Results, Row, to_least_connections,
+};
+use crate::sample::{PATIENCE, Sample, TOLERANCE};
 
 const RAW: &str = "scheduling-real.json";
 const PAGE: &str = "scheduling-real.md";
@@ -18,14 +20,14 @@ const CHART: &str = "scheduling-real.svg";
 /// What is told of a run as soon as it has ended.
 pub fn line(sample: &Sample) -> String {
     format!(
-        "round {} {:<15} {:<27} p50 {:>7} ms  p99 {:>7} ms{}  lost {:>6.2} %  unanswered {:>5.2} %  \
+        "round {} {:<15} {:<27} p50 {:>7} ms  p99 {:>7} ms{:1}  lost {:>6.2} %  unanswered {:>5.2} %  \
          {:.2} cores, {:.2} of others{}",
         sample.round,
         sample.act,
         sample.policy,
         number(sample.p50_ms),
         number(sample.p99_ms),
-        if sample.p99_is_at_least { "+" } else { " " },
+        bound_mark(sample.p99_is_at_least),
         sample.lost_share * 100.0,
         sample.unanswered_share * 100.0,
         sample.cores_used,
@@ -36,7 +38,18 @@ pub fn line(sample: &Sample) -> String {
 
 pub fn write(folder: &Path, results: &Results) -> io::Result<()> {
     std::fs::create_dir_all(folder)?;
-    results.write_raw(&folder.join(RAW))?;
+    let raw = serde_json::to_string_pretty(results)? + "\n";
+    std::fs::write(folder.join(RAW), raw)?;
+    draw(folder, results)
+}
+
+/// Page and chart from the raw figures in `folder`.
+pub fn redraw(folder: &Path) -> io::Result<()> {
+    let raw = std::fs::read(folder.join(RAW))?;
+    draw(folder, &serde_json::from_slice(&raw)?)
+}
+
+fn draw(folder: &Path, results: &Results) -> io::Result<()> {
     let svg = chart::draw(
         "Scheduling by the real proxy, before models of GPU servers on real sockets",
         "mean of the rounds, and the least and the largest of them",
@@ -48,7 +61,9 @@ pub fn write(folder: &Path, results: &Results) -> io::Result<()> {
 
 fn page(results: &Results) -> String {
     let mut text = String::new();
-    let jobs = results.acts.first().map_or(0, |act| act.scenario.jobs);
+    let jobs = results.jobs;
+    let sum = |count: fn(&Sample) -> u64| results.samples.iter().map(count).sum::<u64>();
+    let ages = results.samples.iter().map(|sample| sample.oldest_report_ms);
     let machine = &results.machine;
     add(
         &mut text,
@@ -67,9 +82,9 @@ fn page(results: &Results) -> String {
              \x20 faster is {SPEED} times slower for it than it would be: that control sends figures every 50 ms\n\
              \x20 at most, that the proxy scores every 100 ms, and whatever the proxy does about health.\n\
              \x20 `peak_ewma`, whose decay is 10 s, is left out for that.\n\
-             - Answers come whole when a job ends, as from a server that does not stream; in\n\
-             \x20 `mixed_streamed` a piece comes in each second of the model, from the first after the queue on,\n\
-             \x20 so that the first byte tells of the queue alone.\n\
+             - Answers come whole when a job ends, as from a server that does not stream. In\n\
+             \x20 `mixed_streamed` a piece comes in each second of the model in which a job runs, as from a language\n\
+             \x20 server that streams: the first byte of all but short jobs then tells of the queue alone.\n\
              - In a round every policy gets the same jobs; planes are started afresh for each. Policies take\n\
              \x20 turns in going first. Latency runs from when a job was due to the end of its answer.\n\
              - Jobs that are unanswered {} s after the last arrival count with their age; a quantile above\n\
@@ -77,25 +92,70 @@ fn page(results: &Results) -> String {
              \x20 beside it.\n\
              - A run is invalid where more than 1 % of the jobs were sent, or of the answers given, more than\n\
              \x20 {} ms late. *simulated* is what `sched_sim` says of the same jobs, with every answer awaited.\n\
+             - In all runs together {} reports were taken by control, {} failed, and there were {} reloads;\n\
+             \x20 at the end of a run the oldest report at the proxy was at most {} ms old.\n\
              - {}, {} cores, Linux {}; proxy {}.\n\n\
              ![Scheduling on real sockets]({CHART})\n",
             real_ms(1.0),
             real_ms(5.0),
-            60.0 / SPEED,
-            real_ms(0.1),
+            real_ms(PATIENCE) / 1e3,
+            real_ms(TOLERANCE),
+            number(sum(|sample| sample.reports_taken_by_control) as f64),
+            sum(|sample| sample.reports_failed),
+            sum(|sample| sample.reloads),
+            ages.max().unwrap_or_default(),
             machine.cpu,
             machine.cores,
             machine.kernel,
             results.version,
         ),
     );
+    add_short(&mut text, results);
     text + &tables(results)
+}
+
+/// What is to be seen, without its parts: of each act the one figure that it is about.
+fn add_short(text: &mut String, results: &Results) {
+    add(
+        text,
+        format_args!(
+            "## In short\n\n\
+             | act | figure | round_robin | least_connections | gpu_aware | gpu_aware / least_connections | simulated |\n\
+             |---|---|---:|---:|---:|---:|---:|"
+        ),
+    );
+    for act in results.acts() {
+        let rows = results.rows(act.name);
+        let figure = Figure::of(&rows);
+        let shown = |policy| {
+            let row = rows.iter().find(|row| row.policy == policy);
+            row.map_or("-".to_owned(), |row| figure.text(row))
+        };
+        let ratio = |value: fn(&Row) -> f64| {
+            let ours = rows.iter().find(|row| row.policy == GPU_AWARE);
+            in_parts(ours.and_then(|ours| to_least_connections(&rows, ours, value)))
+        };
+        add(
+            text,
+            format_args!(
+                "| {} | {} | {} | {} | {} | {} | {} |",
+                act.name,
+                figure.name(),
+                shown(ROUND_ROBIN),
+                shown(LEAST_CONNECTIONS),
+                shown(GPU_AWARE),
+                ratio(figure.measured()),
+                ratio(figure.simulated()),
+            ),
+        );
+    }
+    add(text, format_args!(""));
 }
 
 pub fn tables(results: &Results) -> String {
     let mut text = String::new();
-    for act in &results.acts {
-        add_act(&mut text, results, act);
+    for act in results.acts() {
+        add_act(&mut text, results, &act);
     }
     text
 }
@@ -127,7 +187,7 @@ fn add_act(text: &mut String, results: &Results, act: &Act) {
                 row.rounds,
                 number(row.p50_ms),
                 number(row.p99_ms),
-                if row.p99_is_at_least { "+" } else { "" },
+                bound_mark(row.p99_is_at_least),
                 number(row.p99_range_ms.0),
                 number(row.p99_range_ms.1),
                 ratio(|row| row.p99_ms),
@@ -147,49 +207,92 @@ fn in_parts(ratio: Option<f64>) -> String {
     ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}"))
 }
 
-/// Latency where nothing is lost, losses where something is. Of latency without round_robin, whose
-/// bar leaves the others no length.
-fn groups(results: &Results) -> Vec<Group> {
-    let group = |act: &Act| {
-        let rows = results.rows(act.name);
-        let loses = rows.iter().any(|row| row.lost_share > 0.0);
-        let what = match loses {
-            true => "jobs lost, percent",
-            false => "p99, ms",
+/// What an act is about: latency where nothing is lost, losses where something is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Figure {
+    P99,
+    Lost,
+}
+
+impl Figure {
+    fn of(rows: &[Row]) -> Figure {
+        if rows.iter().any(|row| row.lost_share > 0.0) {
+            Figure::Lost
+        } else {
+            Figure::P99
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Figure::P99 => "p99, ms",
+            Figure::Lost => "jobs lost, percent",
+        }
+    }
+
+    fn measured(self) -> fn(&Row) -> f64 {
+        match self {
+            Figure::P99 => |row| row.p99_ms,
+            Figure::Lost => |row| row.lost_share,
+        }
+    }
+
+    fn simulated(self) -> fn(&Row) -> f64 {
+        match self {
+            Figure::P99 => |row| row.simulated_p99_ms,
+            Figure::Lost => |row| row.simulated_lost_share,
+        }
+    }
+
+    fn text(self, row: &Row) -> String {
+        match self {
+            Figure::P99 => number(row.p99_ms) + bound_mark(row.p99_is_at_least),
+            Figure::Lost => format!("{:.2}", row.lost_share * 100.0),
+        }
+    }
+
+    /// Of latency without round_robin, whose bar would leave the others no length.
+    fn bar(self, row: &Row) -> Option<Bar> {
+        let (value, range) = match self {
+            Figure::P99 if row.policy == ROUND_ROBIN => return None,
+            Figure::P99 => (row.p99_ms, row.p99_range_ms),
+            Figure::Lost => {
+                let (least, largest) = row.lost_range;
+                (row.lost_share * 100.0, (least * 100.0, largest * 100.0))
+            }
         };
-        let bar = |row: &Row| bar(row, loses);
+        let name = match row.policy {
+            ROUND_ROBIN => "round robin",
+            LEAST_CONNECTIONS => "least conn.",
+            "power_of_two" => "two choices",
+            other => other,
+        };
+        let is_ours = row.policy == GPU_AWARE;
+        Some(Bar {
+            name,
+            value,
+            range,
+            is_ours,
+        })
+    }
+}
+
+fn groups(results: &Results) -> Vec<Group> {
+    let group = |act: Act| {
+        let rows = results.rows(act.name);
+        let figure = Figure::of(&rows);
         Group {
-            title: format!("{}: {what}", act.name),
-            bars: rows.iter().filter_map(bar).collect(),
+            title: format!("{}: {}", act.name, figure.name()),
+            bars: rows.iter().filter_map(|row| figure.bar(row)).collect(),
         }
     };
-    let groups = results.acts.iter().map(group);
+    let groups = results.acts().into_iter().map(group);
     groups.filter(|group| !group.bars.is_empty()).collect()
 }
 
-fn bar(row: &Row, loses: bool) -> Option<Bar> {
-    let name = match row.policy {
-        "round_robin" if !loses => return None,
-        "round_robin" => "round robin",
-        LEAST_CONNECTIONS => "least conn.",
-        "power_of_two" => "two choices",
-        other => other,
-    };
-    let percent = |(least, largest): (f64, f64)| (least * 100.0, largest * 100.0);
-    Some(Bar {
-        name,
-        value: if loses {
-            row.lost_share * 100.0
-        } else {
-            row.p99_ms
-        },
-        range: if loses {
-            percent(row.lost_range)
-        } else {
-            row.p99_range_ms
-        },
-        is_ours: row.policy == GPU_AWARE,
-    })
+/// A quantile that is only a bound from below.
+fn bound_mark(is_at_least: bool) -> &'static str {
+    if is_at_least { "+" } else { "" }
 }
 
 fn add(text: &mut String, line: std::fmt::Arguments<'_>) {

@@ -1,19 +1,22 @@
 //! All samples of a run of the program, and what they come to by act and policy.
 
-use std::path::Path;
-
 use bench::machine::Machine;
 use bench::statistics::range;
-use serde_json::{Value, json};
+use contract::Algorithm;
+use serde::{Deserialize, Serialize};
 
-use crate::act::Act;
-use crate::clock::SPEED;
+use crate::act::{self, Act};
 use crate::sample::Sample;
 
+/// What is kept as raw figures, and enough to draw the rest again.
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Results {
-    pub machine: Machine,
+    pub what: String,
     pub version: String,
-    pub acts: Vec<Act>,
+    pub machine: Machine,
+    pub model_seconds_a_second: f64,
+    /// Jobs of each run.
+    pub jobs: usize,
     pub samples: Vec<Sample>,
 }
 
@@ -35,49 +38,26 @@ pub struct Row {
     pub cores_used: f64,
 }
 
+pub const ROUND_ROBIN: &str = "round_robin";
 pub const LEAST_CONNECTIONS: &str = "least_connections";
 pub const GPU_AWARE: &str = "gpu_aware";
 
 impl Results {
-    /// The rows of an act, in the order in which its policies first ran in the first round.
+    /// Those that were played.
+    pub fn acts(&self) -> Vec<Act> {
+        let was_played = |act: &Act| self.samples.iter().any(|sample| sample.act == act.name);
+        act::all(self.jobs).into_iter().filter(was_played).collect()
+    }
+
+    /// The rows of an act, in the order in which the contract names policies.
     pub fn rows(&self, act: &str) -> Vec<Row> {
-        let of_act = || self.samples.iter().filter(|sample| sample.act == act);
-        let mut policies: Vec<&'static str> = of_act().map(|sample| sample.policy).collect();
-        policies.sort_by_key(|policy| place_of(policy));
-        policies.dedup();
-        let rows = policies.into_iter().filter_map(|policy| {
-            let samples = of_act().filter(|sample| sample.policy == policy);
+        let rows = Algorithm::ALL.iter().filter_map(|&(policy, _)| {
+            let samples = self.samples.iter();
+            let samples = samples.filter(|sample| sample.act == act && sample.policy == policy);
             row(policy, &samples.collect::<Vec<_>>())
         });
         rows.collect()
     }
-
-    pub fn to_json(&self) -> Value {
-        let acts = self.acts.iter().map(|act| {
-            json!({
-                "name": act.name, "about": act.about, "scenario": act.scenario.name,
-                "load": act.scenario.rho, "answers": act.answers, "jobs": act.scenario.jobs,
-            })
-        });
-        json!({
-            "what": "models of GPU servers on real sockets, through the real planes; no GPU took part",
-            "version": self.version, "machine": self.machine, "model_seconds_a_second": SPEED,
-            "acts": acts.collect::<Vec<_>>(), "samples": self.samples,
-        })
-    }
-
-    pub fn write_raw(&self, path: &Path) -> std::io::Result<()> {
-        let text = serde_json::to_string_pretty(&self.to_json())?;
-        std::fs::write(path, text + "\n")
-    }
-}
-
-/// As the simulation orders them.
-fn place_of(policy: &str) -> usize {
-    use bench::sched::policy::Policy;
-    let all = Policy::ALL.iter();
-    let place = all.clone().position(|one| one.name() == policy);
-    place.unwrap_or(all.len())
 }
 
 /// `None` where no round was valid.
@@ -117,10 +97,10 @@ mod tests {
     use super::*;
     use crate::sample::Simulated;
 
-    fn sample(policy: &'static str, is_valid: bool, p99_ms: f64) -> Sample {
+    fn sample(policy: &str, is_valid: bool, p99_ms: f64) -> Sample {
         Sample {
-            act: "mixed",
-            policy,
+            act: "mixed".to_owned(),
+            policy: policy.to_owned(),
             round: 1,
             is_valid,
             jobs: 10,
@@ -148,9 +128,11 @@ mod tests {
 
     fn results(samples: Vec<Sample>) -> Results {
         Results {
-            machine: Machine::look(false),
+            what: String::new(),
             version: String::new(),
-            acts: Vec::new(),
+            machine: Machine::look(false),
+            model_seconds_a_second: 20.0,
+            jobs: 100,
             samples,
         }
     }
@@ -172,6 +154,7 @@ mod tests {
         let ratio = |figure| to_least_connections(&rows, ours, figure);
         assert_eq!(ratio(|row| row.p99_ms), Some(0.5));
         assert_eq!(ratio(|row| row.lost_share), None);
+        assert_eq!(results.acts().len(), 1);
     }
 
     #[test]

@@ -8,33 +8,35 @@ use std::time::{Duration, Instant};
 use bench::processes::{ProcessTree, busy_time_of_machine};
 use bench::sched::policy::Policy;
 use bench::sched::simulation;
+use bench::sched::workload::Arrival;
 use bench::statistics::quantile;
+use contract::status::Status;
 use contract::{Algorithm, BackendAddr};
 use control_client::ControlClient;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::act::Act;
 use crate::clock::{Clock, real_ms};
 use crate::load::{self, Fate, Seen};
 use crate::planes::{Binaries, Planes, registration};
-use crate::servers::{self, Plan, Report};
+use crate::servers::{self, Plan, Report, Served};
 
 /// Between the planes being ready and the first arrival.
 const LEAD: Duration = Duration::from_millis(200);
 /// Seconds of the model that answers are waited for after the last arrival.
-const PATIENCE: f64 = 60.0;
+pub const PATIENCE: f64 = 60.0;
 /// A tenth of a mean job: what is sent or answered later than this is late.
-const TOLERANCE: f64 = 0.1;
+pub const TOLERANCE: f64 = 0.1;
 /// The share of late ones from which a run says more of this machine than of a policy.
 const MOST_LATE: f64 = 0.01;
 /// Reports that wait for the reporter.
 const REPORTS_WAITING: usize = 64;
 
 /// The figures of one run. Times are real ones; divided by 50 ms they are in mean jobs.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Sample {
-    pub act: &'static str,
-    pub policy: &'static str,
+    pub act: String,
+    pub policy: String,
     pub round: u64,
     /// Where it is not, generator or servers fell behind, and the figures count for nothing.
     pub is_valid: bool,
@@ -62,11 +64,11 @@ pub struct Sample {
     pub reports_failed: u64,
     /// Reloads in the whole run: figures reach the proxy without one.
     pub reloads: u64,
-    /// The age of the oldest report that the proxy had after the last arrival.
+    /// The age of the oldest report that the proxy had at the end.
     pub oldest_report_ms: u64,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Simulated {
     pub p50_ms: f64,
     pub p99_ms: f64,
@@ -78,6 +80,7 @@ pub fn run(
     act: &Act,
     algorithm: Algorithm,
     round: u64,
+    interrupted: &AtomicBool,
 ) -> Result<Sample, Box<dyn std::error::Error>> {
     let arrivals = act.scenario.arrivals(round);
     let duration = arrivals.last().map_or(0.0, |last| last.at);
@@ -98,34 +101,18 @@ pub fn run(
         tolerance: TOLERANCE,
         seed: round,
     };
-    let stop = AtomicBool::new(false);
-    let control = ControlClient::new(planes.base.clone(), None);
-    let (reports, to_report) = sync_channel(REPORTS_WAITING);
-    let weights = &act.scenario.weights;
-    let (seen, usage, served, reported, after) = std::thread::scope(|scope| {
-        let servers = scope.spawn(|| servers::serve(&plan, reports, &stop));
-        let reporter = scope.spawn(|| report_all(&control, &addrs, weights, to_report));
-        let usage = Usage::begin();
-        let seen = load::run(planes.listen, &arrivals, plan.clock, PATIENCE);
-        // While all threads are still there to be counted.
-        let usage = usage.so_far();
-        let after = planes.status();
-        stop.store(true, Relaxed);
-        let served = servers.join().expect("a model server does not panic");
-        let reported = reporter.join().expect("the reporter does not panic");
-        (seen, usage, served, reported, after)
-    });
-    let (seen, served, after) = (seen?, served?, after?);
+    let played = play(&planes, &plan, &addrs, &arrivals, interrupted)?;
+    let Played { seen, served, .. } = &played;
 
     let window = act.scenario.disturbance.window(duration);
     let inside = arrivals.iter().zip(&seen.fates);
     let inside = inside.filter(|(arrival, _)| window.contains(&arrival.at));
     let latencies = Latencies::of(inside.map(|(_, fate)| *fate));
-    let sent_late_share = late_share(&seen);
+    let sent_late_share = late_share(seen);
     let answered_late_share = served.late_answers as f64 / served.answers.max(1) as f64;
     Ok(Sample {
-        act: act.name,
-        policy: algorithm.name(),
+        act: act.name.to_owned(),
+        policy: algorithm.name().to_owned(),
         round,
         is_valid: sent_late_share.max(answered_late_share) <= MOST_LATE,
         jobs: latencies.jobs(),
@@ -137,13 +124,56 @@ pub fn run(
         simulated: simulated(act, algorithm, round),
         sent_late_share,
         answered_late_share,
-        cores_used: usage.own,
-        cores_of_others: usage.others,
-        reports_taken_by_control: reported.taken,
-        reports_failed: reported.failed + served.reports_dropped,
-        reloads: after.reloads_ok - before.reloads_ok,
-        oldest_report_ms: oldest_report_ms(&after),
-        by_server: served.by_server,
+        cores_used: played.usage.own,
+        cores_of_others: played.usage.others,
+        reports_taken_by_control: played.reported.taken,
+        reports_failed: played.reported.failed + served.reports_dropped,
+        reloads: played.after.reloads_ok - before.reloads_ok,
+        oldest_report_ms: oldest_report_ms(&played.after),
+        by_server: served.by_server.clone(),
+    })
+}
+
+/// What was seen from all sides.
+struct Played {
+    seen: Seen,
+    served: Served,
+    reported: Reported,
+    usage: Cores,
+    /// The proxy, when all answers had come or were given up.
+    after: Status,
+}
+
+/// Servers, reporter and clients, each on a thread of its own.
+fn play(
+    planes: &Planes,
+    plan: &Plan<'_>,
+    addrs: &[BackendAddr],
+    arrivals: &[Arrival],
+    interrupted: &AtomicBool,
+) -> Result<Played, Box<dyn std::error::Error>> {
+    let stop = AtomicBool::new(false);
+    let control = ControlClient::new(planes.base.clone(), None);
+    let (reports, to_report) = sync_channel(REPORTS_WAITING);
+    std::thread::scope(|scope| {
+        let servers = scope.spawn(|| servers::serve(plan, reports, &stop));
+        let weights = &plan.scenario.weights;
+        let reporter = scope.spawn(|| report_all(&control, addrs, weights, to_report));
+        let usage = Usage::begin();
+        let seen = load::run(planes.listen, arrivals, plan.clock, PATIENCE, interrupted);
+        // While all threads are still there to be counted.
+        let usage = usage.so_far();
+        let after = planes.status();
+        stop.store(true, Relaxed);
+        let served = servers.join().expect("a model server does not panic");
+        let reported = reporter.join().expect("the reporter does not panic");
+        Ok(Played {
+            seen: seen?,
+            served: served?,
+            reported,
+            usage,
+            after: after?,
+        })
     })
 }
 
@@ -225,7 +255,7 @@ fn late_share(seen: &Seen) -> f64 {
     late.count() as f64 / seen.lateness.len().max(1) as f64
 }
 
-fn oldest_report_ms(status: &contract::status::Status) -> u64 {
+fn oldest_report_ms(status: &Status) -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let now_ms = now.map_or(0, |now| now.as_millis() as u64);
     let reported = status.backends.iter().map(|backend| backend.reported_at_ms);

@@ -345,7 +345,7 @@ mod tests {
         let (seen, served) = std::thread::scope(|scope| {
             let servers = scope.spawn(|| serve(&plan, reports, &stop));
             let target = addresses(&listeners).expect("bound")[0];
-            let seen = load::run(target, arrivals, plan.clock, 400.0);
+            let seen = load::run(target, arrivals, plan.clock, 400.0, &stop);
             stop.store(true, Relaxed);
             let served = servers.join().expect("it does not panic");
             (seen.expect("loopback"), served.expect("loopback"))
