@@ -11,9 +11,8 @@ mod wire;
 mod load;
 mod servers;
 
-mod planes;
-
 mod act;
+mod planes;
 mod sample;
 
 mod page;
@@ -44,7 +43,7 @@ struct Arguments {
     #[arg(long)]
     programs: Option<PathBuf>,
     /// Separated by commas
-    #[arg(long, value_delimiter = ',', value_parser = ["mixed", "mixed_streamed", "pressure", "black_hole"])]
+    #[arg(long, value_delimiter = ',', value_parser = ["mixed", "mixed_streamed", "pressure", "black_hole", "black_hole_ejected"])]
     acts: Vec<String>,
     /// Separated by commas. Not peak_ewma, whose decay of 10 s cannot run as fast as the model
     #[arg(long, value_delimiter = ',', value_parser = algorithm,

@@ -78,10 +78,11 @@ fn page(results: &Results) -> String {
              the model that `sched_sim` uses ([scheduling.md](scheduling.md)): slots that share the speed, a\n\
              queue, VRAM for each job; where it says so, a job that does not fit is reset.\n\n\
              - Time runs {SPEED} times as fast: a mean job of 1 s takes {} ms, a heartbeat of 5 s {} ms. So do\n\
-             \x20 the parameters of `gpu_aware` that are times; all others have their defaults. What cannot run\n\
+             \x20 those parameters of the proxy that are times; all others have their defaults. What cannot run\n\
              \x20 faster is {SPEED} times slower for it than it would be: that control sends figures every 50 ms\n\
-             \x20 at most, that the proxy scores every 100 ms, and whatever the proxy does about health.\n\
-             \x20 `peak_ewma`, whose decay is 10 s, is left out for that.\n\
+             \x20 at most, and that the proxy scores every 100 ms. `peak_ewma`, whose decay is 10 s, is left out\n\
+             \x20 for that.\n\
+             - The proxy neither probes nor ejects, so that the policy alone is seen; it does in the last act.\n\
              - Answers come whole when a job ends, as from a server that does not stream. In\n\
              \x20 `mixed_streamed` a piece comes in each second of the model in which a job runs, as from a language\n\
              \x20 server that streams: the first byte of all but short jobs then tells of the queue alone.\n\

@@ -16,6 +16,7 @@ use testkit::http::Request;
 use testkit::ports::free_address;
 use testkit::wait::within;
 
+use crate::act::Health;
 use crate::clock::SPEED;
 
 /// How long a plane may take to be ready.
@@ -85,17 +86,14 @@ impl Planes {
     pub fn start(
         binaries: &Binaries,
         algorithm: Algorithm,
+        health: Health,
         backends: &[Registration],
     ) -> Result<Planes, PlaneError> {
         let folder = tempfile::tempdir()?;
         let root = Root(folder.path().join("control"));
         let (console, listen) = (free_address(), free_address());
-        publish(
-            &root.control_config(),
-            control_config(console, listen, algorithm)
-                .to_string()
-                .as_bytes(),
-        )?;
+        let settings = control_config(console, listen, algorithm, health);
+        publish(&root.control_config(), settings.to_string().as_bytes())?;
         let base = BaseUrl(format!("http://{console}"));
         let control = Plane::start("control_server", &binaries.control, &root, folder.path())?;
         let client = ControlClient::new(base.clone(), None);
@@ -138,15 +136,27 @@ fn control_config(
     console: SocketAddr,
     listen: SocketAddr,
     algorithm: Algorithm,
+    health: Health,
 ) -> serde_json::Value {
     let default = contract::GpuAware::default();
     let faster = |time_ms: u64| time_ms / SPEED as u64;
+    let (probe, ejection) = match health {
+        Health::Off => (json!({ "probe": "off" }), json!({ "failures": 0 })),
+        Health::On => {
+            let default = contract::Settings::default().health;
+            let (base_ms, max_ms) = (default.ejection.base_ms, default.ejection.max_ms);
+            (
+                json!({ "interval_ms": faster(default.probe.interval_ms) }),
+                json!({ "base_ms": faster(base_ms), "max_ms": faster(max_ms) }),
+            )
+        }
+    };
     json!({
         "host": console.ip(), "port": console.port(),
         "default_listen_host": listen.ip(), "default_listen_port": listen.port(),
         "default_algorithm": algorithm.name(),
         "proxy": {
-            "session_log": "off",
+            "session_log": "off", "health": probe, "ejection": ejection,
             "gpu_aware": {
                 "failure_half_life_ms": faster(default.failure_half_life_ms),
                 "latency_memory_ms": faster(default.latency_memory_ms),
@@ -242,17 +252,22 @@ mod tests {
     #[test]
     fn the_faster_parameters_are_ones_that_the_proxy_takes() {
         let addr = SocketAddr::from(([127, 0, 0, 1], 2000));
-        let settings = control_config(addr, addr, Algorithm::GpuAware);
-        let mut config = settings["proxy"].clone();
-        config["listen"] = json!({ "host": addr.ip(), "port": addr.port() });
-        config["backends"] = json!([]);
-        let local = contract::LocalAddresses::default();
-        let checked = contract::check_strictly(config.to_string().as_bytes(), &local);
-        let parameters = checked.expect("it is right").pools[0].gpu_aware;
-        assert_eq!(parameters.failure_half_life_ms, 250);
-        assert_eq!(
-            parameters.vram_soft,
-            contract::GpuAware::default().vram_soft
-        );
+        for health in [Health::Off, Health::On] {
+            let settings = control_config(addr, addr, Algorithm::GpuAware, health);
+            let mut config = settings["proxy"].clone();
+            config["listen"] = json!({ "host": addr.ip(), "port": addr.port() });
+            config["backends"] = json!([]);
+            let local = contract::LocalAddresses::default();
+            let checked = contract::check_strictly(config.to_string().as_bytes(), &local);
+            let checked = checked.expect("it is right");
+            let ejects = checked.settings.health.ejection.failures > 0;
+            assert_eq!(ejects, health == Health::On);
+            let parameters = checked.pools[0].gpu_aware;
+            assert_eq!(parameters.failure_half_life_ms, 250);
+            assert_eq!(
+                parameters.vram_soft,
+                contract::GpuAware::default().vram_soft
+            );
+        }
     }
 }

@@ -89,7 +89,7 @@ pub fn run(
     let kinds = act.scenario.servers.iter().zip(&act.scenario.weights);
     let first = addrs.iter().zip(kinds);
     let first = first.map(|(addr, (kind, weight))| registration(*addr, *weight, kind.base, 0.0));
-    let planes = Planes::start(binaries, algorithm, &first.collect::<Vec<_>>())?;
+    let planes = Planes::start(binaries, algorithm, act.health, &first.collect::<Vec<_>>())?;
     let before = planes.status()?;
 
     let plan = Plan {
