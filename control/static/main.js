@@ -1,43 +1,76 @@
 /**
- * @file The console's entry: binds the parts, asks the control plane every two seconds, and hands
- * each answer to the parts that show it. State lives in the parts; here is only the last answer.
+ * @file The console's entry: binds the parts, listens to the control plane, and hands what it
+ * says to the parts that show it. State lives in the parts; here is only the last answer.
  */
 
 import * as api from './api.js';
 import { showAudit, startAudit } from './audit.js';
+import { knowEtag, startApply } from './apply.js';
 import { reportRefresh, startChanges, syncNow } from './changes.js';
 import { connectionFailed, connectionIsGood, showConnection, startConnection } from './connection.js';
 import { byId, setText } from './dom.js';
+import { startFeed } from './feed.js';
 import { dateTimeText } from './format.js';
 import { onLanguage, startLanguage } from './i18n.js';
 import { startKeys } from './keys.js';
 import { recordTotals, showFigures, showProxy, showWarnings, startOverview } from './overview.js';
 import { knowTargets, openPing, startPing } from './ping.js';
-import { startPolling } from './poll.js';
+import { oneAtATime } from './once.js';
 import { startReports } from './report.js';
-import { joinRows } from './rows.js';
+import { rowsOf } from './rows.js';
+import { knowBackends, startSelection } from './selection.js';
+import { onStaged } from './staged.js';
 import { recordVram } from './sparkline.js';
-import { showRows, startTable } from './table.js';
+import { rewriteChoices, showRows, startTable, visibleKeys } from './table.js';
 import { startTabs } from './tabs.js';
 import { startTheme } from './theme.js';
 
-/** @type {{backends: api.BackendsAnswer, proxy: api.ProxyAnswer} | null} */
+/** @type {api.WholeAnswer | null} */
 let latest = null;
+let auditSeq = -1;
 
+/** Reads everything anew: at the start, when asked to, and after each change. */
 async function look() {
   try {
-    const [backends, proxy] = await Promise.all([api.readBackends(), api.readProxy()]);
-    latest = { backends, proxy };
-    connectionIsGood();
-    const now = Date.now();
-    recordTotals(proxy.status, now);
-    recordVram(joinRows(backends.backends, proxy.status), now);
-    knowTargets(backends.backends);
-    show();
-    if (!byId('panel-audit', HTMLElement).hidden) await showAudit();
+    take(await api.readWhole());
   } catch (error) {
     connectionFailed(error);
   }
+}
+
+/**
+ * News from the stream may have been made before what a look has brought.
+ * @param {api.WholeAnswer} whole
+ */
+function take(whole) {
+  if (latest !== null && isOlder(whole.etag, latest.etag)) return;
+  latest = whole;
+  connectionIsGood();
+  const now = Date.now();
+  recordTotals(whole.status.proxy, now);
+  recordVram(rowsOf(whole.backends), now);
+  knowTargets(whole.backends);
+  knowBackends(whole.backends);
+  knowEtag(whole.etag);
+  show();
+  const seq = whole.status.audit_seq ?? -1;
+  if (seq !== auditSeq && !byId('panel-audit', HTMLElement).hidden) void showAudit();
+  auditSeq = seq;
+}
+
+/**
+ * @param {string} etag `"start-edits"`
+ * @param {string} than
+ */
+function isOlder(etag, than) {
+  const [start, edits] = etag.split('-');
+  const [thanStart, thanEdits] = than.split('-');
+  return start === thanStart && parseInt(edits ?? '', 10) < parseInt(thanEdits ?? '', 10);
+}
+
+/** @param {api.WholeAnswer} whole @returns {api.ProxyAnswer} */
+function proxyOf({ status }) {
+  return { ...status, status: status.proxy };
 }
 
 function show() {
@@ -45,17 +78,17 @@ function show() {
     showProxy(null);
     return;
   }
-  const { backends, proxy } = latest;
-  const rows = joinRows(backends.backends, proxy.status);
+  const rows = rowsOf(latest.backends);
+  const proxy = proxyOf(latest);
   showRows(rows);
   showProxy(proxy);
   showFigures(rows, proxy);
-  showWarnings(backends);
+  showWarnings(latest.status);
 }
 
 function everySecond() {
   showConnection();
-  if (latest !== null) showProxy(latest.proxy);
+  if (latest !== null) showProxy(proxyOf(latest));
   setText(byId('clock', HTMLElement), dateTimeText(Date.now()));
 }
 
@@ -68,17 +101,23 @@ function start() {
   startPing();
   startAudit();
   const chooseTab = startTabs(byId('log', HTMLElement));
-  const lookNow = startPolling(look);
+  const lookNow = oneAtATime(look);
   const lookAtAll = async () => {
     await Promise.all([lookNow(), showAudit()]);
   };
   startChanges(lookAtAll);
   startConnection(lookAtAll);
+  startSelection(rewriteChoices, visibleKeys);
+  startApply(async () => {
+    await lookNow();
+    return latest;
+  });
+  onStaged(rewriteChoices);
 
   const refresh = async () => {
     await lookAtAll();
     if (latest !== null && document.documentElement.dataset.connection === 'none') {
-      reportRefresh(latest.backends.backends.length);
+      reportRefresh(latest.backends.length);
     }
   };
   const viewAudit = () => {
@@ -101,6 +140,8 @@ function start() {
   show();
   everySecond();
   void showAudit();
+  void lookNow();
+  startFeed({ onWhole: take, onProblem: connectionFailed });
 }
 
 start();

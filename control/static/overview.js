@@ -141,7 +141,7 @@ export function startOverview() {
   byId('acknowledge', HTMLButtonElement).addEventListener('click', acknowledgeExpiry);
 }
 
-/** @param {import('./api.js').BackendsAnswer} answer */
+/** @param {import('./api.js').WholeAnswer['status']} status */
 export function showWarnings({ warnings = [], freeze }) {
   byId('warnings', HTMLElement).hidden = warnings.length === 0;
   byId('acknowledge', HTMLButtonElement).hidden = !freeze;

@@ -10,7 +10,9 @@ import { countText, dateTimeText, isNumber, latencyText, percentText, spanText }
 import { words } from './i18n.js';
 import { openPing } from './ping.js';
 import { sourceOf } from './rows.js';
+import { isChosen, toggleChosen } from './selection.js';
 import { drawVram, sparkline } from './sparkline.js';
+import { stage, stagedOf, unstage } from './staged.js';
 import { isDraining, shapeIcon, shapeOf, stateText } from './state.js';
 import { WeightEditor } from './weight.js';
 
@@ -41,7 +43,16 @@ export class RowView {
     this.sessions = element('span');
     this.latency = element('span');
     this.seen = element('span');
-    this.weight = new WeightEditor((weight) => changeWeight(this.row.backend, weight));
+    this.choose = element('input', {
+      type: 'checkbox',
+      class: 'choose',
+      onchange: () => toggleChosen(this.row.key),
+    });
+    this.pending = element('span', { class: 'badge badge-pending' });
+    this.weight = new WeightEditor(
+      (weight) => this.onWeight(weight),
+      (weight) => stage(this.row.backend, { weight }),
+    );
     this.enabled = element(
       'button',
       { type: 'button', role: 'switch', class: 'switch', onclick: () => this.onEnabled() },
@@ -56,8 +67,8 @@ export class RowView {
     });
 
     this.cells = {
-      address: cell('cell-address mono', element('span', {}, row.key)),
-      state: cell('cell-state', this.shape, this.state),
+      address: cell('cell-address mono', element('label', {}, this.choose, element('span', {}, row.key))),
+      state: cell('cell-state', this.shape, this.state, this.pending),
       source: cell('cell-source', this.source, this.override, this.clear),
       weight: cell('cell-weight', this.weight.element),
       gpu: cell('cell-gpu', this.gpu),
@@ -114,7 +125,25 @@ export class RowView {
     }
     setText(this.state, stateText(state));
     setAttribute(this.cells.state, 'title', state.reason);
+    this.writeChoice();
     this.element.classList.toggle('is-off', state.admin === 'disabled');
+  }
+
+  /** Whether it is chosen, and what waits for it. */
+  writeChoice() {
+    const { key } = this.row;
+    this.choose.checked = isChosen(key);
+    setAttribute(this.choose, 'aria-label', words().chooseOf(key));
+    const edit = stagedOf(key);
+    this.pending.hidden = edit === null;
+    setText(this.pending, words().pendingBadge);
+    this.element.classList.toggle('is-pending', edit !== null);
+  }
+
+  /** @param {number} weight */
+  onWeight(weight) {
+    unstage([this.row.key]);
+    return changeWeight(this.row.backend, weight);
   }
 
   #writeSource() {
@@ -159,9 +188,10 @@ export class RowView {
 
   /** @param {number} seenAt unix seconds */
   #heartbeatText(seenAt) {
-    const left = this.row.backend.ttl_remaining_ms;
+    const expires = this.row.backend.expires_at_ms;
     const at = dateTimeText(seenAt * 1000);
-    return isNumber(left) ? `${at}, ${words().expiresIn(spanText(left / 1000))}` : at;
+    if (!isNumber(expires)) return at;
+    return `${at}, ${words().expiresIn(spanText((expires - serverNow()) / 1000))}`;
   }
 
   #writeActions() {

@@ -1,9 +1,8 @@
 /**
- * @file Which rows the table has and in what order: joining both answers, filtering, sorting. Pure;
+ * @file Which rows the table has and in what order: filtering, sorting. Pure;
  * nothing here touches the page.
  */
 
-import { addressText } from './format.js';
 import { words } from './i18n.js';
 import { stateOf, stateRank, stateText } from './state.js';
 
@@ -36,15 +35,12 @@ export const COLUMNS = [
 
 /**
  * @param {Backend[]} backends
- * @param {import('./api.js').ProxyStatus | null} status
  * @returns {Row[]}
  */
-export function joinRows(backends, status) {
-  const seenByKey = new Map(status?.backends.map((seen) => [addressText(seen), seen]) ?? []);
+export function rowsOf(backends) {
   return backends.map((backend) => {
-    const key = addressText(backend);
-    const seen = seenByKey.get(key) ?? null;
-    return { key, backend, seen, state: stateOf(backend, seen) };
+    const seen = backend.proxy;
+    return { key: backend.id, backend, seen, state: stateOf(backend, seen) };
   });
 }
 

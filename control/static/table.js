@@ -7,6 +7,7 @@ import { byId, element, setAttribute, setText } from './dom.js';
 import { onLanguage, words } from './i18n.js';
 import { RowView } from './row.js';
 import { COLUMNS, matches, sortRows } from './rows.js';
+import { stagedOf } from './staged.js';
 
 /** @typedef {import('./rows.js').Row} Row */
 /** @typedef {import('./rows.js').Order} Order */
@@ -54,6 +55,20 @@ export function startTable() {
 export function showRows(latest) {
   rows = latest;
   render();
+}
+
+/** Shows anew what is chosen and staged; edits that were discarded leave their fields. */
+export function rewriteChoices() {
+  for (const [key, view] of views) {
+    const waited = view.element.classList.contains('is-pending');
+    view.writeChoice();
+    if (waited && stagedOf(key) === null) view.weight.forget();
+  }
+}
+
+/** The keys of the rows that the filter shows. */
+export function visibleKeys() {
+  return (rows ?? []).filter((row) => matches(row, filter)).map((row) => row.key);
 }
 
 function clearFilter() {

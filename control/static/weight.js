@@ -20,9 +20,13 @@ export class WeightEditor {
   #saved = null;
   #effective = '';
 
-  /** @param {(weight: number) => Promise<() => Outcome>} save */
-  constructor(save) {
+  /**
+   * @param {(weight: number) => Promise<() => Outcome>} save
+   * @param {(weight: number) => void} leave told where the field is left with an edit, or with none
+   */
+  constructor(save, leave) {
     this.save = save;
+    this.leave = leave;
     this.input = element('input', {
       type: 'text',
       inputmode: 'numeric',
@@ -32,6 +36,7 @@ export class WeightEditor {
       oninput: () => this.#onInput(),
       onkeydown: (/** @type {KeyboardEvent} */ event) => this.#onKey(event),
       onfocus: () => this.input.select(),
+      onblur: () => this.#onLeave(),
     });
     this.button = element('button', {
       type: 'button',
@@ -69,6 +74,19 @@ export class WeightEditor {
   }
 
   #onInput() {
+    this.#note = null;
+    this.#write();
+  }
+
+  #onLeave() {
+    const weight = parseWeight(this.input.value);
+    if (!this.#isBusy && weight !== null) this.leave(weight);
+  }
+
+  /** The edit is waiting no more, or was never made. */
+  forget() {
+    if (this.#isBusy) return;
+    this.input.value = String(this.#saved);
     this.#note = null;
     this.#write();
   }
