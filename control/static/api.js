@@ -38,7 +38,7 @@ import { currentToken } from './storage.js';
  * The whole, by `/api/v1`.
  * @typedef {object} WholeAnswer
  * @property {string} etag of the edits as they stand
- * @property {Omit<ProxyAnswer, 'status'> & {proxy: ProxyStatus | null, warnings?: string[], freeze?: object | null, audit_seq?: number}} status
+ * @property {Omit<ProxyAnswer, 'status'> & {proxy: ProxyStatus | null, warnings?: string[], freeze?: object | null, at_ms: number, audit_seq?: number}} status
  * @property {Backend[]} backends
  */
 

@@ -8,12 +8,14 @@ import { showAudit, startAudit } from './audit.js';
 import { knowEtag, startApply } from './apply.js';
 import { reportRefresh, startChanges, syncNow } from './changes.js';
 import { connectionFailed, connectionIsGood, showConnection, startConnection } from './connection.js';
+import { drawCharts, startCharts } from './charts.js';
 import { byId, setText } from './dom.js';
 import { startFeed } from './feed.js';
 import { dateTimeText } from './format.js';
+import { record } from './history.js';
 import { onLanguage, startLanguage } from './i18n.js';
 import { startKeys } from './keys.js';
-import { recordTotals, showFigures, showProxy, showWarnings, startOverview } from './overview.js';
+import { drawFigureLines, showFigures, showProxy, showWarnings, startOverview } from './overview.js';
 import { knowTargets, openPing, startPing } from './ping.js';
 import { oneAtATime } from './once.js';
 import { startReports } from './report.js';
@@ -47,7 +49,7 @@ function take(whole) {
   latest = whole;
   connectionIsGood();
   const now = Date.now();
-  recordTotals(whole.status.proxy, now);
+  record(whole.status.proxy, whole.backends, whole.status.at_ms);
   recordVram(rowsOf(whole.backends), now);
   knowTargets(whole.backends);
   knowBackends(whole.backends);
@@ -84,6 +86,8 @@ function show() {
   showProxy(proxy);
   showFigures(rows, proxy);
   showWarnings(latest.status);
+  drawFigureLines();
+  drawCharts();
 }
 
 function everySecond() {
@@ -97,6 +101,7 @@ function start() {
   startLanguage();
   startReports();
   startOverview();
+  startCharts();
   startTable();
   startPing();
   startAudit();

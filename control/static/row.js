@@ -136,7 +136,8 @@ export class RowView {
     setAttribute(this.choose, 'aria-label', words().chooseOf(key));
     const edit = stagedOf(key);
     this.pending.hidden = edit === null;
-    setText(this.pending, words().pendingBadge);
+    setText(this.pending, edit === null ? '' : pendingText(edit));
+    setAttribute(this.pending, 'title', words().pendingBadge);
     this.element.classList.toggle('is-pending', edit !== null);
   }
 
@@ -277,6 +278,19 @@ function writeBar(bar, what, share, guard) {
 /** @param {number | null} share */
 function vramGuard(share) {
   return VRAM_GUARDS.find(([from]) => (share ?? 0) >= from)?.[1] ?? 'calm';
+}
+
+/**
+ * What waits to be applied, in a few words.
+ * @param {Omit<import('./api.js').Edit, 'id'>} edit
+ */
+function pendingText({ weight, enabled, drain }) {
+  const parts = [];
+  if (weight === null || enabled === null || drain === null) parts.push(words().clearOverride);
+  if (isNumber(weight)) parts.push(words().overrideWeight(weight));
+  if (typeof enabled === 'boolean') parts.push(enabled ? words().enable : words().disable);
+  if (typeof drain === 'boolean') parts.push(drain ? words().drain : words().endDrain);
+  return `→ ${parts.join(', ')}`;
 }
 
 /** @param {import('./api.js').Override | null | undefined} override */

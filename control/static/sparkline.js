@@ -5,6 +5,7 @@
 
 import { setAttribute, svg } from './dom.js';
 import { percentText } from './format.js';
+import { WINDOW_MS as HISTORY_MS } from './history.js';
 import { words } from './i18n.js';
 
 /** How far back the line reaches. */
@@ -99,4 +100,24 @@ function paths(samples, now) {
   }
   if (before !== null) areaData += `V${HEIGHT}Z`;
   return { lineData, areaData };
+}
+
+/**
+ * A line as high as its highest value, or as `top`, over `HISTORY_MS`.
+ * @param {{at: number, value: number}[]} samples the oldest first
+ * @param {number} now unix milliseconds, the right edge
+ * @param {number | null} top
+ */
+export function linePath(samples, now, top) {
+  const high = top ?? samples.reduce((highest, { value }) => Math.max(highest, value), 0);
+  let before = 0;
+  return samples
+    .map(({ at, value }) => {
+      const x = (WIDTH * (1 - (now - at) / HISTORY_MS)).toFixed(1);
+      const y = (1 + (HEIGHT - 2) * (1 - (high > 0 ? value / high : 0))).toFixed(1);
+      const step = at - before > GAP_MS ? 'M' : 'L';
+      before = at;
+      return `${step}${x} ${y}`;
+    })
+    .join('');
 }

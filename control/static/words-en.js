@@ -67,6 +67,33 @@ export const en = {
   ) => `${generation} published at ${time}: ${result}`,
   noProxyFigures: 'the proxy tells none',
 
+  charts: 'Last 15 minutes',
+  chartsMissing:
+    'This build has no charts: uPlot was not there when it was made. Figures, lines and tables work without it; scripts/console_charts.sh brings it.',
+  pause: 'Pause',
+  paused: 'Paused: the data goes on, the picture waits.',
+  chart: {
+    sessions: 'Sessions and flows',
+    traffic: 'Traffic, bytes a second',
+    firstByte: 'Time to first byte, since the proxy started',
+    usage: 'GPU and VRAM, mean of those that report',
+    batch: 'VRAM: batched against one by one',
+  },
+  series: {
+    time: 'at',
+    sessions: 'sessions open',
+    sessionRate: 'new/s',
+    flows: 'UDP flows',
+    up: 'to backends',
+    down: 'to clients',
+    p50: 'median',
+    p99: 'p99',
+    gpu: 'GPU',
+    vram: 'VRAM',
+    batched: 'batched',
+    unbatched: 'one by one',
+  },
+
   // The banner
   away: (/** @type {string} */ time) =>
     `The control server does not answer. Shown is what it said at ${time}. Traffic goes on without it; this page tries again every 2 s.`,

@@ -53,6 +53,32 @@ export const zh = {
   lastPublish: (time, generation, result) => `${generation}于 ${time} 发布：${result}`,
   noProxyFigures: '代理未提供',
 
+  charts: '最近 15 分钟',
+  chartsMissing: '此构建没有图表：构建时缺少 uPlot。数字、走势线和表格不受影响；运行 scripts/console_charts.sh 可取得它。',
+  pause: '暂停',
+  paused: '已暂停：数据继续更新，画面不动。',
+  chart: {
+    sessions: '会话与流',
+    traffic: '流量（每秒字节数）',
+    firstByte: '首字节时间（代理启动以来）',
+    usage: 'GPU 与显存（上报者平均值）',
+    batch: '显存：批处理与逐个处理',
+  },
+  series: {
+    time: '时间',
+    sessions: '打开的会话',
+    sessionRate: '每秒新建',
+    flows: 'UDP 流',
+    up: '发往后端',
+    down: '返回客户端',
+    p50: '中位数',
+    p99: 'p99',
+    gpu: 'GPU',
+    vram: '显存',
+    batched: '批处理',
+    unbatched: '逐个处理',
+  },
+
   away: (time) =>
     `控制服务器没有响应。下面是它在 ${time} 给出的数据。流量不受影响；本页每 2 秒重试一次。`,
   awayFromStart: '控制服务器没有响应。流量不受影响；本页每 2 秒重试一次。',

@@ -85,6 +85,7 @@ fn finish_status(app: &App, mut status: Value, etag: &str) -> Value {
     fields.shift_remove("ok");
     fields.shift_remove("status");
     status["proxy"] = proxy;
+    status["at_ms"] = app.shared.clock.now().unix_ms.into();
     status["etag"] = etag.into();
     status["audit_seq"] = app.shared.audit.last_seq().into();
     let (k8s_updated_at, runtime_updated_at) = answers::updated_at(app);
