@@ -13,8 +13,8 @@ const LOOPBACK = '127.0.0.1';
 /** How many outputs the log keeps. */
 const MAX_OUTPUTS = 20;
 
-/** @type {string[]} */
-let targets = [LOOPBACK];
+/** @type {import('./api.js').Backend[]} */
+let backends = [];
 let isBusy = false;
 
 /** Binds the dialog. */
@@ -25,13 +25,14 @@ export function startPing() {
   });
 }
 
-/** @param {import('./api.js').Backend[]} backends which the server lets be pinged */
-export function knowTargets(backends) {
-  targets = [...new Set([LOOPBACK, ...backends.map((backend) => backend.ip)])];
+/** @param {import('./api.js').Backend[]} known which the server lets be pinged */
+export function knowTargets(known) {
+  backends = known;
 }
 
 /** @param {string} [ip] chosen beforehand */
 export function openPing(ip = '') {
+  const targets = [...new Set([LOOPBACK, ...backends.map((backend) => backend.ip)])];
   const select = byId('ping-target', HTMLSelectElement);
   const chosen = targets.includes(ip) ? ip : select.value;
   select.replaceChildren(...targets.map((target) => element('option', { value: target }, target)));

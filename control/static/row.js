@@ -29,9 +29,6 @@ export class RowView {
   /** @param {Row} row */
   constructor(row) {
     this.row = row;
-    /** When it was last listed, in unix milliseconds; null while it is. @type {number | null} */
-    this.goneSince = null;
-
     this.shape = element('span', { class: 'shape-place' });
     this.state = element('span', { class: 'state-word' });
     this.source = element('span', { class: 'badge' });
@@ -79,7 +76,7 @@ export class RowView {
       actions: cell('cell-actions', this.enabled, this.drain, this.ping),
     };
     this.cells.address.setAttribute('role', 'rowheader');
-    this.element = element('tr', { role: 'row' }, ...Object.values(this.cells));
+    this.element = element('tr', { role: 'row', tabindex: -1 }, ...Object.values(this.cells));
   }
 
   /** Whether the person is at work in this row, so that it must stay. */
@@ -93,7 +90,6 @@ export class RowView {
    */
   update(row, now) {
     this.row = row;
-    this.goneSince = null;
     this.element.classList.remove('is-gone');
     this.#writeState();
     this.#writeSource();
@@ -106,12 +102,8 @@ export class RowView {
     }
   }
 
-  /**
-   * The backend is listed no more; the row stays a moment, so that the eye can follow.
-   * @param {number} now unix milliseconds
-   */
-  markGone(now) {
-    this.goneSince ??= now;
+  /** The backend is listed no more; the row stays a moment, so that the eye can follow. */
+  markGone() {
     this.element.classList.add('is-gone');
     setText(this.state, words().gone);
   }
@@ -162,7 +154,7 @@ export class RowView {
 
   #writeWeight() {
     const { backend, seen, key } = this.row;
-    this.weight.update(backend.weight, seen?.weight_effective ?? null, key);
+    this.weight.update(backend.weight, seen?.weight_effective ?? null, key, stagedOf(key)?.weight ?? null);
   }
 
   /** @param {number} now unix milliseconds */
@@ -215,6 +207,10 @@ export class RowView {
 
   onDrain() {
     return whileBusy(this.drain, () => changeDrain(this.row.backend, !isDraining(this.row.backend)));
+  }
+
+  onChoose() {
+    toggleChosen(this.row.key);
   }
 
   async onClear() {

@@ -10,8 +10,8 @@ import { stage } from './staged.js';
 
 /** @type {Set<string>} */
 const chosen = new Set();
-/** @type {Map<string, Backend>} */
-let known = new Map();
+/** @type {Backend[]} */
+let backends = [];
 /** @type {() => void} */
 let rewrite = () => {};
 /** @type {() => string[]} */
@@ -44,10 +44,12 @@ export function startSelection(rewriteRows, visibleIds) {
   onLanguage(show);
 }
 
-/** @param {Backend[]} backends those that are gone are chosen no more */
-export function knowBackends(backends) {
-  known = new Map(backends.map((backend) => [backend.id, backend]));
-  for (const id of chosen) if (!known.has(id)) chosen.delete(id);
+/** @param {Backend[]} known those that are gone are chosen no more */
+export function knowBackends(known) {
+  backends = known;
+  if (chosen.size === 0) return;
+  const ids = new Set(known.map(({ id }) => id));
+  for (const id of chosen) if (!ids.has(id)) chosen.delete(id);
   show();
 }
 
@@ -73,10 +75,7 @@ function choose(ids) {
 
 /** @param {Omit<import('./api.js').Edit, 'id'>} edit */
 function stageAll(edit) {
-  for (const id of chosen) {
-    const backend = known.get(id);
-    if (backend !== undefined) stage(backend, edit);
-  }
+  for (const backend of backends) if (chosen.has(backend.id)) stage(backend, edit);
 }
 
 function show() {

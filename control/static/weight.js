@@ -61,12 +61,16 @@ export class WeightEditor {
    * @param {number} weight what the control plane says now
    * @param {number | null} effective what new sessions are given by, where the proxy says
    * @param {string} address whose weight it is
+   * @param {number | null} waiting an edit of it that waits to be applied
    */
-  update(weight, effective, address) {
+  update(weight, effective, address, waiting) {
     const wasEdited = this.isEdited();
+    // A field that was out of sight has forgotten what waits.
+    const isNew = this.#saved === null;
     this.#saved = weight;
     this.#effective = effective === null || effective === weight ? '' : words().effective(effective);
     if (!wasEdited && this.input.value !== String(weight)) this.input.value = String(weight);
+    if (isNew && waiting !== null) this.input.value = String(waiting);
     setAttribute(this.input, 'aria-label', words().weightOf(address));
     setAttribute(this.button, 'aria-label', words().saveWeightOf(address));
     setText(this.button, words().save);
