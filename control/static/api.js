@@ -207,11 +207,53 @@ export function sync() {
 }
 
 /**
- * @param {string} ip
- * @returns {Promise<{output: string}>}
+ * One line of a ping: how it is made, each probe as it ends, and the sum.
+ * @typedef {{kind: 'start', ip: string, via: 'icmp' | 'tcp'}
+ *   | {kind: 'probe', sequence: number, port: number | null, time_ms: number | null, error: string | null}
+ *   | {kind: 'summary', sent: number, received: number, min_ms: number | null, avg_ms: number | null, max_ms: number | null}} PingLine
  */
-export function ping(ip) {
-  return call('POST', '/api/ping', { ip });
+
+/**
+ * @param {string} ip
+ * @returns {AsyncGenerator<PingLine>}
+ */
+export async function* ping(ip) {
+  const response = await ask('POST', '/api/v1/pings', { ip });
+  const lines = /** @type {ReadableStream<Uint8Array>} */ (response.body)
+    .pipeThrough(/** @type {TransformStream<Uint8Array, string>} */ (new TextDecoderStream()))
+    .getReader();
+  let rest = '';
+  for (;;) {
+    const { done, value } = await lines.read().catch(() => {
+      throw new CallError('away', '');
+    });
+    if (done) return;
+    rest += value;
+    const whole = rest.split('\n');
+    rest = whole.pop() ?? '';
+    for (const line of whole) yield JSON.parse(line);
+  }
+}
+
+/**
+ * @typedef {object} ConfigAnswer
+ * @property {{algorithm: string, algorithms: string[]}} effective
+ * @property {object | null} published
+ * @property {string} path
+ * @property {number | null} updated_at unix seconds
+ */
+
+/** @returns {Promise<ConfigAnswer>} */
+export function readConfig() {
+  return call('GET', '/api/v1/config');
+}
+
+/**
+ * @param {string} algorithm
+ * @returns {Promise<{sync: Sync}>}
+ */
+export function setAlgorithm(algorithm) {
+  return call('POST', '/api/settings', { algorithm });
 }
 
 /**
@@ -269,12 +311,25 @@ function backendPath({ ip, port }) {
  * @param {Record<string, string>} [headers]
  * @returns {Promise<any>}
  */
-async function call(method, path, body, headers = {}) {
+async function call(method, path, body, headers) {
+  const response = await ask(method, path, body, headers);
+  const answer = parse(await textOf(response));
+  if (answer === null) throw new CallError('refused', `HTTP ${response.status}`);
+  return answer;
+}
+
+/**
+ * The answer of a call that was no failure, its body not read yet.
+ * @param {'GET' | 'POST' | 'DELETE'} method
+ * @param {string} path
+ * @param {object} [body]
+ * @param {Record<string, string>} [headers]
+ */
+async function ask(method, path, body, headers = {}) {
   const token = currentToken();
   if (token !== null) headers['authorization'] = `Bearer ${token}`;
   if (body !== undefined) headers['content-type'] = 'application/json';
   let response;
-  let text;
   try {
     response = await fetch(path, {
       method,
@@ -283,15 +338,22 @@ async function call(method, path, body, headers = {}) {
       cache: 'no-store',
       signal: AbortSignal.timeout(CALL_TIMEOUT_MS),
     });
-    readClock(response);
-    text = await response.text();
   } catch {
     // The browser says only that it failed; the page says what that means.
     throw new CallError('away', '');
   }
-  const answer = parse(text);
-  if (!response.ok || answer === null) throw refusalOf(response.status, text);
-  return answer;
+  readClock(response);
+  if (!response.ok) throw refusalOf(response.status, await textOf(response));
+  return response;
+}
+
+/** @param {Response} response */
+async function textOf(response) {
+  try {
+    return await response.text();
+  } catch {
+    throw new CallError('away', '');
+  }
 }
 
 /**

@@ -93,6 +93,18 @@ export async function changeAll(edits, etag) {
   }
 }
 
+/**
+ * @param {string} algorithm
+ * @returns {Promise<() => Outcome>}
+ */
+export function changeAlgorithm(algorithm) {
+  return change(
+    () => words().algorithmChange(algorithm),
+    () => api.setAlgorithm(algorithm),
+    null,
+  );
+}
+
 /** Lets the mass expiry happen that the control plane holds back. */
 export async function acknowledgeExpiry() {
   await change(() => words().acknowledgeExpiry, api.acknowledgeExpiry, null);

@@ -25,6 +25,8 @@ import { onLanguage, words } from './i18n.js';
 const SCRIPT = '/static/vendor/uPlot.iife.min.js';
 const STYLE = '/static/vendor/uPlot.min.css';
 const HEIGHT = 130;
+/** Between the times of an axis, which are written to the second. */
+const STEPS_S = [1, 2, 5, 10, 15, 30, 60, 120, 300];
 
 /** @type {Chart[]} */
 const CHARTS = [
@@ -134,7 +136,7 @@ function optionsOf({ series, write, range }, place) {
     height: HEIGHT,
     scales: { y: { range: range ?? fromZero } },
     axes: [
-      { ...axis, values: (/** @type {unknown} */ _plot, /** @type {number[]} */ splits) => splits.map((at) => clockText(at * 1000)) },
+      { ...axis, incrs: STEPS_S, values: (/** @type {unknown} */ _plot, /** @type {number[]} */ splits) => splits.map((at) => clockText(at * 1000)) },
       { ...axis, size: 76, values: (/** @type {unknown} */ _plot, /** @type {number[]} */ splits) => splits.map(write) },
     ],
     series: [

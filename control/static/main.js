@@ -20,6 +20,7 @@ import { knowTargets, openPing, startPing } from './ping.js';
 import { oneAtATime } from './once.js';
 import { startReports, undoNewest } from './report.js';
 import { rowsOf } from './rows.js';
+import { startSettings } from './settings.js';
 import { knowBackends, startSelection } from './selection.js';
 import { onStaged } from './staged.js';
 import { recordVram } from './sparkline.js';
@@ -114,6 +115,7 @@ function start() {
   startTable();
   startPing();
   startAudit();
+  startSettings();
   const chooseTab = startTabs(byId('log', HTMLElement));
   const lookNow = oneAtATime(look);
   const lookAtAll = async () => {

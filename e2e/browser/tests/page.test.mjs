@@ -214,7 +214,12 @@ describe('safety', () => {
         const pattern = path.startsWith('../') ? `**/api/${path.slice(3)}` : `**/api/v1/${path}`;
         await page.route(pattern, (route) => route.fulfill(answer));
       }
-      await page.route('**/api/ping', (route) => route.fulfill({ json: { ok: true, output: hostile } }));
+      const lines = [
+        { kind: 'start', ip: hostile, via: 'tcp' },
+        { kind: 'probe', sequence: 0, port: hostile, time_ms: null, error: hostile },
+      ];
+      const answer = lines.map((line) => `${JSON.stringify(line)}\n`).join('');
+      await page.route('**/api/v1/pings', (route) => route.fulfill({ body: answer }));
       await page.reload();
       await page.locator('#sync').click();
       await until(`${hostile} is shown`, async () => {
@@ -223,7 +228,7 @@ describe('safety', () => {
       });
       await page.locator('#open-ping').click();
       await page.locator('#ping-start').click();
-      await until('the output', async () => (await page.locator('#ping-result').textContent()) === hostile);
+      await until('the output', async () => (await page.locator('#ping-result').textContent())?.split(hostile).length === 4);
       await page.keyboard.press('Escape');
       await assertInert(page);
       await page.unrouteAll();
