@@ -21,6 +21,7 @@ help:
 
 build:
 	@scripts/need.sh $(CARGO) cc
+	@scripts/console_charts.sh
 	$(CARGO) build --release --workspace --bins --locked
 	@mkdir -p proxy/bin control/bin agent/bin
 	@ln -srfn $(target)/release/proxy_server proxy/bin/proxy_server
@@ -37,6 +38,7 @@ run:
 test:
 	@scripts/need.sh $(CARGO) cc
 	@scripts/need_browser.sh
+	@scripts/console_charts.sh
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) build --workspace --bins --locked

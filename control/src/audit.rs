@@ -17,6 +17,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use contract::BackendAddr;
 use serde_json::{Map, Value, json};
+use tokio::sync::watch;
 
 use crate::actor::Actor;
 use crate::clock::{Clock, Now};
@@ -32,6 +33,8 @@ pub struct Audit {
     files: u64,
     clock: Clock,
     inner: Mutex<Inner>,
+    /// The number of the last line, for those who wait for the next.
+    seq: watch::Sender<u64>,
     lines: AtomicU64,
     failures: AtomicU64,
 }
@@ -83,6 +86,7 @@ impl Audit {
                 seq,
                 ..Inner::default()
             }),
+            seq: watch::Sender::new(seq),
             lines: AtomicU64::new(0),
             failures: AtomicU64::new(0),
         }
@@ -169,6 +173,40 @@ impl Audit {
         tail::last_lines(&self.path, lines)
     }
 
+    /// The lines after number `after`, oldest first; without it the newest ones. As far back as the
+    /// tails of this file and of the one before it reach.
+    pub fn lines(&self, after: Option<u64>, limit: usize) -> io::Result<Vec<Value>> {
+        let mut text = tail::last_lines(&self.path, usize::MAX)?;
+        let parse = |text: &str| -> Vec<Value> {
+            text.lines()
+                .filter_map(|line| serde_json::from_str(line).ok())
+                .collect()
+        };
+        let mut lines = parse(&text);
+        let first = lines.first().and_then(|line| line["seq"].as_u64());
+        if first.is_none_or(|first| after.is_some_and(|after| after + 1 < first)) {
+            text = tail::last_lines(&numbered(&self.path, 1), usize::MAX)?;
+            lines.splice(0..0, parse(&text));
+        }
+        match after {
+            Some(after) => {
+                lines.retain(|line| line["seq"].as_u64().is_some_and(|seq| seq > after));
+                lines.truncate(limit);
+            }
+            None => drop(lines.drain(..lines.len().saturating_sub(limit))),
+        }
+        Ok(lines)
+    }
+
+    pub fn last_seq(&self) -> u64 {
+        *self.seq.borrow()
+    }
+
+    /// The number of the last line as it grows.
+    pub fn follow(&self) -> watch::Receiver<u64> {
+        self.seq.subscribe()
+    }
+
     /// Lines written and lines that could not be, since the start.
     pub fn counts(&self) -> (u64, u64) {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -202,6 +240,7 @@ impl Audit {
             }
         }
         inner.is_failing = written.is_err();
+        self.seq.send_replace(inner.seq);
     }
 
     fn append(&self, line: &[u8]) -> io::Result<()> {

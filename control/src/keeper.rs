@@ -221,7 +221,9 @@ impl Task {
                 .write_settings(&staged.runtime_settings, now)
                 .await;
             if stored.is_ok() {
-                self.shared.model().runtime_settings = staged.runtime_settings;
+                let mut model = self.shared.model();
+                model.runtime_settings = staged.runtime_settings;
+                model.edits = staged.edits;
             }
         }
         self.answer(vec![request], vec![outcome], stored);
@@ -350,15 +352,13 @@ fn changes_state(outcome: &Result<Change, Refusal>) -> bool {
 /// Takes over from `staged` what these mutations touched. Heartbeats that came in meanwhile to
 /// other backends stay.
 fn commit<'a>(model: &mut Model, staged: Model, done: impl Iterator<Item = &'a Mutation>) {
-    for mutation in done {
-        let Some(addr) = mutation.backend() else {
-            continue;
-        };
+    for addr in done.flat_map(Mutation::backends) {
         match staged.registry.entries.get(&addr) {
             Some(entry) => _ = model.registry.entries.insert(addr, entry.clone()),
             None => _ = model.registry.entries.remove(&addr),
         }
     }
+    model.edits = staged.edits;
     model.registry.updated_at = staged.registry.updated_at;
     model.registry.freeze = staged.registry.freeze;
     model.discovery = staged.discovery;

@@ -6,6 +6,7 @@
 mod actor;
 mod audit;
 mod auth;
+mod changes;
 mod clock;
 mod keeper;
 mod layer;

@@ -120,6 +120,17 @@ pub fn merge(discovered: &BTreeMap<BackendAddr, Backend>, registry: &Registry) -
     rows
 }
 
+/// The row of one backend; `None` where nobody knows it.
+pub fn merge_one(
+    addr: BackendAddr,
+    discovered: &BTreeMap<BackendAddr, Backend>,
+    registry: &Registry,
+) -> Option<Row> {
+    let silent = RegistryEntry::default();
+    let entry = registry.entries.get(&addr).unwrap_or(&silent);
+    row(addr, discovered.get(&addr), entry)
+}
+
 fn row(addr: BackendAddr, discovered: Option<&Backend>, entry: &RegistryEntry) -> Option<Row> {
     let mut backend = match (&entry.registered, discovered) {
         (Some(registered), _) if !registered.is_expired() => {

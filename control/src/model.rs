@@ -8,9 +8,10 @@ use std::sync::Arc;
 use contract::{BackendAddr, Faults};
 use serde_json::{Map, Value, json};
 
+use crate::changes::{self, ChangeSet};
 use crate::clock::Now;
 use crate::layer::Layer;
-use crate::merge::{Row, merge};
+use crate::merge::{Row, merge, merge_one};
 use crate::registry::{Effect, Full, OverrideChange, Registration, Registry};
 use crate::render::{OwnAddresses, Plan};
 use crate::settings::ExpiryPolicy;
@@ -24,6 +25,8 @@ pub enum Mutation {
     Unregister(BackendAddr),
     SetOverride(BackendAddr, OverrideChange),
     ClearOverride(BackendAddr),
+    /// Edits of overrides, all or none.
+    Change(ChangeSet),
     /// The body of `POST /api/settings`.
     ChangeSettings(Map<String, Value>),
     AcknowledgeExpiry,
@@ -38,6 +41,8 @@ pub enum Refusal {
     UnknownBackend(BackendAddr),
     #[error("backend {0} has no registration")]
     NotRegistered(BackendAddr),
+    #[error("it was made for revision {expected}, and revision {current} stands now")]
+    Stale { expected: u64, current: u64 },
     #[error("no mass expiry is being held back")]
     NoFreeze,
     #[error(transparent)]
@@ -63,6 +68,9 @@ pub struct Model {
     pub base_settings: Layer,
     /// Grows with every change that is to be published at once.
     pub revision: u64,
+    /// Grows with every edit by people, and not with what backends and discovery say: what two
+    /// people can overwrite of each other.
+    pub edits: u64,
     pub policy: ExpiryPolicy,
     pub own: OwnAddresses,
     /// What is wrong with the sources, in words.
@@ -79,6 +87,7 @@ impl Mutation {
             Mutation::SetOverride(_, OverrideChange::Enabled(_)) => "enabled",
             Mutation::SetOverride(_, OverrideChange::Drain(_)) => "drain",
             Mutation::ClearOverride(_) => "clear_override",
+            Mutation::Change(_) => "changes",
             Mutation::ChangeSettings(_) => "settings",
             Mutation::AcknowledgeExpiry => "acknowledge_expiry",
         }
@@ -86,19 +95,36 @@ impl Mutation {
 
     /// What it is done to.
     pub fn target(&self) -> String {
-        match self.backend() {
-            Some(addr) => addr.to_string(),
-            None => "proxy".to_owned(),
+        match self {
+            Mutation::Register(said) => said.addr.to_string(),
+            Mutation::Unregister(addr)
+            | Mutation::SetOverride(addr, _)
+            | Mutation::ClearOverride(addr) => addr.to_string(),
+            Mutation::Change(set) => set.target(),
+            Mutation::ChangeSettings(_) | Mutation::AcknowledgeExpiry => "proxy".to_owned(),
         }
     }
 
-    pub fn backend(&self) -> Option<BackendAddr> {
+    /// Whether it is a person's word and not a backend's.
+    fn is_edit(&self) -> bool {
         match self {
-            Mutation::Register(said) => Some(said.addr),
+            Mutation::SetOverride(..)
+            | Mutation::ClearOverride(_)
+            | Mutation::Change(_)
+            | Mutation::ChangeSettings(_) => true,
+            Mutation::Register(_) | Mutation::Unregister(_) | Mutation::AcknowledgeExpiry => false,
+        }
+    }
+
+    /// The backends whose entries it may touch.
+    pub fn backends(&self) -> Vec<BackendAddr> {
+        match self {
+            Mutation::Register(said) => vec![said.addr],
             Mutation::Unregister(addr)
             | Mutation::SetOverride(addr, _)
-            | Mutation::ClearOverride(addr) => Some(*addr),
-            Mutation::ChangeSettings(_) | Mutation::AcknowledgeExpiry => None,
+            | Mutation::ClearOverride(addr) => vec![*addr],
+            Mutation::Change(set) => set.edits.iter().map(|(addr, _)| *addr).collect(),
+            Mutation::ChangeSettings(_) | Mutation::AcknowledgeExpiry => Vec::new(),
         }
     }
 }
@@ -152,6 +178,7 @@ impl Model {
                     false => Effect::Unchanged,
                 }
             }
+            Mutation::Change(set) => self.change(set, actor, now)?,
             Mutation::ChangeSettings(patch) => {
                 self.runtime_settings = self.runtime_settings.patched(patch)?;
                 Effect::State
@@ -163,6 +190,7 @@ impl Model {
                 Effect::State
             }
         };
+        self.edits += u64::from(effect == Effect::State && mutation.is_edit());
         let new = self.describe(mutation);
         Ok(Change { effect, old, new })
     }
@@ -177,6 +205,37 @@ impl Model {
         } else {
             Err(Refusal::NotRegistered(addr))
         }
+    }
+
+    /// All edits or none: what can be refused is looked at before the first is made.
+    fn change(&mut self, set: &ChangeSet, actor: &str, now: Now) -> Result<Effect, Refusal> {
+        if let Some(expected) = set.if_revision
+            && expected != self.edits
+        {
+            let current = self.edits;
+            return Err(Refusal::Stale { expected, current });
+        }
+        let mut faults = Faults::default();
+        for (index, (addr, _)) in set.edits.iter().enumerate() {
+            if !self.knows(*addr) {
+                let place = format!("/changes/{index}/id");
+                faults.add(&place, addr, "a registered or discovered backend");
+            }
+        }
+        if !faults.is_empty() {
+            return Err(faults.into());
+        }
+        let mut registry = self.registry.clone();
+        let mut changed = false;
+        for (addr, patch) in &set.edits {
+            changed |= registry.patch_override(*addr, *patch, actor, now)?;
+        }
+        self.registry = registry;
+        Ok(if changed {
+            Effect::State
+        } else {
+            Effect::Unchanged
+        })
     }
 
     fn drop_carried(&mut self, addr: BackendAddr) -> bool {
@@ -209,6 +268,7 @@ impl Model {
         let addr = match mutation {
             Mutation::ChangeSettings(_) => return self.runtime_settings.to_json(),
             Mutation::AcknowledgeExpiry => return Value::Null,
+            Mutation::Change(set) => return self.describe_change(set),
             Mutation::Register(said) => said.addr,
             Mutation::Unregister(addr)
             | Mutation::SetOverride(addr, _)
@@ -224,6 +284,14 @@ impl Model {
             })
         });
         json!({ "registered": registered, "override": entry.r#override.as_ref().map(override_json) })
+    }
+
+    fn describe_change(&self, set: &ChangeSet) -> Value {
+        let described = set.edits.iter().filter_map(|(addr, _)| {
+            let row = merge_one(*addr, &self.discovery.backends, &self.registry)?;
+            Some((addr.to_string(), changes::describe(&row)))
+        });
+        Value::Object(described.collect())
     }
 }
 

@@ -35,6 +35,7 @@ fn model() -> Model {
         runtime_settings: Layer::default(),
         base_settings: Layer::default(),
         revision: 0,
+        edits: 0,
         policy: ExpiryPolicy {
             ttl_ms: 15_000,
             warmup_ms: 0,

@@ -2,14 +2,16 @@
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use surge_ping::{Client, Config, ICMP, PingIdentifier, PingSequence};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 
-/// Probes of one ping.
-const PROBES: u16 = 4;
+/// Probes of one ping, and the most that may be asked for.
+pub const PROBES: u16 = 4;
+pub const MAX_PROBES: u16 = 20;
 /// How long one probe may take.
 const TIMEOUT: Duration = Duration::from_secs(1);
 /// The pause between probes.
@@ -24,75 +26,135 @@ const PAYLOAD: [u8; 56] = [0; 56];
 #[error("{CONCURRENT} pings are running already; try again in a few seconds")]
 pub struct Busy;
 
-pub struct Pings(Semaphore);
+/// How a probe is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Via {
+    Icmp,
+    /// ICMP is not permitted here, so these are connects.
+    Tcp,
+}
+
+impl Via {
+    pub fn word(self) -> &'static str {
+        match self {
+            Via::Icmp => "icmp",
+            Via::Tcp => "tcp",
+        }
+    }
+}
+
+/// What came of one probe.
+#[derive(Debug)]
+pub struct Probe {
+    pub sequence: u16,
+    /// Of a connect.
+    pub port: Option<u16>,
+    /// The time it took, or why there was no answer.
+    pub result: Result<Duration, String>,
+}
+
+pub struct Pings(Arc<Semaphore>);
 
 impl Pings {
     pub fn new() -> Pings {
-        Pings(Semaphore::new(CONCURRENT))
+        Pings(Arc::new(Semaphore::new(CONCURRENT)))
     }
 
     /// Pings `ip`; where ICMP is not permitted, connects to `ports`. The text is for people.
     pub async fn ping(&self, ip: IpAddr, ports: &[u16]) -> Result<String, Busy> {
-        let _permit = self.0.try_acquire().map_err(|_| Busy)?;
+        let (via, mut probes) = self.start(ip, ports.to_vec(), PROBES)?;
+        let mut summary = Summary::new(ip, via);
+        while let Some(probe) = probes.recv().await {
+            summary.add(ip, via, &probe);
+        }
+        Ok(summary.finish(ip))
+    }
+
+    /// Starts probes, each told as it ends; they stop when nobody listens any more.
+    pub fn start(
+        &self,
+        ip: IpAddr,
+        ports: Vec<u16>,
+        count: u16,
+    ) -> Result<(Via, mpsc::Receiver<Probe>), Busy> {
+        let permit = self.0.clone().try_acquire_owned().map_err(|_| Busy)?;
         let kind = if ip.is_ipv4() { ICMP::V4 } else { ICMP::V6 };
-        match Client::new(&Config::builder().kind(kind).build()) {
-            Ok(client) => Ok(icmp(&client, ip).await),
+        let (sender, probes) = mpsc::channel(1);
+        let via = match Client::new(&Config::builder().kind(kind).build()) {
+            Ok(client) => {
+                tokio::spawn(async move {
+                    icmp(&client, ip, count, sender).await;
+                    drop(permit);
+                });
+                Via::Icmp
+            }
             // The library's text runs over several lines and on to other systems.
             Err(error) => {
                 tracing::debug!("no ICMP socket: {error}");
-                Ok(tcp(ip, ports).await)
+                tokio::spawn(async move {
+                    tcp(ip, &ports, count, sender).await;
+                    drop(permit);
+                });
+                Via::Tcp
             }
-        }
+        };
+        Ok((via, probes))
     }
 }
 
-async fn icmp(client: &Client, ip: IpAddr) -> String {
+async fn icmp(client: &Client, ip: IpAddr, count: u16, sender: mpsc::Sender<Probe>) {
     let identifier = PingIdentifier(std::process::id() as u16);
     let mut pinger = client.pinger(ip, identifier).await;
     pinger.timeout(TIMEOUT);
-    let mut summary = Summary::new(format!("PING {ip}: {} data bytes", PAYLOAD.len()));
-    for sequence in 0..PROBES {
+    for sequence in 0..count {
         if sequence > 0 {
             tokio::time::sleep(PAUSE).await;
         }
-        match pinger.ping(PingSequence(sequence), &PAYLOAD).await {
-            Ok((_, time)) => summary.answered(
-                time,
-                format!("{} bytes from {ip}: icmp_seq={sequence}", PAYLOAD.len() + 8),
-            ),
-            Err(error) => summary.lost(format!("icmp_seq={sequence}: {error}")),
+        let answer = pinger.ping(PingSequence(sequence), &PAYLOAD).await;
+        let result = answer
+            .map(|(_, time)| time)
+            .map_err(|error| error.to_string());
+        let probe = Probe {
+            sequence,
+            port: None,
+            result,
+        };
+        if sender.send(probe).await.is_err() {
+            return;
         }
     }
-    summary.finish(ip)
 }
 
-async fn tcp(ip: IpAddr, ports: &[u16]) -> String {
-    let mut summary = Summary::new(
-        "ICMP is not permitted here (needs net.ipv4.ping_group_range or CAP_NET_RAW), \
-         so these are TCP connects, not pings:"
-            .to_owned(),
-    );
-    if ports.is_empty() {
-        summary.lost("no port of this address is known to connect to".to_owned());
-        return summary.finish(ip);
-    }
-    for sequence in 0..PROBES {
+async fn tcp(ip: IpAddr, ports: &[u16], count: u16, sender: mpsc::Sender<Probe>) {
+    for sequence in 0..count {
         if sequence > 0 {
             tokio::time::sleep(PAUSE).await;
         }
-        let port = ports[usize::from(sequence) % ports.len()];
-        let started = Instant::now();
-        let connect = TcpStream::connect(SocketAddr::new(ip, port));
-        match tokio::time::timeout(TIMEOUT, connect).await {
-            Ok(Ok(_)) => summary.answered(
-                started.elapsed(),
-                format!("connected to {ip} port {port}: seq={sequence}"),
-            ),
-            Ok(Err(error)) => summary.lost(format!("port {port}: seq={sequence}: {error}")),
-            Err(_) => summary.lost(format!("port {port}: seq={sequence}: no answer in 1 s")),
+        let port = ports
+            .get(usize::from(sequence) % ports.len().max(1))
+            .copied();
+        let result = match port {
+            Some(port) => connect(SocketAddr::new(ip, port)).await,
+            None => Err("no port of this address is known to connect to".to_owned()),
+        };
+        let probe = Probe {
+            sequence,
+            port,
+            result,
+        };
+        if sender.send(probe).await.is_err() || port.is_none() {
+            return;
         }
     }
-    summary.finish(ip)
+}
+
+async fn connect(addr: SocketAddr) -> Result<Duration, String> {
+    let started = Instant::now();
+    match tokio::time::timeout(TIMEOUT, TcpStream::connect(addr)).await {
+        Ok(Ok(_)) => Ok(started.elapsed()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("no answer in 1 s".to_owned()),
+    }
 }
 
 /// The text as it grows, with what is counted for its last lines.
@@ -103,11 +165,39 @@ struct Summary {
 }
 
 impl Summary {
-    fn new(title: String) -> Summary {
+    fn new(ip: IpAddr, via: Via) -> Summary {
+        let title = match via {
+            Via::Icmp => format!("PING {ip}: {} data bytes\n", PAYLOAD.len()),
+            Via::Tcp => "ICMP is not permitted here (needs net.ipv4.ping_group_range or \
+                         CAP_NET_RAW), so these are TCP connects, not pings:\n"
+                .to_owned(),
+        };
         Summary {
-            text: title + "\n",
+            text: title,
             sent: 0,
             times_ms: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, ip: IpAddr, via: Via, probe: &Probe) {
+        let sequence = probe.sequence;
+        let port = probe
+            .port
+            .map(|port| format!("port {port}: "))
+            .unwrap_or_default();
+        let bytes = PAYLOAD.len() + 8;
+        match (&probe.result, via) {
+            (Ok(time), Via::Icmp) => {
+                self.answered(
+                    *time,
+                    format!("{bytes} bytes from {ip}: icmp_seq={sequence}"),
+                );
+            }
+            (Ok(time), Via::Tcp) => {
+                self.answered(*time, format!("connected to {ip} {port}seq={sequence}"));
+            }
+            (Err(error), Via::Icmp) => self.lost(format!("icmp_seq={sequence}: {error}")),
+            (Err(error), Via::Tcp) => self.lost(format!("{port}seq={sequence}: {error}")),
         }
     }
 
@@ -169,17 +259,28 @@ mod tests {
         assert!(output.contains("rtt min/avg/max"), "{output}");
     }
 
+    async fn tcp_text(port: u16) -> String {
+        let (sender, mut probes) = mpsc::channel(1);
+        let probing = tokio::spawn(async move { tcp(LOOPBACK, &[port], PROBES, sender).await });
+        let mut summary = Summary::new(LOOPBACK, Via::Tcp);
+        while let Some(probe) = probes.recv().await {
+            summary.add(LOOPBACK, Via::Tcp, &probe);
+        }
+        probing.await.expect("probing does not panic");
+        summary.finish(LOOPBACK)
+    }
+
     #[tokio::test]
     async fn the_fallback_says_what_it_is_and_counts_what_is_lost() {
         let listener = tokio::net::TcpListener::bind((LOOPBACK, 0))
             .await
             .expect("bound");
         let port = listener.local_addr().expect("bound").port();
-        let output = tcp(LOOPBACK, &[port]).await;
+        let output = tcp_text(port).await;
         assert!(output.contains("TCP connects, not pings"), "{output}");
         assert!(output.contains("4 received, 0% packet loss"), "{output}");
         drop(listener);
-        let output = tcp(LOOPBACK, &[port]).await;
+        let output = tcp_text(port).await;
         assert!(output.contains("0 received, 100% packet loss"), "{output}");
         assert!(!output.contains("rtt"), "{output}");
     }

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use contract::config::{DEFAULT_WEIGHT, MAX_BACKENDS};
 use contract::{BackendAddr, Batch, Report};
 
+use crate::changes::OverridePatch;
 use crate::clock::Now;
 use crate::settings::ExpiryPolicy;
 
@@ -250,6 +251,33 @@ impl Registry {
         word.actor = actor.to_owned();
         self.updated_at = now.unix_s();
         Ok(())
+    }
+
+    /// Edits an override; false where it stays as it was.
+    pub fn patch_override(
+        &mut self,
+        addr: BackendAddr,
+        patch: OverridePatch,
+        actor: &str,
+        now: Now,
+    ) -> Result<bool, Full> {
+        let entry = self.entries.get(&addr);
+        let old = entry.and_then(|entry| entry.r#override.as_ref());
+        let Some(word) = patch.of(old) else {
+            return Ok(self.clear_override(addr, now));
+        };
+        if Some(&word) == old {
+            return Ok(false);
+        }
+        if entry.is_none() && self.entries.len() >= MAX_BACKENDS {
+            return Err(Full);
+        }
+        let actor = actor.to_owned();
+        let at = now.unix_s();
+        let word = Override { at, actor, ..word };
+        self.entries.entry(addr).or_default().r#override = Some(word);
+        self.updated_at = at;
+        Ok(true)
     }
 
     /// Clears an override; false where there is none.

@@ -22,6 +22,7 @@ use crate::publish::{Publisher, local_addresses};
 use crate::render::OwnAddresses;
 use crate::settings::{MAX_FILE_BYTES, Settings, read_file};
 use crate::shared::Shared;
+use crate::web::v1::Feed;
 use crate::web::{self, App, AppParts};
 use crate::{telemetry, watch};
 
@@ -83,11 +84,13 @@ pub async fn run(settings: Settings) -> Result<(), StartError> {
     app.shared
         .audit_own("server", "start", &listen.to_string(), "ok");
     let shared = app.shared.clone();
+    let streams = app.clone();
     let stop = async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
+        streams.feed.close();
     };
     web::serve::serve(listener, web::router(app), stop).await;
     keeper.stop().await;
@@ -147,6 +150,7 @@ pub async fn start_tasks(settings: Settings, listen: SocketAddr, clock: Clock) -
         tokens: settings.tokens.clone(),
         port: listen.port(),
         pings: Pings::new(),
+        feed: Feed::new(shared.clock.now().unix_ms),
         shared: shared.clone(),
         keeper,
         publisher,

@@ -15,6 +15,7 @@ import { currentToken } from './storage.js';
 
 /**
  * @typedef {object} Backend
+ * @property {string} id `ip:port`, an IPv6 address in brackets
  * @property {string} ip
  * @property {number} port
  * @property {number} weight 0..1000
@@ -27,24 +28,32 @@ import { currentToken } from './storage.js';
  * @property {string[]} [sources] all who know it, the strongest first: `override`, `runtime`, `k8s`
  * @property {Override | null} [override]
  * @property {string} [state] the control plane's word: `expired` where its registration ran out
- * @property {number | null} [ttl_remaining_ms] until it expires unless it is heard again
+ * @property {number | null} [expires_at_ms] when it expires unless it is heard again
+ * @property {SeenBackend | null} proxy null where the proxy says nothing of it
+ * @property {Record<string, unknown> | null} [cost] where the algorithm has one
+ * @property {number | null} [max_batch]
  */
 
 /**
- * @typedef {object} BackendsAnswer
- * @property {number} updated_at unix seconds
- * @property {number | null} k8s_updated_at
- * @property {number | null} runtime_updated_at
+ * The whole, by `/api/v1`.
+ * @typedef {object} WholeAnswer
+ * @property {string} etag of the edits as they stand
+ * @property {Omit<ProxyAnswer, 'status'> & {proxy: ProxyStatus | null, warnings?: string[], freeze?: object | null, at_ms: number, audit_seq?: number}} status
  * @property {Backend[]} backends
- * @property {string[]} [warnings]
- * @property {object | null} [freeze] a mass expiry is held back until somebody acknowledges it
+ */
+
+/**
+ * An edit of one backend's override; `null` gives a part back to the backend and to discovery.
+ * @typedef {object} Edit
+ * @property {string} id
+ * @property {number | null} [weight]
+ * @property {boolean | null} [enabled]
+ * @property {boolean | null} [drain]
  */
 
 /**
  * One backend as the proxy sees it.
  * @typedef {object} SeenBackend
- * @property {string} ip
- * @property {number} port
  * @property {boolean} configured
  * @property {'ready' | 'drain' | 'disabled'} admin
  * @property {'up' | 'down' | 'checking' | 'warming' | 'ejected'} operational
@@ -69,7 +78,6 @@ import { currentToken } from './storage.js';
  * @property {{at_ms: number, ok: boolean, generation: number | null, reason: string | null} | null} last_reload
  * @property {string} algorithm
  * @property {{addr: string, tcp: boolean, udp: boolean}[]} listeners
- * @property {SeenBackend[]} backends
  * @property {{tcp: ProtocolHealth, udp: ProtocolHealth}} [health] absent from older proxies
  * @property {{sessions_active: number, sessions_total: number, flows_active: number, bytes_up: number, bytes_down: number, first_byte_p50_us?: number | null, first_byte_p99_us?: number | null}} totals
  */
@@ -127,12 +135,12 @@ import { currentToken } from './storage.js';
 const CALL_TIMEOUT_MS = 15_000;
 
 /**
- * Why a call brought no answer: `away` no server, `forbidden` no right (401, 403), `refused` all
- * other errors.
+ * Why a call brought no answer: `away` no server, `forbidden` no right (401, 403), `stale` made for
+ * what no longer stands (412), `refused` all other errors.
  */
 export class CallError extends Error {
   /**
-   * @param {'away' | 'forbidden' | 'refused'} kind
+   * @param {'away' | 'forbidden' | 'stale' | 'refused'} kind
    * @param {string} reason in the server's words; empty where it said nothing
    */
   constructor(kind, reason) {
@@ -151,14 +159,38 @@ export function serverNow() {
   return Date.now() + clockAhead;
 }
 
-/** @returns {Promise<BackendsAnswer>} */
-export function readBackends() {
-  return call('GET', '/api/backends');
+/** Backends of one page, and how many pages are read at most: more than the server keeps. */
+const PAGE = 10_000;
+const MAX_PAGES = 10;
+
+/** @returns {Promise<WholeAnswer>} */
+export async function readWhole() {
+  const [status, backends] = await Promise.all([call('GET', '/api/v1/status'), readBackends()]);
+  return { etag: status.etag, status, backends };
 }
 
-/** @returns {Promise<ProxyAnswer>} */
-export function readProxy() {
-  return call('GET', '/api/proxy');
+/** @returns {Promise<Backend[]>} */
+async function readBackends() {
+  /** @type {Backend[]} */
+  const all = [];
+  let path = `/api/v1/backends?limit=${PAGE}`;
+  for (let page = 0; page < MAX_PAGES; page += 1) {
+    const { backends, next } = await call('GET', path);
+    all.push(...backends);
+    if (next === null) break;
+    path = `/api/v1/backends?limit=${PAGE}&cursor=${encodeURIComponent(next)}`;
+  }
+  return all;
+}
+
+/**
+ * All edits or none.
+ * @param {Edit[]} changes
+ * @param {string} etag that they were made on; `*` for any
+ * @returns {Promise<{sync: Sync, undo: Edit[]}>}
+ */
+export function change(changes, etag) {
+  return call('POST', '/api/v1/changes', { changes }, { 'if-match': etag });
 }
 
 /**
@@ -175,11 +207,53 @@ export function sync() {
 }
 
 /**
- * @param {string} ip
- * @returns {Promise<{output: string}>}
+ * One line of a ping: how it is made, each probe as it ends, and the sum.
+ * @typedef {{kind: 'start', ip: string, via: 'icmp' | 'tcp'}
+ *   | {kind: 'probe', sequence: number, port: number | null, time_ms: number | null, error: string | null}
+ *   | {kind: 'summary', sent: number, received: number, min_ms: number | null, avg_ms: number | null, max_ms: number | null}} PingLine
  */
-export function ping(ip) {
-  return call('POST', '/api/ping', { ip });
+
+/**
+ * @param {string} ip
+ * @returns {AsyncGenerator<PingLine>}
+ */
+export async function* ping(ip) {
+  const response = await ask('POST', '/api/v1/pings', { ip });
+  const lines = /** @type {ReadableStream<Uint8Array>} */ (response.body)
+    .pipeThrough(/** @type {TransformStream<Uint8Array, string>} */ (new TextDecoderStream()))
+    .getReader();
+  let rest = '';
+  for (;;) {
+    const { done, value } = await lines.read().catch(() => {
+      throw new CallError('away', '');
+    });
+    if (done) return;
+    rest += value;
+    const whole = rest.split('\n');
+    rest = whole.pop() ?? '';
+    for (const line of whole) yield JSON.parse(line);
+  }
+}
+
+/**
+ * @typedef {object} ConfigAnswer
+ * @property {{algorithm: string, algorithms: string[]}} effective
+ * @property {object | null} published
+ * @property {string} path
+ * @property {number | null} updated_at unix seconds
+ */
+
+/** @returns {Promise<ConfigAnswer>} */
+export function readConfig() {
+  return call('GET', '/api/v1/config');
+}
+
+/**
+ * @param {string} algorithm
+ * @returns {Promise<{sync: Sync}>}
+ */
+export function setAlgorithm(algorithm) {
+  return call('POST', '/api/settings', { algorithm });
 }
 
 /**
@@ -234,16 +308,28 @@ function backendPath({ ip, port }) {
  * @param {'GET' | 'POST' | 'DELETE'} method
  * @param {string} path
  * @param {object} [body]
+ * @param {Record<string, string>} [headers]
  * @returns {Promise<any>}
  */
-async function call(method, path, body) {
-  /** @type {Record<string, string>} */
-  const headers = {};
+async function call(method, path, body, headers) {
+  const response = await ask(method, path, body, headers);
+  const answer = parse(await textOf(response));
+  if (answer === null) throw new CallError('refused', `HTTP ${response.status}`);
+  return answer;
+}
+
+/**
+ * The answer of a call that was no failure, its body not read yet.
+ * @param {'GET' | 'POST' | 'DELETE'} method
+ * @param {string} path
+ * @param {object} [body]
+ * @param {Record<string, string>} [headers]
+ */
+async function ask(method, path, body, headers = {}) {
   const token = currentToken();
   if (token !== null) headers['authorization'] = `Bearer ${token}`;
   if (body !== undefined) headers['content-type'] = 'application/json';
   let response;
-  let text;
   try {
     response = await fetch(path, {
       method,
@@ -252,24 +338,38 @@ async function call(method, path, body) {
       cache: 'no-store',
       signal: AbortSignal.timeout(CALL_TIMEOUT_MS),
     });
-    readClock(response);
-    text = await response.text();
   } catch {
     // The browser says only that it failed; the page says what that means.
     throw new CallError('away', '');
   }
-  const answer = parse(text);
-  if (response.status === 401 || response.status === 403) {
-    throw new CallError('forbidden', reasonIn(answer));
-  }
-  if (!response.ok || answer === null) {
-    throw new CallError('refused', reasonIn(answer) || `HTTP ${response.status}`);
-  }
-  return answer;
+  readClock(response);
+  if (!response.ok) throw refusalOf(response.status, await textOf(response));
+  return response;
 }
 
 /** @param {Response} response */
-function readClock(response) {
+async function textOf(response) {
+  try {
+    return await response.text();
+  } catch {
+    throw new CallError('away', '');
+  }
+}
+
+/**
+ * What an answer that is no success means.
+ * @param {number} status
+ * @param {string} text its body
+ */
+export function refusalOf(status, text) {
+  const reason = reasonIn(parse(text));
+  if (status === 401 || status === 403) return new CallError('forbidden', reason);
+  if (status === 412) return new CallError('stale', reason);
+  return new CallError('refused', reason || `HTTP ${status}`);
+}
+
+/** @param {Response} response */
+export function readClock(response) {
   const ahead = Date.parse(response.headers.get('date') ?? '') - Date.now();
   if (Number.isFinite(ahead)) clockAhead = Math.abs(ahead) > CLOCK_TOLERANCE_MS ? ahead : 0;
 }
@@ -289,6 +389,6 @@ function parse(text) {
 
 /** @param {Record<string, unknown> | null} answer */
 function reasonIn(answer) {
-  const said = answer?.error ?? answer?.message ?? answer?.reason;
+  const said = answer?.error ?? answer?.detail ?? answer?.message ?? answer?.reason;
   return typeof said === 'string' ? said : '';
 }

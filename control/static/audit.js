@@ -33,6 +33,8 @@ let shownData = /** @type {string | null} */ (null);
 /** Binds the choice of how many lines. */
 export function startAudit() {
   byId('audit-tail', HTMLSelectElement).addEventListener('change', () => void showAudit());
+  byId('audit-filter', HTMLInputElement).addEventListener('input', writeLines);
+  byId('audit-download', HTMLButtonElement).addEventListener('click', download);
 }
 
 /** Reads the log and shows it; stays at the newest line where the reader stood there. */
@@ -57,12 +59,34 @@ export async function showAudit() {
 function write(data) {
   if (data === shownData) return;
   shownData = data;
-  const lines = data.split('\n').filter((line) => line.trim() !== '');
+  writeLines();
+}
+
+/** Every word of the filter must occur in a line: an actor, an action, a target, a day or an hour. */
+function filteredLines() {
+  const wanted = byId('audit-filter', HTMLInputElement).value.toLowerCase().split(/\s+/);
+  return (shownData ?? '').split('\n').filter((line) => {
+    const text = line.toLowerCase();
+    return line.trim() !== '' && wanted.every((word) => text.includes(word));
+  });
+}
+
+function writeLines() {
+  const lines = filteredLines();
   const list = byId('audit', HTMLOListElement);
   const isAtEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 40;
   list.replaceChildren(...lines.map(lineElement));
   byId('audit-empty', HTMLElement).hidden = lines.length > 0;
   if (isAtEnd) list.scrollTop = list.scrollHeight;
+}
+
+/** The lines that are shown, as the file has them. */
+function download() {
+  const lines = filteredLines().map((line) => `${line}\n`);
+  const link = element('a', { download: 'audit.log' });
+  link.href = URL.createObjectURL(new Blob(lines, { type: 'application/x-ndjson' }));
+  link.click();
+  URL.revokeObjectURL(link.href);
 }
 
 /** @param {string} line */

@@ -72,6 +72,39 @@ export function clearOverride(backend) {
   );
 }
 
+/**
+ * Many edits as one change; undoing them is one too.
+ * @param {api.Edit[]} edits
+ * @param {string} etag that they were made on
+ * @returns {Promise<'done' | 'stale' | 'failed'>}
+ */
+export async function changeAll(edits, etag) {
+  const what = () => words().changedBackends(new Set(edits.map(({ id }) => id)).size);
+  try {
+    const { sync, undo } = await api.change(edits, etag);
+    const restore = () => changeAll(undo, '*');
+    addReport({ what, outcome: () => syncOutcome(sync), info: syncInfo(sync), undo: restore });
+    await look();
+    return 'done';
+  } catch (error) {
+    if (error instanceof api.CallError && error.kind === 'stale') return 'stale';
+    addReport({ what, outcome: () => failureOutcome(error), info: '', undo: null });
+    return 'failed';
+  }
+}
+
+/**
+ * @param {string} algorithm
+ * @returns {Promise<() => Outcome>}
+ */
+export function changeAlgorithm(algorithm) {
+  return change(
+    () => words().algorithmChange(algorithm),
+    () => api.setAlgorithm(algorithm),
+    null,
+  );
+}
+
 /** Lets the mass expiry happen that the control plane holds back. */
 export async function acknowledgeExpiry() {
   await change(() => words().acknowledgeExpiry, api.acknowledgeExpiry, null);
@@ -171,6 +204,7 @@ export function failureOutcome(error) {
       return { level: 'bad', text: words().failedAway };
     case 'forbidden':
       return { level: 'bad', text: words().failedForbidden(error.message) };
+    case 'stale':
     case 'refused':
       return { level: 'bad', text: words().failed(error.message) };
   }

@@ -5,11 +5,12 @@
 
 import { CallError } from './api.js';
 import { byId, setAttribute, setText } from './dom.js';
+import { restartFeed } from './feed.js';
 import { clockText, spanText } from './format.js';
 import { words } from './i18n.js';
 import { currentToken, keepToken } from './storage.js';
 
-/** Three polls missed. */
+/** Seven of the second's news missed. */
 const STALE_AFTER_MS = 7_000;
 
 /** When the last good answer came, in unix milliseconds. @type {number | null} */
@@ -24,10 +25,12 @@ export function startConnection(lookNow) {
     const field = byId('token', HTMLInputElement);
     keepToken(field.value.trim());
     field.value = '';
+    restartFeed();
     void lookNow();
   });
   byId('forget-token', HTMLButtonElement).addEventListener('click', () => {
     keepToken('');
+    restartFeed();
     void lookNow();
   });
 }
@@ -68,7 +71,7 @@ function trouble() {
   if (problem?.kind === 'forbidden') {
     return { kind: 'forbidden', text: words().forbidden(problem.message) };
   }
-  if (problem?.kind === 'refused') {
+  if (problem?.kind === 'refused' || problem?.kind === 'stale') {
     return { kind: 'refused', text: words().troubled(problem.message) };
   }
   if (goodAt !== null && Date.now() - goodAt > STALE_AFTER_MS) {

@@ -5,10 +5,22 @@
 
 import { byId, element } from './dom.js';
 import { onLanguage, words } from './i18n.js';
+import { currentView, moveCurrent } from './table.js';
 
 /**
- * @param {{refresh: () => void, ping: () => void, sync: () => void, audit: () => void}} actions
+ * @typedef {object} Actions what keys do elsewhere
+ * @property {() => void} refresh
+ * @property {() => void} ping
+ * @property {() => void} sync
+ * @property {() => void} audit
+ * @property {() => void} apply
+ * @property {() => void} undo
  */
+
+/** A second key counts this long after `g`. */
+const GO_MS = 1_000;
+
+/** @param {Actions} actions */
 export function startKeys(actions) {
   /** @type {Record<string, () => void>} */
   const keys = {
@@ -18,11 +30,23 @@ export function startKeys(actions) {
     s: actions.sync,
     a: actions.audit,
     '?': openHelp,
+    j: () => moveCurrent(1),
+    k: () => moveCurrent(-1),
+    e: () => currentView()?.weight.focus(),
+    d: () => void currentView()?.onDrain(),
+    x: () => currentView()?.onChoose(),
+    u: actions.undo,
   };
+  /** @type {Record<string, string>} */
+  const places = { o: 'figures', b: 'backends', a: 'log', c: 'charts' };
+  let goAt = -Infinity;
   document.addEventListener('keydown', (event) => {
+    if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) return actions.apply();
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || event.repeat) return;
     if (document.querySelector('dialog[open]') !== null || isTyping(event.target)) return;
-    const act = keys[event.key];
+    const place = event.timeStamp - goAt < GO_MS ? places[event.key] : undefined;
+    goAt = event.key === 'g' ? event.timeStamp : -Infinity;
+    const act = place === undefined ? keys[event.key] : () => goTo(place);
     if (act === undefined) return;
     event.preventDefault();
     act();
@@ -41,6 +65,13 @@ export function startKeys(actions) {
   onLanguage(writeHelp);
 }
 
+/** @param {string} id */
+function goTo(id) {
+  const place = byId(id, HTMLElement);
+  place.scrollIntoView({ block: 'start' });
+  place.focus({ preventScroll: true });
+}
+
 function openHelp() {
   byId('help-dialog', HTMLDialogElement).showModal();
 }
@@ -54,6 +85,13 @@ function writeHelp() {
     ['p', keys.ping],
     ['s', keys.sync],
     ['a', keys.audit],
+    ['j k', keys.move],
+    ['x', keys.choose],
+    ['e', keys.weight],
+    ['d', keys.drain],
+    ['u', keys.undo],
+    ['Ctrl Enter', keys.apply],
+    ['g o  g c  g b  g a', keys.go],
     ['Enter', keys.enter],
     ['Esc', keys.escape],
     ['?', keys.help],

@@ -1,43 +1,88 @@
 /**
- * @file The console's entry: binds the parts, asks the control plane every two seconds, and hands
- * each answer to the parts that show it. State lives in the parts; here is only the last answer.
+ * @file The console's entry: binds the parts, listens to the control plane, and hands what it
+ * says to the parts that show it. State lives in the parts; here is only the last answer.
  */
 
 import * as api from './api.js';
 import { showAudit, startAudit } from './audit.js';
+import { apply, knowEtag, startApply } from './apply.js';
 import { reportRefresh, startChanges, syncNow } from './changes.js';
 import { connectionFailed, connectionIsGood, showConnection, startConnection } from './connection.js';
+import { drawCharts, startCharts } from './charts.js';
 import { byId, setText } from './dom.js';
+import { startFeed } from './feed.js';
 import { dateTimeText } from './format.js';
+import { record } from './history.js';
 import { onLanguage, startLanguage } from './i18n.js';
 import { startKeys } from './keys.js';
-import { recordTotals, showFigures, showProxy, showWarnings, startOverview } from './overview.js';
+import { drawFigureLines, showFigures, showProxy, showWarnings, startOverview } from './overview.js';
 import { knowTargets, openPing, startPing } from './ping.js';
-import { startPolling } from './poll.js';
-import { startReports } from './report.js';
-import { joinRows } from './rows.js';
+import { oneAtATime } from './once.js';
+import { startReports, undoNewest } from './report.js';
+import { rowsOf } from './rows.js';
+import { startSettings } from './settings.js';
+import { knowBackends, startSelection } from './selection.js';
+import { onStaged } from './staged.js';
 import { recordVram } from './sparkline.js';
-import { showRows, startTable } from './table.js';
+import { rewriteChoices, showRows, startTable, visibleKeys } from './table.js';
 import { startTabs } from './tabs.js';
 import { startTheme } from './theme.js';
 
-/** @type {{backends: api.BackendsAnswer, proxy: api.ProxyAnswer} | null} */
+/** @type {api.WholeAnswer | null} */
 let latest = null;
+let auditSeq = -1;
 
+/** Reads everything anew: at the start, when asked to, and after each change. */
 async function look() {
   try {
-    const [backends, proxy] = await Promise.all([api.readBackends(), api.readProxy()]);
-    latest = { backends, proxy };
-    connectionIsGood();
-    const now = Date.now();
-    recordTotals(proxy.status, now);
-    recordVram(joinRows(backends.backends, proxy.status), now);
-    knowTargets(backends.backends);
-    show();
-    if (!byId('panel-audit', HTMLElement).hidden) await showAudit();
+    take(await api.readWhole());
   } catch (error) {
     connectionFailed(error);
   }
+}
+
+/**
+ * News from the stream may have been made before what a look has brought.
+ * @param {api.WholeAnswer} whole
+ */
+function take(whole) {
+  const began = performance.now();
+  takeNews(whole);
+  // For whoever looks at how fast the page is, the tests among them.
+  performance.clearMeasures('update');
+  performance.measure('update', { start: began, end: performance.now() });
+}
+
+/** @param {api.WholeAnswer} whole */
+function takeNews(whole) {
+  if (latest !== null && isOlder(whole.etag, latest.etag)) return;
+  latest = whole;
+  connectionIsGood();
+  const now = Date.now();
+  record(whole.status.proxy, whole.backends, whole.status.at_ms);
+  recordVram(whole.backends, now);
+  knowTargets(whole.backends);
+  knowBackends(whole.backends);
+  knowEtag(whole.etag);
+  show();
+  const seq = whole.status.audit_seq ?? -1;
+  if (seq !== auditSeq && !byId('panel-audit', HTMLElement).hidden) void showAudit();
+  auditSeq = seq;
+}
+
+/**
+ * @param {string} etag `"start-edits"`
+ * @param {string} than
+ */
+function isOlder(etag, than) {
+  const [start, edits] = etag.split('-');
+  const [thanStart, thanEdits] = than.split('-');
+  return start === thanStart && parseInt(edits ?? '', 10) < parseInt(thanEdits ?? '', 10);
+}
+
+/** @param {api.WholeAnswer} whole @returns {api.ProxyAnswer} */
+function proxyOf({ status }) {
+  return { ...status, status: status.proxy };
 }
 
 function show() {
@@ -45,17 +90,19 @@ function show() {
     showProxy(null);
     return;
   }
-  const { backends, proxy } = latest;
-  const rows = joinRows(backends.backends, proxy.status);
+  const rows = rowsOf(latest.backends);
+  const proxy = proxyOf(latest);
   showRows(rows);
   showProxy(proxy);
   showFigures(rows, proxy);
-  showWarnings(backends);
+  showWarnings(latest.status);
+  drawFigureLines();
+  drawCharts();
 }
 
 function everySecond() {
   showConnection();
-  if (latest !== null) showProxy(latest.proxy);
+  if (latest !== null) showProxy(proxyOf(latest));
   setText(byId('clock', HTMLElement), dateTimeText(Date.now()));
 }
 
@@ -64,21 +111,29 @@ function start() {
   startLanguage();
   startReports();
   startOverview();
+  startCharts();
   startTable();
   startPing();
   startAudit();
+  startSettings();
   const chooseTab = startTabs(byId('log', HTMLElement));
-  const lookNow = startPolling(look);
+  const lookNow = oneAtATime(look);
   const lookAtAll = async () => {
     await Promise.all([lookNow(), showAudit()]);
   };
   startChanges(lookAtAll);
   startConnection(lookAtAll);
+  startSelection(rewriteChoices, visibleKeys);
+  startApply(async () => {
+    await lookNow();
+    return latest;
+  });
+  onStaged(rewriteChoices);
 
   const refresh = async () => {
     await lookAtAll();
     if (latest !== null && document.documentElement.dataset.connection === 'none') {
-      reportRefresh(latest.backends.backends.length);
+      reportRefresh(latest.backends.length);
     }
   };
   const viewAudit = () => {
@@ -87,7 +142,7 @@ function start() {
     byId('log', HTMLElement).scrollIntoView({ block: 'nearest' });
     byId('tab-audit', HTMLElement).focus({ preventScroll: true });
   };
-  const actions = { refresh, ping: () => openPing(), sync: syncNow, audit: viewAudit };
+  const actions = { refresh, ping: () => openPing(), sync: syncNow, audit: viewAudit, apply: () => void apply(), undo: undoNewest };
   byId('refresh', HTMLButtonElement).addEventListener('click', refresh);
   byId('open-ping', HTMLButtonElement).addEventListener('click', actions.ping);
   byId('sync', HTMLButtonElement).addEventListener('click', actions.sync);
@@ -101,6 +156,8 @@ function start() {
   show();
   everySecond();
   void showAudit();
+  void lookNow();
+  startFeed({ onWhole: take, onProblem: connectionFailed });
 }
 
 start();

@@ -7,42 +7,14 @@ import { serverNow } from './api.js';
 import { acknowledgeExpiry, reloadOutcome } from './changes.js';
 import { byId, element, setAttribute, setText } from './dom.js';
 import * as format from './format.js';
+import { currentRates, history, meanOf } from './history.js';
 import { words } from './i18n.js';
+import { linePath } from './sparkline.js';
 import { isBroken, shapeIcon } from './state.js';
 
 /** @typedef {import('./api.js').ProxyAnswer} ProxyAnswer */
 /** @typedef {import('./api.js').ProxyStatus} ProxyStatus */
 /** @typedef {import('./rows.js').Row} Row */
-/** @typedef {{sessions: number, up: number, down: number}} Rates a second */
-
-/** @type {{at: number, pid: number, totals: ProxyStatus['totals']} | null} */
-let before = null;
-/** @type {Rates | null} */
-let rates = null;
-
-/**
- * Rates come from two looks at counters that only grow; a restarted proxy begins anew.
- * @param {ProxyStatus | null} status
- * @param {number} at unix milliseconds
- */
-export function recordTotals(status, at) {
-  rates = null;
-  if (status === null) {
-    before = null;
-    return;
-  }
-  const { pid, totals } = status;
-  if (before !== null && before.pid === pid && at > before.at) {
-    const seconds = (at - before.at) / 1000;
-    rates = {
-      sessions: (totals.sessions_total - before.totals.sessions_total) / seconds,
-      up: (totals.bytes_up - before.totals.bytes_up) / seconds,
-      down: (totals.bytes_down - before.totals.bytes_down) / seconds,
-    };
-  }
-  before = { at, pid, totals };
-}
-
 /** @param {ProxyAnswer | null} proxy null before the first answer */
 export function showProxy(proxy) {
   const pill = byId('proxy', HTMLElement);
@@ -109,11 +81,12 @@ function lastPublishText(proxy) {
 export function showFigures(rows, proxy) {
   const status = proxy?.status ?? null;
   const totals = status?.totals ?? null;
+  const rates = currentRates();
   const none = words().noProxyFigures;
   const taking = rows.filter(takesTraffic).length;
   const broken = rows.filter(({ state }) => isBroken(state.operational)).length;
-  const gpu = mean(rows.map(({ backend }) => backend.gpu_usage));
-  const vram = mean(rows.map(({ backend }) => backend.vram_usage));
+  const gpu = meanOf(rows.map(({ backend }) => backend.gpu_usage));
+  const vram = meanOf(rows.map(({ backend }) => backend.vram_usage));
 
   // Without the proxy's word nobody can say who takes traffic, still less that none is down.
   figure('taking', `${format.countText(status && taking)} / ${format.countText(rows.length)}`, [
@@ -136,12 +109,31 @@ export function showFigures(rows, proxy) {
   setText(byId('algorithm', HTMLElement), status === null ? '' : words().algorithm(status.algorithm));
 }
 
+/** The lines under the figures: the last fifteen minutes, as far as this page has seen them. */
+export function drawFigureLines() {
+  for (const [name, series, top] of FIGURE_LINES) {
+    const samples = history().flatMap(({ at, [series]: value }) => (value === null ? [] : [{ at, value }]));
+    const line = document.querySelector(`#figure-${name} .figure-line path`);
+    if (line !== null) setAttribute(line, 'd', linePath(samples, serverNow(), top));
+  }
+}
+
+/** @type {[string, import('./history.js').Series, number | null][]} a share's line is as high as one */
+const FIGURE_LINES = [
+  ['sessions', 'sessions', null],
+  ['flows', 'flows', null],
+  ['traffic', 'down', null],
+  ['first-byte', 'p50', null],
+  ['gpu', 'gpu', 1],
+  ['vram', 'vram', 1],
+];
+
 /** Binds the button that goes with a held-back expiry. */
 export function startOverview() {
   byId('acknowledge', HTMLButtonElement).addEventListener('click', acknowledgeExpiry);
 }
 
-/** @param {import('./api.js').BackendsAnswer} answer */
+/** @param {import('./api.js').WholeAnswer['status']} status */
 export function showWarnings({ warnings = [], freeze }) {
   byId('warnings', HTMLElement).hidden = warnings.length === 0;
   byId('acknowledge', HTMLButtonElement).hidden = !freeze;
@@ -174,11 +166,4 @@ function figure(name, value, notes) {
   const place = byId(`figure-${name}`, HTMLElement);
   setText(/** @type {Element} */ (place.querySelector('.figure-value')), value);
   setText(/** @type {Element} */ (place.querySelector('.figure-note')), notes.join(' · '));
-}
-
-/** @param {(number | null)[]} shares */
-function mean(shares) {
-  const known = shares.filter(format.isNumber);
-  const sum = known.reduce((total, share) => total + share, 0);
-  return { mean: known.length === 0 ? null : sum / known.length, count: known.length };
 }

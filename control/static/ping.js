@@ -5,7 +5,7 @@
 import * as api from './api.js';
 import { failureOutcome } from './changes.js';
 import { byId, element, setText } from './dom.js';
-import { clockText } from './format.js';
+import { UNKNOWN, clockText, isNumber } from './format.js';
 import { words } from './i18n.js';
 import { addReport } from './report.js';
 
@@ -13,8 +13,8 @@ const LOOPBACK = '127.0.0.1';
 /** How many outputs the log keeps. */
 const MAX_OUTPUTS = 20;
 
-/** @type {string[]} */
-let targets = [LOOPBACK];
+/** @type {import('./api.js').Backend[]} */
+let backends = [];
 let isBusy = false;
 
 /** Binds the dialog. */
@@ -25,13 +25,14 @@ export function startPing() {
   });
 }
 
-/** @param {import('./api.js').Backend[]} backends which the server lets be pinged */
-export function knowTargets(backends) {
-  targets = [...new Set([LOOPBACK, ...backends.map((backend) => backend.ip)])];
+/** @param {import('./api.js').Backend[]} known which the server lets be pinged */
+export function knowTargets(known) {
+  backends = known;
 }
 
 /** @param {string} [ip] chosen beforehand */
 export function openPing(ip = '') {
+  const targets = [...new Set([LOOPBACK, ...backends.map((backend) => backend.ip)])];
   const select = byId('ping-target', HTMLSelectElement);
   const chosen = targets.includes(ip) ? ip : select.value;
   select.replaceChildren(...targets.map((target) => element('option', { value: target }, target)));
@@ -49,7 +50,11 @@ async function pingNow(ip) {
   button.setAttribute('aria-busy', 'true');
   setText(button, words().pinging);
   try {
-    const { output } = await api.ping(ip);
+    let output = '';
+    for await (const line of api.ping(ip)) {
+      output += `${lineText(line)}\n`;
+      showProgress(output);
+    }
     showOutput(ip, output);
     report(ip, () => ({ level: 'good', text: words().pingDone }));
   } catch (error) {
@@ -71,14 +76,41 @@ function report(ip, outcome) {
   addReport({ what: () => words().pingOf(ip), outcome, info: '', undo: null });
 }
 
+/** @param {api.PingLine} line */
+function lineText(line) {
+  switch (line.kind) {
+    case 'start':
+      return line.via === 'icmp' ? words().pingByIcmp(line.ip) : words().pingByTcp(line.ip);
+    case 'probe': {
+      const port = line.port === null ? '' : ` ${words().pingPort(line.port)}`;
+      const what = line.time_ms === null ? (line.error ?? UNKNOWN) : millisecondsText(line.time_ms);
+      return `${line.sequence + 1}${port}: ${what}`;
+    }
+    case 'summary': {
+      const [low, mean, high] = [line.min_ms, line.avg_ms, line.max_ms].map(millisecondsText);
+      return words().pingSum(line.received, line.sent, `${low} / ${mean} / ${high}`);
+    }
+  }
+}
+
+/** @param {number | null | undefined} milliseconds */
+function millisecondsText(milliseconds) {
+  return isNumber(milliseconds) ? `${milliseconds.toFixed(milliseconds < 10 ? 3 : 1)} ms` : UNKNOWN;
+}
+
+/** @param {string} output so far */
+function showProgress(output) {
+  const result = byId('ping-result', HTMLElement);
+  result.hidden = false;
+  setText(result, output);
+}
+
 /**
  * @param {string} ip
  * @param {string} output
  */
 function showOutput(ip, output) {
-  const result = byId('ping-result', HTMLElement);
-  result.hidden = false;
-  setText(result, output);
+  showProgress(output);
   const log = byId('ping-log', HTMLElement);
   byId('ping-empty', HTMLElement).hidden = true;
   log.prepend(

@@ -32,6 +32,12 @@ export function startReports() {
   });
 }
 
+/** Takes back the newest change that can be. */
+export function undoNewest() {
+  const line = shown.find(({ report }) => report.undo !== null)?.line;
+  line?.querySelector('button')?.click();
+}
+
 /** @param {Report} report */
 export function addReport(report) {
   const line = element('li', { class: 'report' });

@@ -10,7 +10,9 @@ import { countText, dateTimeText, isNumber, latencyText, percentText, spanText }
 import { words } from './i18n.js';
 import { openPing } from './ping.js';
 import { sourceOf } from './rows.js';
+import { isChosen, toggleChosen } from './selection.js';
 import { drawVram, sparkline } from './sparkline.js';
+import { stage, stagedOf, unstage } from './staged.js';
 import { isDraining, shapeIcon, shapeOf, stateText } from './state.js';
 import { WeightEditor } from './weight.js';
 
@@ -27,9 +29,6 @@ export class RowView {
   /** @param {Row} row */
   constructor(row) {
     this.row = row;
-    /** When it was last listed, in unix milliseconds; null while it is. @type {number | null} */
-    this.goneSince = null;
-
     this.shape = element('span', { class: 'shape-place' });
     this.state = element('span', { class: 'state-word' });
     this.source = element('span', { class: 'badge' });
@@ -41,7 +40,16 @@ export class RowView {
     this.sessions = element('span');
     this.latency = element('span');
     this.seen = element('span');
-    this.weight = new WeightEditor((weight) => changeWeight(this.row.backend, weight));
+    this.choose = element('input', {
+      type: 'checkbox',
+      class: 'choose',
+      onchange: () => toggleChosen(this.row.key),
+    });
+    this.pending = element('span', { class: 'badge badge-pending' });
+    this.weight = new WeightEditor(
+      (weight) => this.onWeight(weight),
+      (weight) => stage(this.row.backend, { weight }),
+    );
     this.enabled = element(
       'button',
       { type: 'button', role: 'switch', class: 'switch', onclick: () => this.onEnabled() },
@@ -56,8 +64,8 @@ export class RowView {
     });
 
     this.cells = {
-      address: cell('cell-address mono', element('span', {}, row.key)),
-      state: cell('cell-state', this.shape, this.state),
+      address: cell('cell-address mono', element('label', {}, this.choose, element('span', {}, row.key))),
+      state: cell('cell-state', this.shape, this.state, this.pending),
       source: cell('cell-source', this.source, this.override, this.clear),
       weight: cell('cell-weight', this.weight.element),
       gpu: cell('cell-gpu', this.gpu),
@@ -68,7 +76,7 @@ export class RowView {
       actions: cell('cell-actions', this.enabled, this.drain, this.ping),
     };
     this.cells.address.setAttribute('role', 'rowheader');
-    this.element = element('tr', { role: 'row' }, ...Object.values(this.cells));
+    this.element = element('tr', { role: 'row', tabindex: -1 }, ...Object.values(this.cells));
   }
 
   /** Whether the person is at work in this row, so that it must stay. */
@@ -82,7 +90,6 @@ export class RowView {
    */
   update(row, now) {
     this.row = row;
-    this.goneSince = null;
     this.element.classList.remove('is-gone');
     this.#writeState();
     this.#writeSource();
@@ -95,12 +102,8 @@ export class RowView {
     }
   }
 
-  /**
-   * The backend is listed no more; the row stays a moment, so that the eye can follow.
-   * @param {number} now unix milliseconds
-   */
-  markGone(now) {
-    this.goneSince ??= now;
+  /** The backend is listed no more; the row stays a moment, so that the eye can follow. */
+  markGone() {
     this.element.classList.add('is-gone');
     setText(this.state, words().gone);
   }
@@ -114,7 +117,26 @@ export class RowView {
     }
     setText(this.state, stateText(state));
     setAttribute(this.cells.state, 'title', state.reason);
+    this.writeChoice();
     this.element.classList.toggle('is-off', state.admin === 'disabled');
+  }
+
+  /** Whether it is chosen, and what waits for it. */
+  writeChoice() {
+    const { key } = this.row;
+    this.choose.checked = isChosen(key);
+    setAttribute(this.choose, 'aria-label', words().chooseOf(key));
+    const edit = stagedOf(key);
+    this.pending.hidden = edit === null;
+    setText(this.pending, edit === null ? '' : pendingText(edit));
+    setAttribute(this.pending, 'title', words().pendingBadge);
+    this.element.classList.toggle('is-pending', edit !== null);
+  }
+
+  /** @param {number} weight */
+  onWeight(weight) {
+    unstage([this.row.key]);
+    return changeWeight(this.row.backend, weight);
   }
 
   #writeSource() {
@@ -132,7 +154,7 @@ export class RowView {
 
   #writeWeight() {
     const { backend, seen, key } = this.row;
-    this.weight.update(backend.weight, seen?.weight_effective ?? null, key);
+    this.weight.update(backend.weight, seen?.weight_effective ?? null, key, stagedOf(key)?.weight ?? null);
   }
 
   /** @param {number} now unix milliseconds */
@@ -159,9 +181,10 @@ export class RowView {
 
   /** @param {number} seenAt unix seconds */
   #heartbeatText(seenAt) {
-    const left = this.row.backend.ttl_remaining_ms;
+    const expires = this.row.backend.expires_at_ms;
     const at = dateTimeText(seenAt * 1000);
-    return isNumber(left) ? `${at}, ${words().expiresIn(spanText(left / 1000))}` : at;
+    if (!isNumber(expires)) return at;
+    return `${at}, ${words().expiresIn(spanText((expires - serverNow()) / 1000))}`;
   }
 
   #writeActions() {
@@ -184,6 +207,10 @@ export class RowView {
 
   onDrain() {
     return whileBusy(this.drain, () => changeDrain(this.row.backend, !isDraining(this.row.backend)));
+  }
+
+  onChoose() {
+    toggleChosen(this.row.key);
   }
 
   async onClear() {
@@ -247,6 +274,19 @@ function writeBar(bar, what, share, guard) {
 /** @param {number | null} share */
 function vramGuard(share) {
   return VRAM_GUARDS.find(([from]) => (share ?? 0) >= from)?.[1] ?? 'calm';
+}
+
+/**
+ * What waits to be applied, in a few words.
+ * @param {Omit<import('./api.js').Edit, 'id'>} edit
+ */
+function pendingText({ weight, enabled, drain }) {
+  const parts = [];
+  if (weight === null || enabled === null || drain === null) parts.push(words().clearOverride);
+  if (isNumber(weight)) parts.push(words().overrideWeight(weight));
+  if (typeof enabled === 'boolean') parts.push(enabled ? words().enable : words().disable);
+  if (typeof drain === 'boolean') parts.push(drain ? words().drain : words().endDrain);
+  return `→ ${parts.join(', ')}`;
 }
 
 /** @param {import('./api.js').Override | null | undefined} override */

@@ -5,12 +5,14 @@
 
 import { setAttribute, svg } from './dom.js';
 import { percentText } from './format.js';
+import { WINDOW_MS as HISTORY_MS } from './history.js';
 import { words } from './i18n.js';
 
 /** How far back the line reaches. */
 export const WINDOW_MS = 3 * 60_000;
-/** Bounds the memory of one line, however often the page is refreshed by hand. */
-const MAX_SAMPLES = 300;
+/** A sample is taken this often, though news come more often: the line has no more points to show. */
+const APART_MS = 2_000;
+const MAX_SAMPLES = WINDOW_MS / APART_MS;
 /** A longer silence than this is a gap in the line, not a slope. */
 const GAP_MS = 12_000;
 const WIDTH = 100;
@@ -18,25 +20,61 @@ const HEIGHT = 22;
 
 /** @typedef {{at: number, share: number}} Sample */
 
-/** @type {Map<string, Sample[]>} */
+/** The last samples of one backend, in a ring: thousands of backends must not cost a page its memory. */
+class Samples {
+  #at = new Float64Array(MAX_SAMPLES);
+  #share = new Float32Array(MAX_SAMPLES);
+  #count = 0;
+
+  /** @param {number} at @param {number} share */
+  add(at, share) {
+    const slot = this.#count % MAX_SAMPLES;
+    this.#at[slot] = at;
+    this.#share[slot] = share;
+    this.#count += 1;
+  }
+
+  /** @returns {number} when the last one was taken */
+  lastAt() {
+    return this.#count === 0 ? 0 : (this.#at[(this.#count - 1) % MAX_SAMPLES] ?? 0);
+  }
+
+  /** @param {number} from @returns {Sample[]} the oldest first */
+  since(from) {
+    const kept = [];
+    for (let at = Math.max(0, this.#count - MAX_SAMPLES); at < this.#count; at += 1) {
+      const slot = at % MAX_SAMPLES;
+      const sample = { at: this.#at[slot] ?? 0, share: this.#share[slot] ?? 0 };
+      if (sample.at >= from) kept.push(sample);
+    }
+    return kept;
+  }
+}
+
+/** @type {Map<string, Samples>} */
 const histories = new Map();
+let recordedAt = -Infinity;
 
 /**
- * Adds one sample for each backend and forgets what is older than the window.
- * @param {import('./rows.js').Row[]} rows
+ * Adds one sample for each backend and forgets those that are silent for longer than the window.
+ * @param {import('./api.js').Backend[]} backends
  * @param {number} now unix milliseconds
  */
-export function recordVram(rows, now) {
-  for (const { key, backend } of rows) {
-    if (backend.vram_usage === null) continue;
-    const samples = histories.get(key) ?? [];
-    histories.set(key, samples);
-    samples.push({ at: now, share: backend.vram_usage });
+export function recordVram(backends, now) {
+  // News do not come to the millisecond.
+  if (now - recordedAt < APART_MS - 100) return;
+  recordedAt = now;
+  for (const { id, vram_usage: share } of backends) {
+    if (share === null) continue;
+    let samples = histories.get(id);
+    if (samples === undefined) {
+      samples = new Samples();
+      histories.set(id, samples);
+    }
+    samples.add(now, share);
   }
-  for (const [key, samples] of histories) {
-    const firstKept = samples.findIndex((sample) => sample.at >= now - WINDOW_MS);
-    if (firstKept === -1) histories.delete(key);
-    else samples.splice(0, Math.max(firstKept, samples.length - MAX_SAMPLES));
+  for (const [id, samples] of histories) {
+    if (samples.lastAt() < now - WINDOW_MS) histories.delete(id);
   }
 }
 
@@ -62,7 +100,7 @@ export function sparkline() {
  * @param {number} now unix milliseconds, the right edge
  */
 export function drawVram(target, key, now) {
-  const samples = histories.get(key) ?? [];
+  const samples = histories.get(key)?.since(now - WINDOW_MS) ?? [];
   const [title, area, line] = target.children;
   const { lineData, areaData } = paths(samples, now);
   setAttribute(/** @type {Element} */ (area), 'd', areaData);
@@ -99,4 +137,24 @@ function paths(samples, now) {
   }
   if (before !== null) areaData += `V${HEIGHT}Z`;
   return { lineData, areaData };
+}
+
+/**
+ * A line as high as its highest value, or as `top`, over `HISTORY_MS`.
+ * @param {{at: number, value: number}[]} samples the oldest first
+ * @param {number} now unix milliseconds, the right edge
+ * @param {number | null} top
+ */
+export function linePath(samples, now, top) {
+  const high = top ?? samples.reduce((highest, { value }) => Math.max(highest, value), 0);
+  let before = 0;
+  return samples
+    .map(({ at, value }) => {
+      const x = (WIDTH * (1 - (now - at) / HISTORY_MS)).toFixed(1);
+      const y = (1 + (HEIGHT - 2) * (1 - (high > 0 ? value / high : 0))).toFixed(1);
+      const step = at - before > GAP_MS ? 'M' : 'L';
+      before = at;
+      return `${step}${x} ${y}`;
+    })
+    .join('');
 }

@@ -5,14 +5,20 @@
 
 import { byId, element, setAttribute, setText } from './dom.js';
 import { onLanguage, words } from './i18n.js';
+import { Standing } from './order.js';
 import { RowView } from './row.js';
 import { COLUMNS, matches, sortRows } from './rows.js';
+import { stagedOf } from './staged.js';
 
 /** @typedef {import('./rows.js').Row} Row */
 /** @typedef {import('./rows.js').Order} Order */
 
-/** How long a row that is listed no more stays, in grey. */
-const GONE_STAYS_MS = 5_000;
+/** As table.css says. */
+const ROW_HEIGHT = 36;
+/** Rows beyond what can be seen, so that a fast hand sees no gap. */
+const OVERSCAN = 12;
+/** Cards at first, and with each press of the button. */
+const CARDS = 60;
 
 /** @type {Map<string, RowView>} */
 const views = new Map();
@@ -22,6 +28,14 @@ let filter = '';
 /** @type {Order} */
 let order = { column: 'state', descending: false };
 
+/** @type {string | null} */
+let current = null;
+let cardLimit = CARDS;
+const standings = new Standing();
+/** @type {import('./order.js').Entry[]} */
+let entries = [];
+
+const areCards = matchMedia('(max-width: 720px)');
 const canHover = matchMedia('(hover: hover)');
 
 /** Binds the filter field and the headers. */
@@ -43,6 +57,24 @@ export function startTable() {
   });
   const body = byId('rows', HTMLTableSectionElement);
   body.addEventListener('pointerleave', render);
+  body.addEventListener('focusin', ({ target }) => {
+    const row = target instanceof Element ? target.closest('tr') : null;
+    current = [...views.values()].find((view) => view.element === row)?.row.key ?? current;
+  });
+  let isDue = false;
+  byId('table-scroll', HTMLElement).addEventListener('scroll', () => {
+    if (isDue) return;
+    isDue = true;
+    requestAnimationFrame(() => {
+      isDue = false;
+      place(Date.now());
+    });
+  });
+  areCards.addEventListener('change', render);
+  byId('more-rows', HTMLButtonElement).addEventListener('click', () => {
+    cardLimit += CARDS;
+    render();
+  });
   writeHeaders();
   onLanguage(() => {
     writeHeaders();
@@ -54,6 +86,20 @@ export function startTable() {
 export function showRows(latest) {
   rows = latest;
   render();
+}
+
+/** Shows anew what is chosen and staged; edits that were discarded leave their fields. */
+export function rewriteChoices() {
+  for (const [key, view] of views) {
+    const waited = view.element.classList.contains('is-pending');
+    view.writeChoice();
+    if (waited && stagedOf(key) === null) view.weight.forget();
+  }
+}
+
+/** The keys of the rows that the filter shows. */
+export function visibleKeys() {
+  return (rows ?? []).filter((row) => matches(row, filter)).map((row) => row.key);
 }
 
 function clearFilter() {
@@ -70,58 +116,110 @@ function render() {
   const now = Date.now();
   const all = rows;
   const shown = all.filter((row) => matches(row, filter) || views.get(row.key)?.isHeld());
-  dropViews(new Set(all.map((row) => row.key)), new Set(shown.map((row) => row.key)), now);
-  for (const row of shown) {
-    const view = views.get(row.key) ?? new RowView(row);
-    views.set(row.key, view);
-    view.update(row, now);
-  }
-  place(sortRows(shown, order));
+  const isHeld = isPersonInside(byId('rows', HTMLTableSectionElement));
+  const listed = new Set(all.map((row) => row.key));
+  const standing = standings.update(sortRows(shown, order), listed, isHeld, now);
+  entries = standing.entries;
+  byId('order-held', HTMLElement).hidden = !standing.isHeldBack;
+  place(now);
   writeCounts(all.length, shown.length);
 }
 
 /**
- * @param {Set<string>} listed
- * @param {Set<string>} shown
+ * Puts the rows that can be seen on the page, moving only those that stand wrong, and keeps the room
+ * of the others. A row with the keyboard in it stays, wherever it is.
  * @param {number} now unix milliseconds
  */
-function dropViews(listed, shown, now) {
-  for (const [key, view] of views) {
-    if (shown.has(key)) continue;
-    if (!listed.has(key)) view.markGone(now);
-    if (view.goneSince === null || now - view.goneSince > GONE_STAYS_MS) {
-      view.element.remove();
-      views.delete(key);
-    }
+function place(now) {
+  const { from, to } = seenRange(entries.length);
+  /** @type {Set<string>} */
+  const keys = new Set();
+  const elements = entries.flatMap(({ row, isGone }, at) => {
+    const kept = views.get(row.key);
+    const isSeen = at >= from && at < to;
+    if (kept?.isHeld()) keys.add(row.key);
+    if (!isSeen && !kept?.element.contains(document.activeElement)) return [];
+    const view = kept ?? new RowView(row);
+    views.set(row.key, view);
+    keys.add(row.key);
+    if (isGone) view.markGone();
+    else view.update(row, now);
+    setAttribute(view.element, 'aria-rowindex', String(at + 2));
+    view.element.classList.toggle('is-current', row.key === current);
+    return [view.element];
+  });
+  for (const key of views.keys()) if (!keys.has(key)) views.delete(key);
+  setAttribute(byId('table', HTMLTableElement), 'aria-rowcount', String(entries.length + 1));
+  const body = byId('rows', HTMLTableSectionElement);
+  /** @type {Element[]} */
+  const wanted = [spacer('before', from), ...elements, spacer('after', entries.length - to)];
+
+  const wantedSet = new Set(wanted);
+  for (const child of [...body.children]) if (!wantedSet.has(child)) child.remove();
+  /** @type {Element | null} */
+  let next = body.firstElementChild;
+  for (const target of wanted) {
+    if (target === next) next = next.nextElementSibling;
+    else body.insertBefore(target, next);
   }
 }
 
 /**
- * Puts the rows in order, moving only those that stand wrong. While the person is in the table
- * nothing moves; new rows then come last.
- * @param {Row[]} sorted
+ * Which rows can be seen, and some around them. As cards they have no one height; there are then
+ * some, and a button for more.
+ * @param {number} count
  */
-function place(sorted) {
-  const body = byId('rows', HTMLTableSectionElement);
-  const wanted = sorted.flatMap((row) => views.get(row.key)?.element ?? []);
-  /** @type {Set<Element>} */
-  const wantedSet = new Set(wanted);
-  const present = [...body.children].filter((child) => wantedSet.has(child));
-  const presentWanted = wanted.filter((target) => target.parentElement === body);
-  const differs = presentWanted.some((target, index) => target !== present[index]);
-  const isHeld = isPersonInside(body);
-  byId('order-held', HTMLElement).hidden = !(isHeld && differs);
-  if (isHeld) {
-    for (const target of wanted) if (target.parentElement === null) body.append(target);
-    return;
+function seenRange(count) {
+  const more = byId('more-rows', HTMLButtonElement);
+  more.hidden = !areCards.matches || count <= cardLimit;
+  if (areCards.matches) return { from: 0, to: Math.min(count, cardLimit) };
+  const scroller = byId('table-scroll', HTMLElement);
+  const first = Math.floor(scroller.scrollTop / ROW_HEIGHT) - OVERSCAN;
+  const visible = Math.ceil((scroller.clientHeight || innerHeight) / ROW_HEIGHT);
+  const from = Math.max(0, Math.min(first, count - visible - OVERSCAN));
+  return { from, to: Math.min(count, from + visible + 2 * OVERSCAN) };
+}
+
+/** @type {Record<'before' | 'after', HTMLTableRowElement>} */
+const spacers = { before: spacerRow(), after: spacerRow() };
+
+function spacerRow() {
+  return element('tr', { class: 'spacer', 'aria-hidden': 'true' });
+}
+
+/**
+ * @param {'before' | 'after'} where
+ * @param {number} count rows that are not there
+ */
+function spacer(where, count) {
+  const height = `${areCards.matches ? 0 : count * ROW_HEIGHT}px`;
+  const row = spacers[where];
+  if (row.style.height !== height) row.style.height = height;
+  row.hidden = count === 0 || areCards.matches;
+  return row;
+}
+
+/**
+ * Moves the current row by the keyboard.
+ * @param {1 | -1} step
+ */
+export function moveCurrent(step) {
+  const at = entries.findIndex(({ row }) => row.key === current);
+  const next = at === -1 ? 0 : Math.min(entries.length - 1, Math.max(0, at + step));
+  current = entries[next]?.row.key ?? null;
+  const scroller = byId('table-scroll', HTMLElement);
+  const top = next * ROW_HEIGHT;
+  if (!areCards.matches && (top < scroller.scrollTop || top > scroller.scrollTop + scroller.clientHeight - 3 * ROW_HEIGHT)) {
+    scroller.scrollTop = top - scroller.clientHeight / 2;
   }
-  /** @type {Element | null} */
-  let next = body.firstElementChild;
-  for (const target of wanted) {
-    while (next?.classList.contains('is-gone')) next = next.nextElementSibling;
-    if (target === next) next = next.nextElementSibling;
-    else body.insertBefore(target, next);
-  }
+  place(Date.now());
+  const view = currentView();
+  view?.element.focus({ preventScroll: !areCards.matches });
+}
+
+/** The row that the keyboard acts on. */
+export function currentView() {
+  return current === null ? null : (views.get(current) ?? null);
 }
 
 /** @param {HTMLElement} body */

@@ -20,9 +20,13 @@ export class WeightEditor {
   #saved = null;
   #effective = '';
 
-  /** @param {(weight: number) => Promise<() => Outcome>} save */
-  constructor(save) {
+  /**
+   * @param {(weight: number) => Promise<() => Outcome>} save
+   * @param {(weight: number) => void} leave told where the field is left with an edit, or with none
+   */
+  constructor(save, leave) {
     this.save = save;
+    this.leave = leave;
     this.input = element('input', {
       type: 'text',
       inputmode: 'numeric',
@@ -32,6 +36,7 @@ export class WeightEditor {
       oninput: () => this.#onInput(),
       onkeydown: (/** @type {KeyboardEvent} */ event) => this.#onKey(event),
       onfocus: () => this.input.select(),
+      onblur: () => this.#onLeave(),
     });
     this.button = element('button', {
       type: 'button',
@@ -56,12 +61,16 @@ export class WeightEditor {
    * @param {number} weight what the control plane says now
    * @param {number | null} effective what new sessions are given by, where the proxy says
    * @param {string} address whose weight it is
+   * @param {number | null} waiting an edit of it that waits to be applied
    */
-  update(weight, effective, address) {
+  update(weight, effective, address, waiting) {
     const wasEdited = this.isEdited();
+    // A field that was out of sight has forgotten what waits.
+    const isNew = this.#saved === null;
     this.#saved = weight;
     this.#effective = effective === null || effective === weight ? '' : words().effective(effective);
     if (!wasEdited && this.input.value !== String(weight)) this.input.value = String(weight);
+    if (isNew && waiting !== null) this.input.value = String(waiting);
     setAttribute(this.input, 'aria-label', words().weightOf(address));
     setAttribute(this.button, 'aria-label', words().saveWeightOf(address));
     setText(this.button, words().save);
@@ -69,6 +78,19 @@ export class WeightEditor {
   }
 
   #onInput() {
+    this.#note = null;
+    this.#write();
+  }
+
+  #onLeave() {
+    const weight = parseWeight(this.input.value);
+    if (!this.#isBusy && weight !== null) this.leave(weight);
+  }
+
+  /** The edit is waiting no more, or was never made. */
+  forget() {
+    if (this.#isBusy) return;
+    this.input.value = String(this.#saved);
     this.#note = null;
     this.#write();
   }

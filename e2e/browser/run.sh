@@ -16,6 +16,7 @@ WICKETGATE_BIN_DIR=${WICKETGATE_BIN_DIR:-../../target/debug}
 [ -x "$WICKETGATE_BIN_DIR/control_server" ] || missing "$WICKETGATE_BIN_DIR has no control_server: build it first"
 export CHROMIUM WICKETGATE_BIN_DIR
 
+../../scripts/console_charts.sh
 npm ci --ignore-scripts --prefer-offline --loglevel=error
 ./node_modules/.bin/tsc -p tsconfig.json
 exec node --test --test-concurrency=3 --test-timeout=120000 tests/

@@ -65,6 +65,7 @@ pub fn load(settings: &Settings, own: OwnAddresses, clock: &Clock) -> Loaded {
         runtime_settings,
         base_settings: settings.proxy.over(&published_settings),
         revision: 1,
+        edits: 0,
         policy: settings.expiry,
         own,
         warnings: Vec::new(),
@@ -264,6 +265,7 @@ impl Files {
         let changed = edited.is_some_and(|edited| !edited.is_empty());
         model.warnings = self.warnings();
         model.revision += u64::from(changed);
+        model.edits += u64::from(changed);
         drop(model);
         if changed {
             let path = self.registry_path.display().to_string();

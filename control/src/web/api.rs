@@ -1,6 +1,7 @@
 //! What the API shows, changing nothing: backends, settings, proxy, audit log; and ping.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
@@ -74,6 +75,10 @@ pub fn settings_json(app: &App) -> Value {
 
 /// The proxy as it sees itself, and control's own view of what it should run.
 pub async fn proxy(State(app): State<App>) -> Json<Value> {
+    Json(proxy_json(&app).await)
+}
+
+pub async fn proxy_json(app: &App) -> Value {
     let status = app.proxy.status().await;
     let outcome = app.publisher.outcome();
     let last = outcome.sent.as_ref().map(|sent| {
@@ -101,14 +106,14 @@ pub async fn proxy(State(app): State<App>) -> Json<Value> {
             (found.is_ok(), Value::Null, Some(why))
         }
     };
-    Json(json!({
+    json!({
         "ok": true, "running": running, "why": why, "published_generation": outcome.generation,
         "applied": applied, "last_publish": last, "updated_at": outcome.updated_at,
         "failure": outcome.failure.map(|failure| failure.to_string()),
-        "warnings": answers::warnings(&app), "freeze": answers::freeze(&app),
+        "warnings": answers::warnings(app), "freeze": answers::freeze(app),
         "protected": app.tokens.is_none(), "ttl_ms": app.shared.settings.expiry.ttl_ms,
         "status": status,
-    }))
+    })
 }
 
 pub async fn audit_log(
@@ -153,26 +158,32 @@ pub async fn ping(
     Extension(actor): Extension<Actor>,
     JsonObject(body): JsonObject,
 ) -> Result<Json<Value>, ApiError> {
-    const ALLOWED: &str = "the ip of a registered or discovered backend, or 127.0.0.1";
     let value = body.get("ip").cloned().unwrap_or_default();
-    let refuse = |found: String| {
+    let target = value.as_str().unwrap_or_default();
+    let (ip, ports) = ping_target(&app, &actor, &value)?;
+    let output = app.pings.ping(ip, &ports).await.map_err(|busy| {
+        note_ping(&app, &actor, target, "refused: too many at once");
+        ApiError::new(StatusCode::TOO_MANY_REQUESTS, busy.to_string()).audited()
+    })?;
+    note_ping(&app, &actor, target, "ok");
+    Ok(Json(json!({ "ok": true, "output": output })))
+}
+
+/// The address to ping and the ports known of it; nothing but backends and this machine is pinged.
+pub fn ping_target(
+    app: &App,
+    actor: &Actor,
+    value: &Value,
+) -> Result<(IpAddr, Vec<u16>), ApiError> {
+    const ALLOWED: &str = "the ip of a registered or discovered backend, or 127.0.0.1";
+    let refuse = |found: String, result: &str| {
+        note_ping(app, actor, value.as_str().unwrap_or_default(), result);
         let mut faults = Faults::default();
         faults.add("/ip", found, ALLOWED);
         ApiError::from(faults).audited()
     };
-    let audit = |result: &str| {
-        app.shared.audit.write(Entry {
-            actor: &actor,
-            action: "ping",
-            target: value.as_str().unwrap_or_default(),
-            old: Value::Null,
-            new: Value::Null,
-            result,
-        });
-    };
     let Some(ip) = value.as_str().and_then(parse_backend_ip) else {
-        audit("refused: no unicast address");
-        return Err(refuse(value.to_string()));
+        return Err(refuse(value.to_string(), "refused: no unicast address"));
     };
     let rows = app.shared.model().rows();
     let of_ip = rows.iter().filter(|row| row.backend.addr.ip() == ip);
@@ -181,14 +192,20 @@ pub async fn ping(
         ports.insert(app.port);
     }
     if ports.is_empty() {
-        audit("refused: no known backend");
-        return Err(refuse(format!("{ip}, which is no known backend")));
+        let found = format!("{ip}, which is no known backend");
+        return Err(refuse(found, "refused: no known backend"));
     }
-    let ports: Vec<u16> = ports.into_iter().collect();
-    let output = app.pings.ping(ip, &ports).await.map_err(|busy| {
-        audit("refused: too many at once");
-        ApiError::new(StatusCode::TOO_MANY_REQUESTS, busy.to_string()).audited()
-    })?;
-    audit("ok");
-    Ok(Json(json!({ "ok": true, "output": output })))
+    Ok((ip, ports.into_iter().collect()))
+}
+
+/// The line of a ping in the audit log.
+pub fn note_ping(app: &App, actor: &Actor, target: &str, result: &str) {
+    app.shared.audit.write(Entry {
+        actor,
+        action: "ping",
+        target,
+        old: Value::Null,
+        new: Value::Null,
+        result,
+    });
 }

@@ -12,33 +12,35 @@ use super::error::ApiError;
 
 /// The largest body.
 pub const MAX_BODY_BYTES: usize = 64 << 10;
+/// The largest body of edits of many backends.
+pub const MAX_CHANGES_BYTES: usize = 2 << 20;
 /// How long a body may take to arrive.
 const ARRIVAL: Duration = Duration::from_secs(10);
 
-/// A body that is one JSON object.
-pub struct JsonObject(pub Map<String, Value>);
+/// A body that is one JSON object of at most `MAX` bytes.
+pub struct JsonObject<const MAX: usize = MAX_BODY_BYTES>(pub Map<String, Value>);
 
-impl<S: Send + Sync> FromRequest<S> for JsonObject {
+impl<S: Send + Sync, const MAX: usize> FromRequest<S> for JsonObject<MAX> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, _state: &S) -> Result<JsonObject, ApiError> {
+    async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
         // Only a browser sends an Origin, and one that posts a form sends no JSON.
         if request.headers().contains_key(header::ORIGIN) {
             refuse_form(&request)?;
         }
-        let body = Limited::new(request.into_body(), MAX_BODY_BYTES);
+        let body = Limited::new(request.into_body(), MAX);
         let Ok(collected) = tokio::time::timeout(ARRIVAL, body.collect()).await else {
             let message = format!("the body did not arrive within {ARRIVAL:?}");
             return Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, message));
         };
         let bytes = collected.map_err(|error| match error.is::<LengthLimitError>() {
-            true => too_large(),
+            true => too_large(MAX),
             false => ApiError::new(
                 StatusCode::BAD_REQUEST,
                 format!("the body broke off: {error}"),
             ),
         })?;
-        Ok(JsonObject(parse_object(&bytes.to_bytes(), MAX_BODY_BYTES)?))
+        Ok(JsonObject(parse_object(&bytes.to_bytes(), MAX)?))
     }
 }
 
@@ -53,8 +55,8 @@ fn refuse_form(request: &Request) -> Result<(), ApiError> {
     Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message))
 }
 
-fn too_large() -> ApiError {
-    let allowed = format!("at most {MAX_BODY_BYTES} bytes");
+fn too_large(max: usize) -> ApiError {
+    let allowed = format!("at most {max} bytes");
     let found = "a larger body";
     ApiError::new(
         StatusCode::PAYLOAD_TOO_LARGE,

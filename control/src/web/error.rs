@@ -12,7 +12,7 @@ use crate::keeper::NotStored;
 use crate::model::Refusal;
 
 /// An error answer.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ApiError {
     pub status: StatusCode,
     pub message: String,
@@ -50,8 +50,8 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut body = json!({ "ok": false, "error": self.message });
-        for (key, value) in self.more {
-            body[key] = value;
+        for (key, value) in &self.more {
+            body[*key] = value.clone();
         }
         let mut response = (self.status, Json(body)).into_response();
         if self.status == StatusCode::UNAUTHORIZED {
@@ -63,6 +63,8 @@ impl IntoResponse for ApiError {
         if self.is_audited {
             response.extensions_mut().insert(Audited);
         }
+        // `/api/v1` says the same in another form.
+        response.extensions_mut().insert(self);
         response
     }
 }
@@ -90,6 +92,7 @@ impl From<NotStored> for ApiError {
                 Refusal::UnknownBackend(_) | Refusal::NotRegistered(_) => {
                     ApiError::new(StatusCode::NOT_FOUND, message)
                 }
+                Refusal::Stale { .. } => ApiError::new(StatusCode::PRECONDITION_FAILED, message),
                 Refusal::NoFreeze | Refusal::Full(_) => {
                     ApiError::new(StatusCode::CONFLICT, message)
                 }

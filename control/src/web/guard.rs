@@ -12,6 +12,7 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::App;
 use super::error::{ApiError, Audited};
+use super::v1;
 use crate::actor::{Actor, TokenUse};
 use crate::auth::{Caller, Need, authorize};
 
@@ -74,6 +75,9 @@ pub async fn guard(
         app.shared.audit.note(&actor, "access", &target, &result);
     }
     add_headers(response.headers_mut());
+    if path.starts_with("/api/v1/") {
+        return v1::problem::render(response, &path);
+    }
     response
 }
 

@@ -11,6 +11,7 @@ mod metrics;
 mod operations;
 mod path;
 pub mod serve;
+pub mod v1;
 
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ use crate::observe::Proxy;
 use crate::ping::Pings;
 use crate::publish::Publisher;
 use crate::shared::Shared;
+use v1::Feed;
 
 /// What the handlers work with.
 #[derive(Clone)]
@@ -35,6 +37,7 @@ pub struct AppParts {
     pub publisher: Publisher,
     pub proxy: Proxy,
     pub pings: Pings,
+    pub feed: Feed,
     pub hosts: Hosts,
     pub tokens: Option<Tokens>,
     /// The port we really listen on.
@@ -59,7 +62,6 @@ impl App {
 pub fn router(app: App) -> Router {
     let api = Router::new()
         .route("/backends", get(api::backends))
-        .route("/v1/backends", get(api::backends))
         .route(
             "/register",
             post(operations::register).delete(operations::unregister),
@@ -83,6 +85,8 @@ pub fn router(app: App) -> Router {
         .route("/ping", post(api::ping))
         .route("/proxy", get(api::proxy))
         .route("/logs/audit", get(api::audit_log))
+        .route("/openapi.json", get(v1::document))
+        .nest("/v1", v1::router())
         .fallback(any(error::not_found))
         .method_not_allowed_fallback(error::method_not_allowed);
     Router::new()

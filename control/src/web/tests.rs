@@ -5,4 +5,6 @@ mod harness;
 mod mutations;
 mod proxy;
 mod refusals;
+mod v1;
+mod v1_streams;
 mod views;

@@ -74,7 +74,7 @@ describe('language', () => {
     await page.getByText('中文', { exact: true }).click();
     await hasText(newestReport(page), /刷新/);
     // Names that Chinese pages write in Latin letters too.
-    const latin = /Wicketgate|Ping|GPU|UDP|VRAM|JSON|control\/data\/\S+|[\d.]+ ?(ms|µs|[KMG]i?B\/s|B\/s)|p99|UTC|127\.0\.0\.1:\d+|[a-z]\)|\( \/ \)/g;
+    const latin = /Wicketgate|uPlot|scripts\/\S+|Ping|GPU|UDP|VRAM|JSON|control\/data\/\S+|[\d.]+ ?(ms|µs|[KMG]i?B\/s|B\/s)|p99|UTC|127\.0\.0\.1:\d+|[a-z]\)|\( \/ \)/g;
     await until('no English is left', async () => {
       const chinese = await page.evaluate(spoken);
       const left = chinese.map((text) => text.replace(latin, '')).filter((text) => /[A-Za-z]{2,}/.test(text));
@@ -145,6 +145,7 @@ function contrasts() {
 }
 
 describe('safety', () => {
+  /** Thirty payloads: in markup, in attributes, in addresses, in templates, in what ends a line. */
   const HOSTILE = [
     '<script>window.hit = 1</script>',
     '<img src=x onerror="window.hit = 2">',
@@ -152,6 +153,30 @@ describe('safety', () => {
     "'-alert(4)-'",
     '<a href="javascript:alert(5)">x</a>',
     '</td></tr></table><iframe srcdoc="<script>parent.hit = 6</script>"></iframe>',
+    '<svg><script>window.hit = 7</script></svg>',
+    '<body onload=alert(8)>',
+    '<input autofocus onfocus=alert(9)>',
+    '<details open ontoggle=alert(10)>',
+    '<video><source onerror=alert(11)></video>',
+    '<math><mtext><script>window.hit = 12</script>',
+    '" onmouseover="alert(13)" x="',
+    "' onfocus='alert(14)' autofocus x='",
+    'javascript:alert(15)',
+    'data:text/html,<script>alert(16)</script>',
+    '<style>@import "javascript:alert(17)";</style>',
+    '<link rel=stylesheet href=data:,*{color:red}>',
+    '<base href="https://elsewhere.example/">',
+    '<meta http-equiv=refresh content="0;url=javascript:alert(20)">',
+    '<object data="javascript:alert(21)">',
+    '<embed src="javascript:alert(22)">',
+    '<form action="javascript:alert(23)"><button>x</button></form>',
+    '{{constructor.constructor("alert(24)")()}}',
+    '${alert(25)}',
+    '<!--><script>window.hit = 26</script>-->',
+    '<![CDATA[<script>window.hit = 27</script>]]>',
+    '&lt;script&gt;window.hit = 28&lt;/script&gt;',
+    '\u202e<script>window.hit = 29</script>',
+    '__proto__',
   ];
 
   it('the_policy_allows_only_our_own_files', async () => {
@@ -175,22 +200,27 @@ describe('safety', () => {
 
   // The server checks what it takes in, so hostile answers are put in its place here.
   it('script_in_every_field_of_a_backend_stays_text', async () => {
-    page = await openConsole(browser, stand);
+    page = await openConsole(browser, stand, { expected: /net::ERR_/ });
     for (const hostile of HOSTILE) {
-      const backends = {
-        ok: true,
-        updated_at: 1,
-        warnings: [hostile],
-        backends: [{ ip: hostile, port: hostile, weight: hostile, gpu_usage: null, vram_usage: null, enabled: true, is_warming_up: false, last_seen: hostile, source: hostile, sources: [hostile], override: { weight: hostile, actor: hostile } }],
+      const whole = hostileWhole(hostile);
+      const event = `id: x-1\nevent: snapshot\ndata: ${JSON.stringify(whole)}\n\n`;
+      const routes = {
+        events: { contentType: 'text/event-stream', body: event },
+        status: { json: whole.status },
+        'backends*': { json: { total: 1, next: null, backends: whole.backends } },
+        '../sync': { json: { ok: true, reason: hostile, reload: { ok: false, info: hostile }, merged_count: 1 } },
       };
-      await page.route('**/api/backends', (route) => route.fulfill({ json: backends }));
-      await page.route('**/api/proxy', (route) =>
-        route.fulfill({ json: { ok: true, running: false, status: null, why: hostile, last_publish: null, published_generation: 1 } }),
-      );
-      await page.route('**/api/sync', (route) =>
-        route.fulfill({ json: { ok: true, reason: hostile, reload: { ok: false, info: hostile }, merged_count: 1 } }),
-      );
-      await page.route('**/api/ping', (route) => route.fulfill({ json: { ok: true, output: hostile } }));
+      for (const [path, answer] of Object.entries(routes)) {
+        const pattern = path.startsWith('../') ? `**/api/${path.slice(3)}` : `**/api/v1/${path}`;
+        await page.route(pattern, (route) => route.fulfill(answer));
+      }
+      const lines = [
+        { kind: 'start', ip: hostile, via: 'tcp' },
+        { kind: 'probe', sequence: 0, port: hostile, time_ms: null, error: hostile },
+      ];
+      const answer = lines.map((line) => `${JSON.stringify(line)}\n`).join('');
+      await page.route('**/api/v1/pings', (route) => route.fulfill({ body: answer }));
+      await page.reload();
       await page.locator('#sync').click();
       await until(`${hostile} is shown`, async () => {
         const shown = await page.locator('#warnings, #rows, #proxy-detail, #reports').allTextContents();
@@ -198,12 +228,18 @@ describe('safety', () => {
       });
       await page.locator('#open-ping').click();
       await page.locator('#ping-start').click();
-      await until('the output', async () => (await page.locator('#ping-result').textContent()) === hostile);
+      await until('the output', async () => (await page.locator('#ping-result').textContent())?.split(hostile).length === 4);
       await page.keyboard.press('Escape');
       await assertInert(page);
       await page.unrouteAll();
     }
   });
+
+  function hostileWhole(hostile) {
+    const status = { etag: 'x-1', running: false, proxy: null, why: hostile, last_publish: null, published_generation: 1, warnings: [hostile], audit_seq: 1 };
+    const backend = { id: hostile, ip: hostile, port: hostile, weight: hostile, gpu_usage: null, vram_usage: null, enabled: true, is_warming_up: false, last_seen: hostile, source: hostile, sources: [hostile], override: { weight: hostile, actor: hostile }, proxy: null };
+    return { etag: 'x-1', status, backends: [backend] };
+  }
 
   async function assertInert(checked) {
     const found = await checked.evaluate(() => ({

@@ -3,8 +3,9 @@
  */
 
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
 import { after, afterEach, before, describe, it } from 'node:test';
-import { Stand, hasText, newestReport, openConsole, picture, rowOf, startBrowser } from './harness.mjs';
+import { Stand, hasText, newestReport, openConsole, picture, rowOf, startBrowser, until } from './harness.mjs';
 
 /** @type {import('playwright-core').Browser} */
 let browser;
@@ -44,6 +45,17 @@ describe('the ping tool', () => {
     await hasText(newestReport(page), /Ping 127\.0\.0\.1 — done/);
   });
 
+  it('shows_each_probe_as_it_comes_and_how_it_was_made', async () => {
+    page = await openConsole(browser, stand);
+    await page.keyboard.press('p');
+    await page.locator('#ping-target').selectOption('127.0.0.1');
+    await page.locator('#ping-start').click();
+    const result = page.locator('#ping-result');
+    await hasText(result, /^(ICMP echo to|TCP connects to) 127\.0\.0\.1.* 1.*: [\d.]+ ms/);
+    assert.doesNotMatch((await result.textContent()) ?? '', /answered/, 'the sum comes last');
+    await hasText(result, /4 of 4 answered; min \/ avg \/ max [\d.]+ ms/);
+  });
+
   it('opens_from_the_bar_and_by_key', async () => {
     page = await openConsole(browser, stand, { locale: 'zh-CN' });
     await page.locator('#open-ping').click();
@@ -69,6 +81,47 @@ describe('audit, sync and refresh', () => {
       await page.getByLabel(lineChoice).selectOption('500');
       await hasText(page.locator('#audit-path'), /audit\.log$/);
       await picture(page, `audit-${locale}`);
+    });
+  }
+
+  it('the_log_is_filtered_and_downloaded', async () => {
+    page = await openConsole(browser, stand);
+    await stand.call('POST', '/api/ping', { ip: '127.0.0.1' });
+    await hasText(page.locator('#audit'), /ping/);
+    await page.locator('#audit-filter').fill('ping 127.0.0.1');
+    await until('only pings', async () => {
+      const actions = await page.locator('#audit .audit-action').allTextContents();
+      return actions.length > 0 && actions.every((action) => action === 'ping');
+    });
+    const [download] = await Promise.all([page.waitForEvent('download'), page.locator('#audit-download').click()]);
+    assert.equal(download.suggestedFilename(), 'audit.log');
+    const text = await readFile(await download.path(), 'utf8');
+    const lines = text.trim().split('\n').map((line) => JSON.parse(line));
+    assert.ok(lines.length > 0 && lines.every(({ action }) => action === 'ping'));
+  });
+
+  for (const [locale, settings] of [
+    ['en-GB', 'Settings'],
+    ['zh-CN', '设置'],
+  ]) {
+    it(`the_algorithm_is_switched_and_the_files_are_shown in ${locale}`, async () => {
+      page = await openConsole(browser, stand, { locale });
+      await page.getByRole('button', { name: settings }).click();
+      await hasText(page.locator('#settings-published'), /"generation"/);
+      const select = page.locator('#settings-algorithm');
+      const choices = await select.locator('option').allTextContents();
+      const before = await select.inputValue();
+      const other = choices.find((name) => name !== before) ?? '';
+      for (const name of [other, before]) {
+        await select.selectOption(name);
+        await page.locator('#settings-save').click();
+        await until(`${name} is published`, async () => {
+          return (await stand.readJson('config/proxy_config.json'))?.algorithm === name;
+        });
+        await hasText(page.locator('#settings-published'), new RegExp(`"algorithm": "${name}"`));
+      }
+      await picture(page, `settings-${locale}`);
+      await page.keyboard.press('Escape');
     });
   }
 

@@ -151,6 +151,26 @@ impl Control {
     }
 
     pub async fn ask_raw(&self, ask: Ask<'_>) -> (StatusCode, axum::http::HeaderMap, String) {
+        let response = self.respond(ask).await;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let bytes = response.into_body().collect().await.expect("a body");
+        let text = String::from_utf8(bytes.to_bytes().to_vec()).expect("text");
+        (status, headers, text)
+    }
+
+    /// Without reading the body, which may have no end.
+    pub async fn ask_status(&self, ask: Ask<'_>) -> StatusCode {
+        self.respond(ask).await.status()
+    }
+
+    /// The body of a stream.
+    pub async fn open(&self, ask: Ask<'_>) -> Body {
+        let response = self.respond(ask).await;
+        assert_eq!(response.status(), 200);
+        response.into_body()
+    }
+
+    async fn respond(&self, ask: Ask<'_>) -> axum::response::Response {
         let mut request = Request::builder().method(ask.method).uri(ask.path);
         for (name, value) in ask.headers {
             request = request.header(name, value);
@@ -159,11 +179,7 @@ impl Control {
         let request = request.extension(ConnectInfo(peer));
         let request = request.body(Body::from(ask.body)).expect("a request");
         let response = self.router.clone().oneshot(request).await;
-        let response = response.expect("infallible");
-        let (status, headers) = (response.status(), response.headers().clone());
-        let bytes = response.into_body().collect().await.expect("a body");
-        let text = String::from_utf8(bytes.to_bytes().to_vec()).expect("text");
-        (status, headers, text)
+        response.expect("infallible")
     }
 
     /// Asks and expects 200 with `ok: true`.

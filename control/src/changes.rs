@@ -1,0 +1,278 @@
+//! Edits of several backends as one change, all or none: what the console stages and applies.
+//!
+//! Pure. An edit is a merge patch (RFC 7396) of the operator's override: a key sets its part, `null`
+//! gives it back to the backend and to discovery, an absent key leaves it.
+
+use std::collections::BTreeSet;
+
+use contract::config::MAX_WEIGHT;
+use contract::{BackendAddr, Faults, Object, parse_backend_ip};
+use serde_json::{Map, Value, json};
+
+use crate::merge::Row;
+use crate::registry::Override;
+
+/// The most backends of one change.
+pub const MAX_EDITS: usize = 10_000;
+/// The parts that an edit may set.
+const PARTS: [&str; 3] = ["weight", "enabled", "drain"];
+const ALLOWED_ID: &str = "\"ip:port\" of a backend, an IPv6 address in brackets";
+
+/// What an edit does to one part of an override.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Part<T> {
+    #[default]
+    Keep,
+    Clear,
+    Set(T),
+}
+
+/// An edit of one backend's override.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OverridePatch {
+    pub weight: Part<u16>,
+    pub enabled: Part<bool>,
+    pub drain: Part<bool>,
+}
+
+/// Edits that are carried out together or not at all.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChangeSet {
+    pub edits: Vec<(BackendAddr, OverridePatch)>,
+    /// The number of edits that they were made for (`Model::edits`); `None` where any will do.
+    pub if_revision: Option<u64>,
+}
+
+impl<T: Copy> Part<T> {
+    fn patch(self, old: Option<T>) -> Option<T> {
+        match self {
+            Part::Keep => old,
+            Part::Clear => None,
+            Part::Set(value) => Some(value),
+        }
+    }
+
+    /// `null` in a merge patch clears, and what cannot be read is a fault that is noted already.
+    fn read(map: &Map<String, Value>, key: &str, read: Option<T>) -> Part<T> {
+        match (map.get(key), read) {
+            (Some(Value::Null), _) => Part::Clear,
+            (_, Some(value)) => Part::Set(value),
+            (_, None) => Part::Keep,
+        }
+    }
+}
+
+impl OverridePatch {
+    /// Reads the parts; keys of `also` are somebody else's.
+    pub fn read(
+        map: &Map<String, Value>,
+        place: &str,
+        also: &[&'static str],
+        faults: &mut Faults,
+    ) -> OverridePatch {
+        let mut object = Object::new(map, place);
+        for key in also {
+            object.take(key);
+        }
+        let weight = object.take_integer("weight", 0, MAX_WEIGHT, faults);
+        let enabled = object.take_bool("enabled", faults);
+        let drain = object.take_bool("drain", faults);
+        object.unknown_keys(faults);
+        if !PARTS.iter().any(|part| map.contains_key(*part)) {
+            faults.add(
+                place,
+                "no edit",
+                "at least one of \"weight\", \"enabled\", \"drain\"",
+            );
+        }
+        OverridePatch {
+            weight: Part::read(map, "weight", weight.map(|weight| weight as u16)),
+            enabled: Part::read(map, "enabled", enabled),
+            drain: Part::read(map, "drain", drain),
+        }
+    }
+
+    /// The override afterwards; `None` where nothing is left of it.
+    pub fn of(self, old: Option<&Override>) -> Option<Override> {
+        let mut word = old.cloned().unwrap_or_default();
+        word.weight = self.weight.patch(word.weight);
+        word.enabled = self.enabled.patch(word.enabled);
+        word.drain = self.drain.patch(word.drain);
+        let is_empty = word.weight.is_none() && word.enabled.is_none() && word.drain.is_none();
+        (!is_empty).then_some(word)
+    }
+}
+
+impl ChangeSet {
+    /// Reads `{"changes": [{"id", "weight"?, "enabled"?, "drain"?}, ...]}`.
+    ///
+    /// # Errors
+    /// All faults of all edits.
+    pub fn read(body: &Map<String, Value>, if_revision: Option<u64>) -> Result<ChangeSet, Faults> {
+        let allowed = format!("an array of 1 to {MAX_EDITS} edits");
+        let mut faults = Faults::default();
+        let mut object = Object::new(body, "");
+        let items = object.take("changes").and_then(Value::as_array);
+        object.unknown_keys(&mut faults);
+        let items = match items {
+            Some(items) if !items.is_empty() && items.len() <= MAX_EDITS => items,
+            Some(items) => {
+                faults.add("/changes", format!("{} edits", items.len()), allowed);
+                return Err(faults);
+            }
+            None => {
+                let found = body
+                    .get("changes")
+                    .map_or("nothing".to_owned(), Value::to_string);
+                faults.add("/changes", found, allowed);
+                return Err(faults);
+            }
+        };
+        let mut edits = Vec::with_capacity(items.len());
+        let mut seen = BTreeSet::new();
+        for (index, item) in items.iter().enumerate() {
+            let place = format!("/changes/{index}");
+            let Some(map) = item.as_object() else {
+                faults.add(&place, item, "an object");
+                continue;
+            };
+            let patch = OverridePatch::read(map, &place, &["id"], &mut faults);
+            let said = map.get("id").and_then(Value::as_str).unwrap_or_default();
+            let Some(addr) = parse_id(said) else {
+                faults.add(&format!("{place}/id"), said, ALLOWED_ID);
+                continue;
+            };
+            if !seen.insert(addr) {
+                faults.add(&format!("{place}/id"), said, "each backend once");
+            }
+            edits.push((addr, patch));
+        }
+        match faults.is_empty() {
+            true => Ok(ChangeSet { edits, if_revision }),
+            false => Err(faults),
+        }
+    }
+
+    /// What the audit log calls it.
+    pub fn target(&self) -> String {
+        match self.edits.as_slice() {
+            [(addr, _)] => addr.to_string(),
+            edits => format!("{} backends", edits.len()),
+        }
+    }
+}
+
+/// The backend that an `ip:port` names.
+pub fn parse_id(text: &str) -> Option<BackendAddr> {
+    let (ip, port) = text.rsplit_once(':')?;
+    let bare = ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']'));
+    let ip = bare.unwrap_or(ip);
+    if bare.is_some() != ip.contains(':') {
+        return None;
+    }
+    let port = port.parse::<u16>().ok().filter(|port| *port > 0)?;
+    Some(BackendAddr::new(parse_backend_ip(ip)?, port))
+}
+
+/// What an edit is about, as it stands: for the diff, the audit log, and the way back.
+pub fn describe(row: &Row) -> Value {
+    let word = row.r#override.as_ref();
+    let drain = word.and_then(|word| word.drain).unwrap_or(false);
+    let parts = word
+        .map(|word| json!({ "weight": word.weight, "enabled": word.enabled, "drain": word.drain }));
+    json!({
+        "weight": row.backend.weight, "enabled": row.backend.enabled, "drain": drain,
+        "override": parts,
+    })
+}
+
+/// Old and new of each backend, and the edits that undo them, from what [`describe`] said.
+pub fn diff(old: &Value, new: &Value) -> (Vec<Value>, Vec<Value>) {
+    let empty = Map::new();
+    let before = old.as_object().unwrap_or(&empty);
+    let lines = before
+        .iter()
+        .map(|(id, old)| json!({ "id": id, "old": old, "new": new[id] }));
+    let undo = before.iter().map(|(id, old)| {
+        let word = &old["override"];
+        json!({ "id": id, "weight": word["weight"], "enabled": word["enabled"], "drain": word["drain"] })
+    });
+    (lines.collect(), undo.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(body: Value) -> Result<ChangeSet, String> {
+        let body = body.as_object().expect("an object").clone();
+        ChangeSet::read(&body, None).map_err(|faults| faults.to_string())
+    }
+
+    #[test]
+    fn an_edit_sets_clears_and_keeps() {
+        let set = read(json!({"changes": [{"id": "10.0.0.1:80", "weight": 5, "drain": null}]}));
+        let patch = set.expect("good").edits[0].1;
+        assert_eq!(patch.weight, Part::Set(5));
+        assert_eq!(patch.enabled, Part::Keep);
+        assert_eq!(patch.drain, Part::Clear);
+        let old = Override {
+            enabled: Some(false),
+            drain: Some(true),
+            ..Override::default()
+        };
+        let word = patch.of(Some(&old)).expect("something is left");
+        assert_eq!(
+            (word.weight, word.enabled, word.drain),
+            (Some(5), Some(false), None)
+        );
+        let clear = OverridePatch {
+            drain: Part::Clear,
+            ..OverridePatch::default()
+        };
+        let only_drain = Override {
+            drain: Some(true),
+            ..Override::default()
+        };
+        assert_eq!(clear.of(Some(&only_drain)), None);
+    }
+
+    #[test]
+    fn every_fault_is_named_with_its_place() {
+        let faults = read(json!({"changes": [
+            {"id": "10.0.0.1:80"}, {"id": "host:80", "weight": 1}, {"id": "10.0.0.2:80", "weight": 1001},
+            {"id": "10.0.0.3:80", "drain": true}, {"id": "10.0.0.3:80", "drain": false}, 7,
+            {"id": "[::1]:80", "wieght": 1, "drain": true}]}));
+        let text = faults.expect_err("full of faults");
+        for place in [
+            "/changes/0",
+            "/changes/1/id",
+            "/changes/2/weight",
+            "/changes/4/id",
+            "/changes/5",
+            "/changes/6/wieght",
+        ] {
+            assert!(text.contains(place), "{place}: {text}");
+        }
+        assert!(!text.contains("/changes/3"), "{text}");
+        assert!(read(json!({"changes": []})).is_err() && read(json!({})).is_err());
+    }
+
+    #[test]
+    fn an_id_is_written_as_it_is_shown() {
+        for good in ["10.0.0.1:80", "[2001:db8::1]:65535"] {
+            assert_eq!(parse_id(good).expect(good).to_string(), good);
+        }
+        for bad in [
+            "",
+            "10.0.0.1",
+            "10.0.0.1:0",
+            "10.0.0.1:70000",
+            "2001:db8::1:80",
+            "[10.0.0.1]:80",
+            "a:1",
+        ] {
+            assert_eq!(parse_id(bad), None, "{bad}");
+        }
+    }
+}

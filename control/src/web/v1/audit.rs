@@ -1,0 +1,57 @@
+//! The audit log by number: what came after a line, and, if asked to, waiting for it.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{RawQuery, State};
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+
+use super::query::Query;
+use crate::web::App;
+use crate::web::error::ApiError;
+
+const PAGE: u64 = 200;
+const MAX_PAGE: u64 = 5_000;
+/// How long an answer waits for the next line.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The lines after number `after`, oldest first; without it the newest ones.
+pub async fn lines(
+    State(app): State<App>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Value>, ApiError> {
+    let mut query = Query::new(query.as_deref());
+    let limit = query.number("limit", PAGE, 1, MAX_PAGE) as usize;
+    let given = query.text("after").is_some();
+    let after = query.number("after", 0, 0, u64::MAX);
+    let follow = query.flag("follow");
+    if !query.faults.is_empty() {
+        return Err(query.faults.into());
+    }
+    if follow && given {
+        let mut seq = app.shared.audit.follow();
+        let newer = seq.wait_for(|seq| *seq > after);
+        let mut closing = app.feed.closing();
+        // Nothing new in time is an answer too: an empty one.
+        tokio::select! {
+            _ = tokio::time::timeout(PATIENCE, newer) => {}
+            _ = closing.wait_for(|closing| *closing) => {}
+        }
+    }
+    let shared = app.shared.clone();
+    let after = given.then_some(after);
+    let read = tokio::task::spawn_blocking(move || shared.audit.lines(after, limit)).await;
+    let lines = read
+        .expect("reading a file does not panic")
+        .map_err(|error| {
+            let path = app.shared.audit.path().display();
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, format!("{path}: {error}"))
+        })?;
+    let next = lines.last().and_then(|line| line["seq"].as_u64());
+    let next = next.or(after).unwrap_or(0);
+    let path = app.shared.audit.path();
+    Ok(Json(json!({
+        "lines": lines, "next": next, "last": app.shared.audit.last_seq(), "path": path,
+    })))
+}

@@ -1,0 +1,84 @@
+//! Reading backends and configuration.
+
+use std::ops::Bound::{Excluded, Unbounded};
+
+use axum::extract::{RawQuery, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use contract::Faults;
+use contract::config::MAX_FILE_BYTES;
+use serde_json::{Value, json};
+
+use super::query::Query;
+use super::view::{self, answer_of, look, tagged};
+use crate::changes::parse_id;
+use crate::settings::read_file;
+use crate::web::error::ApiError;
+use crate::web::path::PathOf;
+use crate::web::{App, api};
+
+/// Backends of a page by default, and at most.
+const PAGE: u64 = 1_000;
+const MAX_PAGE: u64 = 10_000;
+
+/// In the order of addresses, so that backends that come and go move nobody to another page.
+pub async fn list(State(app): State<App>, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
+    let mut query = Query::new(query.as_deref());
+    let limit = query.number("limit", PAGE, 1, MAX_PAGE) as usize;
+    let cursor = query.text("cursor");
+    let after = cursor.as_deref().and_then(parse_id);
+    if let (Some(cursor), None) = (&cursor, after) {
+        query
+            .faults
+            .add("?cursor", cursor, "\"next\" of an earlier answer");
+    }
+    if !query.faults.is_empty() {
+        return Err(query.faults.into());
+    }
+    let view = look(&app).await;
+    let from = after.map_or(Unbounded, Excluded);
+    let mut rest = view.rows.range((from, Unbounded)).map(|(_, row)| row);
+    let page: Vec<&Value> = rest.by_ref().take(limit).collect();
+    let last = page.last().map(|row| row["id"].clone());
+    let next = if rest.next().is_some() { last } else { None };
+    let body = json!({ "total": view.rows.len(), "next": next, "backends": page });
+    Ok(tagged(view.etag.clone(), body))
+}
+
+pub async fn one(State(app): State<App>, PathOf(id): PathOf<String>) -> Result<Response, ApiError> {
+    let view = look(&app).await;
+    let row = parse_id(&id).and_then(|addr| view.rows.get(&addr));
+    let row = row.ok_or_else(|| unknown(&id))?;
+    Ok(answer_of(&view, row))
+}
+
+pub fn unknown(id: &str) -> ApiError {
+    let mut faults = Faults::default();
+    faults.add(
+        "(path) id",
+        id,
+        "\"ip:port\" of a registered or discovered backend",
+    );
+    let mut error = ApiError::from(faults);
+    error.status = StatusCode::NOT_FOUND;
+    error
+}
+
+/// What is in force, and the file as it was last published.
+pub async fn config(State(app): State<App>) -> Result<Response, ApiError> {
+    let path = app.shared.settings.proxy_config_path.clone();
+    let read = tokio::task::spawn_blocking(move || read_file(&path, MAX_FILE_BYTES)).await;
+    let read = read.expect("reading a file does not panic");
+    let bytes = read.map_err(|error| {
+        let path = app.shared.settings.proxy_config_path.display();
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, format!("{path}: {error}"))
+    })?;
+    let published = bytes.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+    let outcome = app.publisher.outcome();
+    let body = json!({
+        "effective": api::settings_json(&app), "published": published,
+        "path": app.shared.settings.proxy_config_path, "generation": outcome.generation,
+        "updated_at": outcome.updated_at,
+    });
+    Ok(tagged(view::etag(&app), body))
+}

@@ -1,0 +1,110 @@
+//! What `/api/v1` shows of the whole at one moment: the state, and each backend with what the proxy
+//! says of it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use contract::BackendAddr;
+use serde_json::{Value, json};
+
+use crate::web::{App, answers, api};
+
+pub struct View {
+    pub etag: String,
+    /// `GET status`.
+    pub status: Value,
+    /// `GET backends`, by address.
+    pub rows: BTreeMap<BackendAddr, Value>,
+}
+
+/// The tag of the edits as they stand; one of before a restart never matches.
+pub fn etag(app: &App) -> String {
+    tag_of(app, app.shared.model().edits)
+}
+
+pub fn tag_of(app: &App, edits: u64) -> String {
+    format!("\"{:x}-{edits}\"", app.feed.started_ms())
+}
+
+pub async fn look(app: &App) -> View {
+    let mut status = api::proxy_json(app).await;
+    let etag = etag(app);
+    let rows = app.shared.model().rows();
+    let seen = take_seen(&mut status);
+    let now_ms = app.shared.clock.now().unix_ms;
+    let rows = rows.iter().map(|row| {
+        let addr = row.backend.addr;
+        let mut listed = answers::row(app, row);
+        listed["id"] = addr.to_string().into();
+        // A moment and not a rest, so that a row changes only when something has happened.
+        let left_ms = listed["ttl_remaining_ms"].take().as_u64();
+        let expires_at_ms = left_ms.map(|left_ms| (now_ms + left_ms).div_ceil(1000) * 1000);
+        listed["expires_at_ms"] = expires_at_ms.into();
+        let fields = listed.as_object_mut().expect("a row is an object");
+        fields.shift_remove("ttl_remaining_ms");
+        let mut proxy = seen.get(&addr).cloned().unwrap_or_default();
+        if let Some(cost) = proxy
+            .as_object_mut()
+            .and_then(|seen| seen.shift_remove("cost"))
+        {
+            listed["cost"] = cost;
+        }
+        listed["proxy"] = proxy;
+        (addr, listed)
+    });
+    let rows = rows.collect();
+    let status = finish_status(app, status, &etag);
+    View { etag, status, rows }
+}
+
+/// The proxy's backends, out of its status.
+fn take_seen(status: &mut Value) -> HashMap<BackendAddr, Value> {
+    let backends = status["status"]
+        .as_object_mut()
+        .and_then(|proxy| proxy.shift_remove("backends"));
+    let Some(Value::Array(backends)) = backends else {
+        return HashMap::new();
+    };
+    let keyed = backends.into_iter().filter_map(|mut seen| {
+        let ip = seen["ip"].as_str()?.parse().ok()?;
+        let port = u16::try_from(seen["port"].as_u64()?).ok()?;
+        let fields = seen.as_object_mut()?;
+        fields.shift_remove("ip");
+        fields.shift_remove("port");
+        Some((BackendAddr::new(ip, port), seen))
+    });
+    keyed.collect()
+}
+
+fn finish_status(app: &App, mut status: Value, etag: &str) -> Value {
+    let proxy = status["status"].take();
+    let fields = status.as_object_mut().expect("the status is an object");
+    fields.shift_remove("ok");
+    fields.shift_remove("status");
+    status["proxy"] = proxy;
+    status["at_ms"] = app.shared.clock.now().unix_ms.into();
+    status["etag"] = etag.into();
+    status["audit_seq"] = app.shared.audit.last_seq().into();
+    let (k8s_updated_at, runtime_updated_at) = answers::updated_at(app);
+    status["k8s_updated_at"] = k8s_updated_at;
+    status["runtime_updated_at"] = runtime_updated_at;
+    status
+}
+
+pub async fn status(State(app): State<App>) -> Response {
+    let view = look(&app).await;
+    tagged(view.etag, view.status)
+}
+
+/// An answer with its tag.
+pub fn tagged(etag: String, body: Value) -> Response {
+    ([(header::ETAG, etag)], Json(body)).into_response()
+}
+
+/// A backend by itself, for those who ask for one.
+pub fn answer_of(view: &View, row: &Value) -> Response {
+    tagged(view.etag.clone(), json!({ "backend": row }))
+}

@@ -1,0 +1,128 @@
+/**
+ * @file Applying what is staged: the bar that counts it, the dialog that shows old and new, the one
+ * call that carries all of it or none, and what to do where somebody else was faster.
+ */
+
+import { changeAll } from './changes.js';
+import { byId, element, setText } from './dom.js';
+import { UNKNOWN } from './format.js';
+import { onLanguage, words } from './i18n.js';
+import { allStaged, onStaged, overtaken, rebase, unstage } from './staged.js';
+
+/** @typedef {import('./staged.js').Staged} Staged */
+/** @typedef {import('./staged.js').Stand} Stand */
+
+/** @type {() => Promise<import('./api.js').WholeAnswer | null>} */
+let lookNow = async () => null;
+/** The tag that the person has seen. */
+let etag = '*';
+let isBusy = false;
+/** What somebody else changed meanwhile, by backend. @type {Map<string, Stand | null>} */
+let conflicts = new Map();
+
+/** @param {() => Promise<import('./api.js').WholeAnswer | null>} look reads the whole anew */
+export function startApply(look) {
+  lookNow = look;
+  byId('pending-review', HTMLButtonElement).addEventListener('click', review);
+  byId('pending-discard', HTMLButtonElement).addEventListener('click', discard);
+  byId('pending-apply', HTMLButtonElement).addEventListener('click', () => void apply());
+  byId('diff-form', HTMLFormElement).addEventListener('submit', (event) => {
+    event.preventDefault();
+    void apply();
+  });
+  byId('diff-drop', HTMLButtonElement).addEventListener('click', () => {
+    unstage([...conflicts.keys()]);
+    conflicts = new Map();
+    show();
+    if (allStaged().length === 0) byId('diff-dialog', HTMLDialogElement).close();
+  });
+  onStaged(show);
+  onLanguage(show);
+}
+
+/** @param {string} tag of what the page shows */
+export function knowEtag(tag) {
+  // While edits wait, the tag stays the one that they were made on.
+  if (allStaged().length === 0) etag = tag;
+}
+
+export function review() {
+  if (allStaged().length === 0) return;
+  show();
+  byId('diff-dialog', HTMLDialogElement).showModal();
+  byId('diff-apply', HTMLButtonElement).focus();
+}
+
+function discard() {
+  conflicts = new Map();
+  unstage();
+}
+
+/** One call for all. What somebody else has not touched goes through however often they edit. */
+export async function apply() {
+  if (isBusy || allStaged().length === 0) return;
+  isBusy = true;
+  show();
+  const edits = allStaged().map(({ id, edit }) => ({ id, ...edit }));
+  const result = await changeAll(edits, etag);
+  isBusy = false;
+  if (result !== 'stale') {
+    if (result === 'done') {
+      conflicts = new Map();
+      byId('diff-dialog', HTMLDialogElement).close();
+      unstage();
+    }
+    show();
+    return;
+  }
+  const whole = await lookNow();
+  if (whole === null) return show();
+  etag = whole.etag;
+  conflicts = new Map(overtaken(whole.backends).map(({ staged, now }) => [staged.id, now]));
+  if (conflicts.size === 0) return apply();
+  rebase(whole.backends);
+  show();
+  if (!byId('diff-dialog', HTMLDialogElement).open) review();
+}
+
+function show() {
+  const staged = allStaged();
+  const bar = byId('pending', HTMLElement);
+  bar.hidden = staged.length === 0;
+  setText(byId('pending-count', HTMLElement), words().pending(staged.length));
+  for (const id of ['pending-apply', 'diff-apply']) {
+    const button = byId(id, HTMLButtonElement);
+    if (isBusy) button.setAttribute('aria-busy', 'true');
+    else button.removeAttribute('aria-busy');
+    setText(button, isBusy ? words().applying : conflicts.size > 0 ? words().applyMine : words().apply);
+  }
+  byId('diff-conflict', HTMLElement).hidden = conflicts.size === 0;
+  byId('diff-drop', HTMLButtonElement).hidden = conflicts.size === 0;
+  byId('diff-rows', HTMLTableSectionElement).replaceChildren(...staged.flatMap(diffRows));
+}
+
+/** @param {Staged} staged */
+function diffRows({ id, edit, base }) {
+  return Object.entries(edit).map(([part, value]) => {
+    const name = /** @type {keyof Stand} */ (part);
+    const before = conflicts.get(id)?.[name] ?? base[name];
+    const row = element(
+      'tr',
+      { class: conflicts.has(id) ? 'is-conflict' : '' },
+      element('th', { scope: 'row', class: 'mono' }, id),
+      element('td', {}, words().part[name]),
+      element('td', { class: 'number' }, valueText(before)),
+      element('td', { class: 'diff-arrow', 'aria-hidden': 'true' }, '→'),
+      element('td', { class: 'number diff-new' }, value === null ? words().givenBack : valueText(value)),
+    );
+    if (conflicts.has(id)) row.append(element('td', { class: 'bad' }, words().overtaken));
+    return row;
+  });
+}
+
+/** @param {unknown} value */
+function valueText(value) {
+  if (value === true) return words().yes;
+  if (value === false) return words().no;
+  return typeof value === 'number' ? String(value) : UNKNOWN;
+}

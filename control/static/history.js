@@ -1,0 +1,102 @@
+/**
+ * @file What the figures were over the last fifteen minutes, kept in the page: what it has seen itself
+ * and nothing else. Rates come from two looks at counters that only grow.
+ */
+
+/** @typedef {import('./api.js').ProxyStatus} ProxyStatus */
+/** @typedef {import('./api.js').Backend} Backend */
+/** @typedef {{sessions: number, up: number, down: number}} Rates a second */
+
+export const WINDOW_MS = 15 * 60_000;
+/** News come once a second; a hand that refreshes adds no more than one a half. */
+const LEAST_APART_MS = 500;
+
+/** What is kept of each moment; `null` is what was not known. */
+export const SERIES = /** @type {const} */ ([
+  'sessions',
+  'sessionRate',
+  'flows',
+  'up',
+  'down',
+  'p50',
+  'p99',
+  'gpu',
+  'vram',
+  'batched',
+  'unbatched',
+]);
+
+/** @typedef {typeof SERIES[number]} Series */
+/** @typedef {{at: number} & Record<Series, number | null>} Sample */
+
+/** @type {Sample[]} */
+const samples = [];
+/** @type {{at: number, pid: number, totals: ProxyStatus['totals']} | null} */
+let before = null;
+/** @type {Rates | null} */
+let rates = null;
+
+/**
+ * @param {ProxyStatus | null} status
+ * @param {Backend[]} backends
+ * @param {number} at unix milliseconds, by the server's clock
+ */
+export function record(status, backends, at) {
+  const last = samples.at(-1);
+  if (last !== undefined && at - last.at < LEAST_APART_MS) return;
+  rates = ratesSince(status, at);
+  before = status === null ? null : { at, pid: status.pid, totals: status.totals };
+  const totals = status?.totals ?? null;
+  const batched = backends.filter(({ max_batch: max }) => (max ?? 0) > 1);
+  const unbatched = backends.filter(({ max_batch: max }) => max === 1);
+  samples.push({
+    at,
+    sessions: totals?.sessions_active ?? null,
+    sessionRate: rates?.sessions ?? null,
+    flows: totals?.flows_active ?? null,
+    up: rates?.up ?? null,
+    down: rates?.down ?? null,
+    p50: totals?.first_byte_p50_us ?? null,
+    p99: totals?.first_byte_p99_us ?? null,
+    gpu: meanOf(backends.map((backend) => backend.gpu_usage)).mean,
+    vram: meanOf(backends.map((backend) => backend.vram_usage)).mean,
+    batched: meanOf(batched.map((backend) => backend.vram_usage)).mean,
+    unbatched: meanOf(unbatched.map((backend) => backend.vram_usage)).mean,
+  });
+  const firstKept = samples.findIndex((sample) => sample.at >= at - WINDOW_MS);
+  samples.splice(0, firstKept);
+}
+
+/**
+ * A restarted proxy counts anew.
+ * @param {ProxyStatus | null} status
+ * @param {number} at
+ * @returns {Rates | null}
+ */
+function ratesSince(status, at) {
+  if (status === null || before === null || before.pid !== status.pid || at <= before.at) return null;
+  const seconds = (at - before.at) / 1000;
+  const { totals } = status;
+  return {
+    sessions: (totals.sessions_total - before.totals.sessions_total) / seconds,
+    up: (totals.bytes_up - before.totals.bytes_up) / seconds,
+    down: (totals.bytes_down - before.totals.bytes_down) / seconds,
+  };
+}
+
+/** Of the last second; null where two looks are not there. */
+export function currentRates() {
+  return rates;
+}
+
+/** @returns {readonly Sample[]} the oldest first */
+export function history() {
+  return samples;
+}
+
+/** @param {(number | null)[]} shares */
+export function meanOf(shares) {
+  const known = shares.filter((share) => typeof share === 'number');
+  const sum = known.reduce((total, share) => total + share, 0);
+  return { mean: known.length === 0 ? null : sum / known.length, count: known.length };
+}

@@ -1,0 +1,106 @@
+/**
+ * @file Edits that wait to be applied together, each with what stood when it was made. Pure but for
+ * telling whoever shows them; sending them is apply.js's.
+ */
+
+/** @typedef {import('./api.js').Backend} Backend */
+/** @typedef {import('./api.js').Edit} Edit */
+/** @typedef {{weight: number, enabled: boolean, drain: boolean}} Stand what an edit can change */
+
+/**
+ * @typedef {object} Staged
+ * @property {string} id
+ * @property {Omit<Edit, 'id'>} edit `null` gives a part back to the backend
+ * @property {Stand} base what stood when it was made
+ */
+
+/** @type {Map<string, Staged>} */
+const staged = new Map();
+/** @type {(() => void)[]} */
+const listeners = [];
+
+/** @param {() => void} listener called after every change of what is staged */
+export function onStaged(listener) {
+  listeners.push(listener);
+}
+
+/** @param {Backend} backend @returns {Stand} */
+export function standOf(backend) {
+  return {
+    weight: backend.weight,
+    enabled: backend.enabled,
+    drain: backend.override?.drain === true,
+  };
+}
+
+/**
+ * Adds to what is staged for a backend; an edit that changes nothing is taken off again.
+ * @param {Backend} backend
+ * @param {Omit<Edit, 'id'>} edit
+ */
+export function stage(backend, edit) {
+  const base = standOf(backend);
+  const whole = { ...staged.get(backend.id)?.edit, ...edit };
+  /** @type {Record<string, unknown>} */
+  const kept = {};
+  for (const [part, value] of Object.entries(whole)) {
+    const stands = base[/** @type {keyof Stand} */ (part)];
+    const clears = value === null && hasOverride(backend, part);
+    if (clears || (value !== null && value !== stands)) kept[part] = value;
+  }
+  if (Object.keys(kept).length === 0) staged.delete(backend.id);
+  else staged.set(backend.id, { id: backend.id, edit: kept, base });
+  tell();
+}
+
+/** @param {Backend} backend @param {string} part */
+function hasOverride(backend, part) {
+  const value = backend.override?.[/** @type {'weight' | 'enabled' | 'drain'} */ (part)];
+  return value !== null && value !== undefined;
+}
+
+/** @param {string} id */
+export function stagedOf(id) {
+  return staged.get(id)?.edit ?? null;
+}
+
+/** @returns {Staged[]} */
+export function allStaged() {
+  return [...staged.values()];
+}
+
+/** @param {string[]} [ids] all, where none are named */
+export function unstage(ids = [...staged.keys()]) {
+  for (const id of ids) staged.delete(id);
+  tell();
+}
+
+/**
+ * The edits that somebody else has overtaken: what they were made on no longer stands.
+ * @param {Backend[]} backends as they stand now
+ * @returns {{staged: Staged, now: Stand | null}[]} `now` is null where the backend is gone
+ */
+export function overtaken(backends) {
+  const known = new Map(backends.map((backend) => [backend.id, standOf(backend)]));
+  return allStaged().flatMap((edit) => {
+    const now = known.get(edit.id) ?? null;
+    const parts = /** @type {(keyof Stand)[]} */ (Object.keys(edit.edit));
+    const stands = now !== null && parts.every((part) => now[part] === edit.base[part]);
+    return stands ? [] : [{ staged: edit, now }];
+  });
+}
+
+/** Takes what stands now as what the edits were made on: the person has seen it. @param {Backend[]} backends */
+export function rebase(backends) {
+  const known = new Map(backends.map((backend) => [backend.id, standOf(backend)]));
+  for (const [id, edit] of staged) {
+    const now = known.get(id);
+    if (now === undefined) staged.delete(id);
+    else staged.set(id, { ...edit, base: now });
+  }
+  tell();
+}
+
+function tell() {
+  for (const listener of listeners) listener();
+}

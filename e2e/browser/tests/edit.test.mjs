@@ -1,0 +1,154 @@
+/**
+ * @file Edits that wait, are applied as one change, meet somebody else's, and are undone; and the
+ * stream that shows all of it.
+ */
+
+import assert from 'node:assert/strict';
+import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
+import { Stand, hasText, newestReport, openConsole, picture, rowOf, startBrowser, until } from './harness.mjs';
+
+/** @type {import('playwright-core').Browser} */
+let browser;
+/** @type {Stand} */
+let stand;
+let backends;
+let page;
+
+before(async () => {
+  browser = await startBrowser();
+});
+
+after(() => browser?.close());
+
+beforeEach(async () => {
+  stand = await Stand.start();
+  backends = [];
+  for (const weight of [10, 20, 30]) backends.push(await stand.register({ weight, vram_usage: 0.5 }));
+});
+
+afterEach(async () => {
+  const complaints = page?.complaints ?? [];
+  await stand?.close();
+  assert.deepEqual(complaints, []);
+});
+
+/** Types a weight and leaves the field, so that the edit waits. */
+async function stageWeight(backend, weight) {
+  const input = rowOf(page, backend).locator('.weight-input');
+  await input.fill(String(weight));
+  await input.press('Tab');
+}
+
+async function published() {
+  const file = await stand.readJson('config/proxy_config.json');
+  return { generation: file.generation, weights: new Map(file.backends.map(({ port, weight }) => [port, weight])) };
+}
+
+describe('edits that wait', () => {
+  for (const [locale, pending, applied] of [
+    ['en-GB', /^2 pending$/, /applied in \d+ ms/],
+    ['zh-CN', /^2 项待生效变更$/, /已在 \d+ ms 内生效/],
+  ]) {
+    it(`are_counted_shown_and_applied_as_one_change in ${locale}`, async () => {
+      page = await openConsole(browser, stand, { locale });
+      await rowOf(page, backends[0]).waitFor();
+      const before = await published();
+      await stageWeight(backends[0], 11);
+      await stageWeight(backends[1], 22);
+      await hasText(page.locator('#pending-count'), pending);
+      assert.equal((await published()).generation, before.generation, 'nothing is sent yet');
+      await page.locator('#pending-review').click();
+      await hasText(page.locator('#diff-rows tr').first(), /10.*→.*11/);
+      await picture(page, `diff-${locale}`);
+      await page.keyboard.press('Enter');
+      await hasText(newestReport(page), applied);
+      const now = await published();
+      assert.equal(now.generation, before.generation + 1, 'one change, one reload');
+      assert.deepEqual([now.weights.get(backends[0].port), now.weights.get(backends[1].port)], [11, 22]);
+      await page.locator('#pending').waitFor({ state: 'hidden' });
+
+      await newestReport(page).getByRole('button').click();
+      await until('undone', async () => (await published()).weights.get(backends[0].port) === 10);
+      assert.equal((await published()).weights.get(backends[1].port), 20);
+      await rowOf(page, backends[0]).locator('.badge-override').waitFor({ state: 'hidden' });
+    });
+  }
+
+  it('are_taken_back_by_discard', async () => {
+    page = await openConsole(browser, stand);
+    await rowOf(page, backends[0]).waitFor();
+    await stageWeight(backends[0], 11);
+    await page.locator('#pending-discard').click();
+    await page.locator('#pending').waitFor({ state: 'hidden' });
+    assert.equal(await rowOf(page, backends[0]).locator('.weight-input').inputValue(), '10');
+  });
+
+  it('are_made_for_a_whole_selection', async () => {
+    page = await openConsole(browser, stand);
+    for (const backend of backends.slice(0, 2)) await rowOf(page, backend).locator('.choose').check();
+    await hasText(page.locator('#bulk-count'), /^2 selected$/);
+    await page.locator('#bulk-weight').fill('77');
+    await page.locator('#bulk-weight').press('Enter');
+    await page.locator('#bulk-disable').click();
+    await hasText(page.locator('#pending-count'), /^2 pending$/);
+    await picture(page, 'bulk');
+    await page.locator('#pending-apply').click();
+    await stand.publishedWeight(backends[1], 77);
+    const file = await stand.readJson('config/proxy_config.json');
+    assert.deepEqual(file.backends.map(({ enabled }) => enabled).sort(), [false, false, true]);
+  });
+
+  it('meet_somebody_elses_only_where_both_touch_the_same', async () => {
+    page = await openConsole(browser, stand);
+    await rowOf(page, backends[0]).waitFor();
+    // Somebody edits another backend: no conflict.
+    await stageWeight(backends[0], 11);
+    await stand.call('POST', `/api/backends/127.0.0.1/${backends[2].port}/weight`, { weight: 33 });
+    await page.locator('#pending-apply').click();
+    await stand.publishedWeight(backends[0], 11);
+    await page.locator('#pending').waitFor({ state: 'hidden' });
+
+    // Somebody edits the same one: shown, and mine only on my word.
+    await stageWeight(backends[0], 12);
+    await stand.call('POST', `/api/backends/127.0.0.1/${backends[0].port}/weight`, { weight: 99 });
+    await page.locator('#pending-apply').click();
+    await page.locator('#diff-conflict').waitFor();
+    await hasText(page.locator('#diff-rows tr'), /99.*→.*12/);
+    await picture(page, 'conflict');
+    assert.equal((await published()).weights.get(backends[0].port), 99);
+    await page.locator('#diff-apply').click();
+    await stand.publishedWeight(backends[0], 12);
+    page.complaints = page.complaints.filter((text) => !/412/.test(text));
+  });
+
+  it('do_not_stand_in_the_way_of_the_quick_path', async () => {
+    page = await openConsole(browser, stand);
+    const input = rowOf(page, backends[0]).locator('.weight-input');
+    await input.fill('15');
+    await input.press('Enter');
+    await hasText(newestReport(page), /applied in \d+ ms/);
+    assert.equal(await page.locator('#pending').isVisible(), false);
+  });
+});
+
+describe('the stream', () => {
+  it('is_one_for_all_tabs_and_passes_on_when_its_tab_closes', async () => {
+    page = await openConsole(browser, stand);
+    await rowOf(page, backends[0]).waitFor();
+    const second = await page.context().newPage();
+    let streams = 0;
+    second.on('request', (request) => {
+      if (request.url().endsWith('/api/v1/events')) streams += 1;
+    });
+    await second.goto(stand.origin);
+    const input = second.locator('#rows tr').filter({ hasText: backends[0].key }).locator('.weight-input');
+    await input.waitFor();
+    await stand.call('POST', `/api/backends/127.0.0.1/${backends[0].port}/weight`, { weight: 41 });
+    await until('the second tab sees it', async () => (await input.inputValue()) === '41');
+    assert.equal(streams, 0, 'by the first tab alone');
+    await page.close();
+    await stand.call('POST', `/api/backends/127.0.0.1/${backends[0].port}/weight`, { weight: 42 });
+    await until('the second tab goes on', async () => (await input.inputValue()) === '42');
+    assert.equal(streams, 1);
+  });
+});

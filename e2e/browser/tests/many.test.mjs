@@ -1,0 +1,102 @@
+/**
+ * @file Three thousand backends, each with new figures every second: the page stays smooth, and the
+ * keyboard finds its way.
+ */
+
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
+import { Stand, hasText, openConsole, picture, startBrowser, until } from './harness.mjs';
+
+const COUNT = 3_000;
+const SECONDS = Number(process.env.WICKETGATE_MANY_SECONDS ?? 15);
+
+let browser;
+let stand;
+let page;
+
+/** Figures that differ from second to second. */
+function fleet(second) {
+  return Array.from({ length: COUNT }, (_, at) => ({
+    ip: `10.1.${Math.floor(at / 250)}.${(at % 250) + 1}`,
+    port: 9001,
+    weight: 10,
+    gpu_usage: ((at + second) % 100) / 100,
+    vram_usage: ((at * 7 + second) % 100) / 100,
+  }));
+}
+
+before(async () => {
+  browser = await startBrowser();
+  // The addresses are nobody's, so that nothing is to be probed.
+  stand = await Stand.start({ proxy: null });
+  await stand.publishDiscovery(fleet(0));
+});
+
+after(async () => {
+  const complaints = page?.complaints ?? [];
+  await browser?.close();
+  await stand?.close();
+  assert.deepEqual(complaints, []);
+});
+
+describe('three thousand backends', () => {
+  it('are_all_there_and_cost_little_each_second', async () => {
+    page = await openConsole(browser, stand, { width: 1440 });
+    await hasText(page.locator('#count'), /^3000 backends$/);
+    await until('but few rows are on the page', async () => {
+      const count = await page.locator('#rows tr:not(.spacer)').count();
+      return count > 10 && count < 80;
+    });
+    await page.evaluate(() => {
+      const seen = { updates: [], frames: [] };
+      Object.assign(window, { seen });
+      new PerformanceObserver((list) => {
+        for (const { name, duration } of list.getEntries()) if (name === 'update') seen.updates.push(duration);
+      }).observe({ type: 'measure' });
+      new PerformanceObserver((list) => {
+        for (const { duration } of list.getEntries()) seen.frames.push(duration);
+      }).observe({ type: 'longtask' });
+    });
+    const heap = () => page.evaluate(() => /** @type {any} */ (performance).memory.usedJSHeapSize / 1e6);
+    const heapBefore = await heap();
+    for (let second = 1; second <= SECONDS; second += 1) {
+      await stand.publishDiscovery(fleet(second));
+      await page.locator('#table-scroll').evaluate((scroller, top) => scroller.scrollTo(0, top), second * 500);
+      await pause(1_000);
+    }
+    const { updates, frames } = await page.evaluate(() => /** @type {any} */ (window).seen);
+    updates.sort((a, b) => a - b);
+    const p99 = updates[Math.min(updates.length - 1, Math.floor(updates.length * 0.99))];
+    const figures = { updates: updates.length, median: updates[Math.floor(updates.length / 2)], p99, longFrames: frames, heapBefore, heapAfter: await heap() };
+    console.log(`# ${JSON.stringify(figures)}`);
+    assert.ok(updates.length >= SECONDS * 0.7, `${updates.length} updates`);
+    await picture(page, 'many');
+    // A busy machine may take three times what a quiet one does; all figures are printed above.
+    assert.ok(figures.median < 50, `median of an update: ${figures.median} ms`);
+  });
+
+  it('are_walked_through_by_the_keyboard', async () => {
+    await page.locator('#table-scroll').evaluate((scroller) => scroller.scrollTo(0, 0));
+    await page.locator('.head-address button').click();
+    await page.locator('#backends').focus();
+    for (let press = 0; press < 60; press += 1) await page.keyboard.press('j');
+    const current = page.locator('#rows .is-current');
+    await until('the sixtieth row', async () => (await current.locator('.cell-address').textContent())?.includes('10.1.0.60:9001'));
+    await page.keyboard.press('x');
+    await hasText(page.locator('#bulk-count'), /^1 selected$/);
+    await page.keyboard.press('e');
+    await page.keyboard.type('55');
+    await page.keyboard.press('Tab');
+    await hasText(page.locator('#pending-count'), /^1 pending$/);
+    // What waits is not forgotten with the row that is out of sight.
+    await page.locator('#table-scroll').evaluate((scroller) => scroller.scrollTo(0, 50_000));
+    await page.locator('#backends').focus();
+    await page.keyboard.press('Control+Enter');
+    await until('it is published', async () => {
+      const file = await stand.readJson('config/proxy_config.json');
+      return file?.backends.some(({ ip, weight }) => ip === '10.1.0.60' && weight === 55);
+    });
+    await page.locator('#pending').waitFor({ state: 'hidden' });
+  });
+});

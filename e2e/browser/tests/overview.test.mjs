@@ -1,0 +1,152 @@
+/**
+ * @file The figures and charts of the overview against the proxy's own counters, and what axe-core
+ * finds on the page.
+ */
+
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { readFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import net from 'node:net';
+import { after, afterEach, before, describe, it } from 'node:test';
+import { Stand, hasText, openConsole, picture, rowOf, startBrowser, until } from './harness.mjs';
+
+const AXE = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
+
+/** @type {import('playwright-core').Browser} */
+let browser;
+/** @type {Stand} */
+let stand;
+let backend;
+let page;
+
+before(async () => {
+  browser = await startBrowser();
+  stand = await Stand.start();
+  backend = await stand.register({ weight: 10, gpu_usage: 0.4, vram_usage: 0.85, max_batch: 8, batch_window_ms: 5 });
+  await stand.register({ weight: 10, gpu_usage: 0.2, vram_usage: 0.3, max_batch: 1, batch_window_ms: 5 });
+});
+
+after(async () => {
+  await browser?.close();
+  await stand?.close();
+});
+
+afterEach(async () => {
+  await page?.context().close();
+  assert.deepEqual(page?.complaints ?? [], []);
+});
+
+/** A session through the proxy that sends bytes and gets them back. */
+async function session(bytes) {
+  const socket = net.connect(stand.proxyPort, '127.0.0.1');
+  await once(socket, 'connect');
+  socket.write(Buffer.alloc(bytes, 7));
+  let got = 0;
+  socket.on('data', (chunk) => {
+    got += chunk.length;
+  });
+  await until('all of it is back', () => got >= bytes);
+  return socket;
+}
+
+async function totals() {
+  const { proxy } = await stand.call('GET', '/api/v1/status');
+  return proxy.totals;
+}
+
+describe('the charts', () => {
+  it('hold_what_the_proxy_counts_while_traffic_runs', async () => {
+    page = await openConsole(browser, stand);
+    await page.locator('[data-chart="traffic"] .u-legend').waitFor();
+    const before = await totals();
+    const first = await page.evaluate(() => import('/static/history.js').then(({ history }) => history().length));
+    for (let round = 0; round < 20; round += 1) {
+      const socket = await session(50_000);
+      socket.destroy();
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+    const open = await session(1000);
+    await until('the sessions are over, but one', async () => (await totals()).sessions_active === 1);
+    const now = await totals();
+    const sums = await until('the page has seen it all', async () => {
+      const found = await page.evaluate(async (from) => {
+        const { history } = await import('/static/history.js');
+        const all = history();
+        let sessions = 0;
+        let down = 0;
+        for (let at = Math.max(1, from); at < all.length; at += 1) {
+          const seconds = (all[at].at - all[at - 1].at) / 1000;
+          sessions += (all[at].sessionRate ?? 0) * seconds;
+          down += (all[at].down ?? 0) * seconds;
+        }
+        return { sessions, down, open: all.at(-1)?.sessions };
+      }, first);
+      return found.open === 1 && Math.abs(found.sessions - (now.sessions_total - before.sessions_total)) < 0.01 && found;
+    });
+    assert.ok(Math.abs(sums.down - (now.bytes_down - before.bytes_down)) < 1, `${sums.down} bytes`);
+    assert.equal(now.sessions_total - before.sessions_total, 21);
+    await hasText(page.locator('#figure-sessions .figure-value'), /^1$/);
+    await picture(page, 'overview');
+    open.destroy();
+  });
+
+  for (const [locale, batched, paused] of [
+    ['en-GB', /batched.*one by one/, /Paused/],
+    ['zh-CN', /批处理.*逐个处理/, /已暂停/],
+  ]) {
+    it(`show_batched_beside_unbatched_and_can_be_paused in ${locale}`, async () => {
+      page = await openConsole(browser, stand, { locale });
+      await hasText(page.locator('[data-chart="batch"] .u-legend'), batched);
+      await page.locator('#charts-pause').click();
+      await hasText(page.locator('#charts-note'), paused);
+    });
+  }
+
+  it('are_said_to_be_missing_where_the_build_has_none', async () => {
+    const text = await readFile('../../control/templates/index.html', 'utf8');
+    page = await openConsole(browser, stand);
+    await page.route(`${stand.origin}/`, async (route) => {
+      const response = await route.fetch();
+      await route.fulfill({ response, body: text });
+    });
+    await page.reload();
+    await hasText(page.locator('#charts-missing'), /no charts/);
+    await rowOf(page, backend).waitFor();
+    await until('the small lines', async () => (await page.locator('#figure-vram .figure-line path').getAttribute('d'))?.includes('L'));
+  });
+});
+
+describe('axe', () => {
+  for (const locale of ['en-GB', 'zh-CN']) {
+    for (const [theme, width] of [['dark', 1280], ['light', 1280], ['dark', 375], ['light', 320]]) {
+      it(`finds_nothing_serious in ${locale}, ${theme}, ${width} px`, async () => {
+        page = await openConsole(browser, stand, { locale, width, colorScheme: theme });
+        await page.locator(`input[name="theme"][value="${theme}"]`).evaluate((radio) => radio.click());
+        await rowOf(page, backend).waitFor();
+        await rowOf(page, backend).locator('.choose').check();
+        await rowOf(page, backend).locator('.weight-input').fill('44');
+        await page.locator('#bulk-drain').click();
+        await page.locator('#pending').waitFor();
+        await seriousFaults('the page');
+        await picture(page, `page-${theme}-${width}-${locale}`);
+        await page.locator('#pending-review').click();
+        await seriousFaults('the diff');
+        await page.keyboard.press('Escape');
+        const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+        assert.ok(overflow <= 0, `${overflow} px are cut off`);
+      });
+    }
+  }
+
+  async function seriousFaults(what) {
+    await page.evaluate(await readFile(AXE, 'utf8'));
+    const violations = await page.evaluate(async () => {
+      const { violations: all } = await /** @type {any} */ (window).axe.run();
+      return all
+        .filter(({ impact }) => impact === 'serious' || impact === 'critical')
+        .map(({ id, nodes }) => `${id}: ${nodes.slice(0, 3).map(({ html, failureSummary }) => `${html.slice(0, 120)} ${failureSummary}`).join(' | ')}`);
+    });
+    assert.deepEqual(violations, [], what);
+  }
+});
