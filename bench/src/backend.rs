@@ -11,7 +11,7 @@ use slab::Slab;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::message::Reader;
-use crate::poll::{Interest, Poll, Ready};
+use crate::poll::{self, Interest, Poll, Ready};
 
 /// As the kernel's own upper limit (`net.core.somaxconn`) by default.
 const BACKLOG: i32 = 4096;
@@ -85,15 +85,7 @@ impl Backend {
     }
 
     fn accept(&mut self) -> io::Result<()> {
-        loop {
-            let stream = match self.listener.accept() {
-                Ok((stream, _)) => stream,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
-                Err(error) => return Err(error),
-            };
-            stream.set_nonblocking(true)?;
-            stream.set_nodelay(true)?;
+        while let Some(stream) = poll::accept(&self.listener)? {
             let entry = self.connections.vacant_entry();
             self.poll.add(&stream, entry.key(), Interest::Read)?;
             entry.insert(Connection {
@@ -103,6 +95,7 @@ impl Backend {
                 interest: Interest::Read,
             });
         }
+        Ok(())
     }
 
     fn return_datagrams(&mut self) -> io::Result<()> {

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -44,6 +45,21 @@ pub struct Ready {
     pub token: usize,
     pub readable: bool,
     pub writable: bool,
+}
+
+/// The next client of a listener that does not block; it does not either. `None`: nobody waits.
+pub fn accept(listener: &TcpListener) -> io::Result<Option<TcpStream>> {
+    loop {
+        let stream = match listener.accept() {
+            Ok((stream, _)) => stream,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
+            Err(error) => return Err(error),
+        };
+        stream.set_nonblocking(true)?;
+        stream.set_nodelay(true)?;
+        return Ok(Some(stream));
+    }
 }
 
 impl fmt::Debug for Poll {

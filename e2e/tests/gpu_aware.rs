@@ -213,7 +213,8 @@ fn small_requests_that_come_together_stay_together() {
 
 #[test]
 fn peak_ewma_leaves_a_slow_backend_alone() {
-    let slow = Scripted::answering_after(Duration::from_millis(60));
+    // So slow that the fast one is not taken for it when it has to wait for a core: peaks last.
+    let slow = Scripted::answering_after(Duration::from_millis(400));
     let fast = Scripted::answering_after(Duration::from_millis(2));
     let bench = ProxyBench::start(&[slow.addr, fast.addr], json!({"algorithm": "peak_ewma"}));
     (0..100).for_each(|_| assert!(ask(bench.listen)));

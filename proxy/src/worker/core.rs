@@ -257,12 +257,7 @@ impl Core {
         token: Token,
         interest: epoll::EventFlags,
     ) -> Result<(), Errno> {
-        epoll::add(
-            &self.epoll,
-            source,
-            token.pack(),
-            interest | epoll::EventFlags::ET,
-        )
+        self.watch_level(source, token, interest | epoll::EventFlags::ET)
     }
 
     /// Watches a `source` that may be left half read: it is told of for as long as it is readable.

@@ -92,37 +92,32 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     machine::raise_descriptor_limit()?;
     heed_signals()?;
     let acts = chosen(&arguments.acts, arguments.jobs as usize);
-    let mut samples = Vec::new();
-    for round in 1..=arguments.rounds {
-        for act in &acts {
-            // Each goes first in its turn, so that none always runs on a machine of one kind.
-            for at in 0..arguments.policies.len() {
-                let turn = (at + round as usize) % arguments.policies.len();
-                let sample = sample::run(
-                    &binaries,
-                    act,
-                    arguments.policies[turn],
-                    round,
-                    &INTERRUPTED,
-                )?;
-                eprintln!("{}", page::line(&sample));
-                samples.push(sample);
-            }
-        }
-    }
-    let results = Results {
+    let mut results = Results {
         what: "models of GPU servers on real sockets, through the real planes; no GPU took part"
             .to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         machine: Machine::look(own_network),
         model_seconds_a_second: SPEED,
         jobs: arguments.jobs as usize,
-        samples,
+        samples: Vec::new(),
     };
-    print!("{}", page::tables(&results));
-    if let Some(folder) = &arguments.write {
-        page::write(folder, &results)?;
+    for round in 1..=arguments.rounds {
+        for act in &acts {
+            // Each goes first in its turn, so that none always runs on a machine of one kind.
+            for at in 0..arguments.policies.len() {
+                let turn = (at + round as usize) % arguments.policies.len();
+                let algorithm = arguments.policies[turn];
+                let sample = sample::run(&binaries, act, algorithm, round, &INTERRUPTED)?;
+                eprintln!("{}", page::line(&sample));
+                results.samples.push(sample);
+            }
+        }
+        // What is measured by now is kept, whatever ends a later round.
+        if let Some(folder) = &arguments.write {
+            page::write(folder, &results)?;
+        }
     }
+    print!("{}", page::tables(&results));
     Ok(())
 }
 

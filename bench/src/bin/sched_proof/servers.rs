@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
-use bench::poll::{Interest, Poll};
+use bench::poll::{self, Interest, Poll};
 use bench::sched::scenario::{HEARTBEAT_MS, LOSS_TAKES, Scenario};
 use bench::sched::server::{Job, Server};
 use serde::Serialize;
@@ -250,15 +250,7 @@ impl<'a> Servers<'a> {
     }
 
     fn accept(&mut self, server: usize) -> io::Result<()> {
-        loop {
-            let stream = match self.plan.listeners[server].accept() {
-                Ok((stream, _)) => stream,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
-                Err(error) => return Err(error),
-            };
-            stream.set_nonblocking(true)?;
-            stream.set_nodelay(true)?;
+        while let Some(stream) = poll::accept(&self.plan.listeners[server])? {
             let entry = self.connections.vacant_entry();
             let token = self.plan.listeners.len() + entry.key();
             self.poll.add(&stream, token, Interest::Read)?;
@@ -269,6 +261,7 @@ impl<'a> Servers<'a> {
                 received: 0,
             });
         }
+        Ok(())
     }
 
     fn read(&mut self, key: usize, now: f64) {

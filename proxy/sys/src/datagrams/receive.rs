@@ -118,18 +118,7 @@ impl Receiver {
     /// # Errors
     /// `WouldBlock` where nothing waits.
     pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<bool> {
-        self.datagrams.clear();
-        self.lost = None;
-        let count = self.parts.messages.receive(socket)?;
-        let Parts {
-            messages, controls, ..
-        } = &*self.parts;
-        for (index, message) in messages.headers[..count].iter().enumerate() {
-            let control = told(message, &controls[index]);
-            take_apart(&mut self.datagrams, index, message, control);
-            self.lost = lost_count(control).or(self.lost);
-        }
-        Ok(count == BATCH)
+        self.receive_batch(socket, |parts| (&mut parts.messages, &parts.controls))
     }
 
     /// The same for a connected socket, whose peer is known.
@@ -137,14 +126,22 @@ impl Receiver {
     /// # Errors
     /// `WouldBlock` where nothing waits; also what ICMP reported.
     pub fn receive_connected(&mut self, socket: BorrowedFd<'_>) -> io::Result<bool> {
+        self.receive_batch(socket, |parts| (&mut parts.nameless, &parts.controls))
+    }
+
+    fn receive_batch(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        which: impl FnOnce(&mut Parts) -> (&mut Messages, &[Control; BATCH]),
+    ) -> io::Result<bool> {
         self.datagrams.clear();
-        let count = self.parts.nameless.receive(socket)?;
-        let Parts {
-            nameless, controls, ..
-        } = &*self.parts;
-        for (index, message) in nameless.headers[..count].iter().enumerate() {
+        self.lost = None;
+        let (messages, controls) = which(&mut self.parts);
+        let count = messages.receive(socket)?;
+        for (index, message) in messages.headers[..count].iter().enumerate() {
             let control = told(message, &controls[index]);
             take_apart(&mut self.datagrams, index, message, control);
+            self.lost = lost_count(control).or(self.lost);
         }
         Ok(count == BATCH)
     }
