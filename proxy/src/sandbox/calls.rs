@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use libc::c_long;
+use proxy_sys::seccomp::{Denied, install};
 use seccompiler::SeccompCmpOp::{Eq, MaskedEq};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
@@ -135,9 +136,16 @@ fn with_arguments() -> Vec<(c_long, Vec<Argument>)> {
         ),
         (
             libc::SYS_ioctl,
-            [libc::FIONBIO, libc::FIOCLEX, libc::TCGETS, libc::TIOCOUTQ]
-                .map(|request| control(request as u64))
-                .to_vec(),
+            [
+                libc::FIONBIO,
+                libc::FIOCLEX,
+                libc::TCGETS,
+                libc::TIOCOUTQ,
+                // At each reload, for this host's own addresses.
+                libc::SIOCGIFINDEX,
+            ]
+            .map(|request| control(request as u64))
+            .to_vec(),
         ),
         (
             libc::SYS_prctl,
@@ -151,6 +159,9 @@ fn with_arguments() -> Vec<(c_long, Vec<Argument>)> {
     ]
 }
 
+/// By number; without a rule for its arguments a call matches with any.
+type Rules = BTreeMap<c_long, Vec<SeccompRule>>;
+
 /// Its index, how it is compared, and with what.
 type Argument = (u8, SeccompCmpOp, u64);
 
@@ -162,14 +173,26 @@ pub enum CallsError {
     Install(#[from] io::Error),
 }
 
-/// Installs the filter in the calling thread and those it starts later.
+/// Installs the filters in the calling thread and those it starts later.
 pub fn restrict() -> Result<(), CallsError> {
-    Ok(proxy_sys::seccomp::install(&program()?)?)
+    let absent = filter(unheard(), SeccompAction::Allow, ABSENT)?;
+    install(&absent, Denied::Silent)?;
+    let all = filter(allowed()?, ABSENT, SeccompAction::Allow)?;
+    Ok(install(&all, Denied::Logged)?)
 }
 
-fn program() -> Result<BpfProgram, seccompiler::BackendError> {
+/// As if the kernel did not have the call.
+const ABSENT: SeccompAction = SeccompAction::Errno(libc::ENOSYS as u32);
+
+/// `clone3` is denied in a filter of its own, since the C library tries it at the start of each
+/// thread, which nobody wants to read in a log.
+fn unheard() -> Rules {
+    Rules::from([(libc::SYS_clone3, Vec::new())])
+}
+
+fn allowed() -> Result<Rules, seccompiler::BackendError> {
     let plain = PLAIN.iter().chain(OLDER).map(|call| (*call, Vec::new()));
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = plain.collect();
+    let mut rules: Rules = plain.chain(unheard()).collect();
     for (call, arguments) in with_arguments() {
         let rule = |(index, compare, value)| {
             let length = SeccompCmpArgLen::Dword;
@@ -178,9 +201,17 @@ fn program() -> Result<BpfProgram, seccompiler::BackendError> {
         let chain = arguments.into_iter().map(rule);
         rules.insert(call, chain.collect::<Result<_, _>>()?);
     }
-    let denied = SeccompAction::Errno(libc::ENOSYS as u32);
+    Ok(rules)
+}
+
+/// `otherwise` is done about a call without a rule, `matched` about one with.
+fn filter(
+    rules: Rules,
+    otherwise: SeccompAction,
+    matched: SeccompAction,
+) -> Result<BpfProgram, seccompiler::BackendError> {
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
-    SeccompFilter::new(rules, denied, SeccompAction::Allow, arch)?.try_into()
+    SeccompFilter::new(rules, otherwise, matched, arch)?.try_into()
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::thread::{CapabilitySet, set_no_new_privs};
 
+use crate::clock::monotonic_us;
 use crate::privileges::{PrivilegeError, keep_only};
 use files::Folders;
 
@@ -64,6 +65,8 @@ pub fn enter(wanted: &Wanted<'_>) -> Result<Confinement, PrivilegeError> {
     }
     set_no_new_privs(true).map_err(PrivilegeError::Kept)?;
     confinement.parts.push("no_new_privs");
+    // Where the time is read without a system call is looked up at the first reading, in a file.
+    monotonic_us();
     // Files first: the calls that restrict them are none that the filter lets through.
     let folders = Folders::of(wanted);
     match files::restrict(&folders) {

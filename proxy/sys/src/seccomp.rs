@@ -4,18 +4,30 @@ use std::io;
 
 use libc::{sock_filter, sock_fprog};
 
-/// Installs `program`, for good. The kernel's audit log tells of the calls that it denies. The
-/// thread must have `no_new_privs`.
+/// What the kernel does about calls that a filter denies, beside denying them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Denied {
+    /// Each stands in its audit log.
+    Logged,
+    Silent,
+}
+
+/// Installs `program`, for good and beside those that are there. The thread must have
+/// `no_new_privs`.
 ///
 /// `SPEC_ALLOW`: before Linux 5.16 a filter brings mitigations against speculation with it that
 /// tell on every branch of the data path. They keep programs from reading their own memory, as a
 /// browser's scripts might; nobody's code but ours runs here.
-pub fn install(program: seccompiler::BpfProgramRef<'_>) -> io::Result<()> {
+pub fn install(program: seccompiler::BpfProgramRef<'_>, denied: Denied) -> io::Result<()> {
     let program = sock_fprog {
         len: program.len() as libc::c_ushort,
         filter: program.as_ptr().cast::<sock_filter>().cast_mut(),
     };
-    let flags = libc::SECCOMP_FILTER_FLAG_LOG | libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW;
+    let flags = libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW
+        | match denied {
+            Denied::Logged => libc::SECCOMP_FILTER_FLAG_LOG,
+            Denied::Silent => 0,
+        };
     // SAFETY: the argument is one sock_fprog, whose filter points to as many instructions as it
     // says; both crates give them the kernel's layout, and the kernel copies them before it returns.
     let result = unsafe {
@@ -51,7 +63,7 @@ mod tests {
         };
         let confined = std::thread::spawn(move || {
             rustix::thread::set_no_new_privs(true).expect("Linux 3.5");
-            install(&program).expect("Linux 4.17");
+            install(&program, Denied::Silent).expect("Linux 4.17");
             (parent(), io::Error::last_os_error().raw_os_error())
         });
         let denied = confined.join().expect("no panic");
