@@ -133,6 +133,8 @@ pub struct Evidence {
     pub lock_holder: LockHolder,
     /// Unix seconds of the last write.
     pub written_at: i64,
+    /// Its mode lets every user of the machine write it.
+    pub anybody_may_write: bool,
 }
 
 /// Who holds the record lock of a pid file.
@@ -148,9 +150,11 @@ pub enum LockHolder {
 impl Announced {
     /// As it is at this moment.
     pub fn evidence(&self) -> io::Result<Evidence> {
+        let metadata = self.file.metadata()?;
         Ok(Evidence {
             lock_holder: lock_holder(&self.file)?,
-            written_at: self.file.metadata()?.mtime(),
+            written_at: metadata.mtime(),
+            anybody_may_write: metadata.mode() & 0o002 != 0,
         })
     }
 }

@@ -65,13 +65,17 @@ fn prove(pid: Pid, evidence: Evidence, process_names: &[String]) -> Result<(), S
         LockHolder::Unseen => {
             Err("the pid file is locked by a process that is not visible from here".to_owned())
         }
-        LockHolder::Nobody => prove_by_age_and_name(pid, evidence.written_at, process_names),
+        LockHolder::Nobody => prove_by_age_and_name(pid, evidence, process_names),
     }
 }
 
-/// A file written by hand or by another tool carries no lock.
-fn prove_by_age_and_name(pid: Pid, written_at: i64, names: &[String]) -> Result<(), String> {
+/// A file written by hand or by another tool carries no lock; its owner or group then has to have
+/// written it.
+fn prove_by_age_and_name(pid: Pid, evidence: Evidence, names: &[String]) -> Result<(), String> {
     const TOLERANCE_S: i64 = 2;
+    if evidence.anybody_may_write {
+        return Err("anybody may have written the pid file, which is not locked".to_owned());
+    }
     let process = Process::read(pid).ok_or("its /proc entry cannot be read")?;
     // The kernel keeps 15 bytes of a name.
     let is_named = |name: &String| name.get(..15).unwrap_or(name) == process.name;
@@ -82,7 +86,7 @@ fn prove_by_age_and_name(pid: Pid, written_at: i64, names: &[String]) -> Result<
             names.join(", ")
         ));
     }
-    if process.started_at > written_at + TOLERANCE_S {
+    if process.started_at > evidence.written_at + TOLERANCE_S {
         return Err("it started after the pid file was written".to_owned());
     }
     Ok(())
@@ -129,19 +133,32 @@ fn boot_time() -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
     use std::os::unix::process::ExitStatusExt as _;
     use std::process::{Child, Command};
+    use std::time::{Duration, Instant};
 
     struct Bystander(Child);
 
     impl Bystander {
         fn start() -> Bystander {
-            Bystander(
-                Command::new("sleep")
-                    .arg("60")
-                    .spawn()
-                    .expect("sleep starts"),
-            )
+            // Under nohup the tests ignore hang-ups, and hand that on to whom they start.
+            let mut command = Command::new("env");
+            command.args(["--default-signal=HUP", "sleep", "60"]);
+            let child = command.spawn().expect("sleep starts");
+            let mut bystander = Bystander(child);
+            bystander.await_name("sleep");
+            bystander
+        }
+
+        /// Awaits that `env` has become what it was told to start.
+        fn await_name(&mut self, name: &str) {
+            let deadline = Instant::now() + Duration::from_secs(10);
+            let is_named = |process: Process| process.name == name;
+            while !Process::read(Pid::from_child(&self.0)).is_some_and(is_named) {
+                assert!(Instant::now() < deadline, "no process called {name}");
+                std::thread::sleep(Duration::from_millis(1));
+            }
         }
 
         fn is_unharmed(&mut self) -> bool {
@@ -177,7 +194,7 @@ mod tests {
         let path = temp.path().join("proxy.pid");
         let mut bystander = Bystander::start();
         fs::write(&path, bystander.0.id().to_string()).expect("written");
-        let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
+        let long_ago = std::time::SystemTime::now() - Duration::from_secs(60);
         fs::File::options()
             .write(true)
             .open(&path)
@@ -207,6 +224,7 @@ mod tests {
         let evidence = Evidence {
             lock_holder: LockHolder::Unseen,
             written_at: i64::MAX / 2,
+            anybody_may_write: false,
         };
         let own_name = Process::read(ours).expect("our own /proc entry").name;
         assert!(prove(ours, evidence, std::slice::from_ref(&own_name)).is_err());
@@ -215,6 +233,18 @@ mod tests {
             ..evidence
         };
         assert_eq!(prove(ours, unlocked, &[own_name]), Ok(()));
+    }
+
+    #[test]
+    fn an_unlocked_file_that_anybody_may_write_is_no_proof() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let path = temp.path().join("proxy.pid");
+        let mut bystander = Bystander::start();
+        fs::write(&path, bystander.0.id().to_string()).expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).expect("ours");
+        let sent = send_sighup(&path, &names(&["sleep"]));
+        assert!(matches!(sent, Err(NotSent::NoProof { .. })), "{sent:?}");
+        assert!(bystander.is_unharmed());
     }
 
     #[test]

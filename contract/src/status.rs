@@ -2,7 +2,8 @@
 //!
 //! `GET /status` is a [`Status`]; `GET /generation?at_least=N&timeout_ms=T` a [`Running`], held back
 //! until generation N runs, has been refused, or T (at most 10,000 ms) has passed;
-//! `POST /reports` takes [`Reports`]; `GET /metrics` is Prometheus text.
+//! `POST /reload` does what SIGHUP does and answers with the [`Running`] after it; `POST /reports`
+//! takes [`Reports`]; `GET /metrics` is Prometheus text.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -17,7 +17,7 @@ use tokio::net::UnixStream;
 
 /// The largest answer: a status of 20,000 backends takes about 14 MB.
 const MAX_ANSWER_BYTES: usize = 32 << 20;
-/// How long `GET /status` and `POST /reports` may take.
+/// How long `GET /status`, `POST /reports` and `POST /reload` may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 /// How much longer than asked for a held-back answer may take.
 const GRACE: Duration = Duration::from_millis(200);
@@ -59,6 +59,12 @@ impl Proxy {
             .await
     }
 
+    /// Has the proxy read its file; the answer is what it runs after that.
+    pub async fn reload(&self) -> Result<Running, Unknown> {
+        self.call(Method::POST, "/reload", Bytes::new(), CALL_TIMEOUT)
+            .await
+    }
+
     pub async fn report(&self, reports: &Reports) -> Result<(), Unknown> {
         let body = serde_json::to_vec(reports).expect("Reports is plain data");
         let path = "/reports";
@@ -93,13 +99,8 @@ impl Proxy {
     }
 
     async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, Unknown> {
-        let stream =
-            UnixStream::connect(&self.socket)
-                .await
-                .map_err(|error| Unknown::NoSocket {
-                    path: self.socket.clone(),
-                    error,
-                })?;
+        let connected = UnixStream::connect(&self.socket).await;
+        let stream = connected.map_err(|error| self.not_connected(error))?;
         let failed = |error: &dyn std::fmt::Display| self.failed(format!("{path}: {error}"));
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
@@ -130,6 +131,19 @@ impl Proxy {
                 Ok(()) => answer.await,
                 Err(error) => Err(failed(&error)),
             },
+        }
+    }
+
+    fn not_connected(&self, error: io::Error) -> Unknown {
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Unknown::NoSocket {
+                path: self.socket.clone(),
+                error,
+            },
+            io::ErrorKind::PermissionDenied => self.failed(format!(
+                "{error}: it is another user's; proxy_server --socket-group shares it"
+            )),
+            _ => self.failed(error.to_string()),
         }
     }
 

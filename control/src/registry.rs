@@ -410,12 +410,13 @@ impl Registered {
     }
 
     /// What is published at once when it changes.
-    fn state(&self) -> (u16, bool, Warming, Option<Batch>, bool) {
+    fn state(&self) -> (u16, bool, Warming, Option<Batch>, Option<u64>, bool) {
         (
             self.weight,
             self.enabled,
             self.warming,
             self.batch,
+            self.report.heartbeat_ms,
             self.is_expired(),
         )
     }

@@ -88,6 +88,19 @@ fn new_figures_are_telemetry_and_a_new_weight_is_state() {
 }
 
 #[test]
+fn how_often_a_backend_reports_is_state() {
+    let mut registry = with(1, at(0));
+    let mut often = said(0);
+    often.report.heartbeat_ms = Some(1_000);
+    let beat = |registry: &mut Registry, said: &Registration| {
+        registry.register(said, at(1), POLICY).expect("known")
+    };
+    assert_eq!(beat(&mut registry, &often), Effect::State);
+    assert_eq!(beat(&mut registry, &often), Effect::Unchanged);
+    assert_eq!(beat(&mut registry, &said(0)), Effect::State);
+}
+
+#[test]
 fn a_backend_that_comes_back_is_state() {
     let mut registry = with(1, at(0));
     registry.pass(at(15_000), POLICY);

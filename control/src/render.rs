@@ -58,10 +58,12 @@ impl Plan {
         Plan { head, backends }
     }
 
-    /// Whether both are the same but for telemetry.
+    /// Whether both are the same but for telemetry. How often a backend reports is none: the proxy
+    /// learns of it from the file alone.
     pub fn has_same_state(&self, other: &Plan) -> bool {
         let same = |(one, two): (&Backend, &Backend)| {
-            let state = |b: &Backend| (b.addr, b.weight, b.enabled, b.is_warming_up, b.batch);
+            let heartbeat = |b: &Backend| (b.batch, b.report.heartbeat_ms);
+            let state = |b: &Backend| (b.addr, b.weight, b.enabled, b.is_warming_up, heartbeat(b));
             state(one) == state(two)
         };
         self.head == other.head
@@ -247,6 +249,7 @@ mod tests {
             window_ms: 10,
         };
         assert!(changed(&|b| b.batch = Some(batch)));
+        assert!(changed(&|b| b.report.heartbeat_ms = Some(1_000)));
         let mut after = before.clone();
         after.head[1].1 = "random".into();
         assert!(!before.has_same_state(&after));

@@ -40,6 +40,7 @@ pub struct Counters {
     pub publish_failures: AtomicU64,
     pub signals: AtomicU64,
     pub signal_failures: AtomicU64,
+    pub reloads_asked: AtomicU64,
     pub not_applied: AtomicU64,
     pub expired: AtomicU64,
     pub reports_sent: AtomicU64,

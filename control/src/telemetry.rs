@@ -61,11 +61,11 @@ fn changed(shared: &Shared, sent: &HashMap<BackendAddr, Report>) -> Vec<(Backend
     let rows = shared.model().rows();
     let figures = rows.iter().filter_map(|row| {
         let report = row.backend.report;
-        let has_any = report.gpu_usage.is_some() || report.vram_usage.is_some();
+        // That there are no figures is news too: earlier ones would count until they fade.
         let before = sent.get(&row.backend.addr);
         let is_new = before.is_none_or(|before| !is_same(before, &report));
         let reported_at_ms = report.reported_at_ms.or(Some(now_ms));
-        (has_any && is_new).then_some((
+        is_new.then_some((
             row.backend.addr,
             Report {
                 reported_at_ms,
@@ -107,5 +107,12 @@ mod tests {
         assert!(!is_same(&report(0.5, Some(1)), &report(0.5, Some(2))));
         assert!(!is_same(&report(0.5, Some(1)), &report(0.6, None)));
         assert!(is_same(&report(0.5, Some(1)), &report(0.5, None)));
+        let none = Report::default();
+        assert!(!is_same(&report(0.5, Some(1)), &none));
+        let sent_none = Report {
+            reported_at_ms: Some(2),
+            ..none
+        };
+        assert!(is_same(&sent_none, &none), "once is enough");
     }
 }

@@ -21,6 +21,9 @@
 //! | `process` | start, check, signals and exit codes |
 //! | `descriptors` | at the descriptor limit accepting pauses and all else goes on |
 //! | `hardening` | silent clients, an unread log and odd files harm nobody |
+//! | `confinement` | the proxy gives up what it does not need, and says what is refused for that |
+//! | `separate_users` | no root needed; as two users or in two containers every change still arrives |
+//! | `packaging` | systemd takes the units, and finds little exposed |
 //! | `control_api` | the API field for field |
 //! | `control_access` | who may call it, and what is refused of what they say |
 //! | `control_loop` | discovery, registrations and overrides reach the proxy, and outlive control |

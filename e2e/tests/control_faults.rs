@@ -108,9 +108,9 @@ fn nobody_but_the_proxy_is_signalled() {
     let control = Control::start(&folder, free_address(), &json!({}));
     let pid_file = folder.root.proxy_pid();
     fs::create_dir_all(pid_file.parent().expect("a folder")).expect("a temporary folder");
-    // A hang-up would end it.
-    let mut command = std::process::Command::new("sleep");
-    command.arg("600");
+    // A hang-up would end it, also where these tests run under nohup.
+    let mut command = std::process::Command::new("env");
+    command.args(["--default-signal=HUP", "sleep", "600"]);
     let mut bystander = Program::spawn(command);
     let contents = [
         String::new(),

@@ -14,6 +14,9 @@ use testkit::process::command_with_descriptors;
 use testkit::wait::within;
 use testkit::{Backend, Folder, LONG, Manner, Program, Proxy, Session, proxy_config, until};
 
+/// How soon new sessions are served once there are descriptors again.
+const RECOVERY: Duration = Duration::from_secs(2);
+
 fn connect_many(listen: SocketAddr, count: usize) -> Vec<TcpStream> {
     let connect = |_| connect(listen).expect("the kernel answers");
     (0..count).map(connect).collect()
@@ -83,7 +86,7 @@ fn when_descriptors_run_out_open_sessions_live_and_new_ones_come_back() {
     assert_alive(&mut open);
 
     bench.proxy.program.limit_descriptors(4096);
-    let served = within(LONG, || Session::open(bench.listen).ok());
+    let served = within(RECOVERY, || Session::open(bench.listen).ok());
     let mut served = served.expect("it recovers");
     served.echo(b"served").expect("served to the end");
     assert_alive(&mut open);

@@ -226,7 +226,7 @@ fn a_refusal_names_the_generation_and_many_unknown_keys_take_one_line() {
 fn an_older_report_does_not_replace_a_newer_one() {
     let echo = Backend::start("echo", Manner::Echo);
     let bench = ProxyBench::start(&[echo.addr], json!({}));
-    let report = |at_ms: u64, gpu_usage: f64| {
+    let report = |at_ms: u64, gpu_usage: Option<f64>| {
         let body = json!({ "reports": [{
             "ip": echo.addr.ip(), "port": echo.addr.port(), "gpu_usage": gpu_usage,
             "vram_usage": null, "reported_at_ms": at_ms,
@@ -236,11 +236,17 @@ fn an_older_report_does_not_replace_a_newer_one() {
         assert_eq!(answer.expect("an answer").status, 200);
         bench.proxy.backend(echo.addr).gpu_usage
     };
-    assert_eq!(report(1_000_000, 0.5), Some(0.5));
-    assert_eq!(report(999_000, 0.1), Some(0.5), "overtaken on its way");
-    assert_eq!(report(1_001_000, 0.6), Some(0.6));
+    assert_eq!(report(1_000_000, Some(0.5)), Some(0.5));
+    assert_eq!(
+        report(999_000, Some(0.1)),
+        Some(0.5),
+        "overtaken on its way"
+    );
+    assert_eq!(report(1_001_000, Some(0.6)), Some(0.6));
     // A clock that was set back is no report that was overtaken.
-    assert_eq!(report(1_000, 0.2), Some(0.2));
+    assert_eq!(report(1_000, Some(0.2)), Some(0.2));
+    assert_eq!(report(1_002_000, None), None, "figures end");
+    assert_eq!(bench.proxy.backend(echo.addr).reported_at_ms, None);
 }
 
 #[test]

@@ -1,9 +1,11 @@
-//! The admin socket: HTTP over a unix socket that only the proxy's own user may open.
+//! The admin socket: HTTP over a unix socket that only the proxy's own user may open, and the group
+//! that it was told.
 //!
 //! Served by the main thread's runtime, so that no question costs the workers anything.
 
+use std::fs::Permissions;
 use std::io;
-use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +19,12 @@ use axum::routing::{get, post};
 use contract::status::{Reports, Running, Status};
 use contract::{BackendAddr, Report};
 use rustix::fs::Mode;
+use rustix::process::Gid;
 use serde::Deserialize;
 use serde_json::json;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::metrics;
 use crate::scoring;
@@ -42,12 +46,13 @@ const METRICS_BOUNDS: Bounds = Bounds {
     exchange: Duration::from_secs(10),
 };
 
-/// Binds the admin socket at `path`, mode 0600. Whoever holds the pid file beside it may replace a
+/// Binds the admin socket at `path`, mode 0600, or 0660 for a `group`. Whoever holds the pid file beside it may replace a
 /// socket that a dead proxy left.
 ///
 /// # Errors
-/// Somebody answers there, what stands there is no socket, or the system's error.
-pub fn bind(path: &Path) -> io::Result<UnixListener> {
+/// Somebody answers there, what stands there is no socket, the process is not in `group`, or the
+/// system's error.
+pub fn bind(path: &Path, group: Option<Gid>) -> io::Result<UnixListener> {
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
@@ -66,7 +71,26 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
     let umask = rustix::process::umask(Mode::RWXG | Mode::RWXO | Mode::XUSR);
     let bound = UnixListener::bind(path);
     rustix::process::umask(umask);
+    if let (Ok(_), Some(group)) = (&bound, group) {
+        share(path, group).inspect_err(|_| {
+            // Best effort: a socket that nobody serves is replaced at the next start.
+            let _ = std::fs::remove_file(path);
+        })?;
+    }
     bound
+}
+
+/// Lets `group` in. Whoever else can change the socket's folder is trusted with the socket, too.
+fn share(path: &Path, group: Gid) -> io::Result<()> {
+    let context = |error: io::Error| {
+        let text = format!(
+            "group {} is not let in, allowed: a group that the proxy is in: {error}",
+            group.as_raw()
+        );
+        io::Error::new(error.kind(), text)
+    };
+    std::os::unix::fs::lchown(path, None, Some(group.as_raw())).map_err(context)?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o660)).map_err(context)
 }
 
 fn somebody_answers(path: &Path) -> io::Result<bool> {
@@ -80,8 +104,46 @@ fn somebody_answers(path: &Path) -> io::Result<bool> {
     }
 }
 
+/// Asks for a reload, each answered with what runs after it.
+pub struct ReloadAsks(mpsc::Receiver<oneshot::Sender<Running>>);
+
+/// Where the admin socket asks for reloads.
+pub type ReloadAsk = mpsc::Sender<oneshot::Sender<Running>>;
+
+/// Those who wait for one reload.
+pub struct Waiting(Vec<oneshot::Sender<Running>>);
+
+pub fn reload_asks() -> (ReloadAsk, ReloadAsks) {
+    let (ask, asks) = mpsc::channel(ADMIN_BOUNDS.connections);
+    (ask, ReloadAsks(asks))
+}
+
+impl ReloadAsks {
+    /// Awaits somebody who asks, and takes along all who do by then: one reload that begins after
+    /// their asking serves them all. Never ends once nobody can ask any more.
+    pub async fn recv(&mut self) -> Waiting {
+        let Some(first) = self.0.recv().await else {
+            return std::future::pending().await;
+        };
+        let others = std::iter::from_fn(|| self.0.try_recv().ok());
+        Waiting(std::iter::once(first).chain(others).collect())
+    }
+}
+
+impl Waiting {
+    pub fn answer(self, running: &Running) {
+        for waiting in self.0 {
+            // Whoever has gone needs no answer.
+            let _ = waiting.send(running.clone());
+        }
+    }
+}
+
 /// Serves all routes on the admin socket.
-pub async fn serve(listener: UnixListener, supervisor: Arc<Supervisor>) {
+pub async fn serve(listener: UnixListener, supervisor: Arc<Supervisor>, ask: ReloadAsk) {
+    let reload = Router::new()
+        .route("/reload", post(answer_reload))
+        .with_state(ask);
     let routes = Router::new()
         .route("/status", get(answer_status))
         .route("/generation", get(answer_generation))
@@ -89,7 +151,8 @@ pub async fn serve(listener: UnixListener, supervisor: Arc<Supervisor>) {
         .route("/metrics", get(answer_metrics))
         .fallback(async || problem(StatusCode::NOT_FOUND, "no such path"))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .with_state(supervisor);
+        .with_state(supervisor)
+        .merge(reload);
     serve::serve(listener, routes, ADMIN_BOUNDS).await;
 }
 
@@ -149,6 +212,18 @@ async fn answer_generation(
     Json(answer).into_response()
 }
 
+/// Answers after the reload, whose outcome is the answer's `last_reload`.
+async fn answer_reload(State(ask): State<ReloadAsk>) -> Response {
+    let (waiting, outcome) = oneshot::channel();
+    let stopping = || problem(StatusCode::SERVICE_UNAVAILABLE, "the proxy is stopping");
+    if ask.send(waiting).await.is_err() {
+        return stopping();
+    }
+    outcome
+        .await
+        .map_or_else(|_| stopping(), |running| Json(running).into_response())
+}
+
 /// Takes telemetry at once, without a reload. Counted and ignored are reports of unknown backends,
 /// which may have been removed a moment ago, and those that a newer one has overtaken.
 async fn take_reports(
@@ -182,10 +257,12 @@ async fn take_reports(
             overtaken += 1;
             continue;
         }
+        let has_figures = report.gpu_usage.is_some() || report.vram_usage.is_some();
         backend.telemetry().set(&Report {
             gpu_usage: report.gpu_usage,
             vram_usage: report.vram_usage,
-            reported_at_ms: Some(report.reported_at_ms),
+            // Without a figure there is nothing that could have an age.
+            reported_at_ms: has_figures.then_some(report.reported_at_ms),
             heartbeat_ms: last.heartbeat_ms,
         });
         state.score_report(backend.addr, now);

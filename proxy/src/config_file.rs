@@ -55,6 +55,16 @@ impl ConfigFileError {
         }
     }
 
+    /// Whether it is for want of a right.
+    pub fn is_forbidden(&self) -> bool {
+        match self {
+            ConfigFileError::Unreadable { error, .. } => {
+                error.kind() == io::ErrorKind::PermissionDenied
+            }
+            ConfigFileError::Faulty { .. } => false,
+        }
+    }
+
     /// The generation of the file that is refused, where it could be read that far.
     pub fn generation(&self) -> Option<u64> {
         match self {

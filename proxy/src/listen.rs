@@ -27,6 +27,13 @@ pub struct BindError {
     error: std::io::Error,
 }
 
+impl BindError {
+    /// Whether it is for want of a right.
+    pub fn is_forbidden(&self) -> bool {
+        self.error.kind() == std::io::ErrorKind::PermissionDenied
+    }
+}
+
 /// Binds `count` sockets for `endpoint`. `is_ours` says that this process already holds sockets on
 /// the port.
 pub fn bind(endpoint: Endpoint, count: usize, is_ours: bool) -> Result<Vec<OwnedFd>, BindError> {

@@ -4,6 +4,7 @@
 //! in the workers' own threads and knows nothing of it.
 
 mod admin;
+mod arguments;
 mod clock;
 mod config_file;
 mod health;
@@ -11,6 +12,9 @@ mod limits;
 mod listen;
 mod logging;
 mod metrics;
+mod privileges;
+mod ready;
+mod sandbox;
 mod scoring;
 mod serve;
 mod status;
@@ -20,73 +24,20 @@ mod workers;
 
 use std::convert::Infallible;
 use std::io::Write as _;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Parser;
-use contract::Root;
-use contract::paths::proxy_socket;
-use contract::pidfile::PidFile;
+use clap::Parser as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use admin::ReloadAsks;
+use arguments::{Arguments, Paths};
 use config_file::ConfigFileError;
 use logging::Log;
+use ready::Ready;
+use sandbox::Confinement;
 use supervisor::Supervisor;
-
-/// The data plane of Wicketgate: forwards TCP sessions and UDP flows to a pool of backends.
-#[derive(Debug, Parser)]
-#[command(name = "proxy_server", version, about)]
-struct Arguments {
-    /// The contract's folder [default: control, or the working folder inside it]
-    #[arg(long, value_name = "FOLDER")]
-    root: Option<PathBuf>,
-    /// The configuration [default: <root>/config/proxy_config.json]
-    #[arg(short, long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Written once ready; the admin socket stands beside it [default: <root>/run/proxy.pid]
-    #[arg(long, value_name = "FILE")]
-    pid_file: Option<PathBuf>,
-    /// Worker threads [default: one a core]
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    workers: Option<u16>,
-    /// Keep each worker on a core of its own
-    #[arg(long)]
-    pin: bool,
-    /// Serve GET /metrics on this address too
-    #[arg(long, value_name = "ADDR")]
-    metrics_listen: Option<SocketAddr>,
-    /// Log to this file, opened anew at USR1 [default: standard error]
-    #[arg(long, value_name = "FILE")]
-    log_file: Option<PathBuf>,
-    /// Check the configuration, bind nothing, and exit
-    #[arg(short = 't', long)]
-    check: bool,
-    /// Print the configuration with every default filled in, bind nothing, and exit
-    #[arg(short = 'T', long)]
-    dump: bool,
-}
-
-/// Where things are, after the defaults.
-struct Paths {
-    config: PathBuf,
-    pid_file: PathBuf,
-}
-
-impl Arguments {
-    fn paths(&self) -> Paths {
-        let root = self.root.clone().map(Root).unwrap_or_else(|| {
-            // Without a working folder there is nothing to stand inside of.
-            Root::default_from(&std::env::current_dir().unwrap_or_default())
-        });
-        Paths {
-            config: self.config.clone().unwrap_or_else(|| root.proxy_config()),
-            pid_file: self.pid_file.clone().unwrap_or_else(|| root.proxy_pid()),
-        }
-    }
-}
 
 fn main() -> ExitCode {
     // Prints and exits by itself: 0 for help and version, 2 for wrong usage.
@@ -139,12 +90,28 @@ fn check(paths: &Paths, dump: bool) -> ExitCode {
 type AnyError = Box<dyn std::error::Error>;
 
 fn run(arguments: &Arguments, paths: &Paths) -> Result<(), AnyError> {
-    let log = logging::start(arguments.log_file.as_deref());
-    let log = log.map_err(|error| format!("the log cannot be opened: {error}"))?;
+    if let Some(user) = &arguments.user {
+        user.take_on()?;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let served = runtime.block_on(serve(arguments, paths, &log));
+    let _in_runtime = runtime.enter();
+    let signals = Signals::handle()?;
+    let ready = Ready::get(arguments, paths)?;
+    let confinement = sandbox::enter(&sandbox::Wanted {
+        sandbox: !arguments.no_sandbox,
+        keep_bind: arguments.keep_bind,
+        is_other_user: arguments.user.is_some(),
+        config: &paths.config,
+        pid_file: &paths.pid_file,
+        log_file: arguments.log_file.as_deref(),
+    })?;
+    // The first thread is started here, confined as those after it are.
+    let log = logging::start(arguments.log_file.as_deref());
+    let log = log.map_err(|error| format!("the log cannot be opened: {error}"))?;
+    confinement.log();
+    let served = runtime.block_on(serve(signals, ready, confinement, arguments.pin, &log));
     log.finish();
     served
 }
@@ -194,45 +161,45 @@ impl StopSignals {
     }
 }
 
-async fn serve(arguments: &Arguments, paths: &Paths, log: &Log) -> Result<(), AnyError> {
-    let signals = Signals::handle()?;
-    let mut pid_file = PidFile::hold(&paths.pid_file)?;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let workers = arguments.workers.map_or(cores, usize::from);
+async fn serve(
+    signals: Signals,
+    ready: Ready,
+    confinement: Confinement,
+    is_pinned: bool,
+    log: &Log,
+) -> Result<(), AnyError> {
+    let Ready {
+        bound,
+        admin,
+        metrics,
+        mut pid_file,
+        socket_file,
+    } = ready;
     let (reports, reported) = health::reports();
-    let supervisor = Arc::new(Supervisor::start(
-        paths.config.clone(),
-        workers,
-        arguments.pin,
-        reports,
-    )?);
+    let supervisor = Supervisor::start(bound, is_pinned, confinement, reports);
+    let supervisor = supervisor.map_err(|error| format!("a worker cannot be started: {error}"))?;
+    let supervisor = Arc::new(supervisor);
     tokio::spawn(health::keep_watch(Arc::clone(&supervisor), reported));
-
-    let socket_path = proxy_socket(&paths.pid_file);
-    let socket = admin::bind(&socket_path);
-    let socket = socket.map_err(|error| format!("{}: {error}", socket_path.display()))?;
-    tokio::spawn(admin::serve(socket, Arc::clone(&supervisor)));
-    if let Some(addr) = arguments.metrics_listen {
-        let listener = tokio::net::TcpListener::bind(addr).await;
-        let listener = listener.map_err(|error| format!("--metrics-listen {addr}: {error}"))?;
+    let (asked, asks) = admin::reload_asks();
+    tokio::spawn(admin::serve(admin, Arc::clone(&supervisor), asked));
+    if let Some(listener) = metrics {
         tokio::spawn(admin::serve_metrics(listener, Arc::clone(&supervisor)));
     }
-
     pid_file
         .announce()
-        .map_err(|error| format!("{}: {error}", paths.pid_file.display()))?;
+        .map_err(|error| format!("the pid file cannot be written: {error}"))?;
     notify_systemd(&[sd_notify::NotifyState::Ready]);
-    until_stopped(signals, &supervisor, log).await;
+    until_stopped(signals, asks, &supervisor, log).await;
     stop(&supervisor).await;
     // The socket goes before the pid file, whose lock protects it.
-    let _ = std::fs::remove_file(&socket_path);
+    drop(socket_file);
     drop(pid_file);
     tracing::info!("stopped");
     Ok(())
 }
 
 /// Serves signals until one of them ends the process, and the drain that some ask for is over.
-async fn until_stopped(signals: Signals, supervisor: &Supervisor, log: &Log) {
+async fn until_stopped(signals: Signals, asks: ReloadAsks, supervisor: &Supervisor, log: &Log) {
     let Signals {
         mut stop,
         hangup,
@@ -242,7 +209,7 @@ async fn until_stopped(signals: Signals, supervisor: &Supervisor, log: &Log) {
     let asked = tokio::select! {
         biased;
         asked = stop.recv() => asked,
-        never = keep_up(hangup, reopen, supervisor, log) => match never {},
+        never = keep_up(hangup, reopen, asks, supervisor, log) => match never {},
         never = scoring::keep_scored(supervisor) => match never {},
     };
     match asked {
@@ -257,10 +224,11 @@ async fn until_stopped(signals: Signals, supervisor: &Supervisor, log: &Log) {
     }
 }
 
-/// Reloads, log files and the watchdog, for ever.
+/// Reloads, whoever asks for them, log files and the watchdog, for ever.
 async fn keep_up(
     mut hangup: Signal,
     mut reopen: Signal,
+    mut asks: ReloadAsks,
     supervisor: &Supervisor,
     log: &Log,
 ) -> Infallible {
@@ -274,6 +242,10 @@ async fn keep_up(
         tokio::select! {
             biased;
             _ = hangup.recv() => reload(supervisor).await,
+            waiting = asks.recv() => {
+                reload(supervisor).await;
+                waiting.answer(&supervisor.running().borrow());
+            }
             _ = reopen.recv() => log.reopen(),
             // Without either there is nothing to wake up for.
             _ = sweep.tick(), if watchdog.is_some() || supervisor.has_retired() => {

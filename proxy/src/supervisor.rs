@@ -23,21 +23,13 @@ use crate::config_file::{self, ConfigFile, ConfigFileError};
 use crate::health;
 use crate::limits::Limits;
 use crate::listen::{self, BindError};
+use crate::ready::{Bound, BoundSockets};
+use crate::sandbox::Confinement;
 use crate::scoring;
 use crate::worker::ScoringBell;
 use crate::worker::counters::WorkerCounters;
 use crate::worker::mailbox::Command;
 use crate::workers::Workers;
-
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    #[error(transparent)]
-    Config(#[from] ConfigFileError),
-    #[error(transparent)]
-    Bind(#[from] BindError),
-    #[error("a worker cannot be started: {0}")]
-    Worker(std::io::Error),
-}
 
 /// Why a new configuration was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +42,7 @@ enum ReloadError {
 
 pub struct Supervisor {
     config_path: PathBuf,
+    confinement: Confinement,
     workers: Workers,
     limits: Limits,
     pub started_at_ms: u64,
@@ -83,18 +76,23 @@ pub fn unix_ms() -> u64 {
 }
 
 impl Supervisor {
-    /// Reads the configuration, starts `worker_count` workers, each on a core of its own if
-    /// `is_pinned`, and binds the listeners. `reports` is where workers tell of failing backends.
+    /// Starts the workers, each on a core of its own if `is_pinned`, on what was bound. `reports` is
+    /// where they tell of failing backends.
     pub fn start(
-        config_path: PathBuf,
-        worker_count: usize,
+        bound: Bound,
         is_pinned: bool,
+        confinement: Confinement,
         reports: mpsc::Sender<Failing>,
-    ) -> Result<Supervisor, StartError> {
-        let limits = Limits::of_process(worker_count);
-        let file = config_file::load(&config_path)?;
+    ) -> std::io::Result<Supervisor> {
+        let Bound {
+            config_path,
+            file,
+            limits,
+            worker_count,
+            sockets,
+        } = bound;
         warn_of_unknown_keys(&file);
-        let config = file.checked.config.clone();
+        let config = file.checked.config;
         let mut registry = BackendRegistry::new(worker_count);
         let generation = config.generation.unwrap_or(1);
         let snapshot = Arc::new(build(0, &config, &mut registry, &limits));
@@ -102,14 +100,14 @@ impl Supervisor {
         watch.configure(&config, &registry, monotonic_ms());
         let max_sessions = snapshot.max_sessions;
         let max_flows = snapshot.max_flows_per_worker * worker_count;
+        let backends = backend_count(&config);
         let workers = Workers::start(
             worker_count,
             is_pinned,
             &snapshot,
             limits.pipes_per_worker(),
             reports,
-        );
-        let workers = workers.map_err(StartError::Worker)?;
+        )?;
         let running = Running {
             pid: std::process::id(),
             generation,
@@ -119,32 +117,30 @@ impl Supervisor {
         };
         let supervisor = Supervisor {
             config_path,
+            confinement,
             workers,
             limits,
             started_at_ms: unix_ms(),
             running: watch::Sender::new(running),
             state: Mutex::new(State {
-                config: config.clone(),
+                open: endpoints(&config.listeners),
+                config,
                 snapshot,
                 registry,
                 watch,
                 flows: HashMap::new(),
-                open: Vec::new(),
                 retired: Vec::new(),
                 reloads_ok: 0,
                 reloads_refused: 0,
                 is_draining: false,
             }),
         };
-        let commands = supervisor
-            .state()
-            .listen(&config, supervisor.workers.count(), None)?;
+        let commands = supervisor.state().accept_on(sockets, worker_count);
         // Nobody knows of the proxy yet, so nobody waits for this.
         supervisor.workers.send(commands);
         tracing::info!(
-            "serving generation={generation} backends={} workers={worker_count} \
-             max_sessions={max_sessions} max_flows={max_flows}",
-            backend_count(&config),
+            "serving generation={generation} backends={backends} workers={worker_count} \
+             max_sessions={max_sessions} max_flows={max_flows}"
         );
         Ok(supervisor)
     }
@@ -195,9 +191,10 @@ impl Supervisor {
                 None
             }
             Err(error) => {
-                tracing::error!("reload config refused: {error}");
+                let reason = self.explain(&error);
+                tracing::error!("reload config refused: {reason}");
                 self.state().reloads_refused += 1;
-                Some(error.to_string())
+                Some(reason)
             }
         };
         let reload = Reload {
@@ -208,6 +205,16 @@ impl Supervisor {
         };
         self.running
             .send_modify(|running| running.last_reload = Some(reload));
+    }
+
+    /// What was refused, and whether that is for what the process gave up at its start.
+    fn explain(&self, error: &ReloadError) -> String {
+        let hint = match error {
+            ReloadError::Config(error) if error.is_forbidden() => self.confinement.of_reading(),
+            ReloadError::Bind(error) if error.is_forbidden() => self.confinement.of_binding(),
+            ReloadError::Config(_) | ReloadError::Bind(_) => None,
+        };
+        hint.map_or_else(|| error.to_string(), |hint| format!("{error}; {hint}"))
     }
 
     /// Carries a checked file out. Returns the generation that now runs.
@@ -221,7 +228,7 @@ impl Supervisor {
             let mut state = self.state();
             let replaced = Arc::clone(&state.snapshot);
             let worker_count = self.workers.count();
-            let commands = state.listen(&config, worker_count, Some(&self.limits))?;
+            let commands = state.listen(&config, worker_count, &self.limits)?;
             state.config = config;
             let State {
                 config,
@@ -362,13 +369,13 @@ impl State {
         }
     }
 
-    /// Opens what `config` listens on and this process does not yet, and returns each worker's
-    /// commands. With `install` also builds the new snapshot. Either all is bound or nothing changes.
+    /// Opens what `config` listens on and this process does not yet, builds the new snapshot, and
+    /// returns each worker's commands. Either all is bound or nothing changes.
     fn listen(
         &mut self,
         config: &Config,
         worker_count: usize,
-        install: Option<&Limits>,
+        limits: &Limits,
     ) -> Result<Vec<Vec<Command>>, BindError> {
         let wanted = endpoints(&config.listeners);
         let Plan {
@@ -385,10 +392,8 @@ impl State {
             bound.push((endpoint, listen::bind(endpoint, worker_count, is_ours)?));
         }
         // Nothing can fail from here on.
-        if let Some(limits) = install {
-            let epoch = self.snapshot.epoch + 1;
-            self.snapshot = Arc::new(build(epoch, config, &mut self.registry, limits));
-        }
+        let epoch = self.snapshot.epoch + 1;
+        self.snapshot = Arc::new(build(epoch, config, &mut self.registry, limits));
         self.retired.retain(|endpoint| !revive.contains(endpoint));
         self.retired.extend(
             close
@@ -397,8 +402,19 @@ impl State {
         );
         self.open = wanted;
 
+        let mut commands = self.accept_on(bound, worker_count);
+        for commands in &mut commands {
+            commands.extend(revive.iter().copied().map(Command::Revive));
+            commands.push(Command::Install(Arc::clone(&self.snapshot)));
+            commands.extend(close.iter().copied().map(Command::Retire));
+        }
+        Ok(commands)
+    }
+
+    /// Each worker's commands to accept on what was bound, and the counts that go with it.
+    fn accept_on(&mut self, sockets: BoundSockets, worker_count: usize) -> Vec<Vec<Command>> {
         let mut commands: Vec<Vec<Command>> = (0..worker_count).map(|_| Vec::new()).collect();
-        for (endpoint, sockets) in bound {
+        for (endpoint, sockets) in sockets {
             let flows = Arc::new(AtomicU64::new(0));
             self.flows.insert(endpoint, Arc::clone(&flows));
             for (commands, socket) in commands.iter_mut().zip(sockets) {
@@ -409,14 +425,7 @@ impl State {
                 });
             }
         }
-        for commands in &mut commands {
-            commands.extend(revive.iter().copied().map(Command::Revive));
-            if install.is_some() {
-                commands.push(Command::Install(Arc::clone(&self.snapshot)));
-            }
-            commands.extend(close.iter().copied().map(Command::Retire));
-        }
-        Ok(commands)
+        commands
     }
 
     /// Whether a worker of ours still has a socket on the port, be it a retired one.

@@ -49,6 +49,15 @@ impl Admin {
         ))
     }
 
+    /// Has the proxy read its file, without a signal; what it runs after that.
+    #[track_caller]
+    pub fn reload(&self) -> Running {
+        let answer = self.exchange(Request::new("POST", "/reload"));
+        let answer = answer.expect("the admin socket answers");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        serde_json::from_slice(&answer.body).expect("as the contract says")
+    }
+
     /// The metrics in Prometheus' text format.
     #[track_caller]
     pub fn metrics(&self) -> String {

@@ -118,6 +118,23 @@ impl Program {
         log.lines.iter().filter(|line| line.contains(text)).count()
     }
 
+    /// What the kernel says of each thread of the process under `key`; see proc_pid_status(5).
+    #[track_caller]
+    pub fn kernel_says(&self, key: &str) -> Vec<String> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).expect("it runs");
+        let of_task = |task: std::io::Result<fs::DirEntry>| {
+            let status = task.ok()?.path().join("status");
+            let status = fs::read_to_string(status).ok()?;
+            let mut lines = status.lines();
+            let value = lines.find_map(|line| line.strip_prefix(key)?.strip_prefix(":\t"));
+            Some(value.expect("the kernel tells of it").trim().to_owned())
+        };
+        // A thread may end between the two looks.
+        let said: Vec<String> = tasks.filter_map(of_task).collect();
+        assert!(!said.is_empty(), "{} has no thread", self.name);
+        said
+    }
+
     /// How many descriptors the process has open.
     pub fn open_descriptors(&self) -> usize {
         let folder = format!("/proc/{}/fd", self.pid());
@@ -229,6 +246,49 @@ pub fn command_with_descriptors(name: &str, most: u64) -> Command {
         .arg(binary(name))
         .env_remove("RUST_LOG")
         .env_remove("NOTIFY_SOCKET");
+    command
+}
+
+/// A user and a group, by number; the machine need not know either.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct User {
+    pub uid: u32,
+    pub gid: u32,
+}
+
+/// A command that becomes another user, in that one group, and then the program.
+pub fn command_as(user: User, name: &str) -> Command {
+    let mut command = setpriv(user);
+    command
+        .arg(binary(name))
+        .env_remove("RUST_LOG")
+        .env_remove("NOTIFY_SOCKET");
+    command
+}
+
+/// Whether [`command_as`] works here: only root may become others, and those have to reach the
+/// program. Says so where it does not.
+pub fn can_become(user: User) -> bool {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can start programs as other users");
+        return false;
+    }
+    let reaches = setpriv(user)
+        .args(["test", "-x"])
+        .arg(binary("proxy_server"))
+        .status();
+    let reaches = reaches.is_ok_and(|status| status.success());
+    if !reaches {
+        eprintln!("skipped: no setpriv (util-linux), or {user:?} may not enter the build's folder");
+    }
+    reaches
+}
+
+fn setpriv(user: User) -> Command {
+    let User { uid, gid } = user;
+    let mut command = Command::new("setpriv");
+    command.args([format!("--reuid={uid}"), format!("--regid={gid}")]);
+    command.arg("--clear-groups");
     command
 }
 

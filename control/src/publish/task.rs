@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use contract::config::MAX_FILE_BYTES;
+use contract::reload::{NotSent, send_sighup};
 use contract::{LocalAddresses, digest};
 use tokio::sync::watch;
 
 use super::confirm::Question;
 use super::{Failure, Outcome, Published, Sent, local_addresses};
-use crate::observe::Proxy;
+use crate::observe::{Proxy, Unknown};
 use crate::render::{OwnAddresses, Plan};
 use crate::settings::read_file;
 use crate::shared::Shared;
@@ -141,10 +142,10 @@ impl Task {
             outcome.failure = Some(failure);
             return;
         }
-        let signal = self.signal().await;
+        let told = self.tell_proxy().await;
         outcome.failure = None;
-        let (signalled, info) = match &signal {
-            Ok(pid) => (true, format!("sent SIGHUP to pid={pid}")),
+        let (signalled, info) = match &told {
+            Ok(way) => (true, way.clone()),
             Err(why) => (false, why.clone()),
         };
         let backends = outcome.merged_count - outcome.left_out.len();
@@ -164,7 +165,7 @@ impl Task {
             proxy: self.proxy.clone(),
             generation,
             started,
-            signal: signal.map(drop),
+            signal: told.map(drop),
         };
         tokio::spawn(async move {
             let confirmation = question.ask().await;
@@ -203,13 +204,33 @@ impl Task {
         written
     }
 
-    /// Signals the proxy; its pid, or why nobody was signalled.
-    async fn signal(&self) -> Result<i32, String> {
+    /// Has the proxy read its file: by a signal, or over its admin socket where none can be sent, as
+    /// to another user's process or one of another container. Says which way, or why neither.
+    async fn tell_proxy(&self) -> Result<String, String> {
+        let not_sent = match self.signal().await {
+            Ok(pid) => return Ok(format!("sent SIGHUP to pid={pid}")),
+            Err(not_sent) => not_sent,
+        };
+        match self.proxy.reload().await {
+            Ok(running) => {
+                let counters = &self.shared.counters;
+                counters.reloads_asked.fetch_add(1, Ordering::Relaxed);
+                let pid = running.pid;
+                Ok(format!(
+                    "asked for a reload over proxy.sock, pid={pid}; no signal: {not_sent}"
+                ))
+            }
+            // An ordinary case: there is just nobody.
+            Err(Unknown::NoSocket { .. }) => Err(not_sent.to_string()),
+            Err(unknown @ Unknown::Failed { .. }) => Err(format!("{not_sent}; {unknown}")),
+        }
+    }
+
+    async fn signal(&self) -> Result<i32, NotSent> {
         let settings = &self.shared.settings;
         let pid_file = settings.proxy_pid_path.clone();
         let names = settings.proxy_process_names.clone();
-        let signal =
-            tokio::task::spawn_blocking(move || contract::reload::send_sighup(&pid_file, &names));
+        let signal = tokio::task::spawn_blocking(move || send_sighup(&pid_file, &names));
         let signal = signal.await.expect("signalling does not panic");
         let counters = &self.shared.counters;
         let counter = match &signal {
@@ -217,7 +238,7 @@ impl Task {
             Err(_) => &counters.signal_failures,
         };
         counter.fetch_add(1, Ordering::Relaxed);
-        signal.map_err(|why| why.to_string())
+        signal
     }
 
     /// Brings new figures into the file under the same generation.
@@ -245,8 +266,8 @@ impl Task {
             .send_modify(|outcome| outcome.updated_at = updated_at);
         // A proxy that takes no reports learns of figures only by reading the file.
         if self.shared.reports_undelivered.load(Ordering::Relaxed) {
-            let signal = self.signal().await;
-            tracing::debug!("figures written; signal: {signal:?}");
+            let told = self.tell_proxy().await;
+            tracing::debug!("figures written: {told:?}");
         }
     }
 
@@ -291,10 +312,8 @@ impl Task {
         if running.generation >= published.generation || tried == Some(published.generation) {
             return;
         }
-        let signal = self.signal().await;
+        let told = self.tell_proxy().await;
         let (ours, theirs) = (published.generation, running.generation);
-        tracing::warn!(
-            "the proxy runs generation {theirs}, published is {ours}; signal: {signal:?}"
-        );
+        tracing::warn!("the proxy runs generation {theirs}, published is {ours}: {told:?}");
     }
 }

@@ -94,6 +94,11 @@ impl Values {
                     load(&counters.signal_failures),
                 ),
                 (
+                    "reloads_asked",
+                    "Reloads asked for over the admin socket",
+                    load(&counters.reloads_asked),
+                ),
+                (
                     "not_applied",
                     "Publishes without confirmation",
                     load(&counters.not_applied),

@@ -148,6 +148,61 @@ async fn a_later_generation_that_already_runs_is_overtaken() {
 }
 
 #[tokio::test]
+async fn a_proxy_that_cannot_be_signalled_is_asked_over_its_socket() {
+    let folder = folder();
+    // In a container of its own the proxy is process 1, which is somebody else here.
+    std::fs::write(folder.root.proxy_pid(), "1").expect("written");
+    let reloads = Arc::new(AtomicU64::new(0));
+    let (counted, path) = (reloads.clone(), folder.root.proxy_config());
+    let generation = Arc::new(AtomicU64::new(0));
+    let runs = generation.clone();
+    let reload = async move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        let file = super::harness::read_json(&path);
+        let new = file["generation"].as_u64().expect("a number");
+        generation.store(new, Ordering::Relaxed);
+        Json(running(new, None))
+    };
+    let tell = async move || Json(running(runs.load(Ordering::Relaxed), None));
+    let router = Router::new().route("/reload", post(reload));
+    serve(&folder, router.route("/generation", get(tell)));
+    let control = folder.start().await;
+    let reload = control.register("10.0.0.1").await["sync"]["reload"].clone();
+    assert_eq!(
+        (&reload["ok"], &reload["applied"]),
+        (&json!(true), &json!(true)),
+        "{reload}"
+    );
+    let info = reload["info"].as_str().expect("text");
+    assert!(info.contains("proxy.sock, pid=7"), "{info}");
+    assert!(info.contains("found \"1\""), "why no signal: {info}");
+    assert!(reloads.load(Ordering::Relaxed) > 0);
+}
+
+#[tokio::test]
+async fn figures_that_end_are_told_to_the_proxy() {
+    let folder = folder();
+    let _process = Process::start(&folder);
+    let said = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let heard = said.clone();
+    let take = async move |Json(reports): Json<Reports>| {
+        let figures = reports.reports.iter().map(|report| report.gpu_usage);
+        heard.lock().expect("no panic").extend(figures);
+    };
+    serve(&folder, Router::new().route("/reports", post(take)));
+    let control = folder.start().await;
+    // The first ones reach the proxy in the file, by a reload.
+    for gpu_usage in [json!(0.75), Value::Null] {
+        let body = json!({"ip": "10.0.0.1", "port": 9001, "gpu_usage": gpu_usage});
+        control.good(ask("POST", "/api/register").body(&body)).await;
+    }
+    until("told", || {
+        said.lock().expect("no panic").last() == Some(&None)
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn figures_go_over_the_socket_without_a_generation() {
     let folder = folder();
     let _process = Process::start(&folder);

@@ -1,0 +1,93 @@
+//! What stands in `packaging/` is taken by the programs that it is for.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use testkit::Folder;
+use testkit::process::command;
+
+/// Above it `systemd-analyze security` calls a unit worse than "OK", in tenths.
+const MOST_EXPOSED: &str = "--threshold=20";
+
+/// What a program says of a file; `None`, which is told, where the machine lacks the program.
+fn say(program: &str, arguments: &[&str], file: &Path) -> Option<(bool, String)> {
+    let mut command = Command::new(program);
+    command.args(arguments).arg(file).stdin(Stdio::null());
+    match command.output() {
+        Ok(output) => {
+            let said = [output.stdout, output.stderr].concat();
+            let said = String::from_utf8_lossy(&said).into_owned();
+            Some((output.status.success(), said))
+        }
+        Err(error) => {
+            eprintln!("skipped: {program}: {error}");
+            None
+        }
+    }
+}
+
+fn packaged(name: &str) -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.join("../packaging/systemd").join(name)
+}
+
+#[test]
+fn systemd_takes_the_units_and_finds_little_exposed() {
+    let folder = Folder::new();
+    for (unit, program) in [
+        ("wicketgate-proxy.service", "proxy_server"),
+        ("wicketgate-control.service", "control_server"),
+    ] {
+        let text = fs::read_to_string(packaged(unit)).expect("it is in the repository");
+        let installed = format!("/usr/local/bin/{program}");
+        assert!(text.contains(&installed), "{unit}");
+        let built = command(program)
+            .get_program()
+            .to_string_lossy()
+            .into_owned();
+        // systemd looks whether the program is there, so it is given the one that was built.
+        let copy = folder.beside(unit);
+        fs::write(&copy, text.replace(&installed, &built)).expect("a temporary folder");
+        let verified = say("systemd-analyze", &["verify", "--man=no"], &copy);
+        if let Some((is_right, said)) = verified {
+            assert!(is_right && said.is_empty(), "{unit}: {said}");
+        }
+        let arguments = ["security", "--offline=true", "--no-pager", MOST_EXPOSED];
+        if let Some((is_low, said)) = say("systemd-analyze", &arguments, &copy) {
+            assert!(is_low, "{unit}: {said}");
+        }
+    }
+}
+
+#[test]
+fn the_users_and_folders_are_made_as_described() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can make users and give folders to them");
+        return;
+    }
+    let folder = Folder::new();
+    fs::create_dir(folder.beside("etc")).expect("a temporary folder");
+    let root = format!("--root={}", folder.beside("").display());
+    for (program, arguments, name) in [
+        (
+            "systemd-sysusers",
+            vec![root.as_str()],
+            "wicketgate.sysusers",
+        ),
+        (
+            "systemd-tmpfiles",
+            vec![&root, "--create"],
+            "wicketgate.tmpfiles",
+        ),
+    ] {
+        let Some((is_done, said)) = say(program, &arguments, &packaged(name)) else {
+            return;
+        };
+        assert!(is_done, "{program}: {said}");
+    }
+    for name in ["config", "data", "logs", "run"] {
+        let path = folder.beside("var/lib/wicketgate").join(name);
+        assert!(path.is_dir(), "{}", path.display());
+    }
+}

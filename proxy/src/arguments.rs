@@ -1,0 +1,73 @@
+//! The command line of `proxy_server`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Parser;
+use contract::Root;
+
+use crate::privileges::{GroupName, Identity};
+
+/// The data plane of Wicketgate: forwards TCP sessions and UDP flows to a pool of backends.
+#[derive(Debug, Parser)]
+#[command(name = "proxy_server", version, about)]
+pub struct Arguments {
+    /// The contract's folder [default: control, or the working folder inside it]
+    #[arg(long, value_name = "FOLDER")]
+    root: Option<PathBuf>,
+    /// The configuration [default: <root>/config/proxy_config.json]
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Written once ready; the admin socket stands beside it [default: <root>/run/proxy.pid]
+    #[arg(long, value_name = "FILE")]
+    pid_file: Option<PathBuf>,
+    /// Worker threads [default: one a core]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub workers: Option<u16>,
+    /// Keep each worker on a core of its own
+    #[arg(long)]
+    pub pin: bool,
+    /// Serve GET /metrics on this address too
+    #[arg(long, value_name = "ADDR")]
+    pub metrics_listen: Option<SocketAddr>,
+    /// Log to this file, opened anew at USR1 [default: standard error]
+    #[arg(long, value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
+    /// Started by root, run as this user in this one group [default: the user's own]
+    #[arg(long, value_name = "USER[:GROUP]")]
+    pub user: Option<Identity>,
+    /// Let this group use the admin socket too (mode 0660)
+    #[arg(long, value_name = "GROUP")]
+    pub socket_group: Option<GroupName>,
+    /// Keep the right to bind ports below 1024, so that a reload may ask for one
+    #[arg(long)]
+    pub keep_bind: bool,
+    /// Leave out seccomp, Landlock and no_new_privs
+    #[arg(long)]
+    pub no_sandbox: bool,
+    /// Check the configuration, bind nothing, and exit
+    #[arg(short = 't', long)]
+    pub check: bool,
+    /// Print the configuration with every default filled in, bind nothing, and exit
+    #[arg(short = 'T', long)]
+    pub dump: bool,
+}
+
+/// Where things are, after the defaults.
+pub struct Paths {
+    pub config: PathBuf,
+    pub pid_file: PathBuf,
+}
+
+impl Arguments {
+    pub fn paths(&self) -> Paths {
+        let root = self.root.clone().map(Root).unwrap_or_else(|| {
+            // Without a working folder there is nothing to stand inside of.
+            Root::default_from(&std::env::current_dir().unwrap_or_default())
+        });
+        Paths {
+            config: self.config.clone().unwrap_or_else(|| root.proxy_config()),
+            pid_file: self.pid_file.clone().unwrap_or_else(|| root.proxy_pid()),
+        }
+    }
+}

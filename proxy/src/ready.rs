@@ -1,0 +1,113 @@
+//! What a start needs of files, ports and sockets: all that may want rights which the process gives
+//! up before it serves anybody.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use contract::paths::proxy_socket;
+use contract::pidfile::PidFile;
+use proxy_core::plan::{Endpoint, endpoints};
+use tokio::net::{TcpListener, UnixListener};
+
+use crate::admin;
+use crate::arguments::{Arguments, Paths};
+use crate::config_file::{self, ConfigFile, ConfigFileError};
+use crate::limits::Limits;
+use crate::listen::{self, BindError};
+use crate::privileges::GroupName;
+
+/// All that is had before the process gives up the rights to it.
+pub struct Ready {
+    pub bound: Bound,
+    pub admin: UnixListener,
+    pub metrics: Option<TcpListener>,
+    pub socket_file: SocketFile,
+    pub pid_file: PidFile,
+}
+
+/// The admin socket's place, given back at the end.
+pub struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // One that is gone, or a folder that became read-only, is no reason to fail an exit.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+impl Ready {
+    /// The pid file, the configuration, the listeners and the admin socket, in this order.
+    pub fn get(arguments: &Arguments, paths: &Paths) -> Result<Ready, Box<dyn std::error::Error>> {
+        let pid_file = PidFile::hold(&paths.pid_file)?;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = arguments.workers.map_or(cores, usize::from);
+        let bound = Bound::bind(paths.config.clone(), workers)?;
+        let group = arguments.socket_group.as_ref().map(GroupName::find);
+        let group = group
+            .transpose()
+            .map_err(|error| format!("--socket-group: {error}"))?;
+        let socket_path = proxy_socket(&paths.pid_file);
+        let admin = admin::bind(&socket_path, group);
+        let admin = admin.map_err(|error| format!("{}: {error}", socket_path.display()))?;
+        let socket_file = SocketFile(socket_path);
+        let metrics = arguments.metrics_listen.map(|addr| {
+            bind_metrics(addr).map_err(|error| format!("--metrics-listen {addr}: {error}"))
+        });
+        Ok(Ready {
+            bound,
+            admin,
+            metrics: metrics.transpose()?,
+            socket_file,
+            pid_file,
+        })
+    }
+}
+
+fn bind_metrics(addr: SocketAddr) -> std::io::Result<TcpListener> {
+    let listener = std::net::TcpListener::bind(addr)?;
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}
+
+/// A configuration, and the sockets that it asks for.
+#[derive(Debug)]
+pub struct Bound {
+    pub config_path: PathBuf,
+    pub file: ConfigFile,
+    pub limits: Limits,
+    pub worker_count: usize,
+    pub sockets: BoundSockets,
+}
+
+/// Of each endpoint, a socket a worker.
+pub type BoundSockets = Vec<(Endpoint, Vec<OwnedFd>)>;
+
+impl Bound {
+    /// Reads the configuration and binds its listeners for `worker_count` workers.
+    pub fn bind(config_path: PathBuf, worker_count: usize) -> Result<Bound, StartError> {
+        let limits = Limits::of_process(worker_count);
+        let file = config_file::load(&config_path)?;
+        let bind = |endpoint| Ok((endpoint, listen::bind(endpoint, worker_count, false)?));
+        let wanted = endpoints(&file.checked.config.listeners);
+        let sockets = wanted
+            .into_iter()
+            .map(bind)
+            .collect::<Result<_, BindError>>()?;
+        Ok(Bound {
+            config_path,
+            file,
+            limits,
+            worker_count,
+            sockets,
+        })
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Config(#[from] ConfigFileError),
+    #[error(transparent)]
+    Bind(#[from] BindError),
+}

@@ -1,0 +1,136 @@
+//! Landlock: which files the process may still open (`landlock(7)`, Linux 5.13).
+//!
+//! A rule is about a folder as it stands at the start, so a configuration may be replaced in it, but
+//! not the folder itself by another one. Kubernetes mounts a ConfigMap as one folder, whose files are
+//! links into folders within it that come and go: the rule covers those too.
+
+use std::path::{Path, PathBuf};
+
+use landlock::{
+    ABI, Access as _, AccessFs, BitFlags, PathBeneath, PathFd, PathFdError, Ruleset,
+    RulesetAttr as _, RulesetCreated, RulesetCreatedAttr as _, RulesetError, RulesetStatus,
+};
+
+use super::Wanted;
+
+/// Newer kernels restrict more kinds of access than this build knows of; what it knows is enough
+/// for files.
+const KNOWN: ABI = ABI::V5;
+
+/// The folders in which the process still has something to do.
+#[derive(Debug)]
+pub struct Folders {
+    /// The configuration is read in these, at every reload.
+    pub readable: Vec<PathBuf>,
+    /// The pid file and the admin socket are removed from it at the end.
+    run: PathBuf,
+    /// The log file is made anew in it once the old one was moved away.
+    log: Option<PathBuf>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum FilesError {
+    #[error(transparent)]
+    Folder(#[from] PathFdError),
+    #[error(transparent)]
+    Ruleset(#[from] RulesetError),
+    #[error("the kernel has none, or it is switched off")]
+    Absent,
+}
+
+impl Folders {
+    pub fn of(wanted: &Wanted<'_>) -> Folders {
+        let mut readable = vec![folder_of(wanted.config)];
+        // What a link points to may stand elsewhere. It was read a moment ago, so it is there.
+        if let Ok(target) = wanted.config.canonicalize() {
+            let folder = folder_of(&target);
+            if readable[0].canonicalize().ok().as_ref() != Some(&folder) {
+                readable.push(folder);
+            }
+        }
+        Folders {
+            readable,
+            run: folder_of(wanted.pid_file),
+            log: wanted.log_file.map(folder_of),
+        }
+    }
+}
+
+fn folder_of(file: &Path) -> PathBuf {
+    match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        Some(_) | None => PathBuf::from("."),
+    }
+}
+
+/// From here on the calling thread and its later children open nothing outside of `folders`. What is
+/// open stays open.
+pub fn restrict(folders: &Folders) -> Result<(), FilesError> {
+    let mut rules = Ruleset::default()
+        .handle_access(AccessFs::from_all(KNOWN))?
+        .create()?;
+    for folder in &folders.readable {
+        rules = allow(rules, folder, AccessFs::ReadFile.into())?;
+    }
+    rules = allow(rules, &folders.run, AccessFs::RemoveFile.into())?;
+    if let Some(log) = &folders.log {
+        rules = allow(rules, log, AccessFs::WriteFile | AccessFs::MakeReg)?;
+    }
+    match rules.restrict_self()?.ruleset {
+        RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced => Ok(()),
+        RulesetStatus::NotEnforced => Err(FilesError::Absent),
+    }
+}
+
+fn allow(
+    rules: RulesetCreated,
+    folder: &Path,
+    access: BitFlags<AccessFs>,
+) -> Result<RulesetCreated, FilesError> {
+    Ok(rules.add_rule(PathBeneath::new(PathFd::new(folder)?, access))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_in_its_folder_and_in_that_of_its_target() {
+        let root = std::env::temp_dir().join(format!("wicketgate-links-{}", std::process::id()));
+        let (mounted, inside, elsewhere) = (
+            root.join("mounted"),
+            root.join("mounted/..2026"),
+            root.join("elsewhere"),
+        );
+        for folder in [&inside, &elsewhere] {
+            std::fs::create_dir_all(folder).expect("a temporary folder");
+            std::fs::write(folder.join("a.json"), "{}").expect("written");
+        }
+        // As a ConfigMap is mounted: a link to a link to a folder beside it.
+        let link = |to: &str, name: &str| {
+            std::os::unix::fs::symlink(to, mounted.join(name)).expect("linked");
+        };
+        link("..2026", "..data");
+        link("..data/a.json", "config_map.json");
+        link("../elsewhere/a.json", "far.json");
+        let of = |name: &str| {
+            let config = mounted.join(name);
+            let wanted = Wanted {
+                sandbox: true,
+                keep_bind: false,
+                is_other_user: false,
+                config: &config,
+                pid_file: Path::new("proxy.pid"),
+                log_file: None,
+            };
+            Folders::of(&wanted)
+        };
+        let (near, far) = (of("config_map.json"), of("far.json"));
+        let real = |folder: &Path| folder.canonicalize().expect("it stands");
+        let (inside, elsewhere) = (real(&inside), real(&elsewhere));
+        std::fs::remove_dir_all(&root).expect("removed");
+        assert_eq!(near.readable, [mounted.clone(), inside]);
+        assert_eq!(far.readable, [mounted, elsewhere]);
+        assert_eq!(near.run, Path::new("."));
+    }
+}
