@@ -20,6 +20,8 @@ mod registry;
 mod render;
 mod settings;
 mod shared;
+#[cfg(test)]
+mod simulation;
 mod sources;
 pub mod start;
 mod telemetry;
