@@ -16,6 +16,8 @@ help:
 	@echo "make bench   measure the data path beside haproxy, nginx and envoy (some 20 minutes)"
 	@echo "make sched   simulate how scheduling spreads work over GPUs (some minutes; TRACE=FILE)"
 	@echo "make sched-proof  the same by the real planes, before models of GPUs on real sockets (10 minutes)"
+	@echo "make soak    what takes too long for make test: millions of sessions, mutated inputs, more"
+	@echo "             seeds (MINUTES=10); make figures plays the same through haproxy and nginx"
 	@echo "make test    check formatting and lints, run every test, a browser's among them"
 	@echo "make clean   remove what was built"
 
@@ -44,6 +46,24 @@ test:
 	$(CARGO) build --workspace --bins --locked
 	$(CARGO) test --workspace --locked
 	e2e/browser/run.sh
+
+# MINUTES is shared out: half to the scenarios, half to mutated inputs of every format.
+.PHONY: soak figures
+MINUTES ?= 10
+soak:
+	@scripts/need.sh $(CARGO) cc
+	$(CARGO) build --release --workspace --bins --locked
+	$(CARGO) build --workspace --bins --locked
+	$(target)/release/soak --minutes $$(( ($(MINUTES) + 1) / 2 ))
+	$(target)/release/mutate --minutes $$(awk 'BEGIN { print $(MINUTES) / 2 / 10 }')
+	SIM_SEEDS=$$(( 2000 * $(MINUTES) )) $(CARGO) test --release --locked -p control simulation
+	EXAMPLES=$$(( 50 * $(MINUTES) )) scripts/schemathesis.sh
+
+# The same short scenarios through every proxy that is installed, as a table.
+figures:
+	@scripts/need.sh $(CARGO) cc
+	$(CARGO) build --release --workspace --bins --locked
+	$(target)/release/soak
 
 clean:
 	$(CARGO) clean

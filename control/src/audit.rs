@@ -308,13 +308,17 @@ fn end_cut_line(path: &Path) {
     }
 }
 
+/// A line with a larger number is not ours: JSON's readers lose count there, and we never get so far.
+const MAX_SEQ: u64 = 1 << 53;
+
 /// The number of the last whole line; a kill may have cut the one after it.
 fn last_seq(path: &Path) -> Option<u64> {
     const LOOKED_AT: usize = 10;
     let last = tail::last_lines(path, LOOKED_AT).ok()?;
     last.lines().rev().find_map(|line| {
         let line: Value = serde_json::from_str(line).ok()?;
-        line.get("seq")?.as_u64()
+        let seq = line.get("seq")?.as_u64()?;
+        (seq <= MAX_SEQ).then_some(seq)
     })
 }
 

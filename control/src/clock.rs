@@ -44,13 +44,19 @@ impl Clock {
         const EPOCH_MS: u64 = 1_730_000_000_000;
         let elapsed = Arc::new(std::sync::atomic::AtomicU64::new(0));
         let read = elapsed.clone();
-        let clock = Clock(Arc::new(move || {
+        let clock = Clock::reading(move || {
             let monotonic_ms = read.load(std::sync::atomic::Ordering::Relaxed);
             Now {
                 monotonic_ms,
                 unix_ms: EPOCH_MS + monotonic_ms,
             }
-        }));
+        });
         (clock, elapsed)
+    }
+
+    /// A clock whose both hands are somebody else's.
+    #[cfg(test)]
+    pub fn reading(now: impl Fn() -> Now + Send + Sync + 'static) -> Clock {
+        Clock(Arc::new(now))
     }
 }

@@ -76,13 +76,7 @@ impl Keeper {
     /// Starts the keeper.
     pub fn start(shared: Arc<Shared>, files: Files) -> Keeper {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let task = Task {
-            stored_at_ms: shared.clock.now().monotonic_ms,
-            dirty: false,
-            shared,
-            files,
-        };
-        tokio::spawn(task.run(receiver));
+        tokio::spawn(Task::new(shared, files).run(receiver));
         Keeper(sender)
     }
 
@@ -117,7 +111,8 @@ impl Keeper {
     }
 }
 
-struct Task {
+/// The keeper's work itself. A simulation takes its steps one by one.
+pub struct Task {
     shared: Arc<Shared>,
     files: Files,
     /// The registry in memory holds something that its file does not, beyond heartbeats.
@@ -127,6 +122,15 @@ struct Task {
 }
 
 impl Task {
+    pub fn new(shared: Arc<Shared>, files: Files) -> Task {
+        Task {
+            stored_at_ms: shared.clock.now().monotonic_ms,
+            dirty: false,
+            shared,
+            files,
+        }
+    }
+
     async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -179,11 +183,26 @@ impl Task {
         true
     }
 
-    async fn read_sources(&mut self) {
+    pub async fn read_sources(&mut self) {
         self.files.read_edits(&self.shared).await;
         self.files.read_discovery(&self.shared).await;
         // A registry file that somebody removed is written again.
         self.dirty |= self.files.is_registry_missing(&self.shared);
+    }
+
+    /// Carries out one mutation, as a batch of one.
+    #[cfg(test)]
+    pub async fn mutate(&mut self, mutation: Mutation, actor: Actor) -> Result<Stored, NotStored> {
+        let (reply, mut answer) = oneshot::channel();
+        let request = Request {
+            mutation,
+            actor,
+            reply,
+        };
+        self.take(vec![Command::Mutate(request)]).await;
+        answer
+            .try_recv()
+            .expect("a batch is answered when it is taken")
     }
 
     async fn mutate_registry(&mut self, requests: Vec<Request>) {
@@ -280,7 +299,7 @@ impl Task {
     }
 
     /// Lets time pass, and stores what is due.
-    async fn pass(&mut self) {
+    pub async fn pass(&mut self) {
         let now = self.shared.clock.now();
         let passed = {
             let mut model = self.shared.model();

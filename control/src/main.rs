@@ -1,29 +1,4 @@
-//! `control_server`: the control plane. The command line, the start and the end.
-//!
-//! Reading order: `registry`, `merge`, `render` (pure), `model` and `keeper` (what changes and how
-//! it is stored), `publish` (file, signal, confirmation), then `web`.
-
-mod actor;
-mod audit;
-mod auth;
-mod changes;
-mod clock;
-mod keeper;
-mod layer;
-mod merge;
-mod model;
-mod observe;
-mod ping;
-mod publish;
-mod registry;
-mod render;
-mod settings;
-mod shared;
-mod sources;
-mod start;
-mod telemetry;
-mod watch;
-mod web;
+//! `control_server`: the control plane's command line.
 
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
@@ -32,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use contract::Root;
+use control::start;
 use tracing_subscriber::EnvFilter;
 
 /// The control plane of Wicketgate: console, registration, discovery, publishing.

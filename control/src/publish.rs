@@ -20,7 +20,7 @@ use crate::render::{LeftOut, Plan};
 use crate::shared::Shared;
 
 pub use confirm::Confirmation;
-use task::Task;
+pub use task::Task;
 
 /// How long an answer waits for its change to be published.
 const PUBLISH_PATIENCE: Duration = Duration::from_secs(10);

@@ -191,7 +191,7 @@ fn make_folders(settings: &Settings) -> Result<(), StartError> {
 }
 
 /// What killed writers of our files have left behind.
-fn remove_litter(settings: &Settings) {
+pub fn remove_litter(settings: &Settings) {
     let ours: [&Path; 3] = [
         &settings.proxy_config_path,
         &settings.runtime_backends_path,

@@ -29,12 +29,17 @@
 //! | `control_loop` | discovery, registrations and overrides reach the proxy, and outlive control |
 //! | `control_keeps` | settings and edits survive, many callers at once are each served |
 //! | `control_faults` | what is broken around control stays outside, nobody else is signalled |
+//! | `control_crashes` | a mutation is killed, or fails, at every one of its system calls |
+//! | `control_disks` | a full or a read-only disk is told, and control recovers |
+//! | `hosts` | backends and clients on other hosts vanish without a word |
 //! | `demonstrations` | the six of the README, with every program that takes part |
 //! | `simulators` | what each simulator says that it does |
 //! | `agent` | what the GPU agent reads reaches control, whatever fails meanwhile |
 //!
 //! Here stands what several of them share. Build the programs first: `cargo build --workspace
 //! --bins`.
+
+use std::io::Write as _;
 
 pub mod api_bench;
 pub mod health;
@@ -44,6 +49,14 @@ pub mod scripted;
 pub mod sessions;
 pub mod spread;
 pub mod traffic;
+
+/// Ends a test that cannot be run here, with a line that is shown although the test passes.
+pub fn skipped(why: &str) {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("a test");
+    // Not by a macro, whose output the test harness keeps back.
+    let _ = writeln!(std::io::stderr(), "skipped: {test}: {why}");
+}
 
 /// The names of the algorithms, which other people's files rely on.
 pub const ALGORITHMS: [&str; 9] = [

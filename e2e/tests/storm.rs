@@ -2,35 +2,15 @@
 //! both ways in random pieces, half-closed, stalled and reset, short ones and such as are spliced for
 //! a part of their way. A failure names the seed that replays it.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
 use e2e::proxy_bench::ProxyBench;
 use serde_json::json;
-use testkit::storm::play_client;
+use testkit::storm::play_clients;
 use testkit::{Backend, LONG, Manner, until};
 
 /// Plays the sessions of `seeds`, from so many clients at the same time.
 #[track_caller]
 fn play(bench: &ProxyBench, seeds: std::ops::Range<u64>, clients: usize) {
-    let next = AtomicU64::new(seeds.start);
-    let failures = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for _ in 0..clients {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Relaxed);
-                    if seed >= seeds.end {
-                        return;
-                    }
-                    if let Err(failure) = play_client(bench.listen, seed) {
-                        failures.lock().expect("no holder panics").push(failure);
-                    }
-                }
-            });
-        }
-    });
-    let failures = failures.into_inner().expect("no holder panics");
+    let failures = play_clients(bench.listen, seeds, clients);
     assert!(
         failures.is_empty(),
         "{} failed: {failures:#?}",

@@ -18,16 +18,23 @@ pub mod api;
 pub mod http;
 
 pub mod backend;
+pub mod between;
 pub mod client;
 pub mod deaf;
+pub mod faulty;
 pub mod server;
 pub mod storm;
+
+pub mod host;
+pub mod strace;
+pub mod tmpfs;
 
 pub mod control;
 pub mod proxy;
 
 pub use api::Api;
 pub use backend::{Backend, Manner};
+pub use between::{Between, Kind, Peer};
 pub use client::{Session, UdpClient};
 pub use control::Control;
 pub use folder::{Folder, proxy_config, without_probes};

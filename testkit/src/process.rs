@@ -143,13 +143,30 @@ impl Program {
 
     /// Memory of the process that is resident.
     pub fn resident_bytes(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()));
-        let status = status.expect("our own child");
-        let kib = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
-        let kib: u64 = kib.expect("a VmRSS line").trim().parse().expect("a number");
-        kib * 1024
+        resident_bytes(self.pid()).expect("our own child")
+    }
+
+    /// The process and all that descend from it.
+    pub fn tree(&self) -> Vec<u32> {
+        let mut pids = vec![self.pid()];
+        let mut next = 0;
+        while let Some(pid) = pids.get(next) {
+            let tasks = fs::read_dir(format!("/proc/{pid}/task"));
+            let tasks = tasks.into_iter().flatten().flatten();
+            let children =
+                tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+            let children: Vec<u32> = children
+                .flat_map(|line| {
+                    line.split_whitespace()
+                        .map(str::to_owned)
+                        .collect::<Vec<_>>()
+                })
+                .filter_map(|child| child.parse().ok())
+                .collect();
+            pids.extend(children);
+            next += 1;
+        }
+        pids
     }
 
     /// How often the threads whose names begin with `name` have slept and were woken.
@@ -221,6 +238,15 @@ impl Drop for Program {
             }
         }
     }
+}
+
+/// Memory of a process that is resident; `None` once it is gone.
+pub fn resident_bytes(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let kib = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"))?;
+    Some(kib.trim().parse::<u64>().ok()? * 1024)
 }
 
 /// Runs one of this workspace's programs to its end.
@@ -295,8 +321,12 @@ fn setpriv(user: User) -> Command {
 /// Where cargo puts the programs: a test is `target/PROFILE/deps/NAME`, a program
 /// `target/PROFILE/NAME`.
 fn binary(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("a test knows its own path");
-    let profile = test.ancestors().nth(2).expect("a test stands in deps/");
+    let own = std::env::current_exe().expect("a program knows its own path");
+    let folder = own.parent().expect("it stands in a folder");
+    let profile = match folder.ends_with("deps") {
+        true => folder.parent().expect("deps/ stands in a profile's folder"),
+        false => folder,
+    };
     let path = profile.join(name);
     assert!(
         path.is_file(),

@@ -3,6 +3,9 @@
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use rustix::net::sockopt::set_socket_linger;
@@ -85,6 +88,29 @@ impl Plan {
             End::Backend => (self.down, self.up),
         }
     }
+}
+
+/// Plays the client's end of the sessions of `seeds`, from so many clients at the same time. What
+/// went otherwise than it should, each with the seed that replays it.
+pub fn play_clients(addr: SocketAddr, seeds: Range<u64>, clients: usize) -> Vec<String> {
+    let next = AtomicU64::new(seeds.start);
+    let failures = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..clients {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Relaxed);
+                    if seed >= seeds.end {
+                        return;
+                    }
+                    if let Err(failure) = play_client(addr, seed) {
+                        failures.lock().expect("no holder panics").push(failure);
+                    }
+                }
+            });
+        }
+    });
+    failures.into_inner().expect("no holder panics")
 }
 
 /// Plays the client's end of the session of `seed`.

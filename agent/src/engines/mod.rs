@@ -58,6 +58,15 @@ const TGI: Cached = Cached {
 };
 
 impl Engine {
+    pub const ALL: [Engine; 6] = [
+        Engine::Vllm,
+        Engine::Sglang,
+        Engine::Triton,
+        Engine::Trtllm,
+        Engine::Tgi,
+        Engine::Dcgm,
+    ];
+
     /// Its name on the command line and in files.
     pub fn name(self) -> &'static str {
         match self {

@@ -62,7 +62,7 @@ impl Task {
     }
 
     /// Publishes the model if its state is not what is published, or if somebody insists.
-    async fn reconcile(&mut self) {
+    pub async fn reconcile(&mut self) {
         let forced = self.force.load(Ordering::Relaxed);
         self.shared.model().own.local = LocalAddresses(local_addresses());
         let Wanted {
@@ -242,7 +242,7 @@ impl Task {
     }
 
     /// Brings new figures into the file under the same generation.
-    async fn refresh(&mut self) {
+    pub async fn refresh(&mut self) {
         if !self.shared.telemetry_dirty.load(Ordering::Relaxed) {
             return;
         }
@@ -272,7 +272,7 @@ impl Task {
     }
 
     /// Looks whether the file is still ours and the proxy runs it; puts right what is not.
-    async fn verify(&mut self) {
+    pub async fn verify(&mut self) {
         let path = self.shared.settings.proxy_config_path.clone();
         let read = tokio::task::spawn_blocking(move || read_file(&path, MAX_FILE_BYTES)).await;
         let found = read.expect("reading a file does not panic");

@@ -2,13 +2,13 @@
 
 mod answers;
 mod api;
-mod body;
+pub mod body;
 mod console;
 mod costs;
 mod error;
 mod guard;
 mod metrics;
-mod operations;
+pub mod operations;
 mod path;
 pub mod serve;
 pub mod v1;

@@ -234,7 +234,7 @@ async fn change_override(
     mutate(app, actor, Mutation::SetOverride(addr, change), answer).await
 }
 
-fn read_registration(body: &Map<String, Value>) -> Result<(Registration, Vec<String>), Faults> {
+pub fn read_registration(body: &Map<String, Value>) -> Result<(Registration, Vec<String>), Faults> {
     let mut faults = Faults::default();
     let mut object = Object::new(body, "");
     let addr = read_backend_addr(&mut object, &mut faults);

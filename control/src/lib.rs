@@ -1,0 +1,29 @@
+//! The control plane: who serves, what operators say of them, and the file that the proxy reads.
+//!
+//! Reading order: `registry`, `merge`, `render` (pure), `model` and `keeper` (what changes and how
+//! it is stored), `publish` (file, signal, confirmation), then `web`.
+
+mod actor;
+mod audit;
+mod auth;
+mod changes;
+mod clock;
+pub mod inputs;
+mod keeper;
+mod layer;
+mod merge;
+mod model;
+mod observe;
+mod ping;
+mod publish;
+mod registry;
+mod render;
+mod settings;
+mod shared;
+#[cfg(test)]
+mod simulation;
+mod sources;
+pub mod start;
+mod telemetry;
+mod watch;
+mod web;

@@ -1,0 +1,171 @@
+//! What control has answered, in the simplest words, and what follows from that.
+
+use std::collections::BTreeMap;
+
+use contract::{Backend, BackendAddr};
+
+use crate::clock::Now;
+use crate::model::Model;
+use crate::registry::{Override, Registered};
+use crate::settings::ExpiryPolicy;
+
+/// After how many TTLs an expired registration is gone, and for how long a freeze may hold.
+const TTLS: u64 = 10;
+
+#[derive(Debug, Clone)]
+pub struct Registration {
+    pub weight: u16,
+    /// On the monotonic clock.
+    pub heard_at_ms: u64,
+    /// When it was first seen to be silent for a TTL.
+    pub due_at_ms: Option<u64>,
+    pub expired_at_ms: Option<u64>,
+}
+
+/// Weight, enabled, drain.
+pub type Word = (Option<u16>, Option<bool>, Option<bool>);
+
+#[derive(Debug, Clone, Default)]
+pub struct Oracle {
+    /// The last good version of discovery's file: weight and enabled.
+    pub discovered: BTreeMap<BackendAddr, (u16, bool)>,
+    pub registered: BTreeMap<BackendAddr, Registration>,
+    pub overrides: BTreeMap<BackendAddr, Word>,
+    pub algorithm: Option<&'static str>,
+}
+
+impl Oracle {
+    pub fn knows(&self, addr: BackendAddr) -> bool {
+        self.registered.contains_key(&addr) || self.discovered.contains_key(&addr)
+    }
+
+    /// A new process has heard nobody yet, and gives each that had not expired a full TTL.
+    pub fn restart(&mut self, now: Now) {
+        for registration in self.registered.values_mut() {
+            registration.heard_at_ms = now.monotonic_ms;
+            registration.due_at_ms = None;
+            registration.expired_at_ms = registration.expired_at_ms.map(|_| now.monotonic_ms);
+        }
+    }
+
+    /// Time has passed: follows what the model did to registrations, where that was allowed.
+    pub fn pass(&mut self, model: &Model, now: Now, policy: ExpiryPolicy) {
+        let ttl_ms = policy.ttl_ms;
+        let entries = &model.registry.entries;
+        self.registered.retain(|addr, registration| {
+            let held = entries
+                .get(addr)
+                .and_then(|entry| entry.registered.as_ref());
+            let silence_ms = now.monotonic_ms - registration.heard_at_ms;
+            match (registration.expired_at_ms, held) {
+                (None, None) => panic!("{addr} is gone and had not expired"),
+                (None, Some(held)) => {
+                    let is_expired = held.expired_at_ms.is_some();
+                    let is_due = silence_ms >= ttl_ms;
+                    assert!(!is_expired || is_due, "{addr} expired too soon");
+                    let due_at_ms = *registration.due_at_ms.get_or_insert(now.monotonic_ms);
+                    let held_ms = now.monotonic_ms - due_at_ms;
+                    let may_be_held = policy.freeze && held_ms < TTLS * ttl_ms;
+                    assert!(
+                        is_expired || !is_due || may_be_held,
+                        "{addr} should have expired"
+                    );
+                    registration.due_at_ms = is_due.then_some(due_at_ms);
+                    registration.expired_at_ms = held.expired_at_ms;
+                    true
+                }
+                (Some(at), None) => {
+                    assert!(
+                        now.monotonic_ms >= at + TTLS * ttl_ms,
+                        "{addr} is gone too soon"
+                    );
+                    false
+                }
+                (Some(at), Some(_)) => {
+                    assert!(
+                        now.monotonic_ms < at + TTLS * ttl_ms,
+                        "{addr} should be gone"
+                    );
+                    true
+                }
+            }
+        });
+    }
+
+    /// What the model holds is what was answered, no more and no less.
+    pub fn assert_holds(&self, model: &Model) {
+        let registry = &model.registry.entries;
+        let held: BTreeMap<_, _> = registry
+            .iter()
+            .filter_map(|(addr, entry)| Some((*addr, describe(entry.registered.as_ref()?))))
+            .collect();
+        let answered: BTreeMap<_, _> = self
+            .registered
+            .iter()
+            .map(|(addr, one)| {
+                (
+                    *addr,
+                    (one.weight, one.heard_at_ms, one.expired_at_ms.is_some()),
+                )
+            })
+            .collect();
+        assert_eq!(held, answered, "registrations: held, answered");
+        let held: BTreeMap<_, _> = registry
+            .iter()
+            .filter_map(|(addr, entry)| Some((*addr, word(entry.r#override.as_ref()?))))
+            .collect();
+        assert_eq!(held, self.overrides, "overrides: held, answered");
+        let found = model.discovery.backends.values();
+        let found: BTreeMap<_, _> = found
+            .map(|one| (one.addr, (one.weight, one.enabled)))
+            .collect();
+        assert_eq!(found, self.discovered, "discovery: held, last good");
+    }
+
+    /// Address, weight and enabled of each backend that is to be published: an operator's word above
+    /// a live registration above discovery, and the expired do not serve.
+    pub fn published(&self) -> Vec<(BackendAddr, u16, bool)> {
+        let mut addresses: Vec<_> = self
+            .registered
+            .keys()
+            .chain(self.discovered.keys())
+            .collect();
+        addresses.sort();
+        addresses.dedup();
+        let one = |addr: &BackendAddr| {
+            let registered = self.registered.get(addr);
+            let live = registered.filter(|one| one.expired_at_ms.is_none());
+            let discovered = self.discovered.get(addr);
+            let (mut weight, mut enabled) = match (live, discovered, registered) {
+                (Some(live), _, _) => (live.weight, true),
+                (None, Some(discovered), _) => *discovered,
+                (None, None, Some(expired)) => (expired.weight, true),
+                (None, None, None) => unreachable!("it is in one of both"),
+            };
+            if let Some((word_weight, word_enabled, drain)) = self.overrides.get(addr) {
+                weight = if *drain == Some(true) {
+                    0
+                } else {
+                    word_weight.unwrap_or(weight)
+                };
+                enabled = word_enabled.unwrap_or(enabled);
+            }
+            let nobody_vouches = live.is_none() && discovered.is_none();
+            (*addr, weight, enabled && !nobody_vouches)
+        };
+        addresses.into_iter().map(one).collect()
+    }
+}
+
+fn describe(held: &Registered) -> (u16, u64, bool) {
+    (held.weight, held.heard_at_ms, held.is_expired())
+}
+
+fn word(held: &Override) -> Word {
+    (held.weight, held.enabled, held.drain)
+}
+
+/// A published backend as [`Oracle::published`] describes it.
+pub fn published(backend: &Backend) -> (BackendAddr, u16, bool) {
+    (backend.addr, backend.weight, backend.enabled)
+}

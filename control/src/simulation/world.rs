@@ -1,0 +1,582 @@
+//! Control in a folder of its own, everybody around it, and one step of a history.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use contract::{BackendAddr, LocalAddresses, Root};
+use fastrand::Rng;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use super::oracle::{self, Oracle, Registration as Answered};
+use crate::actor::Actor;
+use crate::audit::Audit;
+use crate::changes::{ChangeSet, OverridePatch, Part};
+use crate::clock::{Clock, Now};
+use crate::keeper::{self, NotStored};
+use crate::model::{Mutation, Refusal};
+use crate::observe::Proxy;
+use crate::publish::{self, Outcome};
+use crate::registry::{OverrideChange, Registration};
+use crate::render::OwnAddresses;
+use crate::settings::Settings;
+use crate::shared::Shared;
+use crate::start::remove_litter;
+
+/// More than a mass expiry needs.
+const BACKENDS: u8 = 9;
+/// A process id that Linux never gives.
+const NOBODY: u32 = 4_194_305;
+const TTL_MS: u64 = 15_000;
+
+pub struct World {
+    random: Rng,
+    oracle: Oracle,
+    temporary: tempfile::TempDir,
+    settings: Settings,
+    monotonic_ms: Arc<AtomicU64>,
+    unix_ms: Arc<AtomicU64>,
+    clock: Clock,
+    control: Option<Control>,
+    /// Folders that are away, with a file in their place.
+    broken: Vec<&'static str>,
+    /// Time has passed that could not be stored; it is tried again 5 s later.
+    is_behind: bool,
+    /// What each generation has published.
+    generations: BTreeMap<u64, String>,
+}
+
+/// What a process of control has in memory.
+struct Control {
+    shared: Arc<Shared>,
+    keeper: keeper::Task,
+    publisher: publish::Task,
+    outcome: watch::Receiver<Outcome>,
+}
+
+/// Where files cost least.
+fn temporary_folder() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    let made = match memory.is_dir() {
+        true => tempfile::tempdir_in(memory),
+        false => tempfile::tempdir(),
+    };
+    made.expect("a temporary folder")
+}
+
+impl World {
+    pub async fn new(seed: u64) -> World {
+        let mut random = Rng::with_seed(seed);
+        let temporary = temporary_folder();
+        let root = Root(temporary.path().join("control"));
+        for folder in ["config", "data", "run", "logs"] {
+            fs::create_dir_all(root.0.join(folder)).expect("a folder");
+        }
+        let config = json!({ "runtime_ttl_sec": TTL_MS / 1000, "expiry_freeze": random.bool() });
+        let config = config.to_string();
+        let settings = Settings::read(Some(config.as_bytes()), &root).expect("good settings");
+        let monotonic_ms = Arc::new(AtomicU64::new(0));
+        let unix_ms = Arc::new(AtomicU64::new(1_730_000_000_000));
+        let hands = (monotonic_ms.clone(), unix_ms.clone());
+        let clock = Clock::reading(move || Now {
+            monotonic_ms: hands.0.load(Relaxed),
+            unix_ms: hands.1.load(Relaxed),
+        });
+        let mut world = World {
+            random,
+            oracle: Oracle::default(),
+            temporary,
+            settings,
+            monotonic_ms,
+            unix_ms,
+            clock,
+            control: None,
+            broken: Vec::new(),
+            is_behind: false,
+            generations: BTreeMap::new(),
+        };
+        world.discover();
+        world.start().await;
+        world
+    }
+
+    /// One thing happens, and everything is looked at.
+    pub async fn step(&mut self) {
+        match self.random.u32(0..100) {
+            0..20 => self.register().await,
+            20..25 => self.unregister().await,
+            25..37 => self.set_override().await,
+            37..42 => self.clear_override().await,
+            42..47 => self.change_many().await,
+            47..50 => self.change_algorithm().await,
+            50..58 => {
+                self.discover();
+                self.read_sources().await;
+            }
+            58..62 => self.break_discovery().await,
+            62..66 => self.edit_by_others().await,
+            66..80 => self.let_time_pass().await,
+            80..82 => self.jump_the_clock(),
+            82..88 => self.publish().await,
+            88..90 => self.meddle_with_the_published().await,
+            90..94 => self.break_or_mend_a_folder().await,
+            94..97 => self.acknowledge().await,
+            _ => self.crash().await,
+        }
+        self.look();
+    }
+
+    /// All is well again in the end: what was answered is what is published.
+    pub async fn settle(&mut self) {
+        self.mend_all();
+        self.read_sources().await;
+        self.publish().await;
+        self.crash().await;
+        self.look();
+    }
+
+    fn control(&mut self) -> &mut Control {
+        self.control.as_mut().expect("one runs between two steps")
+    }
+
+    fn now(&self) -> Now {
+        self.clock.now()
+    }
+
+    fn root(&self) -> PathBuf {
+        self.temporary.path().join("control")
+    }
+
+    /// A path below the root, wherever its folder is at the moment.
+    fn path_of(&self, folder: &'static str, name: &str) -> PathBuf {
+        let suffix = if self.broken.contains(&folder) {
+            ".away"
+        } else {
+            ""
+        };
+        self.root().join(format!("{folder}{suffix}")).join(name)
+    }
+
+    fn published_path(&self) -> PathBuf {
+        self.path_of("config", "proxy_config.json")
+    }
+
+    fn addr(&mut self) -> BackendAddr {
+        BackendAddr::new([10, 0, 0, 1 + self.random.u8(0..BACKENDS)].into(), 9001)
+    }
+
+    fn can_store(&self) -> bool {
+        !self.broken.contains(&"data")
+    }
+
+    /// Carries out a mutation; true where it was done. What cannot be stored says so.
+    async fn mutate(&mut self, mutation: Mutation) -> Result<bool, Refusal> {
+        let can_store = self.can_store();
+        let actor = Actor::Control("simulation");
+        match self.control().keeper.mutate(mutation, actor).await {
+            Ok(_) => Ok(true),
+            Err(NotStored::Refused(refusal)) => Err(refusal),
+            Err(NotStored::Store { .. }) => {
+                assert!(!can_store, "nothing kept it from being stored");
+                Ok(false)
+            }
+            Err(NotStored::Stopping) => panic!("nobody has told it to stop"),
+        }
+    }
+
+    async fn register(&mut self) {
+        let addr = self.addr();
+        let weight = self.random.bool().then(|| self.random.u16(0..50));
+        let mut said = Registration::of(addr);
+        said.weight = weight;
+        said.report.gpu_usage = self
+            .random
+            .bool()
+            .then(|| f64::from(self.random.u8(0..100)) / 100.0);
+        let beat = self.control().shared.heartbeat(&said);
+        let done = match beat {
+            Some(_) => true,
+            None => self
+                .mutate(Mutation::Register(said))
+                .await
+                .expect("there is room"),
+        };
+        if done {
+            let before = self
+                .oracle
+                .registered
+                .get(&addr)
+                .map(|before| before.weight);
+            let answered = Answered {
+                weight: weight
+                    .or(before)
+                    .unwrap_or(contract::config::DEFAULT_WEIGHT),
+                heard_at_ms: self.now().monotonic_ms,
+                due_at_ms: None,
+                expired_at_ms: None,
+            };
+            self.oracle.registered.insert(addr, answered);
+        }
+    }
+
+    async fn unregister(&mut self) {
+        let addr = self.addr();
+        let done = self.mutate(Mutation::Unregister(addr)).await;
+        assert_eq!(
+            done.is_ok(),
+            self.oracle.registered.contains_key(&addr),
+            "{addr}"
+        );
+        if done.unwrap_or(false) {
+            self.oracle.registered.remove(&addr);
+        }
+    }
+
+    async fn set_override(&mut self) {
+        let addr = self.addr();
+        let change = match self.random.u8(0..3) {
+            0 => OverrideChange::Weight(self.random.u16(0..1000)),
+            1 => OverrideChange::Enabled(self.random.bool()),
+            _ => OverrideChange::Drain(self.random.bool()),
+        };
+        let done = self.mutate(Mutation::SetOverride(addr, change)).await;
+        assert_eq!(done.is_ok(), self.oracle.knows(addr), "{addr}");
+        if done.unwrap_or(false) {
+            let word = self.oracle.overrides.entry(addr).or_default();
+            match change {
+                OverrideChange::Weight(weight) => word.0 = Some(weight),
+                OverrideChange::Enabled(enabled) => word.1 = Some(enabled),
+                OverrideChange::Drain(drain) => word.2 = Some(drain),
+            }
+        }
+    }
+
+    async fn clear_override(&mut self) {
+        let addr = self.addr();
+        if self
+            .mutate(Mutation::ClearOverride(addr))
+            .await
+            .unwrap_or(false)
+        {
+            self.oracle.overrides.remove(&addr);
+        }
+    }
+
+    /// Several edits at once: all of them or none.
+    async fn change_many(&mut self) {
+        let weight = self.random.u16(0..1000);
+        let mut edits = BTreeMap::new();
+        for _ in 0..self.random.usize(1..5) {
+            let patch = OverridePatch {
+                weight: Part::Set(weight),
+                drain: Part::Clear,
+                ..OverridePatch::default()
+            };
+            edits.insert(self.addr(), patch);
+        }
+        let addresses: Vec<_> = edits.keys().copied().collect();
+        let set = ChangeSet {
+            edits: edits.into_iter().collect(),
+            if_revision: None,
+        };
+        let done = self.mutate(Mutation::Change(set)).await;
+        let all_known = addresses.iter().all(|addr| self.oracle.knows(*addr));
+        assert_eq!(done.is_ok(), all_known, "{addresses:?}");
+        if done.unwrap_or(false) {
+            for addr in addresses {
+                let word = self.oracle.overrides.entry(addr).or_default();
+                (word.0, word.2) = (Some(weight), None);
+            }
+        }
+    }
+
+    async fn change_algorithm(&mut self) {
+        let names = ["round_robin", "random", "source_hash", "gpu_aware"];
+        let name = names[self.random.usize(0..names.len())];
+        let patch = json!({ "algorithm": name });
+        let patch = patch.as_object().expect("an object").clone();
+        let changed = self.mutate(Mutation::ChangeSettings(patch)).await;
+        if changed.expect("it is one of the algorithms") {
+            self.oracle.algorithm = Some(name);
+        }
+    }
+
+    async fn acknowledge(&mut self) {
+        // Refused where nothing is held; either way nothing but the freeze is touched.
+        let _ = self.mutate(Mutation::AcknowledgeExpiry).await;
+    }
+
+    /// Discovery writes another list.
+    fn discover(&mut self) {
+        if !self.can_store() {
+            return;
+        }
+        let mut found = BTreeMap::new();
+        for _ in 0..self.random.usize(0..6) {
+            found.insert(
+                self.addr(),
+                (self.random.u16(0..100), self.random.u8(0..5) > 0),
+            );
+        }
+        let entry = |(addr, (weight, enabled)): (&BackendAddr, &(u16, bool))| json!({ "ip": addr.ip(), "port": addr.port(), "weight": weight, "enabled": enabled });
+        let backends: Vec<Value> = found.iter().map(entry).collect();
+        let at = self.random.u32(..);
+        let document = json!({ "source": "k8s", "updated_at": at, "backends": backends });
+        let path = self.path_of("data", "k8s_endpoints.json");
+        contract::publish(&path, document.to_string().as_bytes()).expect("written");
+        self.oracle.discovered = found;
+    }
+
+    /// Discovery writes something else, or nothing, for a while.
+    async fn break_discovery(&mut self) {
+        let broken: [&[u8]; 5] = [b"", b"{", b"{}", b"\xff\x00", b"{\"backends\": [7]}"];
+        let bytes = broken[self.random.usize(0..broken.len())];
+        let path = self.path_of("data", "k8s_endpoints.json");
+        let good = fs::read(&path).expect("it was written at the start");
+        fs::write(&path, bytes).expect("written");
+        self.read_sources().await;
+        self.look();
+        // A restart meanwhile is another test's: here what it last said is to be found again.
+        contract::publish(&path, &good).expect("written");
+        self.read_sources().await;
+    }
+
+    /// Somebody edits a weight in the registry's file.
+    async fn edit_by_others(&mut self) {
+        let path = self.path_of("data", "backends_runtime.json");
+        let is_stored = self.can_store() && !self.is_behind;
+        let (true, Ok(bytes)) = (is_stored, fs::read(&path)) else {
+            return;
+        };
+        let mut file: Value = serde_json::from_slice(&bytes).expect("it is always whole");
+        let mut entries: Vec<_> = file["backends"]
+            .as_array_mut()
+            .expect("a list")
+            .iter_mut()
+            .collect();
+        entries.retain(|entry| entry["last_seen"].is_u64() && entry.get("expired").is_none());
+        if entries.is_empty() {
+            return;
+        }
+        let entry = self.random.usize(0..entries.len());
+        let entry = &mut *entries[entry];
+        let port = entry["port"].as_u64().expect("a port") as u16;
+        let addr = BackendAddr::new(
+            entry["ip"].as_str().expect("an ip").parse().expect("an ip"),
+            port,
+        );
+        let before = entry["weight"].as_u64();
+        let weight = self.random.u16(50..99);
+        entry["weight"] = weight.into();
+        fs::write(&path, file.to_string()).expect("written");
+        self.read_sources().await;
+        // What is not in the file any more is not in memory either, and so is not edited.
+        let edited = self.oracle.registered.get_mut(&addr);
+        if let (Some(edited), true) = (edited, before != Some(u64::from(weight))) {
+            edited.weight = weight;
+            edited.heard_at_ms = self.clock.now().monotonic_ms;
+            (edited.due_at_ms, edited.expired_at_ms) = (None, None);
+        }
+    }
+
+    async fn read_sources(&mut self) {
+        self.control().keeper.read_sources().await;
+    }
+
+    async fn let_time_pass(&mut self) {
+        let ms = match self.random.u8(0..10) {
+            0 => self.random.u64(0..12 * TTL_MS),
+            1..4 => self.random.u64(0..TTL_MS),
+            _ => self.random.u64(0..2_000),
+        };
+        self.pass_ms(ms).await;
+    }
+
+    async fn pass_ms(&mut self, ms: u64) {
+        self.monotonic_ms.fetch_add(ms, Relaxed);
+        self.unix_ms.fetch_add(ms, Relaxed);
+        self.control().keeper.pass().await;
+        self.is_behind |= !self.can_store();
+        let (now, policy) = (self.now(), self.settings.expiry);
+        let control = self.control.as_ref().expect("one runs between two steps");
+        self.oracle.pass(&control.shared.model(), now, policy);
+    }
+
+    /// Somebody sets the wall clock, which must not matter.
+    fn jump_the_clock(&mut self) {
+        const MOST_MS: u64 = 1_000_000_000;
+        let ms = self.random.u64(0..MOST_MS);
+        match self.random.bool() {
+            true => self.unix_ms.fetch_add(ms, Relaxed),
+            false => self.unix_ms.fetch_sub(ms, Relaxed),
+        };
+    }
+
+    async fn publish(&mut self) {
+        if self.random.bool() {
+            self.control().publisher.refresh().await;
+            self.look_at_the_published(false);
+        }
+        self.control().publisher.reconcile().await;
+        let failure = self.control().outcome.borrow().failure.clone();
+        let can_write = !self.broken.contains(&"config");
+        assert!(failure.is_none() || !can_write, "{failure:?}");
+        self.look_at_the_published(failure.is_none());
+    }
+
+    /// Somebody writes into the published file or removes it; control puts it right.
+    async fn meddle_with_the_published(&mut self) {
+        if self.broken.contains(&"config") || !self.published_path().exists() {
+            return;
+        }
+        match self.random.bool() {
+            true => fs::write(self.published_path(), "{").expect("written"),
+            false => fs::remove_file(self.published_path()).expect("removed"),
+        }
+        self.control().publisher.verify().await;
+        self.look_at_the_published(true);
+    }
+
+    /// A folder that cannot be used, as with a disk that is full or gone.
+    async fn break_or_mend_a_folder(&mut self) {
+        if !self.broken.is_empty() {
+            self.mend_all();
+            return;
+        }
+        let folder = if self.random.bool() { "data" } else { "config" };
+        let path = self.root().join(folder);
+        fs::rename(&path, path.with_extension("away")).expect("renamed");
+        fs::write(&path, "in the way").expect("written");
+        self.broken.push(folder);
+    }
+
+    fn mend_all(&mut self) {
+        for folder in std::mem::take(&mut self.broken) {
+            let path = self.root().join(folder);
+            fs::remove_file(&path).expect("removed");
+            fs::rename(path.with_extension("away"), &path).expect("renamed");
+        }
+    }
+
+    /// The process dies between two of its steps, maybe in the middle of a file, and starts again.
+    async fn crash(&mut self) {
+        const STORED_WITHIN_MS: u64 = 5_000;
+        self.mend_all();
+        if self.is_behind {
+            self.pass_ms(STORED_WITHIN_MS).await;
+            self.is_behind = false;
+        }
+        self.control = None;
+        for path in [
+            &self.settings.proxy_config_path,
+            &self.settings.runtime_backends_path,
+        ] {
+            let name = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .expect("a name");
+            fs::write(
+                path.with_file_name(format!(".{name}.{NOBODY}.tmp")),
+                "{\"cut",
+            )
+            .expect("written");
+        }
+        self.start().await;
+        let now = self.now();
+        self.oracle.restart(now);
+    }
+
+    async fn start(&mut self) {
+        remove_litter(&self.settings);
+        let own = OwnAddresses {
+            control: "127.0.0.1:8080".parse().expect("a literal"),
+            local: LocalAddresses::default(),
+        };
+        let loaded = keeper::load(&self.settings, own, &self.clock);
+        let settings = self.settings.clone();
+        let audit = Audit::open(
+            &settings.audit_log_path,
+            settings.audit_max_bytes,
+            settings.audit_files,
+            self.clock.clone(),
+        );
+        let proxy = Proxy::at(&contract::paths::proxy_socket(&settings.proxy_pid_path));
+        let shared = Arc::new(Shared::new(
+            settings,
+            self.clock.clone(),
+            audit,
+            loaded.model,
+        ));
+        let (sender, outcome) = watch::channel(Outcome::default());
+        self.control = Some(Control {
+            keeper: keeper::Task::new(shared.clone(), loaded.files),
+            publisher: publish::Task {
+                shared: shared.clone(),
+                proxy,
+                published: loaded.published,
+                outcome: sender,
+                force: Arc::default(),
+            },
+            shared,
+            outcome,
+        });
+    }
+
+    /// What control holds is what was answered; every file is whole, and none is litter.
+    fn look(&self) {
+        let control = self.control.as_ref().expect("one runs between two steps");
+        self.oracle.assert_holds(&control.shared.model());
+        for folder in ["config", "data"] {
+            for entry in fs::read_dir(self.path_of(folder, "")).expect("it stands") {
+                let name = entry.expect("an entry").file_name();
+                assert!(
+                    !name.to_string_lossy().ends_with(".tmp"),
+                    "litter: {name:?}"
+                );
+            }
+        }
+        let registry = self.path_of("data", "backends_runtime.json");
+        if let Ok(bytes) = fs::read(registry) {
+            serde_json::from_slice::<Value>(&bytes).expect("the registry's file is whole");
+        }
+    }
+
+    /// The published file is one that the proxy takes, its generation never goes back and never
+    /// names two states; where it `is_current`, it says what was answered.
+    fn look_at_the_published(&mut self, is_current: bool) {
+        let Ok(bytes) = fs::read(self.published_path()) else {
+            assert!(!is_current, "nothing is published");
+            return;
+        };
+        let checked = contract::check(&bytes, &LocalAddresses::default());
+        let config = checked.expect("the proxy takes what is published").config;
+        let pool = config
+            .pools
+            .into_iter()
+            .next()
+            .expect("the base format has one pool");
+        let state: Vec<_> = pool.backends.iter().map(oracle::published).collect();
+        let generation = config
+            .generation
+            .expect("control numbers what it publishes");
+        let described = format!("{:?} {state:?}", pool.algorithm);
+        let before = self
+            .generations
+            .entry(generation)
+            .or_insert_with(|| described.clone());
+        assert_eq!(
+            *before, described,
+            "generation {generation} names two states"
+        );
+        let newest = self.generations.keys().next_back();
+        assert_eq!(newest, Some(&generation), "a generation went back");
+        if is_current {
+            assert_eq!(state, self.oracle.published(), "published, answered");
+            let algorithm = self.oracle.algorithm.unwrap_or("weighted_round_robin");
+            assert_eq!(pool.algorithm.name(), algorithm, "published, answered");
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! A mutation is stored and published by system calls; control is killed at each of them, and each
+//! is made to fail. Whatever then stands is the old state or the new one, never a mixture, and leaves
+//! no litter; traffic notices nothing.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use e2e::loop_bench::LoopBench;
+use e2e::sessions::{assert_alive, open_sessions};
+use e2e::skipped;
+use serde_json::json;
+use testkit::folder::read;
+use testkit::http::Request;
+use testkit::strace::{self, Strace, Tampering};
+use testkit::{LONG, until};
+
+/// What a file is replaced by, in strace's regular expressions.
+const CALLS: [&str; 7] = [
+    "openat", "write", "fchmod", "fsync", "rename", "close", "mkdir",
+];
+/// No file sees more of one kind.
+const MOST_OF_A_KIND: u32 = 3;
+
+struct Crashes {
+    bench: LoopBench,
+    /// The weight that stands; the next one is one more.
+    weight: u64,
+}
+
+impl Crashes {
+    fn start() -> Crashes {
+        let bench = LoopBench::start(json!({}));
+        let (status, answer) = bench.control.api.set_weight(bench.a.addr, 1);
+        assert_eq!(status, 200, "{answer}");
+        Crashes { bench, weight: 1 }
+    }
+
+    /// The files that a mutation replaces.
+    fn files(&self) -> [PathBuf; 2] {
+        let root = &self.bench.folder.root;
+        [root.backends_runtime(), root.proxy_config()]
+    }
+
+    /// Sets the next weight while one of the calls that touch `file` is tampered with. The answer's
+    /// status, where there was one, and whether anything was tampered with.
+    fn set_next(
+        &self,
+        file: &Path,
+        call: &str,
+        tampering: Tampering,
+        when: u32,
+    ) -> (Option<u16>, bool) {
+        let control = &self.bench.control;
+        let pid = control.program.pid();
+        let name = file.file_name().expect("a file").to_string_lossy();
+        let temporary = file.with_file_name(format!(".{name}.{pid}.tmp"));
+        let folder = file.parent().expect("a folder").to_owned();
+        let paths = [file.to_owned(), temporary, folder];
+        let strace = Strace::attach(pid, &paths, call, tampering, when);
+        let backend = self.bench.a.addr;
+        let path = format!("/api/backends/{}/{}/weight", backend.ip(), backend.port());
+        let body = json!({ "weight": self.weight + 1 }).to_string();
+        let answer = control.api.exchange(Request::new("POST", &path).body(body));
+        let was_tampered = strace.detach();
+        (answer.ok().map(|answer| answer.status), was_tampered)
+    }
+
+    fn table_weight(&self) -> u64 {
+        let (_, table) = self.bench.control.api.get("/api/backends");
+        table["backends"][0]["weight"].as_u64().expect("a number")
+    }
+
+    /// The old weight or the new one stands, everywhere; from here on it is the old one.
+    #[track_caller]
+    fn assert_old_or_new(&mut self, what: &str) {
+        for file in self.files() {
+            read(&file).unwrap_or_else(|| panic!("{what}: {} is gone", file.display()));
+        }
+        self.bench.control.api.post_nothing("/api/sync");
+        let stands = self.table_weight();
+        let is_one = stands == self.weight || stands == self.weight + 1;
+        assert!(is_one, "{what}: {stands} after {}", self.weight);
+        self.weight = stands;
+        let weight = u16::try_from(stands).expect("a weight");
+        self.bench.await_weight(&self.bench.a, weight);
+    }
+
+    #[track_caller]
+    fn assert_no_litter(&self, what: &str) {
+        for file in self.files() {
+            let folder = file.parent().expect("a folder");
+            for entry in fs::read_dir(folder).expect("it stands").flatten() {
+                let name = entry.file_name();
+                assert!(
+                    !name.to_string_lossy().ends_with(".tmp"),
+                    "{what}: {name:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn killed_at_any_call_of_a_mutation_the_old_or_the_new_state_stands() {
+    if !strace::is_at_hand() {
+        return skipped("strace cannot attach to a process here");
+    }
+    let mut crashes = Crashes::start();
+    let mut open = open_sessions(crashes.bench.listen, 3);
+    let mut kills = 0;
+    for file in crashes.files() {
+        for call in CALLS {
+            for when in 1..=MOST_OF_A_KIND {
+                let what = format!("killed at {call} {when} of {}", file.display());
+                let (status, _) = crashes.set_next(&file, call, Tampering::Kill, when);
+                if crashes.bench.control.program.is_running() {
+                    assert_eq!(status, Some(200), "{what}");
+                    crashes.assert_old_or_new(&what);
+                    break;
+                }
+                kills += 1;
+                crashes.bench.restart_control();
+                let stands = crashes.table_weight();
+                // What was answered is never lost.
+                assert!(
+                    status != Some(200) || stands == crashes.weight + 1,
+                    "{what}"
+                );
+                crashes.assert_old_or_new(&what);
+                crashes.assert_no_litter(&what);
+            }
+        }
+    }
+    assert!(kills >= 10, "only {kills} calls were found to kill at");
+    assert_alive(&mut open);
+}
+
+#[test]
+fn when_any_call_of_a_mutation_fails_the_answer_says_so_and_the_next_one_works() {
+    if !strace::is_at_hand() {
+        return skipped("strace cannot attach to a process here");
+    }
+    let mut crashes = Crashes::start();
+    let mut open = open_sessions(crashes.bench.listen, 3);
+    let mut failures = 0;
+    for error in ["ENOSPC", "EIO"] {
+        for file in crashes.files() {
+            for call in CALLS {
+                let what = format!("{error} at {call} of {}", file.display());
+                let (status, was_tampered) =
+                    crashes.set_next(&file, call, Tampering::Error(error), 1);
+                if !was_tampered {
+                    crashes.assert_old_or_new(&what);
+                    continue;
+                }
+                failures += 1;
+                assert!(crashes.bench.control.program.is_running(), "{what}");
+                let is_told = matches!(status, Some(200 | 503 | 507));
+                assert!(is_told, "{what}: {status:?}");
+                // The data plane notices nothing, and nothing has to be restarted.
+                assert_alive(&mut open);
+                crashes.assert_old_or_new(&what);
+                crashes.assert_no_litter(&what);
+            }
+        }
+    }
+    assert!(failures >= 12, "only {failures} calls were found to fail");
+    let (status, answer) = crashes
+        .bench
+        .control
+        .api
+        .set_weight(crashes.bench.a.addr, 500);
+    assert_eq!(status, 200, "{answer}");
+    crashes.bench.await_weight(&crashes.bench.a, 500);
+    until("no session is lost", LONG, || {
+        (crashes.bench.a.open() >= 3).then_some(())
+    });
+}

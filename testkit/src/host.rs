@@ -1,0 +1,97 @@
+//! Another host: a network namespace with a link of its own, which can vanish without a word. Making
+//! one takes root and ip(8).
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+/// Exists until dropped.
+#[derive(Debug)]
+pub struct Host {
+    name: String,
+    /// Its own address.
+    pub addr: IpAddr,
+    /// This host's address on the link between both.
+    pub here: IpAddr,
+}
+
+/// Of the addresses for tests of network devices (RFC 2544).
+const FIRST: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
+/// Two hosts, the network and its broadcast.
+const LINK_BITS: u32 = 2;
+/// Processes that run at the same time begin far apart.
+const LINKS_A_PROCESS: u32 = 16;
+const PROCESSES: u32 = 2_000;
+static MADE: AtomicU32 = AtomicU32::new(0);
+
+impl Host {
+    /// Makes one; `None` where that is not allowed.
+    pub fn new() -> Option<Host> {
+        let process = std::process::id() % PROCESSES;
+        let number = process * LINKS_A_PROCESS + MADE.fetch_add(1, Relaxed) % LINKS_A_PROCESS;
+        let base = FIRST.to_bits() + (number << LINK_BITS);
+        let [here, addr] = [1, 2].map(|last| Ipv4Addr::from_bits(base + last));
+        let name = format!("wg{number}");
+        let (outer, inner) = (format!("{name}o"), format!("{name}i"));
+        if !ip(&["netns", "add", &name]) {
+            return None;
+        }
+        let host = Host {
+            addr: addr.into(),
+            here: here.into(),
+            name,
+        };
+        let name = host.name.as_str();
+        let steps: [&[&str]; 6] = [
+            &[
+                "link", "add", &outer, "type", "veth", "peer", "name", &inner, "netns", name,
+            ],
+            &["addr", "add", &format!("{here}/30"), "dev", &outer],
+            &["link", "set", &outer, "up"],
+            &[
+                "-n",
+                name,
+                "addr",
+                "add",
+                &format!("{addr}/30"),
+                "dev",
+                &inner,
+            ],
+            &["-n", name, "link", "set", &inner, "up"],
+            &["-n", name, "link", "set", "lo", "up"],
+        ];
+        let is_made = steps.into_iter().all(ip);
+        is_made.then_some(host)
+    }
+
+    /// From now on nothing that is sent to it or by it arrives, and nobody is told.
+    pub fn vanish(&self) {
+        let here = format!("{}/32", self.here);
+        assert!(ip(&["-n", &self.name, "route", "add", "blackhole", &here]));
+    }
+
+    pub fn come_back(&self) {
+        let here = format!("{}/32", self.here);
+        assert!(ip(&["-n", &self.name, "route", "del", "blackhole", &here]));
+    }
+
+    /// `command` as it would be typed on that host.
+    pub fn run(&self, command: &Command) -> Command {
+        let mut there = Command::new("ip");
+        there.args(["netns", "exec", &self.name]);
+        there.arg(command.get_program()).args(command.get_args());
+        there
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // The link goes with it.
+        ip(&["netns", "del", &self.name]);
+    }
+}
+
+fn ip(arguments: &[&str]) -> bool {
+    let run = Command::new("ip").args(arguments).output();
+    run.is_ok_and(|output| output.status.success())
+}
