@@ -11,7 +11,7 @@ use contract::reload::DEFAULT_PROCESS_NAMES;
 use contract::{Algorithm, Faults, Object, Root, parse_object};
 use serde_json::{Map, Value};
 
-use crate::auth::{Token, Tokens};
+use crate::auth::{KnownToken, Scope, SecretHash, TokenSet};
 use crate::layer::{self, Layer};
 
 /// The largest `control_config.json` that is read.
@@ -31,7 +31,9 @@ pub struct Settings {
     pub proxy: Layer,
     pub auto_sync_interval_s: u64,
     pub expiry: ExpiryPolicy,
-    pub tokens: Option<Tokens>,
+    /// Those of this file; `tokens_path` has the others.
+    pub tokens: TokenSet,
+    pub tokens_path: PathBuf,
     pub allowed_hosts: Vec<String>,
     pub audit_max_bytes: u64,
     /// The log itself and its older parts together.
@@ -108,6 +110,7 @@ fn read_known_keys(object: &mut Object, root: &Root, faults: &mut Faults) -> Set
             freeze: object.take_bool("expiry_freeze", faults).unwrap_or(true),
         },
         tokens: read_tokens(object, faults),
+        tokens_path: root.tokens(),
         allowed_hosts: read_words(object, "allowed_hosts", faults).unwrap_or_default(),
         audit_max_bytes,
         audit_files,
@@ -127,34 +130,50 @@ fn read_proxy_layer(object: &mut Object, faults: &mut Faults) -> Layer {
     layer
 }
 
-fn read_tokens(object: &mut Object, faults: &mut Faults) -> Option<Tokens> {
+/// `tokens: {read, register, write}`. `write` is older than the scope `admin`, and may do everything.
+fn read_tokens(object: &mut Object, faults: &mut Faults) -> TokenSet {
+    const KEYS: [(&str, Scope); 3] = [
+        ("read", Scope::Read),
+        ("register", Scope::Register),
+        ("write", Scope::Admin),
+    ];
+    let mut tokens = TokenSet::default();
     let place = object.pointer("tokens");
-    let Value::Object(map) = object.take("tokens")? else {
-        faults.add(&place, "no object", "an object {read, register, write}");
-        return None;
+    let map = match object.take("tokens") {
+        None => return tokens,
+        Some(Value::Object(map)) => map,
+        Some(_) => {
+            faults.add(&place, "no object", "an object {read, register, write}");
+            return tokens;
+        }
     };
     let mut object = Object::new(map, place.clone());
-    let mut token = |key| {
-        let text = object.take_string(key, faults)?;
-        let token = Token::parse(text);
-        if token.is_none() {
+    for (key, scope) in KEYS {
+        let Some(text) = object.take_string(key, faults) else {
+            continue;
+        };
+        match SecretHash::parse(text) {
+            Some(hash) => tokens.0.push(KnownToken {
+                hash,
+                scope,
+                label: format!("the {key} token"),
+                expires_at: None,
+                is_generated: false,
+            }),
             // The value itself is a secret, even a bad one.
-            let allowed = "at least 8 printable ASCII characters without spaces, or sha256: and \
-                           64 hexadecimal digits";
-            faults.add(&format!("{place}/{key}"), "an unusable token", allowed);
+            None => faults.add(
+                &format!("{place}/{key}"),
+                "an unusable token",
+                "at least 8 printable ASCII characters without spaces, or sha256: and 64 \
+                 hexadecimal digits",
+            ),
         }
-        token
-    };
-    let tokens = Tokens {
-        read: token("read"),
-        register: token("register"),
-        write: token("write"),
-    };
+    }
     object.unknown_keys(faults);
     if map.values().all(Value::is_null) {
         faults.add(&place, "no token", "at least one of read, register, write");
     }
-    Some(tokens)
+    tokens
 }
 
 /// A list of words; `None` where the key is absent.
@@ -215,7 +234,7 @@ mod tests {
             (settings.auto_sync_interval_s, settings.expiry.ttl_ms),
             (5, 15_000)
         );
-        assert!(settings.expiry.freeze && settings.tokens.is_none());
+        assert!(settings.expiry.freeze && settings.tokens.0.is_empty());
         assert_eq!(settings.proxy, Layer::default());
     }
 

@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::audit::Audit;
-use crate::auth::Hosts;
+use crate::auth::{Access, Hosts, TokenFileError};
 use crate::clock::Clock;
 use crate::keeper::{self, Keeper};
 use crate::observe::Proxy;
@@ -24,7 +24,7 @@ use crate::settings::{MAX_FILE_BYTES, Settings, read_file};
 use crate::shared::Shared;
 use crate::web::v1::Feed;
 use crate::web::{self, App, AppParts};
-use crate::{telemetry, watch};
+use crate::{renew, telemetry, watch};
 
 /// How long the start waits for a proxy that already runs to say which generation.
 const STATUS_PATIENCE: Duration = Duration::from_millis(500);
@@ -36,6 +36,8 @@ pub enum StartError {
     Settings { path: PathBuf, faults: Faults },
     #[error("{path}: {error}", path = .path.display())]
     File { path: PathBuf, error: io::Error },
+    #[error(transparent)]
+    Tokens(#[from] TokenFileError),
     #[error(transparent)]
     PidFile(#[from] PidFileError),
     #[error("listen on {addr}: {error}")]
@@ -74,7 +76,8 @@ pub async fn run(settings: Settings) -> Result<(), StartError> {
     let listen = listener.local_addr().map_err(listen_error)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Runtime)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Runtime)?;
-    let app = start_tasks(settings, listen, Clock::system()).await;
+    let app = start_tasks(settings, listen, Clock::system()).await?;
+    renew::start(app.clone()).map_err(StartError::Runtime)?;
     pid_file.announce().map_err(|error| StartError::File {
         path: app.shared.settings.control_pid_path.clone(),
         error,
@@ -100,15 +103,27 @@ pub async fn run(settings: Settings) -> Result<(), StartError> {
 }
 
 fn mode(app: &App) -> &'static str {
-    match app.tokens {
-        Some(_) => "",
-        None => " (protected mode: no tokens configured, so only this machine is served)",
+    match app.access.needs_tokens() {
+        true => "",
+        false => " (protected mode: no tokens configured, so only this machine is served)",
     }
 }
 
 /// Starts everything but the web server.
-pub async fn start_tasks(settings: Settings, listen: SocketAddr, clock: Clock) -> App {
+///
+/// # Errors
+/// Tokens that cannot be read: nobody is let in then.
+pub async fn start_tasks(
+    settings: Settings,
+    listen: SocketAddr,
+    clock: Clock,
+) -> Result<App, TokenFileError> {
     remove_litter(&settings);
+    let access = Access::open(
+        &settings.tokens_path,
+        settings.tokens.clone(),
+        clock.clone(),
+    )?;
     let own = OwnAddresses {
         control: listen,
         local: LocalAddresses(local_addresses()),
@@ -145,9 +160,9 @@ pub async fn start_tasks(settings: Settings, listen: SocketAddr, clock: Clock) -
         false => vec![listen.ip()],
     };
     let settings = &shared.settings;
-    App::new(AppParts {
+    Ok(App::new(AppParts {
         hosts: Hosts::new(listen.port(), &names, &settings.allowed_hosts),
-        tokens: settings.tokens.clone(),
+        access,
         port: listen.port(),
         pings: Pings::new(),
         feed: Feed::new(shared.clock.now().unix_ms),
@@ -155,7 +170,7 @@ pub async fn start_tasks(settings: Settings, listen: SocketAddr, clock: Clock) -
         keeper,
         publisher,
         proxy,
-    })
+    }))
 }
 
 /// The usual soft limit of 1,024 is less than the connections that we allow.
@@ -192,10 +207,11 @@ fn make_folders(settings: &Settings) -> Result<(), StartError> {
 
 /// What killed writers of our files have left behind.
 fn remove_litter(settings: &Settings) {
-    let ours: [&Path; 3] = [
+    let ours: [&Path; 4] = [
         &settings.proxy_config_path,
         &settings.runtime_backends_path,
         &settings.settings_runtime_path,
+        &settings.tokens_path,
     ];
     for path in ours {
         if let Err(error) = contract::publish::remove_litter(path) {

@@ -10,6 +10,7 @@ mod guard;
 mod metrics;
 mod operations;
 mod path;
+mod routes;
 pub mod serve;
 pub mod v1;
 
@@ -17,9 +18,9 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{any, delete, get, post};
+use axum::routing::any;
 
-use crate::auth::{Hosts, Tokens};
+use crate::auth::{Access, Hosts};
 use crate::keeper::Keeper;
 use crate::observe::Proxy;
 use crate::ping::Pings;
@@ -39,7 +40,7 @@ pub struct AppParts {
     pub pings: Pings,
     pub feed: Feed,
     pub hosts: Hosts,
-    pub tokens: Option<Tokens>,
+    pub access: Access,
     /// The port we really listen on.
     pub port: u16,
 }
@@ -58,44 +59,9 @@ impl App {
     }
 }
 
-/// Every route. The guard stands before all of them, unknown ones included.
+/// The routes behind the guard, which stands before all of them, unknown ones included.
 pub fn router(app: App) -> Router {
-    let api = Router::new()
-        .route("/backends", get(api::backends))
-        .route(
-            "/register",
-            post(operations::register).delete(operations::unregister),
-        )
-        .route("/backends/{ip}/{port}/weight", post(operations::set_weight))
-        .route(
-            "/backends/{ip}/{port}/enabled",
-            post(operations::set_enabled),
-        )
-        .route("/backends/{ip}/{port}/drain", post(operations::set_drain))
-        .route(
-            "/backends/{ip}/{port}/override",
-            delete(operations::clear_override),
-        )
-        .route(
-            "/settings",
-            get(api::settings).post(operations::change_settings),
-        )
-        .route("/expiry/acknowledge", post(operations::acknowledge_expiry))
-        .route("/sync", post(operations::sync))
-        .route("/ping", post(api::ping))
-        .route("/proxy", get(api::proxy))
-        .route("/logs/audit", get(api::audit_log))
-        .route("/openapi.json", get(v1::document))
-        .nest("/v1", v1::router())
-        .fallback(any(error::not_found))
-        .method_not_allowed_fallback(error::method_not_allowed);
-    Router::new()
-        .route("/", get(console::page))
-        .route("/static/{*path}", get(console::static_file))
-        .route("/livez", get(metrics::livez))
-        .route("/readyz", get(metrics::readyz))
-        .route("/metrics", get(metrics::metrics))
-        .nest("/api", api)
+    routes::router()
         .fallback(any(error::not_found))
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(DefaultBodyLimit::disable())

@@ -5,6 +5,8 @@ mod harness;
 mod mutations;
 mod proxy;
 mod refusals;
+mod security;
+mod sessions;
 mod v1;
 mod v1_streams;
 mod views;
