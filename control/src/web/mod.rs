@@ -3,6 +3,7 @@
 mod answers;
 mod api;
 mod body;
+mod compress;
 mod console;
 mod costs;
 mod error;
@@ -69,6 +70,7 @@ pub fn router(app: App) -> Router {
             app.clone(),
             guard::guard,
         ))
+        .layer(compress::layer())
         .with_state(app)
 }
 
