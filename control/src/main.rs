@@ -4,6 +4,7 @@
 //! it is stored), `publish` (file, signal, confirmation), then `web`.
 
 mod actor;
+mod admission;
 mod audit;
 mod auth;
 mod changes;

@@ -11,6 +11,7 @@ use contract::reload::DEFAULT_PROCESS_NAMES;
 use contract::{Algorithm, Faults, Object, Root, parse_object};
 use serde_json::{Map, Value};
 
+use crate::admission::Admission;
 use crate::auth::{KnownToken, Scope, SecretHash, TokenSet};
 use crate::layer::{self, Layer};
 
@@ -35,6 +36,7 @@ pub struct Settings {
     pub tokens: TokenSet,
     pub tokens_path: PathBuf,
     pub allowed_hosts: Vec<String>,
+    pub admission: Admission,
     pub audit_max_bytes: u64,
     /// The log itself and its older parts together.
     pub audit_files: u64,
@@ -111,6 +113,7 @@ fn read_known_keys(object: &mut Object, root: &Root, faults: &mut Faults) -> Set
         },
         tokens: read_tokens(object, faults),
         tokens_path: root.tokens(),
+        admission: Admission::read(object, faults),
         allowed_hosts: read_words(object, "allowed_hosts", faults).unwrap_or_default(),
         audit_max_bytes,
         audit_files,
@@ -256,6 +259,7 @@ mod tests {
             "warmup_sec": 3, "tokens": {"write": "long-enough"}, "allowed_hosts": ["a.example"],
             "proxy": {"connect_attempts": 2}, "expiry_freeze": false, "audit_max_bytes": 10000,
             "audit_files": 2, "proxy_process_names": ["proxy_server"],
+            "registration": {"max_backends": 9},
         }))
         .expect("good");
     }

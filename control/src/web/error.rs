@@ -102,7 +102,8 @@ impl From<NotStored> for ApiError {
                     ApiError::new(StatusCode::NOT_FOUND, message)
                 }
                 Refusal::Stale { .. } => ApiError::new(StatusCode::PRECONDITION_FAILED, message),
-                Refusal::NoFreeze | Refusal::Full(_) => {
+                Refusal::NotOwner(_) => ApiError::new(StatusCode::FORBIDDEN, message),
+                Refusal::NoFreeze | Refusal::Full(_) | Refusal::TooMany(_) => {
                     ApiError::new(StatusCode::CONFLICT, message)
                 }
             },

@@ -14,7 +14,7 @@ use super::App;
 use super::error::{ApiError, Audited};
 use super::{routes, v1};
 use crate::actor::Actor;
-use crate::auth::{Caller, Denied, Grant, SESSION_COOKIE, SessionKey, Shown};
+use crate::auth::{Caller, Denied, Grant, Need, Proof, SESSION_COOKIE, SessionKey, Shown};
 
 /// Headers by which a forwarding proxy shows itself; from there on `peer` is not the origin.
 const FORWARDED: [&str; 6] = [
@@ -36,10 +36,20 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 pub struct Client {
     pub ip: IpAddr,
     /// A program of this machine, and not through a forwarding proxy.
+    pub is_local: bool,
     /// What it has proved; nothing where nothing is needed.
     pub grant: Option<Grant>,
     /// The id in its session cookie.
     pub session: Option<SessionKey>,
+}
+
+impl Client {
+    /// Whether a token says that it is more than a backend. Without tokens everybody on this machine
+    /// is the same, and an owner's word stands.
+    pub fn is_operator(&self) -> bool {
+        let grant = self.grant.as_ref();
+        grant.is_some_and(|grant| grant.scope.allows(Need::Write) && grant.proof != Proof::Local)
+    }
 }
 
 pub async fn guard(
@@ -115,6 +125,7 @@ fn judge(app: &App, peer: SocketAddr, request: &Request) -> Result<Client, ApiEr
     };
     let client = |grant| Client {
         ip: caller.ip,
+        is_local: caller.is_local(),
         grant,
         session: cookie.map(SessionKey::of),
     };
