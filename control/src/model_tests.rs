@@ -44,7 +44,7 @@ fn model() -> Model {
             freeze: true,
         },
         own: OwnAddresses {
-            control: "0.0.0.0:8080".parse().expect("a literal"),
+            control: vec!["0.0.0.0:8080".parse().expect("a literal")],
             local: LocalAddresses::default(),
         },
         warnings: Vec::new(),

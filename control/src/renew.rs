@@ -1,5 +1,5 @@
-//! What an operator changes under a running server: the token file, looked at twice a second, and at
-//! once on SIGHUP. A watch of the folder would be quicker and goes deaf on some file systems.
+//! What an operator changes under a running server: tokens and certificate, looked at twice a second,
+//! and read at once on SIGHUP. A watch of the folder would be quicker and goes deaf on some file systems.
 
 use std::time::Duration;
 
@@ -7,6 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::auth::TokenChange;
 use crate::web::App;
+use crate::web::tls::Tls;
 
 const PERIOD: Duration = Duration::from_millis(500);
 
@@ -30,7 +31,27 @@ async fn run(app: App, mut hangup: Signal) {
         if is_told || app.access.has_file_changed() {
             read_tokens(&app);
         }
+        if let Some(tls) = &app.tls
+            && (is_told || tls.have_files_changed())
+        {
+            read_certificate(&app, tls);
+        }
     }
+}
+
+fn read_certificate(app: &App, tls: &Tls) {
+    let result = match tls.reload() {
+        Ok(()) => {
+            tracing::info!("the certificate has been read again");
+            "ok".to_owned()
+        }
+        Err(error) => {
+            tracing::error!("{error}; the old certificate lives on");
+            error.to_string()
+        }
+    };
+    app.shared
+        .audit_own("tls", "read_certificate", "console", &result);
 }
 
 fn read_tokens(app: &App) {

@@ -37,6 +37,7 @@ pub struct Settings {
     pub tokens_path: PathBuf,
     pub allowed_hosts: Vec<String>,
     pub admission: Admission,
+    pub tls: Option<TlsSettings>,
     pub audit_max_bytes: u64,
     /// The log itself and its older parts together.
     pub audit_files: u64,
@@ -52,6 +53,14 @@ pub struct ExpiryPolicy {
     pub warmup_ms: u64,
     /// Whether a mass expiry is frozen and alarmed instead of carried out.
     pub freeze: bool,
+}
+
+/// The console by TLS, on a port of its own beside the one that programs use.
+#[derive(Debug, Clone)]
+pub struct TlsSettings {
+    pub listen: SocketAddr,
+    pub certificate: PathBuf,
+    pub key: PathBuf,
 }
 
 impl Settings {
@@ -114,6 +123,7 @@ fn read_known_keys(object: &mut Object, root: &Root, faults: &mut Faults) -> Set
         tokens: read_tokens(object, faults),
         tokens_path: root.tokens(),
         admission: Admission::read(object, faults),
+        tls: read_tls(object, host, root, faults),
         allowed_hosts: read_words(object, "allowed_hosts", faults).unwrap_or_default(),
         audit_max_bytes,
         audit_files,
@@ -131,6 +141,41 @@ fn read_proxy_layer(object: &mut Object, faults: &mut Faults) -> Layer {
     layer.port = port.map(|port| port as u16);
     layer.algorithm = algorithm;
     layer
+}
+
+/// `tls: {host?, port?, certificate, key}`; `host` is the one of the other port by default.
+fn read_tls(
+    object: &mut Object,
+    host: Option<IpAddr>,
+    root: &Root,
+    faults: &mut Faults,
+) -> Option<TlsSettings> {
+    const PORT: u64 = 8443;
+    let place = object.pointer("tls");
+    let map = match object.take("tls")? {
+        Value::Object(map) => map,
+        other => {
+            faults.add(&place, other, "an object {host, port, certificate, key}");
+            return None;
+        }
+    };
+    let mut object = Object::new(map, place);
+    let own_host = layer::take_ip(&mut object, "host", faults);
+    let port = object
+        .take_integer("port", 0, 65535, faults)
+        .unwrap_or(PORT);
+    let mut path = |key| {
+        object.take_required(key, "the path of a PEM file", faults)?;
+        Some(root.0.join(object.take_string(key, faults)?))
+    };
+    let (certificate, key) = (path("certificate"), path("key"));
+    object.unknown_keys(faults);
+    let host = own_host.or(host).unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+    Some(TlsSettings {
+        listen: SocketAddr::new(host, port as u16),
+        certificate: certificate?,
+        key: key?,
+    })
 }
 
 /// `tokens: {read, register, write}`. `write` is older than the scope `admin`, and may do everything.
@@ -260,6 +305,7 @@ mod tests {
             "proxy": {"connect_attempts": 2}, "expiry_freeze": false, "audit_max_bytes": 10000,
             "audit_files": 2, "proxy_process_names": ["proxy_server"],
             "registration": {"max_backends": 9},
+            "tls": {"host": "127.0.0.1", "port": 8444, "certificate": "c.pem", "key": "k.pem"},
         }))
         .expect("good");
     }
@@ -270,6 +316,7 @@ mod tests {
             "host": "localhost", "port": 70000, "runtime_ttl_sec": 0, "default_algorithm": "rr",
             "tokens": {"write": "short", "admin": "x"}, "allowed_hosts": ["a", 7],
             "proxy": {"connect_attempts": 99}, "audit_log_path": 3, "runtime_ttl": 5,
+            "tls": {"certificate": 1, "port": 70000, "crt": "x"},
         }))
         .expect_err("bad");
         let mut places: Vec<&str> = faults.0.iter().map(|fault| fault.place.as_str()).collect();
@@ -283,6 +330,10 @@ mod tests {
             "/proxy/connect_attempts",
             "/runtime_ttl",
             "/runtime_ttl_sec",
+            "/tls/certificate",
+            "/tls/crt",
+            "/tls/key",
+            "/tls/port",
             "/tokens/admin",
             "/tokens/write",
         ];

@@ -1,7 +1,7 @@
 //! From settings to a running server, and its orderly end.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,6 +22,8 @@ use crate::publish::{Publisher, local_addresses};
 use crate::render::OwnAddresses;
 use crate::settings::{MAX_FILE_BYTES, Settings, read_file};
 use crate::shared::Shared;
+use crate::web::serve::Door;
+use crate::web::tls::{Tls, TlsError};
 use crate::web::v1::Feed;
 use crate::web::{self, App, AppParts};
 use crate::{renew, telemetry, watch};
@@ -38,6 +40,8 @@ pub enum StartError {
     File { path: PathBuf, error: io::Error },
     #[error(transparent)]
     Tokens(#[from] TokenFileError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error(transparent)]
     PidFile(#[from] PidFileError),
     #[error("listen on {addr}: {error}")]
@@ -66,23 +70,30 @@ pub async fn run(settings: Settings) -> Result<(), StartError> {
     raise_descriptor_limit();
     make_folders(&settings)?;
     let mut pid_file = PidFile::hold(&settings.control_pid_path)?;
-    let listen_error = |error| StartError::Listen {
-        addr: settings.listen,
-        error,
-    };
-    let listener = TcpListener::bind(settings.listen)
-        .await
-        .map_err(listen_error)?;
-    let listen = listener.local_addr().map_err(listen_error)?;
+    let tls = settings.tls.as_ref().map(Tls::open).transpose()?;
+    let (tls, mut doors) = (tls.map(Arc::new), Vec::new());
+    let ports = [
+        Some(settings.listen),
+        settings.tls.as_ref().map(|tls| tls.listen),
+    ];
+    for (addr, tls) in ports.into_iter().flatten().zip([None, tls.clone()]) {
+        let listen_error = |error| StartError::Listen { addr, error };
+        let listener = TcpListener::bind(addr).await.map_err(listen_error)?;
+        doors.push(Door { listener, tls });
+    }
+    let listen = listening(&doors).map_err(StartError::Runtime)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Runtime)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Runtime)?;
-    let app = start_tasks(settings, listen, Clock::system()).await?;
+    let app = start_tasks(settings, &listen, tls, Clock::system()).await?;
     renew::start(app.clone()).map_err(StartError::Runtime)?;
     pid_file.announce().map_err(|error| StartError::File {
         path: app.shared.settings.control_pid_path.clone(),
         error,
     })?;
-    tracing::info!("listening on http://{listen}{}", mode(&app));
+    for (addr, scheme) in listen.iter().zip(["http", "https"]) {
+        tracing::info!("listening on {scheme}://{addr}{}", mode(&app));
+    }
+    let listen = listen[0];
     let keeper = app.keeper.clone();
     app.shared
         .audit_own("server", "start", &listen.to_string(), "ok");
@@ -95,11 +106,18 @@ pub async fn run(settings: Settings) -> Result<(), StartError> {
         }
         streams.feed.close();
     };
-    web::serve::serve(listener, web::router(app), stop).await;
+    web::serve::serve(doors, web::router(app), stop).await;
     keeper.stop().await;
     shared.audit_own("server", "stop", &listen.to_string(), "ok");
     tracing::info!("stopped");
     Ok(())
+}
+
+fn listening(doors: &[Door]) -> io::Result<Vec<SocketAddr>> {
+    doors
+        .iter()
+        .map(|door| door.listener.local_addr())
+        .collect()
 }
 
 fn mode(app: &App) -> &'static str {
@@ -109,13 +127,14 @@ fn mode(app: &App) -> &'static str {
     }
 }
 
-/// Starts everything but the web server.
+/// Starts everything but the web server, which listens on `listen`: first without TLS, then with it.
 ///
 /// # Errors
 /// Tokens that cannot be read: nobody is let in then.
 pub async fn start_tasks(
     settings: Settings,
-    listen: SocketAddr,
+    listen: &[SocketAddr],
+    tls: Option<Arc<Tls>>,
     clock: Clock,
 ) -> Result<App, TokenFileError> {
     remove_litter(&settings);
@@ -125,7 +144,7 @@ pub async fn start_tasks(
         clock.clone(),
     )?;
     let own = OwnAddresses {
-        control: listen,
+        control: listen.to_vec(),
         local: LocalAddresses(local_addresses()),
     };
     let loaded = keeper::load(&settings, own, &clock);
@@ -155,15 +174,17 @@ pub async fn start_tasks(
     ];
     let interval = Duration::from_secs(shared.settings.auto_sync_interval_s);
     tokio::spawn(watch::run(keeper.clone(), sources, interval));
-    let names = match listen.ip().is_unspecified() {
+    let names: Vec<IpAddr> = match listen.iter().any(|addr| addr.ip().is_unspecified()) {
         true => local_addresses(),
-        false => vec![listen.ip()],
+        false => listen.iter().map(SocketAddr::ip).collect(),
     };
+    let ports: Vec<u16> = listen.iter().map(SocketAddr::port).collect();
     let settings = &shared.settings;
     Ok(App::new(AppParts {
-        hosts: Hosts::new(listen.port(), &names, &settings.allowed_hosts),
+        hosts: Hosts::new(&ports, &names, &settings.allowed_hosts),
         access,
-        port: listen.port(),
+        tls,
+        port: ports[0],
         pings: Pings::new(),
         feed: Feed::new(shared.clock.now().unix_ms),
         shared: shared.clone(),

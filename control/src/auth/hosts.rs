@@ -7,8 +7,9 @@ use std::net::IpAddr;
 pub struct Hosts(Vec<String>);
 
 impl Hosts {
-    /// `own` are the addresses we listen on; `allowed` is the operator's list, with or without port.
-    pub fn new(port: u16, own: &[IpAddr], allowed: &[String]) -> Hosts {
+    /// `ports` and `own` are the ports and addresses we listen on; `allowed` is the operator's list,
+    /// with or without port.
+    pub fn new(ports: &[u16], own: &[IpAddr], allowed: &[String]) -> Hosts {
         let literals = own.iter().map(|ip| match ip {
             IpAddr::V4(ip) => ip.to_string(),
             IpAddr::V6(ip) => format!("[{ip}]"),
@@ -16,15 +17,16 @@ impl Hosts {
         let loopback = ["localhost", "127.0.0.1", "[::1]"].map(str::to_owned);
         let mut hosts = Vec::new();
         for name in loopback.into_iter().chain(literals) {
-            hosts.push(format!("{name}:{port}"));
-            if port == 80 {
+            hosts.extend(ports.iter().map(|port| format!("{name}:{port}")));
+            // A browser names no port that goes without saying.
+            if ports.iter().any(|port| [80, 443].contains(port)) {
                 hosts.push(name);
             }
         }
         for name in allowed {
             let name = name.to_ascii_lowercase();
-            // Behind a TLS proxy the browser names no port.
-            hosts.push(format!("{name}:{port}"));
+            hosts.extend(ports.iter().map(|port| format!("{name}:{port}")));
+            // As a browser asks for it behind a TLS proxy.
             hosts.push(name);
         }
         Hosts(hosts)
@@ -52,12 +54,13 @@ mod tests {
     #[test]
     fn only_exact_hosts_and_our_own_origin_pass() {
         let own = ["192.0.2.7".parse().expect("a literal")];
-        let hosts = Hosts::new(8080, &own, &["Console.example".to_owned()]);
+        let hosts = Hosts::new(&[8080, 8443], &own, &["Console.example".to_owned()]);
         let good = [
             "localhost:8080",
             "LOCALHOST:8080",
             "127.0.0.1:8080",
             "[::1]:8080",
+            "localhost:8443",
             "192.0.2.7:8080",
             "console.example",
             "console.example:8080",

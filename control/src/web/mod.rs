@@ -6,6 +6,7 @@ mod body;
 mod compress;
 mod console;
 mod costs;
+mod deadline;
 mod error;
 mod guard;
 mod metrics;
@@ -13,6 +14,7 @@ mod operations;
 mod path;
 mod routes;
 pub mod serve;
+pub mod tls;
 pub mod v1;
 
 use std::sync::Arc;
@@ -27,6 +29,7 @@ use crate::observe::Proxy;
 use crate::ping::Pings;
 use crate::publish::Publisher;
 use crate::shared::Shared;
+use tls::Tls;
 use v1::Feed;
 
 /// What the handlers work with.
@@ -42,7 +45,8 @@ pub struct AppParts {
     pub feed: Feed,
     pub hosts: Hosts,
     pub access: Access,
-    /// The port we really listen on.
+    pub tls: Option<Arc<Tls>>,
+    /// The port we really listen on, without TLS.
     pub port: u16,
 }
 

@@ -6,6 +6,7 @@ mod mutations;
 mod proxy;
 mod refusals;
 mod security;
+mod serving;
 mod sessions;
 mod v1;
 mod v1_streams;

@@ -30,7 +30,7 @@ pub struct Folder {
 }
 
 pub struct Control {
-    router: Router,
+    pub router: Router,
     pub app: App,
     elapsed_ms: Arc<AtomicU64>,
 }
@@ -107,7 +107,7 @@ impl Folder {
         let settings = Settings::read(Some(config.as_bytes()), &self.root).expect("good settings");
         let (clock, elapsed_ms) = Clock::by_hand();
         let listen: SocketAddr = LISTEN.parse().expect("a literal");
-        let app = start_tasks(settings, listen, clock)
+        let app = start_tasks(settings, &[listen], None, clock)
             .await
             .expect("good tokens");
         Control {
