@@ -78,7 +78,7 @@ fn taken_over(entries: &FileEntries) -> Registry {
 /// The body of `POST /api/register`. What is taken is unchanged when it is said again.
 pub fn registration(bytes: &[u8]) {
     let body = parse_object(bytes, MAX_BODY_BYTES);
-    let Ok(Ok((said, _))) = body.map(|body| read_registration(&body)) else {
+    let Ok(Ok((said, _))) = body.map(|body| read_registration(&body, |_, _| {})) else {
         return;
     };
     let mut registry = Registry::default();

@@ -4,10 +4,12 @@
 //! it is stored), `publish` (file, signal, confirmation), then `web`.
 
 mod actor;
+mod admission;
 mod audit;
-mod auth;
+pub mod auth;
 mod changes;
-mod clock;
+pub mod clock;
+mod file_version;
 pub mod inputs;
 mod keeper;
 mod layer;
@@ -18,6 +20,7 @@ mod ping;
 mod publish;
 mod registry;
 mod render;
+mod renew;
 mod settings;
 mod shared;
 #[cfg(test)]

@@ -7,6 +7,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use contract::Root;
+use control::auth::command::{self, TokenCommand};
+use control::clock::Clock;
 use control::start;
 use tracing_subscriber::EnvFilter;
 
@@ -15,7 +17,7 @@ use tracing_subscriber::EnvFilter;
 #[command(name = "control_server", version, disable_version_flag = true)]
 struct Arguments {
     /// The contract's root folder [default: control, or . inside of it]
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "FOLDER", global = true)]
     root: Option<PathBuf>,
     /// The address to listen on, instead of the one in control_config.json
     #[arg(long, value_name = "ADDR")]
@@ -26,6 +28,15 @@ struct Arguments {
     /// Print the version
     #[arg(short = 'V', long, action = clap::ArgAction::Version)]
     version: (),
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    /// Make, list and revoke tokens; a running server takes it up by itself
+    #[command(subcommand)]
+    Token(TokenCommand),
 }
 
 fn main() -> ExitCode {
@@ -37,21 +48,31 @@ fn main() -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
-    let root = arguments.root.map_or_else(
+    let root = arguments.root.clone().map_or_else(
         || Root::default_from(&std::env::current_dir().unwrap_or_default()),
         Root,
     );
-    let done = start::read_settings(&root, arguments.listen).and_then(|settings| {
-        if arguments.check {
-            println!("{}: fine", root.control_config().display());
-            return Ok(());
-        }
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(start::StartError::Runtime)?;
-        runtime.block_on(start::run(settings))
-    });
+    if let Some(Command::Token(command)) = arguments.command {
+        let now_s = Clock::system().now().unix_s();
+        return exit(command::run(command, &root.tokens(), now_s));
+    }
+    exit(serve(&root, &arguments))
+}
+
+fn serve(root: &Root, arguments: &Arguments) -> Result<(), start::StartError> {
+    let settings = start::read_settings(root, arguments.listen)?;
+    if arguments.check {
+        println!("{}: fine", root.control_config().display());
+        return Ok(());
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(start::StartError::Runtime)?;
+    runtime.block_on(start::run(settings))
+}
+
+fn exit<E: std::fmt::Display>(done: Result<(), E>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

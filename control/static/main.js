@@ -7,7 +7,7 @@ import * as api from './api.js';
 import { showAudit, startAudit } from './audit.js';
 import { apply, knowEtag, startApply } from './apply.js';
 import { reportRefresh, startChanges, syncNow } from './changes.js';
-import { connectionFailed, connectionIsGood, showConnection, startConnection } from './connection.js';
+import { connectionFailed, connectionIsGood, showConnection } from './connection.js';
 import { drawCharts, startCharts } from './charts.js';
 import { byId, setText } from './dom.js';
 import { startFeed } from './feed.js';
@@ -16,6 +16,7 @@ import { record } from './history.js';
 import { onLanguage, startLanguage } from './i18n.js';
 import { startKeys } from './keys.js';
 import { drawFigureLines, showFigures, showProxy, showWarnings, startOverview } from './overview.js';
+import { startMay } from './may.js';
 import { knowTargets, openPing, startPing } from './ping.js';
 import { oneAtATime } from './once.js';
 import { startReports, undoNewest } from './report.js';
@@ -122,7 +123,6 @@ function start() {
     await Promise.all([lookNow(), showAudit()]);
   };
   startChanges(lookAtAll);
-  startConnection(lookAtAll);
   startSelection(rewriteChoices, visibleKeys);
   startApply(async () => {
     await lookNow();
@@ -153,6 +153,7 @@ function start() {
     everySecond();
   });
   setInterval(everySecond, 1000);
+  void startMay();
   show();
   everySecond();
   void showAudit();

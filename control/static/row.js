@@ -33,7 +33,7 @@ export class RowView {
     this.state = element('span', { class: 'state-word' });
     this.source = element('span', { class: 'badge' });
     this.override = element('span', { class: 'badge badge-override' });
-    this.clear = element('button', { type: 'button', class: 'quiet small', onclick: () => this.onClear() });
+    this.clear = element('button', { type: 'button', class: 'quiet small', 'data-needs': 'write', onclick: () => this.onClear() });
     this.gpu = usageBar();
     this.vram = usageBar();
     this.sparkline = sparkline();
@@ -52,14 +52,15 @@ export class RowView {
     );
     this.enabled = element(
       'button',
-      { type: 'button', role: 'switch', class: 'switch', onclick: () => this.onEnabled() },
+      { type: 'button', role: 'switch', class: 'switch', 'data-needs': 'write', onclick: () => this.onEnabled() },
       element('span', { class: 'switch-track', 'aria-hidden': 'true' }),
       element('span', { class: 'switch-word' }),
     );
-    this.drain = element('button', { type: 'button', class: 'small', onclick: () => this.onDrain() });
+    this.drain = element('button', { type: 'button', class: 'small', 'data-needs': 'write', onclick: () => this.onDrain() });
     this.ping = element('button', {
       type: 'button',
       class: 'small',
+      'data-needs': 'write',
       onclick: () => openPing(this.row.backend.ip),
     });
 

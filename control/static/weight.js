@@ -31,6 +31,7 @@ export class WeightEditor {
       type: 'text',
       inputmode: 'numeric',
       class: 'weight-input',
+      'data-needs': 'write',
       maxlength: 4,
       autocomplete: 'off',
       oninput: () => this.#onInput(),

@@ -20,7 +20,7 @@ use crate::keeper::{self, NotStored};
 use crate::model::{Mutation, Refusal};
 use crate::observe::Proxy;
 use crate::publish::{self, Outcome};
-use crate::registry::{OverrideChange, Registration};
+use crate::registry::{OverrideChange, Registration, Remover};
 use crate::render::OwnAddresses;
 use crate::settings::Settings;
 use crate::shared::Shared;
@@ -224,7 +224,9 @@ impl World {
 
     async fn unregister(&mut self) {
         let addr = self.addr();
-        let done = self.mutate(Mutation::Unregister(addr)).await;
+        let done = self
+            .mutate(Mutation::Unregister(addr, Remover::Operator))
+            .await;
         assert_eq!(
             done.is_ok(),
             self.oracle.registered.contains_key(&addr),
@@ -492,7 +494,7 @@ impl World {
     async fn start(&mut self) {
         remove_litter(&self.settings);
         let own = OwnAddresses {
-            control: "127.0.0.1:8080".parse().expect("a literal"),
+            control: vec!["127.0.0.1:8080".parse().expect("a literal")],
             local: LocalAddresses::default(),
         };
         let loaded = keeper::load(&self.settings, own, &self.clock);
