@@ -3,11 +3,12 @@
  * person is in it. What is filtered and sorted by stands in the address of the page.
  */
 
+import { keepInAddress, onVisit, parameter } from './address.js';
 import { byId, element, setAttribute, setText } from './dom.js';
 import { onLanguage, words } from './i18n.js';
 import { Standing } from './order.js';
 import { RowView } from './row.js';
-import { COLUMNS, matches, sortRows } from './rows.js';
+import { COLUMNS, matches, rowsOf, sortRows } from './rows.js';
 import { stagedOf } from './staged.js';
 
 /** @typedef {import('./rows.js').Row} Row */
@@ -38,11 +39,18 @@ let entries = [];
 const areCards = matchMedia('(max-width: 720px)');
 const canHover = matchMedia('(hover: hover)');
 
+/** What the page of backends does by itself. */
+export const page = { update: showWhole };
+
 /** Binds the filter field and the headers. */
 export function startTable() {
   readAddress();
+  onVisit(() => {
+    readAddress();
+    writeHeaders();
+    render();
+  });
   const field = byId('filter', HTMLInputElement);
-  field.value = filter;
   field.addEventListener('input', () => {
     filter = field.value.trim();
     writeAddress();
@@ -82,9 +90,9 @@ export function startTable() {
   });
 }
 
-/** @param {Row[]} latest */
-export function showRows(latest) {
-  rows = latest;
+/** @param {import('./api.js').WholeAnswer} whole */
+function showWhole({ backends }) {
+  rows = rowsOf(backends);
   render();
 }
 
@@ -286,19 +294,15 @@ function sortBy(column) {
 }
 
 function readAddress() {
-  const query = new URLSearchParams(location.search);
-  filter = query.get('filter') ?? '';
-  const [name, direction] = (query.get('sort') ?? '').split('.');
-  const column = COLUMNS.find((known) => known === name);
-  if (column !== undefined) order = { column, descending: direction === 'descending' };
+  filter = parameter('filter');
+  byId('filter', HTMLInputElement).value = filter;
+  const [name, direction] = parameter('sort').split('.');
+  const column = COLUMNS.find((known) => known === name) ?? 'state';
+  order = { column, descending: direction === 'descending' };
 }
 
 function writeAddress() {
-  const query = new URLSearchParams();
-  if (filter !== '') query.set('filter', filter);
-  if (order.column !== 'state' || order.descending) {
-    query.set('sort', order.descending ? `${order.column}.descending` : order.column);
-  }
-  const text = query.toString();
-  history.replaceState(null, '', text === '' ? location.pathname : `?${text}`);
+  const isFirst = order.column === 'state' && !order.descending;
+  const sort = order.descending ? `${order.column}.descending` : order.column;
+  keepInAddress({ filter, sort: isFirst ? '' : sort });
 }
