@@ -3,6 +3,8 @@
  * and nothing else. Rates come from two looks at counters that only grow.
  */
 
+import { stateOf, takesTraffic } from './state.js';
+
 /** @typedef {import('./api.js').ProxyStatus} ProxyStatus */
 /** @typedef {import('./api.js').Backend} Backend */
 /** @typedef {{sessions: number, up: number, down: number}} Rates a second */
@@ -13,6 +15,7 @@ const LEAST_APART_MS = 500;
 
 /** What is kept of each moment; `null` is what was not known. */
 export const SERIES = /** @type {const} */ ([
+  'taking',
   'sessions',
   'sessionRate',
   'flows',
@@ -47,10 +50,11 @@ export function record(status, backends, at) {
   rates = ratesSince(status, at);
   before = status === null ? null : { at, pid: status.pid, totals: status.totals };
   const totals = status?.totals ?? null;
-  const batched = backends.filter(({ max_batch: max }) => (max ?? 0) > 1);
-  const unbatched = backends.filter(({ max_batch: max }) => max === 1);
+  const batched = backends.filter((backend) => batchingOf(backend) === 'batched');
+  const unbatched = backends.filter((backend) => batchingOf(backend) === 'unbatched');
   samples.push({
     at,
+    taking: status === null ? null : backends.filter(isTaking).length,
     sessions: totals?.sessions_active ?? null,
     sessionRate: rates?.sessions ?? null,
     flows: totals?.flows_active ?? null,
@@ -65,6 +69,22 @@ export function record(status, backends, at) {
   });
   const firstKept = samples.findIndex((sample) => sample.at >= at - WINDOW_MS);
   samples.splice(0, firstKept);
+}
+
+/**
+ * Whether a backend serves requests together, or says what it runs and takes each by itself. Null is
+ * one that says neither.
+ * @param {Backend} backend
+ * @returns {'batched' | 'unbatched' | null}
+ */
+export function batchingOf({ max_batch: max, running }) {
+  if (typeof max === 'number' && max > 1) return 'batched';
+  return max === 1 || typeof running === 'number' ? 'unbatched' : null;
+}
+
+/** @param {Backend} backend */
+function isTaking(backend) {
+  return takesTraffic(stateOf(backend, backend.proxy), backend.weight);
 }
 
 /**

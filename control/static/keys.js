@@ -15,6 +15,7 @@ import { currentView, moveCurrent } from './table.js';
  * @property {() => void} sync
  * @property {() => void} apply
  * @property {() => void} undo
+ * @property {() => void} palette
  */
 
 /** A second key counts this long after `g`. */
@@ -28,6 +29,7 @@ const PAGE_KEYS = {
   d: 'diagnostics',
   m: 'batch',
   s: 'settings',
+  i: 'api',
 };
 
 /** @param {Actions} actions */
@@ -54,6 +56,11 @@ export function startKeys(actions) {
   let goAt = -Infinity;
   document.addEventListener('keydown', (event) => {
     if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) return actions.apply();
+    if (event.key.toLowerCase() === 'k' && (event.ctrlKey || event.metaKey) && !event.shiftKey) {
+      event.preventDefault();
+      if (document.querySelector('dialog[open]') === null) actions.palette();
+      return;
+    }
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || event.repeat) return;
     if (document.querySelector('dialog[open]') !== null || isTyping(event.target)) return;
     const page = event.timeStamp - goAt < GO_MS ? PAGE_KEYS[event.key] : undefined;
@@ -85,7 +92,7 @@ function filter() {
   byId('filter', HTMLInputElement).select();
 }
 
-function openHelp() {
+export function openHelp() {
   byId('help-dialog', HTMLDialogElement).showModal();
 }
 
@@ -105,6 +112,7 @@ function writeHelp() {
     ['u', keys.undo],
     ['Ctrl Enter', keys.apply],
     [Object.keys(PAGE_KEYS).map((key) => `g ${key}`).join('  '), keys.go],
+    ['Ctrl K', keys.palette],
     ['[', keys.rail],
     ['Enter', keys.enter],
     ['Esc', keys.escape],

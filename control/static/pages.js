@@ -11,7 +11,7 @@ import { onLanguage, words } from './i18n.js';
 import { remember } from './storage.js';
 
 /** @typedef {import('./api.js').WholeAnswer} WholeAnswer */
-/** @typedef {'overview' | 'backends' | 'changes' | 'diagnostics' | 'batch' | 'settings'} Page */
+/** @typedef {'overview' | 'backends' | 'changes' | 'diagnostics' | 'batch' | 'settings' | 'api'} Page */
 
 /**
  * What a page does by itself, each where it is needed.
@@ -27,9 +27,10 @@ const LOADS = {
   overview: () => import('./overview.js'),
   backends: () => import('./table.js'),
   changes: () => import('./audit.js'),
-  diagnostics: async () => ({ page: {} }),
-  batch: async () => ({ page: {} }),
+  diagnostics: () => import('./diagnostics.js'),
+  batch: () => import('./batch.js'),
   settings: () => import('./settings.js'),
+  api: () => import('./openapi.js'),
 };
 
 export const PAGES = /** @type {Page[]} */ (Object.keys(LOADS));

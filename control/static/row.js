@@ -6,7 +6,7 @@
 import { serverNow } from './api.js';
 import { changeDrain, changeEnabled, changeWeight, clearOverride } from './changes.js';
 import { element, setAttribute, setText } from './dom.js';
-import { countText, dateTimeText, isNumber, latencyText, percentText, spanText } from './format.js';
+import { countText, dateTimeText, isNumber, latencyText, spanText } from './format.js';
 import { words } from './i18n.js';
 import { openPing } from './ping.js';
 import { sourceOf } from './rows.js';
@@ -14,16 +14,11 @@ import { isChosen, toggleChosen } from './selection.js';
 import { drawVram, sparkline } from './sparkline.js';
 import { stage, stagedOf, unstage } from './staged.js';
 import { isDraining, shapeIcon, shapeOf, stateText } from './state.js';
+import { usageBar, vramGuard, writeBar } from './usage.js';
 import { WeightEditor } from './weight.js';
 
 /** @typedef {import('./rows.js').Row} Row */
 
-/** Where VRAM changes colour, and the word that goes with it. */
-const VRAM_GUARDS = /** @type {const} */ ([
-  [0.97, 'full'],
-  [0.92, 'high'],
-  [0.8, 'near'],
-]);
 
 export class RowView {
   /** @param {Row} row */
@@ -239,41 +234,6 @@ async function whileBusy(button, act) {
  */
 function cell(className, ...children) {
   return element('td', { role: 'cell', class: className }, ...children);
-}
-
-function usageBar() {
-  return element(
-    'span',
-    { class: 'usage', role: 'img' },
-    element('span', { class: 'usage-track' }, element('span', { class: 'usage-fill' })),
-    element('span', { class: 'usage-number' }),
-  );
-}
-
-/**
- * @param {HTMLElement} bar made by `usageBar`
- * @param {string} what
- * @param {number | null} share 0..1
- * @param {keyof ReturnType<typeof words>['vramGuard']} guard
- */
-function writeBar(bar, what, share, guard) {
-  const fill = /** @type {HTMLElement} */ (bar.querySelector('.usage-fill'));
-  const number = /** @type {HTMLElement} */ (bar.querySelector('.usage-number'));
-  const text = percentText(share);
-  setText(number, text);
-  const width = `${Math.round((share ?? 0) * 1000) / 10}%`;
-  if (fill.style.width !== width) fill.style.width = width;
-  setAttribute(bar, 'data-guard', guard);
-  const warning = words().vramGuard[guard];
-  const spoken = share === null ? words().usageUnknown(what) : words().usageOf(what, text);
-  const whole = warning === '' ? spoken : `${spoken}, ${warning}`;
-  setAttribute(bar, 'aria-label', whole);
-  setAttribute(bar, 'title', whole);
-}
-
-/** @param {number | null} share */
-function vramGuard(share) {
-  return VRAM_GUARDS.find(([from]) => (share ?? 0) >= from)?.[1] ?? 'calm';
 }
 
 /**

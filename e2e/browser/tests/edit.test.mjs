@@ -67,7 +67,7 @@ describe('edits that wait', () => {
       assert.deepEqual([now.weights.get(backends[0].port), now.weights.get(backends[1].port)], [11, 22]);
       await page.locator('#pending').waitFor({ state: 'hidden' });
 
-      await newestReport(page).getByRole('button').click();
+      await newestReport(page).getByRole('button', { name: /^(Undo|撤销)$/ }).click();
       await until('undone', async () => (await published()).weights.get(backends[0].port) === 10);
       assert.equal((await published()).weights.get(backends[1].port), 20);
       await rowOf(page, backends[0]).locator('.badge-override').waitFor({ state: 'hidden' });
@@ -140,7 +140,7 @@ describe('the stream', () => {
     second.on('request', (request) => {
       if (request.url().endsWith('/api/v1/events')) streams += 1;
     });
-    await second.goto(stand.origin);
+    await second.goto(`${stand.origin}/?page=backends`);
     const input = second.locator('#rows tr').filter({ hasText: backends[0].key }).locator('.weight-input');
     await input.waitFor();
     await stand.call('POST', `/api/backends/127.0.0.1/${backends[0].port}/weight`, { weight: 41 });
