@@ -13,8 +13,13 @@ import { shapeIcon } from './state.js';
 
 /** @typedef {import('./api.js').ProxyAnswer} ProxyAnswer */
 
-/** Binds the button that goes with a held-back expiry. */
+/** Binds the button that goes with a held-back expiry, and on a phone the one for all that has no room. */
 export function startBar() {
+  const more = byId('bar-more', HTMLButtonElement);
+  more.addEventListener('click', () => {
+    const isOpen = more.getAttribute('aria-expanded') === 'true';
+    setAttribute(more, 'aria-expanded', String(!isOpen));
+  });
   byId('acknowledge', HTMLButtonElement).addEventListener('click', acknowledgeExpiry);
 }
 

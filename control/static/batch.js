@@ -15,7 +15,7 @@ import { words } from './i18n.js';
 export const page = { start, update };
 
 /** @type {import('./charts.js').Chart[]} */
-const CHARTS = [{ name: 'batch', series: ['unbatched', 'batched'], write: percentText, range: [0, 1] }];
+const CHARTS = [{ name: 'batch', series: ['unbatched', 'batched'], write: percentText, range: [0, 1], height: 280 }];
 
 /** @type {Charts | null} null before the start */
 let charts = null;

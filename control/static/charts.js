@@ -5,11 +5,11 @@
 
 import { element } from './dom.js';
 import { clockText } from './format.js';
-import { history } from './history.js';
+import { history, newestAt, windowStart } from './history.js';
 import { onLanguage, words } from './i18n.js';
 
 /** @typedef {import('./history.js').Series} Series */
-/** @typedef {{setData: (data: unknown) => void, setSize: (size: object) => void, destroy: () => void}} Plot */
+/** @typedef {{data: (number | null)[][], setData: (data: unknown) => void, setSize: (size: object) => void, destroy: () => void}} Plot */
 /** @typedef {(value: number | null | undefined) => string} Writer */
 /** @typedef {keyof ReturnType<typeof words>['chart']} Name */
 
@@ -19,22 +19,27 @@ import { onLanguage, words } from './i18n.js';
  * @property {Series[]} series
  * @property {Writer} write
  * @property {[number, number]} [range] where the values have bounds
+ * @property {boolean} [isBytes] whether the values are bytes
+ * @property {number} [height] in pixels, where it is not `HEIGHT`
  */
 
 const SCRIPT = '/static/vendor/uPlot.iife.min.js';
 const STYLE = '/static/vendor/uPlot.min.css';
-const HEIGHT = 150;
+const HEIGHT = 160;
 /** Between the times of an axis, which are written to the second. */
 const STEPS_S = [1, 2, 5, 10, 15, 30, 60, 120, 300];
-/** Room for one time on the axis, and for the values beside it. */
+/** Between the values of an axis of bytes, which are written by powers of 1024. */
+const STEPS_BYTES = Array.from({ length: 41 }, (_, power) => 2 ** power);
+/** Room for one time on the axis, below it, and for the values beside it. */
 const TIME_WIDTH = 76;
+const TIME_HEIGHT = 30;
 const VALUE_WIDTH = 68;
 
 /** One colour a line, and a dash for all but the first, so that colour is never alone. */
 const LINES = [
-  { colour: '--accent', dash: [] },
-  { colour: '--warn', dash: [6, 4] },
-  { colour: '--drain', dash: [2, 3] },
+  { colour: '--accent', dash: [], border: 'solid' },
+  { colour: '--warn', dash: [6, 4], border: 'dashed' },
+  { colour: '--drain', dash: [2, 3], border: 'dotted' },
 ];
 
 /** @type {Promise<boolean> | null} */
@@ -91,16 +96,23 @@ export class Charts {
     const { uPlot } = /** @type {{uPlot: new (options: object, data: unknown, place: Element) => Plot}} */ (
       /** @type {unknown} */ (window)
     );
-    this.#places.replaceChildren();
-    this.#plots = this.#charts.map((chart) => {
-      const place = element('div', { class: 'chart', 'data-chart': chart.name });
-      this.#places.append(element('figure', {}, element('figcaption', {}, words().chart[chart.name]), place));
-      return { chart, plot: new uPlot(optionsOf(chart, place), dataOf(chart), place), place };
-    });
+    const empty = this.#charts.map((chart) => ({
+      chart,
+      place: element('div', { class: 'chart', 'data-chart': chart.name }),
+    }));
+    this.#places.replaceChildren(
+      ...empty.map(({ chart, place }) => element('figure', {}, element('figcaption', {}, words().chart[chart.name]), place)),
+    );
+    // How wide one is depends on all of them.
+    this.#plots = empty.map(({ chart, place }) => ({
+      chart,
+      place,
+      plot: new uPlot(optionsOf(chart, place), dataOf(chart), place),
+    }));
   }
 
   #resize() {
-    for (const { plot, place } of this.#plots) plot.setSize({ width: widthOf(place), height: HEIGHT });
+    for (const { chart, plot, place } of this.#plots) plot.setSize({ width: widthOf(place), height: chart.height ?? HEIGHT });
   }
 }
 
@@ -128,7 +140,7 @@ function dataOf({ series }) {
  * @param {Chart} chart
  * @param {HTMLElement} place
  */
-function optionsOf({ series, write, range }, place) {
+function optionsOf({ series, write, range, isBytes = false, height = HEIGHT }, place) {
   const style = getComputedStyle(document.documentElement);
   const colour = (/** @type {string} */ name) => resolved(style.getPropertyValue(name));
   const axis = { stroke: colour('--soft'), grid: { stroke: colour('--line'), width: 1 }, ticks: { show: false } };
@@ -140,19 +152,23 @@ function optionsOf({ series, write, range }, place) {
       stroke: colour(of),
       width: 1.5,
       dash,
-      value: (/** @type {unknown} */ _plot, /** @type {number | null} */ value) => write(value),
+      points: { show: false },
+      // Under the pointer; without one, the newest.
+      value: (/** @type {Plot} */ plot, /** @type {number | null} */ value, /** @type {number} */ line, /** @type {number | null} */ index) =>
+        write(index === null ? plot.data[line]?.at(-1) : value),
     };
   });
   return {
     width: widthOf(place),
-    height: HEIGHT,
-    scales: { y: { range: range ?? fromZero } },
+    height,
+    scales: { x: { range: () => [windowStart() / 1000, newestAt() / 1000] }, y: { range: range ?? fromZero } },
+    legend: { markers: { dash: (/** @type {unknown} */ _plot, /** @type {number} */ at) => LINES[at - 1]?.border ?? 'solid' } },
     axes: [
-      { ...axis, space: TIME_WIDTH, incrs: STEPS_S, values: times },
-      { ...axis, size: VALUE_WIDTH, values: (/** @type {unknown} */ _plot, /** @type {number[]} */ splits) => splits.map(write) },
+      { ...axis, space: TIME_WIDTH, size: TIME_HEIGHT, incrs: STEPS_S, values: times },
+      { ...axis, size: VALUE_WIDTH, ...(isBytes && { incrs: STEPS_BYTES }), values: (/** @type {unknown} */ _plot, /** @type {number[]} */ splits) => splits.map(write) },
     ],
     series: [
-      { label: words().series.time, value: (/** @type {unknown} */ _plot, /** @type {number | null} */ at) => (at === null ? '–' : clockText(at * 1000)) },
+      { label: words().series.time, value: (/** @type {unknown} */ _plot, /** @type {number | null} */ at) => clockText(at === null ? newestAt() : at * 1000) },
       ...lines,
     ],
   };

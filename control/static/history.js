@@ -9,7 +9,9 @@ import { stateOf, takesTraffic } from './state.js';
 /** @typedef {import('./api.js').Backend} Backend */
 /** @typedef {{sessions: number, up: number, down: number}} Rates a second */
 
-export const WINDOW_MS = 15 * 60_000;
+const WINDOW_MS = 15 * 60_000;
+/** A line over less than this would show nothing but noise. */
+const LEAST_SHOWN_MS = 60_000;
 /** News come once a second; a hand that refreshes adds no more than one a half. */
 const LEAST_APART_MS = 500;
 
@@ -112,6 +114,16 @@ export function currentRates() {
 /** @returns {readonly Sample[]} the oldest first */
 export function history() {
   return samples;
+}
+
+/** When the newest moment was, in unix milliseconds. */
+export function newestAt() {
+  return samples.at(-1)?.at ?? 0;
+}
+
+/** From when on lines are drawn: as far back as is known, but a minute at least. */
+export function windowStart() {
+  return Math.min(samples.at(0)?.at ?? 0, newestAt() - LEAST_SHOWN_MS);
 }
 
 /** @param {(number | null)[]} shares */

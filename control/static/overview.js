@@ -9,7 +9,7 @@ import { proxyOf, showLevel } from './bar.js';
 import { Charts, haveCharts } from './charts.js';
 import { byId, setAttribute, setText } from './dom.js';
 import * as format from './format.js';
-import { currentRates, history, meanOf } from './history.js';
+import { currentRates, history, meanOf, newestAt, windowStart } from './history.js';
 import { words } from './i18n.js';
 import { linePath } from './sparkline.js';
 import { rowsOf } from './rows.js';
@@ -22,7 +22,7 @@ import { showWorst } from './worst.js';
 /** What flows, and how full the GPUs are. @type {import('./charts.js').Chart[]} */
 const CHARTS = [
   { name: 'sessions', series: ['sessionRate', 'sessions', 'flows'], write: format.rateText },
-  { name: 'traffic', series: ['down', 'up'], write: format.byteRateText },
+  { name: 'traffic', series: ['down', 'up'], write: format.byteRateText, isBytes: true },
   { name: 'usage', series: ['gpu', 'vram'], write: format.percentText, range: [0, 1] },
 ];
 
@@ -106,7 +106,7 @@ function drawFigureLines() {
   for (const [name, series, top] of FIGURE_LINES) {
     const samples = history().flatMap(({ at, [series]: value }) => (value === null ? [] : [{ at, value }]));
     const line = document.querySelector(`#figure-${name} .figure-line path`);
-    if (line !== null) setAttribute(line, 'd', linePath(samples, serverNow(), top));
+    if (line !== null) setAttribute(line, 'd', linePath(samples, windowStart(), newestAt(), top));
   }
 }
 

@@ -109,14 +109,15 @@ function fieldElement(field) {
   const input = choices === undefined ? textInput(attributes, text) : choiceInput(attributes, choices, text);
   if (refusal !== undefined) input.setAttribute('aria-invalid', 'true');
   const meanings = /** @type {Record<string, string>} */ (words().settingMeaning);
+  const meaning = meanings[pointer.slice(1).replaceAll('/', '_')] ?? meanings[key] ?? '';
   return element(
     'div',
     { class: 'setting' },
     element('label', { for: id, class: 'mono' }, key),
-    element('span', { class: 'setting-value' }, input, element('span', { class: 'faint' }, unit)),
+    element('span', { class: 'setting-value' }, input, element('span', { class: 'setting-unit' }, unit)),
     element('span', { class: 'setting-note', id: `${id}-note` },
       refusal !== undefined && element('strong', { class: 'bad' }, `${refusal} `),
-      meanings[key] ?? '', ' ',
+      meaning, ' ',
       element('span', { class: 'setting-origin' }, originText(pointer)),
     ),
   );

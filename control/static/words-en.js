@@ -14,6 +14,15 @@ export const en = {
   title: 'Wicketgate',
   skip: 'Skip to the page',
   pages: 'Pages',
+  more: 'Language, theme, help',
+  short: {
+    overview: 'Overview',
+    backends: 'Backends',
+    changes: 'Audit',
+    diagnostics: 'Diagnose',
+    batch: 'Batch',
+    settings: 'Settings',
+  },
   page: {
     overview: 'Overview',
     backends: 'Backends',
@@ -108,7 +117,7 @@ export const en = {
   series: {
     time: 'at',
     taking: 'taking traffic',
-    sessions: 'sessions open',
+    sessions: 'open',
     sessionRate: 'new/s',
     flows: 'UDP flows',
     up: 'to backends',
@@ -348,7 +357,8 @@ export const en = {
   },
   settingMeaning: {
     host: 'address to listen on',
-    port: 'of the listener, or of probes where it stands there',
+    port: 'port to listen on',
+    proxy_health_port: 'another port to probe',
     tcp: 'take TCP sessions',
     udp: 'take UDP flows',
     connect_timeout_ms: 'how long one connect to a backend may take',
@@ -457,7 +467,7 @@ export const en = {
     /** @type {string} */ open,
     /** @type {string} */ total,
     /** @type {string} */ flows,
-  ) => `${number}: ${open} of ${total} sessions open, ${flows} flows`,
+  ) => `${number}: ${open} open of ${total} sessions, ${flows} flows`,
   limits: (/** @type {string} */ sessions, /** @type {string} */ flows) => `${sessions} sessions, ${flows} flows`,
   available: (/** @type {number} */ available, /** @type {number} */ ready) => `${available} of ${ready} can be used`,
   protectedMode: 'protected: this machine only, since no token is configured',
@@ -481,7 +491,7 @@ export const en = {
   apiRequired: 'required',
   apiAny: 'any',
   apiSchemas: 'Shapes',
-  apiRaw: 'As OpenAPI',
+  apiRaw: 'OpenAPI document',
 
   // The palette
   palette: 'Search pages, actions and backends',

@@ -7,6 +7,15 @@ export const zh = {
   title: 'Wicketgate',
   skip: '跳到页面内容',
   pages: '页面',
+  more: '语言、主题、帮助',
+  short: {
+    overview: '概览',
+    backends: '后端',
+    changes: '审计',
+    diagnostics: '诊断',
+    batch: '批处理',
+    settings: '设置',
+  },
   page: {
     overview: '概览',
     backends: '后端',
@@ -93,7 +102,7 @@ export const zh = {
   series: {
     time: '时间',
     taking: '接收流量',
-    sessions: '打开的会话',
+    sessions: '打开',
     sessionRate: '每秒新建',
     flows: 'UDP 流',
     up: '发往后端',
@@ -307,7 +316,8 @@ export const zh = {
   },
   settingMeaning: {
     host: '监听的地址',
-    port: '监听的端口；在探测中则是探测的端口',
+    port: '监听的端口',
+    proxy_health_port: '探测用的另一个端口',
     tcp: '接收 TCP 会话',
     udp: '接收 UDP 流',
     connect_timeout_ms: '一次连接后端的时限',
@@ -430,7 +440,7 @@ export const zh = {
   apiRequired: '必需',
   apiAny: '任意',
   apiSchemas: '结构',
-  apiRaw: 'OpenAPI 原文',
+  apiRaw: 'OpenAPI 文档',
 
   palette: '搜索页面、操作和后端',
   paletteNothing: '没有找到。',
