@@ -160,10 +160,15 @@ async function showPalette(refresh) {
       .filter((name) => name !== algorithm)
       .map((name) => ({ text: words().algorithmChange(name), act: () => void changeAlgorithm(name, algorithm ?? null) })),
   ];
+  // What is typed while it is loading goes into its field.
+  const dialog = byId('palette', HTMLDialogElement);
+  byId('palette-field', HTMLInputElement).value = '';
+  dialog.showModal();
   try {
-    const { openPalette } = await import('./palette.js');
-    openPalette(actions, backends);
+    const { fillPalette } = await import('./palette.js');
+    fillPalette(actions, backends);
   } catch {
+    dialog.close();
     connectionFailed(new api.CallError('away', ''));
   }
 }

@@ -34,7 +34,7 @@ let isBound = false;
  * @param {{text: string, hint?: string, act: () => void}[]} actions
  * @param {import('./api.js').Backend[]} backends
  */
-export function openPalette(actions, backends) {
+export function fillPalette(actions, backends) {
   if (!isBound) bind();
   commands = [
     ...PAGES.map((page) => ({ kind: words().kind.page, text: words().page[page], act: () => goTo(page) })),
@@ -45,11 +45,7 @@ export function openPalette(actions, backends) {
       act: () => visit({ page: 'backends', filter: id }),
     })),
   ];
-  const field = byId('palette-field', HTMLInputElement);
-  field.value = '';
   find();
-  byId('palette', HTMLDialogElement).showModal();
-  field.focus();
 }
 
 function bind() {
