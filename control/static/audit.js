@@ -120,7 +120,7 @@ function isGood({ result }) {
 }
 
 /** @param {Entry} entry */
-function detailText(entry) {
+export function detailText(entry) {
   if (typeof entry.heartbeats === 'number') {
     return words().heartbeats(entry.heartbeats, entry.backends ?? 0);
   }

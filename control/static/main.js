@@ -9,6 +9,7 @@ import { apply, knowEtag, startApply } from './apply.js';
 import { reportRefresh, startChanges, syncNow } from './changes.js';
 import { connectionFailed, connectionIsGood, showConnection, startConnection } from './connection.js';
 import { drawCharts, startCharts } from './charts.js';
+import { showDetail, startDetail } from './detail.js';
 import { byId, setText } from './dom.js';
 import { startFeed } from './feed.js';
 import { dateTimeText } from './format.js';
@@ -27,6 +28,8 @@ import { recordVram } from './sparkline.js';
 import { rewriteChoices, showRows, startTable, visibleKeys } from './table.js';
 import { startTabs } from './tabs.js';
 import { startTheme } from './theme.js';
+import { startTips } from './tip.js';
+import { recordTraffic } from './traffic.js';
 
 /** @type {api.WholeAnswer | null} */
 let latest = null;
@@ -46,21 +49,13 @@ async function look() {
  * @param {api.WholeAnswer} whole
  */
 function take(whole) {
-  const began = performance.now();
-  takeNews(whole);
-  // For whoever looks at how fast the page is, the tests among them.
-  performance.clearMeasures('update');
-  performance.measure('update', { start: began, end: performance.now() });
-}
-
-/** @param {api.WholeAnswer} whole */
-function takeNews(whole) {
   if (latest !== null && isOlder(whole.etag, latest.etag)) return;
   latest = whole;
   connectionIsGood();
   const now = Date.now();
   record(whole.status.proxy, whole.backends, whole.status.at_ms);
   recordVram(whole.backends, now);
+  recordTraffic(whole);
   knowTargets(whole.backends);
   knowBackends(whole.backends);
   knowEtag(whole.etag);
@@ -93,6 +88,7 @@ function show() {
   const rows = rowsOf(latest.backends);
   const proxy = proxyOf(latest);
   showRows(rows);
+  showDetail(rows, latest);
   showProxy(proxy);
   showFigures(rows, proxy);
   showWarnings(latest.status);
@@ -113,6 +109,8 @@ function start() {
   startOverview();
   startCharts();
   startTable();
+  startDetail(rewriteChoices);
+  startTips();
   startPing();
   startAudit();
   startSettings();
