@@ -30,15 +30,28 @@ const TOLD_ELSEWHERE = ['at', 'actor'];
 /** What is on the page, so that an unchanged log costs nothing and keeps a reader's selection. */
 let shownData = /** @type {string | null} */ (null);
 
+/** What the page of changes does by itself. */
+export const page = { start: startAudit, update: showNewer };
+
+/** The newest line that the page knows of. */
+let lastSeq = -1;
+
+/** @param {api.WholeAnswer} whole */
+function showNewer({ status }) {
+  const seq = status.audit_seq ?? -1;
+  if (seq !== lastSeq) void showAudit();
+  lastSeq = seq;
+}
+
 /** Binds the choice of how many lines. */
-export function startAudit() {
+function startAudit() {
   byId('audit-tail', HTMLSelectElement).addEventListener('change', () => void showAudit());
   byId('audit-filter', HTMLInputElement).addEventListener('input', writeLines);
   byId('audit-download', HTMLButtonElement).addEventListener('click', download);
 }
 
 /** Reads the log and shows it; stays at the newest line where the reader stood there. */
-export async function showAudit() {
+async function showAudit() {
   const tail = Number(byId('audit-tail', HTMLSelectElement).value);
   const problem = byId('audit-problem', HTMLElement);
   try {

@@ -3,7 +3,7 @@
  * stand in the address of the page.
  */
 
-import { fromAddress, toAddress } from './address.js';
+import { keepInAddress, onVisit, parameter } from './address.js';
 import { byId, element, setAttribute } from './dom.js';
 import { onLanguage, words } from './i18n.js';
 import { COLUMNS } from './rows.js';
@@ -27,14 +27,12 @@ let changed = () => {};
 /** @param {() => void} onChange */
 export function startColumns(onChange) {
   changed = onChange;
-  const [name, direction] = fromAddress('sort').split('.');
-  const column = COLUMNS.find((known) => known === name);
-  if (column !== undefined) order = { column, descending: direction === 'descending' };
-  const asked = fromAddress('columns');
-  if (asked !== '') {
-    const shown = [...ALWAYS, ...asked.split(',')];
-    hidden = new Set(COLUMNS.filter((known) => !shown.includes(known)));
-  }
+  readAddress();
+  onVisit(() => {
+    readAddress();
+    write();
+    changed();
+  });
   const menu = byId('columns', HTMLDetailsElement);
   menu.addEventListener('keydown', (event) => {
     if (event.key !== 'Escape' || !menu.open) return;
@@ -47,6 +45,20 @@ export function startColumns(onChange) {
   });
   write();
   onLanguage(write);
+}
+
+function readAddress() {
+  const [name, direction] = parameter('sort').split('.');
+  const column = COLUMNS.find((known) => known === name);
+  order = column === undefined ? FIRST_ORDER : { column, descending: direction === 'descending' };
+  const asked = parameter('columns').split(',');
+  const isAsked = parameter('columns') !== '';
+  hidden = new Set(COLUMNS.filter((known) => (isAsked ? !isShownBy(asked, known) : HIDDEN_AT_FIRST.includes(known))));
+}
+
+/** @param {string[]} asked @param {Column} column */
+function isShownBy(asked, column) {
+  return ALWAYS.includes(column) || asked.includes(column);
 }
 
 export function currentOrder() {
@@ -91,7 +103,7 @@ function header(column) {
 function sortBy(column) {
   order = { column, descending: order.column === column && !order.descending };
   const isFirst = order.column === FIRST_ORDER.column && !order.descending;
-  toAddress('sort', isFirst ? '' : order.descending ? `${column}.descending` : column);
+  keepInAddress({ sort: isFirst ? '' : order.descending ? `${column}.descending` : column });
   writeHeaders();
   // The headers were written anew, and the keyboard must not lose its place.
   const button = document.querySelector(`.head-${column} button`);
@@ -117,7 +129,7 @@ function choose(column, isShown) {
   if (isShown) hidden.delete(column);
   else hidden.add(column);
   const isFirst = String([...hidden]) === String(HIDDEN_AT_FIRST);
-  toAddress('columns', isFirst ? '' : COLUMNS.filter((known) => !hidden.has(known)).join(','));
+  keepInAddress({ columns: isFirst ? '' : COLUMNS.filter((known) => !hidden.has(known)).join(',') });
   setAttribute(byId('table', HTMLTableElement), 'data-hidden', [...hidden].join(' '));
   changed();
 }

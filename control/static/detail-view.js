@@ -16,7 +16,7 @@ import { shapeIcon, shapeOf, stateText } from './state.js';
 import { tip } from './tip.js';
 import * as trace from './trace.js';
 import { rateOf } from './traffic.js';
-import { VRAM_GUARDS, setWidth, usageBar, usageText, vramGuard, writeUsage } from './usage.js';
+import { VRAM_GUARDS, setWidth, usageBar, usageText, vramGuard, writeBar } from './usage.js';
 
 /** @typedef {import('./rows.js').Row} Row */
 /** @typedef {import('./api.js').Detail} Detail */
@@ -121,8 +121,8 @@ export class DetailView {
 
   #writeUsage() {
     const { backend, key } = this.row;
-    writeUsage(this.gpu, words().gpuMean, backend.gpu_usage);
-    writeUsage(this.vram, words().vramMean, backend.vram_usage, vramGuard(backend.vram_usage));
+    writeBar(this.gpu, words().gpuMean, backend.gpu_usage);
+    writeBar(this.vram, words().vramMean, backend.vram_usage, vramGuard(backend.vram_usage));
     drawVram(this.line, key, Date.now());
   }
 

@@ -5,7 +5,7 @@
  */
 
 import * as api from './api.js';
-import { fromAddress, toAddress } from './address.js';
+import { keepInAddress, onVisit, parameter } from './address.js';
 import { DetailView } from './detail-view.js';
 import { byId } from './dom.js';
 import { onLanguage } from './i18n.js';
@@ -33,7 +33,11 @@ const readNow = oneAtATime(read);
 /** @param {() => void} onChange told when another backend is open, or none */
 export function startDetail(onChange) {
   changed = onChange;
-  open = fromAddress('open') || null;
+  open = parameter('open') || null;
+  onVisit(() => {
+    const visited = parameter('open') || null;
+    if (visited !== open) choose(visited);
+  });
   document.addEventListener('keydown', (event) => {
     const isElsewhere = event.target instanceof Element && event.target.matches('input, select, textarea');
     const isInDialog = document.querySelector('dialog[open]') !== null;
@@ -71,7 +75,7 @@ function choose(key) {
   view = null;
   detail = null;
   readFor = '';
-  toAddress('open', key ?? '');
+  keepInAddress({ open: key ?? '' });
   write();
   changed();
 }

@@ -2,10 +2,9 @@
  * @file Which rows are wanted: by text, and by state. Both stand in the address of the page.
  */
 
-import { fromAddress, toAddress } from './address.js';
+import { keepInAddress, onVisit, parameter } from './address.js';
 import { byId, element, setAttribute, setText } from './dom.js';
 import { countText } from './format.js';
-import { words } from './i18n.js';
 import { matches } from './rows.js';
 import { SHAPES, shapeIcon, shapeOf, shapeWord } from './state.js';
 
@@ -23,11 +22,12 @@ let changed = () => {};
 /** @param {() => void} onChange */
 export function startFilter(onChange) {
   changed = onChange;
-  text = fromAddress('filter');
-  const asked = fromAddress('state').split(',');
-  states = new Set(SHAPES.filter((shape) => asked.includes(shape)));
+  readAddress();
+  onVisit(() => {
+    readAddress();
+    changed();
+  });
   const field = byId('filter', HTMLInputElement);
-  field.value = text;
   field.addEventListener('input', () => setFilter(field.value.trim(), states));
   field.addEventListener('keydown', (event) => {
     if (event.key !== 'Escape') return;
@@ -40,6 +40,13 @@ export function startFilter(onChange) {
   });
   for (const shape of SHAPES) chips.set(shape, chip(shape));
   byId('state-chips', HTMLElement).append(...chips.values());
+}
+
+function readAddress() {
+  text = parameter('filter');
+  byId('filter', HTMLInputElement).value = text;
+  const asked = parameter('state').split(',');
+  states = new Set(SHAPES.filter((shape) => asked.includes(shape)));
 }
 
 /** @param {Shape} shape */
@@ -61,8 +68,7 @@ function chip(shape) {
 function setFilter(wanted, wantedStates) {
   text = wanted;
   states = wantedStates;
-  toAddress('filter', text);
-  toAddress('state', [...states].join(','));
+  keepInAddress({ filter: text, state: [...states].join(',') });
   changed();
 }
 

@@ -68,11 +68,11 @@ const TRANSLATED_ATTRIBUTES = /** @type {const} */ ([
 
 /**
  * In index.html `data-text`, `data-label`, `data-hint` and `data-placeholder` name the word that
- * becomes an element's text, its name for screen readers, its tooltip, its placeholder.
+ * becomes an element's text, its name for screen readers, its tooltip, its placeholder; `page.batch` is
+ * the word `batch` of `page`.
  */
 function translateMarkup() {
   document.documentElement.lang = language === 'zh' ? 'zh-CN' : 'en';
-  document.title = words().title;
   for (const target of document.querySelectorAll('[data-text]')) {
     setText(target, plainWord(target, 'data-text'));
   }
@@ -89,7 +89,9 @@ function translateMarkup() {
  */
 function plainWord(target, attribute) {
   const name = target.getAttribute(attribute) ?? '';
-  const word = /** @type {Record<string, unknown>} */ (words())[name];
+  /** @type {any} */
+  let word = words();
+  for (const step of name.split('.')) word = word?.[step];
   if (typeof word !== 'string') throw new Error(`index.html asks for the unknown word ${name}`);
   return word;
 }

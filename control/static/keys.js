@@ -5,6 +5,7 @@
 
 import { byId, element } from './dom.js';
 import { onLanguage, words } from './i18n.js';
+import { currentPage, goTo, toggleRail } from './pages.js';
 import { currentView, moveCurrent } from './table.js';
 
 /**
@@ -12,7 +13,6 @@ import { currentView, moveCurrent } from './table.js';
  * @property {() => void} refresh
  * @property {() => void} ping
  * @property {() => void} sync
- * @property {() => void} audit
  * @property {() => void} apply
  * @property {() => void} undo
  */
@@ -20,33 +20,46 @@ import { currentView, moveCurrent } from './table.js';
 /** A second key counts this long after `g`. */
 const GO_MS = 1_000;
 
+/** After `g`. @type {Record<string, import('./pages.js').Page>} */
+const PAGE_KEYS = {
+  o: 'overview',
+  b: 'backends',
+  a: 'changes',
+  d: 'diagnostics',
+  m: 'batch',
+  s: 'settings',
+};
+
 /** @param {Actions} actions */
 export function startKeys(actions) {
   /** @type {Record<string, () => void>} */
   const keys = {
-    '/': () => byId('filter', HTMLInputElement).select(),
+    '/': filter,
     r: actions.refresh,
     p: actions.ping,
     s: actions.sync,
-    a: actions.audit,
+    a: () => goTo('changes'),
+    u: actions.undo,
     '?': openHelp,
+    '[': toggleRail,
+  };
+  /** @type {Record<string, () => void>} */
+  const rowKeys = {
     j: () => moveCurrent(1),
     k: () => moveCurrent(-1),
     e: () => currentView()?.weight.focus(),
     d: () => void currentView()?.onDrain(),
     x: () => currentView()?.onChoose(),
-    u: actions.undo,
   };
-  /** @type {Record<string, string>} */
-  const places = { o: 'figures', b: 'backends', a: 'log', c: 'charts' };
   let goAt = -Infinity;
   document.addEventListener('keydown', (event) => {
     if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) return actions.apply();
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || event.repeat) return;
     if (document.querySelector('dialog[open]') !== null || isTyping(event.target)) return;
-    const place = event.timeStamp - goAt < GO_MS ? places[event.key] : undefined;
+    const page = event.timeStamp - goAt < GO_MS ? PAGE_KEYS[event.key] : undefined;
     goAt = event.key === 'g' ? event.timeStamp : -Infinity;
-    const act = place === undefined ? keys[event.key] : () => goTo(place);
+    const ofRow = currentPage() === 'backends' ? rowKeys[event.key] : undefined;
+    const act = page === undefined ? (ofRow ?? keys[event.key]) : () => goTo(page);
     if (act === undefined) return;
     event.preventDefault();
     act();
@@ -65,11 +78,11 @@ export function startKeys(actions) {
   onLanguage(writeHelp);
 }
 
-/** @param {string} id */
-function goTo(id) {
-  const place = byId(id, HTMLElement);
-  place.scrollIntoView({ block: 'start' });
-  place.focus({ preventScroll: true });
+/** The filter of the page; where it has none, that of the table. */
+function filter() {
+  if (currentPage() === 'changes') return byId('audit-filter', HTMLInputElement).select();
+  if (currentPage() !== 'backends') goTo('backends');
+  byId('filter', HTMLInputElement).select();
 }
 
 function openHelp() {
@@ -86,12 +99,15 @@ function writeHelp() {
     ['s', keys.sync],
     ['a', keys.audit],
     ['j k', keys.move],
+    ['Enter', keys.open],
     ['x', keys.choose],
     ['e', keys.weight],
+    ['↑ ↓', keys.step],
     ['d', keys.drain],
     ['u', keys.undo],
     ['Ctrl Enter', keys.apply],
-    ['g o  g c  g b  g a', keys.go],
+    [Object.keys(PAGE_KEYS).map((key) => `g ${key}`).join('  '), keys.go],
+    ['[', keys.rail],
     ['Enter', keys.enter],
     ['Esc', keys.escape],
     ['?', keys.help],

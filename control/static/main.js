@@ -4,36 +4,31 @@
  */
 
 import * as api from './api.js';
-import { showAudit, startAudit } from './audit.js';
 import { apply, knowEtag, startApply } from './apply.js';
 import { reportRefresh, startChanges, syncNow } from './changes.js';
 import { connectionFailed, connectionIsGood, showConnection, startConnection } from './connection.js';
-import { drawCharts, startCharts } from './charts.js';
-import { showDetail, startDetail } from './detail.js';
+import { startCharts } from './charts.js';
 import { byId, setText } from './dom.js';
 import { startFeed } from './feed.js';
 import { dateTimeText } from './format.js';
 import { record } from './history.js';
 import { onLanguage, startLanguage } from './i18n.js';
 import { startKeys } from './keys.js';
-import { drawFigureLines, showFigures, showProxy, showWarnings, startOverview } from './overview.js';
+import { showProxy, showWarnings, startOverview } from './overview.js';
+import { goTo, startPages, updatePage } from './pages.js';
 import { knowTargets, openPing, startPing } from './ping.js';
 import { oneAtATime } from './once.js';
 import { startReports, undoNewest } from './report.js';
-import { rowsOf } from './rows.js';
-import { startSettings } from './settings.js';
 import { knowBackends, startSelection } from './selection.js';
 import { onStaged } from './staged.js';
 import { recordVram } from './sparkline.js';
-import { rewriteChoices, showRows, startTable, visibleKeys } from './table.js';
-import { startTabs } from './tabs.js';
+import { rewriteChoices, startTable, visibleKeys } from './table.js';
 import { startTheme } from './theme.js';
 import { startTips } from './tip.js';
 import { recordTraffic } from './traffic.js';
 
 /** @type {api.WholeAnswer | null} */
 let latest = null;
-let auditSeq = -1;
 
 /** Reads everything anew: at the start, when asked to, and after each change. */
 async function look() {
@@ -60,9 +55,6 @@ function take(whole) {
   knowBackends(whole.backends);
   knowEtag(whole.etag);
   show();
-  const seq = whole.status.audit_seq ?? -1;
-  if (seq !== auditSeq && !byId('panel-audit', HTMLElement).hidden) void showAudit();
-  auditSeq = seq;
 }
 
 /**
@@ -85,15 +77,9 @@ function show() {
     showProxy(null);
     return;
   }
-  const rows = rowsOf(latest.backends);
-  const proxy = proxyOf(latest);
-  showRows(rows);
-  showDetail(rows, latest);
-  showProxy(proxy);
-  showFigures(rows, proxy);
+  showProxy(proxyOf(latest));
   showWarnings(latest.status);
-  drawFigureLines();
-  drawCharts();
+  updatePage(latest);
 }
 
 function everySecond() {
@@ -109,18 +95,11 @@ function start() {
   startOverview();
   startCharts();
   startTable();
-  startDetail(rewriteChoices);
   startTips();
   startPing();
-  startAudit();
-  startSettings();
-  const chooseTab = startTabs(byId('log', HTMLElement));
   const lookNow = oneAtATime(look);
-  const lookAtAll = async () => {
-    await Promise.all([lookNow(), showAudit()]);
-  };
-  startChanges(lookAtAll);
-  startConnection(lookAtAll);
+  startChanges(lookNow);
+  startConnection(lookNow);
   startSelection(rewriteChoices, visibleKeys);
   startApply(async () => {
     await lookNow();
@@ -129,23 +108,18 @@ function start() {
   onStaged(rewriteChoices);
 
   const refresh = async () => {
-    await lookAtAll();
+    await lookNow();
     if (latest !== null && document.documentElement.dataset.connection === 'none') {
       reportRefresh(latest.backends.length);
     }
   };
-  const viewAudit = () => {
-    chooseTab('tab-audit');
-    void showAudit();
-    byId('log', HTMLElement).scrollIntoView({ block: 'nearest' });
-    byId('tab-audit', HTMLElement).focus({ preventScroll: true });
-  };
-  const actions = { refresh, ping: () => openPing(), sync: syncNow, audit: viewAudit, apply: () => void apply(), undo: undoNewest };
+  const actions = { refresh, ping: () => openPing(), sync: syncNow, apply: () => void apply(), undo: undoNewest };
   byId('refresh', HTMLButtonElement).addEventListener('click', refresh);
   byId('open-ping', HTMLButtonElement).addEventListener('click', actions.ping);
   byId('sync', HTMLButtonElement).addEventListener('click', actions.sync);
-  byId('view-audit', HTMLButtonElement).addEventListener('click', viewAudit);
+  byId('view-audit', HTMLButtonElement).addEventListener('click', () => goTo('changes'));
   startKeys(actions);
+  startPages();
   onLanguage(() => {
     show();
     everySecond();
@@ -153,7 +127,6 @@ function start() {
   setInterval(everySecond, 1000);
   show();
   everySecond();
-  void showAudit();
   void lookNow();
   startFeed({ onWhole: take, onProblem: connectionFailed });
 }

@@ -5,11 +5,13 @@
 
 import { serverNow } from './api.js';
 import { acknowledgeExpiry, reloadOutcome } from './changes.js';
+import { drawCharts } from './charts.js';
 import { byId, element, setAttribute, setText } from './dom.js';
 import * as format from './format.js';
 import { currentRates, history, meanOf } from './history.js';
 import { words } from './i18n.js';
 import { linePath } from './sparkline.js';
+import { rowsOf } from './rows.js';
 import { isBroken, shapeIcon } from './state.js';
 
 /** @typedef {import('./api.js').ProxyAnswer} ProxyAnswer */
@@ -74,12 +76,21 @@ function lastPublishText(proxy) {
   return words().lastPublish(format.clockText(publish.at_ms), generation, reloadOutcome(publish).text);
 }
 
+/** What the overview does by itself; the top bar is on every page. */
+export const page = { update: showOverview };
+
+/** @param {import('./api.js').WholeAnswer} whole */
+function showOverview(whole) {
+  showFigures(rowsOf(whole.backends), whole.status.proxy);
+  drawFigureLines();
+  drawCharts();
+}
+
 /**
  * @param {Row[]} rows
- * @param {ProxyAnswer | null} proxy
+ * @param {ProxyStatus | null} status null where the proxy tells none
  */
-export function showFigures(rows, proxy) {
-  const status = proxy?.status ?? null;
+function showFigures(rows, status) {
   const totals = status?.totals ?? null;
   const rates = currentRates();
   const none = words().noProxyFigures;
@@ -110,7 +121,7 @@ export function showFigures(rows, proxy) {
 }
 
 /** The lines under the figures: the last fifteen minutes, as far as this page has seen them. */
-export function drawFigureLines() {
+function drawFigureLines() {
   for (const [name, series, top] of FIGURE_LINES) {
     const samples = history().flatMap(({ at, [series]: value }) => (value === null ? [] : [{ at, value }]));
     const line = document.querySelector(`#figure-${name} .figure-line path`);

@@ -17,8 +17,9 @@ const MAX_OUTPUTS = 20;
 let backends = [];
 let isBusy = false;
 
-/** Binds the dialog. */
+/** Binds the dialog and the button of its page. */
 export function startPing() {
+  byId('diagnose-ping', HTMLButtonElement).addEventListener('click', () => openPing());
   byId('ping-form', HTMLFormElement).addEventListener('submit', (event) => {
     event.preventDefault();
     void pingNow(byId('ping-target', HTMLSelectElement).value);

@@ -17,7 +17,7 @@ import { shapeIcon, shapeOf, stateText } from './state.js';
 import { tip } from './tip.js';
 import * as trace from './trace.js';
 import { errorsOf, rateOf } from './traffic.js';
-import { usageBar, usageText, vramGuard, writeUsage } from './usage.js';
+import { usageBar, usageText, vramGuard, writeBar } from './usage.js';
 
 /** @typedef {import('./rows.js').Row} Row */
 
@@ -157,8 +157,8 @@ export class RowView {
   /** @param {number} now unix milliseconds */
   #writeUsage(now) {
     const { backend, key } = this.row;
-    writeUsage(this.gpu, words().gpuMean, backend.gpu_usage);
-    writeUsage(this.vram, words().vramMean, backend.vram_usage, vramGuard(backend.vram_usage));
+    writeBar(this.gpu, words().gpuMean, backend.gpu_usage);
+    writeBar(this.vram, words().vramMean, backend.vram_usage, vramGuard(backend.vram_usage));
     drawVram(this.sparkline, key, now);
   }
 

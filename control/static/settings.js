@@ -9,19 +9,14 @@ import { byId, element, setText } from './dom.js';
 import { dateTimeText, isNumber } from './format.js';
 import { words } from './i18n.js';
 
-/** Binds the dialog. */
-export function startSettings() {
-  byId('open-settings', HTMLButtonElement).addEventListener('click', () => void openSettings());
+/** What the page of settings does by itself. */
+export const page = { start: startSettings, enter: () => void read() };
+
+function startSettings() {
   byId('settings-form', HTMLFormElement).addEventListener('submit', (event) => {
     event.preventDefault();
     void save();
   });
-}
-
-export async function openSettings() {
-  const dialog = byId('settings-dialog', HTMLDialogElement);
-  if (!dialog.open) dialog.showModal();
-  await read();
 }
 
 async function read() {

@@ -4,13 +4,13 @@
  */
 
 import { currentOrder, startColumns } from './columns.js';
-import { openDetail } from './detail.js';
+import { openDetail, showDetail, startDetail } from './detail.js';
 import { byId, element, setAttribute, setText } from './dom.js';
 import { isWanted, startFilter, writeFilter } from './filter.js';
 import { onLanguage, words } from './i18n.js';
 import { Standing } from './order.js';
 import { RowView } from './row.js';
-import { sortRows } from './rows.js';
+import { rowsOf, sortRows } from './rows.js';
 import { stagedOf } from './staged.js';
 
 /** @typedef {import('./rows.js').Row} Row */
@@ -39,8 +39,12 @@ let entries = [];
 const areCards = matchMedia('(max-width: 720px)');
 const canHover = matchMedia('(hover: hover)');
 
+/** What the page of backends does by itself. */
+export const page = { update: showWhole };
+
 /** Binds filter, headers and rows. */
 export function startTable() {
+  startDetail(rewriteChoices);
   startFilter(render);
   startColumns(render);
   const body = byId('rows', HTMLTableSectionElement);
@@ -81,10 +85,11 @@ function viewAt(target) {
   return [...views.values()].find((view) => view.element === row);
 }
 
-/** @param {Row[]} latest */
-export function showRows(latest) {
-  rows = latest;
+/** @param {import('./api.js').WholeAnswer} whole */
+function showWhole(whole) {
+  rows = rowsOf(whole.backends);
   render();
+  showDetail(rows, whole);
 }
 
 /** Shows anew what is chosen and staged; edits that were discarded leave their fields. */

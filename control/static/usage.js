@@ -30,7 +30,7 @@ export function usageBar() {
  * @param {number | null} share 0..1
  * @param {Guard} [guard]
  */
-export function writeUsage(bar, what, share, guard = 'calm') {
+export function writeBar(bar, what, share, guard = 'calm') {
   const [track, number] = bar.children;
   if (number !== undefined) setText(number, percentText(share));
   setWidth(track?.firstElementChild ?? null, share ?? 0);

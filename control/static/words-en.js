@@ -12,7 +12,17 @@ function counted(count, noun) {
 
 export const en = {
   title: 'Wicketgate',
-  skip: 'Skip to backends',
+  skip: 'Skip to the page',
+  pages: 'Pages',
+  page: {
+    overview: 'Overview',
+    backends: 'Backends',
+    changes: 'Changes & audit',
+    diagnostics: 'Diagnostics',
+    batch: 'Batch demo',
+    settings: 'Settings',
+  },
+  foldRail: 'Fold',
   language: 'Language',
   theme: 'Theme',
   dark: 'Dark',
@@ -314,7 +324,8 @@ export const en = {
   changedBackends: (/** @type {number} */ count) => `Change of ${counted(count, 'backend')}`,
 
   // The status area
-  status: 'Status',
+  status: 'Changed here',
+  newestChange: 'Newest change',
   statusEmpty: 'What you change and what came of it appears here.',
   undo: 'Undo',
   weightChange: (
@@ -341,13 +352,12 @@ export const en = {
   failedForbidden: (/** @type {string} */ reason) => `not allowed: ${reason}`,
 
   // Ping and audit
-  log: 'Log',
   pingTool: 'Ping tool',
   pingTarget: 'Address',
   pingTargets: 'Backends of the table and 127.0.0.1 can be pinged.',
   startPing: 'Start ping',
   pinging: 'Pinging…',
-  pingDone: 'done, see the log',
+  pingDone: 'done, see diagnostics',
   pingByIcmp: (/** @type {string} */ ip) => `ICMP echo to ${ip}`,
   pingByTcp: (/** @type {string} */ ip) =>
     `TCP connects to ${ip}, no pings: ICMP is not permitted to the control server`,
@@ -360,7 +370,6 @@ export const en = {
   auditFilter: 'Filter the log',
   auditFilterHint: 'Actor, action, target, time',
   download: 'Download',
-  settings: 'Settings',
   algorithmName: 'Algorithm',
   algorithmHint: 'Counts for new sessions at once; open ones stay where they are.',
   algorithmChange: (/** @type {string} */ name) => `Algorithm ${name}`,
@@ -393,7 +402,8 @@ export const en = {
     drain: 'Drain the row, or end its drain',
     undo: 'Undo the newest change',
     apply: 'Apply what is pending',
-    go: 'Go to figures, charts, backends, log',
+    go: 'Go to overview, backends, audit, diagnostics, batch demo, settings',
+    rail: 'Fold the rail, or unfold it',
     help: 'This help',
     escape: 'Take back an edit, clear the filter, close a dialog',
     enter: 'Save the weight that is being edited',

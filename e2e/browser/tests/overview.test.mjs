@@ -57,7 +57,7 @@ async function totals() {
 
 describe('the charts', () => {
   it('hold_what_the_proxy_counts_while_traffic_runs', async () => {
-    page = await openConsole(browser, stand);
+    page = await openConsole(browser, stand, { view: 'overview' });
     await page.locator('[data-chart="traffic"] .u-legend').waitFor();
     const before = await totals();
     const first = await page.evaluate(() => import('/static/history.js').then(({ history }) => history().length));
@@ -96,7 +96,7 @@ describe('the charts', () => {
     ['zh-CN', /批处理.*逐个处理/, /已暂停/],
   ]) {
     it(`show_batched_beside_unbatched_and_can_be_paused in ${locale}`, async () => {
-      page = await openConsole(browser, stand, { locale });
+      page = await openConsole(browser, stand, { view: 'overview', locale });
       await hasText(page.locator('[data-chart="batch"] .u-legend'), batched);
       await page.locator('#charts-pause').click();
       await hasText(page.locator('#charts-note'), paused);
@@ -105,14 +105,13 @@ describe('the charts', () => {
 
   it('are_said_to_be_missing_where_the_build_has_none', async () => {
     const text = await readFile('../../control/templates/index.html', 'utf8');
-    page = await openConsole(browser, stand);
-    await page.route(`${stand.origin}/`, async (route) => {
+    page = await openConsole(browser, stand, { view: 'overview' });
+    await page.route(`${stand.origin}/?page=*`, async (route) => {
       const response = await route.fetch();
       await route.fulfill({ response, body: text });
     });
     await page.reload();
     await hasText(page.locator('#charts-missing'), /no charts/);
-    await rowOf(page, backend).waitFor();
     await until('the small lines', async () => (await page.locator('#figure-vram .figure-line path').getAttribute('d'))?.includes('L'));
   });
 });

@@ -192,8 +192,7 @@ describe('safety', () => {
       const line = { time: hostile, seq: 1, actor: hostile, action: hostile, target: hostile, result: hostile, old: hostile, new: { [hostile]: hostile } };
       await appendFile(stand.path('logs/audit.log'), `${JSON.stringify(line)}\n`);
     }
-    page = await openConsole(browser, stand);
-    await page.locator('#refresh').click();
+    page = await openConsole(browser, stand, { view: 'changes' });
     await hasText(page.locator('#audit'), /window\.hit = 1/);
     await assertInert(page);
   });

@@ -77,7 +77,7 @@ describe('the table', () => {
     await page.keyboard.type('registered');
     await hasText(page.locator('#hidden-count'), /^2 hidden by filter$/);
     assert.equal(await page.locator('#rows tr:not(.spacer)').count(), 1);
-    assert.match(page.url(), /\?filter=registered$/);
+    assert.match(page.url(), /\?page=backends&filter=registered$/);
     await page.reload();
     await hasText(page.locator('#hidden-count'), /^2 hidden by filter$/);
     await page.locator('#filter').press('Escape');
@@ -134,6 +134,8 @@ describe('a change', () => {
     await hasText(newestReport(page), /10 → 25 — applied in \d+ ms/);
     await hasText(newestReport(page), new RegExp(`sent SIGHUP to pid=${stand.proxy.child.pid}`));
     await hasText(row.locator('.cell-source'), /override/);
+    await page.keyboard.press('Escape');
+    await page.locator('#view-audit').click();
     await hasText(page.locator('#audit'), /weight.*override\.weight – → 25/);
     await picture(page, 'weight-applied');
   });
