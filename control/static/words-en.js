@@ -328,6 +328,8 @@ export const en = {
   newestChange: 'Newest change',
   statusEmpty: 'What you change and what came of it appears here.',
   undo: 'Undo',
+  undoing: (/** @type {string} */ what) => `Undo: ${what}`,
+  undoOvertaken: (/** @type {string} */ ids) => `not undone: edited by somebody else meanwhile: ${ids}`,
   weightChange: (
     /** @type {string} */ address,
     /** @type {number} */ before,

@@ -294,6 +294,8 @@ export const zh = {
   newestChange: '最近的变更',
   statusEmpty: '您所做的更改及其结果会显示在这里。',
   undo: '撤销',
+  undoing: (what) => `撤销：${what}`,
+  undoOvertaken: (ids) => `未撤销：此后已被他人修改：${ids}`,
   weightChange: (address, before, after) => `${address} 的权重 ${before} → ${after}`,
   enableChange: (address) => `启用 ${address}`,
   disableChange: (address) => `停用 ${address}`,
