@@ -353,7 +353,7 @@ export const zh = {
     choose: '选择该行',
     open: '打开或关闭该行的面板',
     weight: '编辑该行的权重',
-    step: '权重增减 1；Page 键或 Shift 为 10',
+    step: '权重增减 1；翻页键或按住 ⇧ 为 10',
     drain: '排空该行，或结束排空',
     undo: '撤销最近的变更',
     apply: '应用待生效变更',
