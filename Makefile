@@ -17,6 +17,7 @@ help:
 	@echo "make sched   simulate how scheduling spreads work over GPUs (some minutes; TRACE=FILE)"
 	@echo "make sched-proof  the same by the real planes, before models of GPUs on real sockets (10 minutes)"
 	@echo "make test    check formatting and lints, run every test, a browser's among them"
+	@echo "make soak    watch the console's memory for ten minutes of updates (SOAK_SECONDS)"
 	@echo "make clean   remove what was built"
 
 build:
@@ -44,6 +45,14 @@ test:
 	$(CARGO) build --workspace --bins --locked
 	$(CARGO) test --workspace --locked
 	e2e/browser/run.sh
+
+# Ten minutes of a console that looks on at 3,000 backends: its memory must not grow.
+.PHONY: soak
+soak:
+	@scripts/need.sh $(CARGO) cc
+	@scripts/need_browser.sh
+	$(CARGO) build --workspace --bins --locked
+	e2e/browser/run.sh soak.mjs
 
 clean:
 	$(CARGO) clean

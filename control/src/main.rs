@@ -8,6 +8,7 @@ mod audit;
 mod auth;
 mod changes;
 mod clock;
+mod history;
 mod keeper;
 mod layer;
 mod merge;

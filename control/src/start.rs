@@ -24,7 +24,7 @@ use crate::settings::{MAX_FILE_BYTES, Settings, read_file};
 use crate::shared::Shared;
 use crate::web::v1::Feed;
 use crate::web::{self, App, AppParts};
-use crate::{telemetry, watch};
+use crate::{history, telemetry, watch};
 
 /// How long the start waits for a proxy that already runs to say which generation.
 const STATUS_PATIENCE: Duration = Duration::from_millis(500);
@@ -134,6 +134,7 @@ pub async fn start_tasks(settings: Settings, listen: SocketAddr, clock: Clock) -
     let keeper = Keeper::start(shared.clone(), loaded.files);
     let publisher = Publisher::start(shared.clone(), proxy.clone(), loaded.published);
     tokio::spawn(telemetry::run(shared.clone(), proxy.clone()));
+    tokio::spawn(history::run(shared.clone(), proxy.clone()));
     let sources = vec![
         shared.settings.k8s_endpoints_path.clone(),
         shared.settings.runtime_backends_path.clone(),

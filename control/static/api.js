@@ -30,9 +30,50 @@ import { currentToken } from './storage.js';
  * @property {string} [state] the control plane's word: `expired` where its registration ran out
  * @property {number | null} [expires_at_ms] when it expires unless it is heard again
  * @property {SeenBackend | null} proxy null where the proxy says nothing of it
- * @property {Record<string, unknown> | null} [cost] where the algorithm has one
- * @property {number | null} [max_batch] how many requests it serves together
+ * @property {Cost | null} [cost] where the algorithm has one
+ * @property {number | null} [reported_at_ms] when its GPU and VRAM were reported
+ * @property {number | null} [queue] requests that wait there, by its own word
  * @property {number | null} [running] requests that it works on
+ * @property {number | null} [max_batch] how many requests it serves together
+ * @property {number | null} [batch_window_ms]
+ */
+
+/**
+ * What one session more costs at a backend, with its parts, as `contract/src/cost.rs` says.
+ * @typedef {object} Cost
+ * @property {number} total
+ * @property {number} in_flight
+ * @property {number} weight in proportion to the mean of the pool
+ * @property {number} slowness
+ * @property {number} latency_samples
+ * @property {number} warm_up
+ * @property {number} failures
+ * @property {number | null} vram_expected
+ * @property {number} vram
+ * @property {number} gpu
+ * @property {number} report_weight
+ * @property {number | null} report_age_ms
+ */
+
+/**
+ * A state that a backend came into.
+ * @typedef {object} Transition
+ * @property {number} at_ms
+ * @property {import('./state.js').Admin} admin
+ * @property {import('./state.js').Operational} operational
+ * @property {string} reason
+ */
+
+/**
+ * What one source says; an override may leave a part to the others.
+ * @typedef {{weight?: number | null, enabled?: boolean | null, drain?: boolean | null, is_expired?: boolean, at?: number, actor?: string}} Layer
+ */
+
+/**
+ * @typedef {object} Detail
+ * @property {{override: Layer | null, registration: Layer | null, discovery: Layer | null}} layers the strongest first
+ * @property {Transition[]} history the newest first
+ * @property {import('./audit-line.js').Entry[]} edits lines of the audit log, the newest first
  */
 
 /**
@@ -64,10 +105,22 @@ import { currentToken } from './storage.js';
  * @property {number} sessions_active
  * @property {number} sessions_total
  * @property {number} flows_active
+ * @property {number} flows_total
+ * @property {number} bytes_up
+ * @property {number} bytes_down
  * @property {number} connect_failures
  * @property {number} connect_timeouts
  * @property {number | null} [connect_latency_us]
  * @property {number | null} [first_byte_latency_us]
+ * @property {number} [probes_total]
+ * @property {number} [probe_failures_total]
+ * @property {number | null} [probed_at_ms]
+ * @property {string | null} [probe_result]
+ * @property {number | null} [probe_latency_us]
+ * @property {number} [session_failures_in_row]
+ * @property {number} [ejections_total]
+ * @property {number | null} [ejected_for_ms]
+ * @property {number} [slow_start]
  */
 
 /**
@@ -194,6 +247,11 @@ async function readBackends() {
     path = `/api/v1/backends?limit=${PAGE}&cursor=${encodeURIComponent(next)}`;
   }
   return all;
+}
+
+/** @param {string} id @returns {Promise<Detail>} */
+export function readDetail(id) {
+  return call('GET', `/api/v1/backends/${encodeURIComponent(id)}`);
 }
 
 /**

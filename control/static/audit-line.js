@@ -55,25 +55,40 @@ function isGood({ result }) {
 
 /** @param {Entry} entry */
 function details(entry) {
-  if (typeof entry.heartbeats === 'number') {
-    return [`${words().heartbeats(entry.heartbeats, entry.backends ?? 0)} `];
-  }
-  if (typeof entry.repeated === 'number') return [`${words().repeated(entry.repeated)} `];
+  const counted = countText(entry);
+  if (counted !== null) return [`${counted} `];
+  return changesOf(entry).map(({ path, before, after }) =>
+    element(
+      'span',
+      { class: 'audit-change' },
+      `${path} `,
+      element('span', { class: 'audit-old' }, before),
+      ' → ',
+      element('span', { class: 'audit-new' }, after),
+      ' ',
+    ),
+  );
+}
+
+/** The same as one text. @param {Entry} entry */
+export function detailText(entry) {
+  const changes = changesOf(entry).map(({ path, before, after }) => `${path} ${before} → ${after}`.trim());
+  return countText(entry) ?? changes.join(', ');
+}
+
+/** What a line counts; null where it tells of one event. @param {Entry} entry */
+function countText({ heartbeats, backends, repeated }) {
+  if (typeof heartbeats === 'number') return words().heartbeats(heartbeats, backends ?? 0);
+  return typeof repeated === 'number' ? words().repeated(repeated) : null;
+}
+
+/** Each value that is another one now. @param {Entry} entry */
+function changesOf(entry) {
   const before = leaves(entry.old);
   const after = leaves(entry.new);
   return [...new Set([...before.keys(), ...after.keys()])]
     .filter((path) => before.get(path) !== after.get(path))
-    .map((path) =>
-      element(
-        'span',
-        { class: 'audit-change' },
-        `${path} `,
-        element('span', { class: 'audit-old' }, before.get(path) ?? UNKNOWN),
-        ' → ',
-        element('span', { class: 'audit-new' }, after.get(path) ?? UNKNOWN),
-        ' ',
-      ),
-    );
+    .map((path) => ({ path, before: before.get(path) ?? UNKNOWN, after: after.get(path) ?? UNKNOWN }));
 }
 
 /**

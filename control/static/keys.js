@@ -5,8 +5,7 @@
 
 import { byId, element } from './dom.js';
 import { onLanguage, words } from './i18n.js';
-import { currentPage, goTo, toggleRail } from './pages.js';
-import { currentView, moveCurrent } from './table.js';
+import { currentPage, goTo, keysOfPage, toggleRail } from './pages.js';
 
 /**
  * @typedef {object} Actions what keys do elsewhere
@@ -45,14 +44,6 @@ export function startKeys(actions) {
     '?': openHelp,
     '[': toggleRail,
   };
-  /** @type {Record<string, () => void>} */
-  const rowKeys = {
-    j: () => moveCurrent(1),
-    k: () => moveCurrent(-1),
-    e: () => currentView()?.weight.focus(),
-    d: () => void currentView()?.onDrain(),
-    x: () => currentView()?.onChoose(),
-  };
   let goAt = -Infinity;
   document.addEventListener('keydown', (event) => {
     if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) return actions.apply();
@@ -65,8 +56,7 @@ export function startKeys(actions) {
     if (document.querySelector('dialog[open]') !== null || isTyping(event.target)) return;
     const page = event.timeStamp - goAt < GO_MS ? PAGE_KEYS[event.key] : undefined;
     goAt = event.key === 'g' ? event.timeStamp : -Infinity;
-    const ofRow = currentPage() === 'backends' ? rowKeys[event.key] : undefined;
-    const act = page === undefined ? (ofRow ?? keys[event.key]) : () => goTo(page);
+    const act = page === undefined ? (keysOfPage()[event.key] ?? keys[event.key]) : () => goTo(page);
     if (act === undefined) return;
     event.preventDefault();
     act();
@@ -106,8 +96,10 @@ function writeHelp() {
     ['s', keys.sync],
     ['a', keys.audit],
     ['j k', keys.move],
+    ['Enter', keys.open],
     ['x', keys.choose],
     ['e', keys.weight],
+    ['↑ ↓', keys.step],
     ['d', keys.drain],
     ['u', keys.undo],
     ['Ctrl Enter', keys.apply],

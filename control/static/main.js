@@ -18,11 +18,10 @@ import { goTo, startPages, toggleRail, updatePage } from './pages.js';
 import { knowTargets, openPing, startPing } from './ping.js';
 import { oneAtATime } from './once.js';
 import { startReports, undoNewest } from './report.js';
-import { knowBackends, startSelection } from './selection.js';
-import { onStaged } from './staged.js';
 import { recordVram } from './sparkline.js';
-import { rewriteChoices, startTable, visibleKeys } from './table.js';
 import { startTheme } from './theme.js';
+import { startTips } from './tip.js';
+import { recordTraffic } from './traffic.js';
 
 /** @type {api.WholeAnswer | null} */
 let latest = null;
@@ -41,23 +40,14 @@ async function look() {
  * @param {api.WholeAnswer} whole
  */
 function take(whole) {
-  const began = performance.now();
-  takeNews(whole);
-  // For whoever looks at how fast the page is, the tests among them.
-  performance.clearMeasures('update');
-  performance.measure('update', { start: began, end: performance.now() });
-}
-
-/** @param {api.WholeAnswer} whole */
-function takeNews(whole) {
   if (latest !== null && isOlder(whole.etag, latest.etag)) return;
   latest = whole;
   connectionIsGood();
   const now = Date.now();
   record(whole.status.proxy, whole.backends, whole.status.at_ms);
   recordVram(whole.backends, now);
+  recordTraffic(whole);
   knowTargets(whole.backends);
-  knowBackends(whole.backends);
   knowEtag(whole.etag);
   show();
 }
@@ -93,17 +83,15 @@ function start() {
   startLanguage();
   startReports();
   startBar();
-  startTable();
+  startTips();
   startPing();
   const lookNow = oneAtATime(look);
   startChanges(lookNow);
   startConnection(lookNow);
-  startSelection(rewriteChoices, visibleKeys);
   startApply(async () => {
     await lookNow();
     return latest;
   });
-  onStaged(rewriteChoices);
 
   const refresh = async () => {
     await lookNow();

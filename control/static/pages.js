@@ -20,6 +20,7 @@ import { remember } from './storage.js';
  * @property {() => void} [enter] each time that it is shown
  * @property {(whole: WholeAnswer) => void} [update] with all news while it is shown
  * @property {() => void} [leave]
+ * @property {Record<string, () => void>} [keys] that mean something only while it is shown
  */
 
 /** @type {Record<Page, () => Promise<{page: PageParts}>>} */
@@ -62,6 +63,11 @@ export function currentPage() {
   // Links from before there were pages lead into the table.
   const isTable = parameter('filter') !== '' || parameter('sort') !== '';
   return isTable ? 'backends' : 'overview';
+}
+
+/** What single keys do on the page that is shown. */
+export function keysOfPage() {
+  return parts.keys ?? {};
 }
 
 /** @param {Page} page */

@@ -1,22 +1,20 @@
 /**
- * @file Bars for the share of a GPU and of its VRAM that is in use. A bar carries its number, and turns
- * where the guard of VRAM has its thresholds.
+ * @file A share as a bar with its number; VRAM changes colour at the guard's thresholds and says so.
  */
 
 import { element, setAttribute, setText } from './dom.js';
 import { percentText } from './format.js';
 import { words } from './i18n.js';
 
-/** @typedef {'calm' | 'near' | 'high' | 'full'} Guard */
+/** @typedef {keyof ReturnType<typeof words>['vramGuard']} Guard */
 
-/** Where VRAM changes colour, and the word that goes with it. */
-const VRAM_GUARDS = /** @type {const} */ ([
+/** From where on the scheduler holds back, and the word that goes with it. */
+export const VRAM_GUARDS = /** @type {const} */ ([
   [0.97, 'full'],
   [0.92, 'high'],
   [0.8, 'near'],
 ]);
 
-/** An empty bar, to be written by `writeBar`. */
 export function usageBar() {
   return element(
     'span',
@@ -30,21 +28,36 @@ export function usageBar() {
  * @param {HTMLElement} bar made by `usageBar`
  * @param {string} what
  * @param {number | null} share 0..1
- * @param {Guard} guard
+ * @param {Guard} [guard]
  */
-export function writeBar(bar, what, share, guard) {
-  const fill = /** @type {HTMLElement} */ (bar.querySelector('.usage-fill'));
-  const number = /** @type {HTMLElement} */ (bar.querySelector('.usage-number'));
-  const text = percentText(share);
-  setText(number, text);
-  const width = `${Math.round((share ?? 0) * 1000) / 10}%`;
-  if (fill.style.width !== width) fill.style.width = width;
+export function writeBar(bar, what, share, guard = 'calm') {
+  const [track, number] = bar.children;
+  if (number !== undefined) setText(number, percentText(share));
+  setWidth(track?.firstElementChild ?? null, share ?? 0);
   setAttribute(bar, 'data-guard', guard);
+  setAttribute(bar, 'aria-label', usageText(what, share, guard));
+}
+
+/**
+ * @param {Element | null} fill
+ * @param {number} share 0..1
+ */
+export function setWidth(fill, share) {
+  if (!(fill instanceof HTMLElement)) return;
+  const width = `${Math.round(Math.min(1, Math.max(0, share)) * 1000) / 10}%`;
+  if (fill.style.width !== width) fill.style.width = width;
+}
+
+/**
+ * @param {string} what
+ * @param {number | null} share
+ * @param {Guard} [guard]
+ */
+export function usageText(what, share, guard = 'calm') {
+  if (share === null) return words().usageUnknown(what);
   const warning = words().vramGuard[guard];
-  const spoken = share === null ? words().usageUnknown(what) : words().usageOf(what, text);
-  const whole = warning === '' ? spoken : `${spoken}, ${warning}`;
-  setAttribute(bar, 'aria-label', whole);
-  setAttribute(bar, 'title', whole);
+  const text = words().usageOf(what, percentText(share));
+  return warning === '' ? text : `${text}, ${warning}`;
 }
 
 /** @param {number | null | undefined} share @returns {Guard} */

@@ -6,5 +6,6 @@ mod mutations;
 mod proxy;
 mod refusals;
 mod v1;
+mod v1_detail;
 mod v1_streams;
 mod views;

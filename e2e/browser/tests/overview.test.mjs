@@ -6,12 +6,10 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
-import { createRequire } from 'node:module';
 import net from 'node:net';
 import { after, afterEach, before, describe, it } from 'node:test';
+import { noSeriousFault } from './axe.mjs';
 import { Stand, hasText, openConsole, picture, rowOf, startBrowser, until } from './harness.mjs';
-
-const AXE = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
 
 /** @type {import('playwright-core').Browser} */
 let browser;
@@ -130,25 +128,14 @@ describe('axe', () => {
         await rowOf(page, backend).locator('.weight-input').fill('44');
         await page.locator('#bulk-drain').click();
         await page.locator('#pending').waitFor();
-        await seriousFaults('the page');
+        await noSeriousFault(page, 'the page');
         await picture(page, `page-${theme}-${width}-${locale}`);
         await page.locator('#pending-review').click();
-        await seriousFaults('the diff');
+        await noSeriousFault(page, 'the diff');
         await page.keyboard.press('Escape');
         const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
         assert.ok(overflow <= 0, `${overflow} px are cut off`);
       });
     }
-  }
-
-  async function seriousFaults(what) {
-    await page.evaluate(await readFile(AXE, 'utf8'));
-    const violations = await page.evaluate(async () => {
-      const { violations: all } = await /** @type {any} */ (window).axe.run();
-      return all
-        .filter(({ impact }) => impact === 'serious' || impact === 'critical')
-        .map(({ id, nodes }) => `${id}: ${nodes.slice(0, 3).map(({ html, failureSummary }) => `${html.slice(0, 120)} ${failureSummary}`).join(' | ')}`);
-    });
-    assert.deepEqual(violations, [], what);
   }
 });

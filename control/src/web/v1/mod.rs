@@ -5,6 +5,7 @@
 mod audit;
 mod backends;
 mod changes;
+mod detail;
 mod events;
 mod openapi;
 mod pings;
@@ -28,7 +29,7 @@ pub fn router() -> Router<App> {
     Router::new()
         .route("/status", get(view::status))
         .route("/backends", get(backends::list))
-        .route("/backends/{id}", get(backends::one).patch(changes::patch))
+        .route("/backends/{id}", get(detail::one).patch(changes::patch))
         .route("/changes", post(changes::post))
         .route("/config", get(backends::config))
         .route("/events", get(events::events))
