@@ -47,17 +47,20 @@ test:
 	$(CARGO) test --workspace --locked
 	e2e/browser/run.sh
 
-# MINUTES is shared out: half to the scenarios, half to mutated inputs of every format.
+# MINUTES is shared out: half to the scenarios, half to mutated inputs of every format; then as long
+# again a console looks on at 3,000 backends, whose memory must not grow.
 .PHONY: soak figures
 MINUTES ?= 10
 soak:
 	@scripts/need.sh $(CARGO) cc
+	@scripts/need_browser.sh
 	$(CARGO) build --release --workspace --bins --locked
 	$(CARGO) build --workspace --bins --locked
 	$(target)/release/soak --minutes $$(( ($(MINUTES) + 1) / 2 ))
 	$(target)/release/mutate --minutes $$(awk 'BEGIN { print $(MINUTES) / 2 / 10 }')
 	SIM_SEEDS=$$(( 2000 * $(MINUTES) )) $(CARGO) test --release --locked -p control simulation
 	EXAMPLES=$$(( 50 * $(MINUTES) )) scripts/schemathesis.sh
+	SOAK_SECONDS=$$(( 60 * $(MINUTES) )) e2e/browser/run.sh soak.mjs
 
 # The same short scenarios through every proxy that is installed, as a table.
 figures:

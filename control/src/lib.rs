@@ -10,6 +10,7 @@ pub mod auth;
 mod changes;
 pub mod clock;
 mod file_version;
+mod history;
 pub mod inputs;
 mod keeper;
 mod layer;

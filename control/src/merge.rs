@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use contract::status::AdminState;
 use contract::{Backend, BackendAddr, Report};
 
 use crate::registry::{Override, Registered, Registry, RegistryEntry, Requests};
@@ -93,6 +94,17 @@ impl Row {
         let live = registered.filter(|registered| !registered.is_expired());
         live.map(|registered| registered.requests)
             .unwrap_or_default()
+    }
+
+    /// What operator, registration or discovery want of it.
+    pub fn admin(&self) -> AdminState {
+        if !self.backend.enabled {
+            AdminState::Disabled
+        } else if self.published().weight == 0 {
+            AdminState::Drain
+        } else {
+            AdminState::Ready
+        }
     }
 
     fn counts_registration(&self) -> bool {

@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 use crate::actor::Actor;
 use crate::audit::Audit;
 use crate::clock::Clock;
+use crate::history::Histories;
 use crate::model::Model;
 use crate::registry::{Effect, Registration};
 use crate::settings::Settings;
@@ -18,6 +19,7 @@ pub struct Shared {
     pub audit: Audit,
     pub counters: Counters,
     model: Mutex<Model>,
+    history: Mutex<Histories>,
     /// Rung when the model's revision has grown: the publisher looks.
     pub state_changed: Notify,
     /// Rung when figures have changed: the telemetry task looks.
@@ -54,6 +56,7 @@ impl Shared {
             audit,
             counters: Counters::default(),
             model: Mutex::new(model),
+            history: Mutex::default(),
             state_changed: Notify::new(),
             telemetry_changed: Notify::new(),
             telemetry_dirty: AtomicBool::new(false),
@@ -67,6 +70,13 @@ impl Shared {
         self.model
             .lock()
             .expect("no holder of this lock panics: the model is pure")
+    }
+
+    /// Never held across an await, a write or a system call.
+    pub fn history(&self) -> MutexGuard<'_, Histories> {
+        self.history
+            .lock()
+            .expect("no holder of this lock panics: it only keeps and copies")
     }
 
     /// Takes a registration that changes nothing but telemetry, without waiting for disk or proxy;

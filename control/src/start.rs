@@ -26,7 +26,7 @@ use crate::web::serve::Door;
 use crate::web::tls::{Tls, TlsError};
 use crate::web::v1::Feed;
 use crate::web::{self, App, AppParts};
-use crate::{renew, telemetry, watch};
+use crate::{history, renew, telemetry, watch};
 
 /// How long the start waits for a proxy that already runs to say which generation.
 const STATUS_PATIENCE: Duration = Duration::from_millis(500);
@@ -168,6 +168,7 @@ pub async fn start_tasks(
     let keeper = Keeper::start(shared.clone(), loaded.files);
     let publisher = Publisher::start(shared.clone(), proxy.clone(), loaded.published);
     tokio::spawn(telemetry::run(shared.clone(), proxy.clone()));
+    tokio::spawn(history::run(shared.clone(), proxy.clone()));
     let sources = vec![
         shared.settings.k8s_endpoints_path.clone(),
         shared.settings.runtime_backends_path.clone(),

@@ -28,15 +28,57 @@
  * @property {string} [state] the control plane's word: `expired` where its registration ran out
  * @property {number | null} [expires_at_ms] when it expires unless it is heard again
  * @property {SeenBackend | null} proxy null where the proxy says nothing of it
- * @property {Record<string, unknown> | null} [cost] where the algorithm has one
- * @property {number | null} [max_batch]
+ * @property {Cost | null} [cost] where the algorithm has one
+ * @property {number | null} [reported_at_ms] when its GPU and VRAM were reported
+ * @property {number | null} [queue] requests that wait there, by its own word
+ * @property {number | null} [running] requests that it works on
+ * @property {number | null} [max_batch] how many requests it serves together
+ * @property {number | null} [batch_window_ms]
+ */
+
+/**
+ * What one session more costs at a backend, with its parts, as `contract/src/cost.rs` says.
+ * @typedef {object} Cost
+ * @property {number} total
+ * @property {number} in_flight
+ * @property {number} weight in proportion to the mean of the pool
+ * @property {number} slowness
+ * @property {number} latency_samples
+ * @property {number} warm_up
+ * @property {number} failures
+ * @property {number | null} vram_expected
+ * @property {number} vram
+ * @property {number} gpu
+ * @property {number} report_weight
+ * @property {number | null} report_age_ms
+ */
+
+/**
+ * A state that a backend came into.
+ * @typedef {object} Transition
+ * @property {number} at_ms
+ * @property {import('./state.js').Admin} admin
+ * @property {import('./state.js').Operational} operational
+ * @property {string} reason
+ */
+
+/**
+ * What one source says; an override may leave a part to the others.
+ * @typedef {{weight?: number | null, enabled?: boolean | null, drain?: boolean | null, is_expired?: boolean, at?: number, actor?: string}} Layer
+ */
+
+/**
+ * @typedef {object} Detail
+ * @property {{override: Layer | null, registration: Layer | null, discovery: Layer | null}} layers the strongest first
+ * @property {Transition[]} history the newest first
+ * @property {import('./audit-line.js').Entry[]} edits lines of the audit log, the newest first
  */
 
 /**
  * The whole, by `/api/v1`.
  * @typedef {object} WholeAnswer
  * @property {string} etag of the edits as they stand
- * @property {Omit<ProxyAnswer, 'status'> & {proxy: ProxyStatus | null, warnings?: string[], freeze?: object | null, at_ms: number, audit_seq?: number}} status
+ * @property {Omit<ProxyAnswer, 'status'> & {proxy: ProxyStatus | null, warnings?: string[], freeze?: object | null, at_ms: number, etag?: string, audit_seq?: number, ttl_ms?: number, protected?: boolean, updated_at?: number | null, k8s_updated_at?: number | null, runtime_updated_at?: number | null}} status
  * @property {Backend[]} backends
  */
 
@@ -61,10 +103,22 @@
  * @property {number} sessions_active
  * @property {number} sessions_total
  * @property {number} flows_active
+ * @property {number} flows_total
+ * @property {number} bytes_up
+ * @property {number} bytes_down
  * @property {number} connect_failures
  * @property {number} connect_timeouts
  * @property {number | null} [connect_latency_us]
  * @property {number | null} [first_byte_latency_us]
+ * @property {number} [probes_total]
+ * @property {number} [probe_failures_total]
+ * @property {number | null} [probed_at_ms]
+ * @property {string | null} [probe_result]
+ * @property {number | null} [probe_latency_us]
+ * @property {number} [session_failures_in_row]
+ * @property {number} [ejections_total]
+ * @property {number | null} [ejected_for_ms]
+ * @property {number} [slow_start]
  */
 
 /**
@@ -74,9 +128,15 @@
  * @property {number} generation
  * @property {number} loaded_at_ms
  * @property {{at_ms: number, ok: boolean, generation: number | null, reason: string | null} | null} last_reload
+ * @property {number} started_at_ms
+ * @property {boolean} [draining]
+ * @property {number} [reloads_ok]
+ * @property {number} [reloads_refused]
+ * @property {{sessions_active: number, sessions_total: number, flows_active: number}[]} [workers]
+ * @property {{max_sessions: number, max_flows: number, accept_pauses: number, log_lines_dropped: number}} [limits]
  * @property {string} algorithm
  * @property {{addr: string, tcp: boolean, udp: boolean}[]} listeners
- * @property {{tcp: ProtocolHealth, udp: ProtocolHealth}} [health] absent from older proxies
+ * @property {{probe?: string, all_down?: string, ejections_spared?: number, tcp: ProtocolHealth, udp: ProtocolHealth}} [health] absent from older proxies
  * @property {{sessions_active: number, sessions_total: number, flows_active: number, bytes_up: number, bytes_down: number, first_byte_p50_us?: number | null, first_byte_p99_us?: number | null}} totals
  */
 
@@ -142,6 +202,10 @@
 
 /** Long enough for a publish that waits for the proxy, and for a ping that gets no answer. */
 const CALL_TIMEOUT_MS = 15_000;
+/** The most probes, each with its own time, one after the other. */
+const PING_TIMEOUT_MS = 60_000;
+
+/** @typedef {{place: string, found: string, allowed: string}} Fault `place` is a JSON pointer into what was sent */
 
 /**
  * Why a call brought no answer: `away` no server, `forbidden` no right (401, 403), `stale` made for
@@ -151,10 +215,12 @@ export class CallError extends Error {
   /**
    * @param {'away' | 'forbidden' | 'stale' | 'refused'} kind
    * @param {string} reason in the server's words; empty where it said nothing
+   * @param {Fault[]} [faults] each by itself, where the server tells them apart
    */
-  constructor(kind, reason) {
+  constructor(kind, reason, faults = []) {
     super(reason);
     this.kind = kind;
+    this.faults = faults;
   }
 }
 
@@ -192,6 +258,11 @@ async function readBackends() {
   return all;
 }
 
+/** @param {string} id @returns {Promise<Detail>} */
+export function readDetail(id) {
+  return call('GET', `/api/v1/backends/${encodeURIComponent(id)}`);
+}
+
 /**
  * All edits or none.
  * @param {Edit[]} changes
@@ -202,12 +273,22 @@ export function change(changes, etag) {
   return call('POST', '/api/v1/changes', { changes }, { 'if-match': etag });
 }
 
+/** @typedef {{lines: import('./audit-line.js').Entry[], path: string}} AuditAnswer the oldest line first */
+
+/** How long the server waits for a line before it says that there is none, and then some. */
+const FOLLOW_TIMEOUT_MS = 30_000;
+
 /**
- * @param {number} tail lines
- * @returns {Promise<{data: string, path: string}>}
+ * The lines after number `after`, the oldest first; without it the newest ones.
+ * @param {{after?: number, limit: number, follow?: boolean}} asked `follow` waits for a next line
+ * @param {AbortSignal} [abort]
+ * @returns {Promise<AuditAnswer>}
  */
-export function readAudit(tail) {
-  return call('GET', `/api/logs/audit?tail=${tail}`);
+export function readAudit(asked, abort) {
+  const query = new URLSearchParams(Object.entries(asked).map(([name, value]) => [name, String(value)]));
+  const timeout = AbortSignal.timeout(FOLLOW_TIMEOUT_MS);
+  const signal = abort === undefined ? timeout : AbortSignal.any([timeout, abort]);
+  return call('GET', `/api/v1/audit?${query}`, undefined, {}, signal);
 }
 
 /** @returns {Promise<Sync>} */
@@ -224,10 +305,11 @@ export function sync() {
 
 /**
  * @param {string} ip
+ * @param {number} probes
  * @returns {AsyncGenerator<PingLine>}
  */
-export async function* ping(ip) {
-  const response = await ask('POST', '/api/v1/pings', { ip });
+export async function* ping(ip, probes) {
+  const response = await ask('POST', '/api/v1/pings', { ip, probes }, {}, AbortSignal.timeout(PING_TIMEOUT_MS));
   const lines = /** @type {ReadableStream<Uint8Array>} */ (response.body)
     .pipeThrough(/** @type {TransformStream<Uint8Array, string>} */ (new TextDecoderStream()))
     .getReader();
@@ -245,8 +327,16 @@ export async function* ping(ip) {
 }
 
 /**
+ * Settings as `POST /api/settings` takes them: only what is set.
+ * @typedef {object} Settings
+ * @property {string} [algorithm]
+ * @property {Record<string, unknown>} [listen]
+ * @property {Record<string, unknown>} [proxy] optional keys of proxy_config.json
+ */
+
+/**
  * @typedef {object} ConfigAnswer
- * @property {{algorithm: string, algorithms: string[]}} effective
+ * @property {Settings & {algorithm: string, algorithms: string[], by_api: Settings}} effective
  * @property {object | null} published
  * @property {string} path
  * @property {number | null} updated_at unix seconds
@@ -258,11 +348,16 @@ export function readConfig() {
 }
 
 /**
- * @param {string} algorithm
+ * @param {Record<string, unknown>} patch as `Settings`; null gives a part back to control_config.json
  * @returns {Promise<{sync: Sync}>}
  */
-export function setAlgorithm(algorithm) {
-  return call('POST', '/api/settings', { algorithm });
+export function changeSettings(patch) {
+  return call('POST', '/api/settings', patch);
+}
+
+/** What the interface is, by itself. @returns {Promise<any>} */
+export function readOpenApi() {
+  return call('GET', '/api/openapi.json');
 }
 
 /**
@@ -325,40 +420,6 @@ export function signOut() {
   return call('DELETE', '/api/v1/session');
 }
 
-/**
- * As much of OpenAPI as ours uses.
- * @typedef {object} Description
- * @property {{title: string, description: string}} info
- * @property {{url: string}[]} servers
- * @property {Record<string, Record<string, Operation>>} paths
- * @property {{schemas: Record<string, Schema>}} components
- */
-
-/**
- * @typedef {object} Operation
- * @property {string} summary
- * @property {string} [description]
- * @property {{name: string, in: string, description?: string}[]} [parameters]
- * @property {{content: Record<string, {schema: Schema}>}} [requestBody]
- * @property {Record<string, {description: string, content?: Record<string, {schema: Schema}>}>} responses
- */
-
-/**
- * @typedef {object} Schema
- * @property {string} [$ref]
- * @property {string | string[]} [type]
- * @property {string} [description]
- * @property {Schema[]} [anyOf]
- * @property {unknown[]} [enum]
- * @property {Schema} [items]
- * @property {Record<string, Schema>} [properties]
- */
-
-/** @returns {Promise<Description>} */
-export function readDescription() {
-  return call('GET', '/api/openapi.json');
-}
-
 /** @param {Address} address */
 function backendPath({ ip, port }) {
   return `/api/backends/${encodeURIComponent(ip)}/${port}`;
@@ -369,10 +430,11 @@ function backendPath({ ip, port }) {
  * @param {string} path
  * @param {object} [body]
  * @param {Record<string, string>} [headers]
+ * @param {AbortSignal} [signal]
  * @returns {Promise<any>}
  */
-async function call(method, path, body, headers) {
-  const response = await ask(method, path, body, headers);
+async function call(method, path, body, headers, signal) {
+  const response = await ask(method, path, body, headers, signal);
   const answer = parse(await textOf(response));
   if (answer === null) throw new CallError('refused', `HTTP ${response.status}`);
   return answer;
@@ -384,8 +446,9 @@ async function call(method, path, body, headers) {
  * @param {string} path
  * @param {object} [body]
  * @param {Record<string, string>} [headers]
+ * @param {AbortSignal} [signal]
  */
-async function ask(method, path, body, headers = {}) {
+async function ask(method, path, body, headers = {}, signal = AbortSignal.timeout(CALL_TIMEOUT_MS)) {
   if (body !== undefined) headers['content-type'] = 'application/json';
   let response;
   try {
@@ -394,7 +457,7 @@ async function ask(method, path, body, headers = {}) {
       headers,
       body: body === undefined ? null : JSON.stringify(body),
       cache: 'no-store',
-      signal: AbortSignal.timeout(CALL_TIMEOUT_MS),
+      signal,
     });
   } catch {
     // The browser says only that it failed; the page says what that means.
@@ -420,10 +483,12 @@ async function textOf(response) {
  * @param {string} text its body
  */
 export function refusalOf(status, text) {
-  const reason = reasonIn(parse(text));
+  const answer = parse(text);
+  const reason = reasonIn(answer);
   if (status === 401 || status === 403) return new CallError('forbidden', reason);
   if (status === 412) return new CallError('stale', reason);
-  return new CallError('refused', reason || `HTTP ${status}`);
+  const faults = Array.isArray(answer?.faults) ? answer.faults : [];
+  return new CallError('refused', reason || `HTTP ${status}`, faults);
 }
 
 /** @param {Response} response */

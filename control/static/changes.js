@@ -9,6 +9,7 @@ import { words } from './i18n.js';
 import { addReport } from './report.js';
 
 /** @typedef {import('./api.js').Backend} Backend */
+/** @typedef {import('./api.js').Edit} Edit */
 /** @typedef {import('./report.js').Outcome} Outcome */
 
 /** @type {() => Promise<void>} */
@@ -27,11 +28,8 @@ export function startChanges(lookNow) {
 export function changeWeight(backend, weight) {
   const address = addressText(backend);
   const before = backend.weight;
-  return change(
-    () => words().weightChange(address, before, weight),
-    () => api.setWeight(backend, weight),
-    undoOf(backend, () => changeWeight({ ...backend, weight, override: {} }, before)),
-  );
+  const what = () => words().weightChange(address, before, weight);
+  return change(what, () => api.setWeight(backend, weight), undoOf(what, backend, { weight }));
 }
 
 /**
@@ -41,11 +39,8 @@ export function changeWeight(backend, weight) {
  */
 export function changeEnabled(backend, enabled) {
   const address = addressText(backend);
-  return change(
-    () => (enabled ? words().enableChange(address) : words().disableChange(address)),
-    () => api.setEnabled(backend, enabled),
-    undoOf(backend, () => changeEnabled({ ...backend, enabled, override: {} }, !enabled)),
-  );
+  const what = () => (enabled ? words().enableChange(address) : words().disableChange(address));
+  return change(what, () => api.setEnabled(backend, enabled), undoOf(what, backend, { enabled }));
 }
 
 /**
@@ -55,36 +50,28 @@ export function changeEnabled(backend, enabled) {
  */
 export function changeDrain(backend, drain) {
   const address = addressText(backend);
-  return change(
-    () => (drain ? words().drainChange(address) : words().undrainChange(address)),
-    () => api.setDrain(backend, drain),
-    undoOf(backend, () => changeDrain({ ...backend, override: {} }, !drain)),
-  );
+  const what = () => (drain ? words().drainChange(address) : words().undrainChange(address));
+  return change(what, () => api.setDrain(backend, drain), undoOf(what, backend, { drain }));
 }
 
-/** @param {Backend} backend */
+/** @param {Backend} backend as it was before */
 export function clearOverride(backend) {
   const address = addressText(backend);
-  return change(
-    () => words().overrideCleared(address),
-    () => api.clearOverride(backend),
-    null,
-  );
+  const what = () => words().overrideCleared(address);
+  const all = { weight: null, enabled: null, drain: null };
+  return change(what, () => api.clearOverride(backend), undoOf(what, backend, all));
 }
 
 /**
  * Many edits as one change; undoing them is one too.
- * @param {api.Edit[]} edits
+ * @param {Edit[]} edits
  * @param {string} etag that they were made on
  * @returns {Promise<'done' | 'stale' | 'failed'>}
  */
 export async function changeAll(edits, etag) {
   const what = () => words().changedBackends(new Set(edits.map(({ id }) => id)).size);
   try {
-    const { sync, undo } = await api.change(edits, etag);
-    const restore = () => changeAll(undo, '*');
-    addReport({ what, outcome: () => syncOutcome(sync), info: syncInfo(sync), undo: restore });
-    await look();
+    await send(what, edits, etag);
     return 'done';
   } catch (error) {
     if (error instanceof api.CallError && error.kind === 'stale') return 'stale';
@@ -94,15 +81,46 @@ export async function changeAll(edits, etag) {
 }
 
 /**
+ * @param {() => string} what
+ * @param {Edit[]} edits
+ * @param {string} etag
+ */
+async function send(what, edits, etag) {
+  const { sync, undo } = await api.change(edits, etag);
+  const outcome = () => syncOutcome(sync);
+  addReport({ what, outcome, info: syncInfo(sync), undo: () => takeBack(what, edits, undo) });
+  await look();
+}
+
+/**
  * @param {string} algorithm
+ * @param {string | null} before null where it is not known
  * @returns {Promise<() => Outcome>}
  */
-export function changeAlgorithm(algorithm) {
+export function changeAlgorithm(algorithm, before) {
   return change(
     () => words().algorithmChange(algorithm),
-    () => api.setAlgorithm(algorithm),
+    () => api.changeSettings({ algorithm }),
+    before === null || before === algorithm ? null : () => changeAlgorithm(before, algorithm),
+  );
+}
+
+/**
+ * @param {Record<string, unknown>} patch
+ * @returns {Promise<{outcome: () => Outcome, faults: api.Fault[]}>} what the server refused of it
+ */
+export async function changeSettings(patch) {
+  /** @type {api.Fault[]} */
+  let faults = [];
+  const outcome = await change(
+    () => words().settingsChange,
+    () => api.changeSettings(patch).catch((error) => {
+      if (error instanceof api.CallError) faults = error.faults;
+      throw error;
+    }),
     null,
   );
+  return { outcome, faults };
 }
 
 /** Lets the mass expiry happen that the control plane holds back. */
@@ -133,12 +151,48 @@ export function reportRefresh(count) {
 }
 
 /**
- * A backend that had no override gets rid of it again; one that had gets its earlier value.
- * @param {Backend} backend
- * @param {() => Promise<unknown>} restore
+ * What undoes an edit of one backend: each part that it set is what the override said before, or is
+ * given back where it said nothing.
+ * @param {() => string} what
+ * @param {Backend} backend as it was before
+ * @param {Omit<Edit, 'id'>} made
  */
-function undoOf(backend, restore) {
-  return backend.override ? restore : () => clearOverride(backend);
+function undoOf(what, { id, override }, made) {
+  const parts = /** @type {(keyof typeof made)[]} */ (Object.keys(made));
+  const back = Object.fromEntries(parts.map((part) => [part, override?.[part] ?? null]));
+  return () => takeBack(what, [{ id, ...made }], [{ id, ...back }]);
+}
+
+/**
+ * Undoes a change, unless somebody has edited the same meanwhile: their edit is not ours to take back.
+ * @param {() => string} what was done
+ * @param {Edit[]} made
+ * @param {Edit[]} back
+ */
+async function takeBack(what, made, back) {
+  const told = () => words().undoing(what());
+  try {
+    const { backends, etag } = await api.readWhole();
+    const known = new Map(backends.map((backend) => [backend.id, backend]));
+    const overtaken = made.filter((edit) => !stands(edit, known.get(edit.id)));
+    if (overtaken.length === 0) return await send(told, back, etag);
+    const ids = overtaken.map(({ id }) => id).join(', ');
+    addReport({ what: told, outcome: () => ({ level: 'bad', text: words().undoOvertaken(ids) }), info: '', undo: null });
+  } catch (error) {
+    addReport({ what: told, outcome: () => failureOutcome(error), info: '', undo: null });
+  }
+}
+
+/**
+ * Whether an edit is still what stands.
+ * @param {Edit} edit
+ * @param {Backend | undefined} backend
+ */
+function stands({ id: _, ...parts }, backend) {
+  const override = backend?.override;
+  return Object.entries(parts).every(([part, value]) => {
+    return (override?.[/** @type {keyof api.Override} */ (part)] ?? null) === value;
+  });
 }
 
 /**

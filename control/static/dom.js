@@ -59,6 +59,21 @@ export function setText(target, text) {
 }
 
 /**
+ * Makes as many children as there are items, and writes each; those that are there stay.
+ * @template Item
+ * @template {Element} Child
+ * @param {Element} parent
+ * @param {readonly Item[]} items
+ * @param {() => Child} make
+ * @param {(child: Child, item: Item) => void} write
+ */
+export function writeChildren(parent, items, make, write) {
+  while (parent.children.length > items.length) parent.lastElementChild?.remove();
+  while (parent.children.length < items.length) parent.append(make());
+  for (const [at, item] of items.entries()) write(/** @type {Child} */ (parent.children[at]), item);
+}
+
+/**
  * @param {Element} target
  * @param {string} name
  * @param {string | null} value null removes it

@@ -7,6 +7,27 @@ import { locale, words } from './i18n.js';
 
 export const UNKNOWN = '–';
 
+/** Making a formatter takes longer than writing a row. @type {Map<string, any>} */
+const formatters = new Map();
+
+/**
+ * @template Formatter
+ * @param {string} name
+ * @param {(locale: string) => Formatter} make
+ * @returns {Formatter}
+ */
+function formatter(name, make) {
+  const key = `${name} ${locale()}`;
+  const known = formatters.get(key) ?? make(locale());
+  formatters.set(key, known);
+  return known;
+}
+
+/** @param {number} digits after the point */
+function numbers(digits) {
+  return formatter(`number ${digits}`, (tag) => new Intl.NumberFormat(tag, { maximumFractionDigits: digits }));
+}
+
 /** @param {{ip: string, port: number}} address */
 export function addressText({ ip, port }) {
   return ip.includes(':') ? `[${ip}]:${port}` : `${ip}:${port}`;
@@ -19,22 +40,27 @@ export function percentText(share) {
 
 /** @param {number | null | undefined} count */
 export function countText(count) {
-  return isNumber(count) ? new Intl.NumberFormat(locale()).format(count) : UNKNOWN;
+  return isNumber(count) ? numbers(0).format(count) : UNKNOWN;
 }
 
 /** @param {number | null | undefined} rate a second */
 export function rateText(rate) {
   if (!isNumber(rate)) return UNKNOWN;
-  const digits = rate < 10 ? 1 : 0;
-  return new Intl.NumberFormat(locale(), { maximumFractionDigits: digits }).format(rate);
+  return numbers(rate < 10 ? 1 : 0).format(rate);
 }
 
 /** @param {number | null | undefined} rate bytes a second */
 export function byteRateText(rate) {
-  if (!isNumber(rate)) return UNKNOWN;
-  const units = ['B/s', 'KiB/s', 'MiB/s', 'GiB/s'];
+  const text = byteText(rate);
+  return text === UNKNOWN ? UNKNOWN : `${text}/s`;
+}
+
+/** @param {number | null | undefined} count bytes */
+export function byteText(count) {
+  if (!isNumber(count)) return UNKNOWN;
+  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
   let power = 0;
-  let scaled = rate;
+  let scaled = count;
   while (scaled >= 1000 && power < units.length - 1) {
     scaled /= 1024;
     power += 1;
@@ -63,15 +89,36 @@ export function spanText(seconds) {
   return days(Math.round(whole / 86_400));
 }
 
+/**
+ * How old a figure is: `1.2 s`, and as `spanText` from ten seconds on.
+ * @param {number} milliseconds
+ */
+export function ageText(milliseconds) {
+  const seconds = Math.max(0, milliseconds) / 1000;
+  return seconds < 10 ? words().span.seconds(Math.round(seconds * 10) / 10) : spanText(seconds);
+}
+
 /** @param {number | Date} when unix milliseconds */
 export function clockText(when) {
-  return new Intl.DateTimeFormat(locale(), { timeStyle: 'medium', hourCycle: 'h23' }).format(when);
+  const style = /** @type {const} */ ({ timeStyle: 'medium', hourCycle: 'h23' });
+  return formatter('clock', (tag) => new Intl.DateTimeFormat(tag, style)).format(when);
+}
+
+/**
+ * The time of day, and before it the day where that is not today.
+ * @param {number} when unix milliseconds
+ */
+export function momentText(when) {
+  const isToday = new Date(when).toDateString() === new Date().toDateString();
+  if (isToday) return clockText(when);
+  const style = /** @type {const} */ ({ dateStyle: 'short', timeStyle: 'medium', hourCycle: 'h23' });
+  return new Intl.DateTimeFormat(locale(), style).format(when);
 }
 
 /** @param {number | Date} when unix milliseconds */
 export function dateTimeText(when) {
   const style = /** @type {const} */ ({ dateStyle: 'medium', timeStyle: 'long', hourCycle: 'h23' });
-  return new Intl.DateTimeFormat(locale(), style).format(when);
+  return formatter('date', (tag) => new Intl.DateTimeFormat(tag, style)).format(when);
 }
 
 /**

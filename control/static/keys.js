@@ -5,48 +5,58 @@
 
 import { byId, element } from './dom.js';
 import { onLanguage, words } from './i18n.js';
-import { currentView, moveCurrent } from './table.js';
+import { currentPage, goTo, keysOfPage, toggleRail } from './pages.js';
 
 /**
  * @typedef {object} Actions what keys do elsewhere
  * @property {() => void} refresh
  * @property {() => void} ping
  * @property {() => void} sync
- * @property {() => void} audit
  * @property {() => void} apply
  * @property {() => void} undo
+ * @property {() => void} palette
  */
 
 /** A second key counts this long after `g`. */
 const GO_MS = 1_000;
 
+/** After `g`. @type {Record<string, import('./pages.js').Page>} */
+const PAGE_KEYS = {
+  o: 'overview',
+  b: 'backends',
+  a: 'changes',
+  d: 'diagnostics',
+  m: 'batch',
+  s: 'settings',
+  i: 'api',
+};
+
 /** @param {Actions} actions */
 export function startKeys(actions) {
   /** @type {Record<string, () => void>} */
   const keys = {
-    '/': () => byId('filter', HTMLInputElement).select(),
+    '/': filter,
     r: actions.refresh,
     p: actions.ping,
     s: actions.sync,
-    a: actions.audit,
-    '?': openHelp,
-    j: () => moveCurrent(1),
-    k: () => moveCurrent(-1),
-    e: () => currentView()?.weight.focus(),
-    d: () => void currentView()?.onDrain(),
-    x: () => currentView()?.onChoose(),
+    a: () => goTo('changes'),
     u: actions.undo,
+    '?': openHelp,
+    '[': toggleRail,
   };
-  /** @type {Record<string, string>} */
-  const places = { o: 'figures', b: 'backends', a: 'log', c: 'charts' };
   let goAt = -Infinity;
   document.addEventListener('keydown', (event) => {
     if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) return actions.apply();
+    if (event.key.toLowerCase() === 'k' && (event.ctrlKey || event.metaKey) && !event.shiftKey) {
+      event.preventDefault();
+      if (document.querySelector('dialog[open]') === null) actions.palette();
+      return;
+    }
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || event.repeat) return;
     if (document.querySelector('dialog[open]') !== null || isTyping(event.target)) return;
-    const place = event.timeStamp - goAt < GO_MS ? places[event.key] : undefined;
+    const page = event.timeStamp - goAt < GO_MS ? PAGE_KEYS[event.key] : undefined;
     goAt = event.key === 'g' ? event.timeStamp : -Infinity;
-    const act = place === undefined ? keys[event.key] : () => goTo(place);
+    const act = page === undefined ? (keysOfPage()[event.key] ?? keys[event.key]) : () => goTo(page);
     if (act === undefined) return;
     event.preventDefault();
     act();
@@ -65,14 +75,14 @@ export function startKeys(actions) {
   onLanguage(writeHelp);
 }
 
-/** @param {string} id */
-function goTo(id) {
-  const place = byId(id, HTMLElement);
-  place.scrollIntoView({ block: 'start' });
-  place.focus({ preventScroll: true });
+/** The filter of the page; where it has none, that of the table. */
+function filter() {
+  if (currentPage() === 'changes') return byId('audit-filter', HTMLInputElement).select();
+  if (currentPage() !== 'backends') goTo('backends');
+  byId('filter', HTMLInputElement).select();
 }
 
-function openHelp() {
+export function openHelp() {
   byId('help-dialog', HTMLDialogElement).showModal();
 }
 
@@ -86,12 +96,16 @@ function writeHelp() {
     ['s', keys.sync],
     ['a', keys.audit],
     ['j k', keys.move],
+    ['Enter', keys.open],
     ['x', keys.choose],
     ['e', keys.weight],
+    ['↑ ↓', keys.step],
     ['d', keys.drain],
     ['u', keys.undo],
     ['Ctrl Enter', keys.apply],
-    ['g o  g c  g b  g a', keys.go],
+    [Object.keys(PAGE_KEYS).map((key) => `g ${key}`).join('  '), keys.go],
+    ['Ctrl K', keys.palette],
+    ['[', keys.rail],
     ['Enter', keys.enter],
     ['Esc', keys.escape],
     ['?', keys.help],

@@ -4,34 +4,28 @@
  */
 
 import * as api from './api.js';
-import { showAudit, startAudit } from './audit.js';
-import { apply, knowEtag, startApply } from './apply.js';
-import { reportRefresh, startChanges, syncNow } from './changes.js';
+import { apply, knowEtag, review, startApply } from './apply.js';
+import { proxyOf, showProxy, showWarnings, startBar } from './bar.js';
+import { changeAlgorithm, reportRefresh, startChanges, syncNow } from './changes.js';
 import { connectionFailed, connectionIsGood, showConnection } from './connection.js';
-import { drawCharts, startCharts } from './charts.js';
 import { byId, setText } from './dom.js';
 import { startFeed } from './feed.js';
 import { dateTimeText } from './format.js';
 import { record } from './history.js';
-import { onLanguage, startLanguage } from './i18n.js';
-import { startKeys } from './keys.js';
-import { drawFigureLines, showFigures, showProxy, showWarnings, startOverview } from './overview.js';
+import { onLanguage, startLanguage, words } from './i18n.js';
+import { openHelp, startKeys } from './keys.js';
 import { startMay } from './may.js';
+import { goTo, startPages, toggleRail, updatePage } from './pages.js';
 import { knowTargets, openPing, startPing } from './ping.js';
 import { oneAtATime } from './once.js';
 import { startReports, undoNewest } from './report.js';
-import { rowsOf } from './rows.js';
-import { startSettings } from './settings.js';
-import { knowBackends, startSelection } from './selection.js';
-import { onStaged } from './staged.js';
 import { recordVram } from './sparkline.js';
-import { rewriteChoices, showRows, startTable, visibleKeys } from './table.js';
-import { startTabs } from './tabs.js';
 import { startTheme } from './theme.js';
+import { startTips } from './tip.js';
+import { recordTraffic } from './traffic.js';
 
 /** @type {api.WholeAnswer | null} */
 let latest = null;
-let auditSeq = -1;
 
 /** Reads everything anew: at the start, when asked to, and after each change. */
 async function look() {
@@ -47,28 +41,16 @@ async function look() {
  * @param {api.WholeAnswer} whole
  */
 function take(whole) {
-  const began = performance.now();
-  takeNews(whole);
-  // For whoever looks at how fast the page is, the tests among them.
-  performance.clearMeasures('update');
-  performance.measure('update', { start: began, end: performance.now() });
-}
-
-/** @param {api.WholeAnswer} whole */
-function takeNews(whole) {
   if (latest !== null && isOlder(whole.etag, latest.etag)) return;
   latest = whole;
   connectionIsGood();
   const now = Date.now();
   record(whole.status.proxy, whole.backends, whole.status.at_ms);
   recordVram(whole.backends, now);
+  recordTraffic(whole);
   knowTargets(whole.backends);
-  knowBackends(whole.backends);
   knowEtag(whole.etag);
   show();
-  const seq = whole.status.audit_seq ?? -1;
-  if (seq !== auditSeq && !byId('panel-audit', HTMLElement).hidden) void showAudit();
-  auditSeq = seq;
 }
 
 /**
@@ -81,24 +63,14 @@ function isOlder(etag, than) {
   return start === thanStart && parseInt(edits ?? '', 10) < parseInt(thanEdits ?? '', 10);
 }
 
-/** @param {api.WholeAnswer} whole @returns {api.ProxyAnswer} */
-function proxyOf({ status }) {
-  return { ...status, status: status.proxy };
-}
-
 function show() {
   if (latest === null) {
     showProxy(null);
     return;
   }
-  const rows = rowsOf(latest.backends);
-  const proxy = proxyOf(latest);
-  showRows(rows);
-  showProxy(proxy);
-  showFigures(rows, proxy);
+  showProxy(proxyOf(latest));
   showWarnings(latest.status);
-  drawFigureLines();
-  drawCharts();
+  updatePage(latest);
 }
 
 function everySecond() {
@@ -111,43 +83,37 @@ function start() {
   startTheme();
   startLanguage();
   startReports();
-  startOverview();
-  startCharts();
-  startTable();
+  startBar();
+  startTips();
   startPing();
-  startAudit();
-  startSettings();
-  const chooseTab = startTabs(byId('log', HTMLElement));
   const lookNow = oneAtATime(look);
-  const lookAtAll = async () => {
-    await Promise.all([lookNow(), showAudit()]);
-  };
-  startChanges(lookAtAll);
-  startSelection(rewriteChoices, visibleKeys);
+  startChanges(lookNow);
   startApply(async () => {
     await lookNow();
     return latest;
   });
-  onStaged(rewriteChoices);
 
   const refresh = async () => {
-    await lookAtAll();
+    await lookNow();
     if (latest !== null && document.documentElement.dataset.connection === 'none') {
       reportRefresh(latest.backends.length);
     }
   };
-  const viewAudit = () => {
-    chooseTab('tab-audit');
-    void showAudit();
-    byId('log', HTMLElement).scrollIntoView({ block: 'nearest' });
-    byId('tab-audit', HTMLElement).focus({ preventScroll: true });
+  const actions = {
+    refresh,
+    ping: () => openPing(),
+    sync: syncNow,
+    apply: () => void apply(),
+    undo: undoNewest,
+    palette: () => void showPalette(refresh),
   };
-  const actions = { refresh, ping: () => openPing(), sync: syncNow, audit: viewAudit, apply: () => void apply(), undo: undoNewest };
   byId('refresh', HTMLButtonElement).addEventListener('click', refresh);
   byId('open-ping', HTMLButtonElement).addEventListener('click', actions.ping);
   byId('sync', HTMLButtonElement).addEventListener('click', actions.sync);
-  byId('view-audit', HTMLButtonElement).addEventListener('click', viewAudit);
+  byId('view-audit', HTMLButtonElement).addEventListener('click', () => goTo('changes'));
+  byId('open-palette', HTMLButtonElement).addEventListener('click', actions.palette);
   startKeys(actions);
+  startPages();
   onLanguage(() => {
     show();
     everySecond();
@@ -156,9 +122,54 @@ function start() {
   void startMay();
   show();
   everySecond();
-  void showAudit();
   void lookNow();
   startFeed({ onWhole: take, onProblem: connectionFailed });
+}
+
+/**
+ * The palette with what can be done now; it is loaded when it is first asked for.
+ * @param {() => void} refresh
+ */
+async function showPalette(refresh) {
+  const backends = latest?.backends ?? [];
+  const { command } = words();
+  const algorithm = latest?.status.proxy?.algorithm;
+  const actions = [
+    { text: words().refresh, hint: 'r', act: refresh },
+    { text: words().sync, hint: 's', act: syncNow },
+    { text: words().pingTool, hint: 'p', act: () => openPing() },
+    { text: words().help, hint: '?', act: openHelp },
+    { text: words().undo, hint: 'u', act: undoNewest },
+    { text: command.apply, hint: 'Ctrl Enter', act: () => void apply() },
+    { text: command.review, act: review },
+    { text: command.rail, hint: '[', act: toggleRail },
+    ...Object.entries(command.theme).map(([value, text]) => ({ text, act: () => press('theme', value) })),
+    ...Object.entries(command.language).map(([value, text]) => ({ text, act: () => press('language', value) })),
+    ...Object.keys(words().algorithmMeaning)
+      .filter((name) => name !== algorithm)
+      .map((name) => ({ text: words().algorithmChange(name), act: () => void changeAlgorithm(name, algorithm ?? null) })),
+  ];
+  // What is typed while it is loading goes into its field.
+  const dialog = byId('palette', HTMLDialogElement);
+  byId('palette-field', HTMLInputElement).value = '';
+  dialog.showModal();
+  try {
+    const { fillPalette } = await import('./palette.js');
+    fillPalette(actions, backends);
+  } catch {
+    dialog.close();
+    connectionFailed(new api.CallError('away', ''));
+  }
+}
+
+/**
+ * Chooses one of the radio buttons of the top bar.
+ * @param {string} name
+ * @param {string} value
+ */
+function press(name, value) {
+  const radio = document.querySelector(`input[name="${name}"][value="${value}"]`);
+  if (radio instanceof HTMLInputElement) radio.click();
 }
 
 start();

@@ -23,20 +23,40 @@ export class Standing {
    * @returns {{entries: Entry[], isHeldBack: boolean}} whether the order would be another one
    */
   update(sorted, listed, isHeld, now) {
-    const byKey = new Map(sorted.map((row) => [row.key, row]));
     this.#letGo(listed, now);
+    if (!isHeld) {
+      this.#entries = this.#withGone(sorted);
+      return { entries: this.#entries, isHeldBack: false };
+    }
+    this.#entries = this.#held(sorted);
+    const living = this.#entries.filter(({ isGone }) => !isGone);
+    return { entries: this.#entries, isHeldBack: living.some(({ row }, at) => row !== sorted[at]) };
+  }
+
+  /**
+   * In the order that is asked for, those that are gone where they stood.
+   * @param {Row[]} sorted
+   * @returns {Entry[]}
+   */
+  #withGone(sorted) {
+    const entries = sorted.map((row) => ({ row, isGone: false }));
+    if (this.#goneSince.size === 0) return entries;
+    for (const [at, { row }] of this.#entries.entries()) {
+      if (this.#goneSince.has(row.key)) entries.splice(at, 0, { row, isGone: true });
+    }
+    return entries;
+  }
+
+  /** As they stood, each as it is now. @param {Row[]} sorted @returns {Entry[]} */
+  #held(sorted) {
+    const byKey = new Map(sorted.map((row) => [row.key, row]));
     const kept = this.#entries.flatMap(({ row }) => {
       const current = byKey.get(row.key);
+      byKey.delete(row.key);
       if (current !== undefined) return [{ row: current, isGone: false }];
       return this.#goneSince.has(row.key) ? [{ row, isGone: true }] : [];
     });
-    const before = new Set(kept.map(({ row }) => row.key));
-    const added = sorted.filter(({ key }) => !before.has(key)).map((row) => ({ row, isGone: false }));
-    const held = [...kept, ...added];
-    const living = held.filter(({ isGone }) => !isGone);
-    const differs = living.some(({ row }, at) => row !== sorted[at]);
-    this.#entries = isHeld || !differs ? held : withGone(sorted, kept);
-    return { entries: this.#entries, isHeldBack: isHeld && differs };
+    return [...kept, ...[...byKey.values()].map((row) => ({ row, isGone: false }))];
   }
 
   /**
@@ -52,15 +72,4 @@ export class Standing {
     }
     this.#entries = this.#entries.filter(({ row }) => listed.has(row.key) || this.#goneSince.has(row.key));
   }
-}
-
-/**
- * @param {Row[]} sorted
- * @param {Entry[]} kept as they stood, those that are gone among them
- * @returns {Entry[]}
- */
-function withGone(sorted, kept) {
-  const entries = sorted.map((row) => ({ row, isGone: false }));
-  for (const [at, entry] of kept.entries()) if (entry.isGone) entries.splice(at, 0, entry);
-  return entries;
 }

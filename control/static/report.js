@@ -1,6 +1,7 @@
 /**
- * @file The status area: what was asked for and what came of it, newest first, each with what the
- * proxy was told (`reload.info`). A line keeps what it says as data, so that it follows the language.
+ * @file What was asked for here and what came of it, newest first, each with what the proxy was told
+ * (`reload.info`): all of it on the page of changes, the newest in the dock of every page. A line
+ * keeps what it says as data, so that it follows the language.
  */
 
 import { byId, element, setText } from './dom.js';
@@ -21,47 +22,78 @@ import { onLanguage, words } from './i18n.js';
 const MAX_REPORTS = 30;
 const UNDO_OFFERED_MS = 60_000;
 
-/** @type {{report: Report, line: HTMLLIElement, at: number}[]} */
-const shown = [];
+/** The newest first. @type {{report: Report, at: number}[]} */
+const kept = [];
+/** The report in the dock that the person has put away. @type {Report | null} */
+let putAway = null;
 
-/** Binds the status area. */
+/** Binds the list and the dock. */
 export function startReports() {
   onLanguage(() => {
     setText(byId('announce', HTMLElement), '');
-    for (const { report, line, at } of shown) write(line, report, at);
+    show();
   });
 }
 
 /** Takes back the newest change that can be. */
 export function undoNewest() {
-  const line = shown.find(({ report }) => report.undo !== null)?.line;
-  line?.querySelector('button')?.click();
+  const newest = kept.find(({ report }) => report.undo !== null)?.report;
+  if (newest !== undefined) void takeBack(newest);
 }
 
 /** @param {Report} report */
 export function addReport(report) {
-  const line = element('li', { class: 'report' });
-  const at = Date.now();
-  write(line, report, at);
-  byId('reports', HTMLOListElement).prepend(line);
-  byId('reports-empty', HTMLElement).hidden = true;
-  shown.unshift({ report, line, at });
-  for (const old of shown.splice(MAX_REPORTS)) old.line.remove();
+  kept.unshift({ report, at: Date.now() });
+  kept.splice(MAX_REPORTS);
+  show();
   setText(byId('announce', HTMLElement), `${report.what()}: ${report.outcome().text}`);
-  if (report.undo !== null) {
-    setTimeout(() => {
-      report.undo = null;
-      line.querySelector('button')?.remove();
-    }, UNDO_OFFERED_MS);
-  }
+  setTimeout(() => {
+    report.undo = null;
+    show();
+  }, UNDO_OFFERED_MS);
+}
+
+/** @param {Report} report */
+async function takeBack(report) {
+  const undo = report.undo;
+  report.undo = null;
+  show();
+  await undo?.();
+}
+
+/** The whole list on its page; on every page the newest, while it is news. */
+function show() {
+  byId('reports', HTMLOListElement).replaceChildren(
+    ...kept.map(({ report, at }) => written(element('li'), report, at)),
+  );
+  byId('reports-empty', HTMLElement).hidden = kept.length > 0;
+  const dock = byId('newest', HTMLElement);
+  const [newest] = kept;
+  const isNews = newest !== undefined && (isRecent(newest.at) || newest.report.outcome().level === 'bad');
+  dock.hidden = !isNews || newest.report === putAway;
+  if (newest === undefined || dock.hidden) return;
+  const line = written(element('div'), newest.report, newest.at);
+  const away = element('button', { type: 'button', class: 'quiet small', 'aria-label': words().close }, '×');
+  away.addEventListener('click', () => {
+    putAway = newest.report;
+    show();
+  });
+  line.append(away);
+  dock.replaceChildren(line);
+}
+
+/** @param {number} at unix milliseconds */
+function isRecent(at) {
+  return Date.now() - at < UNDO_OFFERED_MS;
 }
 
 /**
- * @param {HTMLLIElement} line
+ * @template {HTMLElement} Line
+ * @param {Line} line
  * @param {Report} report
  * @param {number} at unix milliseconds
  */
-function write(line, report, at) {
+function written(line, report, at) {
   const { level, text } = report.outcome();
   line.className = `report level-${level}`;
   line.replaceChildren(
@@ -74,17 +106,9 @@ function write(line, report, at) {
       report.info !== '' && element('span', { class: 'report-info mono' }, report.info),
     ),
   );
-  if (report.undo !== null) line.append(undoButton(report));
-}
-
-/** @param {Report} report */
-function undoButton(report) {
-  const button = element('button', { type: 'button', class: 'quiet' }, words().undo);
-  button.addEventListener('click', async () => {
-    const undo = report.undo;
-    report.undo = null;
-    button.remove();
-    await undo?.();
-  });
-  return button;
+  if (report.undo !== null) {
+    const undo = () => void takeBack(report);
+    line.append(element('button', { type: 'button', class: 'quiet small', onclick: undo }, words().undo));
+  }
+  return line;
 }

@@ -4,80 +4,89 @@
  */
 
 import { serverNow } from './api.js';
-import { changeDrain, changeEnabled, changeWeight, clearOverride } from './changes.js';
+import { Controls } from './controls.js';
+import { isOpen } from './detail.js';
 import { element, setAttribute, setText } from './dom.js';
-import { countText, dateTimeText, isNumber, latencyText, percentText, spanText } from './format.js';
+import { UNKNOWN, countText, isNumber, latencyText, rateText, spanText } from './format.js';
 import { words } from './i18n.js';
-import { openPing } from './ping.js';
 import { sourceOf } from './rows.js';
 import { isChosen, toggleChosen } from './selection.js';
 import { drawVram, sparkline } from './sparkline.js';
-import { stage, stagedOf, unstage } from './staged.js';
-import { isDraining, shapeIcon, shapeOf, stateText } from './state.js';
-import { WeightEditor } from './weight.js';
+import { stagedOf } from './staged.js';
+import { shapeIcon, shapeOf, stateText } from './state.js';
+import { tip } from './tip.js';
+import * as trace from './trace.js';
+import { errorsOf, rateOf } from './traffic.js';
+import { usageBar, usageText, vramGuard, writeBar } from './usage.js';
 
 /** @typedef {import('./rows.js').Row} Row */
 
-/** Where VRAM changes colour, and the word that goes with it. */
-const VRAM_GUARDS = /** @type {const} */ ([
-  [0.97, 'full'],
-  [0.92, 'high'],
-  [0.8, 'near'],
-]);
-
 export class RowView {
-  /** @param {Row} row */
-  constructor(row) {
+  /**
+   * @param {Row} row
+   * @param {(key: string) => void} open shows everything about it
+   */
+  constructor(row, open) {
     this.row = row;
     this.shape = element('span', { class: 'shape-place' });
     this.state = element('span', { class: 'state-word' });
+    this.opener = element('button', { type: 'button', class: 'state', 'aria-controls': 'side', onclick: () => open(this.row.key) });
+    this.opener.append(this.shape, this.state);
     this.source = element('span', { class: 'badge' });
+    this.left = element('span', { class: 'time-left' });
     this.override = element('span', { class: 'badge badge-override' });
-    this.clear = element('button', { type: 'button', class: 'quiet small', 'data-needs': 'write', onclick: () => this.onClear() });
+    this.controls = new Controls(() => this.row.backend);
     this.gpu = usageBar();
     this.vram = usageBar();
     this.sparkline = sparkline();
-    this.sessions = element('span');
-    this.latency = element('span');
-    this.seen = element('span');
     this.choose = element('input', {
       type: 'checkbox',
       class: 'choose',
       onchange: () => toggleChosen(this.row.key),
     });
     this.pending = element('span', { class: 'badge badge-pending' });
-    this.weight = new WeightEditor(
-      (weight) => this.onWeight(weight),
-      (weight) => stage(this.row.backend, { weight }),
-    );
-    this.enabled = element(
-      'button',
-      { type: 'button', role: 'switch', class: 'switch', 'data-needs': 'write', onclick: () => this.onEnabled() },
-      element('span', { class: 'switch-track', 'aria-hidden': 'true' }),
-      element('span', { class: 'switch-word' }),
-    );
-    this.drain = element('button', { type: 'button', class: 'small', 'data-needs': 'write', onclick: () => this.onDrain() });
-    this.ping = element('button', {
-      type: 'button',
-      class: 'small',
-      'data-needs': 'write',
-      onclick: () => openPing(this.row.backend.ip),
-    });
-
+    const { weight, enabled, drain, ping, clear } = this.controls;
     this.cells = {
       address: cell('cell-address mono', element('label', {}, this.choose, element('span', {}, row.key))),
-      state: cell('cell-state', this.shape, this.state, this.pending),
-      source: cell('cell-source', this.source, this.override, this.clear),
-      weight: cell('cell-weight', this.weight.element),
+      state: cell('cell-state', this.opener, this.pending),
+      source: cell('cell-source', this.source, this.left, this.override, clear),
+      weight: cell('cell-weight', weight.element),
       gpu: cell('cell-gpu', this.gpu),
       vram: cell('cell-vram', this.vram, this.sparkline),
-      sessions: cell('cell-sessions number', this.sessions),
-      latency: cell('cell-latency number', this.latency),
-      seen: cell('cell-seen number', this.seen),
-      actions: cell('cell-actions', this.enabled, this.drain, this.ping),
+      sessions: cell('cell-sessions number'),
+      rate: cell('cell-rate number'),
+      latency: cell('cell-latency number'),
+      errors: cell('cell-errors number'),
+      seen: cell('cell-seen number'),
+      actions: cell('cell-actions', enabled, drain, ping),
     };
     this.cells.address.setAttribute('role', 'rowheader');
     this.element = element('tr', { role: 'row', tabindex: -1 }, ...Object.values(this.cells));
+    this.#traceNumbers();
+  }
+
+  /** What a hover over each cell says. */
+  #traceNumbers() {
+    const { cells } = this;
+    tip(this.opener, () => trace.stateReason(this.row));
+    tip(this.source, () => trace.heartbeatText(this.row));
+    tip(this.left, () => trace.heartbeatText(this.row));
+    tip(this.override, () => words().overrideHint(overrideParts(this.row.backend.override)));
+    tip(this.controls.weight.effective, () => trace.weightReason(this.row));
+    tip(cells.gpu, () => trace.reportedText(this.row, usageText(words().gpuMean, this.row.backend.gpu_usage)));
+    tip(cells.vram, () => {
+      const share = this.row.backend.vram_usage;
+      return trace.reportedText(this.row, usageText(words().vramMean, share, vramGuard(share)));
+    });
+    tip(cells.sessions, () => trace.sessionsText(this.row));
+    tip(cells.rate, () => trace.countedText(words().rateOf(rateText(rateOf(this.row.key)))));
+    tip(cells.latency, () => trace.latencyTip(this.row));
+    tip(cells.errors, () => trace.errorsText(this.row));
+    tip(cells.seen, () => trace.heartbeatText(this.row));
+  }
+
+  get weight() {
+    return this.controls.weight;
   }
 
   /** Whether the person is at work in this row, so that it must stay. */
@@ -94,10 +103,10 @@ export class RowView {
     this.element.classList.remove('is-gone');
     this.#writeState();
     this.#writeSource();
-    this.#writeWeight();
+    this.controls.update(row);
+    setText(this.controls.clear, '×');
     this.#writeUsage(now);
     this.#writeTraffic();
-    this.#writeActions();
     for (const [column, target] of Object.entries(this.cells)) {
       setAttribute(target, 'data-column', words().column[/** @type {keyof typeof this.cells} */ (column)]);
     }
@@ -117,7 +126,6 @@ export class RowView {
       this.shape.replaceChildren(shapeIcon(shape));
     }
     setText(this.state, stateText(state));
-    setAttribute(this.cells.state, 'title', state.reason);
     this.writeChoice();
     this.element.classList.toggle('is-off', state.admin === 'disabled');
   }
@@ -132,106 +140,48 @@ export class RowView {
     setText(this.pending, edit === null ? '' : pendingText(edit));
     setAttribute(this.pending, 'title', words().pendingBadge);
     this.element.classList.toggle('is-pending', edit !== null);
-  }
-
-  /** @param {number} weight */
-  onWeight(weight) {
-    unstage([this.row.key]);
-    return changeWeight(this.row.backend, weight);
+    this.element.classList.toggle('is-open', isOpen(key));
+    setAttribute(this.opener, 'aria-expanded', String(isOpen(key)));
   }
 
   #writeSource() {
-    const { backend, key } = this.row;
+    const { backend } = this.row;
     setText(this.source, words().source(sourceOf(backend)));
-    setAttribute(this.source, 'title', backend.sources?.join(', ') ?? backend.source);
+    const expires = backend.expires_at_ms;
+    this.left.hidden = !isNumber(expires);
+    setText(this.left, isNumber(expires) ? trace.timeLeft(expires) : '');
     this.override.hidden = !backend.override;
-    this.clear.hidden = !backend.override;
     setText(this.override, words().override);
-    setAttribute(this.override, 'title', words().overrideHint(overrideParts(backend.override)));
-    setText(this.clear, '×');
-    setAttribute(this.clear, 'aria-label', words().clearOverrideOf(key));
-    setAttribute(this.clear, 'title', words().clearOverride);
-  }
-
-  #writeWeight() {
-    const { backend, seen, key } = this.row;
-    this.weight.update(backend.weight, seen?.weight_effective ?? null, key, stagedOf(key)?.weight ?? null);
   }
 
   /** @param {number} now unix milliseconds */
   #writeUsage(now) {
     const { backend, key } = this.row;
-    writeBar(this.gpu, words().gpuMean, backend.gpu_usage, 'calm');
+    writeBar(this.gpu, words().gpuMean, backend.gpu_usage);
     writeBar(this.vram, words().vramMean, backend.vram_usage, vramGuard(backend.vram_usage));
     drawVram(this.sparkline, key, now);
   }
 
   #writeTraffic() {
-    const { backend, seen } = this.row;
-    setText(this.sessions, countText(seen === null ? null : seen.sessions_active + seen.flows_active));
-    const failed = seen === null ? 0 : seen.connect_failures + seen.connect_timeouts;
-    const firstByte = latencyText(seen?.first_byte_latency_us);
-    const spoken = seen && words().sessionsOf(seen.sessions_total, failed, firstByte);
-    setAttribute(this.cells.sessions, 'title', spoken);
-    setText(this.latency, firstByte);
+    const { backend, seen, key } = this.row;
+    const { cells } = this;
+    setText(cells.sessions, countText(seen === null ? null : seen.sessions_active + seen.flows_active));
+    setText(cells.rate, rateText(rateOf(key)));
+    setText(cells.latency, latencyText(seen?.first_byte_latency_us));
+    setText(cells.errors, countText(errorsOf(seen)));
+    cells.errors.classList.toggle('is-bad', (errorsOf(seen) ?? 0) > 0);
     const seenAt = backend.last_seen;
     const isSeen = isNumber(seenAt) && seenAt > 0;
-    setText(this.seen, isSeen ? spanText(serverNow() / 1000 - seenAt) : '–');
-    setAttribute(this.cells.seen, 'title', isSeen ? this.#heartbeatText(seenAt) : words().never);
-  }
-
-  /** @param {number} seenAt unix seconds */
-  #heartbeatText(seenAt) {
-    const expires = this.row.backend.expires_at_ms;
-    const at = dateTimeText(seenAt * 1000);
-    if (!isNumber(expires)) return at;
-    return `${at}, ${words().expiresIn(spanText((expires - serverNow()) / 1000))}`;
-  }
-
-  #writeActions() {
-    const { backend, key } = this.row;
-    setAttribute(this.enabled, 'aria-checked', String(backend.enabled));
-    setAttribute(this.enabled, 'aria-label', words().enabledOf(key));
-    const word = backend.enabled ? words().enabled : words().disabled;
-    setText(/** @type {Element} */ (this.enabled.lastElementChild), word);
-    setText(this.drain, words().drain);
-    setAttribute(this.drain, 'aria-pressed', String(isDraining(backend)));
-    setAttribute(this.drain, 'aria-label', words().drainOf(key));
-    setAttribute(this.drain, 'title', words().drainOf(key));
-    setText(this.ping, words().ping);
-    setAttribute(this.ping, 'aria-label', words().pingOf(key));
-  }
-
-  onEnabled() {
-    return whileBusy(this.enabled, () => changeEnabled(this.row.backend, !this.row.backend.enabled));
+    setText(cells.seen, isSeen ? spanText(serverNow() / 1000 - seenAt) : UNKNOWN);
   }
 
   onDrain() {
-    return whileBusy(this.drain, () => changeDrain(this.row.backend, !isDraining(this.row.backend)));
+    return this.controls.switchDrain();
   }
 
   onChoose() {
     toggleChosen(this.row.key);
   }
-
-  async onClear() {
-    await whileBusy(this.clear, () => clearOverride(this.row.backend));
-    // The button is gone with the override; the keyboard goes on from the row's weight.
-    if (this.clear.hidden) this.weight.focus();
-  }
-}
-
-/**
- * A second press while the first is under way does nothing. The button keeps the focus, which
- * `disabled` would take from it.
- * @param {HTMLButtonElement} button
- * @param {() => Promise<unknown>} act
- */
-async function whileBusy(button, act) {
-  if (button.getAttribute('aria-busy') === 'true') return;
-  button.setAttribute('aria-busy', 'true');
-  await act();
-  button.removeAttribute('aria-busy');
 }
 
 /**
@@ -240,41 +190,6 @@ async function whileBusy(button, act) {
  */
 function cell(className, ...children) {
   return element('td', { role: 'cell', class: className }, ...children);
-}
-
-function usageBar() {
-  return element(
-    'span',
-    { class: 'usage', role: 'img' },
-    element('span', { class: 'usage-track' }, element('span', { class: 'usage-fill' })),
-    element('span', { class: 'usage-number' }),
-  );
-}
-
-/**
- * @param {HTMLElement} bar made by `usageBar`
- * @param {string} what
- * @param {number | null} share 0..1
- * @param {keyof ReturnType<typeof words>['vramGuard']} guard
- */
-function writeBar(bar, what, share, guard) {
-  const fill = /** @type {HTMLElement} */ (bar.querySelector('.usage-fill'));
-  const number = /** @type {HTMLElement} */ (bar.querySelector('.usage-number'));
-  const text = percentText(share);
-  setText(number, text);
-  const width = `${Math.round((share ?? 0) * 1000) / 10}%`;
-  if (fill.style.width !== width) fill.style.width = width;
-  setAttribute(bar, 'data-guard', guard);
-  const warning = words().vramGuard[guard];
-  const spoken = share === null ? words().usageUnknown(what) : words().usageOf(what, text);
-  const whole = warning === '' ? spoken : `${spoken}, ${warning}`;
-  setAttribute(bar, 'aria-label', whole);
-  setAttribute(bar, 'title', whole);
-}
-
-/** @param {number | null} share */
-function vramGuard(share) {
-  return VRAM_GUARDS.find(([from]) => (share ?? 0) >= from)?.[1] ?? 'calm';
 }
 
 /**

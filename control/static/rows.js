@@ -5,6 +5,7 @@
 
 import { words } from './i18n.js';
 import { stateOf, stateRank, stateText } from './state.js';
+import { errorsOf, rateOf } from './traffic.js';
 
 /** @typedef {import('./api.js').Backend} Backend */
 /** @typedef {import('./api.js').SeenBackend} SeenBackend */
@@ -12,12 +13,13 @@ import { stateOf, stateRank, stateText } from './state.js';
 /**
  * @typedef {object} Row
  * @property {string} key the address, which is the backend's identity
+ * @property {string} place the address as text that sorts as addresses do
  * @property {Backend} backend
  * @property {SeenBackend | null} seen null where the proxy says nothing of it
  * @property {import('./state.js').State} state
  */
 
-/** @typedef {'state' | 'address' | 'source' | 'weight' | 'gpu' | 'vram' | 'sessions' | 'latency' | 'seen'} Column */
+/** @typedef {'address' | 'state' | 'source' | 'weight' | 'gpu' | 'vram' | 'sessions' | 'rate' | 'latency' | 'errors' | 'seen'} Column */
 /** @typedef {{column: Column, descending: boolean}} Order */
 
 /** @type {readonly Column[]} */
@@ -29,19 +31,23 @@ export const COLUMNS = [
   'gpu',
   'vram',
   'sessions',
+  'rate',
   'latency',
+  'errors',
   'seen',
 ];
 
 /**
+ * In the order of addresses: they mostly come so already, and sorting what is sorted costs little.
  * @param {Backend[]} backends
  * @returns {Row[]}
  */
 export function rowsOf(backends) {
-  return backends.map((backend) => {
+  const rows = backends.map((backend) => {
     const seen = backend.proxy;
-    return { key: backend.id, backend, seen, state: stateOf(backend, seen) };
+    return { key: backend.id, place: placeOf(backend.id), backend, seen, state: stateOf(backend, seen) };
   });
+  return rows.sort((left, right) => compare(left.place, right.place));
 }
 
 /**
@@ -72,51 +78,51 @@ export function matches(row, filter) {
 }
 
 /**
- * Equal rows stand by address, so that an order is always whole and rows never swap for nothing.
- * @param {Row[]} rows
+ * Equal rows stay in the order of addresses, as sorting is stable: an order is always whole, and rows
+ * never swap for nothing.
+ * @param {Row[]} rows in the order of addresses
  * @param {Order} order
  */
 export function sortRows(rows, { column, descending }) {
   const keyOf = SORT_KEYS[column];
   const sign = descending ? -1 : 1;
-  const keyed = rows.map((row) => ({ row, key: keyOf(row) ?? -1, address: addressKey(row.key) }));
-  keyed.sort((left, right) => {
-    const byKey = compare(left.key, right.key);
-    return byKey === 0 ? compare(left.address, right.address) : sign * byKey;
-  });
+  const keyed = rows.map((row) => ({ row, key: keyOf(row) ?? -1 }));
+  keyed.sort((left, right) => sign * compare(left.key, right.key));
   return keyed.map(({ row }) => row);
 }
 
 /** @type {Map<string, string>} */
-const addressKeys = new Map();
+const places = new Map();
 /** Bounds the memory of addresses that have come and gone. */
-const MAX_KEYS = 50_000;
+const MAX_PLACES = 50_000;
 
 /**
  * The address with its numbers of one width, so that comparing text compares numbers: a collator
  * takes longer over 3,000 rows than a frame.
  * @param {string} address
  */
-function addressKey(address) {
-  let key = addressKeys.get(address);
-  if (key === undefined) {
-    if (addressKeys.size >= MAX_KEYS) addressKeys.clear();
-    key = String(address).replace(/[0-9a-f]+/gi, (digits) => digits.padStart(5, '0'));
-    addressKeys.set(address, key);
+function placeOf(address) {
+  let place = places.get(address);
+  if (place === undefined) {
+    if (places.size >= MAX_PLACES) places.clear();
+    place = address.replace(/[0-9a-f]+/gi, (digits) => digits.padStart(5, '0'));
+    places.set(address, place);
   }
-  return key;
+  return place;
 }
 
 /** @type {Record<Column, (row: Row) => string | number | null | undefined>} */
 const SORT_KEYS = {
   state: (row) => stateRank(row.state),
-  address: (row) => addressKey(row.key),
+  address: (row) => row.place,
   source: (row) => sourceOf(row.backend),
   weight: (row) => row.backend.weight,
   gpu: (row) => row.backend.gpu_usage,
   vram: (row) => row.backend.vram_usage,
-  sessions: (row) => row.seen?.sessions_active,
+  sessions: (row) => row.seen && row.seen.sessions_active + row.seen.flows_active,
+  rate: (row) => rateOf(row.key),
   latency: (row) => row.seen?.first_byte_latency_us,
+  errors: (row) => errorsOf(row.seen),
   seen: (row) => row.backend.last_seen,
 };
 

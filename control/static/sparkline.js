@@ -5,14 +5,13 @@
 
 import { setAttribute, svg } from './dom.js';
 import { percentText } from './format.js';
-import { WINDOW_MS as HISTORY_MS } from './history.js';
 import { words } from './i18n.js';
 
 /** How far back the line reaches. */
 export const WINDOW_MS = 3 * 60_000;
-/** A sample is taken this often, though news come more often: the line has no more points to show. */
-const APART_MS = 2_000;
-const MAX_SAMPLES = WINDOW_MS / APART_MS;
+/** News come more often than the line has points to show: those of this long share one. */
+const SPAN_MS = 2_000;
+const MAX_SPANS = WINDOW_MS / SPAN_MS;
 /** A longer silence than this is a gap in the line, not a slope. */
 const GAP_MS = 12_000;
 const WIDTH = 100;
@@ -20,61 +19,80 @@ const HEIGHT = 22;
 
 /** @typedef {{at: number, share: number}} Sample */
 
-/** The last samples of one backend, in a ring: thousands of backends must not cost a page its memory. */
-class Samples {
-  #at = new Float64Array(MAX_SAMPLES);
-  #share = new Float32Array(MAX_SAMPLES);
+/**
+ * The last minutes of one backend, in a ring of spans: thousands of backends must not cost a page its
+ * memory. Of each span the two extremes are kept, in the order in which they came: a peak that lasted
+ * for one report must not be lost because another one came soon after.
+ */
+class Spans {
+  #at = new Float64Array(MAX_SPANS);
+  #early = new Float32Array(MAX_SPANS);
+  #late = new Float32Array(MAX_SPANS);
   #count = 0;
 
   /** @param {number} at @param {number} share */
   add(at, share) {
-    const slot = this.#count % MAX_SAMPLES;
-    this.#at[slot] = at;
-    this.#share[slot] = share;
-    this.#count += 1;
+    if (this.#count === 0 || at - this.lastAt() >= SPAN_MS) {
+      const slot = this.#count % MAX_SPANS;
+      this.#at[slot] = at;
+      this.#early[slot] = share;
+      this.#late[slot] = share;
+      this.#count += 1;
+      return;
+    }
+    const slot = this.#lastSlot();
+    const low = Math.min(this.#early[slot] ?? share, this.#late[slot] ?? share);
+    const high = Math.max(this.#early[slot] ?? share, this.#late[slot] ?? share);
+    if (share >= low && share <= high) return;
+    this.#early[slot] = share < low ? high : low;
+    this.#late[slot] = share;
   }
 
-  /** @returns {number} when the last one was taken */
+  #lastSlot() {
+    return (this.#count - 1) % MAX_SPANS;
+  }
+
+  /** @returns {number} when the last span began */
   lastAt() {
-    return this.#count === 0 ? 0 : (this.#at[(this.#count - 1) % MAX_SAMPLES] ?? 0);
+    return this.#count === 0 ? -Infinity : (this.#at[this.#lastSlot()] ?? 0);
   }
 
   /** @param {number} from @returns {Sample[]} the oldest first */
   since(from) {
     const kept = [];
-    for (let at = Math.max(0, this.#count - MAX_SAMPLES); at < this.#count; at += 1) {
-      const slot = at % MAX_SAMPLES;
-      const sample = { at: this.#at[slot] ?? 0, share: this.#share[slot] ?? 0 };
-      if (sample.at >= from) kept.push(sample);
+    for (let span = Math.max(0, this.#count - MAX_SPANS); span < this.#count; span += 1) {
+      const slot = span % MAX_SPANS;
+      const at = this.#at[slot] ?? 0;
+      if (at < from) continue;
+      const early = this.#early[slot] ?? 0;
+      const late = this.#late[slot] ?? 0;
+      kept.push({ at, share: early });
+      if (late !== early) kept.push({ at, share: late });
     }
     return kept;
   }
 }
 
-/** @type {Map<string, Samples>} */
+/** @type {Map<string, Spans>} */
 const histories = new Map();
-let recordedAt = -Infinity;
 
 /**
- * Adds one sample for each backend and forgets those that are silent for longer than the window.
+ * Adds what each backend says now and forgets those that are silent for longer than the window.
  * @param {import('./api.js').Backend[]} backends
  * @param {number} now unix milliseconds
  */
 export function recordVram(backends, now) {
-  // News do not come to the millisecond.
-  if (now - recordedAt < APART_MS - 100) return;
-  recordedAt = now;
   for (const { id, vram_usage: share } of backends) {
     if (share === null) continue;
-    let samples = histories.get(id);
-    if (samples === undefined) {
-      samples = new Samples();
-      histories.set(id, samples);
+    let spans = histories.get(id);
+    if (spans === undefined) {
+      spans = new Spans();
+      histories.set(id, spans);
     }
-    samples.add(now, share);
+    spans.add(now, share);
   }
-  for (const [id, samples] of histories) {
-    if (samples.lastAt() < now - WINDOW_MS) histories.delete(id);
+  for (const [id, spans] of histories) {
+    if (spans.lastAt() < now - WINDOW_MS) histories.delete(id);
   }
 }
 
@@ -92,6 +110,17 @@ export function sparkline() {
     svg('path', { class: 'sparkline-area' }),
     svg('path', { class: 'sparkline-line', 'vector-effect': 'non-scaling-stroke' }),
   );
+}
+
+/** A line across at this share. @param {number} share 0..1 */
+export function guardLine(share) {
+  const y = heightOf(share);
+  return svg('path', { class: 'sparkline-guard', d: `M0 ${y}H${WIDTH}`, 'vector-effect': 'non-scaling-stroke' });
+}
+
+/** @param {number} share 0..1 */
+function heightOf(share) {
+  return (1 + (HEIGHT - 2) * (1 - share)).toFixed(1);
 }
 
 /**
@@ -124,7 +153,7 @@ function paths(samples, now) {
   let before = null;
   for (const sample of samples) {
     const x = (WIDTH * (1 - (now - sample.at) / WINDOW_MS)).toFixed(1);
-    const y = (1 + (HEIGHT - 2) * (1 - sample.share)).toFixed(1);
+    const y = heightOf(sample.share);
     if (before === null || sample.at - before.at > GAP_MS) {
       if (before !== null) areaData += `V${HEIGHT}Z`;
       lineData += `M${x} ${y}`;
@@ -140,18 +169,19 @@ function paths(samples, now) {
 }
 
 /**
- * A line as high as its highest value, or as `top`, over `HISTORY_MS`.
+ * A line as high as its highest value, or as `top`.
  * @param {{at: number, value: number}[]} samples the oldest first
- * @param {number} now unix milliseconds, the right edge
+ * @param {number} from unix milliseconds, the left edge
+ * @param {number} to the right edge
  * @param {number | null} top
  */
-export function linePath(samples, now, top) {
+export function linePath(samples, from, to, top) {
   const high = top ?? samples.reduce((highest, { value }) => Math.max(highest, value), 0);
   let before = 0;
   return samples
     .map(({ at, value }) => {
-      const x = (WIDTH * (1 - (now - at) / HISTORY_MS)).toFixed(1);
-      const y = (1 + (HEIGHT - 2) * (1 - (high > 0 ? value / high : 0))).toFixed(1);
+      const x = ((WIDTH * (at - from)) / (to - from)).toFixed(1);
+      const y = heightOf(high > 0 ? value / high : 0);
       const step = at - before > GAP_MS ? 'M' : 'L';
       before = at;
       return `${step}${x} ${y}`;

@@ -58,6 +58,15 @@ export function isBroken(operational) {
   return operational === 'down' || operational === 'ejected' || operational === 'expired';
 }
 
+/**
+ * Whether new sessions may go to a backend in this state.
+ * @param {State} state
+ * @param {number} weight
+ */
+export function takesTraffic({ admin, operational }, weight) {
+  return admin === 'ready' && weight > 0 && !isBroken(operational);
+}
+
 /** @param {State} state */
 export function stateText({ admin, operational }) {
   const operationalWord = words().operational[operational];
@@ -74,18 +83,28 @@ export function stateRank({ admin, operational }) {
   return admin === 'ready' ? ranks[operational] : ranks[operational] + 4;
 }
 
+/** @typedef {Operational | 'drain' | 'disabled'} Shape */
+
+/** Those that want to be looked at first. @type {readonly Shape[]} */
+export const SHAPES = ['down', 'expired', 'ejected', 'checking', 'unknown', 'warming', 'up', 'drain', 'disabled'];
+
 /**
  * The name of the shape and of the colour: a shape for each state, so colour is never alone.
  * @param {State} state
- * @returns {Operational | 'drain' | 'disabled'}
+ * @returns {Shape}
  */
 export function shapeOf({ admin, operational }) {
   if (isBroken(operational)) return operational;
   return admin === 'ready' ? operational : admin;
 }
 
+/** @param {Shape} shape */
+export function shapeWord(shape) {
+  return shape === 'drain' || shape === 'disabled' ? words().admin[shape] : words().operational[shape];
+}
+
 /**
- * @param {ReturnType<typeof shapeOf>} shape
+ * @param {Shape} shape
  * @returns {SVGSVGElement}
  */
 export function shapeIcon(shape) {
@@ -94,12 +113,12 @@ export function shapeIcon(shape) {
     viewBox: '0 0 12 12',
     'aria-hidden': 'true',
   });
-  icon.append(...SHAPES[shape]());
+  icon.append(...DRAWN[shape]());
   return icon;
 }
 
-/** @type {Record<ReturnType<typeof shapeOf>, () => SVGElement[]>} */
-const SHAPES = {
+/** @type {Record<Shape, () => SVGElement[]>} */
+const DRAWN = {
   up: () => [svg('circle', { cx: 6, cy: 6, r: 4.5, fill: 'currentColor' })],
   checking: () => [ring()],
   unknown: () => [ring({ 'stroke-dasharray': '1.8 1.75' })],

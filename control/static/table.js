@@ -1,32 +1,34 @@
 /**
- * @file The table of backends: keeps one view a row, filters and sorts, and holds still while the
- * person is in it. What is filtered and sorted by stands in the address of the page.
+ * @file The table of backends: keeps one view a row that can be seen, and holds still while the person
+ * is in it. What it is filtered and sorted by is filter.js's and columns.js's.
  */
 
+import { currentOrder, startColumns } from './columns.js';
+import { openDetail, showDetail, startDetail } from './detail.js';
 import { byId, element, setAttribute, setText } from './dom.js';
+import { isWanted, startFilter, writeFilter } from './filter.js';
 import { onLanguage, words } from './i18n.js';
 import { Standing } from './order.js';
 import { RowView } from './row.js';
-import { COLUMNS, matches, sortRows } from './rows.js';
-import { stagedOf } from './staged.js';
+import { rowsOf, sortRows } from './rows.js';
+import { knowBackends, startSelection } from './selection.js';
+import { onStaged, stagedOf } from './staged.js';
 
 /** @typedef {import('./rows.js').Row} Row */
-/** @typedef {import('./rows.js').Order} Order */
 
 /** As table.css says. */
-const ROW_HEIGHT = 36;
+const ROW_HEIGHT = 32;
 /** Rows beyond what can be seen, so that a fast hand sees no gap. */
 const OVERSCAN = 12;
 /** Cards at first, and with each press of the button. */
 const CARDS = 60;
+/** A click on one of these is its own. */
+const PRESSABLE = 'button, input, label, select, a';
 
 /** @type {Map<string, RowView>} */
 const views = new Map();
-/** @type {Row[] | null} null until the first answer */
+/** In the order of addresses. @type {Row[] | null} null until the first answer */
 let rows = null;
-let filter = '';
-/** @type {Order} */
-let order = { column: 'state', descending: false };
 
 /** @type {string | null} */
 let current = null;
@@ -38,28 +40,40 @@ let entries = [];
 const areCards = matchMedia('(max-width: 720px)');
 const canHover = matchMedia('(hover: hover)');
 
-/** Binds the filter field and the headers. */
-export function startTable() {
-  readAddress();
-  const field = byId('filter', HTMLInputElement);
-  field.value = filter;
-  field.addEventListener('input', () => {
-    filter = field.value.trim();
-    writeAddress();
-    render();
-  });
-  field.addEventListener('keydown', (event) => {
-    if (event.key === 'Escape') clearFilter();
-  });
-  byId('clear-filter', HTMLButtonElement).addEventListener('click', () => {
-    clearFilter();
-    field.focus();
-  });
+/** What the page of backends does by itself. */
+export const page = {
+  start: startTable,
+  update: showWhole,
+  keys: {
+    j: () => moveCurrent(1),
+    k: () => moveCurrent(-1),
+    e: () => currentView()?.weight.focus(),
+    d: () => void currentView()?.onDrain(),
+    x: () => currentView()?.onChoose(),
+  },
+};
+
+/** Binds filter, headers and rows. */
+function startTable() {
+  startSelection(rewriteChoices, visibleKeys);
+  onStaged(rewriteChoices);
+  startDetail(rewriteChoices);
+  startFilter(render);
+  startColumns(render);
   const body = byId('rows', HTMLTableSectionElement);
   body.addEventListener('pointerleave', render);
   body.addEventListener('focusin', ({ target }) => {
-    const row = target instanceof Element ? target.closest('tr') : null;
-    current = [...views.values()].find((view) => view.element === row)?.row.key ?? current;
+    current = viewAt(target)?.row.key ?? current;
+  });
+  body.addEventListener('click', ({ target }) => {
+    const isMarking = !(getSelection()?.isCollapsed ?? true);
+    const isOwn = target instanceof Element && target.closest(PRESSABLE) !== null;
+    const view = isOwn || isMarking ? undefined : viewAt(target);
+    if (view !== undefined) openDetail(view.row.key);
+  });
+  body.addEventListener('keydown', ({ key, target }) => {
+    const view = key === 'Enter' && target instanceof HTMLTableRowElement ? viewAt(target) : undefined;
+    if (view !== undefined) openDetail(view.row.key);
   });
   let isDue = false;
   byId('table-scroll', HTMLElement).addEventListener('scroll', () => {
@@ -75,21 +89,25 @@ export function startTable() {
     cardLimit += CARDS;
     render();
   });
-  writeHeaders();
-  onLanguage(() => {
-    writeHeaders();
-    render();
-  });
+  onLanguage(render);
 }
 
-/** @param {Row[]} latest */
-export function showRows(latest) {
-  rows = latest;
+/** @param {EventTarget | null} target */
+function viewAt(target) {
+  const row = target instanceof Element ? target.closest('tr') : null;
+  return [...views.values()].find((view) => view.element === row);
+}
+
+/** @param {import('./api.js').WholeAnswer} whole */
+function showWhole(whole) {
+  knowBackends(whole.backends);
+  rows = rowsOf(whole.backends);
   render();
+  showDetail(rows, whole);
 }
 
 /** Shows anew what is chosen and staged; edits that were discarded leave their fields. */
-export function rewriteChoices() {
+function rewriteChoices() {
   for (const [key, view] of views) {
     const waited = view.element.classList.contains('is-pending');
     view.writeChoice();
@@ -98,31 +116,23 @@ export function rewriteChoices() {
 }
 
 /** The keys of the rows that the filter shows. */
-export function visibleKeys() {
-  return (rows ?? []).filter((row) => matches(row, filter)).map((row) => row.key);
-}
-
-function clearFilter() {
-  const field = byId('filter', HTMLInputElement);
-  field.value = '';
-  filter = '';
-  field.blur();
-  writeAddress();
-  render();
+function visibleKeys() {
+  return (rows ?? []).filter(isWanted).map((row) => row.key);
 }
 
 function render() {
   if (rows === null) return;
   const now = Date.now();
-  const all = rows;
-  const shown = all.filter((row) => matches(row, filter) || views.get(row.key)?.isHeld());
+  const held = new Set([...views.values()].filter((view) => view.isHeld()).map(({ row }) => row.key));
+  const shown = rows.filter((row) => isWanted(row) || held.has(row.key));
   const isHeld = isPersonInside(byId('rows', HTMLTableSectionElement));
-  const listed = new Set(all.map((row) => row.key));
-  const standing = standings.update(sortRows(shown, order), listed, isHeld, now);
+  const listed = new Set(rows.map((row) => row.key));
+  const standing = standings.update(sortRows(shown, currentOrder()), listed, isHeld, now);
   entries = standing.entries;
   byId('order-held', HTMLElement).hidden = !standing.isHeldBack;
   place(now);
-  writeCounts(all.length, shown.length);
+  writeFilter(rows);
+  writeCounts(rows.length, shown.length);
 }
 
 /**
@@ -132,23 +142,25 @@ function render() {
  */
 function place(now) {
   const { from, to } = seenRange(entries.length);
+  const places = Array.from({ length: to - from }, (_, at) => from + at);
+  const focused = viewAt(document.activeElement);
+  const focusedAt = focused === undefined ? -1 : entries.findIndex(({ row }) => row.key === focused.row.key);
+  if (focusedAt !== -1 && focusedAt < from) places.unshift(focusedAt);
+  if (focusedAt >= to) places.push(focusedAt);
   /** @type {Set<string>} */
   const keys = new Set();
-  const elements = entries.flatMap(({ row, isGone }, at) => {
-    const kept = views.get(row.key);
-    const isSeen = at >= from && at < to;
-    if (kept?.isHeld()) keys.add(row.key);
-    if (!isSeen && !kept?.element.contains(document.activeElement)) return [];
-    const view = kept ?? new RowView(row);
+  const elements = places.map((at) => {
+    const { row, isGone } = /** @type {import('./order.js').Entry} */ (entries[at]);
+    const view = views.get(row.key) ?? new RowView(row, openDetail);
     views.set(row.key, view);
     keys.add(row.key);
     if (isGone) view.markGone();
     else view.update(row, now);
     setAttribute(view.element, 'aria-rowindex', String(at + 2));
     view.element.classList.toggle('is-current', row.key === current);
-    return [view.element];
+    return view.element;
   });
-  for (const key of views.keys()) if (!keys.has(key)) views.delete(key);
+  for (const [key, view] of views) if (!keys.has(key) && !isAtWork(view)) views.delete(key);
   setAttribute(byId('table', HTMLTableElement), 'aria-rowcount', String(entries.length + 1));
   const body = byId('rows', HTMLTableSectionElement);
   /** @type {Element[]} */
@@ -162,6 +174,11 @@ function place(now) {
     if (target === next) next = next.nextElementSibling;
     else body.insertBefore(target, next);
   }
+}
+
+/** Out of sight, but the person has begun to edit it. @param {RowView} view */
+function isAtWork(view) {
+  return view.isHeld() && entries.some(({ row }) => row.key === view.row.key);
 }
 
 /**
@@ -203,7 +220,7 @@ function spacer(where, count) {
  * Moves the current row by the keyboard.
  * @param {1 | -1} step
  */
-export function moveCurrent(step) {
+function moveCurrent(step) {
   const at = entries.findIndex(({ row }) => row.key === current);
   const next = at === -1 ? 0 : Math.min(entries.length - 1, Math.max(0, at + step));
   current = entries[next]?.row.key ?? null;
@@ -218,7 +235,7 @@ export function moveCurrent(step) {
 }
 
 /** The row that the keyboard acts on. */
-export function currentView() {
+function currentView() {
   return current === null ? null : (views.get(current) ?? null);
 }
 
@@ -237,68 +254,7 @@ function writeCounts(all, shown) {
   setText(byId('count', HTMLElement), words().count(all));
   const hidden = byId('hidden-count', HTMLElement);
   setText(hidden, hiddenCount === 0 ? '' : words().hidden(hiddenCount));
-  byId('clear-filter', HTMLButtonElement).hidden = filter === '';
   byId('loading', HTMLElement).hidden = true;
   byId('no-backends', HTMLElement).hidden = all !== 0;
   byId('nothing-matches', HTMLElement).hidden = !(all > 0 && shown === 0);
-}
-
-function writeHeaders() {
-  const cells = COLUMNS.map((column) => {
-    const isSorted = order.column === column;
-    const name = words().column[column];
-    const button = element(
-      'button',
-      { type: 'button', class: 'sort', title: words().sortBy(name), onclick: () => sortBy(column) },
-      name,
-      element('span', { class: 'sort-mark', 'aria-hidden': 'true' }, isSorted ? (order.descending ? '↓' : '↑') : ''),
-    );
-    const direction = order.descending ? 'descending' : 'ascending';
-    return element(
-      'th',
-      {
-        role: 'columnheader',
-        scope: 'col',
-        class: `head-${column}`,
-        'aria-sort': isSorted ? direction : 'none',
-      },
-      button,
-    );
-  });
-  const actions = element(
-    'th',
-    { role: 'columnheader', scope: 'col', class: 'head-actions' },
-    element('span', { class: 'sort' }, words().column.actions),
-  );
-  byId('headers', HTMLTableRowElement).replaceChildren(...cells, actions);
-  setAttribute(byId('table', HTMLTableElement), 'aria-label', words().backends);
-}
-
-/** @param {import('./rows.js').Column} column */
-function sortBy(column) {
-  order = { column, descending: order.column === column && !order.descending };
-  writeAddress();
-  writeHeaders();
-  // The headers were written anew, and the keyboard must not lose its place.
-  const button = document.querySelector(`.head-${column} button`);
-  if (button instanceof HTMLElement) button.focus();
-  render();
-}
-
-function readAddress() {
-  const query = new URLSearchParams(location.search);
-  filter = query.get('filter') ?? '';
-  const [name, direction] = (query.get('sort') ?? '').split('.');
-  const column = COLUMNS.find((known) => known === name);
-  if (column !== undefined) order = { column, descending: direction === 'descending' };
-}
-
-function writeAddress() {
-  const query = new URLSearchParams();
-  if (filter !== '') query.set('filter', filter);
-  if (order.column !== 'state' || order.descending) {
-    query.set('sort', order.descending ? `${order.column}.descending` : order.column);
-  }
-  const text = query.toString();
-  history.replaceState(null, '', text === '' ? location.pathname : `?${text}`);
 }

@@ -1,6 +1,6 @@
 /**
- * @file The field that edits one weight: type, Enter or Save; Escape takes the edit back. It shows
- * "applying", then what came of it, then rests. It does not know how a weight is saved.
+ * @file The field that edits one weight: type or step, then Enter or Save; Escape takes the edit back.
+ * It shows "applying", then what came of it, then rests. It does not know how a weight is saved.
  */
 
 import { element, setAttribute, setText } from './dom.js';
@@ -9,6 +9,8 @@ import { words } from './i18n.js';
 /** @typedef {import('./report.js').Outcome} Outcome */
 
 const MAX_WEIGHT = 1000;
+/** How far a key steps; with Shift ten times as far. @type {Record<string, number>} */
+const STEPS = { ArrowUp: 1, ArrowDown: -1, PageUp: 10, PageDown: -10 };
 /** How long good news stays. Bad news stays until the next edit. */
 const NOTE_RESTS_AFTER_MS = 6_000;
 
@@ -29,6 +31,9 @@ export class WeightEditor {
     this.leave = leave;
     this.input = element('input', {
       type: 'text',
+      role: 'spinbutton',
+      'aria-valuemin': 0,
+      'aria-valuemax': MAX_WEIGHT,
       inputmode: 'numeric',
       class: 'weight-input',
       'data-needs': 'write',
@@ -46,8 +51,25 @@ export class WeightEditor {
     });
     this.note = element('span', { class: 'weight-note' });
     this.effective = element('span', { class: 'weight-note' });
-    const parts = [this.input, this.button, this.note, this.effective];
+    const stepper = element('span', { class: 'stepper' }, this.#stepButton(-1), this.input, this.#stepButton(1));
+    const parts = [stepper, this.button, this.note, this.effective];
     this.element = element('span', { class: 'weight' }, ...parts);
+  }
+
+  /** Keys step too, so that Tab need not stop here. @param {1 | -1} by */
+  #stepButton(by) {
+    const attributes = { type: 'button', class: 'step', tabindex: -1, 'aria-hidden': 'true' };
+    return element('button', { ...attributes, onclick: () => this.#step(by) }, by === 1 ? '+' : '−');
+  }
+
+  /** @param {number} by */
+  #step(by) {
+    if (this.#isBusy) return;
+    const from = parseWeight(this.input.value) ?? this.#saved ?? 0;
+    this.input.value = String(Math.min(MAX_WEIGHT, Math.max(0, from + by)));
+    this.#onInput();
+    // A field that has the focus is left later, and what stands in it waits then.
+    if (document.activeElement !== this.input) this.#onLeave();
   }
 
   isEdited() {
@@ -100,6 +122,11 @@ export class WeightEditor {
   #onKey(event) {
     if (event.isComposing) return;
     if (event.key === 'Enter') void this.#submit();
+    const step = STEPS[event.key];
+    if (step !== undefined) {
+      event.preventDefault();
+      this.#step(event.shiftKey ? 10 * step : step);
+    }
     if (event.key === 'Escape') {
       this.input.value = String(this.#saved);
       this.#note = null;
@@ -139,11 +166,11 @@ export class WeightEditor {
     this.note.hidden = note === null;
     setAttribute(this.note, 'title', note?.text ?? null);
     setAttribute(this.note, 'data-level', note?.level ?? null);
+    setAttribute(this.input, 'aria-valuenow', String(parseWeight(this.input.value) ?? this.#saved));
     setAttribute(this.input, 'aria-invalid', isInvalid ? 'true' : null);
     this.input.readOnly = this.#isBusy;
     this.button.hidden = !this.isEdited() || note !== null;
     setText(this.effective, this.#effective);
-    setAttribute(this.effective, 'title', words().effectiveHint);
     this.effective.hidden = this.isEdited() || note !== null;
     this.element.classList.toggle('is-edited', this.isEdited());
   }

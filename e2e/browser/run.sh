@@ -1,7 +1,7 @@
 #!/bin/sh
 # Checks the types of the console's modules, then drives the console in Chromium against the real
 # binaries. CHROMIUM names the browser, WICKETGATE_BIN_DIR the folder of the binaries (a relative one
-# is relative to this folder).
+# is relative to this folder). With an argument it runs that script instead of the tests.
 set -eu
 cd "$(dirname "$0")"
 
@@ -19,4 +19,5 @@ export CHROMIUM WICKETGATE_BIN_DIR
 ../../scripts/console_charts.sh
 npm ci --ignore-scripts --prefer-offline --loglevel=error
 ./node_modules/.bin/tsc -p tsconfig.json
+[ $# -eq 0 ] || exec node "$@"
 exec node --test --test-concurrency=3 --test-timeout=120000 tests/

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
+use contract::status::Status;
 use contract::{Faults, parse_backend_ip};
 use serde_json::{Value, json};
 
@@ -15,6 +16,7 @@ use super::{App, answers, costs};
 use crate::actor::Actor;
 use crate::audit::Entry;
 use crate::model::Model;
+use crate::observe::Unknown;
 use crate::sources::runtime::override_json;
 
 pub async fn backends(State(app): State<App>) -> Json<Value> {
@@ -75,11 +77,11 @@ pub fn settings_json(app: &App) -> Value {
 
 /// The proxy as it sees itself, and control's own view of what it should run.
 pub async fn proxy(State(app): State<App>) -> Json<Value> {
-    Json(proxy_json(&app).await)
+    let status = app.proxy.status().await;
+    Json(proxy_json(&app, status))
 }
 
-pub async fn proxy_json(app: &App) -> Value {
-    let status = app.proxy.status().await;
+pub fn proxy_json(app: &App, status: Result<Status, Unknown>) -> Value {
     let outcome = app.publisher.outcome();
     let last = outcome.sent.as_ref().map(|sent| {
         let confirmation = sent.confirmation.borrow().clone();

@@ -47,11 +47,6 @@ pub async fn login(asked: HeaderMap) -> Response {
     template(&asked, "login.html")
 }
 
-/// The page that shows `openapi.json`.
-pub async fn docs(asked: HeaderMap) -> Response {
-    template(&asked, "docs.html")
-}
-
 fn template(asked: &HeaderMap, name: &str) -> Response {
     match Templates::get(name) {
         Some(file) => answer(asked, name, file.data.into_owned()),

@@ -47,7 +47,6 @@ fn open() -> Vec<Route> {
     vec![
         route(Method::GET, "/", Nothing, console::page),
         route(Method::GET, "/login", Nothing, console::login),
-        route(Method::GET, "/docs", Nothing, console::docs),
         route(
             Method::GET,
             "/static/{*path}",
@@ -118,12 +117,7 @@ fn v1() -> Vec<Route> {
     vec![
         route(Method::GET, "/api/v1/status", Read, v1::view::status),
         route(Method::GET, "/api/v1/backends", Read, v1::backends::list),
-        route(
-            Method::GET,
-            "/api/v1/backends/{id}",
-            Read,
-            v1::backends::one,
-        ),
+        route(Method::GET, "/api/v1/backends/{id}", Read, v1::detail::one),
         route(
             Method::PATCH,
             "/api/v1/backends/{id}",

@@ -9,5 +9,6 @@ mod security;
 mod serving;
 mod sessions;
 mod v1;
+mod v1_detail;
 mod v1_streams;
 mod views;

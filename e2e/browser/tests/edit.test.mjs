@@ -67,7 +67,7 @@ describe('edits that wait', () => {
       assert.deepEqual([now.weights.get(backends[0].port), now.weights.get(backends[1].port)], [11, 22]);
       await page.locator('#pending').waitFor({ state: 'hidden' });
 
-      await newestReport(page).getByRole('button').click();
+      await newestReport(page).getByRole('button', { name: /^(Undo|撤销)$/ }).click();
       await until('undone', async () => (await published()).weights.get(backends[0].port) === 10);
       assert.equal((await published()).weights.get(backends[1].port), 20);
       await rowOf(page, backends[0]).locator('.badge-override').waitFor({ state: 'hidden' });
@@ -121,6 +121,36 @@ describe('edits that wait', () => {
     page.complaints = page.complaints.filter((text) => !/412/.test(text));
   });
 
+  it('are_all_applied_or_none', async () => {
+    page = await openConsole(browser, stand, { expected: /status of 400/ });
+    await rowOf(page, backends[0]).waitFor();
+    await stageWeight(backends[0], 11);
+    await stageWeight(backends[1], 22);
+    await stand.call('DELETE', '/api/register', { ip: '127.0.0.1', port: backends[1].port });
+    await page.locator('#pending-apply').click();
+    await hasText(newestReport(page), /Change of 2 backends — not done/);
+    const { weights } = await published();
+    assert.equal(weights.get(backends[0].port), 10, 'not the other one either');
+    await hasText(page.locator('#pending-count'), /^2 pending$/);
+  });
+
+  it('are_made_by_steps_of_keys_and_buttons', async () => {
+    page = await openConsole(browser, stand);
+    const input = rowOf(page, backends[1]).locator('.weight-input');
+    await input.focus();
+    for (const key of ['ArrowUp', 'ArrowUp', 'ArrowDown', 'PageUp', 'Shift+ArrowDown']) await input.press(key);
+    assert.equal(await input.inputValue(), '21');
+    assert.equal(await input.getAttribute('aria-valuenow'), '21');
+    await input.press('Tab');
+    await hasText(page.locator('#pending-count'), /^1 pending$/);
+    await rowOf(page, backends[0]).hover();
+    await rowOf(page, backends[0]).locator('.step').first().click();
+    await hasText(page.locator('#pending-count'), /^2 pending$/);
+    await page.keyboard.press('Control+Enter');
+    await stand.publishedWeight(backends[0], 9);
+    await stand.publishedWeight(backends[1], 21);
+  });
+
   it('do_not_stand_in_the_way_of_the_quick_path', async () => {
     page = await openConsole(browser, stand);
     const input = rowOf(page, backends[0]).locator('.weight-input');
@@ -128,6 +158,34 @@ describe('edits that wait', () => {
     await input.press('Enter');
     await hasText(newestReport(page), /applied in \d+ ms/);
     assert.equal(await page.locator('#pending').isVisible(), false);
+  });
+});
+
+describe('an undo', () => {
+  it('gives_back_what_stood_and_is_in_the_audit_log', async () => {
+    page = await openConsole(browser, stand);
+    const input = rowOf(page, backends[0]).locator('.weight-input');
+    await input.fill('15');
+    await input.press('Enter');
+    await stand.publishedWeight(backends[0], 15);
+    await newestReport(page).getByRole('button', { name: 'Undo' }).click();
+    await stand.publishedWeight(backends[0], 10);
+    await hasText(newestReport(page), /Undo: Weight of \S+ 10 → 15 — applied in \d+ ms/);
+    const { lines } = await stand.call('GET', '/api/v1/audit');
+    const last = lines.findLast(({ action, result }) => action === 'changes' && result === 'ok');
+    assert.equal(last.old[backends[0].key].weight, 15);
+  });
+
+  it('leaves_what_somebody_else_has_set_meanwhile', async () => {
+    page = await openConsole(browser, stand);
+    const input = rowOf(page, backends[0]).locator('.weight-input');
+    await input.fill('15');
+    await input.press('Enter');
+    await stand.publishedWeight(backends[0], 15);
+    await stand.call('POST', `/api/backends/127.0.0.1/${backends[0].port}/weight`, { weight: 99 });
+    await newestReport(page).getByRole('button', { name: 'Undo' }).click();
+    await hasText(newestReport(page), /not undone: edited by somebody else meanwhile/);
+    assert.equal((await published()).weights.get(backends[0].port), 99);
   });
 });
 
@@ -140,7 +198,7 @@ describe('the stream', () => {
     second.on('request', (request) => {
       if (request.url().endsWith('/api/v1/events')) streams += 1;
     });
-    await second.goto(stand.origin);
+    await second.goto(`${stand.origin}/?page=backends`);
     const input = second.locator('#rows tr').filter({ hasText: backends[0].key }).locator('.weight-input');
     await input.waitFor();
     await stand.call('POST', `/api/backends/127.0.0.1/${backends[0].port}/weight`, { weight: 41 });

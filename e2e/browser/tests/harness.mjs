@@ -259,11 +259,11 @@ export function startBrowser() {
  * kept in `page.complaints`: errors of scripts, of the content security policy, of loading.
  * @param {import('playwright-core').Browser} browser
  * @param {Stand} stand
- * @param {{locale?: string, width?: number, height?: number, colorScheme?: 'dark' | 'light', expected?: RegExp}} [options]
- *   complaints that are `expected` are not kept
+ * @param {{view?: string, locale?: string, width?: number, height?: number, colorScheme?: 'dark' | 'light', expected?: RegExp}} [options]
+ *   `view` is the console's page; complaints that are `expected` are not kept
  */
 export async function openConsole(browser, stand, options = {}) {
-  const { locale = 'en-GB', width = 1280, height = 900, colorScheme, expected } = options;
+  const { view = 'backends', locale = 'en-GB', width = 1280, height = 900, colorScheme, expected } = options;
   const context = await browser.newContext({ locale, viewport: { width, height }, colorScheme });
   const page = await context.newPage();
   page.setDefaultTimeout(DEADLINE_MS);
@@ -278,7 +278,7 @@ export async function openConsole(browser, stand, options = {}) {
     page.complaints.push(`a dialog opened: ${dialog.message()}`);
     void dialog.dismiss();
   });
-  await page.goto(stand.origin);
+  await page.goto(`${stand.origin}/?page=${view}`);
   await page.locator('#loading').waitFor({ state: 'hidden' });
   return page;
 }
@@ -288,9 +288,9 @@ export function rowOf(page, { key }) {
   return page.locator('#rows tr').filter({ has: page.getByText(key, { exact: true }) });
 }
 
-/** The newest line of the status area. */
+/** What was last done, as the dock of every page tells it. */
 export function newestReport(page) {
-  return page.locator('#reports .report').first();
+  return page.locator('#newest .report');
 }
 
 /**

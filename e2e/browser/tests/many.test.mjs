@@ -6,25 +6,14 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
+import { fleet } from './fleet.mjs';
 import { Stand, hasText, openConsole, picture, startBrowser, until } from './harness.mjs';
 
-const COUNT = 3_000;
 const SECONDS = Number(process.env.WICKETGATE_MANY_SECONDS ?? 15);
 
 let browser;
 let stand;
 let page;
-
-/** Figures that differ from second to second. */
-function fleet(second) {
-  return Array.from({ length: COUNT }, (_, at) => ({
-    ip: `10.1.${Math.floor(at / 250)}.${(at % 250) + 1}`,
-    port: 9001,
-    weight: 10,
-    gpu_usage: ((at + second) % 100) / 100,
-    vram_usage: ((at * 7 + second) % 100) / 100,
-  }));
-}
 
 before(async () => {
   browser = await startBrowser();

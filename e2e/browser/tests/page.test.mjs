@@ -74,7 +74,7 @@ describe('language', () => {
     await page.getByText('中文', { exact: true }).click();
     await hasText(newestReport(page), /刷新/);
     // Names that Chinese pages write in Latin letters too.
-    const latin = /Wicketgate|uPlot|scripts\/\S+|Ping|GPU|UDP|VRAM|JSON|control\/data\/\S+|[\d.]+ ?(ms|µs|[KMG]i?B\/s|B\/s)|p99|UTC|127\.0\.0\.1:\d+|[a-z]\)|\( \/ \)/g;
+    const latin = /Wicketgate|OpenAPI|control_config\.json|uPlot|scripts\/\S+|Ping|GPU|UDP|VRAM|JSON|control\/data\/\S+|[\d.]+ ?(ms|µs|[KMG]i?B\/s|B\/s)|p99|UTC|127\.0\.0\.1:\d+|[a-z]\)|\( \/ \)/g;
     await until('no English is left', async () => {
       const chinese = await page.evaluate(spoken);
       const left = chinese.map((text) => text.replace(latin, '')).filter((text) => /[A-Za-z]{2,}/.test(text));
@@ -192,8 +192,7 @@ describe('safety', () => {
       const line = { time: hostile, seq: 1, actor: hostile, action: hostile, target: hostile, result: hostile, old: hostile, new: { [hostile]: hostile } };
       await appendFile(stand.path('logs/audit.log'), `${JSON.stringify(line)}\n`);
     }
-    page = await openConsole(browser, stand);
-    await page.locator('#refresh').click();
+    page = await openConsole(browser, stand, { view: 'changes' });
     await hasText(page.locator('#audit'), /window\.hit = 1/);
     await assertInert(page);
   });
@@ -208,6 +207,7 @@ describe('safety', () => {
         events: { contentType: 'text/event-stream', body: event },
         status: { json: whole.status },
         'backends*': { json: { total: 1, next: null, backends: whole.backends } },
+        'backends/**': { json: hostileDetail(hostile) },
         '../sync': { json: { ok: true, reason: hostile, reload: { ok: false, info: hostile }, merged_count: 1 } },
       };
       for (const [path, answer] of Object.entries(routes)) {
@@ -220,12 +220,14 @@ describe('safety', () => {
       ];
       const answer = lines.map((line) => `${JSON.stringify(line)}\n`).join('');
       await page.route('**/api/v1/pings', (route) => route.fulfill({ body: answer }));
-      await page.reload();
+      await page.goto(`${stand.origin}/?page=backends&open=${encodeURIComponent(hostile)}`);
       await page.locator('#sync').click();
-      await until(`${hostile} is shown`, async () => {
-        const shown = await page.locator('#warnings, #rows, #proxy-detail, #reports').allTextContents();
-        return shown.length === 4 && shown.every((text) => text.includes(hostile));
-      });
+      const places = ['#warnings', '#rows', '#proxy-detail', '#reports', '#side-title', '.side-reason', '.side .facts >> nth=2', '.side-list >> nth=0', '.side-list >> nth=1'];
+      for (const place of places) {
+        await until(`${hostile} in ${place}`, async () => (await page.locator(place).textContent())?.includes(hostile));
+      }
+      await page.locator('#rows .state').hover();
+      await until('the reason on hover', async () => (await page.locator('#tip').textContent())?.includes(hostile));
       await page.locator('#open-ping').click();
       await page.locator('#ping-start').click();
       await until('the output', async () => (await page.locator('#ping-result').textContent())?.split(hostile).length === 4);
@@ -237,14 +239,22 @@ describe('safety', () => {
 
   function hostileWhole(hostile) {
     const status = { etag: 'x-1', running: false, proxy: null, why: hostile, last_publish: null, published_generation: 1, warnings: [hostile], audit_seq: 1 };
-    const backend = { id: hostile, ip: hostile, port: hostile, weight: hostile, gpu_usage: null, vram_usage: null, enabled: true, is_warming_up: false, last_seen: hostile, source: hostile, sources: [hostile], override: { weight: hostile, actor: hostile }, proxy: null };
-    return { etag: 'x-1', status, backends: [backend] };
+    const backend = { id: hostile, ip: hostile, port: hostile, weight: hostile, gpu_usage: null, vram_usage: null, enabled: true, is_warming_up: false, last_seen: hostile, source: hostile, sources: [hostile], override: { weight: hostile, actor: hostile } };
+    const proxy = { configured: true, admin: 'ready', operational: 'down', reason: hostile, probe_result: hostile, probed_at_ms: 1, weight: hostile, weight_effective: hostile, sessions_active: hostile, sessions_total: hostile, flows_active: hostile, flows_total: hostile, connect_failures: hostile, connect_timeouts: hostile };
+    return { etag: 'x-1', status, backends: [{ ...backend, proxy }] };
+  }
+
+  function hostileDetail(hostile) {
+    const transition = { at_ms: 1, admin: 'ready', operational: 'down', reason: hostile };
+    const edit = { time: hostile, seq: 1, actor: hostile, action: hostile, target: hostile, result: hostile, old: hostile, new: { [hostile]: hostile } };
+    const layer = { weight: hostile, actor: hostile };
+    return { layers: { override: layer, registration: layer, discovery: layer }, history: [transition], edits: [edit] };
   }
 
   async function assertInert(checked) {
     const found = await checked.evaluate(() => ({
       hit: /** @type {any} */ (window).hit ?? null,
-      foreign: document.querySelectorAll('#rows img, iframe, #audit *:is(img, svg, script, a), #reports *:is(img, svg, script, a), .output *:is(img, svg, script, a), body > script').length,
+      foreign: document.querySelectorAll('#rows *:is(img, script, a), #side *:is(img, script, a), #tip *, iframe, #audit *:is(img, svg, script, a), #reports *:is(img, svg, script, a), .output *:is(img, svg, script, a), body > script').length,
     }));
     assert.deepEqual(found, { hit: null, foreign: 0 });
   }

@@ -77,13 +77,81 @@ describe('the table', () => {
     await page.keyboard.type('registered');
     await hasText(page.locator('#hidden-count'), /^2 hidden by filter$/);
     assert.equal(await page.locator('#rows tr:not(.spacer)').count(), 1);
-    assert.match(page.url(), /\?filter=registered$/);
+    assert.match(page.url(), /\?page=backends&filter=registered$/);
     await page.reload();
     await hasText(page.locator('#hidden-count'), /^2 hidden by filter$/);
     await page.locator('#filter').press('Escape');
     await hasText(page.locator('#hidden-count'), /^$/);
     await page.locator('#filter').fill('no such backend');
     await page.locator('#nothing-matches').waitFor();
+  });
+
+  it('shows_the_states_that_are_asked_for_and_counts_them', async () => {
+    page = await openConsole(browser, stand);
+    const chip = (name) => page.locator('.chip').filter({ hasText: name });
+    await stand.call('POST', `/api/backends/127.0.0.1/${discovered[0].port}/enabled`, { enabled: false });
+    await hasText(chip('disabled'), /^disabled1$/);
+    await chip('disabled').click();
+    await hasText(page.locator('#hidden-count'), /^2 hidden by filter$/);
+    await rowOf(page, discovered[0]).waitFor();
+    assert.match(page.url(), /state=disabled/);
+    await page.reload();
+    await hasText(page.locator('#hidden-count'), /^2 hidden by filter$/);
+    await hasAttribute(chip('disabled'), 'aria-pressed', 'true');
+    await page.locator('#clear-filter').click();
+    await hasText(page.locator('#hidden-count'), /^$/);
+    await stand.call('DELETE', `/api/backends/127.0.0.1/${discovered[0].port}/override`);
+  });
+
+  it('shows_the_columns_that_are_chosen', async () => {
+    page = await openConsole(browser, stand);
+    await rowOf(page, registered).waitFor();
+    assert.equal(await page.locator('.head-seen').isVisible(), false);
+    await page.locator('#columns summary').click();
+    await page.getByRole('checkbox', { name: 'Heartbeat' }).check();
+    await page.getByRole('checkbox', { name: 'GPU usage' }).uncheck();
+    await page.keyboard.press('Escape');
+    await page.reload();
+    await rowOf(page, registered).locator('.cell-seen').waitFor();
+    assert.equal(await page.locator('.head-gpu').isVisible(), false);
+    assert.equal(await rowOf(page, registered).locator('.cell-gpu').isVisible(), false);
+  });
+
+  it('sorts_by_every_column_both_ways', async () => {
+    page = await openConsole(browser, stand);
+    await page.goto(`${stand.origin}/?page=backends&columns=source,weight,gpu,vram,sessions,rate,latency,errors,seen`);
+    await rowOf(page, registered).waitFor();
+    for (const column of ['address', 'source', 'weight', 'gpu', 'vram', 'sessions', 'rate', 'latency', 'errors', 'seen', 'state']) {
+      const head = page.locator(`.head-${column}`);
+      await head.getByRole('button').click();
+      await hasAttribute(head, 'aria-sort', 'ascending');
+      await head.getByRole('button').click();
+      await hasAttribute(head, 'aria-sort', 'descending');
+      assert.equal(await page.locator('[aria-sort]:not([aria-sort="none"])').count(), 1);
+      assert.match(page.url(), new RegExp(`sort=${column}.descending`));
+    }
+  });
+
+  it('says_why_on_hover_and_on_focus_and_how_old_each_number_is', async () => {
+    page = await openConsole(browser, stand);
+    const row = rowOf(page, registered);
+    const tip = page.locator('#tip');
+    await row.locator('.state').hover();
+    await hasText(tip, /(up|not tried yet): \S+/);
+    await row.locator('.cell-vram').hover();
+    await hasText(tip, /^VRAM usage 10%, reported [\d.]+ (s|min) ago by the backend’s agent$/);
+    await row.locator('.cell-sessions').hover();
+    await hasText(tip, /counted by the proxy, [\d.]+ s ago$/);
+    await row.locator('.cell-errors').hover();
+    await hasText(tip, /0 connects refused, 0 timed out/);
+    await row.locator('.time-left').hover();
+    await hasText(tip, /last heard at .*expires in .* unless it is heard again/);
+    await page.mouse.move(0, 0);
+    await tip.waitFor({ state: 'hidden' });
+    await row.locator('.choose').focus();
+    await page.keyboard.press('Tab');
+    await hasText(tip, /(up|not tried yet): \S+/);
+    assert.equal(await row.locator('.state').getAttribute('aria-describedby'), 'tip');
   });
 
   it('sorts_by_a_column_and_holds_the_order_while_one_edits', async () => {
@@ -134,6 +202,8 @@ describe('a change', () => {
     await hasText(newestReport(page), /10 → 25 — applied in \d+ ms/);
     await hasText(newestReport(page), new RegExp(`sent SIGHUP to pid=${stand.proxy.child.pid}`));
     await hasText(row.locator('.cell-source'), /override/);
+    await page.keyboard.press('Escape');
+    await page.locator('#view-audit').click();
     await hasText(page.locator('#audit'), /weight.*override\.weight – → 25/);
     await picture(page, 'weight-applied');
   });

@@ -10,11 +10,10 @@ use contract::config::MAX_FILE_BYTES;
 use serde_json::{Value, json};
 
 use super::query::Query;
-use super::view::{self, answer_of, look, tagged};
+use super::view::{self, look, tagged};
 use crate::changes::parse_id;
 use crate::settings::read_file;
 use crate::web::error::ApiError;
-use crate::web::path::PathOf;
 use crate::web::{App, api};
 
 /// Backends of a page by default, and at most.
@@ -43,13 +42,6 @@ pub async fn list(State(app): State<App>, RawQuery(query): RawQuery) -> Result<R
     let next = if rest.next().is_some() { last } else { None };
     let body = json!({ "total": view.rows.len(), "next": next, "backends": page });
     Ok(tagged(view.etag.clone(), body))
-}
-
-pub async fn one(State(app): State<App>, PathOf(id): PathOf<String>) -> Result<Response, ApiError> {
-    let view = look(&app).await;
-    let row = parse_id(&id).and_then(|addr| view.rows.get(&addr));
-    let row = row.ok_or_else(|| unknown(&id))?;
-    Ok(answer_of(&view, row))
 }
 
 pub fn unknown(id: &str) -> ApiError {

@@ -5,6 +5,7 @@
 pub mod audit;
 pub mod backends;
 pub mod changes;
+pub mod detail;
 pub mod events;
 mod openapi;
 pub mod pings;

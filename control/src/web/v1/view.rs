@@ -8,8 +8,9 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use contract::BackendAddr;
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use crate::history;
 use crate::web::{App, answers, api};
 
 pub struct View {
@@ -30,7 +31,8 @@ pub fn tag_of(app: &App, edits: u64) -> String {
 }
 
 pub async fn look(app: &App) -> View {
-    let mut status = api::proxy_json(app).await;
+    let seen = history::look(&app.shared, &app.proxy).await;
+    let mut status = api::proxy_json(app, seen);
     let etag = etag(app);
     let rows = app.shared.model().rows();
     let seen = take_seen(&mut status);
@@ -102,9 +104,4 @@ pub async fn status(State(app): State<App>) -> Response {
 /// An answer with its tag.
 pub fn tagged(etag: String, body: Value) -> Response {
     ([(header::ETAG, etag)], Json(body)).into_response()
-}
-
-/// A backend by itself, for those who ask for one.
-pub fn answer_of(view: &View, row: &Value) -> Response {
-    tagged(view.etag.clone(), json!({ "backend": row }))
 }

@@ -1,0 +1,149 @@
+//! What state each backend was in: its last transitions, each with its time and reason.
+//!
+//! In memory and from when control looks on; so many transitions a backend, of backends that are
+//! listed. What lasts for less than the time between two looks may be missed.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use contract::BackendAddr;
+use contract::status::{AdminState, BackendStatus, OperationalState, Status};
+use serde_json::{Value, json};
+
+use crate::clock::Now;
+use crate::merge::{Row, RowState};
+use crate::observe::{Proxy, Unknown};
+use crate::shared::Shared;
+
+/// How often control looks while nobody else asks the proxy for its status.
+const PERIOD: Duration = Duration::from_secs(1);
+/// Transitions that are kept of a backend.
+const KEPT: usize = 20;
+
+/// What is seen of a backend: the proxy's word, where there is one, or control's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Operational {
+    Seen(OperationalState),
+    Expired,
+    Unknown,
+}
+
+impl Operational {
+    fn word(self) -> &'static str {
+        match self {
+            Operational::Seen(state) => state.word(),
+            Operational::Expired => "expired",
+            Operational::Unknown => "unknown",
+        }
+    }
+}
+
+/// The state that a backend came into.
+#[derive(Debug, Clone)]
+struct Transition {
+    /// Unix milliseconds.
+    at_ms: u64,
+    admin: AdminState,
+    operational: Operational,
+    reason: String,
+}
+
+impl Transition {
+    fn to_json(&self) -> Value {
+        json!({
+            "at_ms": self.at_ms, "admin": self.admin, "operational": self.operational.word(),
+            "reason": self.reason,
+        })
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct Histories {
+    /// The oldest transition first; the first one is what was found when control began to look.
+    of: BTreeMap<BackendAddr, VecDeque<Transition>>,
+    /// On the monotonic clock.
+    looked_at_ms: Option<u64>,
+}
+
+impl Histories {
+    /// Keeps what has changed. `seen` is what the proxy says of itself, where it says anything.
+    pub fn note(&mut self, rows: &[Row], seen: Option<&Status>, now: Now) {
+        let seen = seen.iter().flat_map(|status| &status.backends);
+        let seen: HashMap<BackendAddr, &BackendStatus> = seen
+            .map(|seen| (BackendAddr::new(seen.ip, seen.port), seen))
+            .collect();
+        let mut before = std::mem::take(&mut self.of);
+        for row in rows {
+            let addr = row.backend.addr;
+            let mut kept = before.remove(&addr).unwrap_or_default();
+            let now = transition(row, seen.get(&addr).copied(), now.unix_ms);
+            let last = kept.back().map(|last| (last.admin, last.operational));
+            if last != Some((now.admin, now.operational)) {
+                kept.push_back(now);
+            }
+            if kept.len() > KEPT {
+                kept.pop_front();
+            }
+            self.of.insert(addr, kept);
+        }
+        self.looked_at_ms = Some(now.monotonic_ms);
+    }
+
+    /// The transitions of one backend, the newest first.
+    pub fn of(&self, addr: BackendAddr) -> Vec<Value> {
+        let kept = self.of.get(&addr).into_iter().flatten().rev();
+        kept.map(Transition::to_json).collect()
+    }
+
+    fn is_due(&self, now: Now) -> bool {
+        let half = PERIOD.as_millis() as u64 / 2;
+        self.looked_at_ms
+            .is_none_or(|looked_at_ms| now.monotonic_ms >= looked_at_ms + half)
+    }
+}
+
+fn transition(row: &Row, seen: Option<&BackendStatus>, at_ms: u64) -> Transition {
+    let (operational, reason) = match seen {
+        _ if row.state() == RowState::Expired => {
+            (Operational::Expired, "its registration ran out".to_owned())
+        }
+        Some(seen) => (Operational::Seen(seen.operational), seen.reason.clone()),
+        None => (
+            Operational::Unknown,
+            "the proxy says nothing of it".to_owned(),
+        ),
+    };
+    Transition {
+        at_ms,
+        admin: row.admin(),
+        operational,
+        reason,
+    }
+}
+
+/// Asks the proxy for its status, and keeps what is new in it.
+pub async fn look(shared: &Shared, proxy: &Proxy) -> Result<Status, Unknown> {
+    let seen = proxy.status().await;
+    let rows = shared.model().rows();
+    let now = shared.clock.now();
+    shared.history().note(&rows, seen.as_ref().ok(), now);
+    seen
+}
+
+/// Looks on for as long as the server runs; whoever reads the live view looks in our place.
+pub async fn run(shared: Arc<Shared>, proxy: Proxy) {
+    let mut tick = tokio::time::interval(PERIOD);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let is_due = shared.history().is_due(shared.clock.now());
+        if is_due && let Err(unknown) = look(&shared, &proxy).await {
+            tracing::debug!("no states seen: {unknown}");
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "history_tests.rs"]
+mod tests;

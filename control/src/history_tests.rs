@@ -1,0 +1,125 @@
+//! What is kept of states that change, come and go.
+
+use super::*;
+use crate::merge::merge;
+use crate::registry::Registry;
+use contract::{Backend, Report};
+
+fn addr(last: u8) -> BackendAddr {
+    BackendAddr::new([10, 0, 0, last].into(), 9001)
+}
+
+fn rows(weights: &[(u8, u16)]) -> Vec<Row> {
+    let discovered = weights.iter().map(|(last, weight)| {
+        let backend = Backend {
+            addr: addr(*last),
+            weight: *weight,
+            enabled: true,
+            is_warming_up: false,
+            report: Report::default(),
+            batch: None,
+        };
+        (backend.addr, backend)
+    });
+    merge(&discovered.collect(), &Registry::default())
+}
+
+/// A status of one backend, as the proxy gives it.
+fn seen(operational: &str, reason: &str) -> Status {
+    let counters = json!({
+        "sessions_active": 0, "sessions_total": 0, "flows_active": 0, "flows_total": 0,
+        "bytes_up": 0, "bytes_down": 0, "connect_failures": 0, "connect_timeouts": 0,
+    });
+    let mut backend = counters.clone();
+    let of_backend = json!({
+        "ip": "10.0.0.1", "port": 9001, "configured": true, "admin": "ready",
+        "operational": operational, "reason": reason, "weight": 10, "weight_effective": 10,
+        "gpu_usage": null, "vram_usage": null, "reported_at_ms": null,
+        "connect_latency_us": null, "first_byte_latency_us": null,
+    });
+    let mut totals = counters;
+    let of_all = json!({
+        "first_byte_p50_us": null, "first_byte_p99_us": null, "connect_retries": 0,
+        "sessions_ended": {}, "flows_ended": {}, "datagrams_dropped": {},
+    });
+    for (all, more) in [(&mut backend, of_backend), (&mut totals, of_all)] {
+        let more = more.as_object().expect("an object").clone();
+        all.as_object_mut().expect("an object").extend(more);
+    }
+    let status = json!({
+        "version": "0", "pid": 7, "generation": 1, "digest": "", "loaded_at_ms": 0,
+        "last_reload": null, "started_at_ms": 0, "reloads_ok": 0, "reloads_refused": 0,
+        "draining": false, "algorithm": "round_robin", "workers": [], "listeners": [],
+        "backends": [backend], "totals": totals,
+        "limits": {"max_sessions": 1, "max_flows": 1, "accept_pauses": 0, "log_lines_dropped": 0},
+    });
+    serde_json::from_value(status).expect("a status")
+}
+
+fn at(ms: u64) -> Now {
+    Now {
+        monotonic_ms: ms,
+        unix_ms: 1_000_000 + ms,
+    }
+}
+
+/// `at admin operational reason` of each transition, the newest first.
+fn told(histories: &Histories, last: u8) -> Vec<String> {
+    let told = histories.of(addr(last)).into_iter().map(|line| {
+        let text = |key: &str| line[key].as_str().expect("text").to_owned();
+        let words = [text("admin"), text("operational"), text("reason")];
+        format!("{} {}", line["at_ms"], words.join(" "))
+    });
+    told.collect()
+}
+
+#[test]
+fn a_transition_is_kept_with_its_time_and_reason_and_no_change_is_none() {
+    let mut histories = Histories::default();
+    let looks = [
+        (10, 0, "up", "a probe passed"),
+        (10, 1_000, "up", "another probe passed"),
+        (10, 2_000, "down", "3 probes failed: refused"),
+        (0, 3_000, "down", "3 probes failed: refused"),
+    ];
+    for (weight, ms, operational, reason) in looks {
+        histories.note(
+            &rows(&[(1, weight)]),
+            Some(&seen(operational, reason)),
+            at(ms),
+        );
+    }
+    histories.note(&rows(&[(1, 0)]), None, at(4_000));
+    let expected = [
+        "1004000 drain unknown the proxy says nothing of it",
+        "1003000 drain down 3 probes failed: refused",
+        "1002000 ready down 3 probes failed: refused",
+        "1000000 ready up a probe passed",
+    ];
+    assert_eq!(told(&histories, 1), expected);
+}
+
+#[test]
+fn what_is_kept_is_bounded_and_goes_with_its_backend() {
+    let mut histories = Histories::default();
+    let last_ms = 2 * KEPT as u64;
+    for ms in 0..=last_ms {
+        let word = if ms % 2 == 0 { "up" } else { "down" };
+        histories.note(&rows(&[(1, 10), (2, 10)]), Some(&seen(word, "")), at(ms));
+    }
+    let kept = told(&histories, 1);
+    assert_eq!(kept.len(), KEPT);
+    assert_eq!(kept[0], format!("{} ready up ", 1_000_000 + last_ms));
+    assert_eq!(told(&histories, 2).len(), 1, "of which nothing was said");
+    histories.note(&rows(&[(2, 10)]), None, at(last_ms + 1));
+    assert_eq!(told(&histories, 1), Vec::<String>::new());
+}
+
+#[test]
+fn a_look_is_due_where_nobody_else_has_looked() {
+    let mut histories = Histories::default();
+    assert!(histories.is_due(at(0)));
+    histories.note(&[], None, at(0));
+    assert!(!histories.is_due(at(400)));
+    assert!(histories.is_due(at(1_000)));
+}

@@ -1,0 +1,79 @@
+//! `GET backends/{id}`: one backend with what the list leaves out: who says what of it, the states
+//! it was in, and its lines of the audit log.
+
+use axum::extract::State;
+use axum::response::Response;
+use contract::BackendAddr;
+use serde_json::{Value, json};
+
+use super::backends::unknown;
+use super::view::{look, tagged};
+use crate::changes::parse_id;
+use crate::sources::runtime::override_json;
+use crate::web::App;
+use crate::web::error::ApiError;
+use crate::web::path::PathOf;
+
+/// Lines of the audit log that are looked through, and that are given.
+const LINES_LOOKED_AT: usize = 5_000;
+const EDITS: usize = 10;
+
+pub async fn one(State(app): State<App>, PathOf(id): PathOf<String>) -> Result<Response, ApiError> {
+    let view = look(&app).await;
+    let addr = parse_id(&id).ok_or_else(|| unknown(&id))?;
+    let row = view.rows.get(&addr).ok_or_else(|| unknown(&id))?;
+    let body = json!({
+        "backend": row, "layers": layers(&app, addr), "history": app.shared.history().of(addr),
+        "edits": edits(&app, addr).await,
+    });
+    Ok(tagged(view.etag, body))
+}
+
+/// What each source says, the strongest first; the first that names a weight has the word.
+fn layers(app: &App, addr: BackendAddr) -> Value {
+    let model = app.shared.model();
+    let entry = model.registry.entries.get(&addr);
+    let word = entry.and_then(|entry| entry.r#override.as_ref());
+    let registered = entry.and_then(|entry| entry.registered.as_ref());
+    let discovered = model.discovery.backends.get(&addr);
+    json!({
+        "override": word.map(override_json),
+        "registration": registered.map(|registered| json!({
+            "weight": registered.weight, "enabled": registered.enabled,
+            "is_expired": registered.is_expired(),
+        })),
+        "discovery": discovered.map(|backend| json!({
+            "weight": backend.weight, "enabled": backend.enabled,
+        })),
+    })
+}
+
+/// Its newest lines of the audit log, the newest first; none where the log cannot be read, which
+/// `GET audit` says.
+async fn edits(app: &App, addr: BackendAddr) -> Vec<Value> {
+    let shared = app.shared.clone();
+    let read = tokio::task::spawn_blocking(move || shared.audit.lines(None, LINES_LOOKED_AT)).await;
+    let lines = read.expect("reading a file does not panic");
+    let id = addr.to_string();
+    let lines = lines.unwrap_or_default().into_iter().rev();
+    lines
+        .filter_map(|line| line_of(line, &id))
+        .take(EDITS)
+        .collect()
+}
+
+/// A line about one backend, or this backend's part of a line about many.
+fn line_of(mut line: Value, id: &str) -> Option<Value> {
+    if line["target"] == id {
+        return Some(line);
+    }
+    let names = |side: &Value| side.as_object().is_some_and(|side| side.contains_key(id));
+    if !names(&line["old"]) && !names(&line["new"]) {
+        return None;
+    }
+    for side in ["old", "new"] {
+        let own = line[side].get(id).cloned().unwrap_or_default();
+        line[side] = own;
+    }
+    Some(line)
+}

@@ -1,0 +1,131 @@
+/**
+ * @file The side panel: which backend is open, which stands in the address of the page, and what the
+ * control plane says of it beyond the list. How it looks is detail-view.js's. The table stays usable
+ * beside it: it is no dialog.
+ */
+
+import * as api from './api.js';
+import { keepInAddress, onVisit, parameter } from './address.js';
+import { DetailView } from './detail-view.js';
+import { byId } from './dom.js';
+import { onLanguage } from './i18n.js';
+import { oneAtATime } from './once.js';
+
+/** @typedef {import('./rows.js').Row} Row */
+
+/** @type {string | null} */
+let open = null;
+/** @type {DetailView | null} */
+let view = null;
+/** @type {Row[]} */
+let rows = [];
+/** @type {api.Detail | null} */
+let detail = null;
+/** What the detail was read for, so that it is read anew when something has happened. */
+let readFor = '';
+/** What the keyboard goes back to. @type {Element | null} */
+let opener = null;
+/** @type {() => void} */
+let changed = () => {};
+
+const readNow = oneAtATime(read);
+
+/** @param {() => void} onChange told when another backend is open, or none */
+export function startDetail(onChange) {
+  changed = onChange;
+  open = parameter('open') || null;
+  onVisit(() => {
+    const visited = parameter('open') || null;
+    if (visited !== open) choose(visited);
+  });
+  document.addEventListener('keydown', (event) => {
+    const isElsewhere = event.target instanceof Element && event.target.matches('input, select, textarea');
+    const isInDialog = document.querySelector('dialog[open]') !== null;
+    if (event.key === 'Escape' && open !== null && !isElsewhere && !isInDialog) closeDetail();
+  });
+  onLanguage(() => {
+    view = null;
+    write();
+  });
+}
+
+/** @param {string} key */
+export function isOpen(key) {
+  return key === open;
+}
+
+/** @param {string} key */
+export function openDetail(key) {
+  if (key === open) return closeDetail();
+  if (!byId('side', HTMLElement).contains(document.activeElement)) opener = document.activeElement;
+  choose(key);
+  byId('side', HTMLElement).querySelector('h2')?.focus();
+}
+
+export function closeDetail() {
+  const hadFocus = byId('side', HTMLElement).contains(document.activeElement);
+  choose(null);
+  if (hadFocus && opener instanceof HTMLElement && opener.isConnected) opener.focus();
+  else if (hadFocus) byId('backends', HTMLElement).focus({ preventScroll: true });
+}
+
+/** @param {string | null} key */
+function choose(key) {
+  open = key;
+  view = null;
+  detail = null;
+  readFor = '';
+  keepInAddress({ open: key ?? '' });
+  write();
+  changed();
+}
+
+/**
+ * @param {Row[]} latest
+ * @param {api.WholeAnswer} whole
+ */
+export function showDetail(latest, whole) {
+  rows = latest;
+  write();
+  const row = rows.find(({ key }) => key === open);
+  if (row === undefined) return;
+  const { admin, operational } = row.state;
+  const { weight, enabled, sources } = row.backend;
+  const now = [open, whole.etag, whole.status.audit_seq, admin, operational, weight, enabled, sources].join(' ');
+  if (now === readFor) return;
+  readFor = now;
+  void readNow();
+}
+
+async function read() {
+  const key = open;
+  if (key === null) return;
+  try {
+    const answer = await api.readDetail(key);
+    if (key !== open) return;
+    detail = answer;
+  } catch (error) {
+    if (!(error instanceof api.CallError)) throw error;
+    // The banner says what is wrong; it is asked for again with the next news.
+    readFor = '';
+  }
+  write();
+}
+
+function write() {
+  const side = byId('side', HTMLElement);
+  side.hidden = open === null;
+  if (open === null) {
+    side.replaceChildren();
+    return;
+  }
+  const row = rows.find(({ key }) => key === open);
+  if (view === null) {
+    if (row === undefined) return;
+    const hadFocus = side.contains(document.activeElement);
+    view = new DetailView(row, closeDetail);
+    side.replaceChildren(...view.elements);
+    if (hadFocus) side.querySelector('h2')?.focus();
+  }
+  view.update(row ?? null, rows, detail);
+}

@@ -1,0 +1,148 @@
+/**
+ * @file The pages of the console and the rail that leads to them. One is shown, the one that the
+ * address names; what only it needs is loaded when it is first shown.
+ */
+
+import { CallError } from './api.js';
+import { keepInAddress, onVisit, parameter, startAddress, visit } from './address.js';
+import { connectionFailed } from './connection.js';
+import { byId, setAttribute } from './dom.js';
+import { onLanguage, words } from './i18n.js';
+import { remember } from './storage.js';
+
+/** @typedef {import('./api.js').WholeAnswer} WholeAnswer */
+/** @typedef {'overview' | 'backends' | 'changes' | 'diagnostics' | 'batch' | 'settings' | 'api'} Page */
+
+/**
+ * What a page does by itself, each where it is needed.
+ * @typedef {object} PageParts
+ * @property {() => void} [start] once, before it is first shown
+ * @property {() => void} [enter] each time that it is shown
+ * @property {(whole: WholeAnswer) => void} [update] with all news while it is shown
+ * @property {() => void} [leave]
+ * @property {Record<string, () => void>} [keys] that mean something only while it is shown
+ */
+
+/** @type {Record<Page, () => Promise<{page: PageParts}>>} */
+const LOADS = {
+  overview: () => import('./overview.js'),
+  backends: () => import('./table.js'),
+  changes: () => import('./audit.js'),
+  diagnostics: () => import('./diagnostics.js'),
+  batch: () => import('./batch.js'),
+  settings: () => import('./settings.js'),
+  api: () => import('./openapi.js'),
+};
+
+export const PAGES = /** @type {Page[]} */ (Object.keys(LOADS));
+
+/** @type {Map<Page, Promise<PageParts | null>>} */
+const loaded = new Map();
+/** @type {Page | null} */
+let shown = null;
+/** @type {PageParts} */
+let parts = {};
+/** @type {WholeAnswer | null} */
+let latest = null;
+
+/** Shows the page that the address names, and binds the rail. */
+export function startPages() {
+  startAddress();
+  keepInAddress({ page: currentPage() });
+  onVisit(show);
+  onLanguage(writeTitle);
+  byId('rail-fold', HTMLButtonElement).addEventListener('click', toggleRail);
+  writeRail();
+  show();
+}
+
+/** @returns {Page} */
+export function currentPage() {
+  const named = PAGES.find((page) => page === parameter('page'));
+  if (named !== undefined) return named;
+  // Links from before there were pages lead into the table.
+  const isTable = parameter('filter') !== '' || parameter('sort') !== '';
+  return isTable ? 'backends' : 'overview';
+}
+
+/** What single keys do on the page that is shown. */
+export function keysOfPage() {
+  return parts.keys ?? {};
+}
+
+/** @param {Page} page */
+export function goTo(page) {
+  visit({ page });
+}
+
+/** @param {WholeAnswer} whole */
+export function updatePage(whole) {
+  latest = whole;
+  parts.update?.(whole);
+}
+
+/** Folds the rail to its icons, or unfolds it. */
+export function toggleRail() {
+  const root = document.documentElement;
+  const isFolded = root.dataset.rail === 'folded';
+  root.dataset.rail = isFolded ? 'open' : 'folded';
+  remember('rail', root.dataset.rail);
+  writeRail();
+}
+
+function writeRail() {
+  const isFolded = document.documentElement.dataset.rail === 'folded';
+  setAttribute(byId('rail-fold', HTMLButtonElement), 'aria-expanded', String(!isFolded));
+}
+
+function show() {
+  const page = currentPage();
+  if (page === shown) return;
+  const isFirst = shown === null;
+  parts.leave?.();
+  parts = {};
+  shown = page;
+  document.documentElement.dataset.page = page;
+  for (const link of document.querySelectorAll('.rail a[data-page]')) {
+    const isCurrent = link.getAttribute('data-page') === page;
+    setAttribute(link, 'aria-current', isCurrent ? 'page' : null);
+  }
+  writeTitle();
+  if (!isFirst) {
+    scrollTo(0, 0);
+    const title = document.querySelector(`#page-${page} h1`);
+    if (title instanceof HTMLElement) title.focus({ preventScroll: true });
+  }
+  void enter(page);
+}
+
+/** @param {Page} page */
+async function enter(page) {
+  const wanted = await (loaded.get(page) ?? load(page));
+  if (wanted === null || page !== shown) return;
+  parts = wanted;
+  parts.enter?.();
+  if (latest !== null) parts.update?.(latest);
+}
+
+/** @param {Page} page */
+function load(page) {
+  const loading = LOADS[page]().then(
+    ({ page: found }) => {
+      found.start?.();
+      return found;
+    },
+    () => {
+      // The server is away: the next visit tries again.
+      loaded.delete(page);
+      connectionFailed(new CallError('away', ''));
+      return null;
+    },
+  );
+  loaded.set(page, loading);
+  return loading;
+}
+
+function writeTitle() {
+  if (shown !== null) document.title = `${words().page[shown]} · ${words().title}`;
+}

@@ -1,0 +1,184 @@
+/**
+ * @file The side panel: everything about one backend, beside the table, as the stream goes on.
+ */
+
+import assert from 'node:assert/strict';
+import { after, afterEach, before, describe, it } from 'node:test';
+import { noSeriousFault } from './axe.mjs';
+import { Stand, hasAttribute, hasText, newestReport, openConsole, picture, rowOf, startBrowser, until } from './harness.mjs';
+
+/** @type {import('playwright-core').Browser} */
+let browser;
+/** @type {Stand} */
+let stand;
+let backend;
+let other;
+let page;
+
+before(async () => {
+  browser = await startBrowser();
+  stand = await Stand.start({ config: { default_algorithm: 'gpu_aware' } });
+  backend = await stand.register({ weight: 20, gpu_usage: 0.4, vram_usage: 0.94 });
+  other = await stand.register({ weight: 10, gpu_usage: 0.1, vram_usage: 0.2 });
+  await stand.publishDiscovery([{ ip: '127.0.0.1', port: backend.port, weight: 30 }]);
+});
+
+after(async () => {
+  await browser?.close();
+  await stand?.close();
+});
+
+afterEach(async () => {
+  await page?.context().close();
+  assert.deepEqual(page?.complaints ?? [], []);
+});
+
+/** The section of the panel with this title. */
+function section(title) {
+  return page.locator('.side-section').filter({ has: page.getByRole('heading', { name: title, exact: true }) });
+}
+
+async function open(options = {}) {
+  page = await openConsole(browser, stand, options);
+  await rowOf(page, backend).locator('.cell-sessions').click();
+  await hasText(page.locator('#side-title'), new RegExp(`^${backend.key}$`));
+}
+
+describe('the side panel', () => {
+  it('opens_by_enter_stays_in_the_address_and_gives_the_keyboard_back', async () => {
+    page = await openConsole(browser, stand);
+    await rowOf(page, backend).waitFor();
+    await page.locator('.head-address button').click();
+    const keys = await page.locator('#rows .cell-address').allTextContents();
+    await page.locator('#backends').focus();
+    for (let press = 0; press <= keys.indexOf(backend.key); press += 1) await page.keyboard.press('j');
+    await page.keyboard.press('Enter');
+    await page.locator('#side').waitFor();
+    await until('the keyboard is in it', () => page.evaluate(() => document.activeElement?.id === 'side-title'));
+    assert.equal(new URL(page.url()).searchParams.get('open'), backend.key);
+    await page.reload();
+    await hasText(page.locator('#side-title'), new RegExp(`^${backend.key}$`));
+    await rowOf(page, other).locator('.state').click();
+    await hasText(page.locator('#side-title'), new RegExp(`^${other.key}$`));
+    await page.keyboard.press('Escape');
+    await page.locator('#side').waitFor({ state: 'hidden' });
+    assert.equal(new URL(page.url()).searchParams.get('open'), null);
+    assert.equal(await page.evaluate(() => document.activeElement?.className), 'state');
+    assert.equal(await page.evaluate(() => document.activeElement?.closest('tr')?.querySelector('.cell-address')?.textContent), other.key);
+  });
+
+  it('says_which_weight_counts_and_why_and_follows_the_stream', async () => {
+    await open();
+    const weight = section('Weight');
+    await hasText(weight, /Override–Registration20in forceDiscovery30Configured20Effective20/);
+    await stand.call('POST', `/api/backends/127.0.0.1/${backend.port}/weight`, { weight: 7 });
+    await hasText(weight, /Override7in forceRegistration20Discovery30Configured7/);
+    assert.equal(await page.locator('.side .weight-input').inputValue(), '7');
+    await hasText(section('Last entries of the audit log'), /weight.*127\.0\.0\.1.*7/);
+    await stand.call('DELETE', `/api/backends/127.0.0.1/${backend.port}/override`);
+    await hasText(weight, /Override–Registration20in force/);
+  });
+
+  it('shows_the_states_with_their_times', async () => {
+    await open();
+    const history = section('States since control started');
+    await stand.call('POST', `/api/backends/127.0.0.1/${backend.port}/enabled`, { enabled: false });
+    await hasText(history.locator('li').first(), /^disabled · .*since .*\d\d:\d\d:\d\d/);
+    await stand.call('DELETE', `/api/backends/127.0.0.1/${backend.port}/override`);
+    await until('the state after it', async () => !(await history.locator('li').first().textContent())?.startsWith('disabled'));
+    await hasText(history.locator('li').nth(1), /^disabled · /);
+  });
+
+  it('shows_the_parts_of_the_cost_which_add_up', async () => {
+    await open();
+    const cost = section('Why this backend');
+    await hasText(cost, /One session more costs [\d.]+ here: place [12] of 2/);
+    const lines = await cost.locator('ul').first().locator('li').allTextContents();
+    assert.deepEqual(lines.map((line) => /^[A-Za-z ]+/.exec(line)?.[0]), ['Load', 'Failures', 'VRAM guard', 'GPU']);
+    const { backends } = await stand.call('GET', '/api/v1/backends');
+    const listed = backends.find(({ id }) => id === backend.key);
+    await until('the bars add up', async () => {
+      const widths = await cost.locator('ul').first().locator('.usage-fill').evaluateAll((bars) => bars.map((bar) => Number.parseFloat(bar.style.width)));
+      return Math.abs(widths.reduce((sum, width) => sum + width, 0) - 100) < 1;
+    });
+    assert.ok(listed.cost.vram > 0, 'the guard costs at 94%');
+  });
+
+  it('has_the_controls_of_its_backend', async () => {
+    await open();
+    const controls = page.locator('.side-controls');
+    await controls.locator('.step').last().click();
+    await hasText(page.locator('#pending-count'), /^1 pending$/);
+    await page.locator('#pending-discard').click();
+    await controls.locator('.weight-input').fill('44');
+    await controls.locator('.weight-input').press('Enter');
+    await hasText(newestReport(page), /20 → 44 — applied in \d+ ms/);
+    await controls.getByRole('button', { name: /^Drain/ }).click();
+    await stand.publishedWeight(backend, 0);
+    await controls.getByRole('button', { name: /^Clear the override/ }).click();
+    await stand.publishedWeight(backend, 20);
+    await controls.getByRole('switch').click();
+    await hasText(page.locator('.side-state'), /^disabled/);
+    await controls.getByRole('switch').click();
+    await until('enabled again', async () => !(await page.locator('.side-state').textContent())?.startsWith('disabled'));
+    await controls.getByRole('button', { name: /^Clear the override/ }).click();
+    await controls.getByRole('button', { name: /^Ping/ }).click();
+    await page.locator('#ping-dialog').waitFor();
+    await page.keyboard.press('Escape');
+    await page.locator('#ping-dialog').waitFor({ state: 'hidden' });
+    assert.equal(await page.locator('#side').isVisible(), true, 'Escape closes one thing at a time');
+  });
+
+  it('stays_where_its_backend_goes', async () => {
+    page = await openConsole(browser, stand);
+    const late = await stand.register({ weight: 5 });
+    await rowOf(page, late).locator('.state').click();
+    await hasText(page.locator('#side-title'), new RegExp(`^${late.key}$`));
+    await stand.call('DELETE', '/api/register', { ip: late.ip, port: late.port });
+    await hasText(page.locator('.side-state'), /^no longer listed$/);
+  });
+
+  for (const [locale, theme, width] of [
+    ['en-GB', 'dark', 1440],
+    ['zh-CN', 'light', 1440],
+    ['en-GB', 'light', 320],
+    ['zh-CN', 'dark', 375],
+  ]) {
+    it(`is_whole_and_accessible in ${locale}, ${theme}, at ${width} px`, async () => {
+      page = await openConsole(browser, stand, { locale, width });
+      await page.evaluate((name) => {
+        localStorage.setItem('wicketgate.theme', name);
+      }, theme);
+      await page.goto(`${stand.origin}/?page=backends&open=${encodeURIComponent(backend.key)}`);
+      await hasText(page.locator('.side-list').last(), /override/);
+      await hasAttribute(page.locator('html'), 'data-theme', theme);
+      if (locale === 'zh-CN') {
+        const titles = await page.locator('.side :is(h3, h4, dt)').allTextContents();
+        assert.deepEqual(titles.filter((title) => !/\p{Script=Han}/u.test(title)), []);
+      }
+      const widths = await page.evaluate(() => [
+        [document.documentElement.scrollWidth, innerWidth],
+        [document.querySelector('#side').scrollWidth, document.querySelector('#side').clientWidth],
+      ]);
+      for (const [wide, room] of widths) assert.ok(wide <= room, `${wide} px wide on ${room}`);
+      await picture(page, `panel-${locale}-${theme}-${width}`);
+      await noSeriousFault(page, 'the panel');
+      await page.locator('.side-head button').click();
+      await noSeriousFault(page, 'the table');
+    });
+  }
+
+  it('and_the_dialogs_have_no_fault_for_screen_readers', async () => {
+    page = await openConsole(browser, stand);
+    const input = rowOf(page, backend).locator('.weight-input');
+    await input.fill('21');
+    await input.press('Tab');
+    await page.locator('#pending-review').click();
+    await page.locator('#diff-dialog').waitFor();
+    await noSeriousFault(page, 'the diff');
+    await page.keyboard.press('Escape');
+    await page.locator('#pending-discard').click();
+    await page.locator('#columns summary').click();
+    await noSeriousFault(page, 'the columns');
+  });
+});
