@@ -1,0 +1,125 @@
+//! What holds of the words that workers share, whatever they do at the same time.
+//!
+//! A law and not a model checker: every one of these words stands for itself and is changed by one
+//! atomic operation at a time, relaxed, and nothing is handed over through it (snapshots go to a worker
+//! through its queue). So there is no order between two words for loom to search, and a loom build
+//! would replace the very types whose size and place in a cache line are fixed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use contract::{Algorithm, Backend, BackendAddr, Batch, GpuAware, Pool, Report, WarmingShare};
+use fastrand::Rng;
+use proxy_core::backend::{BackendRegistry, BackendState, FlowSlot, SessionSlot};
+use proxy_core::batch::Batches;
+use proxy_core::meter::{Metering, Moment};
+use proxy_core::pick::BackendIndex;
+
+const THREADS: usize = 4;
+
+fn backend(batch: Option<Batch>) -> Backend {
+    Backend {
+        addr: BackendAddr::new([10, 0, 0, 1].into(), 9001),
+        weight: 10,
+        enabled: true,
+        is_warming_up: false,
+        report: Report::default(),
+        batch,
+    }
+}
+
+/// What one worker may do to a backend, in random order, until it has ended all that it began.
+fn work(state: &Arc<BackendState>, metering: &Metering, worker: usize, seed: u64) {
+    const STEPS: u64 = 20_000;
+    const MOST_OPEN: usize = 16;
+    let mut random = Rng::with_seed(seed);
+    let (mut sessions, mut flows) = (Vec::new(), Vec::new());
+    for step in 0..STEPS {
+        let moment = Moment {
+            metering,
+            worker,
+            now_us: step * 1_000,
+        };
+        match random.u8(0..8) {
+            0 if sessions.len() < MOST_OPEN => sessions.push(SessionSlot::take(state)),
+            1 if flows.len() < MOST_OPEN => flows.push(FlowSlot::take(state)),
+            2 if !sessions.is_empty() => {
+                drop(sessions.swap_remove(random.usize(0..sessions.len())))
+            }
+            3 if !flows.is_empty() => drop(flows.swap_remove(random.usize(0..flows.len()))),
+            _ => {
+                let Some(slot) = random.choice(&mut sessions) else {
+                    continue;
+                };
+                match random.u8(0..5) {
+                    0 => drop(slot.stir(moment)),
+                    1 => slot.sent(moment),
+                    2 => slot.answered(moment),
+                    3 => slot.broken_off(moment),
+                    _ => drop(slot.quieten(moment, false)),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_workers_count_at_once_comes_back_to_nothing() {
+    for seed in 0..20 {
+        let mut registry = BackendRegistry::new(THREADS);
+        let state = registry.adopt([&backend(None)]).remove(0);
+        let parameters = GpuAware::default();
+        let metering = Metering::of(Algorithm::GpuAware, parameters).expect("it is metered");
+        std::thread::scope(|scope| {
+            for worker in 0..THREADS {
+                let (state, metering) = (&state, &metering);
+                let seed = seed * THREADS as u64 + worker as u64;
+                scope.spawn(move || work(state, metering, worker, seed));
+            }
+        });
+        assert_eq!((state.sessions(), state.flows()), (0, 0), "seed {seed}");
+        let load = state.load();
+        assert_eq!(
+            (load.in_flight(), load.is_busy()),
+            (0.0, false),
+            "seed {seed}"
+        );
+        assert!(load.cost().is_finite(), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_batch_takes_no_more_than_its_size_however_many_join_at_once() {
+    const MAX: u32 = 8;
+    let batch = Batch {
+        max: MAX as u16,
+        window_ms: 1_000,
+    };
+    let pool = Pool {
+        algorithm: Algorithm::GpuAware,
+        warming_share: WarmingShare::Tenth,
+        gpu_aware: GpuAware::default(),
+        backends: vec![backend(Some(batch))],
+    };
+    let batches = Batches::of(&pool).expect("one has limits");
+    for round in 0..2_000 {
+        batches.begin(BackendIndex(0), 0);
+        let joined = AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    // Who loses a race picks by cost; all tries together fill the batch.
+                    for _ in 0..MAX {
+                        let is_in = batches.join(1, |_| true).is_some();
+                        joined.fetch_add(u32::from(is_in), Relaxed);
+                    }
+                });
+            }
+        });
+        let joined = joined.into_inner();
+        assert!(
+            (1..MAX).contains(&joined),
+            "round {round}: {joined} joined the first"
+        );
+    }
+}
