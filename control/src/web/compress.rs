@@ -1,4 +1,4 @@
-//! Answers compressed by gzip where the client takes it.
+//! Answers compressed by gzip where the client takes it; files come compressed from `files`.
 //!
 //! Streams go as they are: the encoder would hold back what is to be seen at once. No answer holds
 //! a secret beside text that a stranger chose, so its length gives nothing away.

@@ -3,11 +3,12 @@
 
 use axum::Extension;
 use axum::extract::RawQuery;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
 use rust_embed::RustEmbed;
 
 use super::error::ApiError;
+use super::files::answer;
 use super::guard::Client;
 use super::path::PathOf;
 
@@ -36,7 +37,7 @@ pub async fn page(
         Some(file) if Static::get(CHARTS).is_some() => {
             let page = String::from_utf8_lossy(&file.data);
             let page = page.replace("data-charts=\"missing\"", "data-charts=\"present\"");
-            answer(&asked, "index.html", page.into_bytes())
+            answer(&asked, "index.html", page.as_bytes())
         }
         Some(_) | None => template(&asked, "index.html"),
     }
@@ -49,49 +50,17 @@ pub async fn login(asked: HeaderMap) -> Response {
 
 fn template(asked: &HeaderMap, name: &str) -> Response {
     match Templates::get(name) {
-        Some(file) => answer(asked, name, file.data.into_owned()),
+        Some(file) => answer(asked, name, &file.data),
         None => ApiError::new(StatusCode::NOT_FOUND, "this build has no console").into_response(),
     }
 }
 
 pub async fn static_file(PathOf(path): PathOf<String>, asked: HeaderMap) -> Response {
     match Static::get(&path) {
-        Some(file) => answer(&asked, &path, file.data.into_owned()),
+        Some(file) => answer(&asked, &path, &file.data),
         None => {
             let message = format!("no static file {path:?}");
             ApiError::new(StatusCode::NOT_FOUND, message).into_response()
         }
-    }
-}
-
-/// `no-cache` asks again each time: a console of the last version beside a server of this one is
-/// worse than a few bytes. A file that is the same is not sent again.
-fn answer(asked: &HeaderMap, name: &str, bytes: Vec<u8>) -> Response {
-    // Weak, since it goes compressed or not.
-    let tag = format!("W/\"{}\"", &contract::digest(&bytes)[..16]);
-    let known = asked.get(header::IF_NONE_MATCH);
-    let is_known = known.is_some_and(|known| known.as_bytes() == tag.as_bytes());
-    let headers = [
-        (header::CONTENT_TYPE, content_type(name)),
-        (header::CACHE_CONTROL, "no-cache"),
-        (header::ETAG, &tag),
-    ];
-    match is_known {
-        true => (StatusCode::NOT_MODIFIED, headers).into_response(),
-        false => (headers, bytes).into_response(),
-    }
-}
-
-fn content_type(name: &str) -> &'static str {
-    match name.rsplit_once('.').map(|(_, extension)| extension) {
-        Some("html") => "text/html; charset=utf-8",
-        Some("js" | "mjs") => "text/javascript; charset=utf-8",
-        Some("css") => "text/css; charset=utf-8",
-        Some("svg") => "image/svg+xml",
-        Some("png") => "image/png",
-        Some("ico") => "image/x-icon",
-        Some("json") => "application/json",
-        Some("webmanifest") => "application/manifest+json",
-        _ => "application/octet-stream",
     }
 }

@@ -8,6 +8,7 @@ mod console;
 mod costs;
 mod deadline;
 mod error;
+mod files;
 mod guard;
 mod metrics;
 pub mod operations;

@@ -1,6 +1,7 @@
 //! In-process tests of the whole interface: the router, the keeper and the publisher over a real
 //! folder, with time moved by hand.
 
+mod forgery;
 mod harness;
 mod mutations;
 mod proxy;
