@@ -48,7 +48,7 @@ export class RowView {
     const { weight, enabled, drain, ping, clear } = this.controls;
     this.cells = {
       address: cell('cell-address mono', element('label', {}, this.choose, element('span', {}, row.key))),
-      state: cell('cell-state', this.opener, this.pending),
+      state: cell('cell-state', element('span', { class: 'state-line' }, this.opener, this.pending)),
       source: cell('cell-source', this.source, this.left, this.override, clear),
       weight: cell('cell-weight', weight.element),
       gpu: cell('cell-gpu', this.gpu),
@@ -69,6 +69,7 @@ export class RowView {
   #traceNumbers() {
     const { cells } = this;
     tip(this.opener, () => trace.stateReason(this.row));
+    tip(this.pending, () => `${words().pendingBadge} ${this.pending.textContent}`);
     tip(this.source, () => trace.heartbeatText(this.row));
     tip(this.left, () => trace.heartbeatText(this.row));
     tip(this.override, () => words().overrideHint(overrideParts(this.row.backend.override)));
@@ -138,7 +139,6 @@ export class RowView {
     const edit = stagedOf(key);
     this.pending.hidden = edit === null;
     setText(this.pending, edit === null ? '' : pendingText(edit));
-    setAttribute(this.pending, 'title', words().pendingBadge);
     this.element.classList.toggle('is-pending', edit !== null);
     this.element.classList.toggle('is-open', isOpen(key));
     setAttribute(this.opener, 'aria-expanded', String(isOpen(key)));
