@@ -33,8 +33,8 @@ import { currentToken } from './storage.js';
  * @property {Cost | null} [cost] where the algorithm has one
  * @property {number | null} [reported_at_ms] when its GPU and VRAM were reported
  * @property {number | null} [queue] requests that wait there, by its own word
- * @property {number | null} [running]
- * @property {number | null} [max_batch]
+ * @property {number | null} [running] requests that it works on
+ * @property {number | null} [max_batch] how many requests it serves together
  * @property {number | null} [batch_window_ms]
  */
 
@@ -73,14 +73,14 @@ import { currentToken } from './storage.js';
  * @typedef {object} Detail
  * @property {{override: Layer | null, registration: Layer | null, discovery: Layer | null}} layers the strongest first
  * @property {Transition[]} history the newest first
- * @property {import('./audit.js').Entry[]} edits lines of the audit log, the newest first
+ * @property {import('./audit-line.js').Entry[]} edits lines of the audit log, the newest first
  */
 
 /**
  * The whole, by `/api/v1`.
  * @typedef {object} WholeAnswer
  * @property {string} etag of the edits as they stand
- * @property {Omit<ProxyAnswer, 'status'> & {proxy: ProxyStatus | null, warnings?: string[], freeze?: object | null, at_ms: number, audit_seq?: number}} status
+ * @property {Omit<ProxyAnswer, 'status'> & {proxy: ProxyStatus | null, warnings?: string[], freeze?: object | null, at_ms: number, etag?: string, audit_seq?: number, ttl_ms?: number, protected?: boolean, updated_at?: number | null, k8s_updated_at?: number | null, runtime_updated_at?: number | null}} status
  * @property {Backend[]} backends
  */
 
@@ -130,9 +130,15 @@ import { currentToken } from './storage.js';
  * @property {number} generation
  * @property {number} loaded_at_ms
  * @property {{at_ms: number, ok: boolean, generation: number | null, reason: string | null} | null} last_reload
+ * @property {number} started_at_ms
+ * @property {boolean} [draining]
+ * @property {number} [reloads_ok]
+ * @property {number} [reloads_refused]
+ * @property {{sessions_active: number, sessions_total: number, flows_active: number}[]} [workers]
+ * @property {{max_sessions: number, max_flows: number, accept_pauses: number, log_lines_dropped: number}} [limits]
  * @property {string} algorithm
  * @property {{addr: string, tcp: boolean, udp: boolean}[]} listeners
- * @property {{tcp: ProtocolHealth, udp: ProtocolHealth}} [health] absent from older proxies
+ * @property {{probe?: string, all_down?: string, ejections_spared?: number, tcp: ProtocolHealth, udp: ProtocolHealth}} [health] absent from older proxies
  * @property {{sessions_active: number, sessions_total: number, flows_active: number, bytes_up: number, bytes_down: number, first_byte_p50_us?: number | null, first_byte_p99_us?: number | null}} totals
  */
 
@@ -187,6 +193,10 @@ import { currentToken } from './storage.js';
 
 /** Long enough for a publish that waits for the proxy, and for a ping that gets no answer. */
 const CALL_TIMEOUT_MS = 15_000;
+/** The most probes, each with its own time, one after the other. */
+const PING_TIMEOUT_MS = 60_000;
+
+/** @typedef {{place: string, found: string, allowed: string}} Fault `place` is a JSON pointer into what was sent */
 
 /**
  * Why a call brought no answer: `away` no server, `forbidden` no right (401, 403), `stale` made for
@@ -196,10 +206,12 @@ export class CallError extends Error {
   /**
    * @param {'away' | 'forbidden' | 'stale' | 'refused'} kind
    * @param {string} reason in the server's words; empty where it said nothing
+   * @param {Fault[]} [faults] each by itself, where the server tells them apart
    */
-  constructor(kind, reason) {
+  constructor(kind, reason, faults = []) {
     super(reason);
     this.kind = kind;
+    this.faults = faults;
   }
 }
 
@@ -252,12 +264,22 @@ export function change(changes, etag) {
   return call('POST', '/api/v1/changes', { changes }, { 'if-match': etag });
 }
 
+/** @typedef {{lines: import('./audit-line.js').Entry[], path: string}} AuditAnswer the oldest line first */
+
+/** How long the server waits for a line before it says that there is none, and then some. */
+const FOLLOW_TIMEOUT_MS = 30_000;
+
 /**
- * @param {number} tail lines
- * @returns {Promise<{data: string, path: string}>}
+ * The lines after number `after`, the oldest first; without it the newest ones.
+ * @param {{after?: number, limit: number, follow?: boolean}} asked `follow` waits for a next line
+ * @param {AbortSignal} [abort]
+ * @returns {Promise<AuditAnswer>}
  */
-export function readAudit(tail) {
-  return call('GET', `/api/logs/audit?tail=${tail}`);
+export function readAudit(asked, abort) {
+  const query = new URLSearchParams(Object.entries(asked).map(([name, value]) => [name, String(value)]));
+  const timeout = AbortSignal.timeout(FOLLOW_TIMEOUT_MS);
+  const signal = abort === undefined ? timeout : AbortSignal.any([timeout, abort]);
+  return call('GET', `/api/v1/audit?${query}`, undefined, {}, signal);
 }
 
 /** @returns {Promise<Sync>} */
@@ -274,10 +296,11 @@ export function sync() {
 
 /**
  * @param {string} ip
+ * @param {number} probes
  * @returns {AsyncGenerator<PingLine>}
  */
-export async function* ping(ip) {
-  const response = await ask('POST', '/api/v1/pings', { ip });
+export async function* ping(ip, probes) {
+  const response = await ask('POST', '/api/v1/pings', { ip, probes }, {}, AbortSignal.timeout(PING_TIMEOUT_MS));
   const lines = /** @type {ReadableStream<Uint8Array>} */ (response.body)
     .pipeThrough(/** @type {TransformStream<Uint8Array, string>} */ (new TextDecoderStream()))
     .getReader();
@@ -295,8 +318,16 @@ export async function* ping(ip) {
 }
 
 /**
+ * Settings as `POST /api/settings` takes them: only what is set.
+ * @typedef {object} Settings
+ * @property {string} [algorithm]
+ * @property {Record<string, unknown>} [listen]
+ * @property {Record<string, unknown>} [proxy] optional keys of proxy_config.json
+ */
+
+/**
  * @typedef {object} ConfigAnswer
- * @property {{algorithm: string, algorithms: string[]}} effective
+ * @property {Settings & {algorithm: string, algorithms: string[], by_api: Settings}} effective
  * @property {object | null} published
  * @property {string} path
  * @property {number | null} updated_at unix seconds
@@ -308,11 +339,16 @@ export function readConfig() {
 }
 
 /**
- * @param {string} algorithm
+ * @param {Record<string, unknown>} patch as `Settings`; null gives a part back to control_config.json
  * @returns {Promise<{sync: Sync}>}
  */
-export function setAlgorithm(algorithm) {
-  return call('POST', '/api/settings', { algorithm });
+export function changeSettings(patch) {
+  return call('POST', '/api/settings', patch);
+}
+
+/** What the interface is, by itself. @returns {Promise<any>} */
+export function readOpenApi() {
+  return call('GET', '/api/openapi.json');
 }
 
 /**
@@ -368,10 +404,11 @@ function backendPath({ ip, port }) {
  * @param {string} path
  * @param {object} [body]
  * @param {Record<string, string>} [headers]
+ * @param {AbortSignal} [signal]
  * @returns {Promise<any>}
  */
-async function call(method, path, body, headers) {
-  const response = await ask(method, path, body, headers);
+async function call(method, path, body, headers, signal) {
+  const response = await ask(method, path, body, headers, signal);
   const answer = parse(await textOf(response));
   if (answer === null) throw new CallError('refused', `HTTP ${response.status}`);
   return answer;
@@ -383,8 +420,9 @@ async function call(method, path, body, headers) {
  * @param {string} path
  * @param {object} [body]
  * @param {Record<string, string>} [headers]
+ * @param {AbortSignal} [signal]
  */
-async function ask(method, path, body, headers = {}) {
+async function ask(method, path, body, headers = {}, signal = AbortSignal.timeout(CALL_TIMEOUT_MS)) {
   const token = currentToken();
   if (token !== null) headers['authorization'] = `Bearer ${token}`;
   if (body !== undefined) headers['content-type'] = 'application/json';
@@ -395,7 +433,7 @@ async function ask(method, path, body, headers = {}) {
       headers,
       body: body === undefined ? null : JSON.stringify(body),
       cache: 'no-store',
-      signal: AbortSignal.timeout(CALL_TIMEOUT_MS),
+      signal,
     });
   } catch {
     // The browser says only that it failed; the page says what that means.
@@ -421,10 +459,12 @@ async function textOf(response) {
  * @param {string} text its body
  */
 export function refusalOf(status, text) {
-  const reason = reasonIn(parse(text));
+  const answer = parse(text);
+  const reason = reasonIn(answer);
   if (status === 401 || status === 403) return new CallError('forbidden', reason);
   if (status === 412) return new CallError('stale', reason);
-  return new CallError('refused', reason || `HTTP ${status}`);
+  const faults = Array.isArray(answer?.faults) ? answer.faults : [];
+  return new CallError('refused', reason || `HTTP ${status}`, faults);
 }
 
 /** @param {Response} response */

@@ -1,177 +1,210 @@
 /**
- * @file The tail of the audit log, newest last, as a log reads. A line that is not the control
- * plane's own JSON is shown as it stands.
+ * @file The page of changes: the audit log, newest first, followed while the page is shown and read
+ * back as far as it goes. Lines that come while the person is in the list wait, so that nothing moves
+ * under the hand.
  */
 
 import * as api from './api.js';
+import { lineElement } from './audit-line.js';
 import { byId, element, setText } from './dom.js';
-import { UNKNOWN, clockText } from './format.js';
-import { words } from './i18n.js';
+import { momentText } from './format.js';
+import { onLanguage, words } from './i18n.js';
 
-/**
- * One line of the log.
- * @typedef {object} Entry
- * @property {string} [time] RFC 3339
- * @property {number} [seq]
- * @property {string} [actor]
- * @property {string} [action]
- * @property {string} [target]
- * @property {unknown} [old]
- * @property {unknown} [new]
- * @property {string} [result] `ok`, or why not
- * @property {number} [repeated] how often since the line before that says the same
- * @property {number} [heartbeats] that changed nothing, summed up
- * @property {number} [backends] that these heartbeats came from
- */
+/** @typedef {import('./audit-line.js').Entry} Entry */
 
-/** Of an override, who set it and when: the line itself says both. */
-const TOLD_ELSEWHERE = ['at', 'actor'];
-
-/** What is on the page, so that an unchanged log costs nothing and keeps a reader's selection. */
-let shownData = /** @type {string | null} */ (null);
+/** Lines of one reading, and how many the page keeps at most. */
+const PAGE = 200;
+const MAX_LINES = 5_000;
+/** Lines on the page at first, and with each press of the button. */
+const SHOWN = 200;
+const RETRY_MS = 2_000;
 
 /** What the page of changes does by itself. */
-export const page = { start: startAudit, update: showNewer };
+export const page = { start, enter: () => void followForever(), leave };
 
-/** The newest line that the page knows of. */
-let lastSeq = -1;
+/** The oldest first. @type {Entry[]} */
+let entries = [];
+let shownLimit = SHOWN;
+/** Whether nothing older is to be had. */
+let isWhole = false;
+/** @type {AbortController | null} */
+let following = null;
+/** Newer lines that wait for the person to leave the list. */
+let waiting = 0;
+let path = '';
 
-/** @param {api.WholeAnswer} whole */
-function showNewer({ status }) {
-  const seq = status.audit_seq ?? -1;
-  if (seq !== lastSeq) void showAudit();
-  lastSeq = seq;
-}
-
-/** Binds the choice of how many lines. */
-function startAudit() {
-  byId('audit-tail', HTMLSelectElement).addEventListener('change', () => void showAudit());
-  byId('audit-filter', HTMLInputElement).addEventListener('input', writeLines);
+function start() {
+  for (const id of ['audit-filter', 'audit-from', 'audit-to', 'audit-actor', 'audit-action', 'audit-reads']) {
+    byId(id, HTMLElement).addEventListener('input', write);
+  }
+  byId('audit-clear', HTMLButtonElement).addEventListener('click', clearFilters);
   byId('audit-download', HTMLButtonElement).addEventListener('click', download);
+  byId('audit-older', HTMLButtonElement).addEventListener('click', () => void showOlder());
+  byId('audit', HTMLOListElement).addEventListener('pointerleave', () => {
+    if (waiting > 0) write();
+  });
+  byId('audit-waiting', HTMLButtonElement).addEventListener('click', write);
+  onLanguage(write);
 }
 
-/** Reads the log and shows it; stays at the newest line where the reader stood there. */
-async function showAudit() {
-  const tail = Number(byId('audit-tail', HTMLSelectElement).value);
-  const problem = byId('audit-problem', HTMLElement);
-  try {
-    const { data, path } = await api.readAudit(tail);
-    problem.hidden = true;
-    setText(byId('audit-path', HTMLElement), path);
-    write(data);
-  } catch (error) {
-    if (!(error instanceof api.CallError)) throw error;
-    // A server that is away is the banner's to tell; the lines stay.
-    problem.hidden = error.kind === 'away';
-    byId('audit-empty', HTMLElement).hidden = true;
-    setText(problem, words().auditFailed(error.message));
+function leave() {
+  following?.abort();
+  following = null;
+}
+
+/** Reads the newest lines and then each as it comes, until the page is left. */
+async function followForever() {
+  leave();
+  const abort = new AbortController();
+  following = abort;
+  while (!abort.signal.aborted) {
+    try {
+      take(await api.readAudit(newest() === null ? { limit: PAGE } : { after: newest() ?? 0, limit: PAGE, follow: true }, abort.signal));
+      problem('');
+    } catch (error) {
+      if (abort.signal.aborted) return;
+      if (!(error instanceof api.CallError)) throw error;
+      // A server that is away is the banner's to tell; the lines stay.
+      problem(error.kind === 'away' ? '' : words().auditFailed(error.message));
+      await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+    }
   }
 }
 
-/** @param {string} data lines of JSON */
-function write(data) {
-  if (data === shownData) return;
-  shownData = data;
-  writeLines();
+/** The highest number of what is known; a line that somebody else wrote may have any. */
+function newest() {
+  const numbers = entries.map(({ seq }) => seq).filter((seq) => typeof seq === 'number');
+  return numbers.length === 0 ? null : Math.max(...numbers);
 }
 
-/** Every word of the filter must occur in a line: an actor, an action, a target, a day or an hour. */
-function filteredLines() {
-  const wanted = byId('audit-filter', HTMLInputElement).value.toLowerCase().split(/\s+/);
-  return (shownData ?? '').split('\n').filter((line) => {
-    const text = line.toLowerCase();
-    return line.trim() !== '' && wanted.every((word) => text.includes(word));
-  });
+/** @param {api.AuditAnswer} answer */
+function take(answer) {
+  const isFirst = entries.length === 0;
+  path = answer.path;
+  entries.push(...answer.lines);
+  entries.splice(0, entries.length - MAX_LINES);
+  if (isFirst) isWhole = answer.lines.length < PAGE;
+  const isHeld = byId('audit', HTMLOListElement).matches(':hover') && !isFirst;
+  waiting += answer.lines.filter((entry) => matches(entry, readFilter())).length;
+  if (isHeld) writeWaiting();
+  else write();
 }
 
-function writeLines() {
-  const lines = filteredLines();
-  const list = byId('audit', HTMLOListElement);
-  const isAtEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 40;
-  list.replaceChildren(...lines.map(lineElement));
-  byId('audit-empty', HTMLElement).hidden = lines.length > 0;
-  if (isAtEnd) list.scrollTop = list.scrollHeight;
+/** Shows more of what is known; reads what came before it where that is not enough. */
+async function showOlder() {
+  shownLimit += SHOWN;
+  const first = entries.find(({ seq }) => typeof seq === 'number')?.seq ?? 0;
+  if (!isWhole && filtered().length < shownLimit) {
+    const { lines } = await api.readAudit({ after: Math.max(0, first - 1 - PAGE), limit: PAGE });
+    const older = lines.filter(({ seq }) => typeof seq === 'number' && seq < first);
+    isWhole = older.length === 0 || entries.length + older.length >= MAX_LINES;
+    entries = [...older, ...entries];
+  }
+  write();
 }
 
-/** The lines that are shown, as the file has them. */
+/** @typedef {{text: string[], actor: string, action: string, from: number, to: number, reads: boolean}} Filter */
+
+/** @returns {Filter} */
+function readFilter() {
+  const value = (/** @type {string} */ id) => /** @type {HTMLInputElement} */ (byId(id, HTMLElement)).value;
+  const moment = (/** @type {string} */ id, /** @type {number} */ open) => {
+    const at = Date.parse(value(id));
+    return Number.isNaN(at) ? open : at;
+  };
+  return {
+    text: value('audit-filter').toLowerCase().split(/\s+/),
+    actor: value('audit-actor'),
+    action: value('audit-action'),
+    from: moment('audit-from', -Infinity),
+    // To the minute that is named, and all of it.
+    to: moment('audit-to', Infinity) + 59_999,
+    reads: byId('audit-reads', HTMLInputElement).checked,
+  };
+}
+
+/**
+ * @param {Entry} entry
+ * @param {Filter} filter
+ */
+function matches(entry, { text, actor, action, from, to, reads }) {
+  if (!reads && entry.action === 'access') return false;
+  if (actor !== '' && entry.actor !== actor) return false;
+  if (action !== '' && entry.action !== action) return false;
+  const at = Date.parse(entry.time ?? '');
+  if (at < from || at > to) return false;
+  const line = JSON.stringify(entry).toLowerCase();
+  return text.every((word) => line.includes(word));
+}
+
+function filtered() {
+  const filter = readFilter();
+  return entries.filter((entry) => matches(entry, filter));
+}
+
+function clearFilters() {
+  for (const id of ['audit-filter', 'audit-from', 'audit-to', 'audit-actor', 'audit-action']) {
+    /** @type {HTMLInputElement} */ (byId(id, HTMLElement)).value = '';
+  }
+  write();
+}
+
+function write() {
+  waiting = 0;
+  writeWaiting();
+  writeChoices('audit-actor', words().anyActor, entries.map(({ actor }) => actor));
+  writeChoices('audit-action', words().anyAction, entries.map(({ action }) => action));
+  const found = filtered();
+  const lines = found.slice(-shownLimit).reverse();
+  byId('audit', HTMLOListElement).replaceChildren(...lines.map(lineElement));
+  setText(byId('audit-count', HTMLElement), words().auditCount(lines.length, entries.length));
+  setText(byId('audit-path', HTMLElement), path);
+  byId('audit-loading', HTMLElement).hidden = path !== '';
+  byId('audit-empty', HTMLElement).hidden = path === '' || entries.length > 0;
+  byId('audit-nothing', HTMLElement).hidden = entries.length === 0 || found.length > 0;
+  byId('audit-older', HTMLButtonElement).hidden = isWhole && found.length <= shownLimit;
+  const oldest = entries.find(({ time }) => time !== undefined)?.time;
+  setText(byId('audit-since', HTMLElement), oldest === undefined ? '' : words().auditSince(momentText(Date.parse(oldest))));
+}
+
+function writeWaiting() {
+  const button = byId('audit-waiting', HTMLButtonElement);
+  button.hidden = waiting === 0;
+  setText(button, words().auditWaiting(waiting));
+}
+
+/**
+ * @param {string} id of a select
+ * @param {string} any the choice of all
+ * @param {(string | undefined)[]} values
+ */
+function writeChoices(id, any, values) {
+  const select = byId(id, HTMLSelectElement);
+  const known = [...new Set(values.filter((value) => value !== undefined))].sort();
+  const wanted = [any, ...known];
+  const shown = [...select.options].map(({ text }) => text);
+  if (wanted.length === shown.length && wanted.every((text, at) => text === shown[at])) return;
+  const chosen = select.value;
+  select.replaceChildren(
+    element('option', { value: '' }, any),
+    ...known.map((value) => element('option', { value }, value)),
+  );
+  select.value = known.includes(chosen) ? chosen : '';
+}
+
+/** @param {string} text empty where there is none */
+function problem(text) {
+  const place = byId('audit-problem', HTMLElement);
+  place.hidden = text === '';
+  setText(place, text);
+  if (text !== '') byId('audit-loading', HTMLElement).hidden = true;
+}
+
+/** The lines that the filter lets through, as the file has them. */
 function download() {
-  const lines = filteredLines().map((line) => `${line}\n`);
+  const lines = filtered().map((entry) => `${JSON.stringify(entry)}\n`);
   const link = element('a', { download: 'audit.log' });
   link.href = URL.createObjectURL(new Blob(lines, { type: 'application/x-ndjson' }));
   link.click();
   URL.revokeObjectURL(link.href);
-}
-
-/** @param {string} line */
-function lineElement(line) {
-  const entry = parse(line);
-  if (entry === null) return element('li', { class: 'audit-line raw' }, line);
-  const when = new Date(entry.time ?? '');
-  const time = Number.isNaN(when.getTime()) ? String(entry.time ?? '') : clockText(when);
-  return element(
-    'li',
-    { class: 'audit-line', title: line },
-    element('time', { class: 'faint', datetime: entry.time ?? '' }, time),
-    element('span', { class: 'audit-actor' }, entry.actor ?? ''),
-    element('span', { class: 'audit-action' }, entry.action ?? ''),
-    element('span', { class: 'audit-target' }, entry.target ?? ''),
-    element(
-      'span',
-      { class: 'audit-detail' },
-      `${detailText(entry)} `,
-      element('span', { class: isGood(entry) ? 'faint' : 'bad' }, entry.result ?? ''),
-    ),
-  );
-}
-
-/**
- * Done, applied by the proxy, or an access that was answered.
- * @param {Entry} entry
- */
-function isGood({ result }) {
-  return result === undefined || /^(ok|applied\b.*|[23]\d\d)$/.test(result);
-}
-
-/** @param {Entry} entry */
-export function detailText(entry) {
-  if (typeof entry.heartbeats === 'number') {
-    return words().heartbeats(entry.heartbeats, entry.backends ?? 0);
-  }
-  if (typeof entry.repeated === 'number') return words().repeated(entry.repeated);
-  const before = leaves(entry.old);
-  const after = leaves(entry.new);
-  return [...new Set([...before.keys(), ...after.keys()])]
-    .filter((path) => before.get(path) !== after.get(path))
-    .map((path) => `${path} ${before.get(path) ?? UNKNOWN} → ${after.get(path) ?? UNKNOWN}`.trim())
-    .join(', ');
-}
-
-/**
- * Every value inside `value` that is not null, by its path.
- * @param {unknown} value
- * @param {string} [path]
- * @param {Map<string, string>} [found]
- */
-function leaves(value, path = '', found = new Map()) {
-  if (typeof value === 'object' && value !== null) {
-    for (const [key, inner] of Object.entries(value)) {
-      if (!TOLD_ELSEWHERE.includes(key)) leaves(inner, path === '' ? key : `${path}.${key}`, found);
-    }
-  } else if (value !== null && value !== undefined) {
-    found.set(path, String(value));
-  }
-  return found;
-}
-
-/**
- * @param {string} line
- * @returns {Entry | null}
- */
-function parse(line) {
-  try {
-    const value = JSON.parse(line);
-    return typeof value === 'object' && !Array.isArray(value) ? value : null;
-  } catch {
-    return null;
-  }
 }

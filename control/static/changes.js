@@ -94,14 +94,33 @@ async function send(what, edits, etag) {
 
 /**
  * @param {string} algorithm
+ * @param {string | null} before null where it is not known
  * @returns {Promise<() => Outcome>}
  */
-export function changeAlgorithm(algorithm) {
+export function changeAlgorithm(algorithm, before) {
   return change(
     () => words().algorithmChange(algorithm),
-    () => api.setAlgorithm(algorithm),
+    () => api.changeSettings({ algorithm }),
+    before === null || before === algorithm ? null : () => changeAlgorithm(before, algorithm),
+  );
+}
+
+/**
+ * @param {Record<string, unknown>} patch
+ * @returns {Promise<{outcome: () => Outcome, faults: api.Fault[]}>} what the server refused of it
+ */
+export async function changeSettings(patch) {
+  /** @type {api.Fault[]} */
+  let faults = [];
+  const outcome = await change(
+    () => words().settingsChange,
+    () => api.changeSettings(patch).catch((error) => {
+      if (error instanceof api.CallError) faults = error.faults;
+      throw error;
+    }),
     null,
   );
+  return { outcome, faults };
 }
 
 /** Lets the mass expiry happen that the control plane holds back. */

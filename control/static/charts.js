@@ -1,18 +1,17 @@
 /**
- * @file The charts of the overview, drawn by uPlot where the build has brought it; else the page says
- * what is missing. They show what history.js holds and can be paused to be read.
+ * @file Charts over the last fifteen minutes, drawn by uPlot where the build has brought it. They show
+ * what history.js holds.
  */
 
-import { byId, element, setAttribute, setText } from './dom.js';
-import { byteRateText, clockText, latencyText, percentText, rateText } from './format.js';
-import { history } from './history.js';
+import { element } from './dom.js';
+import { clockText } from './format.js';
+import { history, newestAt, windowStart } from './history.js';
 import { onLanguage, words } from './i18n.js';
 
 /** @typedef {import('./history.js').Series} Series */
-/** @typedef {{setData: (data: unknown) => void, setSize: (size: object) => void, destroy: () => void}} Plot */
+/** @typedef {{data: (number | null)[][], setData: (data: unknown) => void, setSize: (size: object) => void, destroy: () => void}} Plot */
 /** @typedef {(value: number | null | undefined) => string} Writer */
-
-/** @typedef {'sessions' | 'traffic' | 'firstByte' | 'usage' | 'batch'} Name */
+/** @typedef {keyof ReturnType<typeof words>['chart']} Name */
 
 /**
  * @typedef {object} Chart
@@ -20,72 +19,114 @@ import { onLanguage, words } from './i18n.js';
  * @property {Series[]} series
  * @property {Writer} write
  * @property {[number, number]} [range] where the values have bounds
+ * @property {boolean} [isBytes] whether the values are bytes
+ * @property {number} [height] in pixels, where it is not `HEIGHT`
  */
 
 const SCRIPT = '/static/vendor/uPlot.iife.min.js';
 const STYLE = '/static/vendor/uPlot.min.css';
-const HEIGHT = 130;
+const HEIGHT = 160;
 /** Between the times of an axis, which are written to the second. */
 const STEPS_S = [1, 2, 5, 10, 15, 30, 60, 120, 300];
+/** Between the values of an axis of bytes, which are written by powers of 1024. */
+const STEPS_BYTES = Array.from({ length: 41 }, (_, power) => 2 ** power);
+/** Room for one time on the axis, below it, and for the values beside it. */
+const TIME_WIDTH = 76;
+const TIME_HEIGHT = 30;
+const VALUE_WIDTH = 68;
 
-/** @type {Chart[]} */
-const CHARTS = [
-  { name: 'sessions', series: ['sessionRate', 'sessions', 'flows'], write: rateText },
-  { name: 'traffic', series: ['down', 'up'], write: byteRateText },
-  { name: 'firstByte', series: ['p50', 'p99'], write: latencyText },
-  { name: 'usage', series: ['gpu', 'vram'], write: percentText, range: [0, 1] },
-  { name: 'batch', series: ['batched', 'unbatched'], write: percentText, range: [0, 1] },
-];
-/** One colour a line, and a dash for the second, so that colour is never alone. */
+/** One colour a line, and a dash for all but the first, so that colour is never alone. */
 const LINES = [
-  { colour: '--accent', dash: [] },
-  { colour: '--warn', dash: [6, 4] },
-  { colour: '--drain', dash: [2, 3] },
+  { colour: '--accent', dash: [], border: 'solid' },
+  { colour: '--warn', dash: [6, 4], border: 'dashed' },
+  { colour: '--drain', dash: [2, 3], border: 'dotted' },
 ];
 
-/** @type {Map<Name, {plot: Plot, place: HTMLElement}>} */
-const plots = new Map();
-let isPaused = false;
-let isLoaded = false;
+/** @type {Promise<boolean> | null} */
+let loading = null;
 
-/** Loads uPlot where it is there. */
-export function startCharts() {
-  const isPresent = document.documentElement.dataset.charts === 'present';
-  byId('charts-missing', HTMLElement).hidden = isPresent;
-  const pause = byId('charts-pause', HTMLButtonElement);
-  pause.hidden = !isPresent;
-  if (!isPresent) return;
-  pause.addEventListener('click', () => {
-    isPaused = !isPaused;
-    setAttribute(pause, 'aria-pressed', String(isPaused));
-    setText(byId('charts-note', HTMLElement), isPaused ? words().paused : '');
-    drawCharts();
-  });
-  const script = element('script', { src: SCRIPT });
-  script.addEventListener('load', () => {
-    isLoaded = true;
+/** Whether the build has brought what draws charts. */
+export function haveCharts() {
+  return document.documentElement.dataset.charts === 'present';
+}
+
+/** Charts of one place of the page. */
+export class Charts {
+  #places;
+  #charts;
+  /** @type {{chart: Chart, plot: Plot, place: HTMLElement}[]} */
+  #plots = [];
+  #isPaused = false;
+
+  /**
+   * @param {HTMLElement} places where they go
+   * @param {Chart[]} charts
+   */
+  constructor(places, charts) {
+    this.#places = places;
+    this.#charts = charts;
+    if (!haveCharts()) return;
+    loading ??= load();
+    const rebuild = () => void loading?.then((isLoaded) => isLoaded && this.#rebuild());
     rebuild();
-  });
-  document.head.append(element('link', { rel: 'stylesheet', href: STYLE }), script);
-  onLanguage(rebuild);
-  for (const radio of document.querySelectorAll('input[name="theme"]')) {
-    radio.addEventListener('change', rebuild);
+    // Colours and words are given to uPlot once.
+    onLanguage(rebuild);
+    for (const radio of document.querySelectorAll('input[name="theme"]')) {
+      radio.addEventListener('change', rebuild);
+    }
+    matchMedia('(prefers-color-scheme: dark)').addEventListener('change', rebuild);
+    new ResizeObserver(() => this.#resize()).observe(places);
   }
-  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', rebuild);
-  new ResizeObserver(resize).observe(byId('chart-places', HTMLElement));
+
+  /** Brings them up to date. */
+  draw() {
+    if (this.#isPaused) return;
+    for (const { chart, plot } of this.#plots) plot.setData(dataOf(chart));
+  }
+
+  /** @returns {boolean} whether they now wait */
+  togglePause() {
+    this.#isPaused = !this.#isPaused;
+    this.draw();
+    return this.#isPaused;
+  }
+
+  #rebuild() {
+    for (const { plot } of this.#plots) plot.destroy();
+    const { uPlot } = /** @type {{uPlot: new (options: object, data: unknown, place: Element) => Plot}} */ (
+      /** @type {unknown} */ (window)
+    );
+    const empty = this.#charts.map((chart) => ({
+      chart,
+      place: element('div', { class: 'chart', 'data-chart': chart.name }),
+    }));
+    this.#places.replaceChildren(
+      ...empty.map(({ chart, place }) => element('figure', {}, element('figcaption', {}, words().chart[chart.name]), place)),
+    );
+    // How wide one is depends on all of them.
+    this.#plots = empty.map(({ chart, place }) => ({
+      chart,
+      place,
+      plot: new uPlot(optionsOf(chart, place), dataOf(chart), place),
+    }));
+  }
+
+  #resize() {
+    for (const { chart, plot, place } of this.#plots) plot.setSize({ width: widthOf(place), height: chart.height ?? HEIGHT });
+  }
 }
 
-/** Brings the charts up to date. */
-export function drawCharts() {
-  if (!isLoaded || isPaused) return;
-  if (wanted().length !== plots.size) rebuild();
-  for (const chart of wanted()) plots.get(chart.name)?.plot.setData(dataOf(chart));
-}
-
-/** The batch demonstration is shown once somebody batches. */
-function wanted() {
-  const hasBatches = history().some(({ batched, unbatched }) => batched !== null || unbatched !== null);
-  return CHARTS.filter(({ name }) => name !== 'batch' || hasBatches);
+/** @returns {Promise<boolean>} whether uPlot is there */
+function load() {
+  return new Promise((resolve) => {
+    const script = element('script', { src: SCRIPT });
+    script.addEventListener('load', () => resolve(true));
+    script.addEventListener('error', () => {
+      loading = null;
+      resolve(false);
+    });
+    document.head.append(element('link', { rel: 'stylesheet', href: STYLE }), script);
+  });
 }
 
 /** @param {Chart} chart */
@@ -95,32 +136,15 @@ function dataOf({ series }) {
   return [times, ...series.map((name) => samples.map((sample) => sample[name]))];
 }
 
-/** Colours and words are given to uPlot once, so a change of either makes the charts anew. */
-function rebuild() {
-  if (!isLoaded) return;
-  for (const { plot } of plots.values()) plot.destroy();
-  plots.clear();
-  const places = byId('chart-places', HTMLElement);
-  places.replaceChildren();
-  for (const chart of wanted()) {
-    const place = element('div', { class: 'chart', 'data-chart': chart.name });
-    const figure = element('figure', {}, element('figcaption', {}, words().chart[chart.name]), place);
-    places.append(figure);
-    const { uPlot } = /** @type {{uPlot: new (options: object, data: unknown, place: Element) => Plot}} */ (
-      /** @type {unknown} */ (window)
-    );
-    plots.set(chart.name, { plot: new uPlot(optionsOf(chart, place), dataOf(chart), place), place });
-  }
-}
-
 /**
  * @param {Chart} chart
  * @param {HTMLElement} place
  */
-function optionsOf({ series, write, range }, place) {
+function optionsOf({ series, write, range, isBytes = false, height = HEIGHT }, place) {
   const style = getComputedStyle(document.documentElement);
   const colour = (/** @type {string} */ name) => resolved(style.getPropertyValue(name));
   const axis = { stroke: colour('--soft'), grid: { stroke: colour('--line'), width: 1 }, ticks: { show: false } };
+  const times = (/** @type {unknown} */ _plot, /** @type {number[]} */ splits) => splits.map((at) => clockText(at * 1000));
   const lines = series.map((name, at) => {
     const { colour: of = '--accent', dash = [] } = LINES[at] ?? {};
     return {
@@ -128,22 +152,31 @@ function optionsOf({ series, write, range }, place) {
       stroke: colour(of),
       width: 1.5,
       dash,
-      value: (/** @type {unknown} */ _plot, /** @type {number | null} */ value) => write(value),
+      points: { show: false },
+      // Under the pointer; without one, the newest.
+      value: (/** @type {Plot} */ plot, /** @type {number | null} */ value, /** @type {number} */ line, /** @type {number | null} */ index) =>
+        write(index === null ? plot.data[line]?.at(-1) : value),
     };
   });
   return {
-    width: Math.max(200, place.clientWidth),
-    height: HEIGHT,
-    scales: { y: { range: range ?? fromZero } },
+    width: widthOf(place),
+    height,
+    scales: { x: { range: () => [windowStart() / 1000, newestAt() / 1000] }, y: { range: range ?? fromZero } },
+    legend: { markers: { dash: (/** @type {unknown} */ _plot, /** @type {number} */ at) => LINES[at - 1]?.border ?? 'solid' } },
     axes: [
-      { ...axis, incrs: STEPS_S, values: (/** @type {unknown} */ _plot, /** @type {number[]} */ splits) => splits.map((at) => clockText(at * 1000)) },
-      { ...axis, size: 76, values: (/** @type {unknown} */ _plot, /** @type {number[]} */ splits) => splits.map(write) },
+      { ...axis, space: TIME_WIDTH, size: TIME_HEIGHT, incrs: STEPS_S, values: times },
+      { ...axis, size: VALUE_WIDTH, ...(isBytes && { incrs: STEPS_BYTES }), values: (/** @type {unknown} */ _plot, /** @type {number[]} */ splits) => splits.map(write) },
     ],
     series: [
-      { label: words().series.time, value: (/** @type {unknown} */ _plot, /** @type {number | null} */ at) => (at === null ? '–' : clockText(at * 1000)) },
+      { label: words().series.time, value: (/** @type {unknown} */ _plot, /** @type {number | null} */ at) => clockText(at === null ? newestAt() : at * 1000) },
       ...lines,
     ],
   };
+}
+
+/** @param {HTMLElement} place */
+function widthOf(place) {
+  return Math.max(200, place.clientWidth);
 }
 
 /**
@@ -167,10 +200,4 @@ function resolved(colour) {
   const plain = getComputedStyle(probe).color;
   probe.remove();
   return plain;
-}
-
-function resize() {
-  for (const { plot, place } of plots.values()) {
-    plot.setSize({ width: Math.max(200, place.clientWidth), height: HEIGHT });
-  }
 }

@@ -4,7 +4,7 @@
  */
 
 import { serverNow } from './api.js';
-import { detailText } from './audit.js';
+import { detailText } from './audit-line.js';
 import { Controls } from './controls.js';
 import { costFactors, costParts, costText, rankOf } from './cost.js';
 import { element, setText, writeChildren } from './dom.js';
@@ -275,7 +275,7 @@ function editLine() {
 
 /**
  * @param {Element} line
- * @param {import('./audit.js').Entry} entry
+ * @param {import('./audit-line.js').Entry} entry
  */
 function writeEditLine(line, entry) {
   const when = new Date(String(entry.time ?? ''));

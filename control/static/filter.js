@@ -22,6 +22,9 @@ let changed = () => {};
 /** @param {() => void} onChange */
 export function startFilter(onChange) {
   changed = onChange;
+  // The person may have typed already, while this was being loaded.
+  const typed = byId('filter', HTMLInputElement).value.trim();
+  if (typed !== '') keepInAddress({ filter: typed });
   readAddress();
   onVisit(() => {
     readAddress();

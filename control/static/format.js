@@ -104,6 +104,17 @@ export function clockText(when) {
   return formatter('clock', (tag) => new Intl.DateTimeFormat(tag, style)).format(when);
 }
 
+/**
+ * The time of day, and before it the day where that is not today.
+ * @param {number} when unix milliseconds
+ */
+export function momentText(when) {
+  const isToday = new Date(when).toDateString() === new Date().toDateString();
+  if (isToday) return clockText(when);
+  const style = /** @type {const} */ ({ dateStyle: 'short', timeStyle: 'medium', hourCycle: 'h23' });
+  return new Intl.DateTimeFormat(locale(), style).format(when);
+}
+
 /** @param {number | Date} when unix milliseconds */
 export function dateTimeText(when) {
   const style = /** @type {const} */ ({ dateStyle: 'medium', timeStyle: 'long', hourCycle: 'h23' });

@@ -3,16 +3,21 @@
  * and nothing else. Rates come from two looks at counters that only grow.
  */
 
+import { stateOf, takesTraffic } from './state.js';
+
 /** @typedef {import('./api.js').ProxyStatus} ProxyStatus */
 /** @typedef {import('./api.js').Backend} Backend */
 /** @typedef {{sessions: number, up: number, down: number}} Rates a second */
 
-export const WINDOW_MS = 15 * 60_000;
+const WINDOW_MS = 15 * 60_000;
+/** A line over less than this would show nothing but noise. */
+const LEAST_SHOWN_MS = 60_000;
 /** News come once a second; a hand that refreshes adds no more than one a half. */
 const LEAST_APART_MS = 500;
 
 /** What is kept of each moment; `null` is what was not known. */
 export const SERIES = /** @type {const} */ ([
+  'taking',
   'sessions',
   'sessionRate',
   'flows',
@@ -47,10 +52,11 @@ export function record(status, backends, at) {
   rates = ratesSince(status, at);
   before = status === null ? null : { at, pid: status.pid, totals: status.totals };
   const totals = status?.totals ?? null;
-  const batched = backends.filter(({ max_batch: max }) => (max ?? 0) > 1);
-  const unbatched = backends.filter(({ max_batch: max }) => max === 1);
+  const batched = backends.filter((backend) => batchingOf(backend) === 'batched');
+  const unbatched = backends.filter((backend) => batchingOf(backend) === 'unbatched');
   samples.push({
     at,
+    taking: status === null ? null : backends.filter(isTaking).length,
     sessions: totals?.sessions_active ?? null,
     sessionRate: rates?.sessions ?? null,
     flows: totals?.flows_active ?? null,
@@ -65,6 +71,22 @@ export function record(status, backends, at) {
   });
   const firstKept = samples.findIndex((sample) => sample.at >= at - WINDOW_MS);
   samples.splice(0, firstKept);
+}
+
+/**
+ * Whether a backend serves requests together, or says what it runs and takes each by itself. Null is
+ * one that says neither.
+ * @param {Backend} backend
+ * @returns {'batched' | 'unbatched' | null}
+ */
+export function batchingOf({ max_batch: max, running }) {
+  if (typeof max === 'number' && max > 1) return 'batched';
+  return max === 1 || typeof running === 'number' ? 'unbatched' : null;
+}
+
+/** @param {Backend} backend */
+function isTaking(backend) {
+  return takesTraffic(stateOf(backend, backend.proxy), backend.weight);
 }
 
 /**
@@ -92,6 +114,16 @@ export function currentRates() {
 /** @returns {readonly Sample[]} the oldest first */
 export function history() {
   return samples;
+}
+
+/** When the newest moment was, in unix milliseconds. */
+export function newestAt() {
+  return samples.at(-1)?.at ?? 0;
+}
+
+/** From when on lines are drawn: as far back as is known, but a minute at least. */
+export function windowStart() {
+  return Math.min(samples.at(0)?.at ?? 0, newestAt() - LEAST_SHOWN_MS);
 }
 
 /** @param {(number | null)[]} shares */

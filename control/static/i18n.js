@@ -5,23 +5,25 @@
 
 import { setAttribute, setText } from './dom.js';
 import { recall, remember } from './storage.js';
-import { en } from './words-en.js';
-import { zh } from './words-zh.js';
 
-/** @typedef {typeof en} Words */
+/** @typedef {typeof import('./words-en.js').en} Words */
 /** @typedef {'en' | 'zh'} Language */
 
-/** @type {Record<Language, Words>} */
-const WORDS = { en, zh };
+/** Only the language that is spoken is loaded. @type {Record<Language, () => Promise<Words>>} */
+const LOADS = {
+  en: async () => (await import('./words-en.js')).en,
+  zh: async () => (await import('./words-zh.js')).zh,
+};
 
 /** @type {Language} */
 let language = firstLanguage();
+let current = await LOADS[language]();
 /** @type {(() => void)[]} */
 const listeners = [];
 
 /** The words of the current language. */
 export function words() {
-  return WORDS[language];
+  return current;
 }
 
 /** For `Intl`. */
@@ -41,15 +43,30 @@ export function onLanguage(listener) {
 export function startLanguage() {
   for (const radio of document.querySelectorAll('input[name="language"]')) {
     if (!(radio instanceof HTMLInputElement)) continue;
-    radio.checked = radio.value === language;
-    radio.addEventListener('change', () => {
-      language = radio.value === 'zh' ? 'zh' : 'en';
-      remember('language', language);
-      translateMarkup();
-      for (const listener of listeners) listener();
-    });
+    radio.addEventListener('change', () => void choose(radio.value === 'zh' ? 'zh' : 'en'));
   }
+  markChosen();
   translateMarkup();
+}
+
+function markChosen() {
+  const radio = document.querySelector(`input[name="language"][value="${language}"]`);
+  if (radio instanceof HTMLInputElement) radio.checked = true;
+}
+
+/** @param {Language} chosen */
+async function choose(chosen) {
+  const loaded = await LOADS[chosen]().catch(() => null);
+  if (loaded === null) {
+    // The server is away, which the banner tells; the language stays.
+    markChosen();
+    return;
+  }
+  current = loaded;
+  language = chosen;
+  remember('language', language);
+  translateMarkup();
+  for (const listener of listeners) listener();
 }
 
 /** @returns {Language} */

@@ -5,8 +5,7 @@
 
 import { byId, element } from './dom.js';
 import { onLanguage, words } from './i18n.js';
-import { currentPage, goTo, toggleRail } from './pages.js';
-import { currentView, moveCurrent } from './table.js';
+import { currentPage, goTo, keysOfPage, toggleRail } from './pages.js';
 
 /**
  * @typedef {object} Actions what keys do elsewhere
@@ -15,6 +14,7 @@ import { currentView, moveCurrent } from './table.js';
  * @property {() => void} sync
  * @property {() => void} apply
  * @property {() => void} undo
+ * @property {() => void} palette
  */
 
 /** A second key counts this long after `g`. */
@@ -28,6 +28,7 @@ const PAGE_KEYS = {
   d: 'diagnostics',
   m: 'batch',
   s: 'settings',
+  i: 'api',
 };
 
 /** @param {Actions} actions */
@@ -43,23 +44,19 @@ export function startKeys(actions) {
     '?': openHelp,
     '[': toggleRail,
   };
-  /** @type {Record<string, () => void>} */
-  const rowKeys = {
-    j: () => moveCurrent(1),
-    k: () => moveCurrent(-1),
-    e: () => currentView()?.weight.focus(),
-    d: () => void currentView()?.onDrain(),
-    x: () => currentView()?.onChoose(),
-  };
   let goAt = -Infinity;
   document.addEventListener('keydown', (event) => {
     if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) return actions.apply();
+    if (event.key.toLowerCase() === 'k' && (event.ctrlKey || event.metaKey) && !event.shiftKey) {
+      event.preventDefault();
+      if (document.querySelector('dialog[open]') === null) actions.palette();
+      return;
+    }
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || event.repeat) return;
     if (document.querySelector('dialog[open]') !== null || isTyping(event.target)) return;
     const page = event.timeStamp - goAt < GO_MS ? PAGE_KEYS[event.key] : undefined;
     goAt = event.key === 'g' ? event.timeStamp : -Infinity;
-    const ofRow = currentPage() === 'backends' ? rowKeys[event.key] : undefined;
-    const act = page === undefined ? (ofRow ?? keys[event.key]) : () => goTo(page);
+    const act = page === undefined ? (keysOfPage()[event.key] ?? keys[event.key]) : () => goTo(page);
     if (act === undefined) return;
     event.preventDefault();
     act();
@@ -85,7 +82,7 @@ function filter() {
   byId('filter', HTMLInputElement).select();
 }
 
-function openHelp() {
+export function openHelp() {
   byId('help-dialog', HTMLDialogElement).showModal();
 }
 
@@ -107,6 +104,7 @@ function writeHelp() {
     ['u', keys.undo],
     ['Ctrl Enter', keys.apply],
     [Object.keys(PAGE_KEYS).map((key) => `g ${key}`).join('  '), keys.go],
+    ['Ctrl K', keys.palette],
     ['[', keys.rail],
     ['Enter', keys.enter],
     ['Esc', keys.escape],

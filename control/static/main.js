@@ -4,25 +4,21 @@
  */
 
 import * as api from './api.js';
-import { apply, knowEtag, startApply } from './apply.js';
-import { reportRefresh, startChanges, syncNow } from './changes.js';
+import { apply, knowEtag, review, startApply } from './apply.js';
+import { proxyOf, showProxy, showWarnings, startBar } from './bar.js';
+import { changeAlgorithm, reportRefresh, startChanges, syncNow } from './changes.js';
 import { connectionFailed, connectionIsGood, showConnection, startConnection } from './connection.js';
-import { startCharts } from './charts.js';
 import { byId, setText } from './dom.js';
 import { startFeed } from './feed.js';
 import { dateTimeText } from './format.js';
 import { record } from './history.js';
-import { onLanguage, startLanguage } from './i18n.js';
-import { startKeys } from './keys.js';
-import { showProxy, showWarnings, startOverview } from './overview.js';
-import { goTo, startPages, updatePage } from './pages.js';
+import { onLanguage, startLanguage, words } from './i18n.js';
+import { openHelp, startKeys } from './keys.js';
+import { goTo, startPages, toggleRail, updatePage } from './pages.js';
 import { knowTargets, openPing, startPing } from './ping.js';
 import { oneAtATime } from './once.js';
 import { startReports, undoNewest } from './report.js';
-import { knowBackends, startSelection } from './selection.js';
-import { onStaged } from './staged.js';
 import { recordVram } from './sparkline.js';
-import { rewriteChoices, startTable, visibleKeys } from './table.js';
 import { startTheme } from './theme.js';
 import { startTips } from './tip.js';
 import { recordTraffic } from './traffic.js';
@@ -52,7 +48,6 @@ function take(whole) {
   recordVram(whole.backends, now);
   recordTraffic(whole);
   knowTargets(whole.backends);
-  knowBackends(whole.backends);
   knowEtag(whole.etag);
   show();
 }
@@ -65,11 +60,6 @@ function isOlder(etag, than) {
   const [start, edits] = etag.split('-');
   const [thanStart, thanEdits] = than.split('-');
   return start === thanStart && parseInt(edits ?? '', 10) < parseInt(thanEdits ?? '', 10);
-}
-
-/** @param {api.WholeAnswer} whole @returns {api.ProxyAnswer} */
-function proxyOf({ status }) {
-  return { ...status, status: status.proxy };
 }
 
 function show() {
@@ -92,20 +82,16 @@ function start() {
   startTheme();
   startLanguage();
   startReports();
-  startOverview();
-  startCharts();
-  startTable();
+  startBar();
   startTips();
   startPing();
   const lookNow = oneAtATime(look);
   startChanges(lookNow);
   startConnection(lookNow);
-  startSelection(rewriteChoices, visibleKeys);
   startApply(async () => {
     await lookNow();
     return latest;
   });
-  onStaged(rewriteChoices);
 
   const refresh = async () => {
     await lookNow();
@@ -113,11 +99,19 @@ function start() {
       reportRefresh(latest.backends.length);
     }
   };
-  const actions = { refresh, ping: () => openPing(), sync: syncNow, apply: () => void apply(), undo: undoNewest };
+  const actions = {
+    refresh,
+    ping: () => openPing(),
+    sync: syncNow,
+    apply: () => void apply(),
+    undo: undoNewest,
+    palette: () => void showPalette(refresh),
+  };
   byId('refresh', HTMLButtonElement).addEventListener('click', refresh);
   byId('open-ping', HTMLButtonElement).addEventListener('click', actions.ping);
   byId('sync', HTMLButtonElement).addEventListener('click', actions.sync);
   byId('view-audit', HTMLButtonElement).addEventListener('click', () => goTo('changes'));
+  byId('open-palette', HTMLButtonElement).addEventListener('click', actions.palette);
   startKeys(actions);
   startPages();
   onLanguage(() => {
@@ -129,6 +123,52 @@ function start() {
   everySecond();
   void lookNow();
   startFeed({ onWhole: take, onProblem: connectionFailed });
+}
+
+/**
+ * The palette with what can be done now; it is loaded when it is first asked for.
+ * @param {() => void} refresh
+ */
+async function showPalette(refresh) {
+  const backends = latest?.backends ?? [];
+  const { command } = words();
+  const algorithm = latest?.status.proxy?.algorithm;
+  const actions = [
+    { text: words().refresh, hint: 'r', act: refresh },
+    { text: words().sync, hint: 's', act: syncNow },
+    { text: words().pingTool, hint: 'p', act: () => openPing() },
+    { text: words().help, hint: '?', act: openHelp },
+    { text: words().undo, hint: 'u', act: undoNewest },
+    { text: command.apply, hint: 'Ctrl Enter', act: () => void apply() },
+    { text: command.review, act: review },
+    { text: command.rail, hint: '[', act: toggleRail },
+    ...Object.entries(command.theme).map(([value, text]) => ({ text, act: () => press('theme', value) })),
+    ...Object.entries(command.language).map(([value, text]) => ({ text, act: () => press('language', value) })),
+    ...Object.keys(words().algorithmMeaning)
+      .filter((name) => name !== algorithm)
+      .map((name) => ({ text: words().algorithmChange(name), act: () => void changeAlgorithm(name, algorithm ?? null) })),
+  ];
+  // What is typed while it is loading goes into its field.
+  const dialog = byId('palette', HTMLDialogElement);
+  byId('palette-field', HTMLInputElement).value = '';
+  dialog.showModal();
+  try {
+    const { fillPalette } = await import('./palette.js');
+    fillPalette(actions, backends);
+  } catch {
+    dialog.close();
+    connectionFailed(new api.CallError('away', ''));
+  }
+}
+
+/**
+ * Chooses one of the radio buttons of the top bar.
+ * @param {string} name
+ * @param {string} value
+ */
+function press(name, value) {
+  const radio = document.querySelector(`input[name="${name}"][value="${value}"]`);
+  if (radio instanceof HTMLInputElement) radio.click();
 }
 
 start();

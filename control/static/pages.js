@@ -11,7 +11,7 @@ import { onLanguage, words } from './i18n.js';
 import { remember } from './storage.js';
 
 /** @typedef {import('./api.js').WholeAnswer} WholeAnswer */
-/** @typedef {'overview' | 'backends' | 'changes' | 'diagnostics' | 'batch' | 'settings'} Page */
+/** @typedef {'overview' | 'backends' | 'changes' | 'diagnostics' | 'batch' | 'settings' | 'api'} Page */
 
 /**
  * What a page does by itself, each where it is needed.
@@ -20,6 +20,7 @@ import { remember } from './storage.js';
  * @property {() => void} [enter] each time that it is shown
  * @property {(whole: WholeAnswer) => void} [update] with all news while it is shown
  * @property {() => void} [leave]
+ * @property {Record<string, () => void>} [keys] that mean something only while it is shown
  */
 
 /** @type {Record<Page, () => Promise<{page: PageParts}>>} */
@@ -27,9 +28,10 @@ const LOADS = {
   overview: () => import('./overview.js'),
   backends: () => import('./table.js'),
   changes: () => import('./audit.js'),
-  diagnostics: async () => ({ page: {} }),
-  batch: async () => ({ page: {} }),
+  diagnostics: () => import('./diagnostics.js'),
+  batch: () => import('./batch.js'),
   settings: () => import('./settings.js'),
+  api: () => import('./openapi.js'),
 };
 
 export const PAGES = /** @type {Page[]} */ (Object.keys(LOADS));
@@ -61,6 +63,11 @@ export function currentPage() {
   // Links from before there were pages lead into the table.
   const isTable = parameter('filter') !== '' || parameter('sort') !== '';
   return isTable ? 'backends' : 'overview';
+}
+
+/** What single keys do on the page that is shown. */
+export function keysOfPage() {
+  return parts.keys ?? {};
 }
 
 /** @param {Page} page */

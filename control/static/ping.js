@@ -22,7 +22,7 @@ export function startPing() {
   byId('diagnose-ping', HTMLButtonElement).addEventListener('click', () => openPing());
   byId('ping-form', HTMLFormElement).addEventListener('submit', (event) => {
     event.preventDefault();
-    void pingNow(byId('ping-target', HTMLSelectElement).value);
+    void pingNow(byId('ping-target', HTMLSelectElement).value, Number(byId('ping-probes', HTMLSelectElement).value));
   });
 }
 
@@ -43,8 +43,11 @@ export function openPing(ip = '') {
   select.focus();
 }
 
-/** @param {string} ip */
-async function pingNow(ip) {
+/**
+ * @param {string} ip
+ * @param {number} probes
+ */
+async function pingNow(ip, probes) {
   if (isBusy) return;
   isBusy = true;
   const button = byId('ping-start', HTMLButtonElement);
@@ -52,7 +55,7 @@ async function pingNow(ip) {
   setText(button, words().pinging);
   try {
     let output = '';
-    for await (const line of api.ping(ip)) {
+    for await (const line of api.ping(ip, probes)) {
       output += `${lineText(line)}\n`;
       showProgress(output);
     }

@@ -1,48 +1,236 @@
 /**
- * @file Algorithm and settings: what is in force, what was last published, and the switch of the
- * algorithm, which counts for new sessions at once and is kept over restarts.
+ * @file The page of settings: the algorithm with what each does, the settings beyond it, and what is
+ * in force and was last published. What the server refuses is told at the field that it is about.
  */
 
 import * as api from './api.js';
-import { changeAlgorithm, failureOutcome } from './changes.js';
-import { byId, element, setText } from './dom.js';
+import { changeAlgorithm, changeSettings, failureOutcome } from './changes.js';
+import { byId, element, setAttribute, setText } from './dom.js';
 import { dateTimeText, isNumber } from './format.js';
-import { words } from './i18n.js';
+import { onLanguage, words } from './i18n.js';
+import { FIELDS, GROUPS, patchOf, textOf, valueAt } from './settings-fields.js';
+
+/** @typedef {import('./settings-fields.js').Field} Field */
 
 /** What the page of settings does by itself. */
-export const page = { start: startSettings, enter: () => void read() };
+export const page = { start, enter: () => void read(), update };
 
-function startSettings() {
+/** As last read. @type {api.ConfigAnswer | null} */
+let config = null;
+/** The generation that it was read at; a newer one may say otherwise. */
+let readAt = -1;
+/** What the server said against a field, by its pointer. @type {Map<string, string>} */
+let refusals = new Map();
+
+function start() {
   byId('settings-form', HTMLFormElement).addEventListener('submit', (event) => {
     event.preventDefault();
-    void save();
+    void saveAlgorithm();
   });
+  const fields = byId('fields-form', HTMLFormElement);
+  fields.addEventListener('submit', (event) => {
+    event.preventDefault();
+    void saveFields();
+  });
+  fields.addEventListener('input', writeChanged);
+  byId('fields-reset', HTMLButtonElement).addEventListener('click', () => {
+    refusals = new Map();
+    write();
+  });
+  onLanguage(write);
+}
+
+/** @param {api.WholeAnswer} whole */
+function update({ status }) {
+  // What somebody else has published meanwhile, unless the person is editing.
+  if (config !== null && status.published_generation !== readAt && changedFields().length === 0) {
+    readAt = status.published_generation;
+    void read();
+  }
 }
 
 async function read() {
   const problem = byId('settings-problem', HTMLElement);
   try {
-    const { effective, published, path, updated_at: at } = await api.readConfig();
+    config = await api.readConfig();
     problem.hidden = true;
-    const select = byId('settings-algorithm', HTMLSelectElement);
-    const choices = effective.algorithms.map((name) => element('option', { value: name }, name));
-    select.replaceChildren(...choices);
-    select.value = effective.algorithm;
-    setText(byId('settings-effective', HTMLElement), JSON.stringify(effective, null, 2));
-    const file = published === null ? words().nothingPublished : JSON.stringify(published, null, 2);
-    setText(byId('settings-published', HTMLElement), file);
-    setText(byId('settings-path', HTMLElement), isNumber(at) ? `${path}, ${dateTimeText(at * 1000)}` : path);
+    write();
   } catch (error) {
     problem.hidden = false;
     setText(problem, failureOutcome(error).text);
   }
 }
 
-async function save() {
-  const button = byId('settings-save', HTMLButtonElement);
+function write() {
+  if (config === null) return;
+  const { effective, published, path, updated_at: at } = config;
+  byId('settings-algorithms', HTMLElement).replaceChildren(...effective.algorithms.map(algorithmChoice));
+  byId('fields', HTMLElement).replaceChildren(...GROUPS.map(groupElement));
+  writeChanged();
+  setText(byId('settings-effective', HTMLElement), JSON.stringify(effective, null, 2));
+  const file = published === null ? words().nothingPublished : JSON.stringify(published, null, 2);
+  setText(byId('settings-published', HTMLElement), file);
+  setText(byId('settings-path', HTMLElement), isNumber(at) ? `${path}, ${dateTimeText(at * 1000)}` : path);
+}
+
+/** @param {string} name */
+function algorithmChoice(name) {
+  const radio = element('input', { type: 'radio', name: 'algorithm', value: name, checked: name === config?.effective.algorithm });
+  const meanings = /** @type {Record<string, string>} */ (words().algorithmMeaning);
+  return element(
+    'label',
+    { class: 'option' },
+    radio,
+    element('span', { class: 'mono' }, name),
+    element('span', { class: 'option-note' }, meanings[name] ?? ''),
+  );
+}
+
+/** @param {import('./settings-fields.js').Group} group */
+function groupElement({ name, fields }) {
+  const { title, note } = words().settingGroup[name];
+  return element(
+    'fieldset',
+    { class: 'setting-group' },
+    element('legend', {}, title),
+    note !== '' && element('p', { class: 'faint' }, note),
+    ...fields.map(fieldElement),
+  );
+}
+
+/** @param {Field} field */
+function fieldElement(field) {
+  const { pointer, choices, unit = '' } = field;
+  const key = pointer.slice(pointer.lastIndexOf('/') + 1);
+  const id = idOf(pointer);
+  const text = textOf(valueAt(config?.effective, pointer));
+  const refusal = refusals.get(pointer);
+  const attributes = { id, 'data-pointer': pointer, 'aria-describedby': `${id}-note` };
+  const input = choices === undefined ? textInput(attributes, text) : choiceInput(attributes, choices, text);
+  if (refusal !== undefined) input.setAttribute('aria-invalid', 'true');
+  const meanings = /** @type {Record<string, string>} */ (words().settingMeaning);
+  const meaning = meanings[pointer.slice(1).replaceAll('/', '_')] ?? meanings[key] ?? '';
+  return element(
+    'div',
+    { class: 'setting' },
+    element('label', { for: id, class: 'mono' }, key),
+    element('span', { class: 'setting-value' }, input, element('span', { class: 'setting-unit' }, unit)),
+    element('span', { class: 'setting-note', id: `${id}-note` },
+      refusal !== undefined && element('strong', { class: 'bad' }, `${refusal} `),
+      meaning, ' ',
+      element('span', { class: 'setting-origin' }, originText(pointer)),
+    ),
+  );
+}
+
+/**
+ * @param {import('./dom.js').Attributes} attributes
+ * @param {string} value
+ */
+function textInput(attributes, value) {
+  const input = element('input', { ...attributes, type: 'text', class: 'mono', placeholder: words().byDefault, autocomplete: 'off', spellcheck: 'false' });
+  input.value = value;
+  return input;
+}
+
+/**
+ * @param {import('./dom.js').Attributes} attributes
+ * @param {string[]} choices
+ * @param {string} value
+ */
+function choiceInput(attributes, choices, value) {
+  const options = ['', ...choices].map((choice) => element('option', { value: choice }, choice || words().byDefault));
+  const select = element('select', { ...attributes, class: 'mono' }, ...options);
+  select.value = value;
+  return select;
+}
+
+/** Who set it. @param {string} pointer */
+function originText(pointer) {
+  if (valueAt(config?.effective.by_api, pointer) !== undefined) return words().setHere;
+  return valueAt(config?.effective, pointer) === undefined || pointer.startsWith('/listen/') ? '' : words().setInFile;
+}
+
+/** @param {string} pointer */
+function idOf(pointer) {
+  return `setting${pointer.replaceAll('/', '-')}`;
+}
+
+/** What stands in the fields, by pointer. */
+function texts() {
+  const inputs = /** @type {NodeListOf<HTMLInputElement | HTMLSelectElement>} */ (
+    byId('fields', HTMLElement).querySelectorAll('[data-pointer]')
+  );
+  return new Map([...inputs].map((input) => [input.dataset.pointer ?? '', input.value]));
+}
+
+function changedFields() {
+  const typed = texts();
+  return FIELDS.filter(({ pointer }) => typed.has(pointer) && typed.get(pointer) !== textOf(valueAt(config?.effective, pointer)));
+}
+
+function writeChanged() {
+  const changed = changedFields();
+  for (const { pointer } of FIELDS) {
+    const isChanged = changed.some((field) => field.pointer === pointer);
+    setAttribute(byId(idOf(pointer), HTMLElement), 'data-changed', isChanged ? '' : null);
+  }
+  byId('fields-save', HTMLButtonElement).disabled = changed.length === 0;
+  byId('fields-reset', HTMLButtonElement).hidden = changed.length === 0 && refusals.size === 0;
+  setText(byId('fields-count', HTMLElement), changed.length === 0 ? '' : words().changedSettings(changed.length));
+}
+
+async function saveAlgorithm() {
+  const chosen = document.querySelector('input[name="algorithm"]:checked');
+  if (!(chosen instanceof HTMLInputElement) || config === null) return;
+  await busy('settings-save', async () => {
+    const outcome = await changeAlgorithm(chosen.value, config?.effective.algorithm ?? null);
+    setText(byId('settings-outcome', HTMLElement), outcome().text);
+    await read();
+  });
+}
+
+async function saveFields() {
+  if (config === null) return;
+  const patch = patchOf(texts(), config.effective);
+  await busy('fields-save', async () => {
+    const { outcome, faults } = await changeSettings(patch);
+    const known = new Map(faults.map((fault) => [fault.place, words().refusedSetting(fault.found, fault.allowed)]));
+    refusals = new Map(FIELDS.flatMap(({ pointer }) => {
+      const said = known.get(pointer);
+      known.delete(pointer);
+      return said === undefined ? [] : [[pointer, said]];
+    }));
+    const isRefused = outcome().level === 'bad';
+    // What no field is about is told above them; a field that is wrong keeps what was typed.
+    const rest = [...known].map(([place, said]) => `${place}: ${said}`).join('; ');
+    const problem = byId('fields-problem', HTMLElement);
+    problem.hidden = !isRefused;
+    setText(problem, refusals.size > 0 && rest === '' ? words().refusedSettings(refusals.size) : rest || outcome().text);
+    if (isRefused) markRefused();
+    else await read();
+  });
+}
+
+/** Writes the refusals beside what was typed. */
+function markRefused() {
+  const typed = texts();
+  write();
+  for (const [pointer, text] of typed) {
+    /** @type {HTMLInputElement} */ (byId(idOf(pointer), HTMLElement)).value = text;
+  }
+  writeChanged();
+  const [first] = refusals.keys();
+  if (first !== undefined) byId(idOf(first), HTMLElement).focus();
+}
+
+/**
+ * @param {string} id of the button that was pressed
+ * @param {() => Promise<void>} act
+ */
+async function busy(id, act) {
+  const button = byId(id, HTMLButtonElement);
   button.setAttribute('aria-busy', 'true');
-  const outcome = await changeAlgorithm(byId('settings-algorithm', HTMLSelectElement).value);
+  await act();
   button.removeAttribute('aria-busy');
-  setText(byId('settings-outcome', HTMLElement), outcome().text);
-  await read();
 }

@@ -5,7 +5,6 @@
 
 import { setAttribute, svg } from './dom.js';
 import { percentText } from './format.js';
-import { WINDOW_MS as HISTORY_MS } from './history.js';
 import { words } from './i18n.js';
 
 /** How far back the line reaches. */
@@ -170,17 +169,18 @@ function paths(samples, now) {
 }
 
 /**
- * A line as high as its highest value, or as `top`, over `HISTORY_MS`.
+ * A line as high as its highest value, or as `top`.
  * @param {{at: number, value: number}[]} samples the oldest first
- * @param {number} now unix milliseconds, the right edge
+ * @param {number} from unix milliseconds, the left edge
+ * @param {number} to the right edge
  * @param {number | null} top
  */
-export function linePath(samples, now, top) {
+export function linePath(samples, from, to, top) {
   const high = top ?? samples.reduce((highest, { value }) => Math.max(highest, value), 0);
   let before = 0;
   return samples
     .map(({ at, value }) => {
-      const x = (WIDTH * (1 - (now - at) / HISTORY_MS)).toFixed(1);
+      const x = ((WIDTH * (at - from)) / (to - from)).toFixed(1);
       const y = heightOf(high > 0 ? value / high : 0);
       const step = at - before > GAP_MS ? 'M' : 'L';
       before = at;

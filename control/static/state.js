@@ -58,6 +58,15 @@ export function isBroken(operational) {
   return operational === 'down' || operational === 'ejected' || operational === 'expired';
 }
 
+/**
+ * Whether new sessions may go to a backend in this state.
+ * @param {State} state
+ * @param {number} weight
+ */
+export function takesTraffic({ admin, operational }, weight) {
+  return admin === 'ready' && weight > 0 && !isBroken(operational);
+}
+
 /** @param {State} state */
 export function stateText({ admin, operational }) {
   const operationalWord = words().operational[operational];

@@ -11,7 +11,8 @@ import { onLanguage, words } from './i18n.js';
 import { Standing } from './order.js';
 import { RowView } from './row.js';
 import { rowsOf, sortRows } from './rows.js';
-import { stagedOf } from './staged.js';
+import { knowBackends, startSelection } from './selection.js';
+import { onStaged, stagedOf } from './staged.js';
 
 /** @typedef {import('./rows.js').Row} Row */
 
@@ -40,10 +41,22 @@ const areCards = matchMedia('(max-width: 720px)');
 const canHover = matchMedia('(hover: hover)');
 
 /** What the page of backends does by itself. */
-export const page = { update: showWhole };
+export const page = {
+  start: startTable,
+  update: showWhole,
+  keys: {
+    j: () => moveCurrent(1),
+    k: () => moveCurrent(-1),
+    e: () => currentView()?.weight.focus(),
+    d: () => void currentView()?.onDrain(),
+    x: () => currentView()?.onChoose(),
+  },
+};
 
 /** Binds filter, headers and rows. */
-export function startTable() {
+function startTable() {
+  startSelection(rewriteChoices, visibleKeys);
+  onStaged(rewriteChoices);
   startDetail(rewriteChoices);
   startFilter(render);
   startColumns(render);
@@ -87,13 +100,14 @@ function viewAt(target) {
 
 /** @param {import('./api.js').WholeAnswer} whole */
 function showWhole(whole) {
+  knowBackends(whole.backends);
   rows = rowsOf(whole.backends);
   render();
   showDetail(rows, whole);
 }
 
 /** Shows anew what is chosen and staged; edits that were discarded leave their fields. */
-export function rewriteChoices() {
+function rewriteChoices() {
   for (const [key, view] of views) {
     const waited = view.element.classList.contains('is-pending');
     view.writeChoice();
@@ -102,7 +116,7 @@ export function rewriteChoices() {
 }
 
 /** The keys of the rows that the filter shows. */
-export function visibleKeys() {
+function visibleKeys() {
   return (rows ?? []).filter(isWanted).map((row) => row.key);
 }
 
@@ -206,7 +220,7 @@ function spacer(where, count) {
  * Moves the current row by the keyboard.
  * @param {1 | -1} step
  */
-export function moveCurrent(step) {
+function moveCurrent(step) {
   const at = entries.findIndex(({ row }) => row.key === current);
   const next = at === -1 ? 0 : Math.min(entries.length - 1, Math.max(0, at + step));
   current = entries[next]?.row.key ?? null;
@@ -221,7 +235,7 @@ export function moveCurrent(step) {
 }
 
 /** The row that the keyboard acts on. */
-export function currentView() {
+function currentView() {
   return current === null ? null : (views.get(current) ?? null);
 }
 

@@ -61,7 +61,7 @@ export function usageText(what, share, guard = 'calm') {
   return warning === '' ? text : `${text}, ${warning}`;
 }
 
-/** @param {number | null} share @returns {Guard} */
+/** @param {number | null | undefined} share @returns {Guard} */
 export function vramGuard(share) {
   return VRAM_GUARDS.find(([from]) => (share ?? 0) >= from)?.[1] ?? 'calm';
 }

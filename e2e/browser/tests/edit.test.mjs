@@ -67,7 +67,7 @@ describe('edits that wait', () => {
       assert.deepEqual([now.weights.get(backends[0].port), now.weights.get(backends[1].port)], [11, 22]);
       await page.locator('#pending').waitFor({ state: 'hidden' });
 
-      await newestReport(page).getByRole('button').first().click();
+      await newestReport(page).getByRole('button', { name: /^(Undo|撤销)$/ }).click();
       await until('undone', async () => (await published()).weights.get(backends[0].port) === 10);
       assert.equal((await published()).weights.get(backends[1].port), 20);
       await rowOf(page, backends[0]).locator('.badge-override').waitFor({ state: 'hidden' });

@@ -89,15 +89,18 @@ describe('the charts', () => {
     open.destroy();
   });
 
-  for (const [locale, batched, paused] of [
-    ['en-GB', /batched.*one by one/, /Paused/],
-    ['zh-CN', /批处理.*逐个处理/, /已暂停/],
+  for (const [locale, lines, paused] of [
+    ['en-GB', /one by one.*batched/, /Paused/],
+    ['zh-CN', /逐个处理.*批处理/, /已暂停/],
   ]) {
-    it(`show_batched_beside_unbatched_and_can_be_paused in ${locale}`, async () => {
+    it(`can_be_paused_and_show_batched_beside_unbatched in ${locale}`, async () => {
       page = await openConsole(browser, stand, { view: 'overview', locale });
-      await hasText(page.locator('[data-chart="batch"] .u-legend'), batched);
       await page.locator('#charts-pause').click();
       await hasText(page.locator('#charts-note'), paused);
+      await page.locator('.rail a[data-page="batch"]').click();
+      await hasText(page.locator('[data-chart="batch"] .u-legend'), lines);
+      await hasText(page.locator('#batch-unbatched'), /^30%$/);
+      await hasText(page.locator('#batch-batched'), /^85%$/);
     });
   }
 

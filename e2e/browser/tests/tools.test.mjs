@@ -67,18 +67,14 @@ describe('the ping tool', () => {
 });
 
 describe('audit, sync and refresh', () => {
-  for (const [locale, lineChoice] of [
-    ['en-GB', 'Lines'],
-    ['zh-CN', '行数'],
-  ]) {
-    it(`the_audit_tail_shows_what_was_done in ${locale}`, async () => {
+  for (const locale of ['en-GB', 'zh-CN']) {
+    it(`the_audit_log_is_followed in ${locale}`, async () => {
       page = await openConsole(browser, stand, { locale });
       await page.keyboard.press('a');
       await stand.call('POST', `/api/backends/127.0.0.1/${backend.port}/weight`, { weight: 33 });
       await hasText(page.locator('#audit'), /override\.weight \S+ → 33/);
       await stand.call('DELETE', `/api/backends/127.0.0.1/${backend.port}/override`);
       await hasText(page.locator('#audit'), /override\.weight 33 → –/);
-      await page.getByLabel(lineChoice).selectOption('500');
       await hasText(page.locator('#audit-path'), /audit\.log$/);
       await picture(page, `audit-${locale}`);
     });
@@ -104,12 +100,11 @@ describe('audit, sync and refresh', () => {
     it(`the_algorithm_is_switched_and_the_files_are_shown in ${locale}`, async () => {
       page = await openConsole(browser, stand, { view: 'settings', locale });
       await hasText(page.locator('#settings-published'), /"generation"/);
-      const select = page.locator('#settings-algorithm');
-      const choices = await select.locator('option').allTextContents();
-      const before = await select.inputValue();
-      const other = choices.find((name) => name !== before) ?? '';
+      const choice = (name) => page.locator(`input[name="algorithm"]${name}`);
+      const before = await choice(':checked').inputValue();
+      const other = await choice(':not(:checked)').first().inputValue();
       for (const name of [other, before]) {
-        await select.selectOption(name);
+        await choice(`[value="${name}"]`).check();
         await page.locator('#settings-save').click();
         await until(`${name} is published`, async () => {
           return (await stand.readJson('config/proxy_config.json'))?.algorithm === name;

@@ -1,0 +1,385 @@
+/**
+ * @file What each page beside the table shows and does, in both languages: overview, changes and audit,
+ * diagnostics, batch demonstration, settings, interface; and the palette that finds all of it.
+ */
+
+import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import { after, afterEach, before, describe, it } from 'node:test';
+import { Stand, hasAttribute, hasText, newestReport, openConsole, rowOf, startBrowser, until } from './harness.mjs';
+
+const LOCALES = ['en-GB', 'zh-CN'];
+
+/** @type {import('playwright-core').Browser} */
+let browser;
+/** @type {Stand} */
+let stand;
+let full;
+let calm;
+let page;
+
+before(async () => {
+  browser = await startBrowser();
+  stand = await Stand.start({ config: { proxy: { health: { interval_ms: 200, fall: 1, rise: 1 } } } });
+  full = await stand.register({ weight: 10, vram_usage: 0.95 });
+  calm = await stand.register({ weight: 10, vram_usage: 0.2 });
+});
+
+after(async () => {
+  await browser?.close();
+  await stand?.close();
+});
+
+afterEach(async () => {
+  await page?.context().close();
+  assert.deepEqual(page?.complaints ?? [], []);
+});
+
+/** The settings that were made by API. */
+async function byApi() {
+  return (await stand.call('GET', '/api/settings')).settings.by_api;
+}
+
+describe('the overview', () => {
+  for (const [locale, well, ill, cause] of [
+    ['en-GB', /none of 3 unhealthy/, /1 of 3 not healthy.*1 down/, /refused/],
+    ['zh-CN', /3 个后端均无异常/, /3 个中有 1 个不健康.*1 宕机/, /refused/],
+  ]) {
+    it(`tells_health_apart_from_what_is_applied in ${locale}`, async () => {
+      const dying = await stand.register({ weight: 10 });
+      const server = stand.backends.at(-1);
+      page = await openConsole(browser, stand, { view: 'overview', locale });
+      await hasText(page.locator('#answer-health'), well);
+      server.close();
+      server.closeAllConnections?.();
+      await hasText(page.locator('#answer-health'), ill);
+      await hasAttribute(page.locator('#answer-health'), 'data-level', 'bad');
+      // All that was asked for is applied, and says so, and that is no word on health.
+      await hasAttribute(page.locator('#answer-config'), 'data-level', 'good');
+      await hasAttribute(page.locator('#answer-proxy'), 'data-level', 'good');
+      const first = page.locator('#worst tr').first();
+      await hasText(first, new RegExp(`${dying.port}.*${cause.source}`));
+      await first.getByRole('link').click();
+      await rowOf(page, dying).waitFor();
+      assert.equal(await page.locator('#rows tr:not(.spacer)').count(), 1);
+      await stand.call('DELETE', '/api/register', { ip: dying.ip, port: dying.port });
+    });
+  }
+
+  for (const [locale, why] of [
+    ['en-GB', /VRAM usage above 92%/],
+    ['zh-CN', /显存占用 超过 92%/],
+  ]) {
+    it(`puts_the_fullest_first_and_says_why in ${locale}`, async () => {
+      page = await openConsole(browser, stand, { view: 'overview', locale });
+      const first = page.locator('#worst tr').first();
+      await hasText(first, new RegExp(full.key));
+      await hasText(first.locator('.worst-why'), why);
+      await hasText(page.locator('#answer-config'), locale === 'en-GB' ? /last change \d+/ : /前最后一次变更/);
+    });
+  }
+
+  it('refused_configuration_is_told_with_what_traffic_follows', async () => {
+    page = await openConsole(browser, stand, { view: 'overview' });
+    const file = await stand.readJson('config/proxy_config.json');
+    await stand.writeJson('config/proxy_config.json', { ...file, generation: file.generation + 1, algorithm: 'fastest' });
+    stand.proxy.child.kill('SIGHUP');
+    await hasText(page.locator('#answer-config'), /refused.*algorithm.*Traffic still follows generation \d+/);
+    await hasAttribute(page.locator('#proxy'), 'data-level', 'bad');
+    await stand.call('POST', '/api/sync');
+    await hasAttribute(page.locator('#answer-config'), 'data-level', 'good');
+  });
+});
+
+describe('changes and audit', () => {
+  it('is_filtered_by_actor_action_time_and_target', async () => {
+    page = await openConsole(browser, stand, { view: 'changes' });
+    await stand.call('POST', `/api/backends/127.0.0.1/${calm.port}/weight`, { weight: 21 });
+    await hasText(page.locator('#audit'), /override\.weight \S+ → 21/);
+    const actions = () => page.locator('#audit .audit-action').allTextContents();
+    assert.ok(!(await actions()).includes('access'), 'reading is left out at first');
+    await page.locator('#audit-reads').check();
+    assert.ok((await actions()).includes('access'));
+    await page.locator('#audit-action').selectOption('weight');
+    assert.deepEqual([...new Set(await actions())], ['weight']);
+    await page.locator('#audit-filter').fill(String(full.port));
+    await page.locator('#audit-nothing').waitFor();
+    await page.locator('#audit-filter').fill(String(calm.port));
+    await until('the line is back', async () => (await actions()).length > 0);
+    await page.locator('#audit-actor').selectOption('127.0.0.1');
+    assert.ok((await actions()).length > 0);
+    await page.locator('#audit-to').fill('2001-01-01T00:00');
+    await page.locator('#audit-nothing').waitFor();
+    await page.locator('#audit-clear').click();
+    await until('all is back', async () => new Set(await actions()).size > 2);
+    await stand.call('DELETE', `/api/backends/127.0.0.1/${calm.port}/override`);
+  });
+
+  it('holds_still_under_the_pointer_and_says_what_waits', async () => {
+    page = await openConsole(browser, stand, { view: 'changes' });
+    await page.locator('#audit .audit-line').first().hover();
+    const before = await page.locator('#audit').textContent();
+    await stand.call('POST', '/api/sync');
+    await hasText(page.locator('#audit-waiting'), /\d new lines?, held/);
+    assert.equal(await page.locator('#audit').textContent(), before);
+    await page.locator('h1:visible').hover();
+    await page.locator('#audit-waiting').waitFor({ state: 'hidden' });
+    assert.notEqual(await page.locator('#audit').textContent(), before);
+  });
+
+  it('follows_only_while_it_is_shown', async () => {
+    page = await openConsole(browser, stand, { view: 'changes' });
+    await page.locator('#audit .audit-line').first().waitFor();
+    let asked = 0;
+    page.on('request', (request) => {
+      if (request.url().includes('/api/v1/audit')) asked += 1;
+    });
+    await page.locator('.rail a[data-page="batch"]').click();
+    await page.locator('#page-batch').waitFor();
+    await stand.call('POST', '/api/sync');
+    await stand.call('POST', '/api/sync');
+    await until('the page has seen it', async () => page.evaluate(() => document.querySelector('#last-sync')?.textContent !== ''));
+    assert.equal(asked, 0);
+  });
+
+  it('reads_back_as_far_as_the_log_goes', async () => {
+    const other = await Stand.start({ proxy: null });
+    try {
+      const backend = await other.register({ weight: 1 });
+      for (let weight = 1; weight <= 130; weight += 1) {
+        await other.call('POST', `/api/backends/127.0.0.1/${backend.port}/weight`, { weight: 500 + weight });
+      }
+      page = await openConsole(browser, other, { view: 'changes' });
+      await page.locator('#audit-action').waitFor();
+      await hasText(page.locator('#audit'), /→ 630/);
+      const older = page.locator('#audit-older');
+      await older.click();
+      await hasText(page.locator('#audit'), /→ 501/);
+      await until('nothing is left', async () => {
+        if (await older.isVisible()) await older.click();
+        return !(await older.isVisible());
+      });
+      await hasText(page.locator('#audit'), /start/);
+    } finally {
+      await other.close();
+    }
+  });
+});
+
+describe('diagnostics', () => {
+  for (const [locale, names] of [
+    ['en-GB', [/Process\d+/, /Workers1: \d+ open of/, /Probetcp/, /Accessprotected/]],
+    ['zh-CN', [/进程\d+/, /工作线程1：会话 \d+ 打开/, /探测tcp/, /访问保护模式/]],
+  ]) {
+    it(`names_the_facts_of_both_planes in ${locale}`, async () => {
+      page = await openConsole(browser, stand, { view: 'diagnostics', locale });
+      const facts = page.locator('#page-diagnostics');
+      for (const name of names) await hasText(facts, name);
+      await hasText(page.locator('#facts-proxy'), new RegExp(String(stand.proxy.child.pid)));
+      await hasText(page.locator('#facts-proxy'), new RegExp(`127\\.0\\.0\\.1:${stand.proxyPort} TCP \\+ UDP`));
+      await hasText(page.locator('#facts-control'), new RegExp(stand.origin));
+      await page.locator('#diagnose-ping').click();
+      await page.locator('#ping-probes').selectOption('10');
+      await page.locator('#ping-start').click();
+      await hasText(page.locator('#ping-result'), /10 of 10 answered|10 次中 10 次应答/);
+    });
+  }
+
+  it('leads_to_the_interface_which_is_readable', async () => {
+    page = await openConsole(browser, stand, { view: 'diagnostics' });
+    await page.getByRole('link', { name: 'API reference' }).click();
+    const { paths, components } = await stand.call('GET', '/api/openapi.json');
+    const calls = Object.values(paths).flatMap((methods) => Object.keys(methods)).length;
+    await until('every call is listed', async () => (await page.locator('#api-calls .api-call').count()) === calls);
+    assert.equal(await page.locator('#api-schemas .api-call').count(), Object.keys(components.schemas).length);
+    const change = page.locator('#api-calls .api-call', { hasText: '/api/v1/changes' });
+    await change.locator('summary').click();
+    await hasText(change, /POST.*If-Match header.*changes array.*required.*412/);
+  });
+});
+
+describe('the batch demonstration', () => {
+  for (const [locale, empty, note] of [
+    ['en-GB', /No backend says yet/, /mean of 1 that report/],
+    ['zh-CN', /还没有后端说明/, /1 个上报者的平均值/],
+  ]) {
+    it(`says_how_to_begin_and_then_shows_both_lines in ${locale}`, async () => {
+      const other = await Stand.start({ proxy: null });
+      try {
+        page = await openConsole(browser, other, { view: 'batch', locale });
+        await hasText(page.locator('#batch-empty'), empty);
+        const commands = ((await page.locator('#batch-commands').textContent()) ?? '').split('\n');
+        assert.equal(commands.length, 2);
+        // Just as the page says it, but for the folder of the programs.
+        const runs = commands.map((command) => other.simulate('sim_backend_register_batch', [...command.split(/\s+/).slice(3), '--interval', '0.2']));
+        assert.ok(commands.every((command) => command.includes(`--base ${other.origin} `)));
+        await hasText(page.locator('[data-chart="batch"] .u-legend'), /\d+%.*\d+%/);
+        await hasText(page.locator('#batch-batched-note'), note);
+        const share = async (id) => Number.parseInt((await page.locator(id).textContent()) ?? '', 10);
+        await until('unbatched holds far more', async () => (await share('#batch-unbatched')) > 2 * (await share('#batch-batched')));
+        assert.ok((await share('#batch-saved')) > 20);
+        for (const run of runs) await run.stop();
+      } finally {
+        await other.close();
+      }
+    });
+  }
+});
+
+describe('settings', () => {
+  for (const [locale, refused, here] of [
+    ['en-GB', /Found 0; allowed: .*meaning|Found 0; allowed: /, /set here/],
+    ['zh-CN', /收到 0；允许：/, /在此设定/],
+  ]) {
+    it(`are_edited_refused_at_the_field_and_given_back in ${locale}`, async () => {
+      page = await openConsole(browser, stand, { view: 'settings', locale, expected: /status of 400/ });
+      const attempts = page.locator('[data-pointer="/proxy/connect_attempts"]');
+      const rise = page.locator('[data-pointer="/proxy/health/rise"]');
+      await attempts.fill('0');
+      await rise.fill('x');
+      await page.locator('#fields-save').click();
+      await hasText(page.locator('.setting', { has: attempts }), refused);
+      await hasText(page.locator('.setting', { has: rise }), /"x"/);
+      await hasAttribute(attempts, 'aria-invalid', 'true');
+      assert.deepEqual([await attempts.inputValue(), await rise.inputValue()], ['0', 'x'], 'what was typed stays');
+      assert.equal(await page.evaluate(() => document.activeElement?.getAttribute('data-pointer')), '/proxy/connect_attempts');
+      assert.deepEqual(await byApi(), {});
+
+      await attempts.fill('3');
+      await rise.fill('2');
+      await page.locator('#fields-save').click();
+      await hasText(page.locator('.setting', { has: attempts }), here);
+      await until('it is published', async () => (await stand.readJson('config/proxy_config.json'))?.connect_attempts === 3);
+      // An object goes whole: what control_config.json says of it is kept.
+      assert.deepEqual((await byApi()).proxy, { connect_attempts: 3, health: { interval_ms: 200, fall: 1, rise: 2 } });
+      await hasText(page.locator('#settings-effective'), /"connect_attempts": 3/);
+
+      await attempts.fill('');
+      await page.locator('#fields-save').click();
+      await until('it is given back', async () => (await byApi()).proxy.connect_attempts === undefined);
+      await stand.call('POST', '/api/settings', { proxy: { health: null } });
+    });
+  }
+
+  it('that_somebody_else_changes_are_shown_unless_one_is_editing', async () => {
+    page = await openConsole(browser, stand, { view: 'settings' });
+    const idle = page.locator('[data-pointer="/proxy/udp_idle_ms"]');
+    await idle.waitFor();
+    await stand.call('POST', '/api/settings', { proxy: { udp_idle_ms: 9000 } });
+    await until('it is shown', async () => (await idle.inputValue()) === '9000');
+    await idle.fill('8000');
+    await stand.call('POST', '/api/settings', { proxy: { udp_idle_ms: 7000 } });
+    await hasText(page.locator('#fields-count'), /1 changed/);
+    assert.equal(await idle.inputValue(), '8000');
+    await page.locator('#fields-reset').click();
+    await until('the newest is shown', async () => (await idle.inputValue()) === '7000');
+    await stand.call('POST', '/api/settings', { proxy: { udp_idle_ms: null } });
+  });
+
+  for (const locale of LOCALES) {
+    it(`say_what_each_algorithm_does in ${locale}`, async () => {
+      page = await openConsole(browser, stand, { view: 'settings', locale });
+      const options = page.locator('#settings-algorithms .option');
+      await options.first().waitFor();
+      for (const text of await options.allTextContents()) assert.match(text, /^[a-z0-9_]+\S+/);
+      const notes = await options.locator('.option-note').allTextContents();
+      assert.equal(notes.filter((note) => note === '').length, 0);
+      assert.equal(new Set(notes).size, notes.length);
+    });
+  }
+});
+
+describe('the palette', () => {
+  for (const [locale, query, view] of [
+    ['en-GB', 'diag', 'diagnostics'],
+    ['zh-CN', '诊断', 'diagnostics'],
+    ['en-GB', 'bdemo', 'batch'],
+  ]) {
+    it(`finds_a_page_by_a_few_letters: ${query}`, async () => {
+      page = await openConsole(browser, stand, { view: 'overview', locale });
+      await page.keyboard.press('Control+k');
+      await page.keyboard.type(query);
+      await page.keyboard.press('Enter');
+      await page.locator(`#page-${view}`).waitFor();
+      await page.locator('#palette').waitFor({ state: 'hidden' });
+    });
+  }
+
+  it('finds_a_backend_by_its_address', async () => {
+    page = await openConsole(browser, stand, { view: 'overview' });
+    await hasText(page.locator('#worst'), new RegExp(calm.key));
+    await page.locator('#open-palette').click();
+    await page.keyboard.type(String(calm.port));
+    await page.keyboard.press('Enter');
+    await rowOf(page, calm).waitFor();
+    assert.equal(await page.locator('#rows tr:not(.spacer)').count(), 1);
+  });
+
+  it('acts_switches_and_is_walked_by_the_arrows', async () => {
+    page = await openConsole(browser, stand, { view: 'overview' });
+    const field = page.locator('#palette-field');
+    const chosen = page.locator('#palette-list [aria-selected="true"]');
+    await page.keyboard.press('Control+k');
+    await hasAttribute(field, 'aria-activedescendant', 'palette-0');
+    await page.keyboard.press('ArrowDown');
+    await hasText(chosen, /Backends/);
+    await hasAttribute(field, 'aria-activedescendant', 'palette-1');
+    await page.keyboard.press('ArrowUp');
+    await page.keyboard.press('ArrowUp');
+    assert.equal(await chosen.evaluate((line) => line === line.parentElement?.lastElementChild), true);
+    await field.fill('no such thing at all');
+    await page.locator('#palette-nothing').waitFor();
+    await page.keyboard.press('Escape');
+    await page.locator('#palette').waitFor({ state: 'hidden' });
+
+    const ask = async (text) => {
+      await page.keyboard.press('Control+k');
+      await field.fill(text);
+      await page.keyboard.press('Enter');
+    };
+    await ask('theme light');
+    await hasAttribute(page.locator('html'), 'data-theme', 'light');
+    await ask('sync');
+    await hasText(newestReport(page), /Sync — applied/);
+    await ask('algorithm random');
+    await until('it is published', async () => (await stand.readJson('config/proxy_config.json'))?.algorithm === 'random');
+    await hasText(newestReport(page), /Algorithm random/);
+    await newestReport(page).getByRole('button', { name: 'Undo' }).click();
+    await until('it is undone', async () => (await stand.readJson('config/proxy_config.json'))?.algorithm === 'weighted_round_robin');
+    await ask('language 中文');
+    await hasText(page.locator('.rail'), /概览/);
+    await stand.call('POST', '/api/settings', { algorithm: null });
+  });
+});
+
+describe('a report in the dock', () => {
+  it('goes_along_to_every_page_and_is_put_away', async () => {
+    page = await openConsole(browser, stand, { view: 'backends' });
+    await page.locator('#sync').click();
+    await hasText(newestReport(page), /Sync — applied/);
+    await page.locator('.rail a[data-page="settings"]').click();
+    await hasText(newestReport(page), /Sync — applied/);
+    await newestReport(page).getByRole('button', { name: 'Close' }).click();
+    await page.locator('#newest').waitFor({ state: 'hidden' });
+    await page.locator('.rail a[data-page="changes"]').click();
+    await hasText(page.locator('#reports'), /Sync — applied/);
+  });
+});
+
+it('the_first_page_is_small_enough', async () => {
+  // What it weighs with gzip, all that the overview loads among it; the rest comes when it is asked for.
+  const { gzipSync } = await import('node:zlib');
+  page = await openConsole(browser, stand, { view: 'overview' });
+  await page.locator('[data-chart="traffic"] .u-legend').waitFor();
+  const names = await page.evaluate(() =>
+    performance.getEntriesByType('resource').map(({ name }) => new URL(name).pathname).filter((path) => path.startsWith('/static/')),
+  );
+  const files = [...new Set(names)].map((name) => `../../control${name}`);
+  const sizes = await Promise.all(['../../control/templates/index.html', ...files].map(async (file) => [file, gzipSync(await readFile(file)).length]));
+  const sum = sizes.reduce((total, [, size]) => total + size, 0);
+  console.log(`# ${files.length} files, ${(sum / 1024).toFixed(1)} KiB`);
+  for (const late of ['settings.js', 'audit.js', 'palette.js', 'openapi.js', 'words-zh.js']) {
+    assert.ok(!files.some((file) => file.endsWith(late)), `${late} is loaded at first`);
+  }
+  assert.ok(sum <= 100 * 1024, `${sum} bytes: ${JSON.stringify(sizes.sort((a, b) => b[1] - a[1]).slice(0, 8))}`);
+});
