@@ -39,14 +39,14 @@ export class DetailView {
     this.vram = tip(usageBar(), () => trace.reportedText(this.row, usageText(words().vramMean, this.row.backend.vram_usage)));
     this.line = sparkline();
     this.line.append(...VRAM_GUARDS.map(([share]) => guardLine(share)));
-    this.layers = element('dl', { class: 'facts layers' });
+    this.layers = element('dl', { class: 'side-facts layers' });
     this.weightWhy = element('p', { class: 'faint' });
     this.costSection = section(told.cost);
     this.costRank = element('p');
     this.costParts = element('ul', { class: 'cost' });
     this.costFactors = element('ul', { class: 'cost' });
-    this.traffic = element('dl', { class: 'facts' });
-    this.health = element('dl', { class: 'facts' });
+    this.traffic = element('dl', { class: 'side-facts' });
+    this.health = element('dl', { class: 'side-facts' });
     this.history = element('ol', { class: 'side-list' });
     this.edits = element('ol', { class: 'side-list' });
     this.noEdits = element('p', { class: 'faint' }, told.noEdits);

@@ -28,6 +28,8 @@ export class RowView {
    */
   constructor(row, open) {
     this.row = row;
+    /** @type {ReturnType<typeof words> | null} */
+    this.named = null;
     this.shape = element('span', { class: 'shape-place' });
     this.state = element('span', { class: 'state-word' });
     this.opener = element('button', { type: 'button', class: 'state', 'aria-controls': 'side', onclick: () => open(this.row.key) });
@@ -92,7 +94,9 @@ export class RowView {
 
   /** Whether the person is at work in this row, so that it must stay. */
   isHeld() {
-    return this.weight.isEdited() || this.element.querySelector(':focus-visible') !== null;
+    const active = document.activeElement;
+    const isFocused = active !== null && this.element.contains(active) && active.matches(':focus-visible');
+    return isFocused || this.weight.isEdited();
   }
 
   /**
@@ -108,8 +112,14 @@ export class RowView {
     setText(this.controls.clear, '×');
     this.#writeUsage(now);
     this.#writeTraffic();
+    if (this.named !== words()) this.#nameCells();
+  }
+
+  /** The names that cards show, in the language of the page. */
+  #nameCells() {
+    this.named = words();
     for (const [column, target] of Object.entries(this.cells)) {
-      setAttribute(target, 'data-column', words().column[/** @type {keyof typeof this.cells} */ (column)]);
+      target.setAttribute('data-column', words().column[/** @type {keyof typeof this.cells} */ (column)]);
     }
   }
 

@@ -38,15 +38,20 @@ export function writeBar(bar, what, share, guard = 'calm') {
   setAttribute(bar, 'aria-label', usageText(what, share, guard));
 }
 
+/** What each fill was given: asking its style costs more than the rest of a bar. @type {WeakMap<Element, string>} */
+const scales = new WeakMap();
+
 /**
- * Scaled and not sized: of thousands of bars that move each second none then costs a layout.
+ * Scaled and not sized: of all the bars that move each second none then costs a layout.
  * @param {Element | null} fill
  * @param {number} share 0..1
  */
 export function setFill(fill, share) {
   if (!(fill instanceof HTMLElement)) return;
   const scale = `scaleX(${Math.round(Math.min(1, Math.max(0, share)) * 1000) / 1000})`;
-  if (fill.style.transform !== scale) fill.style.transform = scale;
+  if (scales.get(fill) === scale) return;
+  scales.set(fill, scale);
+  fill.style.transform = scale;
 }
 
 /**

@@ -130,7 +130,8 @@ describe('the side panel', () => {
   });
 
   it('stays_where_its_backend_goes', async () => {
-    page = await openConsole(browser, stand);
+    // What is asked of it may come after it has gone.
+    page = await openConsole(browser, stand, { expected: /status of 404/ });
     const late = await stand.register({ weight: 5 });
     await rowOf(page, late).locator('.state').click();
     await hasText(page.locator('#side-title'), new RegExp(`^${late.key}$`));
