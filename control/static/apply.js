@@ -106,7 +106,7 @@ function diffRows({ id, edit, base }) {
   return Object.entries(edit).map(([part, value]) => {
     const name = /** @type {keyof Stand} */ (part);
     const before = conflicts.get(id)?.[name] ?? base[name];
-    const row = element(
+    return element(
       'tr',
       { class: conflicts.has(id) ? 'is-conflict' : '' },
       element('th', { scope: 'row', class: 'mono' }, id),
@@ -114,9 +114,8 @@ function diffRows({ id, edit, base }) {
       element('td', { class: 'number' }, valueText(before)),
       element('td', { class: 'diff-arrow', 'aria-hidden': 'true' }, '→'),
       element('td', { class: 'number diff-new' }, value === null ? words().givenBack : valueText(value)),
+      element('td', { class: 'bad' }, conflicts.has(id) && words().overtaken),
     );
-    if (conflicts.has(id)) row.append(element('td', { class: 'bad' }, words().overtaken));
-    return row;
   });
 }
 

@@ -13,8 +13,8 @@ import { COLUMNS } from './rows.js';
 
 /** Broken rows first. @type {Order} */
 const FIRST_ORDER = { column: 'state', descending: false };
-/** The heartbeat's age says less than the time that is left, which the source says. @type {Column[]} */
-const HIDDEN_AT_FIRST = ['seen'];
+/** Said elsewhere too: in the side panel, and by the time that is left. @type {Column[]} */
+const HIDDEN_AT_FIRST = ['latency', 'seen'];
 /** What a row cannot do without. @type {Column[]} */
 const ALWAYS = ['address', 'state'];
 

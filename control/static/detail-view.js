@@ -16,7 +16,7 @@ import { shapeIcon, shapeOf, stateText } from './state.js';
 import { tip } from './tip.js';
 import * as trace from './trace.js';
 import { rateOf } from './traffic.js';
-import { VRAM_GUARDS, setWidth, usageBar, usageText, vramGuard, writeBar } from './usage.js';
+import { VRAM_GUARDS, setFill, usageBar, usageText, vramGuard, writeBar } from './usage.js';
 
 /** @typedef {import('./rows.js').Row} Row */
 /** @typedef {import('./api.js').Detail} Detail */
@@ -39,14 +39,14 @@ export class DetailView {
     this.vram = tip(usageBar(), () => trace.reportedText(this.row, usageText(words().vramMean, this.row.backend.vram_usage)));
     this.line = sparkline();
     this.line.append(...VRAM_GUARDS.map(([share]) => guardLine(share)));
-    this.layers = element('dl', { class: 'facts' });
+    this.layers = element('dl', { class: 'side-facts layers' });
     this.weightWhy = element('p', { class: 'faint' });
     this.costSection = section(told.cost);
     this.costRank = element('p');
     this.costParts = element('ul', { class: 'cost' });
     this.costFactors = element('ul', { class: 'cost' });
-    this.traffic = element('dl', { class: 'facts' });
-    this.health = element('dl', { class: 'facts' });
+    this.traffic = element('dl', { class: 'side-facts' });
+    this.health = element('dl', { class: 'side-facts' });
     this.history = element('ol', { class: 'side-list' });
     this.edits = element('ol', { class: 'side-list' });
     this.noEdits = element('p', { class: 'faint' }, told.noEdits);
@@ -240,7 +240,7 @@ function costLine() {
  */
 function writeCostLine(line, { name, share, value, words: text }) {
   const [label, track, number, why] = line.children;
-  setWidth(track?.firstElementChild ?? null, share);
+  setFill(track?.firstElementChild ?? null, share);
   for (const [target, said] of /** @type {const} */ ([[label, name], [number, value], [why, text]])) {
     if (target !== undefined) setText(target, said);
   }
@@ -269,7 +269,7 @@ function writeStateLine(line, { at_ms: at, admin, operational, reason }) {
 }
 
 function editLine() {
-  const names = ['audit-action', 'audit-actor', 'faint', 'audit-detail', 'audit-result'];
+  const names = ['audit-action', 'audit-actor', 'faint', 'faint', 'audit-detail'];
   return element('li', {}, ...names.map((name) => element('span', { class: name })));
 }
 
@@ -284,7 +284,7 @@ function writeEditLine(line, entry) {
     String(entry.action ?? ''),
     String(entry.actor ?? ''),
     time,
-    detailText(entry),
     String(entry.result ?? ''),
+    detailText(entry),
   ]);
 }

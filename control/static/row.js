@@ -28,6 +28,8 @@ export class RowView {
    */
   constructor(row, open) {
     this.row = row;
+    /** @type {ReturnType<typeof words> | null} */
+    this.named = null;
     this.shape = element('span', { class: 'shape-place' });
     this.state = element('span', { class: 'state-word' });
     this.opener = element('button', { type: 'button', class: 'state', 'aria-controls': 'side', onclick: () => open(this.row.key) });
@@ -48,7 +50,7 @@ export class RowView {
     const { weight, enabled, drain, ping, clear } = this.controls;
     this.cells = {
       address: cell('cell-address mono', element('label', {}, this.choose, element('span', {}, row.key))),
-      state: cell('cell-state', this.opener, this.pending),
+      state: cell('cell-state', element('span', { class: 'state-line' }, this.opener, this.pending)),
       source: cell('cell-source', this.source, this.left, this.override, clear),
       weight: cell('cell-weight', weight.element),
       gpu: cell('cell-gpu', this.gpu),
@@ -69,6 +71,7 @@ export class RowView {
   #traceNumbers() {
     const { cells } = this;
     tip(this.opener, () => trace.stateReason(this.row));
+    tip(this.pending, () => `${words().pendingBadge} ${this.pending.textContent}`);
     tip(this.source, () => trace.heartbeatText(this.row));
     tip(this.left, () => trace.heartbeatText(this.row));
     tip(this.override, () => words().overrideHint(overrideParts(this.row.backend.override)));
@@ -91,7 +94,9 @@ export class RowView {
 
   /** Whether the person is at work in this row, so that it must stay. */
   isHeld() {
-    return this.weight.isEdited() || this.element.querySelector(':focus-visible') !== null;
+    const active = document.activeElement;
+    const isFocused = active !== null && this.element.contains(active) && active.matches(':focus-visible');
+    return isFocused || this.weight.isEdited();
   }
 
   /**
@@ -107,8 +112,14 @@ export class RowView {
     setText(this.controls.clear, '×');
     this.#writeUsage(now);
     this.#writeTraffic();
+    if (this.named !== words()) this.#nameCells();
+  }
+
+  /** The names that cards show, in the language of the page. */
+  #nameCells() {
+    this.named = words();
     for (const [column, target] of Object.entries(this.cells)) {
-      setAttribute(target, 'data-column', words().column[/** @type {keyof typeof this.cells} */ (column)]);
+      target.setAttribute('data-column', words().column[/** @type {keyof typeof this.cells} */ (column)]);
     }
   }
 
@@ -138,7 +149,6 @@ export class RowView {
     const edit = stagedOf(key);
     this.pending.hidden = edit === null;
     setText(this.pending, edit === null ? '' : pendingText(edit));
-    setAttribute(this.pending, 'title', words().pendingBadge);
     this.element.classList.toggle('is-pending', edit !== null);
     this.element.classList.toggle('is-open', isOpen(key));
     setAttribute(this.opener, 'aria-expanded', String(isOpen(key)));

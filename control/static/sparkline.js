@@ -12,6 +12,8 @@ export const WINDOW_MS = 3 * 60_000;
 /** News come more often than the line has points to show: those of this long share one. */
 const SPAN_MS = 2_000;
 const MAX_SPANS = WINDOW_MS / SPAN_MS;
+/** Less than the time between two spans, as news do not come to the millisecond. */
+const REDRAWN_AFTER_MS = SPAN_MS - 200;
 /** A longer silence than this is a gap in the line, not a slope. */
 const GAP_MS = 12_000;
 const WIDTH = 100;
@@ -123,12 +125,19 @@ function heightOf(share) {
   return (1 + (HEIGHT - 2) * (1 - share)).toFixed(1);
 }
 
+/** When each was drawn last, and of whom. @type {WeakMap<SVGSVGElement, {key: string, at: number}>} */
+const drawn = new WeakMap();
+
 /**
+ * Draws it, unless it was drawn so shortly before that it would hardly move.
  * @param {SVGSVGElement} target made by `sparkline`
  * @param {string} key
  * @param {number} now unix milliseconds, the right edge
  */
 export function drawVram(target, key, now) {
+  const last = drawn.get(target);
+  if (last?.key === key && now - last.at < REDRAWN_AFTER_MS) return;
+  drawn.set(target, { key, at: now });
   const samples = histories.get(key)?.since(now - WINDOW_MS) ?? [];
   const [title, area, line] = target.children;
   const { lineData, areaData } = paths(samples, now);

@@ -81,7 +81,7 @@ function startTable() {
     isDue = true;
     requestAnimationFrame(() => {
       isDue = false;
-      place(Date.now());
+      place(Date.now(), false);
     });
   });
   areCards.addEventListener('change', render);
@@ -130,7 +130,7 @@ function render() {
   const standing = standings.update(sortRows(shown, currentOrder()), listed, isHeld, now);
   entries = standing.entries;
   byId('order-held', HTMLElement).hidden = !standing.isHeldBack;
-  place(now);
+  place(now, true);
   writeFilter(rows);
   writeCounts(rows.length, shown.length);
 }
@@ -139,8 +139,9 @@ function render() {
  * Puts the rows that can be seen on the page, moving only those that stand wrong, and keeps the room
  * of the others. A row with the keyboard in it stays, wherever it is.
  * @param {number} now unix milliseconds
+ * @param {boolean} isNews what is on the page already is written too
  */
-function place(now) {
+function place(now, isNews) {
   const { from, to } = seenRange(entries.length);
   const places = Array.from({ length: to - from }, (_, at) => from + at);
   const focused = viewAt(document.activeElement);
@@ -151,11 +152,12 @@ function place(now) {
   const keys = new Set();
   const elements = places.map((at) => {
     const { row, isGone } = /** @type {import('./order.js').Entry} */ (entries[at]);
-    const view = views.get(row.key) ?? new RowView(row, openDetail);
+    const kept = views.get(row.key);
+    const view = kept ?? new RowView(row, openDetail);
     views.set(row.key, view);
     keys.add(row.key);
     if (isGone) view.markGone();
-    else view.update(row, now);
+    else if (isNews || kept === undefined) view.update(row, now);
     setAttribute(view.element, 'aria-rowindex', String(at + 2));
     view.element.classList.toggle('is-current', row.key === current);
     return view.element;
@@ -229,7 +231,7 @@ function moveCurrent(step) {
   if (!areCards.matches && (top < scroller.scrollTop || top > scroller.scrollTop + scroller.clientHeight - 3 * ROW_HEIGHT)) {
     scroller.scrollTop = top - scroller.clientHeight / 2;
   }
-  place(Date.now());
+  place(Date.now(), false);
   const view = currentView();
   view?.element.focus({ preventScroll: !areCards.matches });
 }

@@ -33,19 +33,25 @@ export function usageBar() {
 export function writeBar(bar, what, share, guard = 'calm') {
   const [track, number] = bar.children;
   if (number !== undefined) setText(number, percentText(share));
-  setWidth(track?.firstElementChild ?? null, share ?? 0);
+  setFill(track?.firstElementChild ?? null, share ?? 0);
   setAttribute(bar, 'data-guard', guard);
   setAttribute(bar, 'aria-label', usageText(what, share, guard));
 }
 
+/** What each fill was given: asking its style costs more than the rest of a bar. @type {WeakMap<Element, string>} */
+const scales = new WeakMap();
+
 /**
+ * Scaled and not sized: of all the bars that move each second none then costs a layout.
  * @param {Element | null} fill
  * @param {number} share 0..1
  */
-export function setWidth(fill, share) {
+export function setFill(fill, share) {
   if (!(fill instanceof HTMLElement)) return;
-  const width = `${Math.round(Math.min(1, Math.max(0, share)) * 1000) / 10}%`;
-  if (fill.style.width !== width) fill.style.width = width;
+  const scale = `scaleX(${Math.round(Math.min(1, Math.max(0, share)) * 1000) / 1000})`;
+  if (scales.get(fill) === scale) return;
+  scales.set(fill, scale);
+  fill.style.transform = scale;
 }
 
 /**

@@ -47,6 +47,7 @@ export class WeightEditor {
     this.button = element('button', {
       type: 'button',
       class: 'primary small',
+      onmousedown: stayInField,
       onclick: () => this.#submit(),
     });
     this.note = element('span', { class: 'weight-note' });
@@ -59,7 +60,8 @@ export class WeightEditor {
   /** Keys step too, so that Tab need not stop here. @param {1 | -1} by */
   #stepButton(by) {
     const attributes = { type: 'button', class: 'step', tabindex: -1, 'aria-hidden': 'true' };
-    return element('button', { ...attributes, onclick: () => this.#step(by) }, by === 1 ? '+' : '−');
+    const acts = { onmousedown: stayInField, onclick: () => this.#step(by) };
+    return element('button', { ...attributes, ...acts }, by === 1 ? '+' : '−');
   }
 
   /** @param {number} by */
@@ -174,6 +176,11 @@ export class WeightEditor {
     this.effective.hidden = this.isEdited() || note !== null;
     this.element.classList.toggle('is-edited', this.isEdited());
   }
+}
+
+/** Pressing the field's own buttons is not leaving it. @param {MouseEvent} event */
+function stayInField(event) {
+  event.preventDefault();
 }
 
 /**

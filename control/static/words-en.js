@@ -514,7 +514,6 @@ export const en = {
   pingOutput: 'Ping output',
   auditLog: 'Audit log',
   viewAudit: 'View audit log',
-  timeZone: (/** @type {string} */ zone) => `times in ${zone}`,
   auditEmpty: 'The audit log is empty.',
   repeated: (/** @type {number} */ count) => counted(count, 'more time'),
   heartbeats: (/** @type {number} */ count, /** @type {number} */ backends) =>

@@ -468,7 +468,6 @@ export const zh = {
   pingOutput: 'Ping 输出',
   auditLog: '审计日志',
   viewAudit: '查看审计日志',
-  timeZone: (zone) => `时区 ${zone}`,
   auditEmpty: '审计日志为空。',
   repeated: (count) => `又重复 ${count} 次`,
   heartbeats: (count, backends) => `${backends} 个后端的 ${count} 次心跳，没有变化`,

@@ -23,6 +23,7 @@ const TTL_S = 3600;
 
 const BROWSER_ARGUMENTS = [
   '--disable-gpu',
+  '--disable-lcd-text',
   '--disable-quic',
   '--no-first-run',
   '--disable-background-networking',
@@ -326,8 +327,8 @@ export async function hasAttribute(locator, name, wanted) {
   });
 }
 
-/** Saves a picture where WICKETGATE_SCREENSHOTS names a folder; a test does not look at it. */
+/** Saves a picture where WICKETGATE_PICTURES names a folder; a test does not look at it. */
 export async function picture(page, name) {
-  const folder = process.env.WICKETGATE_SCREENSHOTS;
+  const folder = process.env.WICKETGATE_PICTURES;
   if (folder) await page.screenshot({ path: path.join(folder, `${name}.png`), fullPage: true });
 }

@@ -222,7 +222,7 @@ describe('safety', () => {
       await page.route('**/api/v1/pings', (route) => route.fulfill({ body: answer }));
       await page.goto(`${stand.origin}/?page=backends&open=${encodeURIComponent(hostile)}`);
       await page.locator('#sync').click();
-      const places = ['#warnings', '#rows', '#proxy-detail', '#reports', '#side-title', '.side-reason', '.side .facts >> nth=2', '.side-list >> nth=0', '.side-list >> nth=1'];
+      const places = ['#warnings', '#rows', '#proxy-detail', '#reports', '#side-title', '.side-reason', '.side-facts >> nth=2', '.side-list >> nth=0', '.side-list >> nth=1'];
       for (const place of places) {
         await until(`${hostile} in ${place}`, async () => (await page.locator(place).textContent())?.includes(hostile));
       }

@@ -299,6 +299,7 @@ describe('the palette', () => {
       page = await openConsole(browser, stand, { view: 'overview', locale });
       await page.keyboard.press('Control+k');
       await page.keyboard.type(query);
+      await page.locator('#palette-list [aria-selected="true"]').waitFor();
       await page.keyboard.press('Enter');
       await page.locator(`#page-${view}`).waitFor();
       await page.locator('#palette').waitFor({ state: 'hidden' });
@@ -310,6 +311,7 @@ describe('the palette', () => {
     await hasText(page.locator('#worst'), new RegExp(calm.key));
     await page.locator('#open-palette').click();
     await page.keyboard.type(String(calm.port));
+    await hasText(page.locator('#palette-list [aria-selected="true"]'), new RegExp(calm.key));
     await page.keyboard.press('Enter');
     await rowOf(page, calm).waitFor();
     assert.equal(await page.locator('#rows tr:not(.spacer)').count(), 1);
@@ -377,7 +379,7 @@ it('the_first_page_is_small_enough', async () => {
   const files = [...new Set(names)].map((name) => `../../control${name}`);
   const sizes = await Promise.all(['../../control/templates/index.html', ...files].map(async (file) => [file, gzipSync(await readFile(file)).length]));
   const sum = sizes.reduce((total, [, size]) => total + size, 0);
-  console.log(`# ${files.length} files, ${(sum / 1024).toFixed(1)} KiB`);
+  console.log(`# the first page: ${files.length} files, ${(sum / 1024).toFixed(1)} KiB with gzip`);
   for (const late of ['settings.js', 'audit.js', 'palette.js', 'openapi.js', 'words-zh.js']) {
     assert.ok(!files.some((file) => file.endsWith(late)), `${late} is loaded at first`);
   }
