@@ -4,7 +4,7 @@
 set -eu
 version=4.32.5
 examples=${EXAMPLES:-50}
-target=${CARGO_TARGET_DIR:-target}
+target=$(realpath "${CARGO_TARGET_DIR:-target}")
 venv=$target/schemathesis
 
 if ! python3 -c 'import venv, ensurepip' 2>/dev/null; then
@@ -40,7 +40,8 @@ curl -sf -H 'Content-Type: application/json' -d '{"ip": "10.0.0.11", "port": 900
 
 # The streams of /events and of /audit?follow=true never end by themselves, which is no fault.
 printf '[parameters]\n"query.follow" = "false"\n' >"$folder/schemathesis.toml"
-"$venv/bin/st" --config-file "$folder/schemathesis.toml" run "$base/api/openapi.json" --no-color \
+cd "$folder"
+"$venv/bin/st" --config-file schemathesis.toml run "$base/api/openapi.json" --no-color \
     --checks not_a_server_error --max-examples "$examples" --seed 1 --request-timeout 10 \
     --exclude-path-regex '/events$'
 kill -0 "$server" || { echo "the control server has ended"; cat "$folder/log"; exit 1; }

@@ -51,13 +51,10 @@ pub fn half_close(kind: Kind) -> Outcome {
             let _ = session.finish();
         }
     }
-    let up = within(LONG / 4, || {
-        let ended = early.ended();
-        (ended.len() >= ROUNDS).then_some(())
-    });
-    let up = up.map_or(0, |()| {
-        early.ended().iter().map(|ended| ended.bytes).sum::<u64>()
-    });
+    let arrived = || early.ended().iter().map(|ended| ended.bytes).sum::<u64>();
+    let whole = (ROUNDS * MIB) as u64;
+    within(LONG / 4, || (arrived() >= whole).then_some(()));
+    let up = arrived();
     let percent = |bytes: f64| 100.0 * bytes / (ROUNDS * MIB) as f64;
     let (down, up) = (percent(down as f64), percent(up as f64));
     let kept = down == 100.0 && up == 100.0;
@@ -88,9 +85,10 @@ pub fn reset(kind: Kind) -> Outcome {
             client::reset(session.stream);
         }
     }
-    within(LONG / 4, || (reader.ended().len() == ROUNDS).then_some(()));
     let is_right = |ended: &&Ended| ended.reset && ended.intact && ended.bytes == LENGTH as u64;
-    let up = reader.ended().iter().filter(is_right).count();
+    let right = || reader.ended().iter().filter(is_right).count();
+    within(LONG / 4, || (right() == ROUNDS).then_some(()));
+    let up = right();
     let kept = begun > 0 && down == begun && up == ROUNDS;
     let figure = format!("{down} of {begun} arrive down, {up} of {ROUNDS} up");
     Outcome::of(kept, figure)
