@@ -36,6 +36,7 @@ export class WeightEditor {
       'aria-valuemax': MAX_WEIGHT,
       inputmode: 'numeric',
       class: 'weight-input',
+      'data-needs': 'write',
       maxlength: 4,
       autocomplete: 'off',
       oninput: () => this.#onInput(),
