@@ -265,6 +265,8 @@ export function startBrowser() {
  */
 export async function openConsole(browser, stand, options = {}) {
   const page = await openPage(browser, stand, `/?page=${options.view ?? 'backends'}`, options);
+  // The title names the page once the keys are bound.
+  await page.waitForFunction(() => document.title.includes('·'));
   await page.locator('#loading').waitFor({ state: 'hidden' });
   return page;
 }
