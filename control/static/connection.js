@@ -57,7 +57,8 @@ export function showConnection() {
   setText(byId('banner-text', HTMLElement), text);
   byId('token-form', HTMLFormElement).hidden = kind !== 'forbidden';
   byId('forget-token', HTMLButtonElement).hidden = currentToken() === null;
-  document.documentElement.dataset.connection = kind;
+  // Guarded: written anew each second, it would cost the whole page its styles.
+  setAttribute(document.documentElement, 'data-connection', kind);
   const age = goodAt === null ? '' : words().updatedAgo(spanText((Date.now() - goodAt) / 1000));
   setText(byId('updated', HTMLElement), age);
 }
