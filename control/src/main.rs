@@ -83,7 +83,7 @@ fn main() -> ExitCode {
     );
     if let Some(Command::Token(command)) = arguments.command {
         let now_s = Clock::system().now().unix_s();
-        return exit(auth::command::run(command, &root.tokens(), now_s));
+        return exit(auth::command::run(command, &root, now_s));
     }
     exit(serve(&root, &arguments))
 }

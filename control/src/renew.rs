@@ -10,6 +10,8 @@ use crate::web::App;
 use crate::web::tls::Tls;
 
 const PERIOD: Duration = Duration::from_millis(500);
+/// How often it is written down when tokens were last used.
+const STORE_PERIOD: Duration = Duration::from_secs(60);
 
 /// Starts to look. From here on SIGHUP does not end the process any more.
 ///
@@ -23,10 +25,15 @@ pub fn start(app: App) -> std::io::Result<()> {
 
 async fn run(app: App, mut hangup: Signal) {
     let mut tick = tokio::time::interval(PERIOD);
+    let mut store = tokio::time::interval(STORE_PERIOD);
     loop {
         let is_told = tokio::select! {
             _ = tick.tick() => false,
             _ = hangup.recv() => true,
+            _ = store.tick() => {
+                store_uses(&app);
+                continue;
+            }
         };
         if is_told || app.access.has_file_changed() {
             read_tokens(&app);
@@ -36,6 +43,14 @@ async fn run(app: App, mut hangup: Signal) {
         {
             read_certificate(&app, tls);
         }
+    }
+}
+
+/// Nothing hangs on it, so that a full disk is only told.
+pub fn store_uses(app: &App) {
+    if let Err(error) = app.access.store_uses() {
+        let path = app.shared.settings.token_uses_path.display();
+        tracing::warn!("{path}: {error}: when tokens were last used is not written down");
     }
 }
 

@@ -35,6 +35,7 @@ pub struct Settings {
     /// Those of this file; `tokens_path` has the others.
     pub tokens: TokenSet,
     pub tokens_path: PathBuf,
+    pub token_uses_path: PathBuf,
     pub allowed_hosts: Vec<String>,
     pub admission: Admission,
     pub tls: Option<TlsSettings>,
@@ -122,6 +123,7 @@ fn read_known_keys(object: &mut Object, root: &Root, faults: &mut Faults) -> Set
         },
         tokens: read_tokens(object, faults),
         tokens_path: root.tokens(),
+        token_uses_path: root.token_uses(),
         admission: Admission::read(object, faults),
         tls: read_tls(object, host, root, faults),
         allowed_hosts: read_words(object, "allowed_hosts", faults).unwrap_or_default(),

@@ -99,6 +99,7 @@ pub async fn run(settings: Settings) -> Result<(), StartError> {
         .audit_own("server", "start", &listen.to_string(), "ok");
     let shared = app.shared.clone();
     let streams = app.clone();
+    let stopped = app.clone();
     let stop = async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -108,6 +109,7 @@ pub async fn run(settings: Settings) -> Result<(), StartError> {
     };
     web::serve::serve(doors, web::router(app), stop).await;
     keeper.stop().await;
+    renew::store_uses(&stopped);
     shared.audit_own("server", "stop", &listen.to_string(), "ok");
     tracing::info!("stopped");
     Ok(())
@@ -140,6 +142,7 @@ pub async fn start_tasks(
     remove_litter(&settings);
     let access = Access::open(
         &settings.tokens_path,
+        &settings.token_uses_path,
         settings.tokens.clone(),
         clock.clone(),
     )?;

@@ -9,6 +9,7 @@ use super::failures::Failures;
 use super::sessions::{MAX_AGE_MS, Sessions};
 use super::token::random_hex;
 use super::token_file::{self, TokenFileError};
+use super::token_uses::{self, TokenUses};
 use super::{
     Caller, Denied, Grant, KnownToken, Need, Proof, Scope, SecretHash, SessionKey, Shown, TokenSet,
 };
@@ -29,6 +30,15 @@ pub struct Access {
     seen: Mutex<Option<FileVersion>>,
     sessions: Mutex<Sessions>,
     failures: Mutex<Failures>,
+    uses_file: PathBuf,
+    uses: Mutex<Uses>,
+}
+
+/// When tokens were last used, and whether that is written down.
+#[derive(Debug, Default)]
+struct Uses {
+    last: TokenUses,
+    is_new: bool,
 }
 
 /// A session that has begun.
@@ -50,7 +60,12 @@ pub enum TokenChange {
 impl Access {
     /// # Errors
     /// A token file that cannot be used: who may come in is then not known.
-    pub fn open(file: &Path, configured: TokenSet, clock: Clock) -> Result<Access, TokenFileError> {
+    pub fn open(
+        file: &Path,
+        uses_file: &Path,
+        configured: TokenSet,
+        clock: Clock,
+    ) -> Result<Access, TokenFileError> {
         let access = Access {
             clock,
             file: file.to_owned(),
@@ -59,6 +74,11 @@ impl Access {
             seen: Mutex::default(),
             sessions: Mutex::default(),
             failures: Mutex::default(),
+            uses: Mutex::new(Uses {
+                last: token_uses::read(uses_file),
+                is_new: false,
+            }),
+            uses_file: uses_file.to_owned(),
         };
         access.reload()?;
         Ok(access)
@@ -91,6 +111,32 @@ impl Access {
         let changes = changes(tokens.as_deref(), new.as_ref());
         *tokens = new.map(Arc::new);
         Ok(changes)
+    }
+
+    /// Writes down when tokens were last used, where that has changed. To be called now and then.
+    ///
+    /// # Errors
+    /// The file cannot be written; it is tried again at the next call.
+    pub fn store_uses(&self) -> std::io::Result<()> {
+        let last = {
+            let mut uses = lock(&self.uses);
+            if !std::mem::take(&mut uses.is_new) {
+                return Ok(());
+            }
+            let tokens = lock(&self.tokens).clone().unwrap_or_default();
+            let ids: Vec<String> = tokens.0.iter().map(|known| known.hash.id()).collect();
+            uses.last.retain(|id, _| ids.contains(id));
+            uses.last.clone()
+        };
+        let written = token_uses::write(&self.uses_file, &last);
+        lock(&self.uses).is_new |= written.is_err();
+        written
+    }
+
+    fn note_use(&self, hash: SecretHash, now: Now) {
+        let mut uses = lock(&self.uses);
+        let before = uses.last.insert(hash.id(), now.unix_s());
+        uses.is_new |= before != Some(now.unix_s());
     }
 
     pub fn needs_tokens(&self) -> bool {
@@ -182,7 +228,9 @@ impl Access {
                 let hash = lock(&self.sessions).uses(key, now.monotonic_ms);
                 let known = hash.and_then(|hash| tokens.find(hash));
                 let known = known.filter(|known| !known.is_expired(now.unix_s()));
-                Ok(session_grant(known.ok_or(Denied::SessionOver)?, key))
+                let known = known.ok_or(Denied::SessionOver)?;
+                self.note_use(known.hash, now);
+                Ok(session_grant(known, key))
             }
         }
     }
@@ -199,7 +247,7 @@ impl Access {
         let found = tokens.and_then(|tokens| tokens.find(SecretHash::of(shown)));
         let mut failures = lock(&self.failures);
         let wait_s = failures.wait_s(ip, now.monotonic_ms);
-        match (found, wait_s) {
+        let judged = match (found, wait_s) {
             (Some(known), None | Some(_)) if known.is_generated => {
                 match known.is_expired(now.unix_s()) {
                     false => Ok(known.clone()),
@@ -212,7 +260,11 @@ impl Access {
                 failures.note(ip, now.monotonic_ms);
                 Err(Denied::WrongToken)
             }
+        };
+        if let Ok(known) = &judged {
+            self.note_use(known.hash, now);
         }
+        judged
     }
 }
 

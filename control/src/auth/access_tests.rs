@@ -35,7 +35,13 @@ impl Bench {
             is_generated: false,
         });
         let (clock, elapsed_ms) = Clock::by_hand();
-        let access = Access::open(&file, TokenSet(configured.collect()), clock).expect("good");
+        let access = Access::open(
+            &file,
+            &temp.path().join("uses.json"),
+            TokenSet(configured.collect()),
+            clock,
+        )
+        .expect("good");
         Bench {
             temp,
             access,
@@ -227,5 +233,46 @@ fn a_session_ends_when_it_is_signed_out() {
     assert_eq!(
         bench.ask(REMOTE, invented, Need::Write),
         Err(Denied::SessionOver)
+    );
+}
+
+#[test]
+fn when_a_token_was_last_used_is_written_down_and_forgotten_with_it() {
+    let bench = Bench::new(
+        &[],
+        &[
+            entry("one", Scope::Read, None),
+            entry("two", Scope::Read, None),
+        ],
+    );
+    let file = bench.temp.path().join("uses.json");
+    bench.access.store_uses().expect("nothing to write");
+    assert!(!file.exists(), "nobody has used one");
+    let used_at = Clock::by_hand().0.now().unix_s() + 5;
+    bench.elapsed_ms.store(5_000, Ordering::Relaxed);
+    for token in ["one", "two"] {
+        let used = bench.ask(REMOTE, Shown::Bearer(token), Need::Read);
+        assert_eq!(used, Ok(Scope::Read));
+    }
+    bench.access.store_uses().expect("written");
+    let ids = ["one", "two"].map(|token| SecretHash::of(token).id());
+    let stored = token_uses::read(&file);
+    assert!(
+        ids.iter().all(|id| stored.get(id) == Some(&used_at)),
+        "{stored:?}"
+    );
+
+    bench.rewrite(&[entry("one", Scope::Read, None)]);
+    bench.elapsed_ms.store(6_000, Ordering::Relaxed);
+    let signed_in = bench.access.sign_in(REMOTE, "one").expect("right");
+    bench.elapsed_ms.store(9_000, Ordering::Relaxed);
+    let session = bench.ask(REMOTE, Shown::Session(&signed_in.id), Need::Read);
+    assert_eq!(session, Ok(Scope::Read));
+    bench.access.store_uses().expect("written");
+    let stored = token_uses::read(&file);
+    assert_eq!(
+        stored,
+        [(ids[0].clone(), used_at + 4)].into(),
+        "a session's use is its token's"
     );
 }

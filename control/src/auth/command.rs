@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
+use contract::Root;
 
 use super::token::generate;
 use super::token_file::{self, ALLOWED_NAME, MAX_TOKENS, TokenEntry, TokenFileError, is_name};
-use super::{Scope, SecretHash};
+use super::{Scope, SecretHash, token_uses};
 
 #[derive(Debug, Subcommand)]
 pub enum TokenCommand {
@@ -26,7 +27,7 @@ pub enum TokenCommand {
         #[arg(long, value_parser = parse_name)]
         name: Option<String>,
     },
-    /// List the tokens, never the secrets
+    /// List the tokens, never the secrets; the last use is known to the minute
     List,
     /// End a token, and the sessions that were begun with it
     Revoke {
@@ -65,8 +66,9 @@ pub enum TokenCommandError {
     Ambiguous(String),
 }
 
-/// Carries out a command on the token file at `path`.
-pub fn run(command: TokenCommand, path: &Path, now_s: u64) -> Result<(), TokenCommandError> {
+/// Carries out a command on the token file.
+pub fn run(command: TokenCommand, root: &Root, now_s: u64) -> Result<(), TokenCommandError> {
+    let path = &root.tokens();
     // Two commands at a time must not overwrite each other's change.
     let _only_one = lock_folder_of(path)?;
     let mut entries = token_file::read(path)?.unwrap_or_default();
@@ -90,8 +92,13 @@ pub fn run(command: TokenCommand, path: &Path, now_s: u64) -> Result<(), TokenCo
             writeln!(out, "{token}")?;
         }
         TokenCommand::List => {
+            let uses = token_uses::read(&root.token_uses());
             for entry in &entries {
-                writeln!(out, "{}", line(entry, now_s))?;
+                let used = match uses.get(&entry.id()) {
+                    Some(at) => format!("last used {}", time(*at)),
+                    None => "not used yet".to_owned(),
+                };
+                writeln!(out, "{}, {used}", line(entry, now_s))?;
             }
         }
         TokenCommand::Revoke { token } => {
@@ -117,10 +124,6 @@ fn find(entries: &[TokenEntry], named: &str) -> Result<usize, TokenCommandError>
 }
 
 fn line(entry: &TokenEntry, now_s: u64) -> String {
-    let time = |seconds: u64| {
-        let time = jiff::Timestamp::from_second(seconds as i64).unwrap_or_default();
-        time.to_string()
-    };
     let end = match entry.expires_at {
         None => "does not expire".to_owned(),
         Some(end) if end <= now_s => format!("expired {}", time(end)),
@@ -131,6 +134,12 @@ fn line(entry: &TokenEntry, now_s: u64) -> String {
         "{id}  {scope:8}  {name}  created {}, {end}",
         time(entry.created_at)
     )
+}
+
+/// RFC 3339 in UTC.
+fn time(seconds: u64) -> String {
+    let time = jiff::Timestamp::from_second(seconds as i64).unwrap_or_default();
+    time.to_string()
 }
 
 fn lock_folder_of(path: &Path) -> Result<File, TokenCommandError> {
@@ -210,18 +219,19 @@ mod tests {
     #[test]
     fn a_token_is_revoked_by_its_id_or_by_a_name_that_only_it_has() {
         let temp = tempfile::tempdir().expect("a temporary folder");
-        let path = temp.path().join("config/tokens.json");
+        let root = Root(temp.path().to_owned());
+        let path = root.tokens();
         let create = |name: &str| TokenCommand::Create {
             scope: Scope::Read,
             ttl: None,
             name: Some(name.to_owned()),
         };
         for name in ["one", "two", "two"] {
-            run(create(name), &path, 7).expect("made");
+            run(create(name), &root, 7).expect("made");
         }
         let revoke = |token: &str| {
             let token = token.to_owned();
-            run(TokenCommand::Revoke { token }, &path, 7)
+            run(TokenCommand::Revoke { token }, &root, 7)
         };
         revoke("one").expect("revoked");
         assert!(matches!(revoke("one"), Err(TokenCommandError::Unknown(_))));

@@ -9,6 +9,7 @@ mod hosts;
 mod sessions;
 mod token;
 mod token_file;
+mod token_uses;
 
 use std::net::IpAddr;
 

@@ -46,12 +46,8 @@ pub enum TokenFileError {
 }
 
 impl TokenEntry {
-    /// Short, and the same for one token always.
     pub fn id(&self) -> String {
-        const DIGITS: usize = 12;
-        let mut id = self.hash.hex();
-        id.truncate(DIGITS);
-        id
+        self.hash.id()
     }
 
     fn known(&self) -> KnownToken {
