@@ -18,6 +18,8 @@ export class Controls {
   /** @param {() => Backend} backendOf whose controls they are, as it stands */
   constructor(backendOf) {
     this.backendOf = backendOf;
+    /** @type {ReturnType<typeof words> | null} */
+    this.named = null;
     this.weight = new WeightEditor(
       (weight) => {
         unstage([backendOf().id]);
@@ -40,16 +42,22 @@ export class Controls {
   update({ backend, seen, key }) {
     this.weight.update(backend.weight, seen?.weight_effective ?? null, key, stagedOf(key)?.weight ?? null);
     setAttribute(this.enabled, 'aria-checked', String(backend.enabled));
-    setAttribute(this.enabled, 'aria-label', words().enabledOf(key));
     const word = backend.enabled ? words().enabled : words().disabled;
     setText(/** @type {Element} */ (this.enabled.lastElementChild), word);
-    setText(this.drain, words().drain);
     setAttribute(this.drain, 'aria-pressed', String(isDraining(backend)));
+    this.clear.hidden = !backend.override;
+    if (this.named !== words()) this.#name(key);
+  }
+
+  /** What they are called, in the language of the page. @param {string} key */
+  #name(key) {
+    this.named = words();
+    setAttribute(this.enabled, 'aria-label', words().enabledOf(key));
+    setText(this.drain, words().drain);
     setAttribute(this.drain, 'aria-label', words().drainOf(key));
     setAttribute(this.drain, 'title', words().drainOf(key));
     setText(this.ping, words().ping);
     setAttribute(this.ping, 'aria-label', words().pingOf(key));
-    this.clear.hidden = !backend.override;
     setAttribute(this.clear, 'aria-label', words().clearOverrideOf(key));
     setAttribute(this.clear, 'title', words().clearOverride);
   }

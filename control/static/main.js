@@ -68,9 +68,10 @@ function show() {
     showProxy(null);
     return;
   }
+  // First, since it asks where the page is scrolled to, which costs a layout once anything is written.
+  updatePage(latest);
   showProxy(proxyOf(latest));
   showWarnings(latest.status);
-  updatePage(latest);
 }
 
 function everySecond() {

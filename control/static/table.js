@@ -19,7 +19,7 @@ import { onStaged, stagedOf } from './staged.js';
 /** As table.css says. */
 const ROW_HEIGHT = 32;
 /** Rows beyond what can be seen, so that a fast hand sees no gap. */
-const OVERSCAN = 12;
+const OVERSCAN = 8;
 /** Cards at first, and with each press of the button. */
 const CARDS = 60;
 /** A click on one of these is its own. */

@@ -21,6 +21,8 @@ export class WeightEditor {
   /** What the control plane says; null before it has said anything. @type {number | null} */
   #saved = null;
   #effective = '';
+  /** The language that it was written in. @type {ReturnType<typeof words> | null} */
+  #named = null;
 
   /**
    * @param {(weight: number) => Promise<() => Outcome>} save
@@ -89,11 +91,14 @@ export class WeightEditor {
    * @param {number | null} waiting an edit of it that waits to be applied
    */
   update(weight, effective, address, waiting) {
+    const counts = effective === null || effective === weight ? '' : words().effective(effective);
+    if (weight === this.#saved && counts === this.#effective && words() === this.#named) return;
     const wasEdited = this.isEdited();
     // A field that was out of sight has forgotten what waits.
     const isNew = this.#saved === null;
     this.#saved = weight;
-    this.#effective = effective === null || effective === weight ? '' : words().effective(effective);
+    this.#effective = counts;
+    this.#named = words();
     if (!wasEdited && this.input.value !== String(weight)) this.input.value = String(weight);
     if (isNew && waiting !== null) this.input.value = String(waiting);
     setAttribute(this.input, 'aria-label', words().weightOf(address));

@@ -264,8 +264,9 @@ export function startBrowser() {
  *   `view` is the console's page; complaints that are `expected` are not kept
  */
 export async function openConsole(browser, stand, options = {}) {
-  const { view = 'backends', ...rest } = options;
-  const page = await openPage(browser, stand, `/?page=${view}`, rest);
+  const page = await openPage(browser, stand, `/?page=${options.view ?? 'backends'}`, options);
+  // The title names the page once the keys are bound.
+  await page.waitForFunction(() => document.title.includes('·'));
   await page.locator('#loading').waitFor({ state: 'hidden' });
   return page;
 }
