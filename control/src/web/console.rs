@@ -48,6 +48,11 @@ pub async fn login(asked: HeaderMap) -> Response {
     template(&asked, "login.html")
 }
 
+/// The console's page that shows `openapi.json`.
+pub async fn docs() -> Redirect {
+    Redirect::to("/?page=api")
+}
+
 fn template(asked: &HeaderMap, name: &str) -> Response {
     match Templates::get(name) {
         Some(file) => answer(asked, name, &file.data),

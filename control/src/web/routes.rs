@@ -47,6 +47,7 @@ fn open() -> Vec<Route> {
     vec![
         route(Method::GET, "/", Nothing, console::page),
         route(Method::GET, "/login", Nothing, console::login),
+        route(Method::GET, "/docs", Nothing, console::docs),
         route(
             Method::GET,
             "/static/{*path}",
