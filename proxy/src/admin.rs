@@ -46,8 +46,8 @@ const METRICS_BOUNDS: Bounds = Bounds {
     exchange: Duration::from_secs(10),
 };
 
-/// Binds the admin socket at `path`, mode 0600, or 0660 for a `group`. Whoever holds the pid file beside it may replace a
-/// socket that a dead proxy left.
+/// Binds the admin socket at `path`, mode 0600, or 0660 for a `group`. Whoever holds the pid file
+/// beside it may replace a socket that a dead proxy left.
 ///
 /// # Errors
 /// Somebody answers there, what stands there is no socket, the process is not in `group`, or the

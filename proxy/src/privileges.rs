@@ -88,16 +88,13 @@ impl Identity {
     fn find(&self) -> Result<(Uid, Gid), PrivilegeError> {
         let name = &self.user;
         let mut user = User::from_name(name).map_err(PrivilegeError::Unknown)?;
-        let mut number = id(name);
-        match (&user, number) {
-            (Some(user), _) => number = Some(user.uid.as_raw()),
-            (None, Some(number)) => {
-                let uid = nix::unistd::Uid::from_raw(number);
-                user = User::from_uid(uid).map_err(PrivilegeError::Unknown)?;
-            }
-            (None, None) => {}
+        let number = id(name);
+        if let (None, Some(number)) = (&user, number) {
+            user = User::from_uid(number.into()).map_err(PrivilegeError::Unknown)?;
         }
-        let uid = number.ok_or_else(|| PrivilegeError::NoSuchUser(name.clone()))?;
+        let known = user.as_ref().map(|user| user.uid.as_raw());
+        let uid = known.or(number);
+        let uid = uid.ok_or_else(|| PrivilegeError::NoSuchUser(name.clone()))?;
         let gid = match (&self.group, user) {
             (Some(group), _) => group.find()?,
             (None, Some(user)) => Gid::from_raw(user.gid.as_raw()),

@@ -88,17 +88,9 @@ const PLAIN: &[c_long] = &[
     libc::SYS_nanosleep,
 ];
 
-/// Older forms of the same, which newer architectures do not have.
+/// Older forms of some, which the C library prefers where the architecture has them.
 #[cfg(target_arch = "x86_64")]
-const OLDER: &[c_long] = &[
-    libc::SYS_epoll_wait,
-    libc::SYS_open,
-    libc::SYS_poll,
-    libc::SYS_stat,
-    libc::SYS_lstat,
-    libc::SYS_unlink,
-    libc::SYS_time,
-];
+const OLDER: &[c_long] = &[libc::SYS_epoll_wait, libc::SYS_unlink];
 #[cfg(not(target_arch = "x86_64"))]
 const OLDER: &[c_long] = &[];
 
@@ -117,7 +109,7 @@ const NAMESPACES: u64 = (libc::CLONE_NEWNS
 fn with_arguments() -> Vec<(c_long, Vec<Argument>)> {
     let executable = MaskedEq(libc::PROT_EXEC as u64);
     let socket = |domain: i32| (0, Eq, domain as u64);
-    let control = |request: u64| (1, Eq, request);
+    let control = |request: libc::Ioctl| (1, Eq, request);
     let ours = u64::from(std::process::id());
     vec![
         (libc::SYS_mmap, vec![(2, executable.clone(), 0)]),
@@ -144,7 +136,7 @@ fn with_arguments() -> Vec<(c_long, Vec<Argument>)> {
                 // At each reload, for this host's own addresses.
                 libc::SIOCGIFINDEX,
             ]
-            .map(|request| control(request as u64))
+            .map(control)
             .to_vec(),
         ),
         (
