@@ -118,12 +118,7 @@ fn v1() -> Vec<Route> {
     vec![
         route(Method::GET, "/api/v1/status", Read, v1::view::status),
         route(Method::GET, "/api/v1/backends", Read, v1::backends::list),
-        route(
-            Method::GET,
-            "/api/v1/backends/{id}",
-            Read,
-            v1::detail::one,
-        ),
+        route(Method::GET, "/api/v1/backends/{id}", Read, v1::detail::one),
         route(
             Method::PATCH,
             "/api/v1/backends/{id}",
