@@ -29,6 +29,14 @@ impl Root {
         self.0.join("config/control_config.json")
     }
 
+    pub fn tokens(&self) -> PathBuf {
+        self.0.join("config/tokens.json")
+    }
+
+    pub fn token_uses(&self) -> PathBuf {
+        self.0.join("data/token_uses.json")
+    }
+
     pub fn proxy_pid(&self) -> PathBuf {
         self.0.join("run/proxy.pid")
     }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
@@ -17,12 +17,23 @@ use sha2::{Digest as _, Sha256};
 /// that begins with "replaced, but" comes after the rename: every reader sees the new version then,
 /// and a loss of power may bring the old one back.
 pub fn publish(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace(path, bytes, 0o644)
+}
+
+/// The same for a file that nobody but its owner may read (0600). Where root writes it, it belongs
+/// to the owner of its folder, as whom the programs that read it run.
+pub fn publish_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace(path, bytes, 0o600)
+}
+
+fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let folder = folder_of(path);
     fs::create_dir_all(folder)?;
     let temporary = temporary_name(path, std::process::id())?;
     // Opened first: for want of a descriptor or of a right nothing is replaced.
     let opened_folder = File::open(folder)?;
-    let replaced = write_whole(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
+    let written = write_whole(&temporary, bytes, mode, &opened_folder);
+    let replaced = written.and_then(|()| fs::rename(&temporary, path));
     if replaced.is_err() {
         // The first error is the one to tell; the removal is best effort after it.
         let _ = fs::remove_file(&temporary);
@@ -87,17 +98,21 @@ fn writer_of(name: &str, prefix: &str) -> Option<u32> {
         .ok()
 }
 
-fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+fn write_whole(path: &Path, bytes: &[u8], mode: u32, folder: &File) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)
-        .mode(0o644)
+        .mode(mode)
         .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32)
         .open(path)?;
     file.write_all(bytes)?;
     // The mode above is narrowed by the umask, which is not the readers' business.
-    file.set_permissions(Permissions::from_mode(0o644))?;
+    file.set_permissions(Permissions::from_mode(mode))?;
+    if mode & 0o044 == 0 && rustix::process::geteuid().is_root() {
+        let owner = folder.metadata()?;
+        std::os::unix::fs::fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
+    }
     file.sync_all()
 }
 

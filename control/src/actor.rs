@@ -6,31 +6,18 @@ use std::net::IpAddr;
 /// Whoever asked for a change or a look.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Actor {
-    /// A client of the HTTP interface, and which token it showed.
-    Client { ip: IpAddr, token: TokenUse },
+    /// A client of the HTTP interface, and by what it was let in: a token or a session of one;
+    /// nothing where none is configured or needed.
+    Client { ip: IpAddr, by: Option<String> },
     /// Control itself, and which part of it.
     Control(&'static str),
-}
-
-/// Which token a client showed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TokenUse {
-    /// None is configured, or none was shown.
-    None,
-    Read,
-    Register,
-    Write,
 }
 
 impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Actor::Client { ip, token } => match token {
-                TokenUse::None => write!(f, "{ip}"),
-                TokenUse::Read => write!(f, "{ip} with the read token"),
-                TokenUse::Register => write!(f, "{ip} with the register token"),
-                TokenUse::Write => write!(f, "{ip} with the write token"),
-            },
+            Actor::Client { ip, by: None } => write!(f, "{ip}"),
+            Actor::Client { ip, by: Some(by) } => write!(f, "{ip} with {by}"),
             Actor::Control(part) => write!(f, "control: {part}"),
         }
     }

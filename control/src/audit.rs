@@ -328,6 +328,16 @@ fn shorten(target: &str) -> String {
     target.chars().take(LONGEST_TARGET).collect()
 }
 
+/// What cannot be seen and changes how the rest is: line and paragraph ends, marks of direction,
+/// spaces of no width.
+fn is_mark(character: char) -> bool {
+    matches!(
+        character,
+        '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+    )
+}
+
 /// The value as one line. JSON escapes what ends a line for most programs; what ends one for a
 /// terminal or a browser (C1 controls, U+2028, U+2029, bidirectional marks) is escaped here.
 fn one_line(value: &Value) -> String {
@@ -335,8 +345,7 @@ fn one_line(value: &Value) -> String {
     let text = value.to_string();
     let mut line = String::with_capacity(text.len() + 1);
     for character in text.chars() {
-        let is_mark = matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if character.is_control() || is_mark {
+        if character.is_control() || is_mark(character) {
             write!(line, "\\u{:04x}", u32::from(character))
                 .expect("writing to a String does not fail");
         } else {

@@ -56,7 +56,7 @@ pub enum NotStored {
 }
 
 enum Command {
-    Mutate(Request),
+    Mutate(Box<Request>),
     /// Read the sources again now.
     ReadSources(oneshot::Sender<()>),
     Stop(oneshot::Sender<()>),
@@ -94,7 +94,7 @@ impl Keeper {
             actor,
             reply,
         };
-        let sent = self.0.send(Command::Mutate(request)).await;
+        let sent = self.0.send(Command::Mutate(Box::new(request))).await;
         sent.map_err(|_| NotStored::Stopping)?;
         answer.await.map_err(|_| NotStored::Stopping)?
     }
@@ -152,7 +152,7 @@ impl Task {
         let mut stop = None;
         for command in batch {
             match command {
-                Command::Mutate(request) => requests.push(request),
+                Command::Mutate(request) => requests.push(*request),
                 Command::ReadSources(reply) => readers.push(reply),
                 Command::Stop(reply) => stop = Some(reply),
             }

@@ -4,10 +4,12 @@
 //! it is stored), `publish` (file, signal, confirmation), then `web`.
 
 mod actor;
+mod admission;
 mod audit;
 mod auth;
 mod changes;
 mod clock;
+mod file_version;
 mod history;
 mod keeper;
 mod layer;
@@ -18,6 +20,7 @@ mod ping;
 mod publish;
 mod registry;
 mod render;
+mod renew;
 mod settings;
 mod shared;
 mod sources;
@@ -35,12 +38,15 @@ use clap::Parser;
 use contract::Root;
 use tracing_subscriber::EnvFilter;
 
+use crate::auth::command::TokenCommand;
+use crate::clock::Clock;
+
 /// The control plane of Wicketgate: console, registration, discovery, publishing.
 #[derive(Parser)]
 #[command(name = "control_server", version, disable_version_flag = true)]
 struct Arguments {
     /// The contract's root folder [default: control, or . inside of it]
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "FOLDER", global = true)]
     root: Option<PathBuf>,
     /// The address to listen on, instead of the one in control_config.json
     #[arg(long, value_name = "ADDR")]
@@ -51,6 +57,15 @@ struct Arguments {
     /// Print the version
     #[arg(short = 'V', long, action = clap::ArgAction::Version)]
     version: (),
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    /// Make, list and revoke tokens; a running server takes it up by itself
+    #[command(subcommand)]
+    Token(TokenCommand),
 }
 
 fn main() -> ExitCode {
@@ -62,21 +77,31 @@ fn main() -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
-    let root = arguments.root.map_or_else(
+    let root = arguments.root.clone().map_or_else(
         || Root::default_from(&std::env::current_dir().unwrap_or_default()),
         Root,
     );
-    let done = start::read_settings(&root, arguments.listen).and_then(|settings| {
-        if arguments.check {
-            println!("{}: fine", root.control_config().display());
-            return Ok(());
-        }
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(start::StartError::Runtime)?;
-        runtime.block_on(start::run(settings))
-    });
+    if let Some(Command::Token(command)) = arguments.command {
+        let now_s = Clock::system().now().unix_s();
+        return exit(auth::command::run(command, &root, now_s));
+    }
+    exit(serve(&root, &arguments))
+}
+
+fn serve(root: &Root, arguments: &Arguments) -> Result<(), start::StartError> {
+    let settings = start::read_settings(root, arguments.listen)?;
+    if arguments.check {
+        println!("{}: fine", root.control_config().display());
+        return Ok(());
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(start::StartError::Runtime)?;
+    runtime.block_on(start::run(settings))
+}
+
+fn exit<E: std::fmt::Display>(done: Result<(), E>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -12,7 +12,7 @@ use crate::changes::{self, ChangeSet};
 use crate::clock::Now;
 use crate::layer::Layer;
 use crate::merge::{Row, merge, merge_one};
-use crate::registry::{Effect, Full, OverrideChange, Registration, Registry};
+use crate::registry::{Effect, Full, OverrideChange, Registration, Registry, Remover};
 use crate::render::{OwnAddresses, Plan};
 use crate::settings::ExpiryPolicy;
 use crate::sources::discovery::Discovery;
@@ -22,7 +22,7 @@ use crate::sources::runtime::override_json;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Mutation {
     Register(Registration),
-    Unregister(BackendAddr),
+    Unregister(BackendAddr, Remover),
     SetOverride(BackendAddr, OverrideChange),
     ClearOverride(BackendAddr),
     /// Edits of overrides, all or none.
@@ -45,6 +45,16 @@ pub enum Refusal {
     Stale { expected: u64, current: u64 },
     #[error("no mass expiry is being held back")]
     NoFreeze,
+    #[error(
+        "{0} is registered by somebody else: \"owner\" has to be the one that it was registered \
+         with, or absent where it was absent"
+    )]
+    NotOwner(BackendAddr),
+    #[error(
+        "there are {0} registrations, allowed: at most that many (\"registration\" of \
+         control_config.json)"
+    )]
+    TooMany(usize),
     #[error(transparent)]
     Full(#[from] Full),
 }
@@ -72,6 +82,8 @@ pub struct Model {
     /// people can overwrite of each other.
     pub edits: u64,
     pub policy: ExpiryPolicy,
+    /// Registrations at once.
+    pub max_registrations: usize,
     pub own: OwnAddresses,
     /// What is wrong with the sources, in words.
     pub warnings: Vec<String>,
@@ -82,7 +94,7 @@ impl Mutation {
     pub fn action(&self) -> &'static str {
         match self {
             Mutation::Register(_) => "register",
-            Mutation::Unregister(_) => "unregister",
+            Mutation::Unregister(..) => "unregister",
             Mutation::SetOverride(_, OverrideChange::Weight(_)) => "weight",
             Mutation::SetOverride(_, OverrideChange::Enabled(_)) => "enabled",
             Mutation::SetOverride(_, OverrideChange::Drain(_)) => "drain",
@@ -97,7 +109,7 @@ impl Mutation {
     pub fn target(&self) -> String {
         match self {
             Mutation::Register(said) => said.addr.to_string(),
-            Mutation::Unregister(addr)
+            Mutation::Unregister(addr, _)
             | Mutation::SetOverride(addr, _)
             | Mutation::ClearOverride(addr) => addr.to_string(),
             Mutation::Change(set) => set.target(),
@@ -112,7 +124,7 @@ impl Mutation {
             | Mutation::ClearOverride(_)
             | Mutation::Change(_)
             | Mutation::ChangeSettings(_) => true,
-            Mutation::Register(_) | Mutation::Unregister(_) | Mutation::AcknowledgeExpiry => false,
+            Mutation::Register(_) | Mutation::Unregister(..) | Mutation::AcknowledgeExpiry => false,
         }
     }
 
@@ -120,7 +132,7 @@ impl Mutation {
     pub fn backends(&self) -> Vec<BackendAddr> {
         match self {
             Mutation::Register(said) => vec![said.addr],
-            Mutation::Unregister(addr)
+            Mutation::Unregister(addr, _)
             | Mutation::SetOverride(addr, _)
             | Mutation::ClearOverride(addr) => vec![*addr],
             Mutation::Change(set) => set.edits.iter().map(|(addr, _)| *addr).collect(),
@@ -156,12 +168,18 @@ impl Model {
         let effect = match mutation {
             Mutation::Register(said) => {
                 self.refuse_own_address(said.addr)?;
+                self.refuse_registration(said)?;
                 let effect = self.registry.register(said, now, self.policy)?;
                 // It speaks for itself again, so that its TTL counts.
                 self.drop_carried(said.addr);
                 effect
             }
-            Mutation::Unregister(addr) => self.unregister(*addr, now)?,
+            Mutation::Unregister(addr, remover) => {
+                if !self.registry.may_remove(*addr, *remover) {
+                    return Err(Refusal::NotOwner(*addr));
+                }
+                self.unregister(*addr, now)?
+            }
             Mutation::SetOverride(addr, change) => {
                 if !self.knows(*addr) {
                     return Err(Refusal::UnknownBackend(*addr));
@@ -263,6 +281,19 @@ impl Model {
         Err(faults)
     }
 
+    fn refuse_registration(&self, said: &Registration) -> Result<(), Refusal> {
+        if !self.registry.is_open_to(said.addr, said.owner) {
+            return Err(Refusal::NotOwner(said.addr));
+        }
+        let entries = self.registry.entries.values();
+        let count = entries.filter(|entry| entry.registered.is_some()).count();
+        let is_new = self.registry.registered(said.addr).is_none();
+        match is_new && count >= self.max_registrations {
+            true => Err(Refusal::TooMany(self.max_registrations)),
+            false => Ok(()),
+        }
+    }
+
     /// What a mutation is about, as it stands now: old before, new after.
     fn describe(&self, mutation: &Mutation) -> Value {
         let addr = match mutation {
@@ -270,7 +301,7 @@ impl Model {
             Mutation::AcknowledgeExpiry => return Value::Null,
             Mutation::Change(set) => return self.describe_change(set),
             Mutation::Register(said) => said.addr,
-            Mutation::Unregister(addr)
+            Mutation::Unregister(addr, _)
             | Mutation::SetOverride(addr, _)
             | Mutation::ClearOverride(addr) => *addr,
         };

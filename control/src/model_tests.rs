@@ -1,6 +1,7 @@
 //! Each mutation, what it changes and when it is refused.
 
 use super::*;
+use crate::auth::SecretHash;
 use contract::{Backend, LocalAddresses, Report};
 
 const NOW: Now = Now {
@@ -36,13 +37,14 @@ fn model() -> Model {
         base_settings: Layer::default(),
         revision: 0,
         edits: 0,
+        max_registrations: 3,
         policy: ExpiryPolicy {
             ttl_ms: 15_000,
             warmup_ms: 0,
             freeze: true,
         },
         own: OwnAddresses {
-            control: "0.0.0.0:8080".parse().expect("a literal"),
+            control: vec!["0.0.0.0:8080".parse().expect("a literal")],
             local: LocalAddresses::default(),
         },
         warnings: Vec::new(),
@@ -87,7 +89,7 @@ fn what_nobody_knows_is_refused() {
         Err(Refusal::UnknownBackend(_))
     ));
     for not_registered in [addr(9), addr(1)] {
-        let gone = Mutation::Unregister(not_registered);
+        let gone = Mutation::Unregister(not_registered, Remover::Operator);
         let refused = model.apply(&gone, "op", NOW);
         assert!(matches!(refused, Err(Refusal::NotRegistered(_))));
     }
@@ -116,7 +118,7 @@ fn our_own_addresses_cannot_register() {
 fn a_carried_backend_can_be_dropped_and_a_discovered_one_cannot() {
     let mut model = model();
     Arc::make_mut(&mut model.discovery).is_carried = true;
-    let gone = Mutation::Unregister(addr(1));
+    let gone = Mutation::Unregister(addr(1), Remover::Operator);
     assert!(model.apply(&gone, "op", NOW).is_ok());
     assert_eq!(weight(&model, addr(1)), None);
 }
@@ -137,4 +139,87 @@ fn settings_by_api_stand_above_the_base_and_bad_ones_change_nothing() {
         Err(Refusal::Faults(_))
     ));
     assert_eq!(model.settings().listen().port(), 7000);
+}
+
+fn registered_with(last: u8, owner: Option<&str>) -> Mutation {
+    Mutation::Register(Registration {
+        owner: owner.map(SecretHash::of),
+        ..Registration::of(addr(last))
+    })
+}
+
+#[test]
+fn what_has_an_owner_is_refreshed_and_removed_by_its_owner_alone() {
+    let mut model = model();
+    let apply = |model: &mut Model, mutation: &Mutation| model.apply(mutation, "op", NOW);
+    let owned = registered_with(1, Some("secret"));
+    apply(&mut model, &owned).expect("nobody has it yet");
+    apply(&mut model, &owned).expect("its own");
+    let remove = |shown: Option<&str>| {
+        let remover = Remover::Backend(shown.map(SecretHash::of));
+        Mutation::Unregister(addr(1), remover)
+    };
+    for foreign in [
+        registered_with(1, Some("other")),
+        registered_with(1, None),
+        remove(Some("other")),
+        remove(None),
+    ] {
+        let refused = apply(&mut model, &foreign);
+        assert!(matches!(refused, Err(Refusal::NotOwner(_))), "{foreign:?}");
+    }
+    apply(&mut model, &remove(Some("secret"))).expect("its own");
+    apply(&mut model, &registered_with(1, None)).expect("free again");
+
+    // What a base client registered stays its own, and anybody's to remove, as ever.
+    let claimed = apply(&mut model, &owned);
+    assert!(matches!(claimed, Err(Refusal::NotOwner(_))));
+    apply(&mut model, &registered_with(1, None)).expect("refreshed");
+    apply(&mut model, &remove(None)).expect("removed");
+    apply(&mut model, &owned).expect("registered");
+    let by_operator = Mutation::Unregister(addr(1), Remover::Operator);
+    apply(&mut model, &by_operator).expect("an operator may");
+}
+
+#[test]
+fn an_owner_keeps_an_expired_registration_and_takes_over_an_expired_one_without() {
+    let mut model = model();
+    for mutation in [registered_with(1, Some("secret")), registered_with(2, None)] {
+        model.apply(&mutation, "op", NOW).expect("new");
+    }
+    let later = Now {
+        monotonic_ms: NOW.monotonic_ms + model.policy.ttl_ms,
+        ..NOW
+    };
+    let policy = model.policy;
+    assert_eq!(model.registry.pass(later, policy).len(), 2, "both expire");
+    let base = model.apply(&registered_with(1, None), "op", later);
+    assert!(matches!(base, Err(Refusal::NotOwner(_))));
+    for mutation in [
+        registered_with(1, Some("secret")),
+        registered_with(2, Some("secret")),
+    ] {
+        model
+            .apply(&mutation, "op", later)
+            .expect("its own, or nobody's");
+    }
+}
+
+#[test]
+fn registrations_are_bounded_in_number() {
+    let mut model = model();
+    for last in 1..=3 {
+        let mutation = registered_with(last, None);
+        model.apply(&mutation, "op", NOW).expect("room");
+    }
+    let refused = model.apply(&registered_with(4, None), "op", NOW);
+    assert!(matches!(refused, Err(Refusal::TooMany(3))));
+    model
+        .apply(&registered_with(3, None), "op", NOW)
+        .expect("no new one");
+    let gone = Mutation::Unregister(addr(3), Remover::Operator);
+    model.apply(&gone, "op", NOW).expect("removed");
+    model
+        .apply(&registered_with(4, None), "op", NOW)
+        .expect("room again");
 }

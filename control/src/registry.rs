@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use contract::config::{DEFAULT_WEIGHT, MAX_BACKENDS};
 use contract::{BackendAddr, Batch, Report};
 
+use crate::auth::SecretHash;
 use crate::changes::OverridePatch;
 use crate::clock::Now;
 use crate::settings::ExpiryPolicy;
@@ -38,6 +39,7 @@ pub struct Registration {
     pub report_age_ms: u64,
     pub requests: Requests,
     pub batch: Option<Batch>,
+    pub owner: Option<SecretHash>,
 }
 
 #[cfg(test)]
@@ -53,6 +55,7 @@ impl Registration {
             report_age_ms: 0,
             requests: Requests::default(),
             batch: None,
+            owner: None,
         }
     }
 }
@@ -73,6 +76,8 @@ pub struct Registered {
     pub report: Report,
     pub requests: Requests,
     pub batch: Option<Batch>,
+    /// The secret that whoever refreshes or removes it must know.
+    pub owner: Option<SecretHash>,
     /// When control last heard of it, on the monotonic clock.
     pub heard_at_ms: u64,
     /// The same on the wall clock, in Unix seconds; only shown.
@@ -163,6 +168,15 @@ pub enum Passed {
 #[error("the registry is full: at most {MAX_BACKENDS} backends")]
 pub struct Full;
 
+/// Who wants to take a registration away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remover {
+    /// A backend, with the secret that it shows.
+    Backend(Option<SecretHash>),
+    /// Somebody whose token lets him edit backends.
+    Operator,
+}
+
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Registry {
     pub entries: BTreeMap<BackendAddr, RegistryEntry>,
@@ -213,6 +227,27 @@ impl Registry {
         entry.registered = Some(registered(said, entry.registered.as_ref(), now, policy));
         self.updated_at = now.unix_s();
         Ok(Effect::State)
+    }
+
+    /// Whether `owner` may refresh what is registered at `addr`, or register there.
+    pub fn is_open_to(&self, addr: BackendAddr, owner: Option<SecretHash>) -> bool {
+        let registered = self.registered(addr);
+        registered.is_none_or(|registered| registered.is_open_to(owner))
+    }
+
+    /// Whether `remover` may take away what is registered at `addr`.
+    pub fn may_remove(&self, addr: BackendAddr, remover: Remover) -> bool {
+        let owner = self
+            .registered(addr)
+            .and_then(|registered| registered.owner);
+        match (owner, remover) {
+            (None, _) | (Some(_), Remover::Operator) => true,
+            (Some(own), Remover::Backend(shown)) => shown.is_some_and(|shown| own.is(shown)),
+        }
+    }
+
+    pub fn registered(&self, addr: BackendAddr) -> Option<&Registered> {
+        self.entries.get(&addr)?.registered.as_ref()
     }
 
     /// Forgets a registration; an override of the same backend stays. False where there is none.
@@ -409,13 +444,25 @@ impl Registered {
         policy.ttl_ms.saturating_sub(self.silence_ms(now))
     }
 
-    /// What is published at once when it changes.
-    fn state(&self) -> (u16, bool, Warming, Option<Batch>, bool) {
+    /// Whether somebody who shows `owner` may refresh it. What was registered without an owner is
+    /// nobody's to claim while it lives; a base client must be able to go on refreshing it.
+    fn is_open_to(&self, owner: Option<SecretHash>) -> bool {
+        match (self.owner, owner) {
+            (Some(own), Some(shown)) => own.is(shown),
+            (Some(_), None) => false,
+            (None, Some(_)) => self.is_expired(),
+            (None, None) => true,
+        }
+    }
+
+    /// What changes only the long way: what is published at once, and whose it is.
+    fn state(&self) -> (u16, bool, Warming, Option<Batch>, Option<SecretHash>, bool) {
         (
             self.weight,
             self.enabled,
             self.warming,
             self.batch,
+            self.owner,
             self.is_expired(),
         )
     }
@@ -448,6 +495,7 @@ fn registered(
         },
         requests: said.requests,
         batch: said.batch,
+        owner: said.owner,
         heard_at_ms: now.monotonic_ms,
         last_seen: now.unix_s(),
         expired_at_ms: None,

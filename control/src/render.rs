@@ -29,7 +29,7 @@ pub struct LeftOut {
 #[derive(Debug, Clone)]
 pub struct OwnAddresses {
     /// Where control listens: through the proxy, everybody would reach it from loopback.
-    pub control: SocketAddr,
+    pub control: Vec<SocketAddr>,
     pub local: LocalAddresses,
 }
 
@@ -41,8 +41,8 @@ impl OwnAddresses {
                 "{addr}, which is the proxy's own listener {listen}"
             ));
         }
-        if is_own_listener(addr, self.control, &self.local) {
-            let control = self.control;
+        let mut control = self.control.iter();
+        if let Some(control) = control.find(|own| is_own_listener(addr, **own, &self.local)) {
             return Some(format!(
                 "{addr}, which is the control server's own {control}"
             ));
@@ -178,7 +178,7 @@ mod tests {
 
     fn own() -> OwnAddresses {
         OwnAddresses {
-            control: "0.0.0.0:8080".parse().expect("a literal"),
+            control: vec!["0.0.0.0:8080".parse().expect("a literal")],
             local: LocalAddresses(vec![[192, 168, 7, 7].into()]),
         }
     }

@@ -11,7 +11,8 @@ use contract::reload::DEFAULT_PROCESS_NAMES;
 use contract::{Algorithm, Faults, Object, Root, parse_object};
 use serde_json::{Map, Value};
 
-use crate::auth::{Token, Tokens};
+use crate::admission::Admission;
+use crate::auth::{KnownToken, Scope, SecretHash, TokenSet};
 use crate::layer::{self, Layer};
 
 /// The largest `control_config.json` that is read.
@@ -31,8 +32,13 @@ pub struct Settings {
     pub proxy: Layer,
     pub auto_sync_interval_s: u64,
     pub expiry: ExpiryPolicy,
-    pub tokens: Option<Tokens>,
+    /// Those of this file; `tokens_path` has the others.
+    pub tokens: TokenSet,
+    pub tokens_path: PathBuf,
+    pub token_uses_path: PathBuf,
     pub allowed_hosts: Vec<String>,
+    pub admission: Admission,
+    pub tls: Option<TlsSettings>,
     pub audit_max_bytes: u64,
     /// The log itself and its older parts together.
     pub audit_files: u64,
@@ -48,6 +54,14 @@ pub struct ExpiryPolicy {
     pub warmup_ms: u64,
     /// Whether a mass expiry is frozen and alarmed instead of carried out.
     pub freeze: bool,
+}
+
+/// The console by TLS, on a port of its own beside the one that programs use.
+#[derive(Debug, Clone)]
+pub struct TlsSettings {
+    pub listen: SocketAddr,
+    pub certificate: PathBuf,
+    pub key: PathBuf,
 }
 
 impl Settings {
@@ -108,6 +122,10 @@ fn read_known_keys(object: &mut Object, root: &Root, faults: &mut Faults) -> Set
             freeze: object.take_bool("expiry_freeze", faults).unwrap_or(true),
         },
         tokens: read_tokens(object, faults),
+        tokens_path: root.tokens(),
+        token_uses_path: root.token_uses(),
+        admission: Admission::read(object, faults),
+        tls: read_tls(object, host, root, faults),
         allowed_hosts: read_words(object, "allowed_hosts", faults).unwrap_or_default(),
         audit_max_bytes,
         audit_files,
@@ -127,34 +145,85 @@ fn read_proxy_layer(object: &mut Object, faults: &mut Faults) -> Layer {
     layer
 }
 
-fn read_tokens(object: &mut Object, faults: &mut Faults) -> Option<Tokens> {
+/// `tls: {host?, port?, certificate, key}`; `host` is the one of the other port by default.
+fn read_tls(
+    object: &mut Object,
+    host: Option<IpAddr>,
+    root: &Root,
+    faults: &mut Faults,
+) -> Option<TlsSettings> {
+    const PORT: u64 = 8443;
+    let place = object.pointer("tls");
+    let map = match object.take("tls")? {
+        Value::Object(map) => map,
+        other => {
+            faults.add(&place, other, "an object {host, port, certificate, key}");
+            return None;
+        }
+    };
+    let mut object = Object::new(map, place);
+    let own_host = layer::take_ip(&mut object, "host", faults);
+    let port = object
+        .take_integer("port", 0, 65535, faults)
+        .unwrap_or(PORT);
+    let mut path = |key| {
+        object.take_required(key, "the path of a PEM file", faults)?;
+        Some(root.0.join(object.take_string(key, faults)?))
+    };
+    let (certificate, key) = (path("certificate"), path("key"));
+    object.unknown_keys(faults);
+    let host = own_host.or(host).unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+    Some(TlsSettings {
+        listen: SocketAddr::new(host, port as u16),
+        certificate: certificate?,
+        key: key?,
+    })
+}
+
+/// `tokens: {read, register, write}`. `write` is older than the scope `admin`, and may do everything.
+fn read_tokens(object: &mut Object, faults: &mut Faults) -> TokenSet {
+    const KEYS: [(&str, Scope); 3] = [
+        ("read", Scope::Read),
+        ("register", Scope::Register),
+        ("write", Scope::Admin),
+    ];
+    let mut tokens = TokenSet::default();
     let place = object.pointer("tokens");
-    let Value::Object(map) = object.take("tokens")? else {
-        faults.add(&place, "no object", "an object {read, register, write}");
-        return None;
+    let map = match object.take("tokens") {
+        None => return tokens,
+        Some(Value::Object(map)) => map,
+        Some(_) => {
+            faults.add(&place, "no object", "an object {read, register, write}");
+            return tokens;
+        }
     };
     let mut object = Object::new(map, place.clone());
-    let mut token = |key| {
-        let text = object.take_string(key, faults)?;
-        let token = Token::parse(text);
-        if token.is_none() {
+    for (key, scope) in KEYS {
+        let Some(text) = object.take_string(key, faults) else {
+            continue;
+        };
+        match SecretHash::parse(text) {
+            Some(hash) => tokens.0.push(KnownToken {
+                hash,
+                scope,
+                label: format!("the {key} token"),
+                expires_at: None,
+                is_generated: false,
+            }),
             // The value itself is a secret, even a bad one.
-            let allowed = "at least 8 printable ASCII characters without spaces, or sha256: and \
-                           64 hexadecimal digits";
-            faults.add(&format!("{place}/{key}"), "an unusable token", allowed);
+            None => faults.add(
+                &format!("{place}/{key}"),
+                "an unusable token",
+                "at least 8 printable ASCII characters without spaces, or sha256: and 64 \
+                 hexadecimal digits",
+            ),
         }
-        token
-    };
-    let tokens = Tokens {
-        read: token("read"),
-        register: token("register"),
-        write: token("write"),
-    };
+    }
     object.unknown_keys(faults);
     if map.values().all(Value::is_null) {
         faults.add(&place, "no token", "at least one of read, register, write");
     }
-    Some(tokens)
+    tokens
 }
 
 /// A list of words; `None` where the key is absent.
@@ -215,7 +284,7 @@ mod tests {
             (settings.auto_sync_interval_s, settings.expiry.ttl_ms),
             (5, 15_000)
         );
-        assert!(settings.expiry.freeze && settings.tokens.is_none());
+        assert!(settings.expiry.freeze && settings.tokens.0.is_empty());
         assert_eq!(settings.proxy, Layer::default());
     }
 
@@ -237,6 +306,8 @@ mod tests {
             "warmup_sec": 3, "tokens": {"write": "long-enough"}, "allowed_hosts": ["a.example"],
             "proxy": {"connect_attempts": 2}, "expiry_freeze": false, "audit_max_bytes": 10000,
             "audit_files": 2, "proxy_process_names": ["proxy_server"],
+            "registration": {"max_backends": 9},
+            "tls": {"host": "127.0.0.1", "port": 8444, "certificate": "c.pem", "key": "k.pem"},
         }))
         .expect("good");
     }
@@ -247,6 +318,7 @@ mod tests {
             "host": "localhost", "port": 70000, "runtime_ttl_sec": 0, "default_algorithm": "rr",
             "tokens": {"write": "short", "admin": "x"}, "allowed_hosts": ["a", 7],
             "proxy": {"connect_attempts": 99}, "audit_log_path": 3, "runtime_ttl": 5,
+            "tls": {"certificate": 1, "port": 70000, "crt": "x"},
         }))
         .expect_err("bad");
         let mut places: Vec<&str> = faults.0.iter().map(|fault| fault.place.as_str()).collect();
@@ -260,6 +332,10 @@ mod tests {
             "/proxy/connect_attempts",
             "/runtime_ttl",
             "/runtime_ttl_sec",
+            "/tls/certificate",
+            "/tls/crt",
+            "/tls/key",
+            "/tls/port",
             "/tokens/admin",
             "/tokens/write",
         ];

@@ -1,7 +1,7 @@
 //! From settings to a running server, and its orderly end.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::audit::Audit;
-use crate::auth::Hosts;
+use crate::auth::{Access, Hosts, TokenFileError};
 use crate::clock::Clock;
 use crate::keeper::{self, Keeper};
 use crate::observe::Proxy;
@@ -22,9 +22,11 @@ use crate::publish::{Publisher, local_addresses};
 use crate::render::OwnAddresses;
 use crate::settings::{MAX_FILE_BYTES, Settings, read_file};
 use crate::shared::Shared;
+use crate::web::serve::Door;
+use crate::web::tls::{Tls, TlsError};
 use crate::web::v1::Feed;
 use crate::web::{self, App, AppParts};
-use crate::{history, telemetry, watch};
+use crate::{history, renew, telemetry, watch};
 
 /// How long the start waits for a proxy that already runs to say which generation.
 const STATUS_PATIENCE: Duration = Duration::from_millis(500);
@@ -36,6 +38,10 @@ pub enum StartError {
     Settings { path: PathBuf, faults: Faults },
     #[error("{path}: {error}", path = .path.display())]
     File { path: PathBuf, error: io::Error },
+    #[error(transparent)]
+    Tokens(#[from] TokenFileError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error(transparent)]
     PidFile(#[from] PidFileError),
     #[error("listen on {addr}: {error}")]
@@ -64,27 +70,36 @@ pub async fn run(settings: Settings) -> Result<(), StartError> {
     raise_descriptor_limit();
     make_folders(&settings)?;
     let mut pid_file = PidFile::hold(&settings.control_pid_path)?;
-    let listen_error = |error| StartError::Listen {
-        addr: settings.listen,
-        error,
-    };
-    let listener = TcpListener::bind(settings.listen)
-        .await
-        .map_err(listen_error)?;
-    let listen = listener.local_addr().map_err(listen_error)?;
+    let tls = settings.tls.as_ref().map(Tls::open).transpose()?;
+    let (tls, mut doors) = (tls.map(Arc::new), Vec::new());
+    let ports = [
+        Some(settings.listen),
+        settings.tls.as_ref().map(|tls| tls.listen),
+    ];
+    for (addr, tls) in ports.into_iter().flatten().zip([None, tls.clone()]) {
+        let listen_error = |error| StartError::Listen { addr, error };
+        let listener = TcpListener::bind(addr).await.map_err(listen_error)?;
+        doors.push(Door { listener, tls });
+    }
+    let listen = listening(&doors).map_err(StartError::Runtime)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Runtime)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Runtime)?;
-    let app = start_tasks(settings, listen, Clock::system()).await;
+    let app = start_tasks(settings, &listen, tls, Clock::system()).await?;
+    renew::start(app.clone()).map_err(StartError::Runtime)?;
     pid_file.announce().map_err(|error| StartError::File {
         path: app.shared.settings.control_pid_path.clone(),
         error,
     })?;
-    tracing::info!("listening on http://{listen}{}", mode(&app));
+    for (addr, scheme) in listen.iter().zip(["http", "https"]) {
+        tracing::info!("listening on {scheme}://{addr}{}", mode(&app));
+    }
+    let listen = listen[0];
     let keeper = app.keeper.clone();
     app.shared
         .audit_own("server", "start", &listen.to_string(), "ok");
     let shared = app.shared.clone();
     let streams = app.clone();
+    let stopped = app.clone();
     let stop = async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -92,25 +107,47 @@ pub async fn run(settings: Settings) -> Result<(), StartError> {
         }
         streams.feed.close();
     };
-    web::serve::serve(listener, web::router(app), stop).await;
+    web::serve::serve(doors, web::router(app), stop).await;
     keeper.stop().await;
+    renew::store_uses(&stopped);
     shared.audit_own("server", "stop", &listen.to_string(), "ok");
     tracing::info!("stopped");
     Ok(())
 }
 
+fn listening(doors: &[Door]) -> io::Result<Vec<SocketAddr>> {
+    doors
+        .iter()
+        .map(|door| door.listener.local_addr())
+        .collect()
+}
+
 fn mode(app: &App) -> &'static str {
-    match app.tokens {
-        Some(_) => "",
-        None => " (protected mode: no tokens configured, so only this machine is served)",
+    match app.access.needs_tokens() {
+        true => "",
+        false => " (protected mode: no tokens configured, so only this machine is served)",
     }
 }
 
-/// Starts everything but the web server.
-pub async fn start_tasks(settings: Settings, listen: SocketAddr, clock: Clock) -> App {
+/// Starts everything but the web server, which listens on `listen`: first without TLS, then with it.
+///
+/// # Errors
+/// Tokens that cannot be read: nobody is let in then.
+pub async fn start_tasks(
+    settings: Settings,
+    listen: &[SocketAddr],
+    tls: Option<Arc<Tls>>,
+    clock: Clock,
+) -> Result<App, TokenFileError> {
     remove_litter(&settings);
+    let access = Access::open(
+        &settings.tokens_path,
+        &settings.token_uses_path,
+        settings.tokens.clone(),
+        clock.clone(),
+    )?;
     let own = OwnAddresses {
-        control: listen,
+        control: listen.to_vec(),
         local: LocalAddresses(local_addresses()),
     };
     let loaded = keeper::load(&settings, own, &clock);
@@ -141,22 +178,24 @@ pub async fn start_tasks(settings: Settings, listen: SocketAddr, clock: Clock) -
     ];
     let interval = Duration::from_secs(shared.settings.auto_sync_interval_s);
     tokio::spawn(watch::run(keeper.clone(), sources, interval));
-    let names = match listen.ip().is_unspecified() {
+    let names: Vec<IpAddr> = match listen.iter().any(|addr| addr.ip().is_unspecified()) {
         true => local_addresses(),
-        false => vec![listen.ip()],
+        false => listen.iter().map(SocketAddr::ip).collect(),
     };
+    let ports: Vec<u16> = listen.iter().map(SocketAddr::port).collect();
     let settings = &shared.settings;
-    App::new(AppParts {
-        hosts: Hosts::new(listen.port(), &names, &settings.allowed_hosts),
-        tokens: settings.tokens.clone(),
-        port: listen.port(),
+    Ok(App::new(AppParts {
+        hosts: Hosts::new(&ports, &names, &settings.allowed_hosts),
+        access,
+        tls,
+        port: ports[0],
         pings: Pings::new(),
         feed: Feed::new(shared.clock.now().unix_ms),
         shared: shared.clone(),
         keeper,
         publisher,
         proxy,
-    })
+    }))
 }
 
 /// The usual soft limit of 1,024 is less than the connections that we allow.
@@ -193,10 +232,11 @@ fn make_folders(settings: &Settings) -> Result<(), StartError> {
 
 /// What killed writers of our files have left behind.
 fn remove_litter(settings: &Settings) {
-    let ours: [&Path; 3] = [
+    let ours: [&Path; 4] = [
         &settings.proxy_config_path,
         &settings.runtime_backends_path,
         &settings.settings_runtime_path,
+        &settings.tokens_path,
     ];
     for path in ours {
         if let Err(error) = contract::publish::remove_litter(path) {

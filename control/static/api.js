@@ -3,8 +3,6 @@
  * answer means to the person is decided elsewhere; here is only what was said, or why nothing was.
  */
 
-import { currentToken } from './storage.js';
-
 /**
  * An operator's word on a backend, above what the backend and discovery say of it.
  * @typedef {object} Override
@@ -190,6 +188,17 @@ import { currentToken } from './storage.js';
  */
 
 /** @typedef {{ip: string, port: number}} Address */
+
+/** @typedef {'read' | 'register' | 'write' | 'admin'} Scope */
+
+/**
+ * Who we are to the control plane.
+ * @typedef {object} Session
+ * @property {boolean} needs_token false where only this machine is served
+ * @property {boolean} signed_in by a session that can be signed out of
+ * @property {Scope | null} scope null where we are nobody yet
+ * @property {string | null} by
+ */
 
 /** Long enough for a publish that waits for the proxy, and for a ping that gets no answer. */
 const CALL_TIMEOUT_MS = 15_000;
@@ -394,6 +403,57 @@ export function acknowledgeExpiry() {
   return call('POST', '/api/expiry/acknowledge');
 }
 
+/** @returns {Promise<Session>} */
+export function readSession() {
+  return call('GET', '/api/v1/session');
+}
+
+/**
+ * @param {string} token
+ * @returns {Promise<Session>}
+ */
+export function signIn(token) {
+  return call('POST', '/api/v1/session', { token });
+}
+
+export function signOut() {
+  return call('DELETE', '/api/v1/session');
+}
+
+/**
+ * As much of OpenAPI as ours uses.
+ * @typedef {object} Description
+ * @property {{title: string, description: string}} info
+ * @property {{url: string}[]} servers
+ * @property {Record<string, Record<string, Operation>>} paths
+ * @property {{schemas: Record<string, Schema>}} components
+ */
+
+/**
+ * @typedef {object} Operation
+ * @property {string} summary
+ * @property {string} [description]
+ * @property {{name: string, in: string, description?: string}[]} [parameters]
+ * @property {{content: Record<string, {schema: Schema}>}} [requestBody]
+ * @property {Record<string, {description: string, content?: Record<string, {schema: Schema}>}>} responses
+ */
+
+/**
+ * @typedef {object} Schema
+ * @property {string} [$ref]
+ * @property {string | string[]} [type]
+ * @property {string} [description]
+ * @property {Schema[]} [anyOf]
+ * @property {unknown[]} [enum]
+ * @property {Schema} [items]
+ * @property {Record<string, Schema>} [properties]
+ */
+
+/** @returns {Promise<Description>} */
+export function readDescription() {
+  return call('GET', '/api/openapi.json');
+}
+
 /** @param {Address} address */
 function backendPath({ ip, port }) {
   return `/api/backends/${encodeURIComponent(ip)}/${port}`;
@@ -423,8 +483,6 @@ async function call(method, path, body, headers, signal) {
  * @param {AbortSignal} [signal]
  */
 async function ask(method, path, body, headers = {}, signal = AbortSignal.timeout(CALL_TIMEOUT_MS)) {
-  const token = currentToken();
-  if (token !== null) headers['authorization'] = `Bearer ${token}`;
   if (body !== undefined) headers['content-type'] = 'application/json';
   let response;
   try {

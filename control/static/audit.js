@@ -59,7 +59,8 @@ async function followForever() {
   following = abort;
   while (!abort.signal.aborted) {
     try {
-      take(await api.readAudit(newest() === null ? { limit: PAGE } : { after: newest() ?? 0, limit: PAGE, follow: true }, abort.signal));
+      const after = newest();
+      take(await api.readAudit(after === null ? { limit: PAGE } : { after, limit: PAGE, follow: true }, abort.signal));
       problem('');
     } catch (error) {
       if (abort.signal.aborted) return;
@@ -94,13 +95,21 @@ function take(answer) {
 async function showOlder() {
   shownLimit += SHOWN;
   const first = entries.find(({ seq }) => typeof seq === 'number')?.seq ?? 0;
-  if (!isWhole && filtered().length < shownLimit) {
+  if (!isWhole && filtered().length < shownLimit) await readBefore(first);
+  write();
+}
+
+/** @param {number} first the number of the oldest line that is known */
+async function readBefore(first) {
+  try {
     const { lines } = await api.readAudit({ after: Math.max(0, first - 1 - PAGE), limit: PAGE });
     const older = lines.filter(({ seq }) => typeof seq === 'number' && seq < first);
     isWhole = older.length === 0 || entries.length + older.length >= MAX_LINES;
     entries = [...older, ...entries];
+  } catch (error) {
+    if (!(error instanceof api.CallError)) throw error;
+    problem(words().auditFailed(error.message));
   }
-  write();
 }
 
 /** @typedef {{text: string[], actor: string, action: string, from: number, to: number, reads: boolean}} Filter */

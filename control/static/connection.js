@@ -1,14 +1,12 @@
 /**
  * @file Whether what the page shows can be believed: the banner that says so when the server is away,
- * forbids reading, answers wrongly or is late, and the field for the token.
+ * forbids reading, answers wrongly or is late, and the way to sign in.
  */
 
 import { CallError } from './api.js';
 import { byId, setAttribute, setText } from './dom.js';
-import { restartFeed } from './feed.js';
 import { clockText, spanText } from './format.js';
 import { words } from './i18n.js';
-import { currentToken, keepToken } from './storage.js';
 
 /** Seven of the second's news missed. */
 const STALE_AFTER_MS = 7_000;
@@ -17,23 +15,6 @@ const STALE_AFTER_MS = 7_000;
 let goodAt = null;
 /** @type {CallError | null} */
 let problem = null;
-
-/** @param {() => Promise<void>} lookNow */
-export function startConnection(lookNow) {
-  byId('token-form', HTMLFormElement).addEventListener('submit', (event) => {
-    event.preventDefault();
-    const field = byId('token', HTMLInputElement);
-    keepToken(field.value.trim());
-    field.value = '';
-    restartFeed();
-    void lookNow();
-  });
-  byId('forget-token', HTMLButtonElement).addEventListener('click', () => {
-    keepToken('');
-    restartFeed();
-    void lookNow();
-  });
-}
 
 export function connectionIsGood() {
   goodAt = Date.now();
@@ -55,8 +36,9 @@ export function showConnection() {
   banner.hidden = kind === 'none';
   setAttribute(banner, 'data-kind', kind);
   setText(byId('banner-text', HTMLElement), text);
-  byId('token-form', HTMLFormElement).hidden = kind !== 'forbidden';
-  byId('forget-token', HTMLButtonElement).hidden = currentToken() === null;
+  const signIn = byId('banner-sign-in', HTMLAnchorElement);
+  signIn.hidden = kind !== 'forbidden';
+  signIn.href = `/login${location.search}${location.hash}`;
   // Guarded: written anew each second, it would cost the whole page its styles.
   setAttribute(document.documentElement, 'data-connection', kind);
   const age = goodAt === null ? '' : words().updatedAgo(spanText((Date.now() - goodAt) / 1000));

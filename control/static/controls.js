@@ -29,13 +29,13 @@ export class Controls {
     );
     this.enabled = element(
       'button',
-      { type: 'button', role: 'switch', class: 'switch', onclick: () => this.#switchEnabled() },
+      { type: 'button', role: 'switch', class: 'switch', 'data-needs': 'write', onclick: () => this.#switchEnabled() },
       element('span', { class: 'switch-track', 'aria-hidden': 'true' }),
       element('span', { class: 'switch-word' }),
     );
-    this.drain = element('button', { type: 'button', class: 'small', onclick: () => this.switchDrain() });
-    this.ping = element('button', { type: 'button', class: 'small', onclick: () => openPing(backendOf().ip) });
-    this.clear = element('button', { type: 'button', class: 'quiet small', onclick: () => this.#clear() });
+    this.drain = element('button', { type: 'button', class: 'small', 'data-needs': 'write', onclick: () => this.switchDrain() });
+    this.ping = element('button', { type: 'button', class: 'small', 'data-needs': 'write', onclick: () => openPing(backendOf().ip) });
+    this.clear = element('button', { type: 'button', class: 'quiet small', 'data-needs': 'write', onclick: () => this.#clear() });
   }
 
   /** @param {Row} row */

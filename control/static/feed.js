@@ -1,13 +1,12 @@
 /**
  * @file The live view of the whole: one stream of server-sent events, resumed after a break. Tabs of
- * one browser share it: the tab that holds the lock reads it and tells the others. A tab that uses a
- * token keeps its stream to itself, since the others may have no right to what it sees.
+ * one browser share it: the tab that holds the lock reads it and tells the others.
  *
- * `EventSource` cannot send a token, so the stream is read by hand.
+ * `EventSource` tells neither why a stream was refused nor that it has fallen silent, so it is read by
+ * hand.
  */
 
 import { CallError, readClock, refusalOf } from './api.js';
-import { currentToken } from './storage.js';
 
 /** @typedef {import('./api.js').WholeAnswer} WholeAnswer */
 
@@ -35,8 +34,6 @@ const SHARED_NAME = 'wicketgate-feed';
 let lastId = null;
 /** @type {WholeAnswer | null} */
 let whole = null;
-/** @type {AbortController | null} */
-let reading = null;
 /** @type {BroadcastChannel | null} */
 let channel = null;
 let isLeading = false;
@@ -47,8 +44,7 @@ let listener = { onWhole: () => {}, onProblem: () => {} };
 export function startFeed(given) {
   listener = given;
   // Locks are for secure pages only; elsewhere each tab has its own stream.
-  const canShare = navigator.locks !== undefined && currentToken() === null;
-  if (!canShare) {
+  if (navigator.locks === undefined) {
     void readForever();
     return;
   }
@@ -59,15 +55,6 @@ export function startFeed(given) {
     isLeading = true;
     return readForever();
   });
-}
-
-/** Reads anew at once: the token has changed. */
-export function restartFeed() {
-  lastId = null;
-  channel?.close();
-  channel = null;
-  if (reading === null) void readForever();
-  else reading.abort();
 }
 
 /** @param {Message} message */
@@ -128,13 +115,10 @@ function patched(before, { etag, status, backends, gone }) {
 
 async function readForever() {
   for (;;) {
-    reading = new AbortController();
     try {
-      await read(reading);
+      await read(new AbortController());
     } catch (error) {
       const problem = error instanceof CallError ? error : new CallError('away', '');
-      // Ended by us, to be begun anew: nothing is wrong.
-      if (reading.signal.reason !== undefined && reading.signal.reason?.name === 'AbortError') continue;
       const { kind, message: reason } = problem;
       const message = /** @type {const} */ ({ kind: 'problem', problem: kind, reason });
       take(message);
@@ -148,8 +132,6 @@ async function readForever() {
 async function read(abort) {
   /** @type {Record<string, string>} */
   const headers = { accept: 'text/event-stream' };
-  const token = currentToken();
-  if (token !== null) headers['authorization'] = `Bearer ${token}`;
   if (lastId !== null) headers['last-event-id'] = lastId;
   let silence = setTimeout(() => abort.abort('silence'), SILENCE_MS);
   try {

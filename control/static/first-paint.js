@@ -1,8 +1,10 @@
 /**
- * @file Sets the remembered theme and fold of the rail before anything is painted, so that a light
- * page never flashes dark. A classic script on purpose: modules run after the first paint. All else
- * is in main.js.
+ * @file Sets the page that the address names, the remembered theme and the fold of the rail before
+ * anything is painted, so that nothing flashes by. A classic script on purpose: modules run after the
+ * first paint. All else is in main.js.
  */
+const page = new URLSearchParams(location.search).get('page');
+if (page !== null) document.documentElement.dataset.page = page;
 try {
   document.documentElement.dataset.theme = localStorage.getItem('wicketgate.theme') ?? 'dark';
   document.documentElement.dataset.rail = localStorage.getItem('wicketgate.rail') ?? 'open';

@@ -7,13 +7,14 @@ import * as api from './api.js';
 import { apply, knowEtag, review, startApply } from './apply.js';
 import { proxyOf, showProxy, showWarnings, startBar } from './bar.js';
 import { changeAlgorithm, reportRefresh, startChanges, syncNow } from './changes.js';
-import { connectionFailed, connectionIsGood, showConnection, startConnection } from './connection.js';
+import { connectionFailed, connectionIsGood, showConnection } from './connection.js';
 import { byId, setText } from './dom.js';
 import { startFeed } from './feed.js';
 import { dateTimeText } from './format.js';
 import { record } from './history.js';
 import { onLanguage, startLanguage, words } from './i18n.js';
 import { openHelp, startKeys } from './keys.js';
+import { startMay } from './may.js';
 import { goTo, startPages, toggleRail, updatePage } from './pages.js';
 import { knowTargets, openPing, startPing } from './ping.js';
 import { oneAtATime } from './once.js';
@@ -88,7 +89,6 @@ function start() {
   startPing();
   const lookNow = oneAtATime(look);
   startChanges(lookNow);
-  startConnection(lookNow);
   startApply(async () => {
     await lookNow();
     return latest;
@@ -120,6 +120,7 @@ function start() {
     everySecond();
   });
   setInterval(everySecond, 1000);
+  void startMay();
   show();
   everySecond();
   void lookNow();

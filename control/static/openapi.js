@@ -14,12 +14,12 @@ import { onLanguage, words } from './i18n.js';
 export const page = { start: () => onLanguage(write), enter: () => void read() };
 
 /** @type {Part | null} */
-let document_ = null;
+let described = null;
 
 async function read() {
-  if (document_ !== null) return;
+  if (described !== null) return;
   try {
-    document_ = /** @type {Part} */ (await readOpenApi());
+    described = /** @type {Part} */ (await readOpenApi());
     write();
   } catch (error) {
     byId('api-problem', HTMLElement).hidden = false;
@@ -28,8 +28,8 @@ async function read() {
 }
 
 function write() {
-  if (document_ === null) return;
-  const { info, servers, paths, components } = document_;
+  if (described === null) return;
+  const { info, servers, paths, components } = described;
   byId('api-problem', HTMLElement).hidden = true;
   setText(byId('api-about', HTMLElement), info.description ?? '');
   const base = servers?.[0]?.url ?? '';

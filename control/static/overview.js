@@ -33,6 +33,7 @@ export const page = { start: startOverview, update: showOverview };
 let charts = null;
 
 function startOverview() {
+  for (const name of ['proxy', 'config', 'health']) answer(name, { level: 'warn', text: words().loading, detail: '' });
   charts = new Charts(byId('chart-places', HTMLElement), CHARTS);
   const isPresent = haveCharts();
   byId('charts-missing', HTMLElement).hidden = isPresent;

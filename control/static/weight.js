@@ -38,6 +38,7 @@ export class WeightEditor {
       'aria-valuemax': MAX_WEIGHT,
       inputmode: 'numeric',
       class: 'weight-input',
+      'data-needs': 'write',
       maxlength: 4,
       autocomplete: 'off',
       oninput: () => this.#onInput(),

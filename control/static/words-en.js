@@ -140,10 +140,17 @@ export const en = {
   forbidden: (/** @type {string} */ reason) =>
     `The control server does not let this browser read: ${reason || 'it gives no reason'}`,
   troubled: (/** @type {string} */ reason) => `The control server answered with an error: ${reason}`,
+
+  // The page of the API
+
+  // Signing in, and what one may do
   token: 'Token',
-  useToken: 'Use token',
-  tokenHint: 'Kept in this tab only, and forgotten when it closes.',
-  forgetToken: 'Forget token',
+  signIn: 'Sign in',
+  signOut: 'Sign out',
+  signInHint: 'Kept nowhere: it opens a session of this browser. The operator makes one with',
+  signInFailed: (/** @type {string} */ reason) => `Not signed in: ${reason || 'the server gives no reason'}`,
+  mayNote: { read: 'read only', register: 'registers only', write: 'edits, no settings', admin: '' },
+  needsScope: (/** @type {string} */ scope) => `Needs a token with the scope ${scope}; you are signed in with less`,
   warnings: 'Warnings',
 
   // The table
@@ -509,7 +516,6 @@ export const en = {
   pingOutput: 'Ping output',
   auditLog: 'Audit log',
   viewAudit: 'View audit log',
-  timeZone: (/** @type {string} */ zone) => `times in ${zone}`,
   auditEmpty: 'The audit log is empty.',
   repeated: (/** @type {number} */ count) => counted(count, 'more time'),
   heartbeats: (/** @type {number} */ count, /** @type {number} */ backends) =>

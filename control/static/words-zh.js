@@ -121,10 +121,15 @@ export const zh = {
   stale: (time) => `数据已陈旧：上次响应在 ${time}。下面的数字此后可能已经变化。`,
   forbidden: (reason) => `控制服务器不允许此浏览器读取：${reason || '未说明原因'}`,
   troubled: (reason) => `控制服务器返回错误：${reason}`,
+
+
   token: '令牌',
-  useToken: '使用令牌',
-  tokenHint: '只保存在本标签页，关闭后即忘记。',
-  forgetToken: '忘记令牌',
+  signIn: '登录',
+  signOut: '退出登录',
+  signInHint: '令牌不会保存，只用来建立本浏览器的会话。运维人员用下面的命令生成：',
+  signInFailed: (reason) => `登录失败：${reason || '服务器未说明原因'}`,
+  mayNote: { read: '只读', register: '只能注册', write: '可编辑，不可改设置', admin: '' },
+  needsScope: (scope) => `需要 ${scope} 权限的令牌；当前登录的权限不够`,
   warnings: '警告',
 
   backends: '后端',
@@ -463,7 +468,6 @@ export const zh = {
   pingOutput: 'Ping 输出',
   auditLog: '审计日志',
   viewAudit: '查看审计日志',
-  timeZone: (zone) => `时区 ${zone}`,
   auditEmpty: '审计日志为空。',
   repeated: (count) => `又重复 ${count} 次`,
   heartbeats: (count, backends) => `${backends} 个后端的 ${count} 次心跳，没有变化`,

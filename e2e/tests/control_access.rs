@@ -300,7 +300,7 @@ fn bad_input_is_refused_with_its_place_and_changes_nothing() {
 
 #[test]
 fn slow_clients_do_not_keep_others_from_an_answer() {
-    const SLOW: usize = 300;
+    const SLOW: usize = 500;
     let bench = ApiBench::start(json!({}));
     let mut slow = Vec::new();
     for _ in 0..SLOW {
@@ -312,7 +312,7 @@ fn slow_clients_do_not_keep_others_from_an_answer() {
     let begun = Instant::now();
     assert_eq!(bench.api().get("/api/backends").0, 200);
     assert!(
-        begun.elapsed() < Duration::from_secs(5),
+        begun.elapsed() < Duration::from_secs(1),
         "{:?}",
         begun.elapsed()
     );

@@ -67,6 +67,7 @@ pub fn load(settings: &Settings, own: OwnAddresses, clock: &Clock) -> Loaded {
         revision: 1,
         edits: 0,
         policy: settings.expiry,
+        max_registrations: settings.admission.max_backends,
         own,
         warnings: Vec::new(),
     };
@@ -140,6 +141,7 @@ fn carried_registration(backend: &contract::Backend, now: Now) -> Registered {
         report: backend.report,
         requests: Requests::default(),
         batch: backend.batch,
+        owner: None,
         heard_at_ms: now.monotonic_ms,
         last_seen: now.unix_s(),
         expired_at_ms: None,

@@ -16,6 +16,7 @@ use contract::{Backend, BackendAddr, Faults, Object, parse_object};
 use serde_json::{Map, Value, json};
 
 use super::entry::{read_backend, take_backends};
+use crate::auth::SecretHash;
 use crate::clock::Now;
 use crate::registry::{Override, Registered, Registry, RegistryEntry, Requests, Warming};
 
@@ -118,6 +119,9 @@ fn registration_json(addr: BackendAddr, registered: &Registered, now: Now) -> Va
     if registered.is_expired() {
         object["expired"] = true.into();
     }
+    if let Some(owner) = registered.owner {
+        object["owner_sha256"] = owner.hex().into();
+    }
     if let Warming::Until(end_ms) = registered.warming {
         let left_ms = end_ms.saturating_sub(now.monotonic_ms);
         object["warms_until"] = (now.unix_ms + left_ms).div_ceil(1000).into();
@@ -162,6 +166,7 @@ pub fn read_entry(
             r#override: word,
         };
     }
+    let owner = map.get("owner_sha256").and_then(Value::as_str);
     let is_expired = map.get("expired") == Some(&Value::Bool(true));
     let warms_until_ms = map
         .get("warms_until")
@@ -183,6 +188,7 @@ pub fn read_entry(
         report: backend.report,
         requests: Requests::default(),
         batch: backend.batch,
+        owner: owner.and_then(SecretHash::of_hex),
         heard_at_ms: now.monotonic_ms,
         last_seen: last_seen.map_or(now.unix_s(), |seconds| seconds as u64),
         expired_at_ms: is_expired.then_some(now.monotonic_ms),

@@ -35,6 +35,7 @@ fn registry() -> Registry {
                 max: 8,
                 window_ms: 10,
             }),
+            owner: Some(SecretHash::of("secret")),
             ..Registration::of(addr(last))
         };
         registry.register(&said, at(0), POLICY).expect("not full");
@@ -84,6 +85,7 @@ fn a_restart_keeps_registrations_and_overrides_and_gives_a_full_ttl() {
         assert_eq!(batch(back), batch(entry));
     }
     let one = after.entries[&addr(1)].registered.as_ref().expect("kept");
+    assert_eq!(one.owner, Some(SecretHash::of("secret")));
     assert_eq!((one.weight, one.heard_at_ms), (20, 0));
     assert_eq!(one.report.gpu_usage, Some(0.5));
 }

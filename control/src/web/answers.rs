@@ -97,6 +97,7 @@ pub fn row(app: &App, row: &Row) -> Value {
         "published_weight": row.published().weight,
         "reported_at_ms": backend.report.reported_at_ms,
         "heartbeat_ms": backend.report.heartbeat_ms,
+        "owned": registered.is_some_and(|registered| registered.owner.is_some()),
         "queue": requests.queue, "running": requests.running,
         "max_batch": backend.batch.map(|batch| batch.max),
         "batch_window_ms": backend.batch.map(|batch| batch.window_ms),

@@ -113,7 +113,7 @@ pub fn proxy_json(app: &App, status: Result<Status, Unknown>) -> Value {
         "applied": applied, "last_publish": last, "updated_at": outcome.updated_at,
         "failure": outcome.failure.map(|failure| failure.to_string()),
         "warnings": answers::warnings(app), "freeze": answers::freeze(app),
-        "protected": app.tokens.is_none(), "ttl_ms": app.shared.settings.expiry.ttl_ms,
+        "protected": !app.access.needs_tokens(), "ttl_ms": app.shared.settings.expiry.ttl_ms,
         "status": status,
     })
 }

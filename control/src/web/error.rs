@@ -21,6 +21,9 @@ pub struct ApiError {
     is_audited: bool,
 }
 
+/// The field that becomes the header Retry-After too.
+const RETRY_AFTER_S: &str = "retry_after_s";
+
 /// Marks an answer whose line in the audit log is written already.
 #[derive(Debug, Clone, Copy)]
 pub struct Audited;
@@ -60,6 +63,12 @@ impl IntoResponse for ApiError {
                 .headers_mut()
                 .insert(header::WWW_AUTHENTICATE, scheme);
         }
+        let wait_s = self.more.iter().find(|(key, _)| *key == RETRY_AFTER_S);
+        if let Some(wait_s) = wait_s.and_then(|(_, value)| value.as_u64()) {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, wait_s.into());
+        }
         if self.is_audited {
             response.extensions_mut().insert(Audited);
         }
@@ -93,7 +102,8 @@ impl From<NotStored> for ApiError {
                     ApiError::new(StatusCode::NOT_FOUND, message)
                 }
                 Refusal::Stale { .. } => ApiError::new(StatusCode::PRECONDITION_FAILED, message),
-                Refusal::NoFreeze | Refusal::Full(_) => {
+                Refusal::NotOwner(_) => ApiError::new(StatusCode::FORBIDDEN, message),
+                Refusal::NoFreeze | Refusal::Full(_) | Refusal::TooMany(_) => {
                     ApiError::new(StatusCode::CONFLICT, message)
                 }
             },
@@ -106,11 +116,19 @@ impl From<NotStored> for ApiError {
 
 impl From<Denied> for ApiError {
     fn from(denied: Denied) -> ApiError {
-        let status = match denied {
-            Denied::NoToken | Denied::WrongToken => StatusCode::UNAUTHORIZED,
-            Denied::Protected | Denied::LesserToken(_) => StatusCode::FORBIDDEN,
-        };
-        ApiError::new(status, denied.to_string())
+        let message = denied.to_string();
+        match denied {
+            Denied::NoToken | Denied::WrongToken | Denied::ExpiredToken | Denied::SessionOver => {
+                ApiError::new(StatusCode::UNAUTHORIZED, message)
+            }
+            Denied::Protected | Denied::LesserToken(_) => {
+                ApiError::new(StatusCode::FORBIDDEN, message)
+            }
+            Denied::TooManyFailures { retry_after_s } => {
+                let error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, message);
+                error.with(RETRY_AFTER_S, retry_after_s.into())
+            }
+        }
     }
 }
 

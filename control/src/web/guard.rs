@@ -1,7 +1,7 @@
 //! What stands before every route: exact Host and Origin, protected mode, tokens; and behind it,
 //! the headers of every answer and the access lines of the audit log.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering;
 
 use axum::extract::{ConnectInfo, Request, State};
@@ -12,9 +12,9 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::App;
 use super::error::{ApiError, Audited};
-use super::v1;
-use crate::actor::{Actor, TokenUse};
-use crate::auth::{Caller, Need, authorize};
+use super::{routes, v1};
+use crate::actor::Actor;
+use crate::auth::{Caller, Denied, Grant, Need, Proof, SESSION_COOKIE, SessionKey, Shown};
 
 /// Headers by which a forwarding proxy shows itself; from there on `peer` is not the origin.
 const FORWARDED: [&str; 6] = [
@@ -30,6 +30,27 @@ const FORWARDED: [&str; 6] = [
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
     connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; \
     frame-ancestors 'none'";
+
+/// What a request comes with, for the handlers.
+#[derive(Debug, Clone)]
+pub struct Client {
+    pub ip: IpAddr,
+    /// A program of this machine, and not through a forwarding proxy.
+    pub is_local: bool,
+    /// What it has proved; nothing where nothing is needed.
+    pub grant: Option<Grant>,
+    /// The id in its session cookie.
+    pub session: Option<SessionKey>,
+}
+
+impl Client {
+    /// Whether a token says that it is more than a backend. Without tokens everybody on this machine
+    /// is the same, and an owner's word stands.
+    pub fn is_operator(&self) -> bool {
+        let grant = self.grant.as_ref();
+        grant.is_some_and(|grant| grant.scope.allows(Need::Write) && grant.proof != Proof::Local)
+    }
+}
 
 pub async fn guard(
     State(app): State<App>,
@@ -48,29 +69,32 @@ pub async fn guard(
     };
     let target = format!("{} {audited}", request.method());
     let judged = judge(&app, peer, &request);
-    let token = *judged.as_ref().unwrap_or(&TokenUse::None);
+    let grant = judged
+        .as_ref()
+        .ok()
+        .and_then(|client| client.grant.as_ref());
     let actor = Actor::Client {
         ip: peer.ip().to_canonical(),
-        token,
+        by: grant.and_then(|grant| grant.label.clone()),
     };
-    let reads = request.method() == Method::GET || request.method() == Method::HEAD;
+    let reads = is_reading(request.method());
     let mut response = match judged {
-        Ok(_) => {
+        Ok(client) => {
             request.extensions_mut().insert(actor.clone());
+            request.extensions_mut().insert(client);
             next.run(request).await
         }
         Err(error) => {
             counters.requests_refused.fetch_add(1, Ordering::Relaxed);
             let result = format!("{}: {}", error.status.as_u16(), error.message);
             app.shared.audit.note(&actor, "refused", &target, &result);
-            error.into_response()
+            error.audited().into_response()
         }
     };
     let status = response.status();
-    let was_refused = status == StatusCode::FORBIDDEN || status == StatusCode::UNAUTHORIZED;
     // Mutations have lines of their own; one that did not get that far has only this one.
     let has_line = response.extensions().get::<Audited>().is_some();
-    if !was_refused && !has_line && (reads || status.is_client_error()) {
+    if !has_line && (reads || status.is_client_error()) {
         let result = status.as_u16().to_string();
         app.shared.audit.note(&actor, "access", &target, &result);
     }
@@ -81,44 +105,81 @@ pub async fn guard(
     response
 }
 
-fn judge(app: &App, peer: SocketAddr, request: &Request) -> Result<TokenUse, ApiError> {
-    let headers = request.headers();
-    let path = request.uri().path();
-    let bearer = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map(|(_, token)| token.trim());
-    let caller = Caller {
-        ip: peer.ip(),
-        forwarded: FORWARDED.iter().any(|name| headers.contains_key(*name)),
-        bearer,
-    };
-    let need = need(request.method(), path);
-    // Who is not served at all need not learn which names we answer to.
-    let token = match authorize(app.tokens.as_ref(), caller, need) {
-        Err(denied @ crate::auth::Denied::Protected) if path != "/livez" => {
-            return Err(denied.into());
-        }
-        judged => judged,
-    };
-    if path == "/livez" {
-        return Ok(TokenUse::None);
-    }
-    check_host_and_origin(app, headers, path)?;
-    token.map_err(ApiError::from)
+fn is_reading(method: &Method) -> bool {
+    method == Method::GET || method == Method::HEAD
 }
 
-fn need(method: &Method, path: &str) -> Need {
-    let is_open = path == "/" || path == "/livez" || path.starts_with("/static/");
-    let reads = method == Method::GET || method == Method::HEAD;
-    match (reads, path) {
-        (true, _) if is_open => Need::Nothing,
-        (true, _) => Need::Read,
-        (false, "/api/register") => Need::Register,
-        (false, _) => Need::Write,
+fn judge(app: &App, peer: SocketAddr, request: &Request) -> Result<Client, ApiError> {
+    let headers = request.headers();
+    let path = request.uri().path();
+    let bearer = bearer(headers);
+    let cookie = session_cookie(headers, app.port);
+    let caller = Caller {
+        ip: peer.ip().to_canonical(),
+        forwarded: FORWARDED.iter().any(|name| headers.contains_key(*name)),
+        shown: match (bearer, cookie) {
+            (Some(token), _) => Shown::Bearer(token),
+            (None, Some(id)) => Shown::Session(id),
+            (None, None) => Shown::Nothing,
+        },
+    };
+    let client = |grant| Client {
+        ip: caller.ip,
+        is_local: caller.is_local(),
+        grant,
+        session: cookie.map(SessionKey::of),
+    };
+    if path == "/livez" {
+        return Ok(client(None));
     }
+    // Who is not served at all need not learn which names we answer to.
+    if !app.access.needs_tokens() && !caller.is_local() {
+        return Err(Denied::Protected.into());
+    }
+    check_host_and_origin(app, headers, path)?;
+    if !is_reading(request.method()) {
+        check_form(headers, bearer.is_none() && cookie.is_some())?;
+    }
+    let need = routes::need(request.method(), path);
+    Ok(client(app.access.judge(&caller, need)?))
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// The session's id; where a browser sends several cookies of our name, the first.
+fn session_cookie(headers: &HeaderMap, port: u16) -> Option<&str> {
+    let name = format!("{SESSION_COOKIE}{port}");
+    let all = headers.get_all(header::COOKIE).iter();
+    let pairs = all
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(';'));
+    pairs
+        .filter_map(|pair| pair.trim().split_once('='))
+        .find_map(|(key, value)| (key == name).then_some(value))
+}
+
+/// What a page of somebody else's could send without asking is no request of ours: a browser tells
+/// an Origin with every request that changes something, and no form can send JSON.
+fn check_form(headers: &HeaderMap, by_cookie: bool) -> Result<(), ApiError> {
+    let has_origin = headers.contains_key(header::ORIGIN);
+    if by_cookie && !has_origin {
+        let message = "Origin: found nothing, allowed: our own page, whose session this is";
+        return Err(ApiError::new(StatusCode::FORBIDDEN, message));
+    }
+    let Some(found) = headers.get(header::CONTENT_TYPE).filter(|_| has_origin) else {
+        return Ok(());
+    };
+    let found = found.to_str().unwrap_or("(no text)");
+    let essence = found.split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    let message = format!("Content-Type: found {found:?}, allowed: application/json");
+    Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message))
 }
 
 fn check_host_and_origin(app: &App, headers: &HeaderMap, path: &str) -> Result<(), ApiError> {

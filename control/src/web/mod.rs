@@ -3,28 +3,34 @@
 mod answers;
 mod api;
 mod body;
+mod compress;
 mod console;
 mod costs;
+mod deadline;
 mod error;
+mod files;
 mod guard;
 mod metrics;
 mod operations;
 mod path;
+mod routes;
 pub mod serve;
+pub mod tls;
 pub mod v1;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{any, delete, get, post};
+use axum::routing::any;
 
-use crate::auth::{Hosts, Tokens};
+use crate::auth::{Access, Hosts};
 use crate::keeper::Keeper;
 use crate::observe::Proxy;
 use crate::ping::Pings;
 use crate::publish::Publisher;
 use crate::shared::Shared;
+use tls::Tls;
 use v1::Feed;
 
 /// What the handlers work with.
@@ -39,8 +45,9 @@ pub struct AppParts {
     pub pings: Pings,
     pub feed: Feed,
     pub hosts: Hosts,
-    pub tokens: Option<Tokens>,
-    /// The port we really listen on.
+    pub access: Access,
+    pub tls: Option<Arc<Tls>>,
+    /// The port we really listen on, without TLS.
     pub port: u16,
 }
 
@@ -58,44 +65,9 @@ impl App {
     }
 }
 
-/// Every route. The guard stands before all of them, unknown ones included.
+/// The routes behind the guard, which stands before all of them, unknown ones included.
 pub fn router(app: App) -> Router {
-    let api = Router::new()
-        .route("/backends", get(api::backends))
-        .route(
-            "/register",
-            post(operations::register).delete(operations::unregister),
-        )
-        .route("/backends/{ip}/{port}/weight", post(operations::set_weight))
-        .route(
-            "/backends/{ip}/{port}/enabled",
-            post(operations::set_enabled),
-        )
-        .route("/backends/{ip}/{port}/drain", post(operations::set_drain))
-        .route(
-            "/backends/{ip}/{port}/override",
-            delete(operations::clear_override),
-        )
-        .route(
-            "/settings",
-            get(api::settings).post(operations::change_settings),
-        )
-        .route("/expiry/acknowledge", post(operations::acknowledge_expiry))
-        .route("/sync", post(operations::sync))
-        .route("/ping", post(api::ping))
-        .route("/proxy", get(api::proxy))
-        .route("/logs/audit", get(api::audit_log))
-        .route("/openapi.json", get(v1::document))
-        .nest("/v1", v1::router())
-        .fallback(any(error::not_found))
-        .method_not_allowed_fallback(error::method_not_allowed);
-    Router::new()
-        .route("/", get(console::page))
-        .route("/static/{*path}", get(console::static_file))
-        .route("/livez", get(metrics::livez))
-        .route("/readyz", get(metrics::readyz))
-        .route("/metrics", get(metrics::metrics))
-        .nest("/api", api)
+    routes::router()
         .fallback(any(error::not_found))
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(DefaultBodyLimit::disable())
@@ -103,6 +75,7 @@ pub fn router(app: App) -> Router {
             app.clone(),
             guard::guard,
         ))
+        .layer(compress::layer())
         .with_state(app)
 }
 

@@ -5,18 +5,20 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use contract::config::{MAX_WEIGHT, read_backend_addr, read_report};
-use contract::{Batch, Faults, Object, Report};
+use contract::{BackendAddr, Batch, Faults, Object, Report};
 use serde_json::{Map, Value, json};
 
 use super::body::JsonObject;
 use super::error::ApiError;
+use super::guard::Client;
 use super::path::BackendPath;
 use super::{App, answers, api};
 use crate::actor::Actor;
 use crate::audit::Entry;
+use crate::auth::SecretHash;
 use crate::model::Mutation;
 use crate::publish::Settled;
-use crate::registry::{Effect, OverrideChange, Registration, Requests};
+use crate::registry::{Effect, OverrideChange, Registration, Remover, Requests};
 
 /// The most requests that a backend may say are queued or running at it.
 const MAX_REQUESTS: u64 = 1_000_000_000;
@@ -26,9 +28,14 @@ const MAX_REPORT_AGE_MS: u64 = 3_600_000;
 pub async fn register(
     State(app): State<App>,
     Extension(actor): Extension<Actor>,
+    Extension(client): Extension<Client>,
     JsonObject(body): JsonObject,
 ) -> Result<Response, ApiError> {
-    let (said, notes) = match read_registration(&body) {
+    let admit = |addr, faults: &mut Faults| {
+        let admission = &app.shared.settings.admission;
+        admission.refuse(addr, client.is_local, faults);
+    };
+    let (said, notes) = match read_registration(&body, admit) {
         Ok(read) => read,
         Err(faults) => {
             return Err(refuse(&app, &actor, "register", &target_of(&body), faults));
@@ -71,10 +78,13 @@ pub async fn register(
 pub async fn unregister(
     State(app): State<App>,
     Extension(actor): Extension<Actor>,
+    Extension(client): Extension<Client>,
     JsonObject(body): JsonObject,
 ) -> Result<Response, ApiError> {
     let mut faults = Faults::default();
-    let addr = read_backend_addr(&mut Object::new(&body, ""), &mut faults);
+    let mut object = Object::new(&body, "");
+    let addr = read_backend_addr(&mut object, &mut faults);
+    let owner = read_owner(&mut object, &mut faults);
     let Some(addr) = addr.filter(|_| faults.is_empty()) else {
         return Err(refuse(
             &app,
@@ -85,7 +95,11 @@ pub async fn unregister(
         ));
     };
     let backend = json!({ "ok": true, "backend": { "ip": addr.ip(), "port": addr.port() } });
-    mutate(&app, actor, Mutation::Unregister(addr), backend).await
+    let remover = match client.is_operator() {
+        true => Remover::Operator,
+        false => Remover::Backend(owner),
+    };
+    mutate(&app, actor, Mutation::Unregister(addr, remover), backend).await
 }
 
 pub async fn set_weight(
@@ -234,10 +248,17 @@ async fn change_override(
     mutate(app, actor, Mutation::SetOverride(addr, change), answer).await
 }
 
-fn read_registration(body: &Map<String, Value>) -> Result<(Registration, Vec<String>), Faults> {
+fn read_registration(
+    body: &Map<String, Value>,
+    admit: impl Fn(BackendAddr, &mut Faults),
+) -> Result<(Registration, Vec<String>), Faults> {
     let mut faults = Faults::default();
     let mut object = Object::new(body, "");
     let addr = read_backend_addr(&mut object, &mut faults);
+    if let Some(addr) = addr {
+        admit(addr, &mut faults);
+    }
+    let owner = read_owner(&mut object, &mut faults);
     let weight = object.take_integer("weight", 0, MAX_WEIGHT, &mut faults);
     let enabled = object.take_bool("enabled", &mut faults);
     let is_warming_up = object.take_bool("is_warming_up", &mut faults);
@@ -265,8 +286,21 @@ fn read_registration(body: &Map<String, Value>) -> Result<(Registration, Vec<Str
         report_age_ms: report_age_ms.unwrap_or(0),
         requests,
         batch,
+        owner,
     };
     Ok((said, notes))
+}
+
+/// The secret of whoever registers, kept by its hash. What was found is not told.
+fn read_owner(object: &mut Object, faults: &mut Faults) -> Option<SecretHash> {
+    const LENGTHS: std::ops::RangeInclusive<usize> = 16..=256;
+    let value = object.take("owner")?;
+    let secret = value.as_str().filter(|text| LENGTHS.contains(&text.len()));
+    if secret.is_none() {
+        let allowed = "a string of 16 to 256 bytes that nobody else knows";
+        faults.add("/owner", "no such string", allowed);
+    }
+    secret.map(SecretHash::of)
 }
 
 /// What a body that could not be read seems to be about.

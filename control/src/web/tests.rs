@@ -1,10 +1,14 @@
 //! In-process tests of the whole interface: the router, the keeper and the publisher over a real
 //! folder, with time moved by hand.
 
+mod forgery;
 mod harness;
 mod mutations;
 mod proxy;
 mod refusals;
+mod security;
+mod serving;
+mod sessions;
 mod v1;
 mod v1_detail;
 mod v1_streams;

@@ -48,8 +48,10 @@ it('the_row_of_a_server_falls_as_it_begins_to_batch', async () => {
   assert.equal(await usage.getAttribute('data-guard'), 'calm');
   await until('the mean falls with it', async () => (await percent(mean)) <= 30);
   const line = rowOf(page, server).locator('.sparkline');
-  const [least, most] = ((await line.getAttribute('aria-label')) ?? '').match(/\d+(?=%)/g) ?? [];
-  assert.ok(Number(least) <= 30 && Number(most) >= 85, `the line has both: ${least} to ${most}`);
+  await until('the line has both', async () => {
+    const [least, most] = ((await line.getAttribute('aria-label')) ?? '').match(/\d+(?=%)/g) ?? [];
+    return Number(least) <= 30 && Number(most) >= 85;
+  });
   await picture(page, 'batch');
   await batched.stop();
   assert.deepEqual([...page.complaints, ...overview.complaints], []);

@@ -264,7 +264,16 @@ export function startBrowser() {
  *   `view` is the console's page; complaints that are `expected` are not kept
  */
 export async function openConsole(browser, stand, options = {}) {
-  const { view = 'backends', locale = 'en-GB', width = 1280, height = 900, colorScheme, expected } = options;
+  const page = await openPage(browser, stand, `/?page=${options.view ?? 'backends'}`, options);
+  // The title names the page once the keys are bound.
+  await page.waitForFunction(() => document.title.includes('·'));
+  await page.locator('#loading').waitFor({ state: 'hidden' });
+  return page;
+}
+
+/** The same on any path of the stand, which may lead elsewhere. */
+export async function openPage(browser, stand, target, options = {}) {
+  const { locale = 'en-GB', width = 1280, height = 900, colorScheme, expected } = options;
   const context = await browser.newContext({ locale, viewport: { width, height }, colorScheme });
   const page = await context.newPage();
   page.setDefaultTimeout(DEADLINE_MS);
@@ -279,8 +288,7 @@ export async function openConsole(browser, stand, options = {}) {
     page.complaints.push(`a dialog opened: ${dialog.message()}`);
     void dialog.dismiss();
   });
-  await page.goto(`${stand.origin}/?page=${view}`);
-  await page.locator('#loading').waitFor({ state: 'hidden' });
+  await page.goto(stand.origin + target);
   return page;
 }
 

@@ -285,30 +285,6 @@ describe('the server', () => {
       await other.close();
     }
   });
-
-  it('that_wants_a_token_gets_the_one_typed_in', async () => {
-    const tokens = { read: 'reader-token-1', write: 'writer-token-1' };
-    const other = await Stand.start({ proxy: null, config: { tokens } });
-    try {
-      page = await openConsole(browser, other, { expected: /status of 401/ });
-      await hasText(page.locator('#banner'), /does not let this browser read/);
-      await picture(page, 'forbidden');
-      await page.getByLabel('Token').fill('a wrong one');
-      await page.getByRole('button', { name: 'Use token' }).click();
-      await page.locator('#banner').waitFor();
-      await page.getByLabel('Token').fill(tokens.write);
-      await page.getByRole('button', { name: 'Use token' }).click();
-      await page.locator('#banner').waitFor({ state: 'hidden' });
-      await page.locator('#no-backends').waitFor();
-      await picture(page, 'empty');
-      await page.reload();
-      await page.locator('#no-backends').waitFor();
-      await page.locator('#sync').click();
-      await hasText(newestReport(page), /Sync — /);
-    } finally {
-      await other.close();
-    }
-  });
 });
 
 describe('a narrow screen', () => {

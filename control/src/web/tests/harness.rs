@@ -30,7 +30,7 @@ pub struct Folder {
 }
 
 pub struct Control {
-    router: Router,
+    pub router: Router,
     pub app: App,
     elapsed_ms: Arc<AtomicU64>,
 }
@@ -91,12 +91,25 @@ impl Folder {
         }
     }
 
+    /// Writes the token file: each token is its name, with its scope and its end in Unix seconds.
+    pub fn write_tokens(&self, tokens: &[(&str, &str, Option<u64>)]) {
+        let tokens = tokens.iter().map(|(name, scope, expires_at)| {
+            let sha256 = contract::digest(name.as_bytes());
+            json!({ "name": name, "scope": scope, "sha256": sha256, "expires_at": expires_at })
+        });
+        let text = json!({ "tokens": tokens.collect::<Vec<Value>>() }).to_string();
+        let written = contract::publish::publish_private(&self.root.tokens(), text.as_bytes());
+        written.expect("written");
+    }
+
     pub async fn start(&self) -> Control {
         let config = self.config.to_string();
         let settings = Settings::read(Some(config.as_bytes()), &self.root).expect("good settings");
         let (clock, elapsed_ms) = Clock::by_hand();
         let listen: SocketAddr = LISTEN.parse().expect("a literal");
-        let app = start_tasks(settings, listen, clock).await;
+        let app = start_tasks(settings, &[listen], None, clock)
+            .await
+            .expect("good tokens");
         Control {
             router: router(app.clone()),
             app,
@@ -170,7 +183,7 @@ impl Control {
         response.into_body()
     }
 
-    async fn respond(&self, ask: Ask<'_>) -> axum::response::Response {
+    pub async fn respond(&self, ask: Ask<'_>) -> axum::response::Response {
         let mut request = Request::builder().method(ask.method).uri(ask.path);
         for (name, value) in ask.headers {
             request = request.header(name, value);

@@ -261,3 +261,75 @@ async fn a_stored_change_that_cannot_be_published_says_so_and_is_published_later
     })
     .await;
 }
+
+#[tokio::test]
+async fn who_may_register_what_is_bounded_and_told() {
+    let folder = Folder::new(json!({
+        "registration": { "max_backends": 2, "allowed_cidrs": ["10.0.0.0/8", "127.0.0.0/8"],
+                          "allowed_ports": ["9000-9999"] },
+    }));
+    folder.write_tokens(&[("registrar", "register", None), ("operator", "write", None)]);
+    let control = folder.start().await;
+    let call = |method: &'static str, peer: &'static str, token: &'static str, body: Value| {
+        let header = format!("Bearer {token}");
+        let control = &control;
+        async move {
+            let asked = ask(method, "/api/register").peer(peer).body(&body);
+            control.ask(asked.header("authorization", &header)).await
+        }
+    };
+    let (here, elsewhere) = ("127.0.0.1:9", "192.0.2.1:9");
+    let register = |peer, body| call("POST", peer, "registrar", body);
+    for (peer, ip, port, place) in [
+        (elsewhere, "11.0.0.1", 9001, "/ip"),
+        (elsewhere, "10.0.0.1", 80, "/port"),
+        (elsewhere, "127.0.0.1", 9001, "/ip"),
+        (here, "169.254.169.254", 9001, "/ip"),
+    ] {
+        let (status, answer) = register(peer, json!({ "ip": ip, "port": port })).await;
+        let found = &answer["faults"][0]["place"];
+        assert_eq!(
+            (status.as_u16(), found),
+            (400, &json!(place)),
+            "{ip}: {answer}"
+        );
+    }
+    let (status, answer) = register(here, json!({ "ip": "127.0.0.1", "port": 9001 })).await;
+    assert_eq!(status, 200, "{answer}");
+
+    let secret = "0123456789abcdef";
+    let owned = json!({ "ip": "10.0.0.1", "port": 9001, "owner": secret });
+    let base = json!({ "ip": "10.0.0.1", "port": 9001 });
+    for _ in 0..2 {
+        let (status, answer) = register(elsewhere, owned.clone()).await;
+        assert_eq!(
+            (status.as_u16(), &answer["warnings"]),
+            (200, &Value::Null),
+            "{answer}"
+        );
+    }
+    assert_eq!(register(elsewhere, base.clone()).await.0, 403);
+    assert_eq!(
+        call("DELETE", elsewhere, "registrar", base.clone()).await.0,
+        403
+    );
+    let (status, answer) = register(elsewhere, json!({ "ip": "10.0.0.2", "port": 9001 })).await;
+    assert_eq!(status, 409, "{answer}");
+    for bad in [json!(7), json!("short"), json!("x".repeat(257))] {
+        let body = json!({ "ip": "10.0.0.1", "port": 9001, "owner": bad });
+        let (status, answer) = register(elsewhere, body).await;
+        assert_eq!(
+            (status.as_u16(), &answer["faults"][0]["place"]),
+            (400, &json!("/owner"))
+        );
+    }
+    assert_eq!(call("DELETE", elsewhere, "operator", base).await.0, 200);
+    let refused = folder.audited("register");
+    let refused = refused.iter().filter(|line| line["result"] != "ok").count();
+    assert_eq!(refused, 7, "each refusal has a line, the same one once");
+    let everything = [folder.root.audit_log(), folder.root.backends_runtime()];
+    for path in everything {
+        let text = std::fs::read_to_string(path).expect("written");
+        assert!(!text.contains(secret), "the secret leaked: {text}");
+    }
+}

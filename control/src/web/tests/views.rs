@@ -319,3 +319,54 @@ async fn broken_files_at_the_start_change_nothing_in_force() {
         "the broken one is kept"
     );
 }
+
+#[tokio::test]
+async fn answers_go_compressed_to_who_takes_it_and_streams_never() {
+    let folder = Folder::new(json!({}));
+    let control = folder.start().await;
+    control.register("10.0.0.1").await;
+    let encoding = |path: &'static str| {
+        let asked = ask("GET", path).header("accept-encoding", "gzip, br");
+        let control = &control;
+        async move {
+            let response = control.respond(asked).await;
+            assert_eq!(response.status(), 200, "{path}");
+            response.headers().get("content-encoding").cloned()
+        }
+    };
+    for path in [
+        "/api/v1/backends",
+        "/static/main.js",
+        "/api/openapi.json",
+        "/",
+    ] {
+        assert_eq!(encoding(path).await.expect(path), "gzip");
+    }
+    assert_eq!(encoding("/api/v1/events").await, None);
+    let pings = ask("POST", "/api/v1/pings").header("accept-encoding", "gzip");
+    let response = control
+        .respond(pings.body(&json!({ "ip": "127.0.0.1" })))
+        .await;
+    assert!(response.status() == 200 && !response.headers().contains_key("content-encoding"));
+    let (_, headers, _) = control.ask_raw(ask("GET", "/api/v1/backends")).await;
+    assert!(
+        !headers.contains_key("content-encoding"),
+        "nobody asked for it"
+    );
+}
+
+#[tokio::test]
+async fn a_file_that_the_browser_has_is_not_sent_again() {
+    let folder = Folder::new(json!({}));
+    let control = folder.start().await;
+    for path in ["/static/main.js", "/", "/login"] {
+        let (status, headers, body) = control.ask_raw(ask("GET", path)).await;
+        assert!(status == 200 && !body.is_empty(), "{path}");
+        let tag = headers["etag"].to_str().expect("text");
+        let again = ask("GET", path).header("if-none-match", tag);
+        let (status, _, body) = control.ask_raw(again).await;
+        assert!(status == 304 && body.is_empty(), "{path}: {status}");
+        let other = ask("GET", path).header("if-none-match", "W/\"other\"");
+        assert_eq!(control.ask_status(other).await, 200, "{path}");
+    }
+}

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -21,6 +22,7 @@ use super::stream::{Sender, stream};
 use super::view::{View, look};
 use crate::web::App;
 use crate::web::error::ApiError;
+use crate::web::guard::Client;
 
 const PERIOD: Duration = Duration::from_secs(1);
 /// What is kept for those who come back.
@@ -111,7 +113,11 @@ impl Parts {
     }
 }
 
-pub async fn events(State(app): State<App>, headers: HeaderMap) -> Result<Response, ApiError> {
+pub async fn events(
+    State(app): State<App>,
+    Extension(client): Extension<Client>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
     let listener = app.feed.listen()?;
     let parts = app.feed.0.clone();
     if !parts.is_looking.swap(true, Ordering::AcqRel) {
@@ -121,7 +127,11 @@ pub async fn events(State(app): State<App>, headers: HeaderMap) -> Result<Respon
     let after = said.and_then(|id| parts.number(id));
     let (sender, response) = stream("text/event-stream");
     tokio::spawn(async move {
-        tell(&parts, sender, after).await;
+        let may_listen = || {
+            let grant = client.grant.as_ref();
+            grant.is_some_and(|grant| app.access.is_still_good(grant))
+        };
+        tell(&parts, sender, after, may_listen).await;
         drop(listener);
     });
     Ok(response)
@@ -182,11 +192,16 @@ impl Told {
     }
 }
 
-/// Writes to one client until it goes or the server ends.
-async fn tell(parts: &Parts, sender: Sender, mut after: Option<u64>) {
+/// Writes to one client until it goes, may listen no more, or the server ends.
+async fn tell(
+    parts: &Parts,
+    sender: Sender,
+    mut after: Option<u64>,
+    may_listen: impl Fn() -> bool,
+) {
     let mut last = parts.last.subscribe();
     let mut closing = parts.closing.subscribe();
-    loop {
+    while may_listen() {
         let number = *last.borrow_and_update();
         for event in next_events(parts, after, number) {
             if sender.send(event).await.is_err() {

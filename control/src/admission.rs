@@ -1,0 +1,223 @@
+//! Which addresses may be registered: by network, by port, by kind of address. Pure.
+//!
+//! Whoever may register decides where clients' traffic goes, so what no GPU server has is refused
+//! from the start: link-local addresses (where clouds keep their secrets), and this machine's own
+//! loopback for anybody who is not on this machine.
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+
+use contract::config::MAX_BACKENDS;
+use contract::{BackendAddr, Faults, Object};
+use ipnet::IpNet;
+use serde_json::Value;
+
+/// `registration` of `control_config.json`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admission {
+    /// Registrations at once.
+    pub max_backends: usize,
+    /// `None`: of every network.
+    networks: Option<Vec<IpNet>>,
+    /// `None`: on every port.
+    ports: Option<Vec<RangeInclusive<u16>>>,
+}
+
+impl Default for Admission {
+    fn default() -> Admission {
+        Admission {
+            max_backends: MAX_BACKENDS,
+            networks: None,
+            ports: None,
+        }
+    }
+}
+
+impl Admission {
+    /// Reads `{max_backends?, allowed_cidrs?, allowed_ports?}`.
+    pub fn read(object: &mut Object, faults: &mut Faults) -> Admission {
+        let place = object.pointer("registration");
+        let map = match object.take("registration") {
+            None => return Admission::default(),
+            Some(Value::Object(map)) => map,
+            Some(other) => {
+                let allowed = "an object {max_backends, allowed_cidrs, allowed_ports}";
+                faults.add(&place, other, allowed);
+                return Admission::default();
+            }
+        };
+        let mut object = Object::new(map, place);
+        let most = MAX_BACKENDS as u64;
+        let max = object.take_integer("max_backends", 1, most, faults);
+        let allowed = "an array of networks as \"10.0.0.0/8\" or \"2001:db8::/32\"";
+        let network = |item: &Value| item.as_str()?.parse::<IpNet>().ok();
+        let networks = read_list(&mut object, "allowed_cidrs", allowed, network, faults);
+        let allowed = "an array of ports as 9001, and of ranges as \"9000-9999\"";
+        let ports = read_list(&mut object, "allowed_ports", allowed, read_ports, faults);
+        object.unknown_keys(faults);
+        Admission {
+            max_backends: max.unwrap_or(most) as usize,
+            networks,
+            ports,
+        }
+    }
+
+    /// Why `addr` may not be registered by a client, which may be one of this machine.
+    pub fn refuse(&self, addr: BackendAddr, is_local: bool, faults: &mut Faults) {
+        let (ip, port) = (addr.ip(), addr.port());
+        let networks = self.networks.as_deref();
+        if ip.is_loopback() && !is_local {
+            let allowed = "an address of another machine: loopback is for clients of this one";
+            faults.add("/ip", ip, allowed);
+        } else if let Some(networks) = networks
+            && !networks.iter().any(|network| network.contains(&ip))
+        {
+            let words: Vec<String> = networks.iter().map(ToString::to_string).collect();
+            let words = words.join(", ");
+            let allowed =
+                format!("an address of {words}, by \"registration\" of control_config.json");
+            faults.add("/ip", ip, allowed);
+        } else if networks.is_none() && is_link_local(ip) {
+            let allowed = "no link-local address, unless \"allowed_cidrs\" names its network";
+            faults.add("/ip", ip, allowed);
+        }
+        let ports = self.ports.as_deref();
+        if let Some(ports) = ports
+            && !ports.iter().any(|range| range.contains(&port))
+        {
+            let words = ports
+                .iter()
+                .map(|range| match range.start() == range.end() {
+                    true => range.start().to_string(),
+                    false => format!("{}-{}", range.start(), range.end()),
+                });
+            let words = words.collect::<Vec<String>>().join(", ");
+            let allowed = format!("a port of {words}, by \"registration\" of control_config.json");
+            faults.add("/port", port, allowed);
+        }
+    }
+}
+
+/// An array, each item read alone; `None` where the key is absent.
+fn read_list<T>(
+    object: &mut Object,
+    key: &'static str,
+    allowed: &str,
+    read: impl Fn(&Value) -> Option<T>,
+    faults: &mut Faults,
+) -> Option<Vec<T>> {
+    let place = object.pointer(key);
+    let value = object.take(key)?;
+    let Value::Array(items) = value else {
+        faults.add(&place, value, allowed);
+        return None;
+    };
+    let mut list = Vec::with_capacity(items.len());
+    for (index, item) in items.iter().enumerate() {
+        match read(item) {
+            Some(one) => list.push(one),
+            None => faults.add(&format!("{place}/{index}"), item, allowed),
+        }
+    }
+    Some(list)
+}
+
+fn read_ports(item: &Value) -> Option<RangeInclusive<u16>> {
+    let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);
+    if let Some(number) = item.as_u64() {
+        let one = port(&number.to_string())?;
+        return Some(one..=one);
+    }
+    let (from, to) = item.as_str()?.split_once('-')?;
+    let (from, to) = (port(from)?, port(to)?);
+    (from <= to).then_some(from..=to)
+}
+
+fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read(value: Value) -> Result<Admission, Faults> {
+        let document = json!({ "registration": value });
+        let map = document.as_object().expect("an object");
+        let mut faults = Faults::default();
+        let admission = Admission::read(&mut Object::new(map, ""), &mut faults);
+        if faults.is_empty() {
+            Ok(admission)
+        } else {
+            Err(faults)
+        }
+    }
+
+    fn places(admission: &Admission, addr: &str, is_local: bool) -> Vec<String> {
+        let addr = BackendAddr(addr.parse().expect("a literal"));
+        let mut faults = Faults::default();
+        admission.refuse(addr, is_local, &mut faults);
+        faults.0.into_iter().map(|fault| fault.place).collect()
+    }
+
+    #[test]
+    fn the_defaults_refuse_what_no_gpu_server_has() {
+        let admission = read(json!(null)).expect("absent");
+        assert_eq!(admission, Admission::default());
+        for good in ["10.0.0.1:9001", "8.8.8.8:1", "[2001:db8::1]:65535"] {
+            assert!(places(&admission, good, false).is_empty(), "{good}");
+        }
+        for own in ["127.0.0.1:9001", "127.9.9.9:1", "[::1]:9001"] {
+            assert!(places(&admission, own, true).is_empty(), "{own}");
+            assert_eq!(places(&admission, own, false), ["/ip"], "{own}");
+        }
+        for bad in ["169.254.169.254:80", "[fe80::1]:80", "[febf::1]:80"] {
+            assert_eq!(places(&admission, bad, true), ["/ip"], "{bad}");
+        }
+    }
+
+    #[test]
+    fn named_networks_and_ports_and_no_others_are_allowed() {
+        let admission = read(json!({
+            "max_backends": 64, "allowed_cidrs": ["10.1.0.0/16", "169.254.7.0/24", "2001:db8::/32"],
+            "allowed_ports": [80, "9000-9999"],
+        }))
+        .expect("good");
+        assert_eq!(admission.max_backends, 64);
+        for good in ["10.1.2.3:80", "169.254.7.1:9000", "[2001:db8:9::1]:9999"] {
+            assert!(places(&admission, good, false).is_empty(), "{good}");
+        }
+        let cases = [
+            ("10.2.0.1:80", vec!["/ip"]),
+            ("169.254.8.1:80", vec!["/ip"]),
+            ("10.1.0.1:81", vec!["/port"]),
+            ("10.2.0.1:8999", vec!["/ip", "/port"]),
+            ("127.0.0.1:80", vec!["/ip"]),
+        ];
+        for (addr, right) in cases {
+            assert_eq!(places(&admission, addr, true), right, "{addr}");
+        }
+    }
+
+    #[test]
+    fn each_bad_limit_is_named_by_its_place() {
+        let faults = read(json!({
+            "max_backends": 0, "allowed_cidrs": ["10.0.0.0/33", "host", 7],
+            "allowed_ports": [0, 65536, "9-1", "a-b", "80", -1], "allowed_hosts": [],
+        }))
+        .expect_err("bad");
+        let places: Vec<&str> = faults.0.iter().map(|fault| fault.place.as_str()).collect();
+        let mut expected = vec!["/registration/max_backends"];
+        let cidrs = ["0", "1", "2"].map(|index| format!("/registration/allowed_cidrs/{index}"));
+        let ports = ["0", "1", "2", "3", "4", "5"];
+        let ports = ports.map(|index| format!("/registration/allowed_ports/{index}"));
+        expected.extend(cidrs.iter().chain(&ports).map(String::as_str));
+        expected.push("/registration/allowed_hosts");
+        assert_eq!(places, expected);
+        assert!(read(json!([])).is_err());
+    }
+}

@@ -1,0 +1,300 @@
+//! Who is let in, as it changes while the server runs: tokens that are made and revoked, sessions
+//! that begin and end, addresses that try wrong tokens.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::failures::Failures;
+use super::sessions::{MAX_AGE_MS, Sessions};
+use super::token::random_hex;
+use super::token_file::{self, TokenFileError};
+use super::token_uses::{self, TokenUses};
+use super::{
+    Caller, Denied, Grant, KnownToken, Need, Proof, Scope, SecretHash, SessionKey, Shown, TokenSet,
+};
+use crate::clock::{Clock, Now};
+use crate::file_version::FileVersion;
+
+/// The session cookie's name begins so; the port follows, since cookies do not tell ports apart.
+pub const SESSION_COOKIE: &str = "wicketgate_session_";
+
+pub struct Access {
+    clock: Clock,
+    file: PathBuf,
+    /// Those of `control_config.json`.
+    configured: TokenSet,
+    /// All of them; `None` where none is configured: protected mode.
+    tokens: Mutex<Option<Arc<TokenSet>>>,
+    /// The version of the file that was read or tried last.
+    seen: Mutex<Option<FileVersion>>,
+    sessions: Mutex<Sessions>,
+    failures: Mutex<Failures>,
+    uses_file: PathBuf,
+    uses: Mutex<Uses>,
+}
+
+/// When tokens were last used, and whether that is written down.
+#[derive(Debug, Default)]
+struct Uses {
+    last: TokenUses,
+    is_new: bool,
+}
+
+/// A session that has begun.
+#[derive(Debug)]
+pub struct SignedIn {
+    /// What goes into the cookie.
+    pub id: String,
+    pub max_age_s: u64,
+    pub grant: Grant,
+}
+
+/// What a change of the file did.
+#[derive(Debug, PartialEq, Eq)]
+pub enum TokenChange {
+    Added(String),
+    Removed(String),
+}
+
+impl Access {
+    /// # Errors
+    /// A token file that cannot be used: who may come in is then not known.
+    pub fn open(
+        file: &Path,
+        uses_file: &Path,
+        configured: TokenSet,
+        clock: Clock,
+    ) -> Result<Access, TokenFileError> {
+        let access = Access {
+            clock,
+            file: file.to_owned(),
+            configured,
+            tokens: Mutex::default(),
+            seen: Mutex::default(),
+            sessions: Mutex::default(),
+            failures: Mutex::default(),
+            uses: Mutex::new(Uses {
+                last: token_uses::read(uses_file),
+                is_new: false,
+            }),
+            uses_file: uses_file.to_owned(),
+        };
+        access.reload()?;
+        Ok(access)
+    }
+
+    /// Whether the token file is another one than was read last. A look costs microseconds.
+    pub fn has_file_changed(&self) -> bool {
+        FileVersion::of(&self.file) != *lock(&self.seen)
+    }
+
+    /// Reads the token file again; sessions of tokens that are gone end with them.
+    ///
+    /// # Errors
+    /// Why the file cannot be used; the tokens that were known stay.
+    pub fn reload(&self) -> Result<Vec<TokenChange>, TokenFileError> {
+        *lock(&self.seen) = FileVersion::of(&self.file);
+        let entries = token_file::read(&self.file)?;
+        // A file without a token in it still says that tokens are needed: the last one that is
+        // revoked or expires must not open the door to everybody on this machine.
+        let new = match entries {
+            None if self.configured.0.is_empty() => None,
+            None => Some(self.configured.clone()),
+            Some(entries) => {
+                let mut all = self.configured.clone();
+                all.0.extend(token_file::token_set(&entries).0);
+                Some(all)
+            }
+        };
+        let mut tokens = lock(&self.tokens);
+        let changes = changes(tokens.as_deref(), new.as_ref());
+        *tokens = new.map(Arc::new);
+        Ok(changes)
+    }
+
+    /// Writes down when tokens were last used, where that has changed. To be called now and then.
+    ///
+    /// # Errors
+    /// The file cannot be written; it is tried again at the next call.
+    pub fn store_uses(&self) -> std::io::Result<()> {
+        let last = {
+            let mut uses = lock(&self.uses);
+            if !std::mem::take(&mut uses.is_new) {
+                return Ok(());
+            }
+            let tokens = lock(&self.tokens).clone().unwrap_or_default();
+            let ids: Vec<String> = tokens.0.iter().map(|known| known.hash.id()).collect();
+            uses.last.retain(|id, _| ids.contains(id));
+            uses.last.clone()
+        };
+        let written = token_uses::write(&self.uses_file, &last);
+        lock(&self.uses).is_new |= written.is_err();
+        written
+    }
+
+    fn note_use(&self, hash: SecretHash, now: Now) {
+        let mut uses = lock(&self.uses);
+        let before = uses.last.insert(hash.id(), now.unix_s());
+        uses.is_new |= before != Some(now.unix_s());
+    }
+
+    pub fn needs_tokens(&self) -> bool {
+        lock(&self.tokens).is_some()
+    }
+
+    /// Decides on a request; on success what the caller has proved, which may be nothing where
+    /// nothing is needed.
+    pub fn judge(&self, caller: &Caller, need: Need) -> Result<Option<Grant>, Denied> {
+        let tokens = lock(&self.tokens).clone();
+        let Some(tokens) = tokens else {
+            let local = Grant {
+                scope: Scope::Admin,
+                proof: Proof::Local,
+                label: None,
+            };
+            return match caller.is_local() {
+                true => Ok(Some(local)),
+                false => Err(Denied::Protected),
+            };
+        };
+        let grant = match self.prove(&tokens, caller) {
+            Err(_) if need == Need::Nothing => return Ok(None),
+            proved => proved?,
+        };
+        if grant.scope.allows(need) {
+            Ok(Some(grant))
+        } else {
+            Err(Denied::LesserToken(need))
+        }
+    }
+
+    /// Whether what was granted a while ago still is: for answers that go on.
+    pub fn is_still_good(&self, grant: &Grant) -> bool {
+        let now = self.clock.now();
+        let tokens = lock(&self.tokens).clone();
+        let hash = match grant.proof {
+            Proof::Local => return tokens.is_none(),
+            Proof::Token(hash) => Some(hash),
+            Proof::Session(key) => lock(&self.sessions).looks(key, now.monotonic_ms),
+        };
+        let Some((tokens, hash)) = tokens.zip(hash) else {
+            return false;
+        };
+        let known = tokens.find(hash);
+        known.is_some_and(|known| !known.is_expired(now.unix_s()))
+    }
+
+    /// Begins a session of the console.
+    ///
+    /// # Errors
+    /// Why this token opens none.
+    pub fn sign_in(&self, ip: IpAddr, token: &str) -> Result<SignedIn, Denied> {
+        let tokens = lock(&self.tokens).clone();
+        let now = self.clock.now();
+        let known = self.known(tokens.as_deref(), ip, token, now)?;
+        // A token for registering alone shows nothing, so a console would be of no use.
+        if !known.scope.allows(Need::Read) {
+            return Err(Denied::LesserToken(Need::Read));
+        }
+        let id = random_hex().expect("the kernel has random bytes once it is up");
+        let key = SessionKey::of(&id);
+        lock(&self.sessions).begin(key, known.hash, now.monotonic_ms);
+        Ok(SignedIn {
+            id,
+            max_age_s: MAX_AGE_MS / 1000,
+            grant: session_grant(&known, key),
+        })
+    }
+
+    pub fn sign_out(&self, key: SessionKey) {
+        lock(&self.sessions).end(key);
+    }
+
+    fn prove(&self, tokens: &TokenSet, caller: &Caller) -> Result<Grant, Denied> {
+        let now = self.clock.now();
+        match caller.shown {
+            Shown::Nothing => Err(Denied::NoToken),
+            Shown::Bearer(token) => {
+                let known = self.known(Some(tokens), caller.ip, token, now)?;
+                Ok(Grant {
+                    scope: known.scope,
+                    proof: Proof::Token(known.hash),
+                    label: Some(known.label),
+                })
+            }
+            Shown::Session(id) => {
+                let key = SessionKey::of(id);
+                let hash = lock(&self.sessions).uses(key, now.monotonic_ms);
+                let known = hash.and_then(|hash| tokens.find(hash));
+                let known = known.filter(|known| !known.is_expired(now.unix_s()));
+                let known = known.ok_or(Denied::SessionOver)?;
+                self.note_use(known.hash, now);
+                Ok(session_grant(known, key))
+            }
+        }
+    }
+
+    /// The token that was shown. An address that has shown too many wrong ones has to wait, unless
+    /// it shows one that cannot have been guessed: others may share the address with whoever tries.
+    fn known(
+        &self,
+        tokens: Option<&TokenSet>,
+        ip: IpAddr,
+        shown: &str,
+        now: Now,
+    ) -> Result<KnownToken, Denied> {
+        let found = tokens.and_then(|tokens| tokens.find(SecretHash::of(shown)));
+        let mut failures = lock(&self.failures);
+        let wait_s = failures.wait_s(ip, now.monotonic_ms);
+        let judged = match (found, wait_s) {
+            (Some(known), None | Some(_)) if known.is_generated => {
+                match known.is_expired(now.unix_s()) {
+                    false => Ok(known.clone()),
+                    true => Err(Denied::ExpiredToken),
+                }
+            }
+            (Some(_) | None, Some(retry_after_s)) => Err(Denied::TooManyFailures { retry_after_s }),
+            (Some(known), None) => Ok(known.clone()),
+            (None, None) => {
+                failures.note(ip, now.monotonic_ms);
+                Err(Denied::WrongToken)
+            }
+        };
+        if let Ok(known) = &judged {
+            self.note_use(known.hash, now);
+        }
+        judged
+    }
+}
+
+fn session_grant(known: &KnownToken, key: SessionKey) -> Grant {
+    Grant {
+        scope: known.scope,
+        proof: Proof::Session(key),
+        label: Some(format!("a session of {}", known.label)),
+    }
+}
+
+fn changes(old: Option<&TokenSet>, new: Option<&TokenSet>) -> Vec<TokenChange> {
+    let all = |set: Option<&TokenSet>| set.map_or(Vec::new(), |set| set.0.clone());
+    let (old, new) = (all(old), all(new));
+    let missing_in = |others: &[KnownToken], one: &KnownToken| {
+        !others.iter().any(|other| other.hash == one.hash)
+    };
+    let added = new.iter().filter(|known| missing_in(&old, known));
+    let removed = old.iter().filter(|known| missing_in(&new, known));
+    let added = added.map(|known| TokenChange::Added(known.label.clone()));
+    let removed = removed.map(|known| TokenChange::Removed(known.label.clone()));
+    added.chain(removed).collect()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .expect("no holder of these locks panics: they only look up and keep")
+}
+
+#[cfg(test)]
+#[path = "access_tests.rs"]
+mod tests;

@@ -1,0 +1,250 @@
+//! `control_server token create, list, revoke`. A running server takes the change up by itself.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Subcommand, ValueEnum};
+use contract::Root;
+
+use super::token::generate;
+use super::token_file::{self, ALLOWED_NAME, MAX_TOKENS, TokenEntry, TokenFileError, is_name};
+use super::{Scope, SecretHash, token_uses};
+
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token and print it; it is kept by its hash alone, so it is shown only this once
+    Create {
+        /// What it is for: read; register (backends, nothing else); write (read, register and edit);
+        /// admin (also settings)
+        #[arg(long)]
+        scope: Scope,
+        /// How long it is good for: a number with s, m, h, d or w [default: for ever]
+        #[arg(long, value_parser = parse_ttl)]
+        ttl: Option<Duration>,
+        /// How lists and the audit log call it [default: the scope]
+        #[arg(long, value_parser = parse_name)]
+        name: Option<String>,
+    },
+    /// List the tokens, never the secrets; the last use is known to the minute
+    List,
+    /// End a token, and the sessions that were begun with it
+    Revoke {
+        /// Its id, or its name
+        token: String,
+    },
+}
+
+impl ValueEnum for Scope {
+    fn value_variants<'a>() -> &'a [Scope] {
+        const ALL: [Scope; 4] = [Scope::Read, Scope::Register, Scope::Write, Scope::Admin];
+        &ALL
+    }
+
+    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
+        Some(clap::builder::PossibleValue::new(self.name()))
+    }
+}
+
+/// Why nothing was done.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenCommandError {
+    #[error(transparent)]
+    File(#[from] TokenFileError),
+    #[error("{path}: {error}", path = .path.display())]
+    Folder { path: PathBuf, error: io::Error },
+    #[error("no random bytes: {0}")]
+    Random(io::Error),
+    #[error("output: {0}")]
+    Output(#[from] io::Error),
+    #[error("there are {MAX_TOKENS} tokens already, allowed: at most that many")]
+    Full,
+    #[error("no token has the id or the name {0:?}; \"control_server token list\" shows all")]
+    Unknown(String),
+    #[error("several tokens have the name {0:?}: name one by its id")]
+    Ambiguous(String),
+}
+
+/// Carries out a command on the token file.
+pub fn run(command: TokenCommand, root: &Root, now_s: u64) -> Result<(), TokenCommandError> {
+    let path = &root.tokens();
+    // Two commands at a time must not overwrite each other's change.
+    let _only_one = lock_folder_of(path)?;
+    let mut entries = token_file::read(path)?.unwrap_or_default();
+    let mut out = io::stdout().lock();
+    match command {
+        TokenCommand::Create { scope, ttl, name } => {
+            if entries.len() >= MAX_TOKENS {
+                return Err(TokenCommandError::Full);
+            }
+            let token = generate().map_err(TokenCommandError::Random)?;
+            let entry = TokenEntry {
+                name: name.unwrap_or_else(|| scope.name().to_owned()),
+                scope,
+                hash: SecretHash::of(&token),
+                created_at: now_s,
+                expires_at: ttl.map(|ttl| now_s + ttl.as_secs()),
+            };
+            eprintln!("{}", line(&entry, now_s));
+            entries.push(entry);
+            token_file::write(path, &entries)?;
+            writeln!(out, "{token}")?;
+        }
+        TokenCommand::List => {
+            let uses = token_uses::read(&root.token_uses());
+            for entry in &entries {
+                let used = match uses.get(&entry.id()) {
+                    Some(at) => format!("last used {}", time(*at)),
+                    None => "not used yet".to_owned(),
+                };
+                writeln!(out, "{}, {used}", line(entry, now_s))?;
+            }
+        }
+        TokenCommand::Revoke { token } => {
+            let index = find(&entries, &token)?;
+            let gone = entries.remove(index);
+            token_file::write(path, &entries)?;
+            writeln!(out, "revoked {}", line(&gone, now_s))?;
+        }
+    }
+    Ok(())
+}
+
+fn find(entries: &[TokenEntry], named: &str) -> Result<usize, TokenCommandError> {
+    if let Some(index) = entries.iter().position(|entry| entry.id() == named) {
+        return Ok(index);
+    }
+    let mut called = (0..entries.len()).filter(|index| entries[*index].name == named);
+    match (called.next(), called.next()) {
+        (Some(index), None) => Ok(index),
+        (Some(_), Some(_)) => Err(TokenCommandError::Ambiguous(named.to_owned())),
+        (None, _) => Err(TokenCommandError::Unknown(named.to_owned())),
+    }
+}
+
+fn line(entry: &TokenEntry, now_s: u64) -> String {
+    let end = match entry.expires_at {
+        None => "does not expire".to_owned(),
+        Some(end) if end <= now_s => format!("expired {}", time(end)),
+        Some(end) => format!("expires {}", time(end)),
+    };
+    let (id, name, scope) = (entry.id(), &entry.name, entry.scope.name());
+    format!(
+        "{id}  {scope:8}  {name}  created {}, {end}",
+        time(entry.created_at)
+    )
+}
+
+/// RFC 3339 in UTC.
+fn time(seconds: u64) -> String {
+    let time = jiff::Timestamp::from_second(seconds as i64).unwrap_or_default();
+    time.to_string()
+}
+
+fn lock_folder_of(path: &Path) -> Result<File, TokenCommandError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let failed = |error| TokenCommandError::Folder {
+        path: folder.to_owned(),
+        error,
+    };
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    let opened = File::open(folder).map_err(failed)?;
+    rustix::fs::flock(&opened, rustix::fs::FlockOperation::LockExclusive)
+        .map_err(|error| failed(error.into()))?;
+    Ok(opened)
+}
+
+fn parse_name(text: &str) -> Result<String, String> {
+    match is_name(text) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("found {text:?}, allowed: {ALLOWED_NAME}")),
+    }
+}
+
+fn parse_ttl(text: &str) -> Result<Duration, String> {
+    const LONGEST_S: u64 = 100 * 365 * 86_400;
+    let refused = || format!("found {text:?}, allowed: a number with s, m, h, d or w, as in 90d");
+    let unit_at = text.len() - text.chars().next_back().map_or(0, char::len_utf8);
+    let (number, unit) = text.split_at(unit_at);
+    let unit_s = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        "w" => 7 * 86_400,
+        _ => return Err(refused()),
+    };
+    let number: u64 = number.parse().map_err(|_| refused())?;
+    let seconds = number.checked_mul(unit_s).ok_or_else(refused)?;
+    match seconds {
+        1..=LONGEST_S => Ok(Duration::from_secs(seconds)),
+        _ => Err(format!(
+            "found {text:?}, allowed: from 1s to {}d",
+            LONGEST_S / 86_400
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_to_live_is_a_number_and_a_unit() {
+        for (text, seconds) in [
+            ("90d", 7_776_000),
+            ("12h", 43_200),
+            ("1w", 604_800),
+            ("5s", 5),
+        ] {
+            assert_eq!(parse_ttl(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for bad in [
+            "",
+            "d",
+            "90",
+            "0d",
+            "-1d",
+            "1.5h",
+            "1y",
+            "9日",
+            "99999999999999999999d",
+            "99999d",
+        ] {
+            assert!(parse_ttl(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_revoked_by_its_id_or_by_a_name_that_only_it_has() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let root = Root(temp.path().to_owned());
+        let path = root.tokens();
+        let create = |name: &str| TokenCommand::Create {
+            scope: Scope::Read,
+            ttl: None,
+            name: Some(name.to_owned()),
+        };
+        for name in ["one", "two", "two"] {
+            run(create(name), &root, 7).expect("made");
+        }
+        let revoke = |token: &str| {
+            let token = token.to_owned();
+            run(TokenCommand::Revoke { token }, &root, 7)
+        };
+        revoke("one").expect("revoked");
+        assert!(matches!(revoke("one"), Err(TokenCommandError::Unknown(_))));
+        assert!(matches!(
+            revoke("two"),
+            Err(TokenCommandError::Ambiguous(_))
+        ));
+        let left = token_file::read(&path).expect("good").expect("there");
+        assert_eq!((left.len(), left[0].created_at), (2, 7));
+        revoke(&left[0].id()).expect("revoked");
+        assert_eq!(
+            token_file::read(&path).expect("good").expect("there").len(),
+            1
+        );
+    }
+}

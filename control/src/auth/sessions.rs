@@ -1,0 +1,122 @@
+//! Sessions of the console: who has signed in by which token. In memory only, so that a restart
+//! ends them; bounded in number, in idle time and in age. Pure: time and ids come as arguments.
+
+use std::collections::HashMap;
+
+use super::SecretHash;
+
+/// Sessions at once; one more ends the one that was silent for longest.
+const MAX_SESSIONS: usize = 1024;
+/// A session that asks for nothing ends.
+const MAX_IDLE_MS: u64 = 8 * 3_600_000;
+/// And so does the busiest one.
+pub const MAX_AGE_MS: u64 = 24 * 3_600_000;
+
+/// A session's id as its SHA-256: a look into memory gives no cookie away, and looking one up by it
+/// takes no time that depends on the id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionKey([u8; 32]);
+
+impl SessionKey {
+    pub fn of(id: &str) -> SessionKey {
+        use sha2::{Digest as _, Sha256};
+        SessionKey(Sha256::digest(id).into())
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Session {
+    token: SecretHash,
+    began_ms: u64,
+    used_ms: u64,
+}
+
+impl Session {
+    fn is_over(&self, now_ms: u64) -> bool {
+        now_ms >= self.began_ms + MAX_AGE_MS || now_ms >= self.used_ms + MAX_IDLE_MS
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct Sessions(HashMap<SessionKey, Session>);
+
+impl Sessions {
+    pub fn begin(&mut self, key: SessionKey, token: SecretHash, now_ms: u64) {
+        self.0.retain(|_, session| !session.is_over(now_ms));
+        if self.0.len() >= MAX_SESSIONS {
+            let oldest = self.0.iter().min_by_key(|(_, session)| session.used_ms);
+            let oldest = oldest.map(|(key, _)| *key);
+            oldest.map(|key| self.0.remove(&key));
+        }
+        let session = Session {
+            token,
+            began_ms: now_ms,
+            used_ms: now_ms,
+        };
+        self.0.insert(key, session);
+    }
+
+    /// The token that a session was begun with; being asked for keeps it alive.
+    pub fn uses(&mut self, key: SessionKey, now_ms: u64) -> Option<SecretHash> {
+        let session = self.0.get_mut(&key)?;
+        if session.is_over(now_ms) {
+            self.0.remove(&key);
+            return None;
+        }
+        session.used_ms = now_ms;
+        Some(session.token)
+    }
+
+    /// The same for an answer that goes on: it shows that the page is open, not that it is used.
+    pub fn looks(&self, key: SessionKey, now_ms: u64) -> Option<SecretHash> {
+        let session = self.0.get(&key)?;
+        (!session.is_over(now_ms)).then_some(session.token)
+    }
+
+    pub fn end(&mut self, key: SessionKey) {
+        self.0.remove(&key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: usize) -> SessionKey {
+        SessionKey::of(&number.to_string())
+    }
+
+    #[test]
+    fn a_session_ends_by_silence_and_by_age() {
+        let token = SecretHash::of("a token");
+        let mut sessions = Sessions::default();
+        sessions.begin(key(1), token, 0);
+        assert_eq!(sessions.uses(key(1), MAX_IDLE_MS - 1), Some(token));
+        let silent = 2 * MAX_IDLE_MS - 1;
+        assert_eq!(sessions.looks(key(1), silent), None);
+        assert_eq!(sessions.uses(key(1), silent), None);
+        assert_eq!(sessions.uses(key(1), 0), None, "it does not come back");
+
+        sessions.begin(key(2), token, 0);
+        let busy = (0..MAX_AGE_MS).step_by(MAX_IDLE_MS as usize / 2);
+        for now_ms in busy {
+            assert!(sessions.uses(key(2), now_ms).is_some(), "{now_ms}");
+        }
+        assert_eq!(sessions.uses(key(2), MAX_AGE_MS), None);
+        assert_eq!(sessions.uses(key(3), 0), None, "never begun");
+    }
+
+    #[test]
+    fn one_too_many_ends_the_most_silent_one() {
+        let token = SecretHash::of("a token");
+        let mut sessions = Sessions::default();
+        for number in 0..MAX_SESSIONS {
+            sessions.begin(key(number), token, number as u64);
+        }
+        assert!(sessions.uses(key(0), 5_000).is_some());
+        sessions.begin(key(MAX_SESSIONS), token, 5_000);
+        assert_eq!(sessions.0.len(), MAX_SESSIONS);
+        assert_eq!(sessions.looks(key(1), 5_000), None);
+        assert!(sessions.looks(key(0), 5_000).is_some());
+    }
+}

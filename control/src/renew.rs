@@ -1,0 +1,90 @@
+//! What an operator changes under a running server: tokens and certificate, looked at twice a second,
+//! and read at once on SIGHUP. A watch of the folder would be quicker and goes deaf on some file systems.
+
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::auth::TokenChange;
+use crate::web::App;
+use crate::web::tls::Tls;
+
+const PERIOD: Duration = Duration::from_millis(500);
+/// How often it is written down when tokens were last used.
+const STORE_PERIOD: Duration = Duration::from_secs(60);
+
+/// Starts to look. From here on SIGHUP does not end the process any more.
+///
+/// # Errors
+/// No handler can be set.
+pub fn start(app: App) -> std::io::Result<()> {
+    let hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(run(app, hangup));
+    Ok(())
+}
+
+async fn run(app: App, mut hangup: Signal) {
+    let mut tick = tokio::time::interval(PERIOD);
+    let mut store = tokio::time::interval(STORE_PERIOD);
+    loop {
+        let is_told = tokio::select! {
+            _ = tick.tick() => false,
+            _ = hangup.recv() => true,
+            _ = store.tick() => {
+                store_uses(&app);
+                continue;
+            }
+        };
+        if is_told || app.access.has_file_changed() {
+            read_tokens(&app);
+        }
+        if let Some(tls) = &app.tls
+            && (is_told || tls.have_files_changed())
+        {
+            read_certificate(&app, tls);
+        }
+    }
+}
+
+/// Nothing hangs on it, so that a full disk is only told.
+pub fn store_uses(app: &App) {
+    if let Err(error) = app.access.store_uses() {
+        let path = app.shared.settings.token_uses_path.display();
+        tracing::warn!("{path}: {error}: when tokens were last used is not written down");
+    }
+}
+
+fn read_certificate(app: &App, tls: &Tls) {
+    let result = match tls.reload() {
+        Ok(()) => {
+            tracing::info!("the certificate has been read again");
+            "ok".to_owned()
+        }
+        Err(error) => {
+            tracing::error!("{error}; the old certificate lives on");
+            error.to_string()
+        }
+    };
+    app.shared
+        .audit_own("tls", "read_certificate", "console", &result);
+}
+
+fn read_tokens(app: &App) {
+    match app.access.reload() {
+        Ok(changes) => {
+            for change in changes {
+                let (action, label) = match &change {
+                    TokenChange::Added(label) => ("token_added", label),
+                    TokenChange::Removed(label) => ("token_removed", label),
+                };
+                tracing::info!("{action}: {label}");
+                app.shared.audit_own("tokens", action, label, "ok");
+            }
+        }
+        Err(error) => {
+            tracing::error!("{error}; the tokens that were known stay");
+            app.shared
+                .audit_own("tokens", "read_tokens", "tokens", &error.to_string());
+        }
+    }
+}
