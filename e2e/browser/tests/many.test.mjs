@@ -61,8 +61,8 @@ describe('three thousand backends', () => {
     console.log(`# ${JSON.stringify(figures)}`);
     assert.ok(updates.length >= SECONDS * 0.7, `${updates.length} updates`);
     await picture(page, 'many');
-    // A busy machine may take three times what a quiet one does; all figures are printed above.
-    assert.ok(figures.median < 50, `median of an update: ${figures.median} ms`);
+    // A quiet machine takes 6 ms, a very busy one 16; the other figures, which jump, are printed above.
+    assert.ok(figures.median < 33, `median of an update: ${figures.median} ms`);
   });
 
   it('are_walked_through_by_the_keyboard', async () => {
