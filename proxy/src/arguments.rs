@@ -55,6 +55,8 @@ pub struct Arguments {
 
 /// Where things are, after the defaults.
 pub struct Paths {
+    /// The contract's folder.
+    pub root: PathBuf,
     pub config: PathBuf,
     pub pid_file: PathBuf,
 }
@@ -68,6 +70,7 @@ impl Arguments {
         Paths {
             config: self.config.clone().unwrap_or_else(|| root.proxy_config()),
             pid_file: self.pid_file.clone().unwrap_or_else(|| root.proxy_pid()),
+            root: root.0,
         }
     }
 }

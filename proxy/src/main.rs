@@ -103,6 +103,7 @@ fn run(arguments: &Arguments, paths: &Paths) -> Result<(), AnyError> {
         sandbox: !arguments.no_sandbox,
         keep_bind: arguments.keep_bind,
         is_other_user: arguments.user.is_some(),
+        root: &paths.root,
         config: &paths.config,
         pid_file: &paths.pid_file,
         log_file: arguments.log_file.as_deref(),

@@ -1,7 +1,8 @@
 //! Landlock: which files the process may still open (`landlock(7)`, Linux 5.13).
 //!
-//! A rule is about a folder as it stands at the start, so a configuration may be replaced in it, but
-//! not the folder itself by another one. Kubernetes mounts a ConfigMap as one folder, whose files are
+//! A rule is about a folder as it stands at the start and all that is ever in it, so what it holds may
+//! be replaced, but not the folder itself by another one. So the rule is about the contract's folder:
+//! `config/` in it may be moved away and put back, or mounted over. Kubernetes mounts a ConfigMap as one folder, whose files are
 //! links into folders within it that come and go: the rule covers those too.
 
 use std::path::{Path, PathBuf};
@@ -40,11 +41,16 @@ pub enum FilesError {
 
 impl Folders {
     pub fn of(wanted: &Wanted<'_>) -> Folders {
-        let mut readable = vec![folder_of(wanted.config)];
+        let folder = folder_of(wanted.config);
+        let mut readable = match folder.starts_with(wanted.root) {
+            true => vec![wanted.root.to_owned()],
+            false => vec![folder],
+        };
         // What a link points to may stand elsewhere. It was read a moment ago, so it is there.
         if let Ok(target) = wanted.config.canonicalize() {
             let folder = folder_of(&target);
-            if readable[0].canonicalize().ok().as_ref() != Some(&folder) {
+            let is_within = |readable: PathBuf| folder.starts_with(readable);
+            if !readable[0].canonicalize().is_ok_and(is_within) {
                 readable.push(folder);
             }
         }
@@ -119,6 +125,7 @@ mod tests {
                 sandbox: true,
                 keep_bind: false,
                 is_other_user: false,
+                root: &root.join("control"),
                 config: &config,
                 pid_file: Path::new("proxy.pid"),
                 log_file: None,
@@ -126,10 +133,9 @@ mod tests {
             Folders::of(&wanted)
         };
         let (near, far) = (of("config_map.json"), of("far.json"));
-        let real = |folder: &Path| folder.canonicalize().expect("it stands");
-        let (inside, elsewhere) = (real(&inside), real(&elsewhere));
+        let elsewhere = elsewhere.canonicalize().expect("it stands");
         std::fs::remove_dir_all(&root).expect("removed");
-        assert_eq!(near.readable, [mounted.clone(), inside]);
+        assert_eq!(near.readable, [mounted.as_path()]);
         assert_eq!(far.readable, [mounted, elsewhere]);
         assert_eq!(near.run, Path::new("."));
     }

@@ -25,6 +25,8 @@ pub struct Wanted<'a> {
     pub keep_bind: bool,
     /// The process has become another user, and gives up the rights that it kept until now.
     pub is_other_user: bool,
+    /// The contract's folder.
+    pub root: &'a Path,
     pub config: &'a Path,
     pub pid_file: &'a Path,
     pub log_file: Option<&'a Path>,
