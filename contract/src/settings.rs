@@ -27,6 +27,10 @@ pub struct Settings {
     pub busy_poll_us: u64,
     /// How long a drain at TERM waits for open sessions.
     pub drain_timeout_ms: u64,
+    /// How long a session goes on whose backend was removed or disabled; absent: until it ends by
+    /// itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backend_gone_timeout_ms: Option<u64>,
     /// Sessions at once; absent: as many as the descriptor limit allows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_sessions: Option<u64>,
@@ -59,6 +63,7 @@ impl Default for Settings {
             udp_responses: 0,
             busy_poll_us: 0,
             drain_timeout_ms: 30_000,
+            backend_gone_timeout_ms: None,
             max_sessions: None,
             max_flows: None,
             session_log: SessionLog::All,
@@ -86,6 +91,7 @@ impl Settings {
         let udp_responses = integer("udp_responses", 0, 1_000_000);
         let busy_poll_us = integer("busy_poll_us", 0, 10_000);
         let drain_timeout_ms = integer("drain_timeout_ms", 0, WEEK_MS);
+        let backend_gone_timeout_ms = integer("backend_gone_timeout_ms", 0, WEEK_MS);
         let max_sessions = integer("max_sessions", 1, 10_000_000);
         let max_flows = integer("max_flows", 1, 10_000_000);
         let choices = [
@@ -103,6 +109,7 @@ impl Settings {
             udp_responses: udp_responses.unwrap_or(default.udp_responses),
             busy_poll_us: busy_poll_us.unwrap_or(default.busy_poll_us),
             drain_timeout_ms: drain_timeout_ms.unwrap_or(default.drain_timeout_ms),
+            backend_gone_timeout_ms,
             max_sessions,
             max_flows,
             session_log: session_log.unwrap_or(default.session_log),

@@ -51,7 +51,7 @@ export const GROUPS = [
     name: 'sessions',
     whole: null,
     fields: [
-      ...numbers('/proxy', 'connect_timeout_ms connect_attempts idle_timeout_ms half_close_timeout_ms drain_timeout_ms max_sessions busy_poll_us'),
+      ...numbers('/proxy', 'connect_timeout_ms connect_attempts idle_timeout_ms half_close_timeout_ms drain_timeout_ms backend_gone_timeout_ms max_sessions busy_poll_us'),
       { pointer: '/proxy/session_log', choices: ['all', 'failures', 'off'] },
     ],
   },

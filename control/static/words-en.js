@@ -463,6 +463,7 @@ export const en = {
     idle_timeout_ms: 'how long a session may be silent both ways',
     half_close_timeout_ms: 'the same, with one direction closed',
     drain_timeout_ms: 'how long an ending proxy waits for open sessions',
+    backend_gone_timeout_ms: 'how long sessions of a removed or disabled backend go on',
     max_sessions: 'sessions at once',
     busy_poll_us: 'how long a worker looks for events before it sleeps',
     session_log: 'which ended sessions are logged',

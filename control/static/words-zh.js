@@ -417,6 +417,7 @@ export const zh = {
     idle_timeout_ms: '会话双向静默的时限',
     half_close_timeout_ms: '一个方向已关闭时的时限',
     drain_timeout_ms: '代理结束时等待会话的时间',
+    backend_gone_timeout_ms: '后端移除或停用后其会话还能继续的时间',
     max_sessions: '同时的会话数',
     busy_poll_us: '工作线程休眠前查看事件的时间',
     session_log: '记录哪些已结束的会话',

@@ -22,6 +22,8 @@ pub struct BackendState {
     pub addr: BackendAddr,
     /// False once a reload has removed or disabled it: its flows move at their next datagram.
     keeps_flows: AtomicBool,
+    /// When a worker first saw that it is gone, where somebody asks; 0: nobody has.
+    gone_since_ms: AtomicU64,
     last_connect: AtomicU8,
     /// Some flow has got an answer from it.
     answers_datagrams: AtomicBool,
@@ -66,6 +68,7 @@ impl BackendState {
         BackendState {
             addr,
             keeps_flows: AtomicBool::new(true),
+            gone_since_ms: AtomicU64::new(0),
             last_connect: AtomicU8::new(LastConnect::None as u8),
             answers_datagrams: AtomicBool::new(false),
             telemetry: Telemetry::default(),
@@ -78,6 +81,17 @@ impl BackendState {
 
     pub fn keeps_flows(&self) -> bool {
         self.keeps_flows.load(Relaxed)
+    }
+
+    /// Since when it has been removed or disabled, as far as workers have asked; `None`: it is neither.
+    pub fn gone_since_ms(&self, now_ms: u64) -> Option<u64> {
+        if self.keeps_flows() {
+            return None;
+        }
+        let first = self
+            .gone_since_ms
+            .compare_exchange(0, now_ms, Relaxed, Relaxed);
+        Some(first.map_or_else(|since_ms| since_ms, |_| now_ms))
     }
 
     pub fn sessions(&self) -> u64 {
@@ -364,6 +378,9 @@ impl BackendRegistry {
                 .entry(backend.addr)
                 .or_insert_with(|| Arc::new(BackendState::new(backend.addr, self.workers)));
             state.keeps_flows.store(backend.enabled, Relaxed);
+            if backend.enabled {
+                state.gone_since_ms.store(0, Relaxed);
+            }
             state
                 .telemetry
                 .set(&newer(&state.telemetry.get(), &backend.report));

@@ -20,6 +20,8 @@ pub enum SessionEnd {
     IdleTimeout,
     /// One direction was closed and the other silent for the half-close time-out.
     HalfCloseTimeout,
+    /// Its backend was removed or disabled, longer ago than the settings allow.
+    BackendGone,
     /// The proxy was told to stop and the drain deadline had passed.
     Shutdown,
     /// A system call failed that should not: out of descriptors or memory.
@@ -27,7 +29,7 @@ pub enum SessionEnd {
 }
 
 impl SessionEnd {
-    pub const ALL: [SessionEnd; 11] = [
+    pub const ALL: [SessionEnd; 12] = [
         SessionEnd::ClientClosed,
         SessionEnd::BackendClosed,
         SessionEnd::ClientReset,
@@ -37,6 +39,7 @@ impl SessionEnd {
         SessionEnd::NoBackend,
         SessionEnd::IdleTimeout,
         SessionEnd::HalfCloseTimeout,
+        SessionEnd::BackendGone,
         SessionEnd::Shutdown,
         SessionEnd::InternalError,
     ];
@@ -52,6 +55,7 @@ impl SessionEnd {
             SessionEnd::NoBackend => "no_backend",
             SessionEnd::IdleTimeout => "idle_timeout",
             SessionEnd::HalfCloseTimeout => "half_close_timeout",
+            SessionEnd::BackendGone => "backend_gone",
             SessionEnd::Shutdown => "shutdown",
             SessionEnd::InternalError => "internal_error",
         }

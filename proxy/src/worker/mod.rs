@@ -4,6 +4,7 @@
 mod core;
 pub mod counters;
 mod flow;
+mod gone;
 mod listener;
 mod load;
 pub mod mailbox;
@@ -140,6 +141,7 @@ impl Worker {
         match command {
             Command::Install(snapshot) => {
                 self.core.install(snapshot);
+                self.tcp.backends_changed(&self.core);
                 // Sessions have waited for this since the events came.
                 let begun_us = self.core.now_us;
                 self.core.update_time();

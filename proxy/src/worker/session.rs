@@ -215,6 +215,7 @@ impl Session {
             | SessionEnd::NoBackend
             | SessionEnd::IdleTimeout
             | SessionEnd::HalfCloseTimeout
+            | SessionEnd::BackendGone
             | SessionEnd::Shutdown
             | SessionEnd::InternalError => false,
         };

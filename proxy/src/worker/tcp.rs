@@ -18,6 +18,7 @@ use rustix::net::{SocketType, sockopt};
 use slab::Slab;
 
 use super::core::{Core, Placement, Token, socket_for};
+use super::gone::Gone;
 use super::load::Meters;
 use super::pipes::Pipes;
 use super::session::{ConnectFailure, Session, Stage};
@@ -38,6 +39,7 @@ pub struct Tcp {
     /// Sessions that used up their budget and have more to do.
     unfinished: VecDeque<u32>,
     timers: TimerWheel,
+    gone: Gone,
     buffer: Box<[u8]>,
     pipes: Pipes,
     meters: Meters,
@@ -50,6 +52,7 @@ impl Tcp {
             ended: Vec::new(),
             unfinished: VecDeque::new(),
             timers: TimerWheel::new(now_ms),
+            gone: Gone::default(),
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
             pipes: Pipes::new(most_pipes),
             meters: Meters::new(now_ms),
@@ -297,7 +300,7 @@ impl Tcp {
 
     /// Whether sessions wait for their next turn.
     pub fn has_unfinished(&self) -> bool {
-        !self.unfinished.is_empty()
+        !self.unfinished.is_empty() || self.gone.is_looking()
     }
 
     /// Gives each session that used up its budget one more turn.
@@ -335,7 +338,11 @@ impl Tcp {
     }
 
     pub fn next_wakeup_ms(&self) -> Option<u64> {
-        let wakeups = [self.timers.next_wakeup_ms(), self.meters.next_wakeup_ms()];
+        let wakeups = [
+            self.timers.next_wakeup_ms(),
+            self.meters.next_wakeup_ms(),
+            self.gone.next_wakeup_ms(),
+        ];
         wakeups.into_iter().flatten().min()
     }
 
@@ -343,11 +350,39 @@ impl Tcp {
         while let Some(index) = self.timers.expire(core.now_ms()) {
             self.timer(core, index);
         }
+        self.end_those_of_gone_backends(core);
         let sessions = &mut self.sessions;
         while self.meters.look(core, |index| {
             let session = sessions.get_mut(index as usize)?;
             Some((session.pool, session.slot.as_mut()?, true))
         }) {}
+    }
+
+    /// A new snapshot is installed.
+    pub fn backends_changed(&mut self, core: &Core) {
+        self.gone = Gone::default();
+        if core.snapshot.settings.backend_gone_timeout_ms.is_some() {
+            self.gone.look_anew();
+        }
+    }
+
+    fn end_those_of_gone_backends(&mut self, core: &mut Core) {
+        let Some(timeout_ms) = core.snapshot.settings.backend_gone_timeout_ms else {
+            return;
+        };
+        let now_ms = core.now_ms();
+        for index in self.gone.part(now_ms, self.sessions.capacity()) {
+            let slot = self.sessions.get(index).and_then(|s| s.slot.as_ref());
+            let since_ms = slot.and_then(|slot| slot.backend().gone_since_ms(now_ms));
+            match since_ms.map(|since_ms| since_ms + timeout_ms) {
+                Some(end_ms) if end_ms <= now_ms => {
+                    self.abort(core, index as u32, SessionEnd::BackendGone);
+                }
+                Some(end_ms) => self.gone.note(end_ms),
+                None => {}
+            }
+        }
+        self.gone.part_is_done();
     }
 
     fn timer(&mut self, core: &mut Core, index: u32) {
