@@ -159,6 +159,8 @@ impl Plan {
 mod tests {
     use super::*;
     use contract::{Batch, Report};
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
 
     fn backend(ip: [u8; 4], port: u16) -> Backend {
         Backend {
@@ -230,6 +232,51 @@ mod tests {
             out,
             ["127.0.0.1:10080", "192.168.7.7:8080", "10.0.0.1:9001"]
         );
+    }
+
+    /// Good and bad ones: our own listeners, addresses that are none, batches by halves.
+    fn any_backend() -> impl Strategy<Value = Backend> {
+        let ip = prop_oneof![
+            Just([10, 0, 0, 1]),
+            Just([10, 0, 0, 2]),
+            Just([127, 0, 0, 1]),
+            Just([192, 168, 7, 7]),
+            Just([224, 0, 0, 1]),
+            Just([0, 0, 0, 0]),
+        ];
+        let port = prop_oneof![Just(9001), Just(8080), Just(10080), Just(0)];
+        let share = proptest::option::of(prop_oneof![0.0..=1.0, Just(7.0)]);
+        (ip, port, 0u16..2000, any::<bool>(), share).prop_map(
+            |(ip, port, weight, enabled, share)| {
+                let mut one = backend(ip, port);
+                (one.weight, one.enabled, one.report.gpu_usage) = (weight, enabled, share);
+                one
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_merged_the_proxy_takes_what_is_published_and_the_rest_is_named(
+            backends in proptest::collection::vec(any_backend(), 0..12),
+            generation in any::<u64>(),
+        ) {
+            let listen = Layer::default().listen();
+            // As merge hands them over: each address once.
+            let backends: BTreeMap<_, _> = backends.into_iter().map(|one| (one.addr, one)).collect();
+            let merged = plan(backends.values().cloned().collect());
+            let (fitted, left_out) = merged.fit(listen, &own()).expect("the head is good");
+            prop_assert_eq!(fitted.backends.len() + left_out.len(), backends.len());
+            let checked = check(&fitted.render(generation, 1), &own().local);
+            let config = checked.expect("the proxy takes it").config;
+            prop_assert_eq!(config.generation, Some(generation));
+            prop_assert_eq!(&config.pools[0].backends, &fitted.backends);
+            for out in &left_out {
+                let alone = plan(vec![backends[&out.addr].clone()]);
+                let (fitted, _) = alone.fit(listen, &own()).expect("the head is good");
+                prop_assert!(fitted.backends.is_empty(), "a good one was left out: {:?}", out);
+            }
+        }
     }
 
     #[test]

@@ -32,6 +32,7 @@
 //! | `control_crashes` | a mutation is killed, or fails, at every one of its system calls |
 //! | `control_disks` | a full or a read-only disk is told, and control recovers |
 //! | `hosts` | backends and clients on other hosts vanish without a word |
+//! | `networks` | over slow, sliced, stalling and broken networks what can arrive arrives |
 //! | `demonstrations` | the six of the README, with every program that takes part |
 //! | `simulators` | what each simulator says that it does |
 //! | `agent` | what the GPU agent reads reaches control, whatever fails meanwhile |

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 
+use rustix::net::RecvFlags;
 use rustix::net::sockopt::set_socket_linger;
 
 use crate::pattern::Pattern;
@@ -260,8 +261,13 @@ fn accept_all(listener: &TcpListener, shared: &Arc<Shared>) {
 fn answer_all(udp: &UdpSocket, shared: &Shared) {
     let mut buffer = vec![0; BUFFER];
     while !shared.stopping.load(Relaxed) {
-        // An ICMP error of an answer before, or the wake-up of the end.
-        let Ok((length, peer)) = udp.recv_from(&mut buffer) else {
+        // An ICMP error of an answer before, or the wake-up of the end, which comes from nobody: the
+        // standard library panics at that.
+        let received = rustix::net::recvfrom(udp, &mut buffer[..], RecvFlags::empty());
+        let Ok((length, _, Some(peer))) = received else {
+            continue;
+        };
+        let Ok(peer) = SocketAddr::try_from(peer) else {
             continue;
         };
         shared.datagrams.fetch_add(1, Relaxed);

@@ -258,16 +258,19 @@ fn other_config(
         writeln!(servers, "{line}").expect("writing to a String does not fail");
     }
     match peer {
-        Peer::Haproxy => haproxy_config(listen, &servers),
+        Peer::Haproxy => haproxy_config(listen, &servers, &folder.beside("other")),
         Peer::Nginx => nginx_config(listen, &servers, &folder.beside("other")),
     }
 }
 
-fn haproxy_config(listen: SocketAddr, servers: &str) -> String {
+fn haproxy_config(listen: SocketAddr, servers: &str, folder: &Path) -> String {
+    let folder = folder.display();
+    // Its listeners are handed to the next process, so that no connect is refused meanwhile.
     format!(
         "global
     nbthread 1
     maxconn {MOST_SESSIONS}
+    stats socket {folder}/haproxy.sock mode 600 level admin expose-fd listeners
 defaults
     mode tcp
     maxconn {MOST_SESSIONS}

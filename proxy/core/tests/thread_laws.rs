@@ -90,7 +90,8 @@ fn what_workers_count_at_once_comes_back_to_nothing() {
 
 #[test]
 fn a_batch_takes_no_more_than_its_size_however_many_join_at_once() {
-    const MAX: u32 = 8;
+    // So large that the threads are at it at the same time, and not one after the other.
+    const MAX: u32 = 4_000;
     let batch = Batch {
         max: MAX as u16,
         window_ms: 1_000,
@@ -102,7 +103,7 @@ fn a_batch_takes_no_more_than_its_size_however_many_join_at_once() {
         backends: vec![backend(Some(batch))],
     };
     let batches = Batches::of(&pool).expect("one has limits");
-    for round in 0..2_000 {
+    for round in 0..50 {
         batches.begin(BackendIndex(0), 0);
         let joined = AtomicU32::new(0);
         std::thread::scope(|scope| {
