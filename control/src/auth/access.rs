@@ -96,10 +96,12 @@ impl Access {
     pub fn reload(&self) -> Result<Vec<TokenChange>, TokenFileError> {
         *lock(&self.seen) = FileVersion::of(&self.file);
         let entries = token_file::read(&self.file)?;
-        // A file without a token in it still says that tokens are needed: the last one that is
-        // revoked or expires must not open the door to everybody on this machine.
+        let mut tokens = lock(&self.tokens);
+        // A file without a token in it still says that tokens are needed, and so does one that goes
+        // while we run: neither the last one that is revoked or expires nor a moved file may open
+        // the door to everybody on this machine.
         let new = match entries {
-            None if self.configured.0.is_empty() => None,
+            None if self.configured.0.is_empty() && tokens.is_none() => None,
             None => Some(self.configured.clone()),
             Some(entries) => {
                 let mut all = self.configured.clone();
