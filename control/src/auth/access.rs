@@ -109,7 +109,6 @@ impl Access {
                 Some(all)
             }
         };
-        let mut tokens = lock(&self.tokens);
         let changes = changes(tokens.as_deref(), new.as_ref());
         *tokens = new.map(Arc::new);
         Ok(changes)
@@ -207,6 +206,13 @@ impl Access {
             max_age_s: MAX_AGE_MS / 1000,
             grant: session_grant(&known, key),
         })
+    }
+
+    /// Whether there is a session of this id; asking does not keep it alive.
+    pub fn has_session(&self, id: &str) -> bool {
+        let now_ms = self.clock.now().monotonic_ms;
+        let key = SessionKey::of(id);
+        lock(&self.sessions).looks(key, now_ms).is_some()
     }
 
     pub fn sign_out(&self, key: SessionKey) {
