@@ -24,8 +24,11 @@ use crate::clock::{Clock, Now};
 
 /// How many different repeated events are counted apart; more share one count.
 const MAX_REPEATS: usize = 512;
-/// The longest target; a hostile path may be longer.
-const LONGEST_TARGET: usize = 256;
+/// The longest target, and the longest result of what is only noted; a hostile path or Host may be
+/// longer.
+const LONGEST: usize = 256;
+/// The longest result of a mutation: room for what was wrong with it, not for all that was sent.
+const LONGEST_RESULT: usize = 1024;
 
 pub struct Audit {
     path: PathBuf,
@@ -104,8 +107,8 @@ impl Audit {
         let repeated = Repeated {
             actor: entry.actor.to_string(),
             action: entry.action,
-            target: shorten(entry.target),
-            result: entry.result.to_owned(),
+            target: shorten(entry.target, LONGEST),
+            result: shorten(entry.result, LONGEST_RESULT),
         };
         self.write_line(&mut self.lock(), &repeated, more);
     }
@@ -115,13 +118,20 @@ impl Audit {
         let mut repeated = Repeated {
             actor: actor.to_string(),
             action,
-            target: shorten(target),
-            result: result.to_owned(),
+            target: shorten(target, LONGEST),
+            result: shorten(result, LONGEST),
         };
         let mut inner = self.lock();
         if !inner.repeats.contains_key(&repeated) && inner.repeats.len() >= MAX_REPEATS {
-            repeated.actor = "others".to_owned();
-            repeated.target = "others".to_owned();
+            // All that a client may choose, or each of its inventions has a line of its own.
+            let fields = [
+                &mut repeated.actor,
+                &mut repeated.target,
+                &mut repeated.result,
+            ];
+            fields
+                .into_iter()
+                .for_each(|field| *field = "others".to_owned());
         }
         match inner.repeats.get_mut(&repeated) {
             Some(count) => *count += 1,
@@ -328,8 +338,8 @@ fn time(now: Now) -> String {
     format!("{time:.3}")
 }
 
-fn shorten(target: &str) -> String {
-    target.chars().take(LONGEST_TARGET).collect()
+fn shorten(text: &str, longest: usize) -> String {
+    text.chars().take(longest).collect()
 }
 
 /// What cannot be seen and changes how the rest is: line and paragraph ends, marks of direction,

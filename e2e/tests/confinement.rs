@@ -234,6 +234,25 @@ fn a_link_is_followed_to_where_it_stood_at_the_start_and_no_further() {
 }
 
 #[test]
+fn a_log_behind_a_link_is_opened_anew_where_it_was_moved_away() {
+    let folder = Folder::new();
+    let far = folder.beside("volume");
+    fs::create_dir(&far).expect("a temporary folder");
+    let (log, link) = (far.join("proxy.log"), folder.beside("proxy.log"));
+    fs::write(&log, "").expect("written");
+    symlink(&log, &link).expect("linked");
+    let config = proxy_config(free_address(), &[]);
+    let named = link.to_str().expect("a plain name");
+    let mut proxy = Proxy::start(&folder, &config, &["--log-file", named]);
+    fs::rename(&log, far.join("proxy.log.1")).expect("moved");
+    proxy.program.signal(Signal::USR1);
+    until("the log is opened anew", LONG, || {
+        let text = fs::read_to_string(&log).ok()?;
+        text.contains("opened anew").then_some(())
+    });
+}
+
+#[test]
 fn a_reload_over_the_socket_answers_with_its_outcome() {
     let echo = Backend::start("echo", Manner::Echo);
     let bench = ProxyBench::start(&[echo.addr], json!({}));

@@ -109,8 +109,11 @@ fn run(arguments: &Arguments, paths: &Paths) -> Result<(), AnyError> {
         log_file: arguments.log_file.as_deref(),
     })?;
     // The first thread is started here, confined as those after it are.
-    let log = logging::start(arguments.log_file.as_deref());
-    let log = log.map_err(|error| format!("the log cannot be opened: {error}"))?;
+    let log_file = arguments.log_file.as_deref();
+    let log = logging::start(log_file).map_err(|error| match log_file {
+        Some(path) => format!("--log-file {}: {error}", path.display()),
+        None => format!("the log cannot go to standard error: {error}"),
+    })?;
     confinement.log();
     let served = runtime.block_on(serve(signals, ready, confinement, arguments.pin, &log));
     log.finish();

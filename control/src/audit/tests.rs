@@ -143,8 +143,33 @@ fn repeated_events_of_many_actors_stay_bounded() {
         let path = format!("GET /{number}");
         audit.note(&Actor::Control("test"), "access", &path, "404");
     }
+    // What a client sent is also in the results, as the Host that is none of ours.
+    for number in 0..MAX_REPEATS {
+        let result = format!("403: Host: found {number}{}", "x".repeat(30_000));
+        audit.note(&Actor::Control("test"), "access", "GET /", &result);
+    }
     assert_eq!(audit.lock().repeats.len(), MAX_REPEATS + 1);
     assert_eq!(log.lines().len(), MAX_REPEATS + 1);
+}
+
+#[test]
+fn a_line_stays_short_whatever_was_sent() {
+    let log = Log::new();
+    let audit = log.open();
+    let long = "x".repeat(60_000);
+    let actor = Actor::Control("test");
+    audit.note(&actor, "access", &long, &long);
+    audit.write(Entry {
+        actor: &actor,
+        action: "register",
+        target: &long,
+        old: Value::Null,
+        new: Value::Null,
+        result: &long,
+    });
+    for line in log.lines() {
+        assert!(line.to_string().len() < 2 * LONGEST_RESULT, "{line}");
+    }
 }
 
 #[test]

@@ -96,10 +96,12 @@ impl Access {
     pub fn reload(&self) -> Result<Vec<TokenChange>, TokenFileError> {
         *lock(&self.seen) = FileVersion::of(&self.file);
         let entries = token_file::read(&self.file)?;
-        // A file without a token in it still says that tokens are needed: the last one that is
-        // revoked or expires must not open the door to everybody on this machine.
+        let mut tokens = lock(&self.tokens);
+        // A file without a token in it still says that tokens are needed, and so does one that goes
+        // while we run: neither the last one that is revoked or expires nor a moved file may open
+        // the door to everybody on this machine.
         let new = match entries {
-            None if self.configured.0.is_empty() => None,
+            None if self.configured.0.is_empty() && tokens.is_none() => None,
             None => Some(self.configured.clone()),
             Some(entries) => {
                 let mut all = self.configured.clone();
@@ -107,7 +109,6 @@ impl Access {
                 Some(all)
             }
         };
-        let mut tokens = lock(&self.tokens);
         let changes = changes(tokens.as_deref(), new.as_ref());
         *tokens = new.map(Arc::new);
         Ok(changes)
@@ -205,6 +206,13 @@ impl Access {
             max_age_s: MAX_AGE_MS / 1000,
             grant: session_grant(&known, key),
         })
+    }
+
+    /// Whether there is a session of this id; asking does not keep it alive.
+    pub fn has_session(&self, id: &str) -> bool {
+        let now_ms = self.clock.now().monotonic_ms;
+        let key = SessionKey::of(id);
+        lock(&self.sessions).looks(key, now_ms).is_some()
     }
 
     pub fn sign_out(&self, key: SessionKey) {

@@ -151,6 +151,27 @@ fn tokens_come_and_go_without_a_restart_and_the_last_one_opens_nothing() {
 }
 
 #[test]
+fn a_token_file_that_goes_takes_its_tokens_along_and_opens_nothing() {
+    let bench = Bench::new(&[], &[entry("one", Scope::Admin, None)]);
+    std::fs::remove_file(bench.temp.path().join("tokens.json")).expect("removed");
+    assert!(bench.access.has_file_changed());
+    let changes = bench.access.reload().expect("absent is no fault");
+    assert_eq!(
+        changes,
+        [TokenChange::Removed("token t (admin)".to_owned())]
+    );
+    for (shown, right) in [
+        (Shown::Nothing, Denied::NoToken),
+        (Shown::Bearer("one"), Denied::WrongToken),
+    ] {
+        assert_eq!(bench.ask(LOOPBACK, shown, Need::Read), Err(right));
+    }
+    bench.rewrite(&[entry("one", Scope::Admin, None)]);
+    let back = bench.ask(REMOTE, Shown::Bearer("one"), Need::Admin);
+    assert_eq!(back, Ok(Scope::Admin));
+}
+
+#[test]
 fn a_bad_file_changes_nothing_and_is_told_once() {
     let bench = Bench::new(&[], &[entry("one", Scope::Read, None)]);
     std::fs::write(bench.temp.path().join("tokens.json"), "{").expect("written");

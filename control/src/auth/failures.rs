@@ -41,7 +41,8 @@ impl Failures {
     }
 }
 
-fn network(ip: IpAddr) -> IpAddr {
+/// What counts as one client: an IPv4 address, or the /64 of an IPv6 one.
+pub fn network(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V4(ip) => IpAddr::V4(ip),
         IpAddr::V6(ip) => {

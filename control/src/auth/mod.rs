@@ -14,6 +14,7 @@ mod token_uses;
 use std::net::IpAddr;
 
 pub use access::{Access, SESSION_COOKIE, TokenChange};
+pub use failures::network;
 pub use hosts::Hosts;
 pub use sessions::SessionKey;
 pub use token::{KnownToken, SecretHash, TokenSet};

@@ -7,6 +7,8 @@ use super::SecretHash;
 
 /// Sessions at once; one more ends the one that was silent for longest.
 const MAX_SESSIONS: usize = 1024;
+/// Sessions of one token, so that whoever holds one cannot end everybody else's by signing in.
+const MAX_OF_ONE: usize = 64;
 /// A session that asks for nothing ends.
 const MAX_IDLE_MS: u64 = 8 * 3_600_000;
 /// And so does the busiest one.
@@ -43,17 +45,25 @@ pub struct Sessions(HashMap<SessionKey, Session>);
 impl Sessions {
     pub fn begin(&mut self, key: SessionKey, token: SecretHash, now_ms: u64) {
         self.0.retain(|_, session| !session.is_over(now_ms));
-        if self.0.len() >= MAX_SESSIONS {
-            let oldest = self.0.iter().min_by_key(|(_, session)| session.used_ms);
-            let oldest = oldest.map(|(key, _)| *key);
-            oldest.map(|key| self.0.remove(&key));
-        }
+        self.make_room(MAX_OF_ONE, |session| session.token == token);
+        self.make_room(MAX_SESSIONS, |_| true);
         let session = Session {
             token,
             began_ms: now_ms,
             used_ms: now_ms,
         };
         self.0.insert(key, session);
+    }
+
+    /// Of those that `counts` means, ends the one that was silent for longest where there are `most`.
+    fn make_room(&mut self, most: usize, counts: impl Fn(&Session) -> bool) {
+        let counted = || self.0.iter().filter(|(_, session)| counts(session));
+        if counted().count() < most {
+            return;
+        }
+        let silent = counted().min_by_key(|(_, session)| session.used_ms);
+        let silent = silent.map(|(key, _)| *key);
+        silent.map(|key| self.0.remove(&key));
     }
 
     /// The token that a session was begun with; being asked for keeps it alive.
@@ -108,15 +118,26 @@ mod tests {
 
     #[test]
     fn one_too_many_ends_the_most_silent_one() {
-        let token = SecretHash::of("a token");
+        let token = |number: usize| SecretHash::of(&number.to_string());
         let mut sessions = Sessions::default();
         for number in 0..MAX_SESSIONS {
-            sessions.begin(key(number), token, number as u64);
+            sessions.begin(key(number), token(number), number as u64);
         }
         assert!(sessions.uses(key(0), 5_000).is_some());
-        sessions.begin(key(MAX_SESSIONS), token, 5_000);
+        sessions.begin(key(MAX_SESSIONS), token(MAX_SESSIONS), 5_000);
         assert_eq!(sessions.0.len(), MAX_SESSIONS);
         assert_eq!(sessions.looks(key(1), 5_000), None);
         assert!(sessions.looks(key(0), 5_000).is_some());
+    }
+    #[test]
+    fn who_signs_in_again_and_again_ends_no_sessions_but_those_of_the_same_token() {
+        let mut sessions = Sessions::default();
+        sessions.begin(key(0), SecretHash::of("an operator's"), 0);
+        for number in 1..=MAX_SESSIONS {
+            sessions.begin(key(number), SecretHash::of("a reader's"), number as u64);
+        }
+        assert!(sessions.looks(key(0), 5_000).is_some());
+        assert_eq!(sessions.0.len(), 1 + MAX_OF_ONE);
+        assert!(sessions.looks(key(MAX_SESSIONS), 5_000).is_some());
     }
 }

@@ -113,7 +113,7 @@ fn judge(app: &App, peer: SocketAddr, request: &Request) -> Result<Client, ApiEr
     let headers = request.headers();
     let path = request.uri().path();
     let bearer = bearer(headers);
-    let cookie = session_cookie(headers, app.port);
+    let cookie = session_cookie(app, headers);
     let caller = Caller {
         ip: peer.ip().to_canonical(),
         forwarded: FORWARDED.iter().any(|name| headers.contains_key(*name)),
@@ -150,16 +150,21 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// The session's id; where a browser sends several cookies of our name, the first.
-fn session_cookie(headers: &HeaderMap, port: u16) -> Option<&str> {
-    let name = format!("{SESSION_COOKIE}{port}");
+/// The session's id. Cookies know no ports, so a server on another port of this host may have given
+/// the browser some of our name, and one for a longer path comes first: what counts is the first that
+/// a session has. The bound on headers is one on their number, too.
+fn session_cookie<'a>(app: &App, headers: &'a HeaderMap) -> Option<&'a str> {
+    let name = format!("{SESSION_COOKIE}{}", app.port);
     let all = headers.get_all(header::COOKIE).iter();
     let pairs = all
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(';'));
-    pairs
+    let mut ids = pairs
         .filter_map(|pair| pair.trim().split_once('='))
-        .find_map(|(key, value)| (key == name).then_some(value))
+        .filter_map(|(key, value)| (key == name).then_some(value));
+    let first = ids.next()?;
+    let mut all = std::iter::once(first).chain(ids);
+    all.find(|id| app.access.has_session(id)).or(Some(first))
 }
 
 /// What a page of somebody else's could send without asking is no request of ours: a browser tells

@@ -22,10 +22,12 @@ use tower::ServiceExt as _;
 
 use super::deadline::WriteDeadline;
 use super::tls::Tls;
+use crate::auth::network;
 
 /// Connections at once; more wait in the backlog.
 const MAX_CONNECTIONS: usize = 4096;
-/// Connections of one address at once, so that none takes all places; more are closed.
+/// Connections of one address (an IPv6 /64 is one) at once, so that none takes all places; more are
+/// closed.
 const MAX_OF_ONE: usize = 1024;
 /// How long a client may take over its headers, and how long a kept connection may be silent.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -100,7 +102,7 @@ async fn accept(door: &Door, places: &Places) -> io::Result<Option<Accepted>> {
     let permit = places.all.clone().acquire_owned().await;
     let permit = permit.expect("the semaphore is never closed");
     let (stream, peer) = door.listener.accept().await?;
-    let place = places.take(peer.ip().to_canonical(), permit);
+    let place = places.take(peer.ip(), permit);
     Ok(place.map(|place| Accepted {
         stream,
         peer,
@@ -178,6 +180,7 @@ impl Default for Places {
 
 impl Places {
     fn take(&self, ip: IpAddr, permit: OwnedSemaphorePermit) -> Option<Place> {
+        let ip = network(ip);
         let mut of_each = self.of_each.lock().expect(UNPOISONED);
         let count = of_each.entry(ip).or_default();
         // Without a place it is closed, which tells more than a connection that is never answered.
@@ -214,19 +217,22 @@ mod tests {
     #[tokio::test]
     async fn one_address_never_takes_all_places_and_gives_its_own_back() {
         let places = Places::default();
-        let [greedy, other] = [[192, 0, 2, 1], [192, 0, 2, 2]].map(IpAddr::from);
-        let take = |ip| {
+        let take = |ip: &str| {
             let permit = places.all.clone().try_acquire_owned().expect("a place");
-            places.take(ip, permit)
+            places.take(ip.parse().expect("a literal"), permit)
         };
-        let mut held: Vec<Place> = (0..MAX_OF_ONE).map_while(|_| take(greedy)).collect();
-        assert_eq!(held.len(), MAX_OF_ONE);
-        assert!(take(greedy).is_none());
-        assert!(take(other).is_some());
-        held.pop();
-        assert!(take(greedy).is_some());
-        drop(held);
-        assert!(places.of_each.lock().expect("whole").is_empty());
-        assert_eq!(places.all.available_permits(), MAX_CONNECTIONS);
+        for (greedy, same, other) in [
+            ("192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2"),
+            ("2001:db8::1", "2001:db8::2:3", "2001:db8:0:1::1"),
+        ] {
+            let mut held: Vec<Place> = (0..MAX_OF_ONE).map_while(|_| take(greedy)).collect();
+            assert_eq!(held.len(), MAX_OF_ONE);
+            assert!(take(same).is_none() && take(other).is_some());
+            held.pop();
+            assert!(take(same).is_some());
+            drop(held);
+            assert!(places.of_each.lock().expect("whole").is_empty());
+            assert_eq!(places.all.available_permits(), MAX_CONNECTIONS);
+        }
     }
 }

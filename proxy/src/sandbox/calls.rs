@@ -94,7 +94,9 @@ const OLDER: &[c_long] = &[libc::SYS_epoll_wait, libc::SYS_unlink];
 #[cfg(not(target_arch = "x86_64"))]
 const OLDER: &[c_long] = &[];
 
-/// A thread starts in the namespaces of its process.
+/// What is looked at of a clone: that it makes a thread, in the namespaces of its process.
+const CLONE: u64 = THREAD | NAMESPACES;
+const THREAD: u64 = libc::CLONE_THREAD as u64;
 const NAMESPACES: u64 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWCGROUP
     | libc::CLONE_NEWUTS
@@ -104,7 +106,7 @@ const NAMESPACES: u64 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWNET) as u64;
 
 /// Allowed with one of these in an argument: no memory becomes code, no kind of socket but those that
-/// the proxy uses, no process but this one. `clone3` is absent, since a filter cannot see its flags;
+/// the proxy uses, no process beside this one. `clone3` is absent, since a filter cannot see its flags;
 /// libraries then fall back to `clone`.
 fn with_arguments() -> Vec<(c_long, Vec<Argument>)> {
     let executable = MaskedEq(libc::PROT_EXEC as u64);
@@ -114,7 +116,7 @@ fn with_arguments() -> Vec<(c_long, Vec<Argument>)> {
     vec![
         (libc::SYS_mmap, vec![(2, executable.clone(), 0)]),
         (libc::SYS_mprotect, vec![(2, executable, 0)]),
-        (libc::SYS_clone, vec![(0, MaskedEq(NAMESPACES), 0)]),
+        (libc::SYS_clone, vec![(0, MaskedEq(CLONE), THREAD)]),
         (
             libc::SYS_socket,
             [
@@ -248,5 +250,8 @@ mod tests {
             let error = outcome.expect_err("denied");
             assert_eq!(error.raw_os_error(), Some(libc::ENOSYS), "{error}");
         }
+        // Not even a process that fails to become a program is made.
+        let child = rustix::process::wait(rustix::process::WaitOptions::NOHANG);
+        assert_eq!(child.err(), Some(rustix::io::Errno::CHILD));
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! A rule is about a folder as it stands at the start and all that is ever in it, so what it holds may
 //! be replaced, but not the folder itself by another one. So the rule is about the contract's folder:
-//! `config/` in it may be moved away and put back, or mounted over. Kubernetes mounts a ConfigMap as one folder, whose files are
-//! links into folders within it that come and go: the rule covers those too.
+//! `config/` in it may be moved away and put back, or mounted over. Kubernetes mounts a ConfigMap as
+//! one folder, whose files are links into folders within it that come and go: the rule covers those
+//! too.
 
 use std::path::{Path, PathBuf};
 
@@ -25,8 +26,8 @@ pub struct Folders {
     pub readable: Vec<PathBuf>,
     /// The pid file and the admin socket are removed from it at the end.
     run: PathBuf,
-    /// The log file is made anew in it once the old one was moved away.
-    log: Option<PathBuf>,
+    /// The log file is made anew in these once the old one was moved away.
+    log: Vec<PathBuf>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -42,24 +43,28 @@ pub enum FilesError {
 impl Folders {
     pub fn of(wanted: &Wanted<'_>) -> Folders {
         let folder = folder_of(wanted.config);
-        let mut readable = match folder.starts_with(wanted.root) {
-            true => vec![wanted.root.to_owned()],
-            false => vec![folder],
+        let readable = match folder.starts_with(wanted.root) {
+            true => wanted.root.to_owned(),
+            false => folder,
         };
-        // What a link points to may stand elsewhere. It was read a moment ago, so it is there.
-        if let Ok(target) = wanted.config.canonicalize() {
-            let folder = folder_of(&target);
-            let is_within = |readable: PathBuf| folder.starts_with(readable);
-            if !readable[0].canonicalize().is_ok_and(is_within) {
-                readable.push(folder);
-            }
-        }
+        let log = wanted.log_file;
         Folders {
-            readable,
+            readable: with_target_of(wanted.config, readable),
             run: folder_of(wanted.pid_file),
-            log: wanted.log_file.map(folder_of),
+            log: log.map_or(Vec::new(), |file| with_target_of(file, folder_of(file))),
         }
     }
+}
+
+/// `folder`, and that of what `file` is a link to, where that stands elsewhere.
+fn with_target_of(file: &Path, folder: PathBuf) -> Vec<PathBuf> {
+    let target = file.canonicalize().ok().map(|target| folder_of(&target));
+    let is_within = |target: &Path| {
+        let folder = folder.canonicalize();
+        folder.is_ok_and(|folder| target.starts_with(folder))
+    };
+    let target = target.filter(|target| !is_within(target));
+    std::iter::once(folder).chain(target).collect()
 }
 
 fn folder_of(file: &Path) -> PathBuf {
@@ -79,7 +84,7 @@ pub fn restrict(folders: &Folders) -> Result<(), FilesError> {
         rules = allow(rules, folder, AccessFs::ReadFile.into())?;
     }
     rules = allow(rules, &folders.run, AccessFs::RemoveFile.into())?;
-    if let Some(log) = &folders.log {
+    for log in &folders.log {
         rules = allow(rules, log, AccessFs::WriteFile | AccessFs::MakeReg)?;
     }
     match rules.restrict_self()?.ruleset {
@@ -101,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_read_in_its_folder_and_in_that_of_its_target() {
+    fn a_file_is_read_and_logged_to_in_its_folder_and_in_that_of_its_target() {
         let root = std::env::temp_dir().join(format!("wicketgate-links-{}", std::process::id()));
         let (mounted, inside, elsewhere) = (
             root.join("mounted"),
@@ -128,7 +133,7 @@ mod tests {
                 root: &root.join("control"),
                 config: &config,
                 pid_file: Path::new("proxy.pid"),
-                log_file: None,
+                log_file: Some(&config),
             };
             Folders::of(&wanted)
         };
@@ -136,6 +141,7 @@ mod tests {
         let elsewhere = elsewhere.canonicalize().expect("it stands");
         std::fs::remove_dir_all(&root).expect("removed");
         assert_eq!(near.readable, [mounted.as_path()]);
+        assert_eq!((&near.log, &far.log), (&near.readable, &far.readable));
         assert_eq!(far.readable, [mounted, elsewhere]);
         assert_eq!(near.run, Path::new("."));
     }

@@ -102,7 +102,8 @@ impl Confinement {
         let folders: Vec<String> = readable.iter().map(|f| f.display().to_string()).collect();
         Some(format!(
             "by Landlock the proxy reads files only in {}, the folders where its configuration \
-             stood at the start: restart it where that has moved",
+             stood at the start: restart it where that has moved; and even root, without its \
+             capabilities, reads only what a file's owner and mode let it",
             folders.join(" and ")
         ))
     }

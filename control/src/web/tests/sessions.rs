@@ -126,6 +126,23 @@ async fn a_session_may_what_its_token_may_until_it_is_signed_out() {
 }
 
 #[tokio::test]
+async fn cookies_that_another_port_of_this_host_has_set_lock_nobody_out() {
+    let folder = Folder::new(json!({}));
+    let control = with_tokens(&folder).await;
+    let good = cookie(&control, "writer").await;
+    let (name, _) = good.split_once('=').expect("a name and a value");
+    for planted in [
+        format!("{name}=planted; {good}"),
+        format!("{good}; {name}=planted"),
+        format!("{name}=; {name}={}; other={name}; {good}", "0".repeat(64)),
+    ] {
+        control.good(write_weight(&planted)).await;
+    }
+    let (status, _) = control.ask(write_weight(&format!("{name}=planted"))).await;
+    assert_eq!(status, 401);
+}
+
+#[tokio::test]
 async fn under_tls_the_cookie_is_secure() {
     let folder = Folder::new(json!({ "allowed_hosts": ["console.example"] }));
     let control = with_tokens(&folder).await;
