@@ -118,7 +118,11 @@ function writeHelp() {
   );
 }
 
-/** @param {EventTarget | null} target */
+/**
+ * A dialog that has just closed still has the focus for a moment, in a field that nobody sees any more.
+ * @param {EventTarget | null} target
+ */
 function isTyping(target) {
-  return target instanceof HTMLElement && target.matches('input:not([type=radio]), textarea, select');
+  if (!(target instanceof HTMLElement) || target.closest('dialog:not([open])') !== null) return false;
+  return target.matches('input:not([type=radio]), textarea, select');
 }

@@ -118,11 +118,14 @@ function show() {
 
 /** @param {Page} page */
 async function enter(page) {
+  const content = byId('content', HTMLElement);
+  setAttribute(content, 'aria-busy', 'true');
   const wanted = await (loaded.get(page) ?? load(page));
-  if (wanted === null || page !== shown) return;
-  parts = wanted;
+  if (page !== shown) return;
+  parts = wanted ?? {};
   parts.enter?.();
   if (latest !== null) parts.update?.(latest);
+  setAttribute(content, 'aria-busy', null);
 }
 
 /** @param {Page} page */

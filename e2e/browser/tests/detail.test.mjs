@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, it } from 'node:test';
 import { noSeriousFault } from './axe.mjs';
-import { Stand, hasAttribute, hasText, newestReport, openConsole, picture, rowOf, startBrowser, until } from './harness.mjs';
+import { hasAttribute, hasText, isReady, newestReport, openConsole, picture, rowOf, Stand, startBrowser, until } from './harness.mjs';
 
 /** @type {import('playwright-core').Browser} */
 let browser;
@@ -151,6 +151,7 @@ describe('the side panel', () => {
         localStorage.setItem('wicketgate.theme', name);
       }, theme);
       await page.goto(`${stand.origin}/?page=backends&open=${encodeURIComponent(backend.key)}`);
+      await isReady(page);
       await hasText(page.locator('.side-list').last(), /override/);
       await hasAttribute(page.locator('html'), 'data-theme', theme);
       if (locale === 'zh-CN') {

@@ -265,10 +265,16 @@ export function startBrowser() {
  */
 export async function openConsole(browser, stand, options = {}) {
   const page = await openPage(browser, stand, `/?page=${options.view ?? 'backends'}`, options);
-  // The title names the page once the keys are bound.
-  await page.waitForFunction(() => document.title.includes('·'));
+  await isReady(page);
   await page.locator('#loading').waitFor({ state: 'hidden' });
   return page;
+}
+
+/** Keys and buttons are bound, and the page that is shown is loaded. */
+export async function isReady(page) {
+  // The title names the page once the keys are bound.
+  await page.waitForFunction(() => document.title.includes('·'));
+  await page.locator('#content:not([aria-busy])').waitFor();
 }
 
 /** The same on any path of the stand, which may lead elsewhere. */

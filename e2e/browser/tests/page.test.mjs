@@ -6,7 +6,7 @@
 import assert from 'node:assert/strict';
 import { appendFile } from 'node:fs/promises';
 import { after, afterEach, before, describe, it } from 'node:test';
-import { Stand, hasText, newestReport, openConsole, picture, rowOf, startBrowser, until } from './harness.mjs';
+import { hasText, isReady, newestReport, openConsole, picture, rowOf, Stand, startBrowser, until } from './harness.mjs';
 
 /** @type {import('playwright-core').Browser} */
 let browser;
@@ -221,6 +221,7 @@ describe('safety', () => {
       const answer = lines.map((line) => `${JSON.stringify(line)}\n`).join('');
       await page.route('**/api/v1/pings', (route) => route.fulfill({ body: answer }));
       await page.goto(`${stand.origin}/?page=backends&open=${encodeURIComponent(hostile)}`);
+      await isReady(page);
       await page.locator('#sync').click();
       const places = ['#warnings', '#rows', '#proxy-detail', '#reports', '#side-title', '.side-reason', '.side-facts >> nth=2', '.side-list >> nth=0', '.side-list >> nth=1'];
       for (const place of places) {
