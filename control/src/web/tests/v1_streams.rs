@@ -6,7 +6,7 @@ use axum::body::Body;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 
-use super::harness::{Folder, ask};
+use super::harness::{Folder, ask, until};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -37,6 +37,35 @@ async fn next(body: &mut Body) -> Event {
         kind: field("event: "),
         data,
     }
+}
+
+#[tokio::test]
+async fn event_streams_are_bounded_and_one_token_never_takes_all() {
+    let folder = Folder::new(json!({}));
+    let control = folder.start().await;
+    let mut held = Vec::new();
+    for _ in 0..128 {
+        held.push(control.open(ask("GET", "/api/v1/events")).await);
+    }
+    assert_eq!(control.ask_status(ask("GET", "/api/v1/events")).await, 503);
+    held.clear();
+
+    folder.write_tokens(&[("greedy", "read", None), ("other", "read", None)]);
+    control.app.access.reload().expect("good tokens");
+    let asked = |token| ask("GET", "/api/v1/events").header("authorization", token);
+    until("the places are free again", || {
+        control.app.feed.is_unheard()
+    })
+    .await;
+    for _ in 0..32 {
+        held.push(control.open(asked("Bearer greedy")).await);
+    }
+    let (status, answer) = control.ask(asked("Bearer greedy")).await;
+    assert!(
+        status == 503 && answer["detail"].to_string().contains("32 of them yours"),
+        "{answer}"
+    );
+    held.push(control.open(asked("Bearer other")).await);
 }
 
 #[tokio::test]
