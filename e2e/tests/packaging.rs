@@ -60,6 +60,53 @@ fn systemd_takes_the_units_and_finds_little_exposed() {
     }
 }
 
+/// The calls of a set, those of the sets within it included, as this machine's systemd knows them.
+fn calls_of(set: &str) -> Option<Vec<String>> {
+    let arguments = ["syscall-filter", "--no-pager"];
+    let (is_known, said) = say("systemd-analyze", &arguments, Path::new(set))?;
+    assert!(is_known, "{set}: {said}");
+    let mut calls = Vec::new();
+    // The first line is the set's name.
+    for name in said.lines().skip(1).map(str::trim) {
+        match name.chars().next() {
+            Some('@') => calls.extend(calls_of(name)?),
+            Some('#') | None => {}
+            Some(_) => calls.push(name.to_owned()),
+        }
+    }
+    Some(calls)
+}
+
+#[test]
+fn the_proxys_unit_lets_it_confine_itself() {
+    let unit = fs::read_to_string(packaged("wicketgate-proxy.service"));
+    let unit = unit.expect("it is in the repository");
+    let filters = unit
+        .lines()
+        .filter_map(|line| line.strip_prefix("SystemCallFilter="));
+    let mut allowed = Vec::new();
+    for name in filters.flat_map(str::split_whitespace) {
+        match name.starts_with('@') {
+            true => match calls_of(name) {
+                Some(calls) => allowed.extend(calls),
+                None => return,
+            },
+            false => allowed.push(name.to_owned()),
+        }
+    }
+    for call in [
+        "capset",
+        "landlock_add_rule",
+        "landlock_create_ruleset",
+        "landlock_restrict_self",
+        "lchown",
+        "prctl",
+        "seccomp",
+    ] {
+        assert!(allowed.iter().any(|allowed| allowed == call), "{call}");
+    }
+}
+
 #[test]
 fn the_users_and_folders_are_made_as_described() {
     if !rustix::process::geteuid().is_root() {

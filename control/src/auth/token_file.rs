@@ -260,6 +260,12 @@ mod tests {
         }
         let permissions = std::fs::Permissions::from_mode(0o600);
         std::fs::set_permissions(&path, permissions).expect("set");
+        // Only root can give a file away.
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(&path, Some(64_101), None).expect("root may");
+            assert!(matches!(read(&path), Err(TokenFileError::Unsafe { .. })));
+            std::os::unix::fs::chown(&path, Some(0), None).expect("root may");
+        }
         let link = temp.path().join("link.json");
         std::os::unix::fs::symlink(&path, &link).expect("linked");
         assert!(matches!(read(&link), Err(TokenFileError::File { .. })));

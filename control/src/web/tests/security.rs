@@ -196,6 +196,10 @@ async fn what_comes_from_elsewhere_changes_nothing_even_with_a_good_token() {
             let (status, answer) = control.ask(asked).await;
             assert_eq!(status, right, "{told}: {answer}");
         }
+        // Two of them leave open which one a proxy before us has looked at.
+        let mut twice = question(&route, &path).header(bearer.0, bearer.1);
+        twice.headers.push(("host", LISTEN));
+        assert_eq!(control.ask(twice).await.0, 403, "{} {path}", route.method);
     }
     assert_eq!(state(&folder, &control), before);
     let still = ask("GET", "/api/v1/session").header("cookie", &cookie);
@@ -220,15 +224,18 @@ async fn in_protected_mode_only_this_machine_is_served() {
             false => question(&route, &path),
         };
         let elsewhere = asked().peer(REMOTE);
+        // Nor does it learn which names we answer to.
+        let unknown = asked().peer(REMOTE).header("host", "evil.example");
         let forwarded = [
             "forwarded",
             "x-forwarded-for",
             "x-forwarded-host",
+            "x-forwarded-proto",
             "x-real-ip",
             "via",
         ];
         let forwarded = forwarded.map(|name| asked().peer("127.0.0.1:9").header(name, "127.0.0.1"));
-        for asked in forwarded.into_iter().chain([elsewhere]) {
+        for asked in forwarded.into_iter().chain([elsewhere, unknown]) {
             let told = format!("{} {path} {:?}", route.method, asked.headers);
             let (status, _, answer) = control.ask_raw(asked).await;
             assert_eq!(status, 403, "{told}: {answer}");

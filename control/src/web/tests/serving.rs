@@ -111,6 +111,22 @@ async fn a_renewed_certificate_is_for_new_connections_and_cuts_no_old_one() {
     assert!(ask_on(&mut fresh, &path).await.starts_with("HTTP/1.1 200"));
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_does_not_finish_its_headers_is_given_up() {
+    let folder = Folder::new(json!({}));
+    let control = folder.start().await;
+    let addr = serve_on_a_port(&control, None).await;
+    for begun in ["", "GET / HTTP/1.1\r\nhost: "] {
+        let mut stream = TcpStream::connect(addr).await.expect("connected");
+        stream.write_all(begun.as_bytes()).await.expect("sent");
+        let began = tokio::time::Instant::now();
+        // Closed with an answer, without one, or by a reset.
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+        let took_s = began.elapsed().as_secs();
+        assert!((20..=40).contains(&took_s), "{begun:?}: {took_s} s");
+    }
+}
+
 #[tokio::test]
 async fn headers_are_bounded_in_number_and_length() {
     let folder = Folder::new(json!({}));

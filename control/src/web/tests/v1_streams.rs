@@ -6,7 +6,7 @@ use axum::body::Body;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 
-use super::harness::{Folder, ask};
+use super::harness::{Folder, ask, until};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -37,6 +37,33 @@ async fn next(body: &mut Body) -> Event {
         kind: field("event: "),
         data,
     }
+}
+
+#[tokio::test]
+async fn event_streams_are_bounded_and_one_token_never_takes_all() {
+    let folder = Folder::new(json!({}));
+    folder.write_tokens(&["a", "b", "c", "d", "e"].map(|name| (name, "read", None)));
+    let control = folder.start().await;
+    let open = async |token: &str| {
+        let bearer = format!("Bearer {token}");
+        let asked = ask("GET", "/api/v1/events").header("authorization", &bearer);
+        control.respond(asked).await
+    };
+    let mut held = Vec::new();
+    for token in ["a", "b", "c", "d"] {
+        for _ in 0..32 {
+            held.push(open(token).await);
+            assert_eq!(held.last().expect("just pushed").status(), 200, "{token}");
+        }
+        assert_eq!(open(token).await.status(), 503, "{token} has enough");
+    }
+    assert_eq!(open("e").await.status(), 503, "there are enough");
+    held.clear();
+    until("the places are free again", || {
+        control.app.feed.is_unheard()
+    })
+    .await;
+    assert_eq!(open("e").await.status(), 200);
 }
 
 #[tokio::test]

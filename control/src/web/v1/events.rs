@@ -4,8 +4,8 @@
 //! a while, so that a client that comes back with `Last-Event-ID` gets what it missed; one that was
 //! away for longer, or from before a restart, gets the whole again.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -30,6 +30,8 @@ const KEPT_EVENTS: usize = 300;
 const KEPT_BYTES: usize = 16 << 20;
 /// Clients at once; a browser's tabs share one.
 const MAX_STREAMS: usize = 128;
+/// Those of one token, so that whoever holds one cannot keep all others from seeing anything.
+const MAX_OF_ONE: usize = 32;
 
 pub struct Feed(Arc<Parts>);
 
@@ -39,7 +41,8 @@ struct Parts {
     /// The number of the last event.
     last: watch::Sender<u64>,
     closing: watch::Sender<bool>,
-    listeners: AtomicUsize,
+    /// How many streams each caller has, by what the audit log calls it.
+    listeners: Mutex<HashMap<String, usize>>,
     is_looking: AtomicBool,
 }
 
@@ -51,11 +54,20 @@ struct Told {
 }
 
 /// Leaves when dropped, however its stream ended.
-struct Listener(Arc<Parts>);
+struct Listener {
+    parts: Arc<Parts>,
+    by: String,
+}
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.0.listeners.fetch_sub(1, Ordering::AcqRel);
+        let mut listeners = self.parts.listeners();
+        if let Some(count) = listeners.get_mut(&self.by) {
+            *count -= 1;
+            if *count == 0 {
+                listeners.remove(&self.by);
+            }
+        }
     }
 }
 
@@ -66,7 +78,7 @@ impl Feed {
             told: Mutex::default(),
             last: watch::Sender::new(0),
             closing: watch::Sender::new(false),
-            listeners: AtomicUsize::new(0),
+            listeners: Mutex::default(),
             is_looking: AtomicBool::new(false),
         }))
     }
@@ -85,13 +97,32 @@ impl Feed {
         self.0.closing.subscribe()
     }
 
-    fn listen(&self) -> Result<Listener, ApiError> {
-        let listener = Listener(self.0.clone());
-        if self.0.listeners.fetch_add(1, Ordering::AcqRel) < MAX_STREAMS {
-            return Ok(listener);
+    #[cfg(test)]
+    pub fn is_unheard(&self) -> bool {
+        self.0.listeners().is_empty()
+    }
+
+    /// A place for one more stream of `client`, where there is one.
+    fn listen(&self, client: &Client) -> Result<Listener, ApiError> {
+        let label = client.grant.as_ref().and_then(|grant| grant.label.clone());
+        // Without tokens all are the same one.
+        let most = match label {
+            Some(_) => MAX_OF_ONE,
+            None => MAX_STREAMS,
+        };
+        let by = label.unwrap_or_default();
+        let mut listeners = self.0.listeners();
+        let all: usize = listeners.values().sum();
+        let of_one = listeners.get(&by).copied().unwrap_or(0);
+        if all >= MAX_STREAMS || of_one >= most {
+            let message = format!(
+                "{all} event streams are open, {of_one} of them yours; allowed: {MAX_STREAMS} and {most}"
+            );
+            return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message));
         }
-        let message = format!("{MAX_STREAMS} streams are open already");
-        Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message))
+        listeners.insert(by.clone(), of_one + 1);
+        let parts = self.0.clone();
+        Ok(Listener { parts, by })
     }
 }
 
@@ -99,6 +130,11 @@ impl Parts {
     fn told(&self) -> MutexGuard<'_, Told> {
         let told = self.told.lock();
         told.expect("no holder of this lock panics: it only keeps and copies")
+    }
+
+    fn listeners(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+        let listeners = self.listeners.lock();
+        listeners.expect("no holder of this lock panics: it only counts")
     }
 
     fn id(&self, number: u64) -> String {
@@ -118,7 +154,7 @@ pub async fn events(
     Extension(client): Extension<Client>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let listener = app.feed.listen()?;
+    let listener = app.feed.listen(&client)?;
     let parts = app.feed.0.clone();
     if !parts.is_looking.swap(true, Ordering::AcqRel) {
         tokio::spawn(look_on(app.clone()));
@@ -147,11 +183,11 @@ async fn look_on(app: App) {
         if *parts.closing.borrow() {
             return;
         }
-        if parts.listeners.load(Ordering::Acquire) == 0 {
+        if parts.listeners().is_empty() {
             // What stands when somebody comes back is not what was told last.
             *parts.told() = Told::default();
             parts.is_looking.store(false, Ordering::Release);
-            let came = parts.listeners.load(Ordering::Acquire) > 0;
+            let came = !parts.listeners().is_empty();
             // Somebody may have come in between, and seen us still looking.
             if !came || parts.is_looking.swap(true, Ordering::AcqRel) {
                 return;
