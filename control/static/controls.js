@@ -4,7 +4,7 @@
  */
 
 import { changeDrain, changeEnabled, changeWeight, clearOverride } from './changes.js';
-import { element, setAttribute, setText } from './dom.js';
+import { element, setAttribute, setText, svg } from './dom.js';
 import { words } from './i18n.js';
 import { openPing } from './ping.js';
 import { stage, stagedOf, unstage } from './staged.js';
@@ -13,6 +13,9 @@ import { WeightEditor } from './weight.js';
 
 /** @typedef {import('./api.js').Backend} Backend */
 /** @typedef {import('./rows.js').Row} Row */
+
+/** What a row has room for in place of the words: what empties, and a pulse. */
+const ICONS = { drain: 'M5 6h14L12 18z', ping: 'M3 12h4l3-7 4 14 3-7h4' };
 
 export class Controls {
   /** @param {() => Backend} backendOf whose controls they are, as it stands */
@@ -33,8 +36,8 @@ export class Controls {
       element('span', { class: 'switch-track', 'aria-hidden': 'true' }),
       element('span', { class: 'switch-word' }),
     );
-    this.drain = element('button', { type: 'button', class: 'small', 'data-needs': 'write', onclick: () => this.switchDrain() });
-    this.ping = element('button', { type: 'button', class: 'small', 'data-needs': 'write', onclick: () => openPing(backendOf().ip) });
+    this.drain = actionButton(ICONS.drain, () => this.switchDrain());
+    this.ping = actionButton(ICONS.ping, () => openPing(backendOf().ip));
     this.clear = element('button', { type: 'button', class: 'quiet small', 'data-needs': 'write', onclick: () => this.#clear() });
   }
 
@@ -42,8 +45,7 @@ export class Controls {
   update({ backend, seen, key }) {
     this.weight.update(backend.weight, seen?.weight_effective ?? null, key, stagedOf(key)?.weight ?? null);
     setAttribute(this.enabled, 'aria-checked', String(backend.enabled));
-    const word = backend.enabled ? words().enabled : words().disabled;
-    setText(/** @type {Element} */ (this.enabled.lastElementChild), word);
+    writeWord(this.enabled, backend.enabled ? words().enabled : words().disabled);
     setAttribute(this.drain, 'aria-pressed', String(isDraining(backend)));
     this.clear.hidden = !backend.override;
     if (this.named !== words()) this.#name(key);
@@ -53,11 +55,12 @@ export class Controls {
   #name(key) {
     this.named = words();
     setAttribute(this.enabled, 'aria-label', words().enabledOf(key));
-    setText(this.drain, words().drain);
+    writeWord(this.drain, words().drain);
     setAttribute(this.drain, 'aria-label', words().drainOf(key));
     setAttribute(this.drain, 'title', words().drainOf(key));
-    setText(this.ping, words().ping);
+    writeWord(this.ping, words().ping);
     setAttribute(this.ping, 'aria-label', words().pingOf(key));
+    setAttribute(this.ping, 'title', words().pingOf(key));
     setAttribute(this.clear, 'aria-label', words().clearOverrideOf(key));
     setAttribute(this.clear, 'title', words().clearOverride);
   }
@@ -75,6 +78,32 @@ export class Controls {
     // The button is gone with the override; the keyboard goes on from the weight.
     if (this.clear.hidden) this.weight.focus();
   }
+}
+
+/**
+ * A button with an icon for where there is little room, and a word for where there is more.
+ * @param {string} icon
+ * @param {() => unknown} act
+ */
+function actionButton(icon, act) {
+  return element(
+    'button',
+    { type: 'button', class: 'small', 'data-needs': 'write', onclick: act },
+    svgIcon(icon),
+    element('span', { class: 'action-word' }),
+  );
+}
+
+/** @param {string} path */
+function svgIcon(path) {
+  const icon = svg('svg', { class: 'action-icon', viewBox: '0 0 24 24', 'aria-hidden': 'true' });
+  icon.append(svg('path', { d: path }));
+  return icon;
+}
+
+/** @param {HTMLButtonElement} button @param {string} word */
+function writeWord(button, word) {
+  setText(/** @type {Element} */ (button.lastElementChild), word);
 }
 
 /**

@@ -22,6 +22,9 @@ import { VRAM_GUARDS, setFill, usageBar, usageText, vramGuard, writeBar } from '
 /** @typedef {import('./api.js').Detail} Detail */
 /** @typedef {[name: string, value: string, why?: string]} Fact */
 
+/** Stands where an answer is still to come, unlike the dash, which is one. */
+const ASKING = '…';
+
 export class DetailView {
   /**
    * @param {Row} row
@@ -138,7 +141,7 @@ export class DetailView {
       const layerName = /** @type {'override' | 'registration' | 'discovery'} */ (name);
       const isExpired = layer?.is_expired === true ? told.layerExpired : '';
       const why = detail !== null && name === winner ? told.inForce : isExpired;
-      return [told.layer[layerName], format.countText(layer?.weight), why];
+      return [told.layer[layerName], detail === null ? ASKING : format.countText(layer?.weight), why];
     });
     facts.push([told.configured, format.countText(backend.weight)]);
     facts.push([told.effective, format.countText(seen?.weight_effective)]);

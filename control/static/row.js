@@ -34,7 +34,7 @@ export class RowView {
     this.state = element('span', { class: 'state-word' });
     this.opener = element('button', { type: 'button', class: 'state', 'aria-controls': 'side', onclick: () => open(this.row.key) });
     this.opener.append(this.shape, this.state);
-    this.source = element('span', { class: 'badge' });
+    this.source = element('span', { class: 'source-word' });
     this.left = element('span', { class: 'time-left' });
     this.override = element('span', { class: 'badge badge-override' });
     this.controls = new Controls(() => this.row.backend);
@@ -51,10 +51,10 @@ export class RowView {
     this.cells = {
       address: cell('cell-address mono', element('label', {}, this.choose, element('span', {}, row.key))),
       state: cell('cell-state', element('span', { class: 'state-line' }, this.opener, this.pending)),
-      source: cell('cell-source', this.source, this.left, this.override, clear),
+      source: cell('cell-source', element('span', { class: 'source' }, this.source, this.left), this.override, clear),
       weight: cell('cell-weight', weight.element),
       gpu: cell('cell-gpu', this.gpu),
-      vram: cell('cell-vram', this.vram, this.sparkline),
+      vram: cell('cell-vram', element('span', { class: 'vram' }, this.vram, this.sparkline)),
       sessions: cell('cell-sessions number'),
       rate: cell('cell-rate number'),
       latency: cell('cell-latency number'),

@@ -174,7 +174,7 @@ export const en = {
     source: 'Source',
     weight: 'Weight',
     gpu: 'GPU usage',
-    vram: 'VRAM usage, last 3 min',
+    vram: 'VRAM usage',
     sessions: 'Sessions',
     rate: 'New/s',
     latency: 'First byte',

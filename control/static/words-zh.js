@@ -154,7 +154,7 @@ export const zh = {
     source: '来源',
     weight: '权重',
     gpu: 'GPU 利用率',
-    vram: '显存占用（最近 3 分钟）',
+    vram: '显存占用',
     sessions: '会话',
     rate: '新增/秒',
     latency: '首字节',

@@ -79,6 +79,22 @@ describe('the side panel', () => {
     await hasText(weight, /Override–Registration20in force/);
   });
 
+  it('shows_no_dash_for_a_weight_that_is_still_asked_for', async () => {
+    page = await openConsole(browser, stand);
+    let release = () => {};
+    const released = new Promise((resolve) => {
+      release = () => resolve(undefined);
+    });
+    await page.route('**/api/v1/backends/*', async (route) => {
+      await released;
+      await route.continue();
+    });
+    await rowOf(page, backend).locator('.cell-sessions').click();
+    await hasText(section('Weight'), /^WeightOverride…Registration…Discovery…Configured20/);
+    release();
+    await hasText(section('Weight'), /Override–Registration20in forceDiscovery30/);
+  });
+
   it('shows_the_states_with_their_times', async () => {
     await open();
     const history = section('States since control started');

@@ -78,7 +78,7 @@ describe('the pages have their pictures', () => {
       }
       await show(page, 'b', '#rows .weight-input');
       await rowOf(page, found[5]).click();
-      await page.locator('#side').waitFor();
+      await hasText(page.locator('.layers'), /in force|当前采用/);
       const input = rowOf(page, found[1]).locator('.weight-input');
       await input.fill('25');
       await input.press('Tab');

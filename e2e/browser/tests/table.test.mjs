@@ -117,6 +117,28 @@ describe('the table', () => {
     assert.equal(await rowOf(page, registered).locator('.cell-gpu').isVisible(), false);
   });
 
+  for (const [locale, width] of [['en-GB', 1280], ['zh-CN', 1280], ['en-GB', 1440]]) {
+    it(`shows_its_first_columns_whole_at_${width}_px in ${locale}`, async () => {
+      page = await openConsole(browser, stand, { locale, width });
+      // The widest of all cells: an override with a time that is left, and an address of version 6.
+      const wide = { ip: '2001:db8:1234:5678:9abc:def0:1234:5678', port: 65535 };
+      await stand.call('POST', '/api/register', { ...wide, weight: 1000, vram_usage: 0.99 });
+      await stand.call('POST', `/api/backends/127.0.0.1/${registered.port}/weight`, { weight: 1000 });
+      await rowOf(page, registered).locator('.badge-override').waitFor();
+      await rowOf(page, { key: `[${wide.ip}]:${wide.port}` }).waitFor();
+      assert.equal(await page.locator('html').getAttribute('data-rail'), 'open');
+      const [whole, room] = await page.locator('#table-scroll').evaluate((scroller) => [scroller.scrollWidth, scroller.clientWidth]);
+      assert.ok(whole <= room, `${whole} px wide on ${room}`);
+      const heights = await page.locator('#rows tr:not(.spacer)').evaluateAll((rows) => rows.map((row) => row.getBoundingClientRect().height));
+      assert.deepEqual([...new Set(heights)], [32], 'each row has the height that table.js counts on');
+      const input = rowOf(page, registered).locator('.weight-input');
+      assert.ok(await input.evaluate(({ scrollWidth, clientWidth }) => scrollWidth <= clientWidth), 'a weight is not cut off');
+      await picture(page, `table-${locale}-${width}`);
+      await stand.call('DELETE', `/api/backends/127.0.0.1/${registered.port}/override`);
+      await stand.call('DELETE', '/api/register', wide);
+    });
+  }
+
   it('sorts_by_every_column_both_ways', async () => {
     page = await openConsole(browser, stand);
     await page.goto(`${stand.origin}/?page=backends&columns=source,weight,gpu,vram,sessions,rate,latency,errors,seen`);
