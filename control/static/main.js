@@ -14,7 +14,7 @@ import { dateTimeText } from './format.js';
 import { record } from './history.js';
 import { onLanguage, startLanguage, words } from './i18n.js';
 import { openHelp, startKeys } from './keys.js';
-import { startMay } from './may.js';
+import { guarded, startMay } from './may.js';
 import { goTo, startPages, toggleRail, updatePage } from './pages.js';
 import { knowTargets, openPing, startPing } from './ping.js';
 import { oneAtATime } from './once.js';
@@ -100,14 +100,7 @@ function start() {
       reportRefresh(latest.backends.length);
     }
   };
-  const actions = {
-    refresh,
-    ping: () => openPing(),
-    sync: syncNow,
-    apply: () => void apply(),
-    undo: undoNewest,
-    palette: () => void showPalette(refresh),
-  };
+  const actions = { ...changing(), refresh, palette: () => void showPalette(refresh) };
   byId('refresh', HTMLButtonElement).addEventListener('click', refresh);
   byId('open-ping', HTMLButtonElement).addEventListener('click', actions.ping);
   byId('sync', HTMLButtonElement).addEventListener('click', actions.sync);
@@ -127,6 +120,16 @@ function start() {
   startFeed({ onWhole: take, onProblem: connectionFailed });
 }
 
+/** What keys and palette do that not everybody may. */
+function changing() {
+  return {
+    ping: guarded('write', () => words().pingTool, () => openPing()),
+    sync: guarded('write', () => words().sync, syncNow),
+    apply: guarded('write', () => words().command.apply, apply),
+    undo: guarded('write', () => words().undo, undoNewest),
+  };
+}
+
 /**
  * The palette with what can be done now; it is loaded when it is first asked for.
  * @param {() => void} refresh
@@ -135,20 +138,24 @@ async function showPalette(refresh) {
   const backends = latest?.backends ?? [];
   const { command } = words();
   const algorithm = latest?.status.proxy?.algorithm;
+  const can = changing();
   const actions = [
     { text: words().refresh, hint: 'r', act: refresh },
-    { text: words().sync, hint: 's', act: syncNow },
-    { text: words().pingTool, hint: 'p', act: () => openPing() },
+    { text: words().sync, hint: 's', act: can.sync },
+    { text: words().pingTool, hint: 'p', act: can.ping },
     { text: words().help, hint: '?', act: openHelp },
-    { text: words().undo, hint: 'u', act: undoNewest },
-    { text: command.apply, hint: 'Ctrl Enter', act: () => void apply() },
+    { text: words().undo, hint: 'u', act: can.undo },
+    { text: command.apply, hint: 'Ctrl Enter', act: can.apply },
     { text: command.review, act: review },
     { text: command.rail, hint: '[', act: toggleRail },
     ...Object.entries(command.theme).map(([value, text]) => ({ text, act: () => press('theme', value) })),
     ...Object.entries(command.language).map(([value, text]) => ({ text, act: () => press('language', value) })),
     ...Object.keys(words().algorithmMeaning)
       .filter((name) => name !== algorithm)
-      .map((name) => ({ text: words().algorithmChange(name), act: () => void changeAlgorithm(name, algorithm ?? null) })),
+      .map((name) => {
+        const what = () => words().algorithmChange(name);
+        return { text: what(), act: guarded('admin', what, () => changeAlgorithm(name, algorithm ?? null)) };
+      }),
   ];
   // What is typed while it is loading goes into its field.
   const dialog = byId('palette', HTMLDialogElement);

@@ -2,15 +2,18 @@
  * @file What the person may do here, by the scope of the token they signed in with, and signing out.
  *
  * A control that changes something carries `data-needs="write"` or `data-needs="admin"` in its markup.
- * Where the scope is less, it is disabled and says why; so is one that is added later. The server
- * refuses all the same: this is only so that nobody presses a dead button.
+ * Where the scope is less, it is disabled and says why; so is one that is added later. What a key or
+ * the palette does goes through `guarded`. The server refuses all the same: this is only so that nobody
+ * presses a dead button.
  */
 
 import { readSession, signOut } from './api.js';
 import { byId, setText } from './dom.js';
 import { onLanguage, words } from './i18n.js';
+import { addReport } from './report.js';
 
 /** @typedef {import('./api.js').Scope} Scope */
+/** @typedef {'write' | 'admin'} Needs */
 
 /** What each scope may use, by the name in `data-needs`. @type {Record<Scope, string[]>} */
 const ALLOWED = { read: [], register: [], write: ['write'], admin: ['write', 'admin'] };
@@ -43,6 +46,21 @@ export async function startMay() {
   new MutationObserver((records) => {
     for (const record of records) for (const node of record.addedNodes) bindAll(node);
   }).observe(document.body, { childList: true, subtree: true });
+}
+
+/**
+ * `act` for who may do it; for anybody else a line that says why nothing is done.
+ * @param {Needs} needs
+ * @param {() => string} what it is called
+ * @param {() => unknown} act
+ * @returns {() => void}
+ */
+export function guarded(needs, what, act) {
+  return () => {
+    if (ALLOWED[scope].includes(needs)) return void act();
+    const outcome = () => /** @type {const} */ ({ level: 'warn', text: words().needsScope(needs) });
+    addReport({ what, outcome, info: '', undo: null });
+  };
 }
 
 /** @param {Node} node */

@@ -8,7 +8,9 @@ import { openDetail, showDetail, startDetail } from './detail.js';
 import { byId, element, setAttribute, setText } from './dom.js';
 import { isWanted, startFilter, writeFilter } from './filter.js';
 import { onLanguage, words } from './i18n.js';
+import { guarded } from './may.js';
 import { Standing } from './order.js';
+import { openPing } from './ping.js';
 import { RowView } from './row.js';
 import { rowsOf, sortRows } from './rows.js';
 import { knowBackends, startSelection } from './selection.js';
@@ -47,9 +49,10 @@ export const page = {
   keys: {
     j: () => moveCurrent(1),
     k: () => moveCurrent(-1),
-    e: () => currentView()?.weight.focus(),
-    d: () => void currentView()?.onDrain(),
-    x: () => currentView()?.onChoose(),
+    e: guarded('write', () => words().keys.weight, () => currentView()?.weight.focus()),
+    d: guarded('write', () => words().keys.drain, () => currentView()?.onDrain()),
+    x: guarded('write', () => words().keys.choose, () => currentView()?.onChoose()),
+    p: guarded('write', () => words().pingTool, () => openPing(currentView()?.row.backend.ip)),
   },
 };
 

@@ -61,7 +61,7 @@ export class WeightEditor {
 
   /** Keys step too, so that Tab need not stop here. @param {1 | -1} by */
   #stepButton(by) {
-    const attributes = { type: 'button', class: 'step', tabindex: -1, 'aria-hidden': 'true' };
+    const attributes = { type: 'button', class: 'step', 'data-needs': 'write', tabindex: -1, 'aria-hidden': 'true' };
     const acts = { onmousedown: stayInField, onclick: () => this.#step(by) };
     return element('button', { ...attributes, ...acts }, by === 1 ? '+' : '−');
   }

@@ -7,7 +7,7 @@ import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { after, afterEach, before, describe, it } from 'node:test';
-import { Stand, hasText, openConsole, openPage, picture, rowOf, startBrowser, until } from './harness.mjs';
+import { Stand, hasText, newestReport, openConsole, openPage, picture, rowOf, startBrowser, until } from './harness.mjs';
 
 const tokens = { read: 'reader-token-1', register: 'registrar-token-1', write: 'writer-token-1' };
 const AXE = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
@@ -110,6 +110,33 @@ describe('who may only read', () => {
     assert.equal(await row.locator('.weight-input').inputValue(), '10');
     assert.match(await page.locator('#sync').getAttribute('title'), /token with the scope write/);
     await picture(page, 'read-only');
+    // Keys and the palette say why they do nothing, and send nothing.
+    const sent = [];
+    page.on('request', (request) => {
+      if (request.method() !== 'GET') sent.push(request.url());
+    });
+    await page.locator('#backends').focus();
+    await page.keyboard.press('j');
+    for (const [key, what] of [
+      ['e', 'Edit the weight of the row'],
+      ['d', 'Drain the row'],
+      ['x', 'Select the row'],
+      ['p', 'Ping tool'],
+      ['s', 'Sync'],
+      ['u', 'Undo'],
+      ['Control+Enter', 'Apply pending changes'],
+    ]) {
+      await page.keyboard.press(key);
+      await hasText(newestReport(page), new RegExp(`${what}.* — Needs a token with the scope write`));
+    }
+    await page.keyboard.press('Control+k');
+    await page.keyboard.type('Algorithm random');
+    await hasText(page.locator('#palette-list li').first(), /Algorithm random/);
+    await page.keyboard.press('Enter');
+    await hasText(newestReport(page), /Algorithm random — Needs a token with the scope admin/);
+    assert.deepEqual(sent, []);
+    assert.equal(await page.locator('dialog[open]').count(), 0);
+    assert.equal(await page.locator('#bulk').isVisible(), false);
     // The server refuses all the same.
     const status = await page.evaluate(() => fetch('/api/sync', { method: 'POST' }).then(({ status }) => status));
     assert.equal(status, 403);

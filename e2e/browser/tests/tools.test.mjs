@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { after, afterEach, before, describe, it } from 'node:test';
-import { Stand, hasText, newestReport, openConsole, picture, rowOf, startBrowser, until } from './harness.mjs';
+import { Stand, hasAttribute, hasText, newestReport, openConsole, picture, rowOf, startBrowser, until } from './harness.mjs';
 
 /** @type {import('playwright-core').Browser} */
 let browser;
@@ -114,6 +114,27 @@ describe('audit, sync and refresh', () => {
       await picture(page, `settings-${locale}`);
     });
   }
+
+  it('ping_by_key_has_the_current_row_chosen', async () => {
+    const other = { ip: '127.0.0.3', port: 9 };
+    await stand.call('POST', '/api/register', { ...other, weight: 1 });
+    page = await openConsole(browser, stand);
+    const row = rowOf(page, { key: '127.0.0.3:9' });
+    await row.waitFor();
+    await page.locator('.head-address button').click();
+    await page.locator('#backends').focus();
+    await page.keyboard.press('p');
+    assert.equal(await page.locator('#ping-target').inputValue(), '127.0.0.1', 'no row is current');
+    await page.keyboard.press('Escape');
+    for (const _ of [backend, other]) await page.keyboard.press('j');
+    await hasAttribute(row, 'class', 'is-current');
+    await page.keyboard.press('p');
+    await page.locator('#ping-dialog').waitFor();
+    assert.equal(await page.locator('#ping-target').inputValue(), other.ip);
+    await page.keyboard.press('Escape');
+    await stand.call('DELETE', '/api/register', other);
+    await row.waitFor({ state: 'detached' });
+  });
 
   it('sync_by_button_and_by_key_shows_its_reload_info', async () => {
     page = await openConsole(browser, stand);
