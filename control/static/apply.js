@@ -48,8 +48,8 @@ export function knowEtag(tag) {
 
 export function review() {
   if (allStaged().length === 0) return;
-  show();
   byId('diff-dialog', HTMLDialogElement).showModal();
+  show();
   byId('diff-apply', HTMLButtonElement).focus();
 }
 
@@ -98,7 +98,9 @@ function show() {
   }
   byId('diff-conflict', HTMLElement).hidden = conflicts.size === 0;
   byId('diff-drop', HTMLButtonElement).hidden = conflicts.size === 0;
-  byId('diff-rows', HTMLTableSectionElement).replaceChildren(...staged.flatMap(diffRows));
+  // Thousands of lines that nobody sees would be written with every edit.
+  const seen = byId('diff-dialog', HTMLDialogElement).open ? staged : [];
+  byId('diff-rows', HTMLTableSectionElement).replaceChildren(...seen.flatMap(diffRows));
 }
 
 /** @param {Staged} staged */

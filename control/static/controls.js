@@ -28,7 +28,7 @@ export class Controls {
         unstage([backendOf().id]);
         return changeWeight(backendOf(), weight);
       },
-      (weight) => stage(backendOf(), { weight }),
+      (weight) => stage([backendOf()], { weight }),
     );
     this.enabled = element(
       'button',

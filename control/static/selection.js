@@ -75,7 +75,7 @@ function choose(ids) {
 
 /** @param {Omit<import('./api.js').Edit, 'id'>} edit */
 function stageAll(edit) {
-  for (const backend of backends) if (chosen.has(backend.id)) stage(backend, edit);
+  stage(backends.filter(({ id }) => chosen.has(id)), edit);
 }
 
 function show() {

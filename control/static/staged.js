@@ -34,11 +34,21 @@ export function standOf(backend) {
 }
 
 /**
- * Adds to what is staged for a backend; an edit that changes nothing is taken off again.
+ * Adds the same to what is staged for each of these backends, and tells of it once.
+ * @param {Backend[]} backends
+ * @param {Omit<Edit, 'id'>} edit
+ */
+export function stage(backends, edit) {
+  for (const backend of backends) add(backend, edit);
+  tell();
+}
+
+/**
+ * An edit that changes nothing is taken off again.
  * @param {Backend} backend
  * @param {Omit<Edit, 'id'>} edit
  */
-export function stage(backend, edit) {
+function add(backend, edit) {
   const base = standOf(backend);
   const whole = { ...staged.get(backend.id)?.edit, ...edit };
   /** @type {Record<string, unknown>} */
@@ -50,7 +60,6 @@ export function stage(backend, edit) {
   }
   if (Object.keys(kept).length === 0) staged.delete(backend.id);
   else staged.set(backend.id, { id: backend.id, edit: kept, base });
-  tell();
 }
 
 /** @param {Backend} backend @param {string} part */

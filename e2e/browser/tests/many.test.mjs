@@ -7,7 +7,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fleet } from './fleet.mjs';
-import { Stand, hasText, openConsole, picture, startBrowser, until } from './harness.mjs';
+import { Stand, hasText, newestReport, openConsole, picture, startBrowser, until } from './harness.mjs';
 
 const SECONDS = Number(process.env.WICKETGATE_MANY_SECONDS ?? 15);
 
@@ -87,5 +87,29 @@ describe('three thousand backends', () => {
       return file?.backends.some(({ ip, weight }) => ip === '10.1.0.60' && weight === 55);
     });
     await page.locator('#pending').waitFor({ state: 'hidden' });
+  });
+
+  it('are_selected_edited_and_applied_all_at_once', async () => {
+    await page.locator('#table-scroll').evaluate((scroller) => scroller.scrollTo(0, 0));
+    await page.locator('#rows .choose').first().check();
+    await page.locator('#bulk-all').click();
+    await hasText(page.locator('#bulk-count'), /^3000 selected$/);
+    const started = Date.now();
+    await page.locator('#bulk-weight').fill('77');
+    await page.locator('#bulk-weight').press('Enter');
+    await hasText(page.locator('#pending-count'), /^3000 pending$/);
+    const stagedAfter = Date.now() - started;
+    await page.locator('#pending-review').click();
+    await until('each is in the diff', async () => (await page.locator('#diff-rows tr').count()) === 3000);
+    const shownAfter = Date.now() - started;
+    await page.keyboard.press('Enter');
+    await until('all are published', async () => {
+      const file = await stand.readJson('config/proxy_config.json');
+      return file?.backends.length === 3000 && file.backends.every(({ weight }) => weight === 77);
+    });
+    await page.locator('#pending').waitFor({ state: 'hidden' });
+    await hasText(newestReport(page), /^\S+Change of 3000 backends — saved/);
+    console.log(`# staged after ${stagedAfter} ms, in the diff after ${shownAfter}, applied after ${Date.now() - started}`);
+    assert.ok(stagedAfter < 3_000, `staging took ${stagedAfter} ms`);
   });
 });
