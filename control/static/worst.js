@@ -81,8 +81,8 @@ function lineElement(row, texts) {
     element('th', { scope: 'row', class: 'mono' }, element('a', { href: `?${query}` }, texts.key)),
     element('td', { class: 'worst-state' }, shapeIcon(texts.shape), ` ${texts.state}`),
     element('td', { class: 'worst-why' }, texts.why),
-    element('td', { class: 'number' }, texts.sessions),
-    element('td', { class: 'number' }, texts.latency),
-    element('td', {}, bar),
+    element('td', { class: 'number', 'data-column': words().column.sessions }, texts.sessions),
+    element('td', { class: 'number', 'data-column': words().column.latency }, texts.latency),
+    element('td', { class: 'worst-vram', 'data-column': words().column.vram }, bar),
   );
 }
