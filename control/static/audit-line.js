@@ -34,15 +34,25 @@ export function lineElement(entry) {
     { class: 'audit-line', title: JSON.stringify(entry) },
     element('time', { class: 'faint', datetime: entry.time ?? '' }, time),
     element('span', { class: 'audit-actor' }, entry.actor ?? ''),
-    element('span', { class: 'audit-action' }, entry.action ?? ''),
+    element('span', { class: 'audit-action' }, actionText(entry)),
     element('span', { class: 'audit-target' }, entry.target ?? ''),
     element(
       'span',
       { class: 'audit-detail' },
       ...details(entry),
-      element('span', { class: isGood(entry) ? 'faint' : 'bad' }, entry.result ?? ''),
+      element('span', { class: isGood(entry) ? 'faint' : 'bad' }, resultText(entry)),
     ),
   );
+}
+
+/** @param {Entry} entry */
+export function actionText({ action = '' }) {
+  return words().auditActions[action] ?? action;
+}
+
+/** The common ones in words; what else the server says stays as it is. @param {Entry} entry */
+export function resultText({ result = '' }) {
+  return words().auditResults[result] ?? result;
 }
 
 /**

@@ -5,7 +5,7 @@
  */
 
 import * as api from './api.js';
-import { lineElement } from './audit-line.js';
+import { actionText, lineElement } from './audit-line.js';
 import { byId, element, setText } from './dom.js';
 import { momentText } from './format.js';
 import { onLanguage, words } from './i18n.js';
@@ -142,7 +142,7 @@ function matches(entry, { text, actor, action, from, to, reads }) {
   if (action !== '' && entry.action !== action) return false;
   const at = Date.parse(entry.time ?? '');
   if (at < from || at > to) return false;
-  const line = JSON.stringify(entry).toLowerCase();
+  const line = `${JSON.stringify(entry)} ${actionText(entry)}`.toLowerCase();
   return text.every((word) => line.includes(word));
 }
 
@@ -161,8 +161,8 @@ function clearFilters() {
 function write() {
   waiting = 0;
   writeWaiting();
-  writeChoices('audit-actor', words().anyActor, entries.map(({ actor }) => actor));
-  writeChoices('audit-action', words().anyAction, entries.map(({ action }) => action));
+  writeChoices('audit-actor', words().anyActor, entries.map(({ actor }) => actor), (actor) => actor);
+  writeChoices('audit-action', words().anyAction, entries.map(({ action }) => action), (action) => actionText({ action }));
   const found = filtered();
   const lines = found.slice(-shownLimit).reverse();
   byId('audit', HTMLOListElement).replaceChildren(...lines.map(lineElement));
@@ -186,17 +186,18 @@ function writeWaiting() {
  * @param {string} id of a select
  * @param {string} any the choice of all
  * @param {(string | undefined)[]} values
+ * @param {(value: string) => string} textOf what a value is called
  */
-function writeChoices(id, any, values) {
+function writeChoices(id, any, values, textOf) {
   const select = byId(id, HTMLSelectElement);
   const known = [...new Set(values.filter((value) => value !== undefined))].sort();
-  const wanted = [any, ...known];
+  const wanted = [any, ...known.map(textOf)];
   const shown = [...select.options].map(({ text }) => text);
   if (wanted.length === shown.length && wanted.every((text, at) => text === shown[at])) return;
   const chosen = select.value;
   select.replaceChildren(
     element('option', { value: '' }, any),
-    ...known.map((value) => element('option', { value }, value)),
+    ...known.map((value) => element('option', { value }, textOf(value))),
   );
   select.value = known.includes(chosen) ? chosen : '';
 }

@@ -4,7 +4,7 @@
  */
 
 import { serverNow } from './api.js';
-import { detailText } from './audit-line.js';
+import { actionText, detailText, resultText } from './audit-line.js';
 import { Controls } from './controls.js';
 import { costFactors, costParts, costText, rankOf } from './cost.js';
 import { element, setText, writeChildren } from './dom.js';
@@ -190,7 +190,7 @@ function healthFacts({ seen }) {
   const probed = format.isNumber(at) ? told.ago(format.ageText(serverNow() - at)) : told.noProbe;
   /** @type {Fact[]} */
   const facts = [
-    [told.probed, probed, seen?.probe_result ?? ''],
+    [told.probed, probed, words().reason(seen?.probe_result ?? '')],
     [told.probeTook, format.latencyText(seen?.probe_latency_us)],
     [told.probes, format.countText(seen?.probes_total)],
     [told.probesFailed, format.countText(seen?.probe_failures_total)],
@@ -268,7 +268,7 @@ function writeStateLine(line, { at_ms: at, admin, operational, reason }) {
   const [, word, time, why] = line.children;
   if (word !== undefined) setText(word, stateText(state));
   if (time !== undefined) setText(time, words().side.since(format.dateTimeText(at)));
-  if (why !== undefined) setText(why, reason);
+  if (why !== undefined) setText(why, words().reason(reason));
 }
 
 function editLine() {
@@ -284,10 +284,10 @@ function writeEditLine(line, entry) {
   const when = new Date(String(entry.time ?? ''));
   const time = Number.isNaN(when.getTime()) ? String(entry.time ?? '') : format.dateTimeText(when);
   writeTexts(line, [
-    String(entry.action ?? ''),
+    actionText(entry),
     String(entry.actor ?? ''),
     time,
-    String(entry.result ?? ''),
+    resultText(entry),
     detailText(entry),
   ]);
 }

@@ -21,7 +21,7 @@ export function stateOf(backend, seen) {
   return {
     admin: adminOf(backend),
     operational: operationalOf(backend, seen),
-    reason: seen?.reason ?? words().noProxyWord,
+    reason: seen === null ? words().noProxyWord : words().reason(seen.reason),
   };
 }
 

@@ -57,8 +57,8 @@ export const en = {
   appliedAgo: (/** @type {string} */ span) => `applied ${span} ago`,
   notAppliedYet: (/** @type {number} */ number) => `generation ${number} not applied yet`,
   refusedGeneration: (/** @type {string} */ number) => `generation ${number} refused`,
-  proxySilent: 'Proxy tells no status',
-  proxyDraining: 'Proxy is ending',
+  proxySilent: 'Proxy gives no status',
+  proxyDraining: 'Proxy is shutting down',
   proxyProcess: (/** @type {number} */ pid, /** @type {string} */ span) => `process ${pid}, up for ${span}`,
   stillFollows: (/** @type {string} */ reason, /** @type {string} */ runs) => `${reason} · Traffic still follows ${runs}`,
   generationPublished: (/** @type {number} */ number) => `generation ${number} published`,
@@ -76,12 +76,12 @@ export const en = {
   answerHealth: 'Health',
   unhealthyOf: (/** @type {number} */ broken, /** @type {number} */ all) => `${broken} of ${all} not healthy`,
   noneUnhealthy: (/** @type {number} */ all) => `none of ${all} unhealthy`,
-  healthUnknown: 'not known: the proxy tells none',
-  worst: 'To be looked at first',
+  healthUnknown: 'unknown: the proxy does not report it',
+  worst: 'Needs attention first',
   why: 'Why',
   allDown: {
     reject: 'all down: nothing new is taken',
-    fail_open: 'all down: used all the same',
+    fail_open: 'all down: still used',
   },
   sessions: 'Sessions',
   sessionsRate: (/** @type {string} */ rate) => `${rate} new/s`,
@@ -94,14 +94,14 @@ export const en = {
   gpuMean: 'GPU usage',
   vramMean: 'VRAM usage',
   meanHint: (/** @type {number} */ count) =>
-    count === 0 ? 'none reports it' : `mean of ${count} that report`,
+    count === 0 ? 'none reports' : `mean of ${count} that report`,
   algorithm: (/** @type {string} */ name) => `algorithm ${name}`,
   lastPublish: (
     /** @type {string} */ time,
     /** @type {string} */ generation,
     /** @type {string} */ result,
   ) => `${generation} published at ${time}: ${result}`,
-  noProxyFigures: 'the proxy tells none',
+  noProxyFigures: 'not reported by the proxy',
 
   charts: 'Last 15 minutes',
   chartsMissing:
@@ -145,7 +145,7 @@ export const en = {
   token: 'Token',
   signIn: 'Sign in',
   signOut: 'Sign out',
-  signInHint: 'Kept nowhere: it opens a session of this browser. The operator makes one with',
+  signInHint: 'It is not stored; it opens a session for this browser. The operator makes a token with',
   signInFailed: (/** @type {string} */ reason) => `Not signed in: ${reason || 'the server gives no reason'}`,
   mayNote: { read: 'read only', register: 'registers only', write: 'edits, no settings', admin: '' },
   needsScope: (/** @type {string} */ scope) => `Needs a token with the scope ${scope}; you are signed in with less`,
@@ -161,7 +161,7 @@ export const en = {
   hidden: (/** @type {number} */ count) => `${count} hidden by filter`,
   count: (/** @type {number} */ count) => counted(count, 'backend'),
   refresh: 'Refresh',
-  refreshHint: 'Read everything anew (r)',
+  refreshHint: 'Read all data again (r)',
   refreshed: (/** @type {number} */ count) => `${counted(count, 'backend')} read`,
   ping: 'Ping',
   pingHint: 'Open the ping tool (p)',
@@ -199,7 +199,8 @@ export const en = {
     expired: 'expired',
     unknown: 'not known',
   },
-  noProxyWord: 'The proxy says nothing of it.',
+  noProxyWord: 'The proxy does not report on it.',
+  reason: (/** @type {string} */ said) => said,
   gone: 'no longer listed',
   source: (/** @type {string} */ source) =>
     source === 'k8s' ? 'discovered' : source === 'runtime' ? 'registered' : source,
@@ -227,8 +228,8 @@ export const en = {
   vramSpan: (/** @type {string} */ low, /** @type {string} */ high) =>
     `VRAM over the last 3 minutes: ${low} to ${high}`,
   noVramYet: 'No VRAM reports yet',
-  never: 'discovery alone knows it: it sends no heartbeats',
-  expiresIn: (/** @type {string} */ span) => `expires in ${span} unless it is heard again`,
+  never: 'known from discovery only; it sends no heartbeats',
+  expiresIn: (/** @type {string} */ span) => `expires in ${span} unless it is heard from again`,
   heardAt: (/** @type {string} */ time) => `last heard at ${time}`,
   sessionsOf: (
     /** @type {number} */ sessions,
@@ -251,8 +252,8 @@ export const en = {
     disabled: 'Disabled: it takes nothing new.',
     drain: 'Draining: it takes nothing new, open sessions finish.',
     out: (/** @type {string} */ reason) => `Out for its health: ${reason}`,
-    warming: 'Warming up: it gets a part of its weight that grows.',
-    algorithm: 'The algorithm in force does not give by weight alone.',
+    warming: 'Warming up: it gets a growing share of its weight.',
+    algorithm: 'The algorithm in force does not go by weight alone.',
   },
 
   // The side panel
@@ -375,7 +376,7 @@ export const en = {
     milliseconds === null ? 'applied' : `applied in ${milliseconds} ms`,
   signalled: 'saved, proxy signalled',
   noReload: 'nothing to reload',
-  acknowledgeExpiry: 'Let the silent registrations expire',
+  acknowledgeExpiry: 'Let silent registrations expire',
   notConfirmed: 'saved and signalled, but the proxy did not confirm it',
   notSignalled: 'saved, but the proxy was not signalled',
   notPublished: (/** @type {string} */ reason) => `not published: ${reason}`,
@@ -407,9 +408,28 @@ export const en = {
   anyActor: 'Any actor',
   auditAction: 'Action',
   anyAction: 'Any action',
+  // By the name in the log, where it is another one.
+  /** @type {Record<string, string>} */
+  auditActions: {
+    clear_override: 'clear override',
+    changes_dry_run: 'dry run of changes',
+    acknowledge_expiry: 'let expire',
+    sign_in: 'sign in',
+    sign_out: 'sign out',
+    file_edit: 'file edited',
+    warm: 'warmed up',
+    freeze_expiry: 'hold expiry back',
+    unfreeze_expiry: 'expiry goes on',
+    read_certificate: 'read certificate',
+    token_added: 'token added',
+    token_removed: 'token removed',
+    read_tokens: 'read tokens',
+  },
+  /** @type {Record<string, string>} */
+  auditResults: {},
   auditFrom: 'From',
   auditTo: 'To',
-  auditReads: 'Reads too',
+  auditReads: 'Include reads',
   auditLive: 'live',
   auditOlder: 'Show older',
   auditNothing: 'No line matches the filter.',
@@ -541,7 +561,7 @@ export const en = {
     limits: 'At most',
     pauses: 'Pauses of accepting',
     linesLost: 'Log lines lost',
-    draining: 'Ending',
+    draining: 'Shutting down',
     probe: 'Probe',
     allDown: 'If all are down',
     spared: 'Ejections spared',
@@ -592,7 +612,7 @@ export const en = {
 
   // The palette
   palette: 'Search pages, actions and backends',
-  paletteNothing: 'Nothing is called that.',
+  paletteNothing: 'Nothing found.',
   kind: { page: 'Page', action: 'Action', backend: 'Backend' },
   command: {
     apply: 'Apply pending changes',
@@ -605,8 +625,8 @@ export const en = {
   // Help
   keys: {
     filter: 'Filter the table',
-    refresh: 'Read everything anew',
-    ping: 'Open the ping tool',
+    refresh: 'Read all data again',
+    ping: 'Ping the row; where there is none, open the ping tool',
     sync: 'Sync: merge, publish, signal the proxy',
     audit: 'View the audit log',
     move: 'Next row, row before',

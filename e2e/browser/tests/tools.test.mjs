@@ -80,6 +80,29 @@ describe('audit, sync and refresh', () => {
     });
   }
 
+  it('the_log_and_the_reasons_speak_chinese_too', async () => {
+    const refused = { ip: '127.0.0.1', port: 9 };
+    await stand.call('POST', '/api/register', { ...refused, weight: 1 });
+    await stand.call('POST', '/api/backends/127.0.0.1/9/weight', { weight: 77 });
+    page = await openConsole(browser, stand, { view: 'changes', locale: 'zh-CN' });
+    const line = page.locator('#audit .audit-line').filter({ hasText: 'override.weight – → 77' });
+    await hasText(line.locator('.audit-action'), /^权重$/);
+    await hasText(line.locator('.audit-detail'), /完成$/);
+    await page.locator('#audit-filter').fill('127.0.0.1:9 权重');
+    await until('only that action', async () => {
+      const actions = await page.locator('#audit .audit-action').allTextContents();
+      return actions.length > 0 && actions.every((action) => action === '权重');
+    });
+    await page.locator('#audit-action').selectOption({ label: '权重' });
+    const known = await page.locator('#audit-action option').allTextContents();
+    assert.deepEqual(known.filter((name) => !/\p{Script=Han}|^Ping$/u.test(name)), []);
+    await page.goto(`${stand.origin}/?page=backends&open=127.0.0.1:9`);
+    await hasText(page.locator('.side-reason'), /^探测失败：连接被拒（\d\/3）；UDP 流不以此为准$|^探测失败：连接被拒（\d\/3）$/);
+    await hasText(page.locator('.side-list').last(), /权重/);
+    await stand.call('DELETE', '/api/backends/127.0.0.1/9/override');
+    await stand.call('DELETE', '/api/register', refused);
+  });
+
   it('the_log_is_filtered_and_downloaded', async () => {
     page = await openConsole(browser, stand, { view: 'changes' });
     await stand.call('POST', '/api/ping', { ip: '127.0.0.1' });
@@ -188,7 +211,7 @@ describe('what the page says of the proxy', () => {
     try {
       const registered = await other.register({ weight: 10 });
       page = await openConsole(browser, other);
-      await hasText(page.locator('#proxy'), /Proxy tells no status.*sent SIGHUP/);
+      await hasText(page.locator('#proxy'), /Proxy gives no status.*sent SIGHUP/);
       await hasText(page.locator('#figure-sessions .figure-value'), /^–$/);
       const input = rowOf(page, registered).locator('.weight-input');
       await input.fill('12');

@@ -42,7 +42,7 @@ async function byApi() {
 describe('the overview', () => {
   for (const [locale, well, ill, cause] of [
     ['en-GB', /none of 3 unhealthy/, /1 of 3 not healthy.*1 down/, /refused/],
-    ['zh-CN', /3 个后端均无异常/, /3 个中有 1 个不健康.*1 宕机/, /refused/],
+    ['zh-CN', /3 个后端均无异常/, /3 个中有 1 个不健康.*1 宕机/, /连接被拒/],
   ]) {
     it(`tells_health_apart_from_what_is_applied in ${locale}`, async () => {
       const dying = await stand.register({ weight: 10 });
@@ -155,7 +155,8 @@ describe('changes and audit', () => {
       await older.click();
       await hasText(page.locator('#audit'), /→ 501/);
       await until('nothing is left', async () => {
-        if (await older.isVisible()) await older.click();
+        // A reading that is under way may end with nothing older to show, and the button is gone.
+        if (await older.isVisible()) await older.click({ timeout: 1_000 }).catch(() => {});
         return !(await older.isVisible());
       });
       await hasText(page.locator('#audit'), /start/);

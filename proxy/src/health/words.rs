@@ -1,4 +1,5 @@
-//! What is held of a backend, in words: for status and log.
+//! What is held of a backend, in words: for status and log. The console's Chinese for each phrase is in
+//! control/static/reasons-zh.js.
 
 use contract::health::Health as Rules;
 use contract::status::{BackendHealth, OperationalState};

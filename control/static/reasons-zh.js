@@ -1,0 +1,67 @@
+/**
+ * @file The proxy's reasons for a backend's state in Chinese. The proxy says them in English, from a
+ * closed set of phrases (proxy/src/health/words.rs) joined by semicolons; a phrase that is not known
+ * here stays as it is.
+ */
+
+/** @type {Record<string, string>} */
+const WORK = { sessions: '会话', flows: 'UDP 流', 'sessions failed': '会话失败', 'flows were refused': 'UDP 流被拒' };
+
+/** What a probe found. @type {Record<string, string>} */
+const FOUND = {
+  passed: '通过',
+  refused: '连接被拒',
+  unreachable: '不可达',
+  'no answer in time': '超时未应答',
+  'closed before an answer': '应答前连接已关闭',
+  'not the expected answer': '应答不符合预期',
+  'the answer is not HTTP': '应答不是 HTTP',
+};
+
+/** @type {Record<string, string>} */
+const WHOLE = {
+  ...FOUND,
+  'it reports that it warms up': '后端上报正在预热',
+  'the last connect was refused': '最近一次连接被拒',
+  'the last connect timed out': '最近一次连接超时',
+  'the last connect succeeded': '最近一次连接成功',
+  'no probe has ended yet': '尚无探测结果',
+  'no connect was tried yet': '尚未尝试连接',
+  // Control's own, where there is no proxy to ask.
+  'the proxy says nothing of it': '代理没有关于它的信息',
+};
+
+/** @type {[RegExp, (...found: string[]) => string][]} */
+const PHRASES = [
+  [/^HTTP status (\d+)$/, (status) => `HTTP 状态码 ${status}`],
+  [/^probe: passed in ([\d.]+ ms)$/, (time) => `探测通过，用时 ${time}`],
+  [/^probe: passed \((\d+) of (\d+)\)$/, (count, of) => `探测通过（${count}/${of}）`],
+  [/^probe: (.+) \((\d+) of (\d+)\)$/, (found = '', count, of) => `探测失败：${phrase(found)}（${count}/${of}）`],
+  [/^(sessions|flows) are not judged by it$/, (work = '') => `${WORK[work]}不以此为准`],
+  [/^(\d+) (sessions|flows) in a row failed$/, (count, work = '') => `连续 ${count} 个${WORK[work]}失败`],
+  [/^slow start: (\d+) % of its share$/, (percent) => `慢启动：份额的 ${percent}%`],
+  [
+    /^ejected for (\d+) s: (\d+) (sessions failed|flows were refused) in a row$/,
+    (span, count, what = '') => `已摘除，还有 ${span} 秒：连续 ${count} 个${WORK[what]}`,
+  ],
+  [
+    /^ejected until probes pass \((\d+) of (\d+)\): (\d+) (sessions failed|flows were refused) in a row$/,
+    (passed, of, count, what = '') => `已摘除，直到探测通过（${passed}/${of}）：连续 ${count} 个${WORK[what]}`,
+  ],
+];
+
+/** @param {string} text as the proxy says it */
+export function reasonText(text) {
+  return text.split('; ').map(phrase).join('；');
+}
+
+/** @param {string} text */
+function phrase(text) {
+  const whole = WHOLE[text];
+  if (whole !== undefined) return whole;
+  for (const [pattern, made] of PHRASES) {
+    const found = pattern.exec(text);
+    if (found !== null) return made(...found.slice(1));
+  }
+  return text;
+}
