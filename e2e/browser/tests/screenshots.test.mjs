@@ -77,7 +77,7 @@ describe('the pages have their pictures', () => {
         await take(page, `${view}-${theme}`);
       }
       await show(page, 'b', '#rows .weight-input');
-      await rowOf(page, found[5]).click();
+      await rowOf(page, found[5]).locator('.cell-sessions').click();
       await hasText(page.locator('.layers'), /in force|当前采用/);
       const input = rowOf(page, found[1]).locator('.weight-input');
       await input.fill('25');
