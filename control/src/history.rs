@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::clock::Now;
 use crate::merge::{Row, RowState};
-use crate::observe::{Proxy, Unknown};
+use crate::observe::Proxy;
 use crate::shared::Shared;
 
 /// How often control looks while nobody else asks the proxy for its status.
@@ -77,10 +77,16 @@ impl Histories {
         for row in rows {
             let addr = row.backend.addr;
             let mut kept = before.remove(&addr).unwrap_or_default();
-            let now = transition(row, seen.get(&addr).copied(), now.unix_ms);
+            let admin = row.admin();
+            let (operational, reason) = operational(row, seen.get(&addr).copied());
             let last = kept.back().map(|last| (last.admin, last.operational));
-            if last != Some((now.admin, now.operational)) {
-                kept.push_back(now);
+            if last != Some((admin, operational)) {
+                kept.push_back(Transition {
+                    at_ms: now.unix_ms,
+                    admin,
+                    operational,
+                    reason: reason.to_owned(),
+                });
             }
             if kept.len() > KEPT {
                 kept.pop_front();
@@ -103,32 +109,13 @@ impl Histories {
     }
 }
 
-fn transition(row: &Row, seen: Option<&BackendStatus>, at_ms: u64) -> Transition {
-    let (operational, reason) = match seen {
-        _ if row.state() == RowState::Expired => {
-            (Operational::Expired, "its registration ran out".to_owned())
-        }
-        Some(seen) => (Operational::Seen(seen.operational), seen.reason.clone()),
-        None => (
-            Operational::Unknown,
-            "the proxy says nothing of it".to_owned(),
-        ),
-    };
-    Transition {
-        at_ms,
-        admin: row.admin(),
-        operational,
-        reason,
+/// The state of a backend, and why it is so.
+fn operational<'a>(row: &Row, seen: Option<&'a BackendStatus>) -> (Operational, &'a str) {
+    match seen {
+        _ if row.state() == RowState::Expired => (Operational::Expired, "its registration ran out"),
+        Some(seen) => (Operational::Seen(seen.operational), &seen.reason),
+        None => (Operational::Unknown, "the proxy says nothing of it"),
     }
-}
-
-/// Asks the proxy for its status, and keeps what is new in it.
-pub async fn look(shared: &Shared, proxy: &Proxy) -> Result<Status, Unknown> {
-    let seen = proxy.status().await;
-    let rows = shared.model().rows();
-    let now = shared.clock.now();
-    shared.history().note(&rows, seen.as_ref().ok(), now);
-    seen
 }
 
 /// Looks on for as long as the server runs; whoever reads the live view looks in our place.
@@ -137,10 +124,16 @@ pub async fn run(shared: Arc<Shared>, proxy: Proxy) {
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        let is_due = shared.history().is_due(shared.clock.now());
-        if is_due && let Err(unknown) = look(&shared, &proxy).await {
+        if !shared.history().is_due(shared.clock.now()) {
+            continue;
+        }
+        let seen = proxy.status().await;
+        if let Err(unknown) = &seen {
             tracing::debug!("no states seen: {unknown}");
         }
+        let rows = shared.model().rows();
+        let now = shared.clock.now();
+        shared.history().note(&rows, seen.as_ref().ok(), now);
     }
 }
 

@@ -10,7 +10,6 @@ use axum::response::{IntoResponse, Response};
 use contract::BackendAddr;
 use serde_json::Value;
 
-use crate::history;
 use crate::web::{App, answers, api};
 
 pub struct View {
@@ -31,19 +30,22 @@ pub fn tag_of(app: &App, edits: u64) -> String {
 }
 
 pub async fn look(app: &App) -> View {
-    let seen = history::look(&app.shared, &app.proxy).await;
+    let seen = app.proxy.status().await;
+    let (edits, rows) = {
+        let model = app.shared.model();
+        (model.edits, model.rows())
+    };
+    let now = app.shared.clock.now();
+    app.shared.history().note(&rows, seen.as_ref().ok(), now);
     let mut status = api::proxy_json(app, seen);
-    let etag = etag(app);
-    let rows = app.shared.model().rows();
     let seen = take_seen(&mut status);
-    let now_ms = app.shared.clock.now().unix_ms;
     let rows = rows.iter().map(|row| {
         let addr = row.backend.addr;
         let mut listed = answers::row(app, row);
         listed["id"] = addr.to_string().into();
         // A moment and not a rest, so that a row changes only when something has happened.
         let left_ms = listed["ttl_remaining_ms"].take().as_u64();
-        let expires_at_ms = left_ms.map(|left_ms| (now_ms + left_ms).div_ceil(1000) * 1000);
+        let expires_at_ms = left_ms.map(|left_ms| (now.unix_ms + left_ms).div_ceil(1000) * 1000);
         listed["expires_at_ms"] = expires_at_ms.into();
         let fields = listed.as_object_mut().expect("a row is an object");
         fields.shift_remove("ttl_remaining_ms");
@@ -58,6 +60,7 @@ pub async fn look(app: &App) -> View {
         (addr, listed)
     });
     let rows = rows.collect();
+    let etag = tag_of(app, edits);
     let status = finish_status(app, status, &etag);
     View { etag, status, rows }
 }
