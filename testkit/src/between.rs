@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::folder::{Folder, proxy_config, without_probes};
+use crate::installed::{binary, load_stream_module};
 use crate::ports::free_address;
 use crate::process::{Program, resident_bytes};
 use crate::proxy::Proxy;
@@ -51,8 +52,6 @@ enum Runs {
 const CONNECT_TIMEOUT_MS: u64 = 500;
 /// Enough for every test here, and for two descriptors a session within the usual hard limit.
 const MOST_SESSIONS: u64 = 9_500;
-/// Where a package puts nginx's stream module, if it is not built in.
-const STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
 impl Kind {
     pub const ALL: [Kind; 3] = [
@@ -287,14 +286,12 @@ listen all
 }
 
 fn nginx_config(listen: SocketAddr, servers: &str, folder: &Path) -> String {
-    let module = match Path::new(STREAM_MODULE).is_file() {
-        true => format!("load_module {STREAM_MODULE};\n"),
-        false => String::new(),
-    };
+    let module = load_stream_module();
     let folder = folder.display();
     let connections = 2 * MOST_SESSIONS;
     format!(
-        "{module}daemon off;
+        "{module}
+daemon off;
 worker_processes 1;
 worker_rlimit_nofile {connections};
 pid {folder}/nginx.pid;
@@ -319,14 +316,4 @@ stream {{
 }}
 "
     )
-}
-
-/// A binary in `PATH`, or where daemons are, which is not in everyone's `PATH`.
-fn binary(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders =
-        std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
-    folders
-        .map(|folder| folder.join(name))
-        .find(|file| file.is_file())
 }

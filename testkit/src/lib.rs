@@ -22,6 +22,7 @@ pub mod between;
 pub mod client;
 pub mod deaf;
 pub mod faulty;
+pub mod installed;
 pub mod server;
 pub mod storm;
 

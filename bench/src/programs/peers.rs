@@ -5,13 +5,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::Program;
+use testkit::installed::{binary, load_stream_module};
 
-/// Where a package puts nginx's stream module, if it is not built in.
-const STREAM_MODULES: [&str; 2] = [
-    "/usr/lib/nginx/modules/ngx_stream_module.so",
-    "/usr/lib64/nginx/modules/ngx_stream_module.so",
-];
+use super::Program;
 
 #[derive(Debug)]
 pub struct Peers {
@@ -40,11 +36,11 @@ impl Peers {
         let cached = bench.join("cache/envoy");
         Peers {
             folder: bench.join("peers"),
-            haproxy: find_binary("haproxy"),
-            nginx: find_binary("nginx"),
+            haproxy: binary("haproxy"),
+            nginx: binary("nginx"),
             envoy: Some(cached)
                 .filter(|path| path.is_file())
-                .or_else(|| find_binary("envoy")),
+                .or_else(|| binary("envoy")),
         }
     }
 
@@ -93,9 +89,6 @@ impl Peers {
 
 /// Puts the values into the places `@NAME@`.
 fn filled_in(template: &str, values: &Values<'_>, folder: &Path) -> String {
-    let module = STREAM_MODULES
-        .into_iter()
-        .find(|path| Path::new(path).is_file());
     let places = [
         ("@WORKERS@", values.workers.to_string()),
         ("@PORT@", values.port.to_string()),
@@ -113,26 +106,13 @@ fn filled_in(template: &str, values: &Values<'_>, folder: &Path) -> String {
             }
             .to_owned(),
         ),
-        (
-            "@STREAM_MODULE@",
-            module.map_or(String::new(), |path| format!("load_module {path};")),
-        ),
+        ("@STREAM_MODULE@", load_stream_module()),
     ];
     places
         .iter()
         .fold(template.to_owned(), |text, (place, value)| {
             text.replace(place, value)
         })
-}
-
-/// A binary in `PATH`, or where daemons are, which is not in everyone's `PATH`.
-fn find_binary(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders =
-        std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
-    folders
-        .map(|folder| folder.join(name))
-        .find(|file| file.is_file())
 }
 
 #[cfg(test)]
