@@ -220,7 +220,7 @@ async function change(what, call, undo) {
  * @param {api.Sync} sync
  * @returns {Outcome}
  */
-export function syncOutcome({ ok, reason, reload }) {
+function syncOutcome({ ok, reason, reload }) {
   if (!ok) return { level: 'bad', text: words().notPublished(reason) };
   if (reload.ok === null) return { level: 'good', text: words().noReload };
   return reloadOutcome({ ...reload, signalled: reload.ok });

@@ -62,7 +62,7 @@ export function openDetail(key) {
   byId('side', HTMLElement).querySelector('h2')?.focus();
 }
 
-export function closeDetail() {
+function closeDetail() {
   const hadFocus = byId('side', HTMLElement).contains(document.activeElement);
   choose(null);
   if (hadFocus && opener instanceof HTMLElement && opener.isConnected) opener.focus();

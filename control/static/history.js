@@ -16,7 +16,7 @@ const LEAST_SHOWN_MS = 60_000;
 const LEAST_APART_MS = 500;
 
 /** What is kept of each moment; `null` is what was not known. */
-export const SERIES = /** @type {const} */ ([
+const SERIES = /** @type {const} */ ([
   'taking',
   'sessions',
   'sessionRate',

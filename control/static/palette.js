@@ -111,7 +111,7 @@ function run(command) {
  * @param {string} wanted
  * @param {string} text
  */
-export function scoreOf(wanted, text) {
+function scoreOf(wanted, text) {
   const letters = [...wanted.toLowerCase()].filter((letter) => letter !== ' ');
   const lower = text.toLowerCase();
   let score = 0;

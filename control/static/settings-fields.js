@@ -109,7 +109,7 @@ export function valueAt(document, pointer) {
  * @param {string} text not empty
  * @returns {unknown}
  */
-export function valueOf({ kind = 'text', choices }, text) {
+function valueOf({ kind = 'text', choices }, text) {
   if (choices === SWITCH) return text === 'true';
   if (kind === 'number') return text.trim() !== '' && Number.isFinite(Number(text)) ? Number(text) : text;
   if (kind === 'list') return text.split(/[\s,–-]+/).map((part) => (/^\d+$/.test(part) ? Number(part) : part));

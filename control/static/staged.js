@@ -25,7 +25,7 @@ export function onStaged(listener) {
 }
 
 /** @param {Backend} backend @returns {Stand} */
-export function standOf(backend) {
+function standOf(backend) {
   return {
     weight: backend.weight,
     enabled: backend.enabled,

@@ -7,7 +7,7 @@
 /** @typedef {{at: number, pid: number, sessions: Map<string, number>}} Look */
 
 /** A mean over this long: one second alone jumps. */
-export const RATE_SPAN_MS = 5_000;
+const RATE_SPAN_MS = 5_000;
 
 /** The oldest first. @type {Look[]} */
 let looks = [];
