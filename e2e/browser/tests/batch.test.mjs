@@ -4,22 +4,17 @@
  */
 
 import assert from 'node:assert/strict';
-import { after, before, it } from 'node:test';
-import { Stand, openConsole, picture, rowOf, startBrowser, until } from './harness.mjs';
+import { it } from 'node:test';
+import { Stand, onOneStand, openConsole, picture, rowOf, until } from './harness.mjs';
 
 /** @type {import('playwright-core').Browser} */
 let browser;
 /** @type {Stand} */
 let stand;
 
-before(async () => {
-  browser = await startBrowser();
-  stand = await Stand.start();
-});
-
-after(async () => {
-  await browser?.close();
-  await stand?.close();
+onOneStand({}, (started, onIt) => {
+  browser = started;
+  stand = onIt;
 });
 
 it('the_row_of_a_server_falls_as_it_begins_to_batch', async () => {

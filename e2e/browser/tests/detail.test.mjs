@@ -3,9 +3,9 @@
  */
 
 import assert from 'node:assert/strict';
-import { after, afterEach, before, describe, it } from 'node:test';
+import { describe, it } from 'node:test';
 import { noSeriousFault } from './axe.mjs';
-import { hasAttribute, hasText, isReady, newestReport, openConsole, picture, rowOf, Stand, startBrowser, until } from './harness.mjs';
+import { Stand, hasAttribute, hasText, isReady, newestReport, onOneStand, openConsole, picture, rowOf, until } from './harness.mjs';
 
 /** @type {import('playwright-core').Browser} */
 let browser;
@@ -15,22 +15,12 @@ let backend;
 let other;
 let page;
 
-before(async () => {
-  browser = await startBrowser();
-  stand = await Stand.start({ config: { default_algorithm: 'gpu_aware' } });
+onOneStand({ config: { default_algorithm: 'gpu_aware' } }, async (started, onIt) => {
+  browser = started;
+  stand = onIt;
   backend = await stand.register({ weight: 20, gpu_usage: 0.4, vram_usage: 0.94 });
   other = await stand.register({ weight: 10, gpu_usage: 0.1, vram_usage: 0.2 });
   await stand.publishDiscovery([{ ip: '127.0.0.1', port: backend.port, weight: 30 }]);
-});
-
-after(async () => {
-  await browser?.close();
-  await stand?.close();
-});
-
-afterEach(async () => {
-  await page?.context().close();
-  assert.deepEqual(page?.complaints ?? [], []);
 });
 
 /** The section of the panel with this title. */

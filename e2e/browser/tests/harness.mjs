@@ -10,6 +10,7 @@ import { mkdtemp, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promise
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { after, afterEach, before } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { chromium } from 'playwright-core';
 
@@ -245,6 +246,36 @@ export class Stand {
   }
 }
 
+/** The pages of the test that runs, on whatever stand. */
+const opened = [];
+
+/**
+ * What most files of tests have: one browser and one stand for all of them, and pages of which nobody
+ * complains. After each test its pages are closed.
+ * @param {object} options of `Stand.start`
+ * @param {(browser: import('playwright-core').Browser, stand: Stand) => Promise<void> | void} prepare
+ */
+export function onOneStand(options, prepare) {
+  /** @type {import('playwright-core').Browser | undefined} */
+  let browser;
+  /** @type {Stand | undefined} */
+  let stand;
+  before(async () => {
+    browser = await startBrowser();
+    stand = await Stand.start(options);
+    await prepare(browser, stand);
+  });
+  after(async () => {
+    await browser?.close();
+    await stand?.close();
+  });
+  afterEach(async () => {
+    const pages = opened.splice(0);
+    for (const page of pages) await page.context().close();
+    assert.deepEqual(pages.flatMap((page) => page.complaints), []);
+  });
+}
+
 /** Chromium with a profile of its own. */
 export function startBrowser() {
   const sandbox = process.getuid?.() === 0 ? ['--no-sandbox'] : [];
@@ -284,6 +315,7 @@ export async function openPage(browser, stand, target, options = {}) {
   const page = await context.newPage();
   page.setDefaultTimeout(DEADLINE_MS);
   stand.pages.push(page);
+  opened.push(page);
   page.complaints = [];
   page.on('pageerror', (error) => page.complaints.push(String(error)));
   page.on('console', (message) => {

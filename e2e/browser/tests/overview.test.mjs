@@ -7,9 +7,9 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import net from 'node:net';
-import { after, afterEach, before, describe, it } from 'node:test';
+import { describe, it } from 'node:test';
 import { noSeriousFault } from './axe.mjs';
-import { Stand, hasText, openConsole, picture, rowOf, startBrowser, until } from './harness.mjs';
+import { Stand, hasText, onOneStand, openConsole, picture, rowOf, until } from './harness.mjs';
 
 /** @type {import('playwright-core').Browser} */
 let browser;
@@ -18,21 +18,11 @@ let stand;
 let backend;
 let page;
 
-before(async () => {
-  browser = await startBrowser();
-  stand = await Stand.start();
+onOneStand({}, async (started, onIt) => {
+  browser = started;
+  stand = onIt;
   backend = await stand.register({ weight: 10, gpu_usage: 0.4, vram_usage: 0.85, max_batch: 8, batch_window_ms: 5 });
   await stand.register({ weight: 10, gpu_usage: 0.2, vram_usage: 0.3, max_batch: 1, batch_window_ms: 5 });
-});
-
-after(async () => {
-  await browser?.close();
-  await stand?.close();
-});
-
-afterEach(async () => {
-  await page?.context().close();
-  assert.deepEqual(page?.complaints ?? [], []);
 });
 
 /** A session through the proxy that sends bytes and gets them back. */

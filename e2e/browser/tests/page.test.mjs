@@ -5,8 +5,8 @@
 
 import assert from 'node:assert/strict';
 import { appendFile } from 'node:fs/promises';
-import { after, afterEach, before, describe, it } from 'node:test';
-import { hasText, isReady, newestReport, openConsole, picture, rowOf, Stand, startBrowser, until } from './harness.mjs';
+import { describe, it } from 'node:test';
+import { Stand, hasText, isReady, newestReport, onOneStand, openConsole, picture, rowOf, until } from './harness.mjs';
 
 /** @type {import('playwright-core').Browser} */
 let browser;
@@ -15,20 +15,10 @@ let stand;
 let backend;
 let page;
 
-before(async () => {
-  browser = await startBrowser();
-  stand = await Stand.start();
+onOneStand({}, async (started, onIt) => {
+  browser = started;
+  stand = onIt;
   backend = await stand.register({ weight: 10, gpu_usage: 0.3, vram_usage: 0.6 });
-});
-
-after(async () => {
-  await browser?.close();
-  await stand?.close();
-});
-
-afterEach(async () => {
-  await page?.context().close();
-  assert.deepEqual(page?.complaints ?? [], []);
 });
 
 /** Every text that the page shows or speaks, but for what is data and the same in all languages. */

@@ -4,8 +4,8 @@
  */
 
 import assert from 'node:assert/strict';
-import { after, afterEach, before, describe, it } from 'node:test';
-import { Stand, hasAttribute, hasText, openConsole, rowOf, startBrowser, until } from './harness.mjs';
+import { describe, it } from 'node:test';
+import { Stand, hasAttribute, hasText, onOneStand, openConsole, rowOf, until } from './harness.mjs';
 
 /** Each page with its key after `g` and its names. */
 const PAGES = [
@@ -24,20 +24,10 @@ let stand;
 let backend;
 let page;
 
-before(async () => {
-  browser = await startBrowser();
-  stand = await Stand.start();
+onOneStand({}, async (started, onIt) => {
+  browser = started;
+  stand = onIt;
   backend = await stand.register({ weight: 10, gpu_usage: 0.4, vram_usage: 0.85 });
-});
-
-after(async () => {
-  await browser?.close();
-  await stand?.close();
-});
-
-afterEach(async () => {
-  await page?.context().close();
-  assert.deepEqual(page?.complaints ?? [], []);
 });
 
 /** Only the page that is named is seen, its link is the current one, and the keyboard is at its title. */

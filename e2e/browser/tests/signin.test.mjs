@@ -6,8 +6,8 @@
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
-import { after, afterEach, before, describe, it } from 'node:test';
-import { Stand, hasText, newestReport, openConsole, openPage, picture, rowOf, startBrowser, until } from './harness.mjs';
+import { describe, it } from 'node:test';
+import { Stand, hasText, newestReport, onOneStand, openConsole, openPage, picture, rowOf, until } from './harness.mjs';
 
 const tokens = { read: 'reader-token-1', register: 'registrar-token-1', write: 'writer-token-1' };
 const AXE = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
@@ -27,24 +27,13 @@ async function signIn(token) {
   await page.locator('#sign-in').click();
 }
 
-before(async () => {
-  browser = await startBrowser();
-  stand = await Stand.start({ proxy: null, config: { tokens } });
+onOneStand({ proxy: null, config: { tokens } }, async (started, onIt) => {
+  browser = started;
+  stand = onIt;
   backend = { ip: '127.0.0.1', port: 9, key: '127.0.0.1:9' };
   const body = { ip: backend.ip, port: backend.port, weight: 10 };
   const answer = await stand.call('POST', '/api/register', body, { authorization: `Bearer ${tokens.register}` });
   assert.equal(answer.ok, true, JSON.stringify(answer));
-});
-
-after(async () => {
-  await stand.close();
-  await browser.close();
-});
-
-afterEach(async () => {
-  const complaints = page.complaints;
-  await page.context().close();
-  assert.deepEqual(complaints, []);
 });
 
 describe('who needs a token', () => {

@@ -4,9 +4,9 @@
  */
 
 import assert from 'node:assert/strict';
-import { after, afterEach, before, describe, it } from 'node:test';
+import { describe, it } from 'node:test';
 import { noSeriousFault } from './axe.mjs';
-import { Stand, hasText, openConsole, rowOf, startBrowser, until } from './harness.mjs';
+import { Stand, hasText, onOneStand, openConsole, rowOf, until } from './harness.mjs';
 
 /** @type {import('playwright-core').Browser} */
 let browser;
@@ -15,22 +15,12 @@ let stand;
 let backend;
 let page;
 
-before(async () => {
-  browser = await startBrowser();
-  stand = await Stand.start();
+onOneStand({}, async (started, onIt) => {
+  browser = started;
+  stand = onIt;
   backend = await stand.register({ weight: 10, gpu_usage: 0.4, vram_usage: 0.95, max_batch: 8, batch_window_ms: 5 });
   // The longest that an address can be.
   await stand.call('POST', '/api/register', { ip: '2001:db8:1111:2222:3333:4444:5555:6666', port: 65535, max_batch: 1 });
-});
-
-after(async () => {
-  await browser?.close();
-  await stand?.close();
-});
-
-afterEach(async () => {
-  await page?.context().close();
-  assert.deepEqual(page?.complaints ?? [], []);
 });
 
 /** What of each page is there only after it has asked the server. */

@@ -3,18 +3,8 @@
  */
 
 import assert from 'node:assert/strict';
-import { after, afterEach, before, describe, it } from 'node:test';
-import {
-  Stand,
-  hasAttribute,
-  hasText,
-  newestReport,
-  openConsole,
-  picture,
-  rowOf,
-  startBrowser,
-  until,
-} from './harness.mjs';
+import { describe, it } from 'node:test';
+import { Stand, hasAttribute, hasText, newestReport, onOneStand, openConsole, picture, rowOf, until } from './harness.mjs';
 
 /** @type {import('playwright-core').Browser} */
 let browser;
@@ -24,24 +14,14 @@ let discovered;
 let registered;
 let page;
 
-before(async () => {
-  browser = await startBrowser();
-  stand = await Stand.start();
+onOneStand({}, async (started, onIt) => {
+  browser = started;
+  stand = onIt;
   discovered = await stand.discover(
     { weight: 10, gpu_usage: 0.21, vram_usage: 0.42 },
     { weight: 30, gpu_usage: 0.55, vram_usage: 0.95 },
   );
   registered = await stand.register({ weight: 20, vram_usage: 0.1 });
-});
-
-after(async () => {
-  await browser?.close();
-  await stand?.close();
-});
-
-afterEach(async () => {
-  await page?.context().close();
-  assert.deepEqual(page?.complaints ?? [], []);
 });
 
 describe('the table', () => {

@@ -4,8 +4,8 @@
 
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
-import { after, afterEach, before, describe, it } from 'node:test';
-import { Stand, hasAttribute, hasText, newestReport, openConsole, picture, rowOf, startBrowser, until } from './harness.mjs';
+import { describe, it } from 'node:test';
+import { Stand, hasAttribute, hasText, newestReport, onOneStand, openConsole, picture, rowOf, until } from './harness.mjs';
 
 /** @type {import('playwright-core').Browser} */
 let browser;
@@ -14,20 +14,10 @@ let stand;
 let backend;
 let page;
 
-before(async () => {
-  browser = await startBrowser();
-  stand = await Stand.start();
+onOneStand({}, async (started, onIt) => {
+  browser = started;
+  stand = onIt;
   backend = await stand.register({ weight: 10 });
-});
-
-after(async () => {
-  await browser?.close();
-  await stand?.close();
-});
-
-afterEach(async () => {
-  await page?.context().close();
-  assert.deepEqual(page?.complaints ?? [], []);
 });
 
 describe('the ping tool', () => {

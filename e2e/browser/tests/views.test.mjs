@@ -4,8 +4,8 @@
  */
 
 import assert from 'node:assert/strict';
-import { after, afterEach, before, describe, it } from 'node:test';
-import { Stand, hasAttribute, hasText, newestReport, openConsole, rowOf, startBrowser, until } from './harness.mjs';
+import { describe, it } from 'node:test';
+import { Stand, hasAttribute, hasText, newestReport, onOneStand, openConsole, rowOf, until } from './harness.mjs';
 
 const LOCALES = ['en-GB', 'zh-CN'];
 
@@ -17,21 +17,11 @@ let full;
 let calm;
 let page;
 
-before(async () => {
-  browser = await startBrowser();
-  stand = await Stand.start({ config: { proxy: { health: { interval_ms: 200, fall: 1, rise: 1 } } } });
+onOneStand({ config: { proxy: { health: { interval_ms: 200, fall: 1, rise: 1 } } } }, async (started, onIt) => {
+  browser = started;
+  stand = onIt;
   full = await stand.register({ weight: 10, vram_usage: 0.95 });
   calm = await stand.register({ weight: 10, vram_usage: 0.2 });
-});
-
-after(async () => {
-  await browser?.close();
-  await stand?.close();
-});
-
-afterEach(async () => {
-  await page?.context().close();
-  assert.deepEqual(page?.complaints ?? [], []);
 });
 
 /** The settings that were made by API. */
