@@ -151,12 +151,15 @@ export class WeightEditor {
       this.#write();
       return;
     }
+    const before = this.#saved;
     this.#isBusy = true;
     this.#note = () => ({ level: 'busy', text: words().applying });
     this.#write();
     const outcome = await this.save(weight);
     this.#isBusy = false;
     this.#note = outcome;
+    // What was saved is no edit any more, even where somebody else has set another weight since.
+    if (outcome().level !== 'bad' && this.#saved !== before) this.input.value = String(this.#saved);
     this.#write();
     if (outcome().level === 'good') {
       setTimeout(() => {

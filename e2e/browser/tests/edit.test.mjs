@@ -189,6 +189,25 @@ describe('an undo', () => {
   });
 });
 
+describe('a weight', () => {
+  it('that_somebody_else_sets_while_ours_is_saved_is_shown_and_is_no_edit', async () => {
+    page = await openConsole(browser, stand);
+    const input = rowOf(page, backends[0]).locator('.weight-input');
+    await page.route('**/api/backends/*/*/weight', async (route) => {
+      const response = await route.fetch();
+      await stand.call('POST', `/api/backends/127.0.0.1/${backends[0].port}/weight`, { weight: 99 });
+      await route.fulfill({ response });
+    });
+    await input.fill('15');
+    await input.press('Enter');
+    await hasText(newestReport(page), /10 → 15.*applied/);
+    await until('what stands is shown', async () => (await input.inputValue()) === '99');
+    await input.press('Tab');
+    assert.equal(await page.locator('#pending').isVisible(), false, 'nothing waits');
+    assert.equal((await published()).weights.get(backends[0].port), 99);
+  });
+});
+
 describe('the stream', () => {
   it('is_one_for_all_tabs_and_passes_on_when_its_tab_closes', async () => {
     page = await openConsole(browser, stand);
