@@ -14,8 +14,10 @@ import { allStaged, onStaged, overtaken, rebase, unstage } from './staged.js';
 
 /** @type {() => Promise<import('./api.js').WholeAnswer | null>} */
 let lookNow = async () => null;
-/** The tag that the person has seen. */
-let etag = '*';
+/** The tag of what the page shows. */
+let shown = '*';
+/** The tag that what is staged was made on. */
+let madeOn = '*';
 let isBusy = false;
 /** What somebody else changed meanwhile, by backend. @type {Map<string, Stand | null>} */
 let conflicts = new Map();
@@ -36,14 +38,22 @@ export function startApply(look) {
     show();
     if (allStaged().length === 0) byId('diff-dialog', HTMLDialogElement).close();
   });
-  onStaged(show);
+  onStaged(() => {
+    followTag();
+    show();
+  });
   onLanguage(show);
 }
 
 /** @param {string} tag of what the page shows */
 export function knowEtag(tag) {
-  // While edits wait, the tag stays the one that they were made on.
-  if (allStaged().length === 0) etag = tag;
+  shown = tag;
+  followTag();
+}
+
+/** While edits wait, the tag stays the one that they were made on. */
+function followTag() {
+  if (allStaged().length === 0) madeOn = shown;
 }
 
 export function review() {
@@ -64,7 +74,7 @@ export async function apply() {
   isBusy = true;
   show();
   const edits = allStaged().map(({ id, edit }) => ({ id, ...edit }));
-  const result = await changeAll(edits, etag);
+  const result = await changeAll(edits, madeOn);
   isBusy = false;
   if (result !== 'stale') {
     if (result === 'done') {
@@ -77,7 +87,7 @@ export async function apply() {
   }
   const whole = await lookNow();
   if (whole === null) return show();
-  etag = whole.etag;
+  madeOn = whole.etag;
   conflicts = new Map(overtaken(whole.backends).map(({ staged, now }) => [staged.id, now]));
   if (conflicts.size === 0) return apply();
   rebase(whole.backends);

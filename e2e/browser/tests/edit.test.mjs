@@ -5,7 +5,7 @@
 
 import assert from 'node:assert/strict';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
-import { Stand, hasText, newestReport, openConsole, picture, rowOf, startBrowser, until } from './harness.mjs';
+import { Stand, hasText, isReady, newestReport, openConsole, picture, rowOf, startBrowser, until } from './harness.mjs';
 
 /** @type {import('playwright-core').Browser} */
 let browser;
@@ -158,6 +158,28 @@ describe('edits that wait', () => {
     await input.press('Enter');
     await hasText(newestReport(page), /applied in \d+ ms/);
     assert.equal(await page.locator('#pending').isVisible(), false);
+  });
+});
+
+describe('edits on edits', () => {
+  it('are_made_on_what_the_page_has_read_after_the_first', async () => {
+    page = await openConsole(browser, stand, { expected: /net::ERR_/ });
+    // Only what is read after a change tells of it now.
+    await page.route('**/api/v1/events', (route) => route.abort());
+    await page.reload();
+    await isReady(page);
+    const statuses = [];
+    page.on('response', (response) => {
+      if (response.url().endsWith('/api/v1/changes')) statuses.push(response.status());
+    });
+    for (const weight of [21, 22]) {
+      await stageWeight(backends[0], weight);
+      await page.locator('#pending').waitFor();
+      await page.locator('#pending-apply').click();
+      await page.locator('#pending').waitFor({ state: 'hidden' });
+      await stand.publishedWeight(backends[0], weight);
+    }
+    assert.deepEqual(statuses, [200, 200]);
   });
 });
 
