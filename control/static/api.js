@@ -337,7 +337,7 @@ export async function* ping(ip, probes) {
 /**
  * @typedef {object} ConfigAnswer
  * @property {Settings & {algorithm: string, algorithms: string[], by_api: Settings}} effective
- * @property {object | null} published
+ * @property {{generation: number} | null} published
  * @property {string} path
  * @property {number | null} updated_at unix seconds
  */

@@ -13,12 +13,14 @@ import { FIELDS, GROUPS, patchOf, textOf, valueAt } from './settings-fields.js';
 /** @typedef {import('./settings-fields.js').Field} Field */
 
 /** What the page of settings does by itself. */
-export const page = { start, enter: () => void read(), update };
+export const page = { start, enter: () => void read(true), update };
 
 /** As last read. @type {api.ConfigAnswer | null} */
 let config = null;
-/** The generation that it was read at; a newer one may say otherwise. */
-let readAt = -1;
+/** The generation that it says; a newer one may say otherwise. @type {number | null} */
+let readAt = null;
+/** The newest generation that was heard of. @type {number | null} */
+let newest = null;
 /** What the server said against a field, by its pointer. @type {Map<string, string>} */
 let refusals = new Map();
 
@@ -42,17 +44,19 @@ function start() {
 
 /** @param {api.WholeAnswer} whole */
 function update({ status }) {
+  newest = status.published_generation;
   // What somebody else has published meanwhile, unless the person is editing.
-  if (config !== null && status.published_generation !== readAt && changedFields().length === 0) {
-    readAt = status.published_generation;
-    void read();
-  }
+  if (config !== null && newest !== readAt && !isEdited()) void read(false);
 }
 
-async function read() {
+/** @param {boolean} isAsked then what the person has begun to edit is given up */
+async function read(isAsked) {
   const problem = byId('settings-problem', HTMLElement);
   try {
-    config = await api.readConfig();
+    const answer = await api.readConfig();
+    if (!isAsked && isEdited()) return;
+    config = answer;
+    readAt = answer.published?.generation ?? newest;
     problem.hidden = true;
     write();
   } catch (error) {
@@ -180,13 +184,24 @@ function writeChanged() {
   setText(byId('fields-count', HTMLElement), changed.length === 0 ? '' : words().changedSettings(changed.length));
 }
 
-async function saveAlgorithm() {
+/** Whether something is chosen or typed that is not in force. */
+function isEdited() {
+  return chosenAlgorithm() !== config?.effective.algorithm || changedFields().length > 0;
+}
+
+/** What the person has chosen; before there is a choice, nothing. */
+function chosenAlgorithm() {
   const chosen = document.querySelector('input[name="algorithm"]:checked');
-  if (!(chosen instanceof HTMLInputElement) || config === null) return;
+  return chosen instanceof HTMLInputElement ? chosen.value : undefined;
+}
+
+async function saveAlgorithm() {
+  const chosen = chosenAlgorithm();
+  if (chosen === undefined || config === null) return;
   await busy('settings-save', async () => {
-    const outcome = await changeAlgorithm(chosen.value, config?.effective.algorithm ?? null);
+    const outcome = await changeAlgorithm(chosen, config?.effective.algorithm ?? null);
     setText(byId('settings-outcome', HTMLElement), outcome().text);
-    await read();
+    await read(true);
   });
 }
 
@@ -208,7 +223,7 @@ async function saveFields() {
     problem.hidden = !isRefused;
     setText(problem, refusals.size > 0 && rest === '' ? words().refusedSettings(refusals.size) : rest || outcome().text);
     if (isRefused) markRefused();
-    else await read();
+    else await read(true);
   });
 }
 

@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { describe, it } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
 import { Stand, hasAttribute, hasText, newestReport, onOneStand, openConsole, picture, rowOf, until } from './harness.mjs';
 
 /** @type {import('playwright-core').Browser} */
@@ -127,6 +128,24 @@ describe('audit, sync and refresh', () => {
       await picture(page, `settings-${locale}`);
     });
   }
+
+  it('an_algorithm_that_is_chosen_stays_so_when_somebody_else_publishes', async () => {
+    page = await openConsole(browser, stand, { view: 'settings' });
+    await hasText(page.locator('#settings-published'), /"generation"/);
+    const other = page.locator('input[name="algorithm"]:not(:checked)').first();
+    const chosen = await other.inputValue();
+    await other.check();
+    const { generation } = await stand.readJson('config/proxy_config.json');
+    await stand.call('POST', `/api/backends/127.0.0.1/${backend.port}/weight`, { weight: 12 });
+    await until('it is published', async () => (await stand.readJson('config/proxy_config.json')).generation > generation);
+    // The news of it come within a second, and a look at the file with them where nobody edits.
+    const looks = [];
+    page.on('response', (response) => looks.push(response.url()));
+    await stand.call('POST', `/api/backends/127.0.0.1/${backend.port}/weight`, { weight: 10 });
+    await pause(2_500);
+    assert.deepEqual(looks.filter((url) => url.endsWith('/config')), []);
+    assert.equal(await page.locator('input[name="algorithm"]:checked').inputValue(), chosen);
+  });
 
   it('ping_by_key_has_the_current_row_chosen', async () => {
     const other = { ip: '127.0.0.3', port: 9 };
