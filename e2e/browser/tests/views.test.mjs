@@ -17,7 +17,13 @@ let full;
 let calm;
 let page;
 
-onOneStand({ config: { proxy: { health: { interval_ms: 200, fall: 1, rise: 1 } } } }, async (started, onIt) => {
+const config = {
+  proxy: { health: { interval_ms: 200, fall: 1, rise: 1 } },
+  // So that control does not put right by itself what one of the tests breaks.
+  auto_sync_interval_sec: 3600,
+};
+
+onOneStand({ config }, async (started, onIt) => {
   browser = started;
   stand = onIt;
   full = await stand.register({ weight: 10, vram_usage: 0.95 });
