@@ -19,6 +19,8 @@ async function start() {
     event.preventDefault();
     void submit();
   });
+  // Until here nobody would have heard it.
+  byId('sign-in', HTMLButtonElement).disabled = false;
   // Who needs no token, or is signed in already, is not asked for one.
   const session = await readSession().catch(() => null);
   if (session !== null && session.scope !== null) goOn();

@@ -69,6 +69,25 @@ describe('who needs a token', () => {
     await hasText(page.locator('#may-note'), /^只读$/);
   });
 
+  it('waits_for_the_script_and_loses_no_click', async () => {
+    page = await openPage(browser, stand, '/login', { expected: REFUSED });
+    let letGo = () => {};
+    const held = new Promise((resolve) => {
+      letGo = () => resolve(undefined);
+    });
+    await page.route('**/static/login.js', async (route) => {
+      await held;
+      await route.continue();
+    });
+    await page.goto(`${stand.origin}/login?page=backends`, { waitUntil: 'commit' });
+    await page.locator('#token').fill(tokens.read);
+    await page.keyboard.press('Enter');
+    assert.equal(await page.locator('#sign-in').isDisabled(), true);
+    letGo();
+    await page.locator('#sign-in').click();
+    await rowOf(page, backend).waitFor();
+  });
+
   for (const colorScheme of /** @type {const} */ (['dark', 'light'])) {
     it(`finds_a_login_page_without_serious_faults in ${colorScheme}`, async () => {
       page = await openPage(browser, stand, '/login', { colorScheme, width: 320 });
