@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::actor::Actor;
 use crate::audit::{Audit, Entry};
+use crate::auth::token_file;
 use crate::changes::ChangeSet;
 use crate::clock::{Clock, Now};
 use crate::merge::merge;
@@ -73,6 +74,15 @@ fn taken_over(entries: &FileEntries) -> Registry {
         &mut Vec::new(),
     );
     registry
+}
+
+/// `tokens.json`. What was taken over is written and read again as the same.
+pub fn token_file(bytes: &[u8]) {
+    let Ok(entries) = token_file::parse(bytes) else {
+        return;
+    };
+    let again = token_file::parse(&token_file::render(&entries));
+    assert_eq!(again.expect("what we write is such a file"), entries);
 }
 
 /// The body of `POST /api/register`. What is taken is unchanged when it is said again.

@@ -8,7 +8,7 @@ mod failures;
 mod hosts;
 mod sessions;
 mod token;
-mod token_file;
+pub mod token_file;
 mod token_uses;
 
 use std::net::IpAddr;

@@ -85,31 +85,41 @@ pub fn read(path: &Path) -> Result<Option<Vec<TokenEntry>>, TokenFileError> {
     let Some(bytes) = read_private(path)? else {
         return Ok(None);
     };
-    let faulty = |faults| TokenFileError::Faults {
+    let entries = parse(&bytes).map_err(|faults| TokenFileError::Faults {
         path: path.to_owned(),
         faults,
-    };
-    let document = parse_object(&bytes, MAX_FILE_BYTES).map_err(faulty)?;
-    let mut faults = Faults::default();
-    let entries = read_entries(&document, &mut faults);
-    if faults.is_empty() {
-        Ok(Some(entries))
-    } else {
-        Err(faulty(faults))
-    }
+    })?;
+    Ok(Some(entries))
 }
 
 /// Replaces the file.
 pub fn write(path: &Path, entries: &[TokenEntry]) -> Result<(), TokenFileError> {
-    let tokens: Vec<Value> = entries.iter().map(TokenEntry::to_json).collect();
-    let text = serde_json::to_string_pretty(&json!({ "tokens": tokens }));
-    let text = text.expect("a JSON value has no key that is no string") + "\n";
-    contract::publish::publish_private(path, text.as_bytes()).map_err(|error| {
+    contract::publish::publish_private(path, &render(entries)).map_err(|error| {
         TokenFileError::File {
             path: path.to_owned(),
             error,
         }
     })
+}
+
+/// What the file says.
+///
+/// # Errors
+/// All its faults.
+pub fn parse(bytes: &[u8]) -> Result<Vec<TokenEntry>, Faults> {
+    let document = parse_object(bytes, MAX_FILE_BYTES)?;
+    let mut faults = Faults::default();
+    let entries = read_entries(&document, &mut faults);
+    match faults.is_empty() {
+        true => Ok(entries),
+        false => Err(faults),
+    }
+}
+
+pub fn render(entries: &[TokenEntry]) -> Vec<u8> {
+    let tokens: Vec<Value> = entries.iter().map(TokenEntry::to_json).collect();
+    let text = serde_json::to_string_pretty(&json!({ "tokens": tokens }));
+    (text.expect("a JSON value has no key that is no string") + "\n").into_bytes()
 }
 
 fn read_private(path: &Path) -> Result<Option<Vec<u8>>, TokenFileError> {

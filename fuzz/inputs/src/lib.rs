@@ -21,11 +21,12 @@ pub struct Target {
     pub read: fn(&[u8]),
 }
 
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     target("configuration", configuration),
     target("control_config", control::inputs::settings),
     target("discovery_file", control::inputs::discovery_file),
     target("registry_file", control::inputs::registry_file),
+    target("token_file", control::inputs::token_file),
     target("registration", control::inputs::registration),
     target("changes", control::inputs::changes),
     target("audit_log", audit_log),
