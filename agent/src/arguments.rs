@@ -1,7 +1,7 @@
 //! What the command line says. Its words on an engine go through the same checks as a file's.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use agent::settings::{MAX_FILE_BYTES, Settings, read_engine};
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser};
 use contract::{Fault, Faults};
-use control_client::BaseUrl;
 use control_client::arguments as words;
+use control_client::{Access, Authorities, BaseUrl};
 use serde_json::{Map, Value};
 
 /// The variable that may hold control's token.
 const TOKEN_VARIABLE: &str = "WICKETGATE_TOKEN";
-/// The longest token.
-const MAX_TOKEN_BYTES: usize = 4096;
+/// The longest file of a token or another secret.
+const MAX_SECRET_BYTES: usize = 4096;
 
 /// Registers this node's inference engines with control, and says each second how they do.
 ///
@@ -38,6 +38,14 @@ pub struct Arguments {
     /// A file that holds the token; without one, the variable WICKETGATE_TOKEN is looked at
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// A file that holds a secret of 16 to 256 bytes; without it nobody else refreshes or removes what
+    /// this agent has registered
+    #[arg(long, value_name = "FILE")]
+    owner_file: Option<PathBuf>,
+    /// For an https URL: the certificates, as PEM, of those who may have signed control's
+    /// [default: those that the system trusts]
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
     /// Seconds from one heartbeat to the next, 0.1 to 60 [default: 1]
     #[arg(long, value_name = "S", value_parser = interval)]
     interval: Option<Duration>,
@@ -152,33 +160,42 @@ impl Arguments {
         Ok(settings)
     }
 
-    /// The token, from wherever it was given; the command line goes before the file of --config, and
-    /// that before the environment.
-    pub fn token(&self, settings: &Settings) -> Result<Option<String>, String> {
+    /// As whom control is called; the command line goes before the file of --config.
+    ///
+    /// # Errors
+    /// What is wrong with a secret or a file, in words that do not tell the secret.
+    pub fn access(&self, settings: &Settings) -> Result<Access, String> {
+        let owner = self.owner_file.as_ref().or(settings.owner_file.as_ref());
+        let owner = owner.map(|path| secret_of(path, words::owner));
+        let authorities = self.ca_file.as_ref().or(settings.ca_file.as_ref());
+        let authorities = authorities.map(|path| {
+            let pem = read_file(path, MAX_FILE_BYTES)?;
+            Authorities::from_pem(&pem).map_err(|error| format!("{}: {error}", path.display()))
+        });
+        Ok(Access {
+            token: self.token(settings)?,
+            owner: owner.transpose()?,
+            authorities: authorities.transpose()?,
+        })
+    }
+
+    /// From the command line, a file, or else the environment.
+    fn token(&self, settings: &Settings) -> Result<Option<String>, String> {
         if self.token.is_some() {
             return Ok(self.token.clone());
         }
-        let path = self.token_file.as_ref().or(settings.token_file.as_ref());
-        let (place, text) = match path {
-            Some(path) => {
-                let text = read_bounded(path, MAX_TOKEN_BYTES);
-                let text = text.map_err(|error| format!("{}: {error}", path.display()))?;
-                (
-                    path.display().to_string(),
-                    String::from_utf8_lossy(&text).into_owned(),
-                )
-            }
-            None => match std::env::var(TOKEN_VARIABLE) {
-                Ok(text) => (TOKEN_VARIABLE.to_owned(), text),
-                Err(std::env::VarError::NotPresent) => return Ok(None),
-                Err(std::env::VarError::NotUnicode(_)) => {
-                    (TOKEN_VARIABLE.to_owned(), String::new())
-                }
-            },
+        if let Some(path) = self.token_file.as_ref().or(settings.token_file.as_ref()) {
+            return secret_of(path, words::token).map(Some);
+        }
+        let text = match std::env::var(TOKEN_VARIABLE) {
+            Ok(text) => text,
+            Err(std::env::VarError::NotPresent) => return Ok(None),
+            Err(std::env::VarError::NotUnicode(_)) => String::new(),
         };
-        // The value itself is a secret, even a bad one.
-        let token = words::token(text.trim()).map_err(|allowed| format!("{place}: {allowed}"))?;
-        Ok(Some(token))
+        let token = words::token(text.trim());
+        token
+            .map(Some)
+            .map_err(|allowed| format!("{TOKEN_VARIABLE}: {allowed}"))
     }
 }
 
@@ -224,15 +241,26 @@ fn told(faults: Faults) -> String {
 }
 
 fn read_config(path: &Path) -> Result<Settings, String> {
-    let told = |fault: String| format!("{}: {fault}", path.display());
-    let bytes = read_bounded(path, MAX_FILE_BYTES).map_err(|error| told(error.to_string()))?;
-    Settings::read(&bytes).map_err(|faults| told(faults.to_string()))
+    let bytes = read_file(path, MAX_FILE_BYTES)?;
+    Settings::read(&bytes).map_err(|faults| format!("{}: {faults}", path.display()))
+}
+
+/// The secret in a file, without the line's end. A fault does not tell it, even a bad one.
+fn secret_of(path: &Path, read: impl Fn(&str) -> Result<String, String>) -> Result<String, String> {
+    let text = read_file(path, MAX_SECRET_BYTES)?;
+    let secret = read(String::from_utf8_lossy(&text).trim());
+    secret.map_err(|allowed| format!("{}: {allowed}", path.display()))
 }
 
 /// One byte more than allowed, so that whoever reads on sees that it is too large.
-fn read_bounded(path: &Path, max_bytes: usize) -> io::Result<Vec<u8>> {
+fn read_file(path: &Path, max_bytes: usize) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
-    let mut file = File::open(path)?.take(max_bytes as u64 + 1);
-    file.read_to_end(&mut bytes)?;
-    Ok(bytes)
+    let read = File::open(path).and_then(|file| {
+        let mut bounded = file.take(max_bytes as u64 + 1);
+        bounded.read_to_end(&mut bytes)
+    });
+    match read {
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(format!("{}: {error}", path.display())),
+    }
 }

@@ -36,7 +36,7 @@ fn main() -> ExitCode {
 /// False where `--once` found a source that gives nothing.
 fn carry_out(arguments: &Arguments) -> Result<bool, String> {
     let settings = arguments.settings()?;
-    let token = arguments.token(&settings)?;
+    let access = arguments.access(&settings)?;
     let gpus = DriverGpus::default();
     if arguments.check {
         println!("{} engines: fine", settings.engines.len());
@@ -48,7 +48,7 @@ fn carry_out(arguments: &Arguments) -> Result<bool, String> {
     let control = settings.control.clone().unwrap_or_else(|| {
         arguments::refuse("--control URL is needed, or \"control\" in the file of --config")
     });
-    let done = run::run(settings, control, token, Arc::new(gpus));
+    let done = run::run(settings, control, access, Arc::new(gpus));
     done.map(|()| true).map_err(|error| error.to_string())
 }
 

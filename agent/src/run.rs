@@ -6,7 +6,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use control_client::{BaseUrl, ControlClient, Signals};
+use control_client::{Access, BaseUrl, ControlClient, Signals};
 use serde_json::{Value, json};
 
 use crate::fetch::Http;
@@ -34,7 +34,7 @@ enum Ended {
 pub fn run(
     settings: Settings,
     control: BaseUrl,
-    token: Option<String>,
+    access: Access,
     gpus: Arc<dyn Gpus>,
 ) -> io::Result<()> {
     let signals = Signals::install()?;
@@ -44,7 +44,7 @@ pub fn run(
     let mut all = Vec::with_capacity(count);
     for engine in &settings.engines {
         let latest = Arc::new(Latest::default());
-        let control = ControlClient::new(control.clone(), token.clone());
+        let control = ControlClient::new(control.clone(), access.clone());
         start_reader(&settings, engine, &gpus, &latest, sender.clone())?;
         start_heartbeat(&settings, engine, control, &latest, sender.clone())?;
         all.push(latest);

@@ -32,6 +32,8 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_millis(2_000);
 pub struct Settings {
     pub control: Option<BaseUrl>,
     pub token_file: Option<PathBuf>,
+    pub owner_file: Option<PathBuf>,
+    pub ca_file: Option<PathBuf>,
     pub interval: Duration,
     /// How old a reading may be to be said at all.
     pub stale_after: Duration,
@@ -68,14 +70,18 @@ impl Settings {
                 .map_err(|allowed| add(&mut faults, "/control", url, &allowed))
                 .ok()
         });
-        let token_file = object.take_string("token_file", &mut faults);
+        let mut path = |key| object.take_string(key, &mut faults).map(PathBuf::from);
+        let (token_file, owner_file) = (path("token_file"), path("owner_file"));
+        let ca_file = path("ca_file");
         let mut duration = |key, min, max, default| {
             let ms = object.take_integer(key, min, max, &mut faults);
             ms.map_or(default, Duration::from_millis)
         };
         let settings = Settings {
             control,
-            token_file: token_file.map(PathBuf::from),
+            token_file,
+            owner_file,
+            ca_file,
             interval: duration("interval_ms", 100, 60_000, DEFAULT_INTERVAL),
             stale_after: duration("stale_ms", 100, 600_000, DEFAULT_STALE),
             engines: read_engines(&mut object, &mut faults),
@@ -93,6 +99,8 @@ impl Settings {
         Settings {
             control: None,
             token_file: None,
+            owner_file: None,
+            ca_file: None,
             interval: DEFAULT_INTERVAL,
             stale_after: DEFAULT_STALE,
             engines: vec![engine],

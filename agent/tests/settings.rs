@@ -1,5 +1,6 @@
 //! What a configuration file may say, and how it is told what it may not.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use agent::engines::Engine;
@@ -25,7 +26,7 @@ fn engine(mut engine: Value) -> EngineSettings {
 fn every_key_is_read() {
     let settings = read(&json!({
         "control": "http://10.0.0.9:8080/", "token_file": "/run/token", "interval_ms": 500,
-        "stale_ms": 3000,
+        "stale_ms": 3000, "owner_file": "/run/owner", "ca_file": "/run/ca.pem",
         "engines": [
             { "advertise": "10.0.0.1:8000", "source": "vllm", "url": "http://127.0.0.1:8001/metrics",
               "gpu": [0, "GPU-604ac76c"], "weight": 20, "max_batch": 8, "batch_window_ms": 10,
@@ -36,6 +37,12 @@ fn every_key_is_read() {
     }))
     .expect("good");
     assert_eq!(settings.control.expect("given").0, "http://10.0.0.9:8080");
+    let paths = [settings.token_file, settings.owner_file, settings.ca_file];
+    let paths = paths.map(|path| path.expect("given"));
+    assert_eq!(
+        paths,
+        ["/run/token", "/run/owner", "/run/ca.pem"].map(PathBuf::from)
+    );
     assert_eq!(settings.interval, Duration::from_millis(500));
     assert_eq!(settings.stale_after, Duration::from_millis(3000));
     let [vllm, command] = settings.engines.as_slice() else {
@@ -159,9 +166,11 @@ fn each_bad_value_is_named_by_its_place() {
         assert_eq!(places, [format!("/engines/0/{key}")], "{engine}");
     }
     for (key, value) in [
-        ("control", json!("https://a")),
+        ("control", json!("ftp://a")),
         ("control", json!(1)),
         ("token_file", json!(1)),
+        ("owner_file", json!(1)),
+        ("ca_file", json!(1)),
         ("interval_ms", json!(99)),
         ("stale_ms", json!(0)),
         ("engines", json!(null)),

@@ -4,6 +4,7 @@
 //! before the message and exits with 2; so a message here says only what is allowed.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use contract::{BackendAddr, parse_backend_ip};
@@ -12,9 +13,12 @@ use contract::{BackendAddr, parse_backend_ip};
 pub const ALLOWED_BACKEND: &str = "IP:PORT, a unicast address and a port from 1 to 65535, \
                                such as 127.0.0.1:9001 or [::1]:9001";
 
-/// Where control answers: `http://HOST[:PORT]`, without a slash at the end.
+/// Where control answers: `http://HOST[:PORT]` or `https://...`, without a slash at the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BaseUrl(pub String);
+
+/// How long control lets an owner's secret be.
+const OWNER_BYTES: RangeInclusive<usize> = 16..=256;
 
 /// One address that sessions can be sent to.
 pub fn backend(text: &str) -> Result<BackendAddr, String> {
@@ -44,18 +48,28 @@ pub fn token(text: &str) -> Result<String, String> {
     }
 }
 
-/// Plain HTTP only: who registers stands beside control, or reaches it through a tunnel.
+/// The secret by which a registration is refreshed and removed.
+pub fn owner(text: &str) -> Result<String, String> {
+    match OWNER_BYTES.contains(&text.len()) {
+        true => Ok(text.to_owned()),
+        false => Err("allowed: 16 to 256 bytes that nobody else knows".into()),
+    }
+}
+
+/// The address of control itself; its paths are ours.
 pub fn base_url(text: &str) -> Result<BaseUrl, String> {
     let uri = text.parse::<ureq::http::Uri>().ok();
-    let plain = uri.filter(|uri| {
+    let base = uri.filter(|uri| {
         let no_path = matches!(uri.path(), "" | "/") && uri.query().is_none();
-        uri.scheme_str() == Some("http")
+        matches!(uri.scheme_str(), Some("http" | "https"))
             && uri.host().is_some_and(|host| !host.is_empty())
             && no_path
     });
-    match plain {
+    match base {
         Some(_) => Ok(BaseUrl(text.trim_end_matches('/').to_owned())),
-        None => Err("allowed: http://HOST[:PORT], such as http://127.0.0.1:8080".into()),
+        None => Err("allowed: http://HOST[:PORT] or https://HOST[:PORT], \
+                     such as http://127.0.0.1:8080"
+            .into()),
     }
 }
 
@@ -98,21 +112,22 @@ mod tests {
             &["0", "-1", "NaN", "inf", "1s", "", "1e9"],
         );
         check(token, &["s3cret=="], &["", "two words", "é"]);
+        check(owner, &["sixteen bytes ok"], &["", "fifteen bytes !"]);
     }
 
     #[test]
-    fn a_base_is_plain_http_without_a_path() {
+    fn a_base_is_http_or_https_without_a_path() {
         check(
             base_url,
             &[
                 "http://127.0.0.1:8080",
                 "http://localhost",
                 "http://[::1]:8080/",
+                "https://control.example:8443",
             ],
             &[
                 "",
                 "127.0.0.1:8080",
-                "https://a:1",
                 "http://",
                 "http://a/api",
                 "http://a?b",

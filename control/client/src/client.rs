@@ -1,11 +1,14 @@
 //! The calls of control's API that a server makes to announce itself: register and leave.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use contract::{BackendAddr, Batch};
+use rustls::crypto::ring;
 use serde_json::{Map, Value, json};
 use ureq::Agent;
 use ureq::http::Response;
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
 use crate::arguments::BaseUrl;
 
@@ -80,11 +83,44 @@ pub enum CallError {
     Refused { status: u16, message: String },
 }
 
+/// As whom control is called. It holds secrets, so it cannot be printed.
+#[derive(Clone, Default)]
+pub struct Access {
+    pub token: Option<String>,
+    /// The secret without which nobody else refreshes or removes what is registered with it.
+    pub owner: Option<String>,
+    /// Who may have signed control's certificate; `None` for whomever the system trusts.
+    pub authorities: Option<Authorities>,
+}
+
+/// Certificates of authorities, or a server's own.
+#[derive(Clone)]
+pub struct Authorities(Arc<Vec<Certificate<'static>>>);
+
+impl Authorities {
+    /// From PEM text (RFC 7468) of one or more certificates; other items are passed over.
+    ///
+    /// # Errors
+    /// In words, where there is none or one cannot be read.
+    pub fn from_pem(pem: &[u8]) -> Result<Authorities, String> {
+        let mut certificates = Vec::new();
+        for item in parse_pem(pem) {
+            if let PemItem::Certificate(certificate) = item.map_err(|error| error.to_string())? {
+                certificates.push(certificate);
+            }
+        }
+        match certificates.is_empty() {
+            true => Err("found no certificate, allowed: certificates as PEM".to_owned()),
+            false => Ok(Authorities(Arc::new(certificates))),
+        }
+    }
+}
+
 /// Control, at one address.
 pub struct ControlClient {
     agent: Agent,
     base: BaseUrl,
-    token: Option<String>,
+    access: Access,
 }
 
 impl ControlClient {
@@ -93,7 +129,13 @@ impl ControlClient {
     /// The longest answer that is read.
     const MAX_ANSWER_BYTES: u64 = 64 * 1024;
 
-    pub fn new(base: BaseUrl, token: Option<String>) -> ControlClient {
+    pub fn new(base: BaseUrl, access: Access) -> ControlClient {
+        let roots = match &access.authorities {
+            Some(Authorities(certificates)) => RootCerts::Specific(Arc::clone(certificates)),
+            None => RootCerts::PlatformVerifier,
+        };
+        // Where the process has a provider already, that one serves as well.
+        let _ = ring::default_provider().install_default();
         let config = Agent::config_builder()
             .timeout_global(Some(ControlClient::TIMEOUT))
             // An answer of refusal says why, so it is read like any other.
@@ -101,11 +143,12 @@ impl ControlClient {
             .max_redirects(0)
             // Control serves only those that come straight to it, so no proxy of the environment.
             .proxy(None)
+            .tls_config(TlsConfig::builder().root_certs(roots).build())
             .build();
         ControlClient {
             agent: config.into(),
             base,
-            token,
+            access,
         }
     }
 
@@ -119,7 +162,7 @@ impl ControlClient {
         if let Some(bearer) = self.bearer() {
             request = request.header("authorization", bearer);
         }
-        let answered = request.send_json(registration.to_json());
+        let answered = request.send_json(self.owned(registration.to_json()));
         accepted(answered.map_err(CallError::Away)?)
     }
 
@@ -129,16 +172,25 @@ impl ControlClient {
         if let Some(bearer) = self.bearer() {
             request = request.header("authorization", bearer);
         }
-        let answered = request.send_json(json!({ "ip": addr.ip(), "port": addr.port() }));
+        let call = json!({ "ip": addr.ip(), "port": addr.port() });
+        let answered = request.send_json(self.owned(call));
         accepted(answered.map_err(CallError::Away)?)
     }
 
+    /// A call with the owner's secret.
+    fn owned(&self, mut call: Value) -> Value {
+        if let Some(owner) = &self.access.owner {
+            call["owner"] = owner.as_str().into();
+        }
+        call
+    }
+
     fn url(&self) -> String {
-        format!("{}/api/register", self.base.0)
+        format!("{}/api/register", self.base())
     }
 
     fn bearer(&self) -> Option<String> {
-        let token = self.token.as_ref()?;
+        let token = self.access.token.as_ref()?;
         Some(format!("Bearer {token}"))
     }
 }
@@ -219,6 +271,13 @@ mod tests {
                 refused.contains("401") && refused.contains("a token is needed"),
                 "{refused}"
             );
+        }
+    }
+
+    #[test]
+    fn authorities_are_certificates() {
+        for text in ["", "no PEM", "-----BEGIN CERTIFICATE-----\nAA"] {
+            assert!(Authorities::from_pem(text.as_bytes()).is_err(), "{text:?}");
         }
     }
 

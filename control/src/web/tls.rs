@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -122,8 +122,16 @@ fn read(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
 /// The bytes and the mode. Links are followed, since tools that renew certificates use them.
 fn read_file(path: &Path) -> Result<(Vec<u8>, u32), TlsError> {
     let read = || -> io::Result<(Vec<u8>, u32)> {
-        let file = File::open(path)?;
-        let mode = file.metadata()?.mode() & 0o777;
+        // NONBLOCK, lest a FIFO in its place hang us.
+        let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+        let file = File::options().read(true).custom_flags(flags).open(path)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(io::Error::other(
+                "found no regular file, allowed: a regular file",
+            ));
+        }
+        let mode = metadata.mode() & 0o777;
         let mut bytes = Vec::new();
         file.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
         Ok((bytes, mode))

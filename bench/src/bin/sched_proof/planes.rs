@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use contract::status::Status;
 use contract::{Algorithm, BackendAddr, Root, publish};
-use control_client::{BaseUrl, ControlClient, Registration};
+use control_client::{Access, BaseUrl, ControlClient, Registration};
 use serde_json::json;
 use testkit::admin::Admin;
 use testkit::http::Request;
@@ -96,7 +96,7 @@ impl Planes {
         publish(&root.control_config(), settings.to_string().as_bytes())?;
         let base = BaseUrl(format!("http://{console}"));
         let control = Plane::start("control_server", &binaries.control, &root, folder.path())?;
-        let client = ControlClient::new(base.clone(), None);
+        let client = ControlClient::new(base.clone(), Access::default());
         for registration in backends {
             control.await_that("a server can register", || {
                 client.register(registration).is_ok().then_some(())

@@ -12,7 +12,7 @@ use bench::sched::workload::Arrival;
 use bench::statistics::quantile;
 use contract::status::Status;
 use contract::{Algorithm, BackendAddr};
-use control_client::ControlClient;
+use control_client::{Access, ControlClient};
 use serde::{Deserialize, Serialize};
 
 use crate::act::Act;
@@ -153,7 +153,7 @@ fn play(
     interrupted: &AtomicBool,
 ) -> Result<Played, Box<dyn std::error::Error>> {
     let stop = AtomicBool::new(false);
-    let control = ControlClient::new(planes.base.clone(), None);
+    let control = ControlClient::new(planes.base.clone(), Access::default());
     let (reports, to_report) = sync_channel(REPORTS_WAITING);
     std::thread::scope(|scope| {
         let servers = scope.spawn(|| servers::serve(plan, reports, &stop));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{CommandFactory as _, Parser, error::ErrorKind};
 use contract::{BackendAddr, parse_backend_ip};
 use control_client::arguments::{backend, base_url, seconds, token};
-use control_client::{BaseUrl, ControlClient, Registration, Signals};
+use control_client::{Access, BaseUrl, ControlClient, Registration, Signals};
 use fastrand::Rng;
 use simulators::arguments;
 use simulators::echo::EchoServer;
@@ -100,7 +100,13 @@ fn run(arguments: Arguments) -> Result<(), String> {
         signals.wait_for_ever();
         return Ok(());
     };
-    let control = ControlClient::new(base, arguments.token);
+    let control = ControlClient::new(
+        base,
+        Access {
+            token: arguments.token,
+            ..Access::default()
+        },
+    );
     let addr = arguments
         .advertise
         .unwrap_or(BackendAddr::new(bound.ip(), bound.port()));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Parser;
 use contract::{BackendAddr, Batch};
 use control_client::arguments::{base_url, seconds, token};
-use control_client::{BaseUrl, ControlClient, Registration, Signals};
+use control_client::{Access, BaseUrl, ControlClient, Registration, Signals};
 use simulators::arguments;
 use simulators::gauge::round;
 use simulators::heartbeat;
@@ -58,7 +58,13 @@ fn main() -> ExitCode {
     };
     introduce(&arguments);
     let addr = BackendAddr::new(arguments.ip, arguments.port);
-    let control = ControlClient::new(arguments.base, arguments.token);
+    let control = ControlClient::new(
+        arguments.base,
+        Access {
+            token: arguments.token,
+            ..Access::default()
+        },
+    );
     let (mode, requests) = (arguments.mode, arguments.small_reqs);
     let (mut bill, mut other) = (Bill::new(mode), Bill::new(mode.other()));
     let interval_ms = arguments.interval.as_millis() as u64;
