@@ -158,6 +158,15 @@ pub struct Counters {
     pub connect_timeouts: u64,
 }
 
+/// How many took how long.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
+pub struct Timings {
+    pub sum_us: u64,
+    /// The longest time of a bucket, in whole microseconds, and how many lie in it; ascending, without
+    /// empty buckets.
+    pub buckets: Vec<(u64, u64)>,
+}
+
 #[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
 pub struct Totals {
     #[serde(flatten)]
@@ -165,6 +174,9 @@ pub struct Totals {
     /// Quantiles since the start, in microseconds.
     pub first_byte_p50_us: Option<u64>,
     pub first_byte_p99_us: Option<u64>,
+    /// The same since the start as counts, so that two looks give the quantiles of the time between.
+    #[serde(default)]
+    pub first_byte: Timings,
     pub connect_retries: u64,
     /// Ended sessions by reason, reasons never seen left out.
     pub sessions_ended: std::collections::BTreeMap<String, u64>,

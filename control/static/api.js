@@ -137,7 +137,7 @@
  * @property {string} algorithm
  * @property {{addr: string, tcp: boolean, udp: boolean}[]} listeners
  * @property {{probe?: string, all_down?: string, ejections_spared?: number, tcp: ProtocolHealth, udp: ProtocolHealth}} [health] absent from older proxies
- * @property {{sessions_active: number, sessions_total: number, flows_active: number, bytes_up: number, bytes_down: number, first_byte_p50_us?: number | null, first_byte_p99_us?: number | null}} totals
+ * @property {{sessions_active: number, sessions_total: number, flows_active: number, bytes_up: number, bytes_down: number, first_byte?: {sum_us: number, buckets: [number, number][]}}} totals `first_byte` is absent from older proxies
  */
 
 /**

@@ -3,6 +3,7 @@
  * and nothing else. Rates come from two looks at counters that only grow.
  */
 
+import { firstByteOf, recordFirstBytes } from './first-byte.js';
 import { stateOf, takesTraffic } from './state.js';
 
 /** @typedef {import('./api.js').ProxyStatus} ProxyStatus */
@@ -50,6 +51,7 @@ export function record(status, backends, at) {
   const last = samples.at(-1);
   if (last !== undefined && at - last.at < LEAST_APART_MS) return;
   rates = ratesSince(status, at);
+  recordFirstBytes(status, at);
   before = status === null ? null : { at, pid: status.pid, totals: status.totals };
   const totals = status?.totals ?? null;
   const batched = backends.filter((backend) => batchingOf(backend) === 'batched');
@@ -62,8 +64,8 @@ export function record(status, backends, at) {
     flows: totals?.flows_active ?? null,
     up: rates?.up ?? null,
     down: rates?.down ?? null,
-    p50: totals?.first_byte_p50_us ?? null,
-    p99: totals?.first_byte_p99_us ?? null,
+    p50: firstByteOf(0.5),
+    p99: firstByteOf(0.99),
     gpu: meanOf(backends.map((backend) => backend.gpu_usage)).mean,
     vram: meanOf(backends.map((backend) => backend.vram_usage)).mean,
     batched: meanOf(batched.map((backend) => backend.vram_usage)).mean,

@@ -23,6 +23,7 @@ import { showWorst } from './worst.js';
 const CHARTS = [
   { name: 'sessions', series: ['sessionRate', 'sessions', 'flows'], write: format.rateText },
   { name: 'traffic', series: ['down', 'up'], write: format.byteRateText, isBytes: true },
+  { name: 'firstByte', series: ['p50', 'p99'], write: format.latencyText },
   { name: 'usage', series: ['gpu', 'vram'], write: format.percentText, range: [0, 1] },
 ];
 
@@ -78,6 +79,7 @@ function answer(name, { level, text, detail }) {
 function showFigures(rows, status) {
   const totals = status?.totals ?? null;
   const rates = currentRates();
+  const newest = history().at(-1);
   const none = words().noProxyFigures;
   const taking = rows.filter(({ state, backend }) => takesTraffic(state, backend.weight)).length;
   const gpu = meanOf(rows.map(({ backend }) => backend.gpu_usage));
@@ -94,8 +96,8 @@ function showFigures(rows, status) {
   figure('traffic', format.byteRateText(rates?.down), [
     totals === null ? none : words().trafficBack(format.byteRateText(rates?.up)),
   ]);
-  figure('first-byte', format.latencyText(totals?.first_byte_p50_us), [
-    totals === null ? none : words().firstByteUnit(format.latencyText(totals.first_byte_p99_us)),
+  figure('first-byte', format.latencyText(newest?.p50), [
+    totals === null ? none : words().firstByteUnit(format.latencyText(newest?.p99)),
   ]);
   figure('gpu', format.percentText(gpu.mean), [words().meanHint(gpu.count)]);
   figure('vram', format.percentText(vram.mean), [words().meanHint(vram.count)]);

@@ -111,6 +111,7 @@ export const en = {
   chart: {
     sessions: 'Sessions and flows',
     traffic: 'Traffic, bytes a second',
+    firstByte: 'First byte, of the last 10 s',
     usage: 'GPU and VRAM, mean of those that report',
     batch: 'VRAM: batched against one by one',
   },

@@ -98,6 +98,7 @@ export const zh = {
   chart: {
     sessions: '会话与流',
     traffic: '流量（每秒字节数）',
+    firstByte: '首字节（最近 10 秒）',
     usage: 'GPU 与显存（上报者平均值）',
     batch: '显存：批处理与逐个处理',
   },

@@ -62,6 +62,16 @@ fn a_first_byte_is_timed_from_the_clients_to_the_backends() {
         let mean = bench.proxy.backend(late.addr).first_byte_latency_us;
         (mean.is_some() && totals.first_byte_p99_us >= totals.first_byte_p50_us).then_some(())
     });
+    let totals = bench.proxy.status().totals;
+    let [(most, 1)] = totals.first_byte.buckets[..] else {
+        panic!("one took some time: {:?}", totals.first_byte)
+    };
+    assert_eq!(totals.first_byte_p50_us, Some(most));
+    let sum_us = totals.first_byte.sum_us;
+    assert!(
+        sum_us <= most && most <= sum_us + sum_us / 4,
+        "{sum_us} of at most {most}"
+    );
 }
 
 #[test]
@@ -165,6 +175,15 @@ fn the_metrics_are_whole_and_agree_with_the_status() {
         value(&["backend_sessions_total", &echo.addr.to_string()]),
         "5"
     );
+    let timed = bench.proxy.status().totals.first_byte;
+    let count: u64 = timed.buckets.iter().map(|(_, count)| count).sum();
+    assert!(count >= 5, "{timed:?}");
+    assert_eq!(value(&["first_byte_seconds_count"]), count.to_string());
+    let bucket = |bound| value(&["first_byte_seconds_bucket", bound]).parse::<u64>();
+    assert_eq!(bucket("+Inf"), Ok(count));
+    let below = timed.buckets.iter().filter(|(most, _)| *most < 1024);
+    let below: u64 = below.map(|(_, count)| count).sum();
+    assert_eq!(bucket("0.001024"), Ok(below));
     assert!(text.ends_with("# EOF\n"), "whole");
 }
 

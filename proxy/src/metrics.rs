@@ -1,13 +1,21 @@
 //! `GET /metrics`: the status in the OpenMetrics text format, which Prometheus reads.
 
-use contract::status::{AdminState, BackendStatus, HealthStatus, OperationalState, Status};
+use contract::status::{
+    AdminState, BackendStatus, HealthStatus, OperationalState, Status, Timings,
+};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _};
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeLabelSet, EncodeMetric as _, NoLabelSet,
+};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
+
+/// The histograms' bounds: 2^6 us, and so on up to 2^26 us, which are 67 s.
+const SHORTEST_OCTAVE: u32 = 6;
+const LONGEST_OCTAVE: u32 = 26;
 
 /// The content type that goes with [`text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -85,16 +93,11 @@ impl Collector for StatusCollector {
             "Log lines lost",
             limits.log_lines_dropped,
         )?;
-        if let Some(p50) = totals.first_byte_p50_us {
-            out.gauge(
-                "first_byte_p50_us",
-                "Median first-byte latency since start",
-                p50,
-            )?;
-        }
-        if let Some(p99) = totals.first_byte_p99_us {
-            out.gauge("first_byte_p99_us", "99th percentile of the same", p99)?;
-        }
+        out.timings(
+            "first_byte",
+            "From a client's first byte to its backend's",
+            &totals.first_byte,
+        )?;
         out.by_reason(
             "sessions_ended",
             "TCP sessions ended",
@@ -109,6 +112,10 @@ impl Collector for StatusCollector {
         out.of_health(health)?;
         out.of_backends(backends)
     }
+}
+
+fn seconds(microseconds: u64) -> f64 {
+    microseconds as f64 / 1e6
 }
 
 struct Output<'a, 'b>(&'a mut DescriptorEncoder<'b>);
@@ -126,6 +133,29 @@ impl Output<'_, '_> {
             .0
             .encode_descriptor(name, help, None, MetricType::Counter)?;
         ConstCounter::new(value).encode(metric)
+    }
+
+    /// A histogram in seconds, one bucket an octave. What was timed is cut to whole microseconds, so
+    /// all that lies in a bucket below 2^n took less than that.
+    fn timings(&mut self, name: &str, help: &str, timings: &Timings) -> Encoded {
+        let Output(encoder) = self;
+        let unit = Unit::Seconds;
+        let mut metric =
+            encoder.encode_descriptor(name, help, Some(&unit), MetricType::Histogram)?;
+        let bounds = SHORTEST_OCTAVE..=LONGEST_OCTAVE;
+        let mut buckets: Vec<(u64, u64)> = bounds.map(|octave| (1 << octave, 0)).collect();
+        buckets.push((u64::MAX, 0));
+        for (most, count) in &timings.buckets {
+            let bucket = buckets.iter_mut().find(|(bound, _)| most < bound);
+            bucket.expect("the last one has no bound").1 += count;
+        }
+        let total = buckets.iter().map(|(_, count)| count).sum();
+        let in_seconds = buckets.into_iter().map(|(bound, count)| match bound {
+            u64::MAX => (f64::INFINITY, count),
+            microseconds => (seconds(microseconds), count),
+        });
+        let in_seconds: Vec<(f64, u64)> = in_seconds.collect();
+        metric.encode_histogram::<NoLabelSet>(seconds(timings.sum_us), total, &in_seconds, None)
     }
 
     fn by_reason<'a>(

@@ -7,11 +7,11 @@ use contract::Backend;
 use contract::health::{AllDown, Health as HealthRules, ProbeKind};
 use contract::status::{
     AdminState, BackendCost, BackendStatus, Counters, HealthStatus, LimitStatus, ListenerStatus,
-    ProtocolHealth, Status, Totals, WorkerStatus,
+    ProtocolHealth, Status, Timings, Totals, WorkerStatus,
 };
 use proxy_core::backend::{BackendCounters, BackendState};
 use proxy_core::health::subject;
-use proxy_core::latency::{Histogram, RecentMean};
+use proxy_core::latency::{Histogram, RecentMean, quantile};
 use proxy_core::live::Explained;
 use proxy_core::plan::Protocol;
 use proxy_core::snapshot::PoolSnapshot;
@@ -244,6 +244,7 @@ fn totals(supervisor: &Supervisor) -> Totals {
     let workers: Vec<&WorkerCounters> = supervisor.counters().collect();
     let of_workers = |count: fn(&WorkerCounters) -> u64| workers.iter().map(|w| count(w)).sum();
     let histograms: Vec<&Histogram> = workers.iter().map(|w| &w.first_byte_latency).collect();
+    let first_bytes = Histogram::counts(&histograms);
     Totals {
         counters: Counters {
             sessions_active: of_workers(|counters| counters.sessions_active.load(Relaxed)),
@@ -255,8 +256,12 @@ fn totals(supervisor: &Supervisor) -> Totals {
             connect_failures: of_workers(|counters| counters.connect_failures.load(Relaxed)),
             connect_timeouts: of_workers(|counters| counters.connect_timeouts.load(Relaxed)),
         },
-        first_byte_p50_us: Histogram::quantile(&histograms, 0.50),
-        first_byte_p99_us: Histogram::quantile(&histograms, 0.99),
+        first_byte_p50_us: quantile(&first_bytes, 0.50),
+        first_byte_p99_us: quantile(&first_bytes, 0.99),
+        first_byte: Timings {
+            sum_us: Histogram::sum(&histograms),
+            buckets: first_bytes,
+        },
         connect_retries: of_workers(|counters| counters.connect_retries.load(Relaxed)),
         sessions_ended: by_reason(workers.iter().flat_map(|w| w.sessions_ended())),
         flows_ended: by_reason(workers.iter().flat_map(|w| w.flows_ended())),

@@ -75,6 +75,12 @@ describe('the charts', () => {
     assert.ok(Math.abs(sums.down - (now.bytes_down - before.bytes_down)) < 1, `${sums.down} bytes`);
     assert.equal(now.sessions_total - before.sessions_total, 21);
     await hasText(page.locator('#figure-sessions .figure-value'), /^1$/);
+    // Twenty-one first bytes, all of them in the last seconds.
+    const timed = now.first_byte.buckets.reduce((sum, [, count]) => sum + count, 0);
+    const { p50, p99 } = await page.evaluate(() => import('/static/history.js').then(({ history }) => history().at(-1)));
+    assert.ok(timed >= 21 && p50 > 0 && p50 <= p99 && p99 <= now.first_byte.buckets.at(-1)[0], `${p50} ${p99}`);
+    await hasText(page.locator('#figure-first-byte .figure-value'), /^\d/);
+    await hasText(page.locator('[data-chart="firstByte"] .u-legend'), /median.*\d.*p99.*\d/);
     await picture(page, 'overview');
     open.destroy();
   });
@@ -93,6 +99,28 @@ describe('the charts', () => {
       await hasText(page.locator('#batch-batched'), /^85%$/);
     });
   }
+
+  it('tell_of_the_first_bytes_of_the_last_seconds_alone', async () => {
+    page = await openConsole(browser, stand, { view: 'overview' });
+    const found = await page.evaluate(async () => {
+      // One of its own, beside that of the page.
+      const { recordFirstBytes, firstByteOf } = await import('/static/first-byte.js?apart');
+      const look = (/** @type {number} */ pid, /** @type {number} */ at, /** @type {[number, number][]} */ buckets) => {
+        recordFirstBytes({ pid, totals: { first_byte: { sum_us: 0, buckets } } }, at);
+        return [firstByteOf(0.5), firstByteOf(0.99)];
+      };
+      const slow = /** @type {[number, number][]} */ ([[100, 1000], [900, 98], [50_000, 2]]);
+      return [
+        look(7, 0, [[100, 1000]]),
+        look(7, 1000, slow),
+        look(7, 11_000, slow),
+        look(7, 22_000, slow),
+        look(8, 23_000, [[100, 5]]),
+        look(8, 24_000, [[100, 6]]),
+      ];
+    });
+    assert.deepEqual(found, [[null, null], [900, 50_000], [null, null], [null, null], [null, null], [100, 100]]);
+  });
 
   it('are_said_to_be_missing_where_the_build_has_none', async () => {
     const text = await readFile('../../control/templates/index.html', 'utf8');

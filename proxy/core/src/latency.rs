@@ -20,12 +20,15 @@ const BUCKETS: usize = 128;
 #[derive(Debug)]
 pub struct Histogram {
     buckets: [AtomicU64; BUCKETS],
+    /// Microseconds.
+    sum: AtomicU64,
 }
 
 impl Default for Histogram {
     fn default() -> Self {
         Histogram {
             buckets: [const { AtomicU64::new(0) }; BUCKETS],
+            sum: AtomicU64::new(0),
         }
     }
 }
@@ -33,25 +36,36 @@ impl Default for Histogram {
 impl Histogram {
     pub fn record(&self, microseconds: u64) {
         add(&self.buckets[bucket_of(microseconds)], 1);
+        add(&self.sum, microseconds);
     }
 
-    /// The upper bound, in microseconds, of the bucket where the quantile `q` (0..=1) lies, over all
-    /// `parts`; `None` where nothing was recorded.
-    pub fn quantile(parts: &[&Histogram], q: f64) -> Option<u64> {
-        let count_of = |bucket: usize| -> u64 {
-            parts
-                .iter()
-                .map(|part| part.buckets[bucket].load(Relaxed))
-                .sum()
-        };
-        let total: u64 = (0..BUCKETS).map(count_of).sum();
-        let rank = (q * total as f64).ceil().max(1.0) as u64;
-        let mut seen = 0;
-        (0..BUCKETS).find_map(|bucket| {
-            seen += count_of(bucket);
-            (total > 0 && seen >= rank).then(|| upper_bound_of(bucket))
-        })
+    /// All that was recorded in microseconds, over all `parts`.
+    pub fn sum(parts: &[&Histogram]) -> u64 {
+        parts.iter().map(|part| part.sum.load(Relaxed)).sum()
     }
+
+    /// The upper bound of each bucket that is not empty, in microseconds and ascending, and its count
+    /// over all `parts`.
+    pub fn counts(parts: &[&Histogram]) -> Vec<(u64, u64)> {
+        let count_of = |bucket: usize| -> u64 {
+            let counts = parts.iter().map(|part| part.buckets[bucket].load(Relaxed));
+            counts.sum()
+        };
+        let all = (0..BUCKETS).map(|bucket| (upper_bound_of(bucket), count_of(bucket)));
+        all.filter(|(_, count)| *count > 0).collect()
+    }
+}
+
+/// The upper bound of the bucket of `counts` where the quantile `q` (0..=1) lies; `None` where nothing
+/// was recorded.
+pub fn quantile(counts: &[(u64, u64)], q: f64) -> Option<u64> {
+    let total: u64 = counts.iter().map(|(_, count)| count).sum();
+    let rank = (q * total as f64).ceil().max(1.0) as u64;
+    let mut seen = 0;
+    counts.iter().find_map(|(bound, count)| {
+        seen += count;
+        (seen >= rank).then_some(*bound)
+    })
 }
 
 fn bucket_of(microseconds: u64) -> usize {
@@ -114,7 +128,7 @@ mod tests {
         for value in [0, 1, 3, 4, 5, 7, 8, 100, 1_000, 123_456, 4_000_000_000] {
             let histogram = Histogram::default();
             histogram.record(value);
-            let found = Histogram::quantile(&[&histogram], 0.5).expect("one sample");
+            let found = quantile(&Histogram::counts(&[&histogram]), 0.5).expect("one sample");
             assert!(
                 found >= value && found <= value + value / 4,
                 "{value} as {found}"
@@ -125,12 +139,16 @@ mod tests {
     #[test]
     fn quantiles_sum_over_parts() {
         let (a, b) = (Histogram::default(), Histogram::default());
-        assert_eq!(Histogram::quantile(&[&a, &b], 0.5), None);
-        (0..99).for_each(|_| a.record(2));
+        assert_eq!(quantile(&Histogram::counts(&[&a, &b]), 0.5), None);
+        (0..98).for_each(|_| a.record(2));
+        b.record(2);
         b.record(1_000_000);
-        assert_eq!(Histogram::quantile(&[&a, &b], 0.5), Some(2));
-        assert_eq!(Histogram::quantile(&[&a, &b], 0.99), Some(2));
-        assert!(Histogram::quantile(&[&a, &b], 1.0) >= Some(1_000_000));
+        let counts = Histogram::counts(&[&a, &b]);
+        assert_eq!(counts, [(2, 99), (1_048_575, 1)]);
+        assert_eq!(quantile(&counts, 0.5), Some(2));
+        assert_eq!(quantile(&counts, 0.99), Some(2));
+        assert_eq!(quantile(&counts, 1.0), Some(1_048_575));
+        assert_eq!(Histogram::sum(&[&a, &b]), 1_000_198);
     }
 
     #[test]
