@@ -335,8 +335,13 @@ export async function* ping(ip, probes) {
  */
 
 /**
+ * The settings in force, and those of them that the API has set.
+ * @typedef {Settings & {algorithm: string, algorithms: string[], by_api: Settings}} SettingsAnswer
+ */
+
+/**
  * @typedef {object} ConfigAnswer
- * @property {Settings & {algorithm: string, algorithms: string[], by_api: Settings}} effective
+ * @property {SettingsAnswer} effective
  * @property {{generation: number} | null} published
  * @property {string} path
  * @property {number | null} updated_at unix seconds
@@ -347,9 +352,14 @@ export function readConfig() {
   return call('GET', '/api/v1/config');
 }
 
+/** @returns {Promise<SettingsAnswer>} */
+export async function readSettings() {
+  return (await call('GET', '/api/settings')).settings;
+}
+
 /**
  * @param {Record<string, unknown>} patch as `Settings`; null gives a part back to control_config.json
- * @returns {Promise<{sync: Sync}>}
+ * @returns {Promise<{sync: Sync, settings: SettingsAnswer}>}
  */
 export function changeSettings(patch) {
   return call('POST', '/api/settings', patch);

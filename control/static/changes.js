@@ -92,40 +92,9 @@ async function send(what, edits, etag) {
   await look();
 }
 
-/**
- * @param {string} algorithm
- * @param {string | null} before null where it is not known
- * @returns {Promise<() => Outcome>}
- */
-export function changeAlgorithm(algorithm, before) {
-  return change(
-    () => words().algorithmChange(algorithm),
-    () => api.changeSettings({ algorithm }),
-    before === null || before === algorithm ? null : () => changeAlgorithm(before, algorithm),
-  );
-}
-
-/**
- * @param {Record<string, unknown>} patch
- * @returns {Promise<{outcome: () => Outcome, faults: api.Fault[]}>} what the server refused of it
- */
-export async function changeSettings(patch) {
-  /** @type {api.Fault[]} */
-  let faults = [];
-  const outcome = await change(
-    () => words().settingsChange,
-    () => api.changeSettings(patch).catch((error) => {
-      if (error instanceof api.CallError) faults = error.faults;
-      throw error;
-    }),
-    null,
-  );
-  return { outcome, faults };
-}
-
 /** Lets the mass expiry happen that the control plane holds back. */
 export async function acknowledgeExpiry() {
-  await change(() => words().acknowledgeExpiry, api.acknowledgeExpiry, null);
+  await change(() => words().acknowledgeExpiry, api.acknowledgeExpiry);
 }
 
 /** The manual sync: merge, publish, signal. */
@@ -133,7 +102,6 @@ export async function syncNow() {
   await change(
     () => words().sync,
     async () => ({ sync: await api.sync() }),
-    null,
   );
 }
 
@@ -196,14 +164,15 @@ function stands({ id: _, ...parts }, backend) {
 }
 
 /**
+ * One call, told in the status area.
  * @param {() => string} what
- * @param {() => Promise<{sync: api.Sync}>} call
- * @param {(() => Promise<unknown>) | null} undo
+ * @param {() => Promise<{sync: api.Sync, undo?: (() => Promise<unknown>) | null}>} call which may find out what undoes it
+ * @param {(() => Promise<unknown>) | null} [known] what undoes it, where that is known before
  * @returns {Promise<() => Outcome>}
  */
-async function change(what, call, undo) {
+export async function change(what, call, known = null) {
   try {
-    const { sync } = await call();
+    const { sync, undo = known } = await call();
     const outcome = () => syncOutcome(sync);
     addReport({ what, outcome, info: syncInfo(sync), undo });
     return outcome;

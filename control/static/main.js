@@ -6,7 +6,7 @@
 import * as api from './api.js';
 import { apply, knowEtag, review, startApply } from './apply.js';
 import { proxyOf, showProxy, showWarnings, startBar } from './bar.js';
-import { changeAlgorithm, reportRefresh, startChanges, syncNow } from './changes.js';
+import { reportRefresh, startChanges, syncNow } from './changes.js';
 import { connectionFailed, connectionIsGood, showConnection } from './connection.js';
 import { byId, setText } from './dom.js';
 import { startFeed } from './feed.js';
@@ -154,7 +154,7 @@ async function showPalette(refresh) {
       .filter((name) => name !== algorithm)
       .map((name) => {
         const what = () => words().algorithmChange(name);
-        return { text: what(), act: guarded('admin', what, () => changeAlgorithm(name, algorithm ?? null)) };
+        return { text: what(), act: guarded('admin', what, () => chooseAlgorithm(name)) };
       }),
   ];
   // What is typed while it is loading goes into its field.
@@ -168,6 +168,12 @@ async function showPalette(refresh) {
     dialog.close();
     connectionFailed(new api.CallError('away', ''));
   }
+}
+
+/** @param {string} name */
+async function chooseAlgorithm(name) {
+  const { changeAlgorithm } = await import('./settings-change.js');
+  await changeAlgorithm(name);
 }
 
 /**

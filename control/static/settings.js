@@ -4,10 +4,11 @@
  */
 
 import * as api from './api.js';
-import { changeAlgorithm, changeSettings, failureOutcome } from './changes.js';
+import { failureOutcome } from './changes.js';
 import { byId, element, setAttribute, setText } from './dom.js';
 import { dateTimeText, isNumber } from './format.js';
 import { onLanguage, words } from './i18n.js';
+import { changeAlgorithm, changeSettings } from './settings-change.js';
 import { FIELDS, GROUPS, patchOf, textOf, valueAt } from './settings-fields.js';
 
 /** @typedef {import('./settings-fields.js').Field} Field */
@@ -199,7 +200,7 @@ async function saveAlgorithm() {
   const chosen = chosenAlgorithm();
   if (chosen === undefined || config === null) return;
   await busy('settings-save', async () => {
-    const outcome = await changeAlgorithm(chosen, config?.effective.algorithm ?? null);
+    const outcome = await changeAlgorithm(chosen);
     setText(byId('settings-outcome', HTMLElement), outcome().text);
     await read(true);
   });

@@ -257,6 +257,42 @@ describe('settings', () => {
     });
   }
 
+  it('are_taken_back_as_they_were_unless_somebody_else_has_changed_them', async () => {
+    await stand.call('POST', '/api/settings', { proxy: { udp_idle_ms: 9000 } });
+    page = await openConsole(browser, stand, { view: 'settings' });
+    const idle = page.locator('[data-pointer="/proxy/udp_idle_ms"]');
+    const attempts = page.locator('[data-pointer="/proxy/connect_attempts"]');
+    await until('it is shown', async () => (await idle.inputValue()) === '9000');
+    const change = async () => {
+      await idle.fill('8000');
+      await attempts.fill('4');
+      await page.locator('#fields-save').click();
+      await until('it is changed', async () => (await byApi()).proxy.connect_attempts === 4);
+      await hasText(newestReport(page), /Settings/);
+    };
+    await change();
+    await newestReport(page).getByRole('button', { name: 'Undo' }).click();
+    await hasText(newestReport(page), /Undo: Settings/);
+    // One was set here before, the other by nobody.
+    assert.deepEqual((await byApi()).proxy, { udp_idle_ms: 9000 });
+    await until('it is shown again', async () => (await idle.inputValue()) === '9000');
+
+    await change();
+    await stand.call('POST', '/api/settings', { proxy: { connect_attempts: 2 } });
+    await newestReport(page).getByRole('button', { name: 'Undo' }).click();
+    await hasText(newestReport(page), /not undone: edited by somebody else meanwhile: \/proxy\/connect_attempts/);
+    assert.deepEqual((await byApi()).proxy, { udp_idle_ms: 8000, connect_attempts: 2 });
+
+    // An algorithm that nobody had chosen is given back, not chosen.
+    await page.locator('input[name="algorithm"][value="random"]').check();
+    await page.locator('#settings-save').click();
+    await until('it is chosen', async () => (await byApi()).algorithm === 'random');
+    await hasText(newestReport(page), /Algorithm random/);
+    await newestReport(page).getByRole('button', { name: 'Undo' }).click();
+    await until('it is given back', async () => (await byApi()).algorithm === undefined);
+    await stand.call('POST', '/api/settings', { proxy: { udp_idle_ms: null, connect_attempts: null } });
+  });
+
   it('that_somebody_else_changes_are_shown_unless_one_is_editing', async () => {
     page = await openConsole(browser, stand, { view: 'settings' });
     const idle = page.locator('[data-pointer="/proxy/udp_idle_ms"]');
@@ -368,7 +404,7 @@ it('the_first_page_loads_only_what_it_needs', async () => {
   page = await openConsole(browser, stand, { view: 'overview' });
   await page.locator('[data-chart="traffic"] .u-legend').waitFor();
   const names = await page.evaluate(() => performance.getEntriesByType('resource').map(({ name }) => name));
-  for (const late of ['table.js', 'settings.js', 'audit.js', 'palette.js', 'openapi.js', 'words-zh.js']) {
+  for (const late of ['table.js', 'settings.js', 'settings-change.js', 'audit.js', 'palette.js', 'openapi.js', 'words-zh.js']) {
     assert.ok(!names.some((name) => name.endsWith(`/${late}`)), `${late} is loaded at first`);
   }
 });

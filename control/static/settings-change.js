@@ -1,0 +1,108 @@
+/**
+ * @file Changes of settings, and taking them back: what the API said before is said again, and what it
+ * did not say is given back to control_config.json.
+ */
+
+import * as api from './api.js';
+import { change, failureOutcome } from './changes.js';
+import { words } from './i18n.js';
+import { addReport } from './report.js';
+
+/** @typedef {import('./report.js').Outcome} Outcome */
+/** @typedef {Record<string, unknown>} Patch as `POST /api/settings` takes it */
+
+/** The objects of a patch that hold settings; what else stands in it is one. */
+const HOLDERS = ['listen', 'proxy'];
+
+/**
+ * @param {string} algorithm
+ * @returns {Promise<() => Outcome>}
+ */
+export async function changeAlgorithm(algorithm) {
+  const { outcome } = await changeSettings({ algorithm }, () => words().algorithmChange(algorithm));
+  return outcome;
+}
+
+/**
+ * @param {Patch} patch
+ * @param {() => string} [what] is changed
+ * @returns {Promise<{outcome: () => Outcome, faults: api.Fault[]}>} what the server refused of it
+ */
+export async function changeSettings(patch, what = () => words().settingsChange) {
+  /** @type {api.Fault[]} */
+  let faults = [];
+  const outcome = await change(what, async () => {
+    const before = saidOf(patch, await api.readSettings());
+    const { sync, settings } = await api.changeSettings(patch).catch((error) => {
+      if (error instanceof api.CallError) faults = error.faults;
+      throw error;
+    });
+    const made = saidOf(patch, settings);
+    const undo = differing(before, made).length === 0 ? null : () => takeBack(what, made, before);
+    return { sync, undo };
+  });
+  return { outcome, faults };
+}
+
+/**
+ * Undoes a change, unless somebody has changed the same meanwhile.
+ * @param {() => string} what was done
+ * @param {Patch} made
+ * @param {Patch} before
+ */
+async function takeBack(what, made, before) {
+  const told = () => words().undoing(what());
+  try {
+    const overtaken = differing(made, saidOf(made, await api.readSettings()));
+    if (overtaken.length === 0) {
+      await change(told, () => api.changeSettings(before));
+      return;
+    }
+    const places = overtaken.join(', ');
+    addReport({ what: told, outcome: () => ({ level: 'bad', text: words().undoOvertaken(places) }), info: '', undo: null });
+  } catch (error) {
+    addReport({ what: told, outcome: () => failureOutcome(error), info: '', undo: null });
+  }
+}
+
+/**
+ * What the API says of each setting that a patch speaks of, as a patch: null where it says nothing.
+ * @param {Patch} patch
+ * @param {api.SettingsAnswer} settings
+ * @returns {Patch}
+ */
+function saidOf(patch, { by_api: byApi }) {
+  const said = /** @type {Patch} */ (byApi);
+  return Object.fromEntries(
+    Object.entries(patch).map(([key, value]) => {
+      if (!HOLDERS.includes(key)) return [key, said[key] ?? null];
+      const held = /** @type {Patch | undefined} */ (said[key]);
+      const names = Object.keys(/** @type {Patch} */ (value));
+      return [key, Object.fromEntries(names.map((name) => [name, held?.[name] ?? null]))];
+    }),
+  );
+}
+
+/**
+ * The places where two answers of the server, cut down to the same patch, do not say the same.
+ * @param {Patch} one
+ * @param {Patch} other
+ * @returns {string[]} JSON pointers
+ */
+function differing(one, other) {
+  return Object.entries(one).flatMap(([key, value]) => {
+    if (!HOLDERS.includes(key)) return isSame(value, other[key]) ? [] : [`/${key}`];
+    const held = /** @type {Patch} */ (other[key]);
+    const parts = Object.entries(/** @type {Patch} */ (value));
+    return parts.flatMap(([name, part]) => (isSame(part, held[name]) ? [] : [`/${key}/${name}`]));
+  });
+}
+
+/**
+ * The server writes the same value always the same.
+ * @param {unknown} one
+ * @param {unknown} other
+ */
+function isSame(one, other) {
+  return JSON.stringify(one) === JSON.stringify(other);
+}
