@@ -6,7 +6,8 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
@@ -229,7 +230,7 @@ impl Drop for Program {
         // It may have ended by itself, which is as good.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if std::thread::panicking() {
+        if thread::panicking() {
             let log = self.log.lock().expect("no holder panics");
             let skip = log.lines.len().saturating_sub(SHOWN_LINES);
             eprintln!("--- last lines of {}", self.name);
@@ -250,9 +251,31 @@ pub fn resident_bytes(pid: u32) -> Option<u64> {
 }
 
 /// Runs one of this workspace's programs to its end.
+#[track_caller]
 pub fn run(name: &str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Output {
-    let output = command(name).args(arguments).stdin(Stdio::null()).output();
-    output.unwrap_or_else(|error| panic!("{name} does not run: {error}"))
+    let mut command = command(name);
+    command.args(arguments);
+    finish(command)
+}
+
+/// Runs a command to its end, which must come by itself: one that serves where it should have refused
+/// would be waited for without end.
+#[track_caller]
+pub fn finish(mut command: Command) -> Output {
+    let pipes = command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let child = pipes.stderr(Stdio::piped()).spawn();
+    let child = child.unwrap_or_else(|error| panic!("{command:?} does not run: {error}"));
+    let pid = Pid::from_child(&child);
+    let (sender, ended) = mpsc::channel();
+    thread::spawn(move || sender.send(child.wait_with_output()));
+    match ended.recv_timeout(LONG) {
+        Ok(output) => output.expect("its output can be read"),
+        Err(_) => {
+            // It is not waited for yet, so the number is still its own.
+            let _ = kill_process(pid, Signal::KILL);
+            panic!("{command:?} has not ended within {LONG:?}");
+        }
+    }
 }
 
 /// A command for one of this workspace's programs.
@@ -338,7 +361,7 @@ fn binary(name: &str) -> PathBuf {
 
 fn record(stream: impl Read + Send + 'static, log: &Arc<Mutex<Log>>) {
     let log = Arc::clone(log);
-    std::thread::spawn(move || {
+    thread::spawn(move || {
         for line in BufReader::new(stream).split(b'\n') {
             let Ok(line) = line else {
                 return;

@@ -79,11 +79,11 @@ fn forward_lines(from: impl Read + Send + 'static, to: Sender<String>) {
     });
 }
 
+#[track_caller]
 fn run(program: &str, arguments: &[&str]) -> Output {
-    Command::new(program)
-        .args(arguments)
-        .output()
-        .expect("the program was built with this test")
+    let mut command = Command::new(program);
+    command.args(arguments);
+    testkit::process::finish(command)
 }
 
 fn accept(listener: &TcpListener) -> TcpStream {
@@ -157,7 +157,7 @@ fn a_bad_argument_is_named_with_what_is_allowed_and_exits_2() {
         (SIM, &["--mode", "batch", "--ip", "localhost"], "unicast"),
         (
             SIM,
-            &["--mode", "batch", "--base", "https://a"],
+            &["--mode", "batch", "--base", "ftp://a"],
             "http://HOST",
         ),
         (DUMMY, &["--pid"], "--pid"),
