@@ -86,7 +86,7 @@ pub enum AdminState {
 }
 
 /// The operational axis of a backend's state: what is seen of it.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq, Eq, Hash)]
 #[serde(rename_all = "snake_case")]
 pub enum OperationalState {
     Up,
@@ -156,6 +156,13 @@ pub struct Counters {
     /// Connects refused, unreachable or reset.
     pub connect_failures: u64,
     pub connect_timeouts: u64,
+}
+
+/// What `GET /states` answers: a mark that is another one once a backend comes, goes, or changes its
+/// operational state. Cheap to ask for, beside a whole status.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct States {
+    pub mark: String,
 }
 
 /// How many took how long.

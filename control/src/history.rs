@@ -118,8 +118,10 @@ fn operational<'a>(row: &Row, seen: Option<&'a BackendStatus>) -> (Operational, 
     }
 }
 
-/// Looks on for as long as the server runs; whoever reads the live view looks in our place.
+/// Looks on for as long as the server runs; whoever reads the live view looks in our place. A whole
+/// status of many backends costs both of us milliseconds, so it is read where something is new.
 pub async fn run(shared: Arc<Shared>, proxy: Proxy) {
+    let mut seen_last = None;
     let mut tick = tokio::time::interval(PERIOD);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -127,7 +129,14 @@ pub async fn run(shared: Arc<Shared>, proxy: Proxy) {
         if !shared.history().is_due(shared.clock.now()) {
             continue;
         }
+        // An older proxy tells no states, and is asked for everything.
+        let states = proxy.states().await.ok();
+        let is_now = states.map(|states| (states, shared.model().revision));
+        if is_now.is_some() && is_now == seen_last {
+            continue;
+        }
         let seen = proxy.status().await;
+        seen_last = is_now.filter(|_| seen.is_ok());
         if let Err(unknown) = &seen {
             tracing::debug!("no states seen: {unknown}");
         }

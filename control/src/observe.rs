@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use contract::status::{Reports, Running, Status};
+use contract::status::{Reports, Running, States, Status};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
 use hyper::{Method, Request};
@@ -17,7 +17,7 @@ use tokio::net::UnixStream;
 
 /// The largest answer: a status of 20,000 backends takes about 14 MB.
 const MAX_ANSWER_BYTES: usize = 32 << 20;
-/// How long `GET /status`, `POST /reports` and `POST /reload` may take.
+/// How long `GET /status`, `GET /states`, `POST /reports` and `POST /reload` may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 /// How much longer than asked for a held-back answer may take.
 const GRACE: Duration = Duration::from_millis(200);
@@ -47,6 +47,12 @@ impl Proxy {
 
     pub async fn status(&self) -> Result<Status, Unknown> {
         self.call(Method::GET, "/status", Bytes::new(), CALL_TIMEOUT)
+            .await
+    }
+
+    /// Whether states are as they were, without all else that a status tells.
+    pub async fn states(&self) -> Result<States, Unknown> {
+        self.call(Method::GET, "/states", Bytes::new(), CALL_TIMEOUT)
             .await
     }
 

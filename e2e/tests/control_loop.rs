@@ -5,10 +5,11 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use contract::status::OperationalState;
 use e2e::loop_bench::{LoopBench, published};
 use e2e::spread::{self, Transport, spread};
 use e2e::traffic::Traffic;
-use serde_json::json;
+use serde_json::{Value, json};
 use testkit::folder::k8s_endpoints;
 use testkit::ports::free_address;
 use testkit::proxy::announced;
@@ -86,6 +87,30 @@ fn what_discovery_says_counts_again_when_a_registration_is_gone() {
     bench.await_weight(&bench.b, 10);
     bench.await_weight(&bench.b, 3);
     bench.await_reached("b");
+}
+
+#[test]
+fn states_are_kept_though_nobody_looks_on() {
+    let probes = json!({ "interval_ms": 50, "fall": 1, "rise": 1 });
+    let bench = LoopBench::start(json!({ "proxy": { "health": probes } }));
+    let addr = bench.a.addr;
+    let is = |wanted: OperationalState| {
+        until(&format!("{wanted:?}"), LONG, || {
+            (bench.proxy.backend(addr).operational == wanted).then_some(())
+        });
+        // Control looks once a second, and asking it would make it look.
+        std::thread::sleep(Duration::from_millis(2_500));
+    };
+    is(OperationalState::Up);
+    drop(bench.a);
+    is(OperationalState::Down);
+    let _a = Backend::start_at(addr, "a", Manner::Echo);
+    is(OperationalState::Up);
+    let (status, detail) = bench.control.api.get(&format!("/api/v1/backends/{addr}"));
+    assert_eq!(status, 200, "{detail}");
+    let history = detail["history"].as_array().expect("a list").iter();
+    let words: Vec<&Value> = history.map(|state| &state["operational"]).collect();
+    assert_eq!(words[..2], ["up", "down"], "the newest first: {detail}");
 }
 
 #[test]

@@ -145,6 +145,34 @@ fn a_backend_that_dies_fails_no_new_session_and_is_used_again_when_it_is_back() 
 }
 
 #[test]
+fn the_mark_of_the_states_is_another_one_where_a_state_is() {
+    let [one, other] = ["one", "other"].map(|name| Backend::start(name, Manner::Echo));
+    let other_addr = other.addr;
+    let health = json!({ "health": { "interval_ms": 50, "fall": 1, "rise": 1 } });
+    let mut bench = ProxyBench::start(&[one.addr, other_addr], health.clone());
+    let states_once = |bench: &ProxyBench, wanted: OperationalState| {
+        until(&format!("{wanted:?}"), LONG, || {
+            let is_up = bench.proxy.backend(one.addr).operational == OperationalState::Up;
+            let state = bench.proxy.backend(other_addr).operational;
+            (is_up && state == wanted).then_some(())
+        });
+        bench.proxy.admin.states()
+    };
+    let up = states_once(&bench, OperationalState::Up);
+    spread::in_turn(Transport::Tcp, bench.listen, 5);
+    assert_eq!(bench.proxy.admin.states(), up, "sessions change no state");
+    drop(other);
+    let down = states_once(&bench, OperationalState::Down);
+    assert_ne!(down, up);
+    let _other = Backend::start_at(other_addr, "other", Manner::Echo);
+    assert_eq!(states_once(&bench, OperationalState::Up), up, "as before");
+    let mut config = proxy_config(bench.listen, &[(one.addr, 10)]);
+    config["health"] = health["health"].clone();
+    bench.proxy.reload(&config);
+    assert_ne!(bench.proxy.admin.states(), up, "one has gone");
+}
+
+#[test]
 fn the_metrics_are_whole_and_agree_with_the_status() {
     let echo = Backend::start("echo", Manner::Echo);
     let bench = ProxyBench::start(&[echo.addr], json!({}));

@@ -16,7 +16,7 @@ use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use contract::status::{Reports, Running, Status};
+use contract::status::{Reports, Running, States, Status};
 use contract::{BackendAddr, Report};
 use rustix::fs::Mode;
 use rustix::process::Gid;
@@ -29,7 +29,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::metrics;
 use crate::scoring;
 use crate::serve::{self, Bounds};
-use crate::status::status;
+use crate::status::{states, status};
 use crate::supervisor::Supervisor;
 
 /// 20,000 reports take about 3 MB.
@@ -146,6 +146,7 @@ pub async fn serve(listener: UnixListener, supervisor: Arc<Supervisor>, ask: Rel
         .with_state(ask);
     let routes = Router::new()
         .route("/status", get(answer_status))
+        .route("/states", get(answer_states))
         .route("/generation", get(answer_generation))
         .route("/reports", post(take_reports))
         .route("/metrics", get(answer_metrics))
@@ -166,6 +167,10 @@ pub async fn serve_metrics(listener: TcpListener, supervisor: Arc<Supervisor>) {
 
 async fn answer_status(State(supervisor): State<Arc<Supervisor>>) -> Json<Status> {
     Json(status(&supervisor))
+}
+
+async fn answer_states(State(supervisor): State<Arc<Supervisor>>) -> Json<States> {
+    Json(states(&supervisor))
 }
 
 async fn answer_metrics(State(supervisor): State<Arc<Supervisor>>) -> impl IntoResponse {

@@ -1,18 +1,20 @@
 //! What the admin socket answers: the counts of all workers, summed at the time of asking.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::atomic::Ordering::Relaxed;
 
 use contract::Backend;
 use contract::health::{AllDown, Health as HealthRules, ProbeKind};
 use contract::status::{
     AdminState, BackendCost, BackendStatus, Counters, HealthStatus, LimitStatus, ListenerStatus,
-    ProtocolHealth, Status, Timings, Totals, WorkerStatus,
+    ProtocolHealth, States, Status, Timings, Totals, WorkerStatus,
 };
 use proxy_core::backend::{BackendCounters, BackendState};
 use proxy_core::health::subject;
 use proxy_core::latency::{Histogram, RecentMean, quantile};
 use proxy_core::live::Explained;
+use proxy_core::pick::BackendIndex;
 use proxy_core::plan::Protocol;
 use proxy_core::snapshot::PoolSnapshot;
 
@@ -60,6 +62,25 @@ pub fn status(supervisor: &Supervisor) -> Status {
             log_lines_dropped: sum(|counters| counters.log_lines_dropped.load(Relaxed))
                 + logging::lines_dropped(),
         },
+    }
+}
+
+/// A mark of the states that the configured backends are in; the same as long as those are.
+pub fn states(supervisor: &Supervisor) -> States {
+    let state = supervisor.state();
+    let rules = &state.config.settings.health;
+    let now_ms = monotonic_ms();
+    // By fixed keys, so that it is comparable; what is hashed is our own.
+    let mut mark = DefaultHasher::new();
+    for (pool, snapshot) in state.config.pools.iter().zip(&state.snapshot.pools) {
+        for backend in &pool.backends {
+            let known = snapshot.backend(index_of(snapshot, backend));
+            let (operational, _) = words::operational(known, backend.is_warming_up, rules, now_ms);
+            (backend.addr, operational).hash(&mut mark);
+        }
+    }
+    States {
+        mark: format!("{:016x}", mark.finish()),
     }
 }
 
@@ -139,6 +160,11 @@ struct Described {
     cost: Option<BackendCost>,
 }
 
+fn index_of(snapshot: &PoolSnapshot, backend: &Backend) -> BackendIndex {
+    let index = snapshot.index_of(backend.addr);
+    index.expect("the snapshot is built from this pool")
+}
+
 fn configured_backend(
     snapshot: &PoolSnapshot,
     backend: &Backend,
@@ -150,9 +176,7 @@ fn configured_backend(
         (true, 0) => AdminState::Drain,
         (true, _) => AdminState::Ready,
     };
-    let index = snapshot
-        .index_of(backend.addr)
-        .expect("built from this pool");
+    let index = index_of(snapshot, backend);
     let described = Described {
         configured: true,
         admin,

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use contract::status::{Running, Status};
+use contract::status::{Running, States, Status};
 use serde::de::DeserializeOwned;
 
 use crate::http::{Answer, Request};
@@ -37,6 +37,11 @@ impl Admin {
     #[track_caller]
     pub fn status(&self) -> Status {
         self.json("/status")
+    }
+
+    #[track_caller]
+    pub fn states(&self) -> States {
+        self.json("/states")
     }
 
     /// What runs, asked as control does: held back until generation `at_least` runs, has been
