@@ -171,8 +171,9 @@ pub async fn change_settings(
         .keeper
         .mutate(Mutation::ChangeSettings(body), actor)
         .await?;
-    let settled = app.publisher.settled(stored.revision).await;
+    // As this change has left them; by the time that it is published somebody may have made another.
     let answer = json!({ "ok": true, "settings": api::settings_json(&app) });
+    let settled = app.publisher.settled(stored.revision).await;
     Ok(answers::published(&app, "settings", &settled, answer))
 }
 
