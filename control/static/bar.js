@@ -72,7 +72,8 @@ export function showWarnings({ warnings = [], freeze }) {
   byId('warnings', HTMLElement).hidden = warnings.length === 0;
   byId('acknowledge', HTMLButtonElement).hidden = !freeze;
   const list = byId('warning-list', HTMLUListElement);
+  const texts = warnings.map(words().warning);
   const shown = [...list.children].map((line) => line.textContent);
-  if (shown.length === warnings.length && shown.every((text, at) => text === warnings[at])) return;
-  list.replaceChildren(...warnings.map((warning) => element('li', {}, warning)));
+  if (shown.length === texts.length && shown.every((text, at) => text === texts[at])) return;
+  list.replaceChildren(...texts.map((text) => element('li', {}, text)));
 }

@@ -1,7 +1,8 @@
 /**
- * @file The proxy's reasons for a backend's state in Chinese. The proxy says them in English, from a
- * closed set of phrases (proxy/src/health/words.rs) joined by semicolons; a phrase that is not known
- * here stays as it is.
+ * @file The proxy's reasons for a backend's state, and control's warnings, in Chinese. Both are said in
+ * English: reasons from a closed set of phrases (proxy/src/health/words.rs) joined by semicolons,
+ * warnings (control/src/web/answers.rs, control/src/keeper/files.rs) around the words of whatever
+ * failed. A phrase that is not known here stays as it is.
  */
 
 /** @type {Record<string, string>} */
@@ -50,6 +51,21 @@ const PHRASES = [
   ],
 ];
 
+/** @type {[RegExp, (...found: string[]) => string][]} */
+const WARNINGS = [
+  [/^mass expiry held back: .*$/, () => '大规模过期已暂缓：超过一半的注册后端没有上报'],
+  [/^(\S+) is left out: (.*)$/, (address, why) => `${address} 未被发布：${why}`],
+  [/^not published: (.*)$/, (why) => `未发布：${why}`],
+  [/^(.*); what is in memory stands$/, (why) => `${why}；沿用内存中的内容`],
+  [/^(.*); what discovery last said stands$/, (why) => `${why}；沿用服务发现上次给出的内容`],
+  [/^(.*); the published settings stand$/, (why) => `${why}；沿用已发布的设置`],
+];
+
+/** @param {string} text as control says it */
+export function warningText(text) {
+  return firstOf(WARNINGS, text);
+}
+
 /** @param {string} text as the proxy says it */
 export function reasonText(text) {
   return text.split('; ').map(phrase).join('；');
@@ -57,9 +73,15 @@ export function reasonText(text) {
 
 /** @param {string} text */
 function phrase(text) {
-  const whole = WHOLE[text];
-  if (whole !== undefined) return whole;
-  for (const [pattern, made] of PHRASES) {
+  return WHOLE[text] ?? firstOf(PHRASES, text);
+}
+
+/**
+ * @param {[RegExp, (...found: string[]) => string][]} phrases
+ * @param {string} text
+ */
+function firstOf(phrases, text) {
+  for (const [pattern, made] of phrases) {
     const found = pattern.exec(text);
     if (found !== null) return made(...found.slice(1));
   }

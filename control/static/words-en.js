@@ -202,6 +202,7 @@ export const en = {
   },
   noProxyWord: 'The proxy does not report on it.',
   reason: (/** @type {string} */ said) => said,
+  warning: (/** @type {string} */ said) => said,
   gone: 'no longer listed',
   source: (/** @type {string} */ source) =>
     source === 'k8s' ? 'discovered' : source === 'runtime' ? 'registered' : source,

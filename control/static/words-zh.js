@@ -2,7 +2,7 @@
  * @file Chinese. The names and the arguments are those of words-en.js.
  */
 
-import { reasonText } from './reasons-zh.js';
+import { reasonText, warningText } from './reasons-zh.js';
 
 /** @type {typeof import('./words-en.js').en} */
 export const zh = {
@@ -183,6 +183,7 @@ export const zh = {
   },
   noProxyWord: '代理没有关于它的信息。',
   reason: reasonText,
+  warning: warningText,
   gone: '已不在列表中',
   source: (source) =>
     source === 'k8s' ? '服务发现' : source === 'runtime' ? '动态注册' : source,

@@ -74,6 +74,19 @@ describe('the overview', () => {
     });
   }
 
+  for (const [locale, stands] of [
+    ['en-GB', /k8s_endpoints\.json: .*; what discovery last said stands/],
+    ['zh-CN', /k8s_endpoints\.json: .*；沿用服务发现上次给出的内容/],
+  ]) {
+    it(`warns_of_a_source_that_cannot_be_read in ${locale}`, async () => {
+      page = await openConsole(browser, stand, { view: 'overview', locale });
+      await stand.writeJson('data/k8s_endpoints.json', 7);
+      await hasText(page.locator('#warning-list'), stands);
+      await stand.discover();
+      await page.locator('#warnings').waitFor({ state: 'hidden' });
+    });
+  }
+
   it('refused_configuration_is_told_with_what_traffic_follows', async () => {
     page = await openConsole(browser, stand, { view: 'overview' });
     const file = await stand.readJson('config/proxy_config.json');
@@ -267,12 +280,12 @@ describe('settings', () => {
       await idle.fill('8000');
       await attempts.fill('4');
       await page.locator('#fields-save').click();
-      await until('it is changed', async () => (await byApi()).proxy.connect_attempts === 4);
-      await hasText(newestReport(page), /Settings/);
+      await hasText(newestReport(page), /\dSettings.*applied in/);
+      assert.deepEqual((await byApi()).proxy, { udp_idle_ms: 8000, connect_attempts: 4 });
     };
     await change();
     await newestReport(page).getByRole('button', { name: 'Undo' }).click();
-    await hasText(newestReport(page), /Undo: Settings/);
+    await hasText(newestReport(page), /Undo: Settings.*applied in/);
     // One was set here before, the other by nobody.
     assert.deepEqual((await byApi()).proxy, { udp_idle_ms: 9000 });
     await until('it is shown again', async () => (await idle.inputValue()) === '9000');
@@ -286,8 +299,8 @@ describe('settings', () => {
     // An algorithm that nobody had chosen is given back, not chosen.
     await page.locator('input[name="algorithm"][value="random"]').check();
     await page.locator('#settings-save').click();
-    await until('it is chosen', async () => (await byApi()).algorithm === 'random');
-    await hasText(newestReport(page), /Algorithm random/);
+    await hasText(newestReport(page), /\dAlgorithm random.*applied in/);
+    assert.equal((await byApi()).algorithm, 'random');
     await newestReport(page).getByRole('button', { name: 'Undo' }).click();
     await until('it is given back', async () => (await byApi()).algorithm === undefined);
     await stand.call('POST', '/api/settings', { proxy: { udp_idle_ms: null, connect_attempts: null } });
