@@ -24,9 +24,10 @@ pub struct Refuser {
 
 impl Refuser {
     pub fn new() -> Refuser {
-        let addr = free_address();
-        let socket = tcp_socket();
-        bind(&socket, &addr).expect("the port was free just now");
+        // Another process may have taken the port meanwhile.
+        let bound = std::iter::repeat_with(|| (free_address(), tcp_socket()));
+        let mut bound = bound.filter(|(addr, socket)| bind(socket, addr).is_ok());
+        let (addr, socket) = bound.next().expect("this does not end");
         Refuser {
             addr,
             _socket: socket,
