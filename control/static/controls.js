@@ -106,15 +106,25 @@ function writeWord(button, word) {
   setText(/** @type {Element} */ (button.lastElementChild), word);
 }
 
+/** What buttons showed when they were pressed, and what that came to. @type {WeakMap<Element, {shown: string, done: Promise<unknown>}>} */
+const underWay = new WeakMap();
+
 /**
- * A second press while the first is under way does nothing. The button keeps the focus, which
- * `disabled` would take from it.
+ * A second press while the first is under way does nothing, unless the page shows already what the
+ * first was for: then it is another wish, and follows. The button keeps the focus, which `disabled`
+ * would take from it.
  * @param {HTMLButtonElement} button
  * @param {() => Promise<unknown>} act
  */
 async function whileBusy(button, act) {
-  if (button.getAttribute('aria-busy') === 'true') return;
+  const shown = ['aria-checked', 'aria-pressed', 'hidden'].map((name) => button.getAttribute(name)).join();
+  const before = underWay.get(button);
+  if (before?.shown === shown) return;
+  const press = { shown, done: before === undefined ? act() : before.done.then(act) };
+  underWay.set(button, press);
   button.setAttribute('aria-busy', 'true');
-  await act();
+  await press.done;
+  if (underWay.get(button) !== press) return;
+  underWay.delete(button);
   button.removeAttribute('aria-busy');
 }

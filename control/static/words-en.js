@@ -211,7 +211,7 @@ export const en = {
     `Set by an operator: ${parts}. It stands above what the backend or discovery says.`,
   overrideWeight: (/** @type {number} */ weight) => `weight ${weight}`,
   clearOverride: 'Clear override',
-  clearOverrideOf: (/** @type {string} */ address) => `Clear the override of ${address}`,
+  clearOverrideOf: (/** @type {string} */ address) => `Clear override of ${address}`,
   weightOf: (/** @type {string} */ address) => `Weight of ${address}`,
   effective: (/** @type {number} */ weight) => `counts as ${weight}`,
   save: 'Save',
@@ -373,7 +373,7 @@ export const en = {
   disableChange: (/** @type {string} */ address) => `Disable ${address}`,
   drainChange: (/** @type {string} */ address) => `Drain ${address}`,
   undrainChange: (/** @type {string} */ address) => `End the drain of ${address}`,
-  overrideCleared: (/** @type {string} */ address) => `Clear the override of ${address}`,
+  overrideCleared: (/** @type {string} */ address) => `Clear override of ${address}`,
   appliedIn: (/** @type {number | null} */ milliseconds) =>
     milliseconds === null ? 'applied' : `applied in ${milliseconds} ms`,
   signalled: 'saved, proxy signalled',

@@ -3,6 +3,7 @@
  */
 
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
 import { describe, it } from 'node:test';
 import { noSeriousFault } from './axe.mjs';
 import { Stand, hasAttribute, hasText, isReady, newestReport, onOneStand, openConsole, picture, rowOf, until } from './harness.mjs';
@@ -121,18 +122,45 @@ describe('the side panel', () => {
     await hasText(newestReport(page), /20 → 44 — applied in \d+ ms/);
     await controls.getByRole('button', { name: /^Drain/ }).click();
     await stand.publishedWeight(backend, 0);
-    await controls.getByRole('button', { name: /^Clear the override/ }).click();
+    await controls.getByRole('button', { name: /^Clear override/ }).click();
     await stand.publishedWeight(backend, 20);
     await controls.getByRole('switch').click();
     await hasText(page.locator('.side-state'), /^disabled/);
     await controls.getByRole('switch').click();
     await until('enabled again', async () => !(await page.locator('.side-state').textContent())?.startsWith('disabled'));
-    await controls.getByRole('button', { name: /^Clear the override/ }).click();
+    await controls.getByRole('button', { name: /^Clear override/ }).click();
     await controls.getByRole('button', { name: /^Ping/ }).click();
     await page.locator('#ping-dialog').waitFor();
     await page.keyboard.press('Escape');
     await page.locator('#ping-dialog').waitFor({ state: 'hidden' });
     assert.equal(await page.locator('#side').isVisible(), true, 'Escape closes one thing at a time');
+  });
+
+  it('loses_no_press_that_was_for_what_it_shows', async () => {
+    await open();
+    const enabled = page.locator('.side-controls').getByRole('switch');
+    let letGo = () => {};
+    const held = new Promise((resolve) => {
+      letGo = () => resolve(undefined);
+    });
+    // The answer is late, so that the events show what became of the first press before it ends.
+    await page.route('**/enabled', async (route) => {
+      const response = await route.fetch();
+      await held;
+      await route.fulfill({ response });
+    });
+    await enabled.click();
+    await enabled.click();
+    await hasText(page.locator('.side-state'), /^disabled/);
+    await hasAttribute(enabled, 'aria-checked', 'false');
+    await enabled.click();
+    letGo();
+    await until('enabled again', async () => !(await page.locator('.side-state').textContent())?.startsWith('disabled'));
+    await hasAttribute(enabled, 'aria-busy', null);
+    const log = await readFile(stand.path('logs/audit.log'), 'utf8');
+    const switched = log.split('\n').filter((line) => line.includes('"action":"enabled"')).slice(-2);
+    assert.deepEqual(switched.map((line) => JSON.parse(line).new.override.enabled), [false, true], 'the second press was the first');
+    await stand.call('DELETE', `/api/backends/127.0.0.1/${backend.port}/override`);
   });
 
   it('stays_where_its_backend_goes', async () => {
@@ -173,6 +201,23 @@ describe('the side panel', () => {
       await noSeriousFault(page, 'the panel');
       await page.locator('.side-head button').click();
       await noSeriousFault(page, 'the table');
+    });
+  }
+
+  for (const [locale, theme] of [
+    ['en-GB', 'dark'],
+    ['zh-CN', 'light'],
+  ]) {
+    it(`is_accessible_where_it_is_disabled_by_an_override in ${locale}, ${theme}`, async () => {
+      await stand.call('POST', `/api/backends/127.0.0.1/${backend.port}/enabled`, { enabled: false });
+      page = await openConsole(browser, stand, { locale });
+      await page.locator(`label:has(input[value="${theme}"])`).click();
+      await rowOf(page, backend).locator('.state').click();
+      await hasText(page.locator('.side-state'), /^disabled|^已停用/);
+      await noSeriousFault(page, 'the panel');
+      await page.locator('.side-head button').click();
+      await noSeriousFault(page, 'the table');
+      await stand.call('DELETE', `/api/backends/127.0.0.1/${backend.port}/override`);
     });
   }
 

@@ -256,8 +256,8 @@ describe('a change', () => {
     await hasAttribute(drain, 'aria-pressed', 'true');
     assert.equal(await row.locator('.weight-input').inputValue(), '30');
 
-    await row.getByRole('button', { name: 'Clear the override' }).click();
-    await hasText(newestReport(page), /Clear the override .* — applied/);
+    await row.getByRole('button', { name: 'Clear override' }).click();
+    await hasText(newestReport(page), /Clear override .* — applied/);
     await row.getByText('override', { exact: true }).waitFor({ state: 'hidden' });
     await stand.publishedWeight(discovered[1], 30);
   });
