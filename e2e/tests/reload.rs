@@ -10,7 +10,9 @@ use e2e::traffic::Traffic;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use testkit::ports::free_address;
-use testkit::{Backend, Folder, LONG, Manner, Proxy, UdpClient, proxy_config, until};
+use testkit::{
+    Backend, Folder, LONG, Manner, Proxy, UdpClient, proxy_config, until, without_probes,
+};
 
 /// The change that one of 200 reloads makes: of pool, weight, algorithm or listen address.
 struct Changes {
@@ -192,12 +194,15 @@ fn a_thousand_hang_ups_leave_one_process_and_the_last_configuration() {
     let a = Backend::start("a", Manner::Echo);
     let folder = Folder::new();
     let listen = free_address();
-    let config = proxy_config(listen, &weights(&[&a], 10));
+    // So many that a reload takes longer than what lies between two signals.
+    let idle = (1..=300).map(|port| (SocketAddr::from(([192, 0, 2, 1], port)), 0));
+    let backends: Vec<_> = { weights(&[&a], 10).into_iter() }.chain(idle).collect();
+    let config = without_probes(proxy_config(listen, &backends));
     let mut proxy = Proxy::start(&folder, &config, &[]);
     let mut open = open_sessions(listen, 3);
     const HANG_UPS: u64 = 1000;
     for number in 0..HANG_UPS {
-        // Every tenth with a new file, so that the signals come far faster than reloads can end.
+        // Every tenth with a new file, the last one amid a reload of the one before.
         if number % 10 == 9 {
             let bytes = testkit::proxy::numbered(&config, 2 + number);
             proxy.publish(bytes.to_string().as_bytes());
