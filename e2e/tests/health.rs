@@ -2,7 +2,8 @@
 //! open is left alone.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{TcpListener, TcpStream};
+use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -21,8 +22,7 @@ use testkit::{
 };
 
 /// One session with a demonstration backend: its name, and a line there and back.
-fn serve_one(listen: SocketAddr) -> std::io::Result<()> {
-    let mut stream = connect(listen)?;
+fn serve_one(mut stream: TcpStream) -> std::io::Result<()> {
     stream.write_all(b"line\n")?;
     let mut lines = BufReader::new(stream).lines();
     let mut next = || {
@@ -36,6 +36,15 @@ fn serve_one(listen: SocketAddr) -> std::io::Result<()> {
     next().map(drop)
 }
 
+/// Ends the load when dropped: a scope waits for its threads, also where the test fails.
+struct EndOfLoad<'a>(&'a AtomicBool);
+
+impl Drop for EndOfLoad<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
 #[test]
 fn when_one_of_three_is_killed_under_load_no_new_session_fails() {
     let addresses = [(); 3].map(|()| free_address());
@@ -45,15 +54,20 @@ fn when_one_of_three_is_killed_under_load_no_new_session_fails() {
         program
     });
     let bench = ProxyBench::start(&addresses, json!({}));
-    let (killed, stopping) = (AtomicBool::new(false), AtomicBool::new(false));
+    let (killed, stopping) = (RwLock::new(false), AtomicBool::new(false));
     let (before, after) = (AtomicU64::new(0), AtomicU64::new(0));
     std::thread::scope(|scope| {
+        let _end = EndOfLoad(&stopping);
         for _ in 0..4 {
             scope.spawn(|| {
                 while !stopping.load(Relaxed) {
-                    // Only what is begun after the kill is a new session.
-                    let is_new = killed.load(Relaxed);
-                    let served = serve_one(bench.listen);
+                    // Only what is begun after the kill is a new session. Nobody begins while it
+                    // dies, so that those find it dead and not ejected yet.
+                    let (is_new, stream) = {
+                        let killed = killed.read().expect("no holder panics");
+                        (*killed, connect(bench.listen))
+                    };
+                    let served = stream.and_then(serve_one);
                     if is_new {
                         served.expect("a new session is served");
                         after.fetch_add(1, Relaxed);
@@ -69,13 +83,15 @@ fn when_one_of_three_is_killed_under_load_no_new_session_fails() {
             });
         };
         enough(&before, 200);
-        programs[1].signal(Signal::KILL);
-        programs[1].wait_exit(LONG);
-        killed.store(true, Relaxed);
+        {
+            let mut killed = killed.write().expect("no holder panics");
+            programs[1].signal(Signal::KILL);
+            programs[1].wait_exit(LONG);
+            *killed = true;
+        }
         await_state(&bench.proxy, addresses[1], Ejected);
         await_state(&bench.proxy, addresses[1], Down);
         enough(&after, 500);
-        stopping.store(true, Relaxed);
     });
     let row = bench.proxy.backend(addresses[1]);
     assert!(row.reason.contains("refused"), "{row:?}");
