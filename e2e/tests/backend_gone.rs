@@ -93,4 +93,9 @@ fn a_backend_that_comes_back_in_time_keeps_its_sessions() {
     std::thread::sleep(Duration::from_millis(900));
     assert_alive(&mut leaving);
     assert_alive(&mut staying);
+    // Removed again, it has all of that time again.
+    let begun = Instant::now();
+    bench.proxy.reload(&without);
+    bench.proxy.await_sessions_ended("backend_gone", 12);
+    assert!(begun.elapsed() >= Duration::from_millis(500), "too soon");
 }
