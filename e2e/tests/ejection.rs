@@ -62,6 +62,34 @@ fn a_backend_that_fails_sessions_is_ejected_for_longer_each_time() {
 }
 
 #[test]
+fn who_was_ejected_returns_only_after_rise_successes() {
+    const RISE: u64 = 4;
+    let resetter = Resetter::new();
+    let addr = resetter.addr;
+    let echo = Backend::start("echo", Manner::Echo);
+    // Over before the first probe passes again; so few that fail do not take it out themselves.
+    let ejection = json!({ "failures": 3, "base_ms": 100 });
+    let probes = quick_probes(json!({ "rise": RISE, "fall": 100 }));
+    let bench = ProxyBench::start(&[addr, echo.addr], with(probes, "ejection", ejection));
+    fail_until_ejected(&bench, addr);
+    drop(resetter);
+    let probes = || {
+        let health = bench.proxy.backend(addr).health;
+        let failed = health.probe_failures_total;
+        (health.probes_total - failed, failed)
+    };
+    let (_, failed) = probes();
+    until("its time is over", LONG, || {
+        (probes().1 > failed + 5).then_some(())
+    });
+    let (before, _) = probes();
+    let _back = Backend::start_at(addr, "back", Manner::Echo);
+    await_state(&bench.proxy, addr, Up);
+    let (after, _) = probes();
+    assert!(after >= before + RISE, "{before} to {after}");
+}
+
+#[test]
 fn no_more_backends_are_ejected_than_allowed() {
     let resetters = [Resetter::new(), Resetter::new(), Resetter::new()];
     let echo = Backend::start("echo", Manner::Echo);
@@ -192,12 +220,14 @@ fn who_comes_back_starts_slowly_and_a_reload_keeps_the_place() {
         (row.operational == Up && row.weight_effective == 10).then_some(())
     });
     let reached = spread::in_turn(Transport::Tcp, bench.listen, 20);
-    assert_eq!(reached, spread([("back", 10), ("echo", 10)]));
+    let back = reached.get("back").copied().unwrap_or(0);
+    // Half, but each worker takes turns for itself.
+    assert!((8..=12).contains(&back), "{reached:?}");
 }
 
 #[test]
 fn a_new_backend_starts_slowly_and_a_warm_one_after_its_warm_up() {
-    let [old, new] = ["old", "new"].map(|name| Backend::start(name, Manner::Echo));
+    let [old, cold, new] = ["old", "cold", "new"].map(|name| Backend::start(name, Manner::Echo));
     let settings = with(without_probes(json!({})), "slow_start_ms", json!(600_000));
     let mut bench = ProxyBench::start(&[old.addr], settings.clone());
     let config = |weights: &[(SocketAddr, u64)]| {
@@ -209,10 +239,13 @@ fn a_new_backend_starts_slowly_and_a_warm_one_after_its_warm_up() {
     };
     // At the start all begin alike, so that it makes no difference between them.
     assert_eq!(bench.proxy.backend(old.addr).weight_effective, 10);
-    let mut warming = config(&[(old.addr, 10), (new.addr, 10)]);
+    let warm = config(&[(old.addr, 10), (new.addr, 10), (cold.addr, 10)]);
+    let mut warming = warm.clone();
     warming["backends"][1]["is_warming_up"] = json!(true);
-    let warm = config(&[(old.addr, 10), (new.addr, 10)]);
     bench.proxy.reload(&warming);
+    let row = bench.proxy.backend(cold.addr);
+    assert_eq!(row.operational, Warming);
+    assert!(row.reason.contains("slow start"), "{row:?}");
     let row = bench.proxy.backend(new.addr);
     assert_eq!(row.operational, Warming);
     assert!(row.reason.contains("it reports"), "{row:?}");
