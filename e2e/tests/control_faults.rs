@@ -13,6 +13,7 @@ use serde_json::json;
 use testkit::folder::{k8s_endpoints, read};
 use testkit::http::Request;
 use testkit::ports::free_address;
+use testkit::wait::within;
 use testkit::{Control, Folder, LONG, Program, Proxy, until};
 
 fn in_place(path: &Path, bytes: &[u8]) {
@@ -208,10 +209,11 @@ fn what_was_answered_survives_a_kill_at_any_moment() {
                 }
                 last
             });
-            until("some are answered", LONG, || {
-                (answered.load(Relaxed) > round).then_some(())
-            });
+            let enough = || (answered.load(Relaxed) > round).then_some(());
+            let was_enough = within(LONG, enough);
+            // Only this ends the caller, also where the test fails.
             bench.kill_control();
+            was_enough.expect("some are answered");
             caller.join().expect("every answer is a success")
         });
         // Whole, or the reading of them panics.

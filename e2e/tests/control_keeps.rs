@@ -140,10 +140,13 @@ fn many_callers_at_once_each_get_what_they_asked_for() {
                 })
             })
             .collect();
-        for caller in callers {
-            caller.join().expect("every call is answered");
-        }
+        let called: Vec<_> = { callers.into_iter() }
+            .map(|caller| caller.join())
+            .collect();
         done.store(true, Relaxed);
+        for called in called {
+            called.expect("every call is answered");
+        }
         reader.join().expect("every version is whole")
     });
     assert!(versions.len() > 1);
