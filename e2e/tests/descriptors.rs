@@ -1,6 +1,7 @@
 //! Invariant 3 at the descriptor limit: accepting pauses instead of spinning, what is open goes on,
 //! reload and admin still work, and nobody who waited is lost.
 
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -81,7 +82,8 @@ fn when_descriptors_run_out_open_sessions_live_and_new_ones_come_back() {
     let last = waiting.pop().expect("20 of them");
     let patience = Some(Duration::from_millis(500));
     last.set_read_timeout(patience).expect("above zero");
-    Session::over(last).expect_err("there is no descriptor for it");
+    let error = Session::over(last).expect_err("there is no descriptor for it");
+    assert_eq!(error.kind(), ErrorKind::WouldBlock, "it waits: {error}");
     assert_no_spin(&bench.proxy);
     assert_alive(&mut open);
 
@@ -90,7 +92,11 @@ fn when_descriptors_run_out_open_sessions_live_and_new_ones_come_back() {
     let mut served = served.expect("it recovers");
     served.echo(b"served").expect("served to the end");
     assert_alive(&mut open);
-    drop((open, served, waiting));
+    for (index, stream) in waiting.into_iter().enumerate() {
+        let session = Session::over(stream);
+        session.unwrap_or_else(|error| panic!("waiting {index}: {error}"));
+    }
+    drop((open, served));
     bench.proxy.await_no_sessions();
 }
 
