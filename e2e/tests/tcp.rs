@@ -2,7 +2,7 @@
 //! bytes before it; every session ends with its reason, and what was counted returns to zero.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use e2e::proxy_bench::ProxyBench;
@@ -95,6 +95,33 @@ fn the_backends_reset_arrives_as_a_reset_after_the_bytes_before_it() {
     }
     assert!(read_rounds > 0, "no connect was in time");
     bench.assert_sessions_ended("backend_reset", ROUNDS);
+}
+
+#[test]
+fn a_reset_waits_for_a_reader_who_has_not_taken_the_bytes_before_it() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let addr = listener.local_addr().expect("it is bound");
+    let mut bench = ProxyBench::start(&[addr], without_probes(json!({})));
+    let mut client = connect(bench.listen).expect("it listens");
+    let (mut backend, _) = listener.accept().expect("the proxy connects");
+    // More than the client's queue takes, less than that and the proxy's take together.
+    backend.write_all(&Pattern::bytes(8, MIB)).expect("sent");
+    until("the proxy has it all", LONG, || {
+        (bench.proxy.status().totals.counters.bytes_down == MIB as u64).then_some(())
+    });
+    reset(backend);
+    const UNREAD: Duration = Duration::from_millis(300);
+    let ended = || {
+        let counters = bench.proxy.status().totals.counters;
+        (counters.sessions_active == 0).then_some(())
+    };
+    assert_eq!(within(UNREAD, ended), None, "reset too soon");
+    let mut bytes = vec![0; MIB];
+    client.read_exact(&mut bytes).expect("all of it");
+    assert!(bytes == Pattern::bytes(8, MIB));
+    let error = client.read(&mut [0]).expect_err("a reset");
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    bench.assert_sessions_ended("backend_reset", 1);
 }
 
 #[test]
