@@ -105,6 +105,18 @@ fn random_and_power_of_two_follow_the_weights() {
 }
 
 #[test]
+fn gpu_aware_and_peak_ewma_follow_the_weights() {
+    let bench = Bench::start("gpu_aware", [10, 30, 20], |_| {});
+    assert_eq!(bench.held(30), spread([("a", 5), ("b", 15), ("c", 10)]));
+    const COUNT: u64 = 1200;
+    // Two that differ are drawn by weight, and equals win half of their draws.
+    let shares = [("a", 0.208), ("b", 0.425), ("c", 0.367)];
+    let bench = Bench::start("peak_ewma", [10, 30, 20], |_| {});
+    let reached = spread::in_turn(Transport::Tcp, bench.listen, COUNT);
+    assert_near(&reached, &shares, COUNT, 0.25);
+}
+
+#[test]
 fn source_hash_keeps_a_client_with_its_backend_and_follows_the_weights() {
     const CLIENTS: u32 = 400;
     let bench = Bench::start("source_hash", [10, 30, 20], |_| {});
