@@ -1,6 +1,7 @@
 //! What stands in `packaging/` is taken by the programs that it is for.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -27,14 +28,19 @@ fn say(program: &str, arguments: &[&str], file: &Path) -> Option<(bool, String)>
     }
 }
 
+fn in_repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
 fn packaged(name: &str) -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.join("../packaging/systemd").join(name)
+    in_repository("packaging/systemd").join(name)
 }
 
 #[test]
 fn systemd_takes_the_units_and_finds_little_exposed() {
     let folder = Folder::new();
+    let manual = fs::read_to_string(in_repository("docs/operations.md"));
+    let manual = manual.expect("it is in the repository");
     for (unit, program) in [
         ("wicketgate-proxy.service", "proxy_server"),
         ("wicketgate-control.service", "control_server"),
@@ -42,6 +48,12 @@ fn systemd_takes_the_units_and_finds_little_exposed() {
         let text = fs::read_to_string(packaged(unit)).expect("it is in the repository");
         let installed = format!("/usr/local/bin/{program}");
         assert!(text.contains(&installed), "{unit}");
+        let start = text
+            .lines()
+            .find_map(|line| line.strip_prefix("ExecStart=/usr/local/bin/"));
+        let start = start.expect("a unit starts something");
+        let is_described = |line: &str| line.split('#').next().map(str::trim) == Some(start);
+        assert!(manual.lines().any(is_described), "{unit}: {start}");
         let built = command(program)
             .get_program()
             .to_string_lossy()
@@ -133,8 +145,22 @@ fn the_users_and_folders_are_made_as_described() {
         };
         assert!(is_done, "{program}: {said}");
     }
-    for name in ["config", "data", "logs", "run"] {
-        let path = folder.beside("var/lib/wicketgate").join(name);
-        assert!(path.is_dir(), "{}", path.display());
+    let users = fs::read_to_string(folder.beside("etc/passwd")).expect("made just now");
+    let uid_of = |user: &str| {
+        let fields = { users.lines() }.map(|line| line.split(':').collect::<Vec<_>>());
+        let found = { fields }.find(|fields| fields[0] == user);
+        found.and_then(|fields| fields[2].parse::<u32>().ok())
+    };
+    for (name, user, mode) in [
+        ("config", "wicketgate-control", 0o2750),
+        ("data", "wicketgate-control", 0o2750),
+        ("logs", "wicketgate-control", 0o2750),
+        ("run", "wicketgate-proxy", 0o2770),
+    ] {
+        let made = fs::metadata(folder.beside("var/lib/wicketgate").join(name));
+        let made = made.unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(made.is_dir(), "{name}");
+        let (uid, found) = (Some(made.uid()), made.mode() & 0o7777);
+        assert_eq!((uid, found), (uid_of(user), mode), "{name}: {found:o}");
     }
 }
