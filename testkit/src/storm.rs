@@ -26,6 +26,8 @@ const RESET_ONE_IN: u64 = 10;
 /// One read in so many is late.
 const STALL_ONE_IN: u64 = 200;
 const STALL: Duration = Duration::from_millis(2);
+/// Every second long stream is not read before the other end has sent what the network holds.
+const LONG_STALL: Duration = Duration::from_millis(200);
 /// Long streams change between large pieces and small ones, so that a proxy which moves streams in
 /// another way than messages changes between both.
 const LARGE_PIECE: u64 = 256 << 10;
@@ -230,6 +232,9 @@ fn receive(stream: &mut TcpStream, what: Stream) -> io::Result<u64> {
     let mut random = Random::new(!what.seed);
     let mut pattern = Pattern::new(what.seed);
     let mut buffer = vec![0; SHORT as usize];
+    if what.length > SHORT && random.below(2) == 0 {
+        std::thread::sleep(LONG_STALL);
+    }
     loop {
         if random.below(STALL_ONE_IN) == 0 {
             std::thread::sleep(STALL);
