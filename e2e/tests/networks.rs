@@ -119,16 +119,21 @@ fn a_reset_and_a_close_of_the_network_reach_both_ends_and_leave_nothing() {
                 .stream
                 .read_to_end(&mut back)
                 .map_err(|error| error.kind());
-            let is_end = matches!(end, Ok(_) | Err(ErrorKind::ConnectionReset));
+            let is_reset = matches!(end, Err(ErrorKind::ConnectionReset));
+            let is_end = is_reset || (fault != Fault::Reset && end.is_ok());
             assert!(is_end, "{side:?}, {fault:?}: {end:?}");
             // What came is what was sent, as far as it came.
             assert!(back == Pattern::bytes(1, back.len()), "{side:?}, {fault:?}");
             // A close in order leaves the client's own direction open, which is its to close.
             drop(session);
             bad.bench.proxy.await_no_sessions();
-            until("the backend's end has ended, too", LONG, || {
-                (bad.backend.open() == 0).then_some(())
+            let ended = until("the backend's end has ended, too", LONG, || {
+                bad.backend.ended().first().copied()
             });
+            assert!(
+                ended.reset || fault != Fault::Reset,
+                "{side:?}, {fault:?}: {ended:?}"
+            );
         }
     }
 }
