@@ -32,7 +32,7 @@ function write() {
   const { info, servers, paths, components } = described;
   byId('api-problem', HTMLElement).hidden = true;
   setText(byId('api-about', HTMLElement), info.description ?? '');
-  const base = servers?.[0]?.url ?? '';
+  const base = (servers?.[0]?.url ?? '').replace(/\/$/, '');
   /** @type {[string, string, Part][]} */
   const calls = Object.entries(paths).flatMap(([path, methods]) =>
     Object.entries(/** @type {Part} */ (methods)).map(([method, call]) => /** @type {[string, string, Part]} */ ([method, base + path, call])),

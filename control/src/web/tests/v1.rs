@@ -249,12 +249,12 @@ async fn the_description_lists_what_is_served_and_nothing_else() {
     let mut described = Vec::new();
     for (path, operations) in document["paths"].as_object().expect("paths") {
         for method in operations.as_object().expect("operations").keys() {
-            described.push(format!("{} /api/v1{path}", method.to_uppercase()));
+            described.push(format!("{} {path}", method.to_uppercase()));
         }
     }
     let routes = routes().into_iter();
     let mut served: Vec<String> = routes
-        .filter(|route| route.path.starts_with("/api/v1/"))
+        .filter(|route| route.path.starts_with("/api/"))
         .map(|route| format!("{} {}", route.method, route.path))
         .collect();
     described.sort();
@@ -271,31 +271,70 @@ async fn answers_are_as_described() {
     let one = "/api/v1/backends/10.0.0.1:9001";
     let change = json!({ "changes": [{ "id": "10.0.0.1:9001", "weight": 70 }] });
     let any = ("if-match", "*");
+    let registration = json!({ "ip": "10.0.0.9", "port": 9001, "vram_usage": 0.5 });
+    let edit = |key: &str| format!("/api/backends/10.0.0.1/9001/{key}");
+    let [weight, enabled, drain, r#override] =
+        ["weight", "enabled", "drain", "override"].map(|key| (edit(key), described_edit(key)));
     let cases = [
-        (ask("GET", "/api/v1/session"), "/session"),
-        (ask("DELETE", "/api/v1/session"), "/session"),
-        (ask("GET", "/api/v1/status"), "/status"),
-        (ask("GET", "/api/v1/backends"), "/backends"),
-        (ask("GET", one), "/backends/{id}"),
+        (ask("GET", "/api/backends"), "/api/backends"),
+        (
+            ask("POST", "/api/register").body(&registration),
+            "/api/register",
+        ),
+        (
+            ask("DELETE", "/api/register").body(&json!({ "ip": "10.0.0.9", "port": 9001 })),
+            "/api/register",
+        ),
+        (
+            ask("POST", &weight.0).body(&json!({ "weight": 3 })),
+            &weight.1,
+        ),
+        (
+            ask("POST", &enabled.0).body(&json!({ "enabled": true })),
+            &enabled.1,
+        ),
+        (
+            ask("POST", &drain.0).body(&json!({ "drain": true })),
+            &drain.1,
+        ),
+        (ask("DELETE", &r#override.0), &r#override.1),
+        (ask("POST", "/api/sync"), "/api/sync"),
+        (
+            ask("POST", "/api/settings").body(&json!({ "proxy": { "udp_idle_ms": 9000 } })),
+            "/api/settings",
+        ),
+        (ask("GET", "/api/settings"), "/api/settings"),
+        (
+            ask("POST", "/api/ping").body(&json!({ "ip": "127.0.0.1" })),
+            "/api/ping",
+        ),
+        (ask("GET", "/api/proxy"), "/api/proxy"),
+        (ask("GET", "/api/logs/audit"), "/api/logs/audit"),
+        (ask("GET", "/api/openapi.json"), "/api/openapi.json"),
+        (ask("GET", "/api/v1/session"), "/api/v1/session"),
+        (ask("DELETE", "/api/v1/session"), "/api/v1/session"),
+        (ask("GET", "/api/v1/status"), "/api/v1/status"),
+        (ask("GET", "/api/v1/backends"), "/api/v1/backends"),
+        (ask("GET", one), "/api/v1/backends/{id}"),
         (
             ask("PATCH", one)
                 .body(&json!({ "drain": true }))
                 .header(any.0, any.1),
-            "/backends/{id}",
+            "/api/v1/backends/{id}",
         ),
-        (ask("GET", "/api/v1/config"), "/config"),
-        (ask("GET", "/api/v1/audit"), "/audit"),
+        (ask("GET", "/api/v1/config"), "/api/v1/config"),
+        (ask("GET", "/api/v1/audit"), "/api/v1/audit"),
         (
             ask("POST", "/api/v1/changes?dry_run=true").body(&change),
-            "/changes",
+            "/api/v1/changes",
         ),
         (
             ask("POST", CHANGES).body(&change).header(any.0, any.1),
-            "/changes",
+            "/api/v1/changes",
         ),
         (
             ask("POST", "/api/v1/pings").body(&json!({ "ip": "127.0.0.1" })),
-            "/pings",
+            "/api/v1/pings",
         ),
     ];
     let document = document();
@@ -331,6 +370,18 @@ async fn answers_are_as_described() {
         &body,
         "problem",
     );
+    let (status, body) = control.ask(ask("POST", "/api/register").text("{}")).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{body}");
+    conforms(
+        &document,
+        &document["components"]["schemas"]["Refusal"],
+        &body,
+        "refusal",
+    );
+}
+
+fn described_edit(key: &str) -> String {
+    format!("/api/backends/{{ip}}/{{port}}/{key}")
 }
 
 /// Enough of JSON Schema for what `openapi.json` uses; a key that it does not name is a fault too.
