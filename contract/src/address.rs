@@ -2,6 +2,10 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+
+/// How many bytes the secret has by which whoever registered an address keeps it as its own.
+pub const OWNER_BYTES: RangeInclusive<usize> = 16..=256;
 
 /// A backend's `ip:port`, and with it the backend's identity: all that is learned of a backend
 /// (sessions in flight, counters, flows) is kept by this key over every reload.

@@ -22,7 +22,7 @@ pub mod settings;
 pub mod status;
 mod value;
 
-pub use address::{BackendAddr, parse_backend_ip};
+pub use address::{BackendAddr, OWNER_BYTES, parse_backend_ip};
 pub use batch::Batch;
 pub use config::{
     Algorithm, Backend, Checked, Config, Listener, LocalAddresses, Pool, Report, WarmingShare,

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use contract::reload::DEFAULT_PROCESS_NAMES;
 use contract::{Algorithm, Faults, Object, Root, parse_object};
+use rustix::fs::OFlags;
 use serde_json::{Map, Value};
 
 use crate::admission::Admission;
@@ -246,13 +247,7 @@ fn read_words(object: &mut Object, key: &'static str, faults: &mut Faults) -> Op
 /// Reads a file of at most `max_bytes`; `None` where there is none.
 pub fn read_file(path: &Path, max_bytes: usize) -> std::io::Result<Option<Vec<u8>>> {
     use std::io::Read as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
-    // NONBLOCK, lest a FIFO in its place hang us.
-    let file = std::fs::File::options()
-        .read(true)
-        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32)
-        .open(path);
-    let file = match file {
+    let file = match open_to_read(path, OFlags::empty()) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
@@ -261,6 +256,15 @@ pub fn read_file(path: &Path, max_bytes: usize) -> std::io::Result<Option<Vec<u8
     // One byte more than allowed, so that whoever parses sees that it is too large.
     file.take(max_bytes as u64 + 1).read_to_end(&mut bytes)?;
     Ok(Some(bytes))
+}
+
+/// Opens what stands at `path` without waiting for anything: a FIFO in a file's place hangs nobody.
+pub fn open_to_read(path: &Path, more: OFlags) -> std::io::Result<std::fs::File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let flags = more | OFlags::NONBLOCK;
+    let mut options = std::fs::File::options();
+    options.read(true).custom_flags(flags.bits() as i32);
+    options.open(path)
 }
 
 #[cfg(test)]

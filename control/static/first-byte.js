@@ -19,10 +19,12 @@ let looks = [];
  */
 export function recordFirstBytes(status, at) {
   const buckets = status?.totals.first_byte?.buckets;
-  // A restarted proxy counts anew; an older one does not tell.
-  if (status === null || buckets === undefined || looks.at(-1)?.pid !== status.pid) looks = [];
-  if (status === null || buckets === undefined) return;
-  looks = looks.filter((look) => look.at >= at - SPAN_MS);
+  // None from an older proxy; one that was restarted counts anew.
+  if (status === null || buckets === undefined) {
+    looks = [];
+    return;
+  }
+  looks = looks.filter((look) => look.pid === status.pid && look.at >= at - SPAN_MS);
   looks.push({ at, pid: status.pid, counts: new Map(buckets) });
 }
 

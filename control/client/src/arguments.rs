@@ -4,10 +4,9 @@
 //! before the message and exits with 2; so a message here says only what is allowed.
 
 use std::net::SocketAddr;
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use contract::{BackendAddr, parse_backend_ip};
+use contract::{BackendAddr, OWNER_BYTES, parse_backend_ip};
 
 /// What [`backend`] takes, in words for a message.
 pub const ALLOWED_BACKEND: &str = "IP:PORT, a unicast address and a port from 1 to 65535, \
@@ -16,9 +15,6 @@ pub const ALLOWED_BACKEND: &str = "IP:PORT, a unicast address and a port from 1 
 /// Where control answers: `http://HOST[:PORT]` or `https://...`, without a slash at the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BaseUrl(pub String);
-
-/// How long control lets an owner's secret be.
-const OWNER_BYTES: RangeInclusive<usize> = 16..=256;
 
 /// One address that sessions can be sent to.
 pub fn backend(text: &str) -> Result<BackendAddr, String> {

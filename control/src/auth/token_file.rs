@@ -5,13 +5,14 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use contract::{Faults, Object, parse_object};
 use serde_json::{Map, Value, json};
 
 use super::{KnownToken, Scope, SecretHash, TokenSet};
+use crate::settings::open_to_read;
 
 /// The largest file that is read.
 const MAX_FILE_BYTES: usize = 1 << 20;
@@ -127,13 +128,7 @@ fn read_private(path: &Path) -> Result<Option<Vec<u8>>, TokenFileError> {
         path: path.to_owned(),
         error,
     };
-    // NONBLOCK, lest a FIFO in its place hang us.
-    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-    let opened = File::options()
-        .read(true)
-        .custom_flags(flags.bits() as i32)
-        .open(path);
-    let file = match opened {
+    let file = match open_to_read(path, rustix::fs::OFlags::NOFOLLOW) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error)),

@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use contract::config::{MAX_WEIGHT, read_backend_addr, read_report};
-use contract::{BackendAddr, Batch, Faults, Object, Report};
+use contract::{BackendAddr, Batch, Faults, OWNER_BYTES, Object, Report};
 use serde_json::{Map, Value, json};
 
 use super::body::JsonObject;
@@ -294,9 +294,10 @@ pub fn read_registration(
 
 /// The secret of whoever registers, kept by its hash. What was found is not told.
 fn read_owner(object: &mut Object, faults: &mut Faults) -> Option<SecretHash> {
-    const LENGTHS: std::ops::RangeInclusive<usize> = 16..=256;
     let value = object.take("owner")?;
-    let secret = value.as_str().filter(|text| LENGTHS.contains(&text.len()));
+    let secret = value
+        .as_str()
+        .filter(|text| OWNER_BYTES.contains(&text.len()));
     if secret.is_none() {
         let allowed = "a string of 16 to 256 bytes that nobody else knows";
         faults.add("/owner", "no such string", allowed);

@@ -1,9 +1,8 @@
 //! TLS for the console: certificate and key from files, read again when they change. A connection
 //! keeps the certificate that it began with, so a new one cuts nobody off.
 
-use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -14,7 +13,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
 use tokio_rustls::rustls::{self, ServerConfig};
 
 use crate::file_version::FileVersion;
-use crate::settings::TlsSettings;
+use crate::settings::{TlsSettings, open_to_read};
 
 /// The largest file of certificates or keys.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -122,9 +121,7 @@ fn read(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
 /// The bytes and the mode. Links are followed, since tools that renew certificates use them.
 fn read_file(path: &Path) -> Result<(Vec<u8>, u32), TlsError> {
     let read = || -> io::Result<(Vec<u8>, u32)> {
-        // NONBLOCK, lest a FIFO in its place hang us.
-        let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
-        let file = File::options().read(true).custom_flags(flags).open(path)?;
+        let file = open_to_read(path, rustix::fs::OFlags::empty())?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
             return Err(io::Error::other(
