@@ -21,6 +21,20 @@ impl ProxyBench {
 
     /// The same, listening on an address that is known to be free.
     pub fn on(listen: SocketAddr, backends: &[SocketAddr], settings: Value) -> ProxyBench {
+        ProxyBench::run(listen, backends, settings, &[])
+    }
+
+    /// One worker, whose turns are those of all: each worker takes them for itself.
+    pub fn with_one_worker(backends: &[SocketAddr], settings: Value) -> ProxyBench {
+        ProxyBench::run(free_address(), backends, settings, &["-w", "1"])
+    }
+
+    fn run(
+        listen: SocketAddr,
+        backends: &[SocketAddr],
+        settings: Value,
+        arguments: &[&str],
+    ) -> ProxyBench {
         let folder = Folder::new();
         let backends: Vec<_> = backends.iter().map(|addr| (*addr, 10)).collect();
         let mut config = proxy_config(listen, &backends);
@@ -28,7 +42,7 @@ impl ProxyBench {
             config[key] = value.clone();
         }
         ProxyBench {
-            proxy: Proxy::start(&folder, &config, &[]),
+            proxy: Proxy::start(&folder, &config, arguments),
             listen,
             folder,
         }

@@ -188,7 +188,7 @@ fn who_comes_back_starts_slowly_and_a_reload_keeps_the_place() {
         "slow_start_ms",
         json!(SLOW_START_MS),
     );
-    let mut bench = ProxyBench::start(&[addr, echo.addr], settings.clone());
+    let mut bench = ProxyBench::with_one_worker(&[addr, echo.addr], settings.clone());
     await_state(&bench.proxy, addr, Down);
     // At the start of the process it starts slowly itself.
     await_state(&bench.proxy, echo.addr, Up);
@@ -220,9 +220,7 @@ fn who_comes_back_starts_slowly_and_a_reload_keeps_the_place() {
         (row.operational == Up && row.weight_effective == 10).then_some(())
     });
     let reached = spread::in_turn(Transport::Tcp, bench.listen, 20);
-    let back = reached.get("back").copied().unwrap_or(0);
-    // Half, but each worker takes turns for itself.
-    assert!((8..=12).contains(&back), "{reached:?}");
+    assert_eq!(reached, spread([("back", 10), ("echo", 10)]));
 }
 
 #[test]
