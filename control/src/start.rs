@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use contract::pidfile::{PidFile, PidFileError};
 use contract::{Faults, LocalAddresses, Root};
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::audit::Audit;
@@ -78,7 +77,7 @@ pub async fn run(settings: Settings) -> Result<(), StartError> {
     ];
     for (addr, tls) in ports.into_iter().flatten().zip([None, tls.clone()]) {
         let listen_error = |error| StartError::Listen { addr, error };
-        let listener = TcpListener::bind(addr).await.map_err(listen_error)?;
+        let listener = web::serve::listen(addr).map_err(listen_error)?;
         doors.push(Door { listener, tls });
     }
     let listen = listening(&doors).map_err(StartError::Runtime)?;

@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
@@ -26,6 +26,9 @@ use crate::auth::network;
 
 /// Connections at once; more wait in the backlog.
 const MAX_CONNECTIONS: usize = 4096;
+/// How many connections may wait to be accepted; the kernel allows at most `net.core.somaxconn`. Where
+/// there is no room it drops the request for one, and that client tries again a second later.
+const BACKLOG: u32 = 4096;
 /// Connections of one address (an IPv6 /64 is one) at once, so that none takes all places; more are
 /// closed.
 const MAX_OF_ONE: usize = 1024;
@@ -54,6 +57,17 @@ struct Accepted {
     peer: SocketAddr,
     tls: Option<Arc<Tls>>,
     place: Place,
+}
+
+/// Listens on `addr`, also beside sessions of a server before that linger in TIME_WAIT.
+pub fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match addr {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    socket.listen(BACKLOG)
 }
 
 /// Serves until `stop` is done, then lets what is being answered finish.
