@@ -64,7 +64,11 @@ fn a_reset_arrives_after_the_bytes_before_it() {
             length: 20_000,
         },
     );
-    let mut session = Session::open(backend.addr).expect("it listens");
+    // The reset may be here before connect(2) returns, which then fails, whatever came before.
+    let mut session = until("a connect is in time", LONG, || {
+        let stream = connect(backend.addr).ok()?;
+        Some(Session::over(stream).expect("a greeting"))
+    });
     let mut bytes = vec![0; 20_000];
     session
         .stream
