@@ -304,7 +304,9 @@ export async function openConsole(browser, stand, options = {}) {
 /** Keys and buttons are bound, and the page that is shown is loaded. */
 export async function isReady(page) {
   // The title names the page once the keys are bound.
-  await page.waitForFunction(() => document.title.includes('·'));
+  await page.waitForFunction(() => document.title.includes('·')).catch((error) => {
+    throw new Error(`${error}; the browser says: ${page.complaints}`);
+  });
   await page.locator('#content:not([aria-busy])').waitFor();
 }
 

@@ -6,7 +6,7 @@
 import assert from 'node:assert/strict';
 import { appendFile } from 'node:fs/promises';
 import { describe, it } from 'node:test';
-import { Stand, hasText, isReady, newestReport, onOneStand, openConsole, picture, rowOf, until } from './harness.mjs';
+import { Stand, hasText, isReady, newestReport, onOneStand, openConsole, openPage, picture, rowOf, until } from './harness.mjs';
 
 /** @type {import('playwright-core').Browser} */
 let browser;
@@ -248,6 +248,28 @@ describe('safety', () => {
       foreign: document.querySelectorAll('#rows *:is(img, script, a), #side *:is(img, script, a), #tip *, iframe, #audit *:is(img, svg, script, a), #reports *:is(img, svg, script, a), .output *:is(img, svg, script, a), body > script').length,
     }));
     assert.deepEqual(found, { hit: null, foreign: 0 });
+  }
+});
+
+describe('a file of the page', () => {
+  for (const [target, file, is] of [
+    ['/', 'main.js', 'its script'],
+    ['/?page=backends', 'feed.js', 'what its script needs'],
+    ['/', 'layout.css', 'a style'],
+    ['/login', 'login.js', 'the script of another page'],
+  ]) {
+    it(`that_does_not_come_is_told: ${is}`, async () => {
+      page = await openPage(browser, stand, target, { expected: /net::ERR_FAILED/ });
+      await page.route(`**/static/${file}`, (route) => route.abort());
+      await page.reload();
+      const missing = page.locator('#missing');
+      await hasText(missing, /could not be loaded.*未能加载/);
+      if (is === 'its script') await picture(page, 'missing');
+      await page.unroute(`**/static/${file}`);
+      await missing.getByRole('button').click();
+      await missing.waitFor({ state: 'detached' });
+      if (target !== '/login') await isReady(page);
+    });
   }
 });
 
