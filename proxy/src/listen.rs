@@ -1,7 +1,7 @@
 //! Binding the sockets of an endpoint: one a worker, sharing the port by `SO_REUSEPORT`.
 
 use std::net::SocketAddr;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use proxy_core::plan::{Endpoint, Protocol};
@@ -50,9 +50,27 @@ pub fn bind(endpoint: Endpoint, count: usize, is_ours: bool) -> Result<Vec<Owned
     let sockets = (0..count).map(|_| new_socket(endpoint, true));
     let sockets: Vec<OwnedFd> = sockets.collect::<Result<_, _>>().map_err(error)?;
     if let (Protocol::Udp, [first, _, ..]) = (protocol, &sockets[..]) {
-        proxy_sys::steering::by_client(first.as_fd(), count as u32).map_err(error)?;
+        steer(first.as_fd(), count as u32, addr).map_err(error)?;
     }
     Ok(sockets)
+}
+
+/// Where the kernel cannot be told whom to give a datagram, as under gVisor or qemu, it chooses itself,
+/// by addresses and ports: a client keeps its worker until a listener moves.
+fn steer(socket: BorrowedFd<'_>, count: u32, addr: SocketAddr) -> std::io::Result<()> {
+    use rustix::io::Errno;
+    let steered = proxy_sys::steering::by_client(socket, count);
+    let Err(error) = &steered else {
+        return Ok(());
+    };
+    if Errno::from_io_error(error) != Some(Errno::NOPROTOOPT) {
+        return steered;
+    }
+    tracing::warn!(
+        "{addr}: where a listener moves, UDP flows may begin anew: this kernel has no \
+         SO_ATTACH_REUSEPORT_CBPF"
+    );
+    Ok(())
 }
 
 fn new_socket(endpoint: Endpoint, shares_port: bool) -> std::io::Result<OwnedFd> {
