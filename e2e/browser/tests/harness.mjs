@@ -310,7 +310,7 @@ export async function isReady(page) {
   await page.locator('#content:not([aria-busy])').waitFor();
 }
 
-/** The same on any path of the stand, which may lead elsewhere. */
+/** The same on any path of the stand, which may lead elsewhere; `before` has the empty page first. */
 export async function openPage(browser, stand, target, options = {}) {
   const { locale = 'en-GB', width = 1280, height = 900, colorScheme, expected } = options;
   const context = await browser.newContext({ locale, viewport: { width, height }, colorScheme });
@@ -328,6 +328,7 @@ export async function openPage(browser, stand, target, options = {}) {
     page.complaints.push(`a dialog opened: ${dialog.message()}`);
     void dialog.dismiss();
   });
+  await options.before?.(page);
   await page.goto(stand.origin + target);
   return page;
 }

@@ -259,9 +259,10 @@ describe('a file of the page', () => {
     ['/login', 'login.js', 'the script of another page'],
   ]) {
     it(`that_does_not_come_is_told: ${is}`, async () => {
-      page = await openPage(browser, stand, target, { expected: /net::ERR_FAILED/ });
-      await page.route(`**/static/${file}`, (route) => route.abort());
-      await page.reload();
+      page = await openPage(browser, stand, target, {
+        expected: /net::ERR_FAILED/,
+        before: (empty) => empty.route(`**/static/${file}`, (route) => route.abort()),
+      });
       const missing = page.locator('#missing');
       await hasText(missing, /could not be loaded.*未能加载/);
       if (is === 'its script') await picture(page, 'missing');

@@ -94,14 +94,13 @@ function describeOne(theme, locale, width) {
       await rowOf(page, backend).locator('.weight-input').fill('44');
       await page.keyboard.press('Tab');
       await page.locator('#pending').waitFor();
-      await page.route('**/api/v1/events', (route) => route.abort());
-      await page.route('**/api/v1/status', (route) => route.abort());
       await isSound('the dock');
       await page.locator('#pending-review').click();
       await page.locator('#diff-dialog').waitFor();
       await isSound('#diff-dialog');
       await page.keyboard.press('Escape');
       await page.locator('#pending-discard').click();
+      await page.context().setOffline(true);
       await page.keyboard.press('r');
       await until('the banner', () => page.locator('#banner').isVisible());
       await isSound('the banner');
