@@ -28,6 +28,7 @@ pub mod storm;
 
 pub mod host;
 pub mod strace;
+pub mod systemd;
 pub mod tmpfs;
 
 pub mod control;
