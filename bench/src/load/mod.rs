@@ -302,6 +302,16 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_that_comes_to_its_turn_after_the_end_is_not_waited_for() {
+        for work in [Work::Download { streams: 2 }, Work::Upload { streams: 2 }] {
+            let mut load = Load::prepare(backend(), work).expect("prepared");
+            let measured = load.run(Duration::ZERO).expect("run");
+            assert!(measured.units >= 2 * stream::BLOCK_BYTES, "{work:?}");
+            assert_eq!(measured.units % stream::BLOCK_BYTES, 0, "{work:?}");
+        }
+    }
+
+    #[test]
     fn a_run_out_of_bounds_is_refused() {
         let work = Work::Short {
             parallel: MAX_PARALLEL + 1,

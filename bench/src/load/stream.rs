@@ -127,7 +127,8 @@ impl StreamLoad {
                 readable: false,
                 writable: true,
             };
-            self.advance(ready, clock, &mut tally)?;
+            // Each is asked for something, however late it comes to its turn.
+            self.advance(ready, false, &mut tally)?;
         }
         let mut open = self.streams.len();
         while open > 0 {
@@ -135,7 +136,8 @@ impl StreamLoad {
             let count = self.poll.wait(Some(PATIENCE)).map_err(failed_to("epoll"))?;
             for index in 0..count {
                 let ready = self.poll.ready(index);
-                open -= usize::from(self.advance(ready, clock, &mut tally)?);
+                let ending = Instant::now() >= clock.end;
+                open -= usize::from(self.advance(ready, ending, &mut tally)?);
             }
         }
         Ok(tally)
@@ -145,11 +147,10 @@ impl StreamLoad {
     fn advance(
         &mut self,
         ready: Ready,
-        clock: &Clock,
+        ending: bool,
         tally: &mut Tally,
     ) -> Result<bool, LoadError> {
         let stream = &mut self.streams[ready.token];
-        let ending = Instant::now() >= clock.end;
         if ready.readable {
             let received = stream
                 .receive(&mut self.buffer)
