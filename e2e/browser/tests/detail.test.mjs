@@ -221,6 +221,22 @@ describe('the side panel', () => {
     });
   }
 
+  for (const locale of ['en-GB', 'zh-CN']) {
+    it(`leaves_the_table_room_at_1440_px in ${locale}`, async () => {
+      const long = await stand.call('POST', '/api/register', { ip: '10.244.112.113', port: 30080 });
+      assert.equal(long.ok, true);
+      page = await openConsole(browser, stand, { locale, width: 1440 });
+      await rowOf(page, { key: '10.244.112.113:30080' }).waitFor();
+      await rowOf(page, backend).locator('.cell-sessions').click();
+      await page.locator('#side-title').waitFor();
+      await until('nothing to scroll to', () =>
+        page.locator('#table-scroll').evaluate(({ scrollWidth, clientWidth }) => scrollWidth <= clientWidth),
+      );
+      const gone = await stand.call('DELETE', '/api/register', { ip: '10.244.112.113', port: 30080 });
+      assert.equal(gone.ok, true, JSON.stringify(gone));
+    });
+  }
+
   it('and_the_dialogs_have_no_fault_for_screen_readers', async () => {
     page = await openConsole(browser, stand);
     const input = rowOf(page, backend).locator('.weight-input');
