@@ -57,7 +57,7 @@ soak:
 	$(CARGO) build --release --workspace --bins --locked
 	$(CARGO) build --workspace --bins --locked
 	$(target)/release/soak --minutes $$(( ($(MINUTES) + 1) / 2 ))
-	$(target)/release/mutate --minutes $$(awk 'BEGIN { print $(MINUTES) / 2 / 11 }')
+	$(target)/release/mutate --minutes $$(awk 'BEGIN { print $(MINUTES) / 2 }')
 	SIM_SEEDS=$$(( 2000 * $(MINUTES) )) $(CARGO) test --release --locked -p control simulation
 	EXAMPLES=$$(( 50 * $(MINUTES) )) scripts/schemathesis.sh
 	SOAK_SECONDS=$$(( 60 * $(MINUTES) )) e2e/browser/run.sh soak.mjs

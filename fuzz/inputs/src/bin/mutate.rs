@@ -10,10 +10,10 @@ use inputs::{TARGETS, Target, corpus, mutate};
 /// An input that takes longer is a fault, too.
 const SLOW: Duration = Duration::from_secs(2);
 
-/// Reads mutated inputs of every format, for so long each.
+/// Reads mutated inputs of every format, one after the other.
 #[derive(Parser)]
 struct Arguments {
-    /// Minutes for each target
+    /// Minutes, which the targets share
     #[arg(long, value_name = "N", default_value = "1")]
     minutes: f64,
     /// Only targets whose names hold this
@@ -31,7 +31,9 @@ thread_local! {
 
 fn main() {
     let arguments = Arguments::parse();
-    let time = Duration::from_secs_f64(60.0 * arguments.minutes);
+    let is_asked_for = |target: &&Target| target.name.contains(&arguments.only);
+    let targets: Vec<&Target> = TARGETS.iter().filter(is_asked_for).collect();
+    let time = Duration::from_secs_f64(60.0 * arguments.minutes / targets.len().max(1) as f64);
     // By a hook, since a release build ends at once.
     let told = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -39,11 +41,9 @@ fn main() {
         eprintln!("broken by --only {name} --seed {seed}:");
         told(panic);
     }));
-    for target in &TARGETS {
-        if target.name.contains(&arguments.only) {
-            let count = read_for(target, arguments.seed, time);
-            println!("{}: {count} inputs", target.name);
-        }
+    for target in targets {
+        let count = read_for(target, arguments.seed, time);
+        println!("{}: {count} inputs", target.name);
     }
 }
 
