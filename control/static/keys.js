@@ -17,10 +17,11 @@ import { currentPage, goTo, keysOfPage, toggleRail } from './pages.js';
  * @property {() => void} palette
  */
 
-/** A second key counts this long after `g`. */
-const GO_MS = 1_000;
-
-/** After `g`. @type {Record<string, import('./pages.js').Page>} */
+/**
+ * After `g`, however much later: who hesitates is taken to a page, where the second key alone might
+ * change something.
+ * @type {Record<string, import('./pages.js').Page>}
+ */
 const PAGE_KEYS = {
   o: 'overview',
   b: 'backends',
@@ -44,7 +45,7 @@ export function startKeys(actions) {
     '?': openHelp,
     '[': toggleRail,
   };
-  let goAt = -Infinity;
+  let isGoing = false;
   document.addEventListener('keydown', (event) => {
     if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) return actions.apply();
     if (event.key.toLowerCase() === 'k' && (event.ctrlKey || event.metaKey) && !event.shiftKey) {
@@ -54,12 +55,15 @@ export function startKeys(actions) {
     }
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || event.repeat) return;
     if (document.querySelector('dialog[open]') !== null || isTyping(event.target)) return;
-    const page = event.timeStamp - goAt < GO_MS ? PAGE_KEYS[event.key] : undefined;
-    goAt = event.key === 'g' ? event.timeStamp : -Infinity;
+    const page = isGoing ? PAGE_KEYS[event.key] : undefined;
+    isGoing = event.key === 'g';
     const act = page === undefined ? (keysOfPage()[event.key] ?? keys[event.key]) : () => goTo(page);
     if (act === undefined) return;
     event.preventDefault();
     act();
+  });
+  document.addEventListener('pointerdown', () => {
+    isGoing = false;
   });
   byId('open-help', HTMLButtonElement).addEventListener('click', openHelp);
   for (const button of document.querySelectorAll('dialog [data-close]')) {

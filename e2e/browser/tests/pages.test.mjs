@@ -5,6 +5,7 @@
 
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
 import { Stand, hasAttribute, hasText, onOneStand, openConsole, rowOf, until } from './harness.mjs';
 
 /** Each page with its key after `g` and its names. */
@@ -65,6 +66,24 @@ describe('the pages', () => {
       await page.keyboard.press(key);
       await isShown(view, title);
     }
+  });
+
+  it('are_reached_by_who_hesitates_between_two_keys', async () => {
+    page = await openConsole(browser, stand);
+    await page.keyboard.press('g');
+    await pause(1_200);
+    await page.keyboard.press('s');
+    await isShown('settings', 'Settings');
+    // Alone the second key would have been a sync.
+    assert.equal(await page.locator('#newest .report').count(), 0);
+    // Whoever points at something has left off.
+    await page.keyboard.press('g');
+    await page.locator('#page-settings h1').click();
+    await page.keyboard.press('o');
+    await page.keyboard.press('a');
+    await isShown('changes', 'Changes & audit');
+    await page.goBack();
+    await isShown('settings', 'Settings');
   });
 
   it('keep_the_filter_of_the_table_in_the_address', async () => {
