@@ -221,6 +221,16 @@ describe('a change', () => {
     await newestReport(page).getByRole('button', { name: '撤销' }).click();
     await stand.publishedWeight(registered, 20);
     await row.getByText('人工覆盖').waitFor({ state: 'hidden' });
+    // Where an override stood before, it stands again.
+    for (const weight of [5, 6]) {
+      await row.locator('.weight-input').fill(String(weight));
+      await row.locator('.weight-input').press('Enter');
+      await hasText(newestReport(page), new RegExp(`→ ${weight} — .*已在 \\d+ ms 内生效`));
+    }
+    await newestReport(page).getByRole('button', { name: '撤销' }).click();
+    await stand.publishedWeight(registered, 5);
+    await stand.call('DELETE', `/api/backends/127.0.0.1/${registered.port}/override`);
+    await stand.publishedWeight(registered, 20);
   });
 
   it('that_is_no_weight_is_refused_in_the_field_and_taken_back_by_escape', async () => {
