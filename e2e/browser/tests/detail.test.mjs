@@ -234,6 +234,8 @@ describe('the side panel', () => {
       );
       const gone = await stand.call('DELETE', '/api/register', { ip: '10.244.112.113', port: 30080 });
       assert.equal(gone.ok, true, JSON.stringify(gone));
+      // A row that goes is pale for a while, which is no fault of the next test's page.
+      await rowOf(page, { key: '10.244.112.113:30080' }).waitFor({ state: 'detached' });
     });
   }
 
