@@ -5,6 +5,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use proxy_core::plan::{Endpoint, Protocol};
+use rustix::io::Errno;
 use socket2::{Domain, Socket, TcpKeepalive, Type};
 
 /// Connections that may wait to be accepted, a worker; the system may grant fewer (`somaxconn`).
@@ -58,19 +59,16 @@ pub fn bind(endpoint: Endpoint, count: usize, is_ours: bool) -> Result<Vec<Owned
 /// Where the kernel cannot be told whom to give a datagram, as under gVisor or qemu, it chooses itself,
 /// by addresses and ports: a client keeps its worker until a listener moves.
 fn steer(socket: BorrowedFd<'_>, count: u32, addr: SocketAddr) -> std::io::Result<()> {
-    use rustix::io::Errno;
-    let steered = proxy_sys::steering::by_client(socket, count);
-    let Err(error) = &steered else {
-        return Ok(());
-    };
-    if Errno::from_io_error(error) != Some(Errno::NOPROTOOPT) {
-        return steered;
+    match proxy_sys::steering::by_client(socket, count) {
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::NOPROTOOPT) => {
+            tracing::warn!(
+                "{addr}: where a listener moves, UDP flows may begin anew: this kernel has no \
+                 SO_ATTACH_REUSEPORT_CBPF"
+            );
+            Ok(())
+        }
+        steered => steered,
     }
-    tracing::warn!(
-        "{addr}: where a listener moves, UDP flows may begin anew: this kernel has no \
-         SO_ATTACH_REUSEPORT_CBPF"
-    );
-    Ok(())
 }
 
 fn new_socket(endpoint: Endpoint, shares_port: bool) -> std::io::Result<OwnedFd> {
