@@ -47,6 +47,9 @@ export function startKeys(actions) {
   };
   let isGoing = false;
   document.addEventListener('keydown', (event) => {
+    const isSecond = isGoing;
+    // Whatever is done next ends it, but for holding `g` down.
+    if (!event.repeat) isGoing = false;
     if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) return actions.apply();
     if (event.key.toLowerCase() === 'k' && (event.ctrlKey || event.metaKey) && !event.shiftKey) {
       event.preventDefault();
@@ -55,7 +58,7 @@ export function startKeys(actions) {
     }
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || event.repeat) return;
     if (document.querySelector('dialog[open]') !== null || isTyping(event.target)) return;
-    const page = isGoing ? PAGE_KEYS[event.key] : undefined;
+    const page = isSecond ? PAGE_KEYS[event.key] : undefined;
     isGoing = event.key === 'g';
     const act = page === undefined ? (keysOfPage()[event.key] ?? keys[event.key]) : () => goTo(page);
     if (act === undefined) return;

@@ -223,19 +223,19 @@ describe('the side panel', () => {
 
   for (const locale of ['en-GB', 'zh-CN']) {
     it(`leaves_the_table_room_at_1440_px in ${locale}`, async () => {
-      const long = await stand.call('POST', '/api/register', { ip: '10.244.112.113', port: 30080 });
-      assert.equal(long.ok, true);
+      const long = { ip: '10.244.112.113', port: 30080, key: '10.244.112.113:30080' };
+      await stand.heartbeat(long, {});
       page = await openConsole(browser, stand, { locale, width: 1440 });
-      await rowOf(page, { key: '10.244.112.113:30080' }).waitFor();
+      await rowOf(page, long).waitFor();
       await rowOf(page, backend).locator('.cell-sessions').click();
       await page.locator('#side-title').waitFor();
       await until('nothing to scroll to', () =>
         page.locator('#table-scroll').evaluate(({ scrollWidth, clientWidth }) => scrollWidth <= clientWidth),
       );
-      const gone = await stand.call('DELETE', '/api/register', { ip: '10.244.112.113', port: 30080 });
+      const gone = await stand.call('DELETE', '/api/register', { ip: long.ip, port: long.port });
       assert.equal(gone.ok, true, JSON.stringify(gone));
       // A row that goes is pale for a while, which is no fault of the next test's page.
-      await rowOf(page, { key: '10.244.112.113:30080' }).waitFor({ state: 'detached' });
+      await rowOf(page, long).waitFor({ state: 'detached' });
     });
   }
 

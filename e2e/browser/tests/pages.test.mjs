@@ -84,6 +84,17 @@ describe('the pages', () => {
     await isShown('changes', 'Changes & audit');
     await page.goBack();
     await isShown('settings', 'Settings');
+    // So has whoever opens the palette.
+    await page.keyboard.press('g');
+    await page.keyboard.press('Control+k');
+    await page.locator('#palette').waitFor();
+    await page.keyboard.press('Escape');
+    await page.locator('#palette').waitFor({ state: 'hidden' });
+    await page.keyboard.press('o');
+    await page.keyboard.press('a');
+    await isShown('changes', 'Changes & audit');
+    await page.goBack();
+    await isShown('settings', 'Settings');
   });
 
   it('keep_the_filter_of_the_table_in_the_address', async () => {
