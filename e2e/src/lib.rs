@@ -24,6 +24,7 @@
 //! | `confinement` | the proxy gives up what it does not need, and says what is refused for that |
 //! | `separate_users` | no root needed; as two users or in two containers every change still arrives |
 //! | `packaging` | systemd takes the units, and finds little exposed |
+//! | `units` | under a systemd that runs they confine, close the loop and come back |
 //! | `control_api` | the API field for field |
 //! | `control_access` | who may call it, and what is refused of what they say |
 //! | `control_loop` | discovery, registrations and overrides reach the proxy, and outlive control |
@@ -40,24 +41,15 @@
 //! Here stands what several of them share. Build the programs first: `cargo build --workspace
 //! --bins`.
 
-use std::io::Write as _;
-
 pub mod api_bench;
 pub mod health;
 pub mod loop_bench;
 pub mod proxy_bench;
+pub mod repository;
 pub mod scripted;
 pub mod sessions;
 pub mod spread;
 pub mod traffic;
-
-/// Ends a test that cannot be run here, with a line that is shown although the test passes.
-pub fn skipped(why: &str) {
-    let thread = std::thread::current();
-    let test = thread.name().unwrap_or("a test");
-    // Not by a macro, whose output the test harness keeps back.
-    let _ = writeln!(std::io::stderr(), "skipped: {test}: {why}");
-}
 
 /// The names of the algorithms, which other people's files rely on.
 pub const ALGORITHMS: [&str; 9] = [

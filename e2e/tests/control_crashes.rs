@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use e2e::loop_bench::LoopBench;
 use e2e::sessions::{assert_alive, open_sessions};
-use e2e::skipped;
 use serde_json::{Value, json};
 use testkit::folder::read;
 use testkit::http::{Answer, Request};
+use testkit::skipped;
 use testkit::strace::{self, Strace, Tampering};
 use testkit::wait::within;
 use testkit::{LONG, until};

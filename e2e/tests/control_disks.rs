@@ -3,8 +3,8 @@
 
 use e2e::loop_bench::LoopBench;
 use e2e::sessions::{assert_alive, open_sessions};
-use e2e::skipped;
 use serde_json::{Value, json};
+use testkit::skipped;
 use testkit::tmpfs::Tmpfs;
 
 /// Room for the files that are there, and little more.

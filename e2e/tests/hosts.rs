@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use contract::status::OperationalState::Ejected;
 use e2e::health::await_state;
 use e2e::proxy_bench::ProxyBench;
-use e2e::skipped;
 use e2e::spread::{self, Transport};
 use serde_json::json;
 use testkit::client::connect;
 use testkit::host::Host;
 use testkit::ports::free_address_on;
 use testkit::process::command;
+use testkit::skipped;
 use testkit::{Backend, LONG, Manner, Program, until, without_probes};
 
 const IDLE_TIMEOUT: Duration = Duration::from_millis(1_500);

@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
+use e2e::repository::{in_repository, packaged};
 use testkit::Folder;
 use testkit::process::command;
 
@@ -22,18 +23,10 @@ fn say(program: &str, arguments: &[&str], file: &Path) -> Option<(bool, String)>
             Some((output.status.success(), said))
         }
         Err(error) => {
-            eprintln!("skipped: {program}: {error}");
+            testkit::skipped(&format!("{program}: {error}"));
             None
         }
     }
-}
-
-fn in_repository(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
-}
-
-fn packaged(name: &str) -> PathBuf {
-    in_repository("packaging/systemd").join(name)
 }
 
 #[test]
@@ -122,7 +115,7 @@ fn the_proxys_unit_lets_it_confine_itself() {
 #[test]
 fn the_users_and_folders_are_made_as_described() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: only root can make users and give folders to them");
+        testkit::skipped("only root can make users and give folders to them");
         return;
     }
     let folder = Folder::new();

@@ -3,8 +3,9 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use e2e::repository::packaged;
 use e2e::spread::Transport;
 use serde_json::{Value, json};
 use testkit::http::Request;
@@ -38,11 +39,6 @@ impl Units {
         let [settings_file, sooner] = ["settings", "sooner"].map(|name| folder.beside(name));
         fs::write(&settings_file, settings.to_string()).expect("a temporary folder");
         fs::write(&sooner, SOONER).expect("a temporary folder");
-        let packaged = |name: &str| {
-            Path::new(env!("CARGO_MANIFEST_DIR"))
-                .join("../packaging/systemd")
-                .join(name)
-        };
         let built = |name: &str| PathBuf::from(command(name).get_program());
         let booted = Systemd::boot(&[
             (built("proxy_server"), "usr/local/bin/proxy_server"),
@@ -75,16 +71,15 @@ impl Units {
         let systemd = match booted {
             Ok(systemd) => systemd,
             Err(reason) => {
-                eprintln!("skipped: {reason}");
+                testkit::skipped(&reason);
                 return None;
             }
         };
-        let units = Units {
+        Some(Units {
             systemd,
             api: Api::at(addr),
             listen,
-        };
-        Some(units)
+        })
     }
 
     fn await_control(&self) {

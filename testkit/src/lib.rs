@@ -5,6 +5,8 @@
 //! are made inside; it knows the contract alone. A fault of the test's own surroundings panics with
 //! a text that says what could not be had.
 
+use std::io::Write as _;
+
 pub mod wait;
 
 pub mod pattern;
@@ -44,3 +46,11 @@ pub use process::Program;
 pub use proxy::Proxy;
 pub use server::Server;
 pub use wait::{LONG, until};
+
+/// Ends a test that cannot be run here, with a line that is shown although the test passes.
+pub fn skipped(why: &str) {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("a test");
+    // Not by a macro, whose output the test harness keeps back.
+    let _ = writeln!(std::io::stderr(), "skipped: {test}: {why}");
+}

@@ -319,7 +319,7 @@ pub fn command_as(user: User, name: &str) -> Command {
 /// program. Says so where it does not.
 pub fn can_become(user: User) -> bool {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: only root can start programs as other users");
+        crate::skipped("only root can start programs as other users");
         return false;
     }
     let reaches = setpriv(user)
@@ -328,7 +328,9 @@ pub fn can_become(user: User) -> bool {
         .status();
     let reaches = reaches.is_ok_and(|status| status.success());
     if !reaches {
-        eprintln!("skipped: no setpriv (util-linux), or {user:?} may not enter the build's folder");
+        crate::skipped(&format!(
+            "no setpriv (util-linux), or {user:?} may not enter the build's folder"
+        ));
     }
     reaches
 }
