@@ -245,3 +245,82 @@ impl Store {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{Ipv4Addr, TcpListener, TcpStream};
+    use std::os::fd::AsFd;
+
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use socket2::SockRef;
+
+    use super::*;
+
+    const BYTES: usize = 40_000;
+
+    /// Two ends of a connection; what is written to the first is read from the second, whose
+    /// receive buffer is as small as the system allows where it `is_narrow`.
+    fn connection(is_narrow: bool) -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a listener");
+        if is_narrow {
+            let listener = SockRef::from(&listener);
+            listener.set_recv_buffer_size(1).expect("a buffer");
+        }
+        let near = TcpStream::connect(listener.local_addr().expect("bound")).expect("a connection");
+        let (far, _) = listener.accept().expect("accepted");
+        (near, far)
+    }
+
+    #[test]
+    fn stored_bytes_reach_a_sink_in_order_that_takes_a_few_at_a_time() {
+        let sent: Vec<u8> = (0..BYTES).map(|at| (at / 256 + at) as u8).collect();
+        let (mut client, source) = connection(false);
+        let (sink, mut backend) = connection(true);
+        let few = SockRef::from(&sink);
+        few.set_send_buffer_size(1).expect("a buffer");
+        client.write_all(&sent).expect("written");
+        drop(client);
+
+        let (mut half, mut store) = (Half::default(), Store::default());
+        let (mut buffer, mut pipes) = (vec![0; 64 << 10], Pipes::new(0));
+        let mut received = Vec::new();
+        let mut flushes_in_part = 0;
+        for _ in 0..1_000 {
+            half.source_ready(false);
+            half.sink_ready();
+            let direction = Direction {
+                half: &mut half,
+                store: &mut store,
+                source: source.as_fd(),
+                sink: sink.as_fd(),
+                is_last: false,
+            };
+            if let Stopped::SourceEnded(end) = direction.run(&mut buffer, &mut pipes).stopped {
+                half.source_ended(end);
+            }
+            flushes_in_part += usize::from(matches!(store, Store::Buffer { start: 1.., .. }));
+            let mut some = [0; 1_000];
+            let mut arrived = [PollFd::new(&backend, PollFlags::IN)];
+            let soon = Timespec {
+                tv_sec: 0,
+                tv_nsec: 1_000_000,
+            };
+            if poll(&mut arrived, Some(&soon)).expect("polled") > 0 {
+                let count = backend.read(&mut some).expect("read");
+                received.extend_from_slice(&some[..count]);
+            }
+        }
+        assert!(
+            half.is_done(),
+            "not at its end after so many turns: {half:?}"
+        );
+        backend.read_to_end(&mut received).expect("the rest");
+        assert!(
+            received == sent,
+            "{} bytes arrived, or others",
+            received.len()
+        );
+        assert!(flushes_in_part > 1, "{flushes_in_part} flushes in part");
+    }
+}
