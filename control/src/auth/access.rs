@@ -215,8 +215,9 @@ impl Access {
         lock(&self.sessions).looks(key, now_ms).is_some()
     }
 
-    pub fn sign_out(&self, key: SessionKey) {
-        lock(&self.sessions).end(key);
+    /// False where there is no such session.
+    pub fn sign_out(&self, key: SessionKey) -> bool {
+        lock(&self.sessions).end(key)
     }
 
     fn prove(&self, tokens: &TokenSet, caller: &Caller) -> Result<Grant, Denied> {

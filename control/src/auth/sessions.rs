@@ -83,8 +83,9 @@ impl Sessions {
         (!session.is_over(now_ms)).then_some(session.token)
     }
 
-    pub fn end(&mut self, key: SessionKey) {
-        self.0.remove(&key);
+    /// False where there is no such session.
+    pub fn end(&mut self, key: SessionKey) -> bool {
+        self.0.remove(&key).is_some()
     }
 }
 

@@ -114,6 +114,12 @@ async fn a_session_may_what_its_token_may_until_it_is_signed_out() {
                 .contains("Max-Age=0")
     );
     assert_eq!(control.ask(write_weight(&writer)).await.0, 401);
+    let (name, _) = writer.split_once('=').expect("a name and a value");
+    for cookie in [&writer, &format!("{name}=made up")] {
+        let again = ask("DELETE", SESSION).header("origin", OWN);
+        let again = again.header("cookie", cookie).peer(REMOTE);
+        assert_eq!(control.ask(again).await.0, 200);
+    }
     let (_, told) = control
         .ask(ask("GET", SESSION).peer(REMOTE).header("cookie", &writer))
         .await;
