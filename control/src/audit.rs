@@ -240,7 +240,11 @@ impl Audit {
             .extend(more);
         let written = self.append(one_line(&line).as_bytes());
         match &written {
-            Ok(()) => _ = self.lines.fetch_add(1, Ordering::Relaxed),
+            Ok(()) => {
+                self.lines.fetch_add(1, Ordering::Relaxed);
+                self.seq.send_replace(inner.seq);
+            }
+            // Who waits for the next line goes on waiting: there is none to be read.
             Err(error) => {
                 self.failures.fetch_add(1, Ordering::Relaxed);
                 if !inner.is_failing {
@@ -250,7 +254,6 @@ impl Audit {
             }
         }
         inner.is_failing = written.is_err();
-        self.seq.send_replace(inner.seq);
     }
 
     fn append(&self, line: &[u8]) -> io::Result<()> {

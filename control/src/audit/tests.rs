@@ -205,7 +205,13 @@ fn a_log_that_cannot_be_written_is_counted_and_recovers() {
     fs::write(folder, b"a file where the folder should be").expect("written");
     write(&audit, "lost");
     assert_eq!(audit.counts(), (0, 1));
+    assert_eq!(
+        audit.last_seq(),
+        0,
+        "who waits for a line is not woken for none"
+    );
     fs::remove_file(folder).expect("removed");
     write(&audit, "kept");
     assert_eq!(audit.counts(), (1, 1));
+    assert_eq!(audit.last_seq(), 2);
 }
