@@ -1,7 +1,7 @@
 //! Figures on their way to the proxy: what backends report of GPU and VRAM, sent over the admin
 //! socket at once, without a reload and without a new generation.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ pub async fn run(shared: Arc<Shared>, proxy: Proxy) {
     loop {
         shared.telemetry_changed.notified().await;
         let begun = Instant::now();
-        let changed = changed(&shared, &sent);
+        let changed = changed(reports(&shared), &mut sent, shared.clock.now().unix_ms);
         let mut delivered = true;
         for batch in changed.chunks(BATCH) {
             let reports = Reports {
@@ -55,25 +55,35 @@ pub async fn run(shared: Arc<Shared>, proxy: Proxy) {
     }
 }
 
-/// The figures that the proxy has not been sent yet; those of backends that are gone are forgotten.
-fn changed(shared: &Shared, sent: &HashMap<BackendAddr, Report>) -> Vec<(BackendAddr, Report)> {
-    let now_ms = shared.clock.now().unix_ms;
+/// What each backend last said.
+fn reports(shared: &Shared) -> Vec<(BackendAddr, Report)> {
     let rows = shared.model().rows();
-    let figures = rows.iter().filter_map(|row| {
-        let report = row.backend.report;
-        // That there are no figures is news too: earlier ones would count until they fade.
-        let before = sent.get(&row.backend.addr);
-        let is_new = before.is_none_or(|before| !is_same(before, &report));
-        let reported_at_ms = report.reported_at_ms.or(Some(now_ms));
-        is_new.then_some((
-            row.backend.addr,
-            Report {
-                reported_at_ms,
-                ..report
-            },
-        ))
+    let reports = rows
+        .iter()
+        .map(|row| (row.backend.addr, row.backend.report));
+    reports.collect()
+}
+
+/// The reports that the proxy has not been sent yet. What was sent of backends that are gone is
+/// forgotten.
+fn changed(
+    mut reports: Vec<(BackendAddr, Report)>,
+    sent: &mut HashMap<BackendAddr, Report>,
+    now_ms: u64,
+) -> Vec<(BackendAddr, Report)> {
+    if sent.len() > reports.len() {
+        let known: HashSet<BackendAddr> = reports.iter().map(|(addr, _)| *addr).collect();
+        sent.retain(|addr, _| known.contains(addr));
+    }
+    // That there are no figures is news too: earlier ones would count until they fade.
+    reports.retain(|(addr, report)| {
+        let before = sent.get(addr);
+        before.is_none_or(|before| !is_same(before, report))
     });
-    figures.collect()
+    for (_, report) in &mut reports {
+        report.reported_at_ms.get_or_insert(now_ms);
+    }
+    reports
 }
 
 /// Figures of discovery may carry no time of their own; the figures then decide.
@@ -114,5 +124,26 @@ mod tests {
             ..none
         };
         assert!(is_same(&sent_none, &none), "once is enough");
+    }
+
+    #[test]
+    fn each_report_is_sent_once_and_those_of_who_is_gone_are_forgotten() {
+        let addr = |last| BackendAddr::new([10, 0, 0, last].into(), 9001);
+        let reports = |lasts: std::ops::Range<u8>| -> Vec<(BackendAddr, Report)> {
+            lasts.map(|last| (addr(last), Report::default())).collect()
+        };
+        let mut sent = HashMap::new();
+        let first = changed(reports(0..200), &mut sent, 7);
+        assert!(
+            first
+                .iter()
+                .all(|(_, report)| report.reported_at_ms == Some(7))
+        );
+        sent.extend(first);
+        assert_eq!(changed(reports(0..200), &mut sent, 8), []);
+        let new = changed(reports(190..210), &mut sent, 9);
+        let new: Vec<BackendAddr> = new.into_iter().map(|(addr, _)| addr).collect();
+        assert_eq!(new, (200..210).map(addr).collect::<Vec<_>>());
+        assert_eq!(sent.len(), 10);
     }
 }
