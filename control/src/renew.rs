@@ -19,21 +19,29 @@ const STORE_PERIOD: Duration = Duration::from_secs(60);
 /// No handler can be set.
 pub fn start(app: App) -> std::io::Result<()> {
     let hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(store_now_and_then(app.clone()));
     tokio::spawn(run(app, hangup));
     Ok(())
 }
 
+/// Away from the runtime's thread, which a slow disk would hold up.
+async fn store_now_and_then(app: App) {
+    let mut tick = tokio::time::interval(STORE_PERIOD);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let app = app.clone();
+        let stored = tokio::task::spawn_blocking(move || store_uses(&app)).await;
+        stored.expect("writing a file does not panic");
+    }
+}
+
 async fn run(app: App, mut hangup: Signal) {
     let mut tick = tokio::time::interval(PERIOD);
-    let mut store = tokio::time::interval(STORE_PERIOD);
     loop {
         let is_told = tokio::select! {
             _ = tick.tick() => false,
             _ = hangup.recv() => true,
-            _ = store.tick() => {
-                store_uses(&app);
-                continue;
-            }
         };
         if is_told || app.access.has_file_changed() {
             read_tokens(&app);
