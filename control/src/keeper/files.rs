@@ -71,7 +71,7 @@ pub fn load(settings: &Settings, own: OwnAddresses, clock: &Clock) -> Loaded {
         own,
         warnings: Vec::new(),
     };
-    let found = read(&settings.runtime_backends_path);
+    let found = read_registry(&settings.runtime_backends_path);
     let registry_read = files.take_registry(found, &mut model, now).is_some();
     let found = read(&settings.k8s_endpoints_path);
     let discovery_read = files.take_discovery(found, &mut model);
@@ -151,10 +151,18 @@ fn carried_registration(backend: &contract::Backend, now: Now) -> Registered {
 type ReadResult = Result<Option<Vec<u8>>, String>;
 
 fn read(path: &Path) -> ReadResult {
-    read_file(path, MAX_FILE_BYTES).map_err(|error| format!("{}: {error}", path.display()))
+    read_at_most(path, MAX_FILE_BYTES)
 }
 
-async fn read_apart(path: PathBuf) -> ReadResult {
+fn read_registry(path: &Path) -> ReadResult {
+    read_at_most(path, runtime::MAX_FILE_BYTES)
+}
+
+fn read_at_most(path: &Path, max_bytes: usize) -> ReadResult {
+    read_file(path, max_bytes).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+async fn read_apart(path: PathBuf, read: fn(&Path) -> ReadResult) -> ReadResult {
     tokio::task::spawn_blocking(move || read(&path))
         .await
         .expect("reading a file does not panic")
@@ -259,7 +267,7 @@ impl Files {
 
     /// Takes over what others have written into the registry's file.
     pub async fn read_edits(&mut self, shared: &Shared) {
-        let found = read_apart(self.registry_path.clone()).await;
+        let found = read_apart(self.registry_path.clone(), read_registry).await;
         let now = shared.clock.now();
         let mut model = shared.model();
         let warned = self.registry_notes.clone();
@@ -278,7 +286,7 @@ impl Files {
     }
 
     pub async fn read_discovery(&mut self, shared: &Shared) {
-        let found = read_apart(shared.settings.k8s_endpoints_path.clone()).await;
+        let found = read_apart(shared.settings.k8s_endpoints_path.clone(), read).await;
         let mut model = shared.model();
         let before = Arc::clone(&model.discovery);
         let warned = self.discovery_notes.clone();

@@ -10,7 +10,6 @@
 
 use std::collections::BTreeMap;
 
-use contract::config::MAX_FILE_BYTES;
 use contract::config::{DEFAULT_WEIGHT, MAX_WEIGHT};
 use contract::{Backend, BackendAddr, Faults, Object, parse_object};
 use serde_json::{Map, Value, json};
@@ -19,6 +18,10 @@ use super::entry::{read_backend, take_backends};
 use crate::auth::SecretHash;
 use crate::clock::Now;
 use crate::registry::{Override, Registered, Registry, RegistryEntry, Requests, Warming};
+
+/// The largest file that is read. As many entries as there may be, each as long as it gets, are
+/// less than that.
+pub const MAX_FILE_BYTES: usize = 32 << 20;
 
 /// The entries of one version of the file, each as it stands there.
 pub type FileEntries = BTreeMap<BackendAddr, Value>;

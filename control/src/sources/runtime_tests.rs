@@ -49,6 +49,50 @@ fn registry() -> Registry {
     registry
 }
 
+#[test]
+fn the_fullest_registry_that_there_may_be_is_read_again() {
+    use contract::config::MAX_BACKENDS;
+    const LONGEST_IP: u128 = 0x2001_0db8_ffff_ffff_ffff_ffff_ffff_ffff;
+    let mut registry = Registry::default();
+    let usage = Some(0.123_456_789_012_345_67);
+    let actor = format!(
+        "2001:db8::ffff with a session of token {} (write)",
+        "n".repeat(64)
+    );
+    for number in 0..MAX_BACKENDS as u128 {
+        let addr = BackendAddr::new((LONGEST_IP - number).to_be_bytes().into(), 65_535);
+        let said = Registration {
+            weight: Some(1000),
+            is_warming_up: None,
+            report: Report {
+                gpu_usage: usage,
+                vram_usage: usage,
+                reported_at_ms: Some(1_730_000_000_000),
+                heartbeat_ms: Some(600_000),
+            },
+            batch: Some(Batch {
+                max: 4096,
+                window_ms: 10_000,
+            }),
+            owner: Some(SecretHash::of("secret")),
+            ..Registration::of(addr)
+        };
+        registry.register(&said, at(0), POLICY).expect("not full");
+        for change in [
+            OverrideChange::Weight(1000),
+            OverrideChange::Enabled(false),
+            OverrideChange::Drain(false),
+        ] {
+            let done = registry.set_override(addr, change, &actor, at(1));
+            done.expect("not full");
+        }
+    }
+    let bytes = render(&entries(&registry, &BTreeMap::new(), at(2)), 1_730_000_000);
+    assert!(bytes.len() < MAX_FILE_BYTES / 2, "{} bytes", bytes.len());
+    let file = read(&bytes).expect("our own file");
+    assert_eq!((file.entries.len(), file.notes.len()), (MAX_BACKENDS, 0));
+}
+
 fn stored(registry: &Registry, now: Now) -> FileEntries {
     let entries = entries(registry, &BTreeMap::new(), now);
     let file = read(&render(&entries, now.unix_s())).expect("our own file");
