@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::actor::Actor;
 use crate::audit::Entry;
-use crate::model::{Change, Model, Mutation, Refusal};
+use crate::model::{Change, Mutation, Refusal};
 use crate::registry::{Effect, Passed};
 use crate::shared::Shared;
 
@@ -224,7 +224,7 @@ impl Task {
                 .zip(&outcomes)
                 .filter(|(_, outcome)| outcome.is_ok())
                 .map(|(request, _)| &request.mutation);
-            commit(&mut self.shared.model(), staged, done);
+            self.shared.model().take_over(staged, done);
         }
         self.answer(requests, outcomes, stored);
     }
@@ -366,19 +366,4 @@ fn changes_state(outcome: &Result<Change, Refusal>) -> bool {
     outcome
         .as_ref()
         .is_ok_and(|change| change.effect == Effect::State)
-}
-
-/// Takes over from `staged` what these mutations touched. Heartbeats that came in meanwhile to
-/// other backends stay.
-fn commit<'a>(model: &mut Model, staged: Model, done: impl Iterator<Item = &'a Mutation>) {
-    for addr in done.flat_map(Mutation::backends) {
-        match staged.registry.entries.get(&addr) {
-            Some(entry) => _ = model.registry.entries.insert(addr, entry.clone()),
-            None => _ = model.registry.entries.remove(&addr),
-        }
-    }
-    model.edits = staged.edits;
-    model.registry.updated_at = staged.registry.updated_at;
-    model.registry.freeze = staged.registry.freeze;
-    model.discovery = staged.discovery;
 }

@@ -12,7 +12,9 @@ use crate::changes::{self, ChangeSet};
 use crate::clock::Now;
 use crate::layer::Layer;
 use crate::merge::{Row, merge, merge_one};
-use crate::registry::{Effect, Full, OverrideChange, Registration, Registry, Remover};
+use crate::registry::{
+    Effect, Full, OverrideChange, Registration, Registry, RegistryEntry, Remover,
+};
 use crate::render::{OwnAddresses, Plan};
 use crate::settings::ExpiryPolicy;
 use crate::sources::discovery::Discovery;
@@ -211,6 +213,31 @@ impl Model {
         self.edits += u64::from(effect == Effect::State && mutation.is_edit());
         let new = self.describe(mutation);
         Ok(Change { effect, old, new })
+    }
+
+    /// Takes over from `staged`, a copy of this model, what these mutations have changed in it.
+    /// Heartbeats that were heard since the copy was made stay: what a person says of a backend is
+    /// apart from what the backend says.
+    pub fn take_over<'a>(&mut self, staged: Model, done: impl Iterator<Item = &'a Mutation>) {
+        let entries = &mut self.registry.entries;
+        for mutation in done {
+            for addr in mutation.backends() {
+                let new = staged.registry.entries.get(&addr).cloned();
+                let mut new = new.unwrap_or_default();
+                if mutation.is_edit() {
+                    let heard = entries.remove(&addr).and_then(|entry| entry.registered);
+                    new.registered = heard;
+                }
+                match new == RegistryEntry::default() {
+                    true => _ = entries.remove(&addr),
+                    false => _ = entries.insert(addr, new),
+                }
+            }
+        }
+        self.edits = staged.edits;
+        self.registry.updated_at = self.registry.updated_at.max(staged.registry.updated_at);
+        self.registry.freeze = staged.registry.freeze;
+        self.discovery = staged.discovery;
     }
 
     /// A registration goes; so does a backend that stands only in the last published file, since

@@ -76,6 +76,53 @@ fn a_weight_edit_of_a_discovered_backend_holds_and_can_be_cleared() {
 }
 
 #[test]
+fn heartbeats_that_come_while_an_edit_is_stored_stay() {
+    let later = Now {
+        monotonic_ms: 14_000,
+        ..NOW
+    };
+    for edit in [
+        Mutation::SetOverride(addr(2), OverrideChange::Weight(7)),
+        Mutation::ClearOverride(addr(2)),
+    ] {
+        let mut model = model();
+        model.apply(&register(addr(2)), "2", NOW).expect("free");
+        let drain = Mutation::SetOverride(addr(2), OverrideChange::Drain(true));
+        model.apply(&drain, "op", NOW).expect("known");
+        let mut staged = model.clone();
+        staged.apply(&edit, "op", NOW).expect("known");
+        let beat = model
+            .registry
+            .heartbeat(&Registration::of(addr(2)), later, model.policy);
+        assert_eq!(beat, Some(Effect::Unchanged));
+        let said = staged.registry.entries[&addr(2)].r#override.clone();
+        model.take_over(staged, [&edit].into_iter());
+        let entry = &model.registry.entries[&addr(2)];
+        assert_eq!(entry.r#override, said, "{edit:?}");
+        let heard = entry.registered.as_ref().expect("registered").heard_at_ms;
+        assert_eq!(heard, later.monotonic_ms, "{edit:?}");
+    }
+}
+
+#[test]
+fn what_is_taken_over_is_what_was_staged() {
+    let mut model = model();
+    let clear = Mutation::ClearOverride(addr(1));
+    for mutation in [
+        register(addr(2)),
+        Mutation::SetOverride(addr(1), OverrideChange::Weight(3)),
+        Mutation::Unregister(addr(2), Remover::Operator),
+        clear,
+    ] {
+        let mut staged = model.clone();
+        staged.apply(&mutation, "op", NOW).expect("known");
+        let (entries, edits) = (staged.registry.entries.clone(), staged.edits);
+        model.take_over(staged, [&mutation].into_iter());
+        assert_eq!((&model.registry.entries, model.edits), (&entries, edits));
+    }
+}
+
+#[test]
 fn what_nobody_knows_is_refused() {
     let mut model = model();
     let set = Mutation::SetOverride(addr(9), OverrideChange::Weight(77));
