@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use contract::{BackendAddr, Faults};
+use contract::{BackendAddr, Faults, check};
 use serde_json::{Map, Value, json};
 
 use crate::changes::{self, ChangeSet};
@@ -200,7 +200,7 @@ impl Model {
             }
             Mutation::Change(set) => self.change(set, actor, now)?,
             Mutation::ChangeSettings(patch) => {
-                self.runtime_settings = self.runtime_settings.patched(patch)?;
+                self.runtime_settings = self.patched_settings(patch)?;
                 Effect::State
             }
             Mutation::AcknowledgeExpiry => {
@@ -281,6 +281,18 @@ impl Model {
         } else {
             Effect::Unchanged
         })
+    }
+
+    /// The settings by API with `patch` written over them, where all layers together are settings
+    /// that the proxy takes: what is good by itself may not go with what stands.
+    fn patched_settings(&self, patch: &Map<String, Value>) -> Result<Layer, Faults> {
+        let patched = self.runtime_settings.patched(patch)?;
+        let plan = Plan {
+            head: patched.over(&self.base_settings).head(),
+            backends: Vec::new(),
+        };
+        check(&plan.render(0, 0), &self.own.local)?;
+        Ok(patched)
     }
 
     fn drop_carried(&mut self, addr: BackendAddr) -> bool {

@@ -123,6 +123,27 @@ fn what_is_taken_over_is_what_was_staged() {
 }
 
 #[test]
+fn settings_that_do_not_go_together_are_refused_together_or_one_after_the_other() {
+    let mut model = model();
+    let settings = |value: Value| match value {
+        Value::Object(map) => Mutation::ChangeSettings(map),
+        other => panic!("tests give objects, not {other}"),
+    };
+    let both = settings(json!({ "listen": { "tcp": false, "udp": false } }));
+    let tcp = settings(json!({ "listen": { "tcp": false } }));
+    let udp = settings(json!({ "listen": { "udp": false } }));
+    assert!(matches!(
+        model.apply(&both, "op", NOW),
+        Err(Refusal::Faults(_))
+    ));
+    model.apply(&tcp, "op", NOW).expect("UDP is left");
+    let stands = model.runtime_settings.clone();
+    let refusal = model.apply(&udp, "op", NOW).expect_err("nothing is left");
+    assert!(refusal.to_string().contains("/listen"), "{refusal}");
+    assert_eq!(model.runtime_settings, stands);
+}
+
+#[test]
 fn what_nobody_knows_is_refused() {
     let mut model = model();
     let set = Mutation::SetOverride(addr(9), OverrideChange::Weight(77));
