@@ -184,6 +184,7 @@ impl Task {
     }
 
     pub async fn read_sources(&mut self) {
+        self.files.write_missing_settings(&self.shared).await;
         self.files.read_edits(&self.shared).await;
         self.files.read_discovery(&self.shared).await;
         // A registry file that somebody removed is written again.

@@ -1,5 +1,6 @@
-//! The proxy's settings as layers: API above `control_config.json` above the published file above
-//! the built-in defaults. A layer holds only what somebody set explicitly.
+//! The proxy's settings as layers: API above `control_config.json` above the built-in defaults. A
+//! layer holds only what somebody set explicitly. What a published file says that control finds at
+//! its very first start was set by somebody too, and counts as set by API from then on.
 //!
 //! The optional keys are not known here one by one: the contract's own `check` reads them, so a key
 //! added there works here at once.
@@ -126,6 +127,23 @@ impl Layer {
             tcp: self.tcp.or(below.tcp),
             udp: self.udp.or(below.udp),
             algorithm: self.algorithm.or(below.algorithm),
+            optional,
+        }
+    }
+
+    /// What this layer says of which `other` is silent.
+    pub fn beyond(&self, other: &Layer) -> Layer {
+        fn pick<T>(own: Option<T>, other: Option<T>) -> Option<T> {
+            if other.is_some() { None } else { own }
+        }
+        let mut optional = self.optional.clone();
+        optional.retain(|key, _| !other.optional.contains_key(key));
+        Layer {
+            host: pick(self.host, other.host),
+            port: pick(self.port, other.port),
+            tcp: pick(self.tcp, other.tcp),
+            udp: pick(self.udp, other.udp),
+            algorithm: pick(self.algorithm, other.algorithm),
             optional,
         }
     }

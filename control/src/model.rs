@@ -76,7 +76,7 @@ pub struct Model {
     pub discovery: Arc<Discovery>,
     /// Settings by API.
     pub runtime_settings: Layer,
-    /// Settings by `control_config.json` above those of the published file.
+    /// Settings by `control_config.json`.
     pub base_settings: Layer,
     /// Grows with every change that is to be published at once.
     pub revision: u64,

@@ -31,6 +31,8 @@ pub struct Files {
     /// The file there cannot be read as a registry; it is put aside before it is overwritten.
     registry_is_broken: bool,
     discovery_digest: Option<String>,
+    /// `settings_runtime.json` was not there at the start, and has not been written since.
+    is_settings_missing: bool,
     settings_notes: Vec<String>,
     registry_notes: Vec<String>,
     discovery_notes: Vec<String>,
@@ -53,17 +55,26 @@ pub fn load(settings: &Settings, own: OwnAddresses, clock: &Clock) -> Loaded {
         .as_ref()
         .map(|(document, _, _)| Layer::of_published(document))
         .unwrap_or_default();
-    let runtime_settings = read_settings(&settings.settings_runtime_path).unwrap_or_else(|why| {
-        let path = settings.settings_runtime_path.display();
-        let note = format!("{path}: {why}; the published settings stand");
-        files.settings_notes = vec![note];
-        published_settings.clone()
-    });
+    let runtime_settings = match read_settings(&settings.settings_runtime_path) {
+        Ok(Some(layer)) => layer,
+        // The first start: without this file nobody could tell later what control has published
+        // for `control_config.json` from what somebody wrote into the published file by hand.
+        Ok(None) => {
+            files.is_settings_missing = true;
+            published_settings.beyond(&settings.proxy)
+        }
+        Err(why) => {
+            let path = settings.settings_runtime_path.display();
+            let note = format!("{path}: {why}; the published settings stand");
+            files.settings_notes = vec![note];
+            published_settings
+        }
+    };
     let mut model = Model {
         registry: Registry::default(),
         discovery: Arc::new(Discovery::default()),
         runtime_settings,
-        base_settings: settings.proxy.over(&published_settings),
+        base_settings: settings.proxy.clone(),
         revision: 1,
         edits: 0,
         policy: settings.expiry,
@@ -190,18 +201,19 @@ fn read_published(path: &Path) -> Option<(Map<String, Value>, Checked, String)> 
     }
 }
 
-fn read_settings(path: &Path) -> Result<Layer, Faults> {
+/// `None` where there is no such file.
+fn read_settings(path: &Path) -> Result<Option<Layer>, Faults> {
     let bytes = read(path).map_err(|why| {
         let mut faults = Faults::default();
         faults.add("", why, "a readable file");
         faults
     })?;
     let Some(bytes) = bytes else {
-        return Ok(Layer::default());
+        return Ok(None);
     };
     let mut document = parse_object(&bytes, MAX_FILE_BYTES)?;
     document.remove("updated_at");
-    Layer::default().patched(&document)
+    Layer::default().patched(&document).map(Some)
 }
 
 /// What could not be written, and why.
@@ -244,6 +256,7 @@ impl Files {
             registry_updated_at: 0,
             registry_is_broken: false,
             discovery_digest: None,
+            is_settings_missing: false,
             settings_notes: Vec::new(),
             registry_notes: Vec::new(),
             discovery_notes: Vec::new(),
@@ -263,6 +276,22 @@ impl Files {
     /// Whether there is something to store and no file that holds it.
     pub fn is_registry_missing(&self, shared: &Shared) -> bool {
         self.registry_digest.is_none() && !shared.model().registry.entries.is_empty()
+    }
+
+    /// Writes the settings by API where there has been no file of them yet. What cannot be written
+    /// is told, and tried again at the next call.
+    pub async fn write_missing_settings(&mut self, shared: &Shared) {
+        if !self.is_settings_missing {
+            return;
+        }
+        let warned = self.settings_notes.clone();
+        let settings = shared.model().runtime_settings.clone();
+        if let Err((path, error)) = self.write_settings(&settings, shared.clock.now()).await {
+            let path = path.display();
+            self.settings_notes = vec![format!("{path} cannot be written: {error}; tried again")];
+        }
+        shared.model().warnings = self.warnings();
+        warn_once(&warned, &self.settings_notes);
     }
 
     /// Takes over what others have written into the registry's file.
@@ -415,6 +444,7 @@ impl Files {
         document["updated_at"] = now.unix_s().into();
         let bytes = format!("{document:#}\n").into_bytes();
         write(self.settings_path.clone(), bytes).await?;
+        self.is_settings_missing = false;
         self.settings_notes.clear();
         Ok(())
     }

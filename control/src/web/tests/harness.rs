@@ -26,7 +26,8 @@ pub const LISTEN: &str = "127.0.0.1:8080";
 pub struct Folder {
     _temp: tempfile::TempDir,
     pub root: Root,
-    config: Value,
+    /// `control_config.json` of the next start.
+    pub config: Value,
 }
 
 pub struct Control {

@@ -187,6 +187,59 @@ async fn settings_by_api_are_published_and_survive_a_restart() {
 }
 
 #[tokio::test]
+async fn what_is_cleared_or_leaves_the_file_of_control_is_gone_after_a_restart_too() {
+    let mut folder = Folder::new(json!({"default_algorithm": "source_hash"}));
+    {
+        let control = folder.start().await;
+        control.good(ask("POST", "/api/sync")).await;
+        assert_eq!(folder.published()["algorithm"], json!("source_hash"));
+    }
+    folder.config = json!({});
+    {
+        let control = folder.start().await;
+        let body = json!({"listen": {"tcp": false}, "proxy": {"backend_gone_timeout_ms": 0}});
+        control.good(ask("POST", "/api/settings").body(&body)).await;
+        let published = folder.published();
+        assert_eq!(published["algorithm"], json!("weighted_round_robin"));
+        assert_eq!(published["backend_gone_timeout_ms"], json!(0));
+    }
+    let control = folder.start().await;
+    let body = json!({"listen": {"tcp": null}, "proxy": {"backend_gone_timeout_ms": null}});
+    control.good(ask("POST", "/api/settings").body(&body)).await;
+    let published = folder.published();
+    assert_eq!(published.get("backend_gone_timeout_ms"), None);
+    assert_eq!(published["listen"].get("tcp"), None);
+}
+
+#[tokio::test]
+async fn settings_of_a_file_by_hand_are_taken_over_and_can_be_cleared() {
+    let folder = Folder::new(json!({"default_algorithm": "source_hash"}));
+    let by_hand = json!({
+        "listen": {"host": "0.0.0.0", "port": 7000}, "algorithm": "random",
+        "connect_attempts": 2, "backends": [],
+    });
+    folder.write(folder.root.proxy_config(), &by_hand);
+    for _ in 0..2 {
+        let control = folder.start().await;
+        control.good(ask("POST", "/api/sync")).await;
+        let published = folder.published();
+        assert_eq!(
+            published["algorithm"],
+            json!("source_hash"),
+            "the file of control is above"
+        );
+        assert_eq!(
+            (&published["listen"]["port"], &published["connect_attempts"]),
+            (&json!(7000), &json!(2))
+        );
+    }
+    let control = folder.start().await;
+    let body = json!({"proxy": {"connect_attempts": null}});
+    control.good(ask("POST", "/api/settings").body(&body)).await;
+    assert_eq!(folder.published().get("connect_attempts"), None);
+}
+
+#[tokio::test]
 async fn many_registrations_at_once_share_their_writes() {
     let folder = Folder::new(json!({}));
     let control = folder.start().await;
