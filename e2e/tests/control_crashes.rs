@@ -2,6 +2,7 @@
 //! is made to fail. Whatever then stands is the old state or the new one, never a mixture, and leaves
 //! no litter; traffic notices nothing.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -118,18 +119,25 @@ impl Crashes {
         self.bench.await_weight(&self.bench.a, weight);
     }
 
+    /// Nothing is left over. A file that is just being written goes sooner than the next attempt to
+    /// write it, which would take away what had been left.
     #[track_caller]
     fn assert_no_litter(&self, what: &str) {
-        for file in self.files() {
+        const SOON: Duration = Duration::from_secs(1);
+        let gone = within(SOON, || self.litter().is_empty().then_some(()));
+        assert!(gone.is_some(), "{what}: {:?}", self.litter());
+    }
+
+    fn litter(&self) -> Vec<OsString> {
+        let folders = self.files().map(|file| {
             let folder = file.parent().expect("a folder");
-            for entry in fs::read_dir(folder).expect("it stands").flatten() {
-                let name = entry.file_name();
-                assert!(
-                    !name.to_string_lossy().ends_with(".tmp"),
-                    "{what}: {name:?}"
-                );
-            }
-        }
+            fs::read_dir(folder).expect("it stands")
+        });
+        let names = folders.into_iter().flatten().flatten();
+        names
+            .map(|entry| entry.file_name())
+            .filter(|name| name.to_string_lossy().ends_with(".tmp"))
+            .collect()
     }
 }
 

@@ -1,7 +1,7 @@
 //! What goes on around the data path harms neither it nor its neighbours: silent clients of the
 //! admin side, a log that nobody reads, files that are not what they should be.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::Read as _;
 use std::net::TcpStream;
 use std::os::unix::net::{UnixDatagram, UnixStream};
@@ -20,6 +20,13 @@ use testkit::process::command;
 use testkit::proxy::announced;
 use testkit::wait::within;
 use testkit::{Backend, Folder, LONG, Manner, Program, Proxy, Session, proxy_config, until};
+
+fn until_it_says(log: &Path, words: &str) {
+    until(words, LONG, || {
+        let text = fs::read_to_string(log).ok()?;
+        text.contains(words).then_some(())
+    });
+}
 
 fn name(path: &Path) -> &str {
     path.to_str().expect("temporary folders have plain names")
@@ -256,13 +263,10 @@ fn the_log_file_is_opened_anew_while_lines_come() {
     let moved = folder.beside("proxy.log.1");
     let config = proxy_config(free_address(), &[]);
     let mut proxy = Proxy::start(&folder, &config, &["--log-file", name(&log)]);
+    until_it_says(&log, "serving generation=1");
     fs::rename(&log, &moved).expect("moved away");
     proxy.program.signal(Signal::USR1);
-    until("a line in the new file", LONG, || {
-        let mut text = String::new();
-        File::open(&log).ok()?.read_to_string(&mut text).ok()?;
-        text.contains("opened anew").then_some(())
-    });
+    until_it_says(&log, "opened anew");
     let old = fs::read_to_string(&moved).expect("the old file");
     assert!(old.contains("serving generation=1"), "{old}");
 }
