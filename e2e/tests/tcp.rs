@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use e2e::proxy_bench::ProxyBench;
 use e2e::spread::Transport;
+use rustix::process::Signal;
 use serde_json::json;
 use testkit::backend::{Ended, UP_SEED};
 use testkit::client::{connect, exchange_streams, reset};
@@ -261,6 +262,37 @@ fn random_streams_both_ways_arrive_as_they_were_sent() {
     let in_order = ["client_closed", "backend_closed"].map(|reason| ended.get(reason));
     let in_order: u64 = in_order.into_iter().flatten().sum();
     assert_eq!(in_order, CLIENTS * SESSIONS, "{ended:?}");
+}
+
+/// A signal ends the system call that it finds a worker in, as a debugger, a frozen container and a
+/// suspend do, and what was not moved by then has no event of its own.
+#[test]
+fn streams_go_on_after_the_proxy_was_stopped_and_continued() {
+    const STREAMS: usize = 12;
+    const PAUSE: Duration = Duration::from_millis(1);
+    let manner = Manner::AnswerAtEnd {
+        seed: 7,
+        length: 64 * MIB,
+    };
+    let backend = Backend::start("far", manner);
+    let mut bench = before(&backend);
+    let listen = bench.listen;
+    let streams: Vec<_> = (0..STREAMS)
+        .map(|_| std::thread::spawn(move || Session::open(listen)?.finish()))
+        .collect();
+    let mut stops = 0;
+    while streams.iter().any(|stream| !stream.is_finished()) {
+        for signal in [Signal::STOP, Signal::CONT] {
+            bench.proxy.program.signal(signal);
+            std::thread::sleep(PAUSE);
+        }
+        stops += 1;
+    }
+    for stream in streams {
+        let answer = stream.join().expect("no panic").expect("it ends");
+        assert!(answer == Pattern::bytes(7, 64 * MIB), "{}", answer.len());
+    }
+    assert!(stops > 20, "only {stops} stops");
 }
 
 #[test]

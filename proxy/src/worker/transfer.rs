@@ -221,12 +221,9 @@ impl Direction<'_> {
                 self.half.sink_blocked();
                 None
             }
+            // Less than all does not say that the sink is full: a signal ends a splice early, too.
             Ok(count) => {
                 self.half.wrote(count);
-                // It goes on from the pipe's parts until one would block, so less than all says so.
-                if count < pending {
-                    self.half.sink_blocked();
-                }
                 None
             }
             Err(Errno::INTR) => None,
