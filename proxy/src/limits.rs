@@ -1,4 +1,5 @@
-//! How many sessions and flows this process can hold, by its limit on descriptors.
+//! How many sessions and flows this process can hold, by its limit on descriptors and by this host's
+//! local ports.
 
 use contract::Settings;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -13,6 +14,10 @@ const PER_WORKER: u64 = 16;
 const MOST_PIPES: u64 = 64;
 const PIPES_SHARE: u64 = 8;
 
+/// Local ports where the range cannot be read, and the part of them that flows leave to others.
+const MOST_PORTS: u64 = 1 << 16;
+const PORTS_LEFT: u64 = 8;
+
 /// Probes at once, and the part of all descriptors that they may take.
 const MOST_PROBES: u64 = 128;
 const PROBES_SHARE: u64 = 32;
@@ -21,6 +26,8 @@ const PROBES_SHARE: u64 = 32;
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     descriptors: u64,
+    /// Of this network namespace; each flow takes one.
+    local_ports: u64,
     workers: u64,
 }
 
@@ -48,6 +55,7 @@ impl Limits {
             .unwrap_or(u64::from(u32::MAX));
         Limits {
             descriptors,
+            local_ports: local_ports().unwrap_or(MOST_PORTS),
             workers: workers as u64,
         }
     }
@@ -74,11 +82,12 @@ impl Limits {
     }
 
     /// The bounds of a configuration, lowered to what the descriptors allow: a flow takes one, a
-    /// session two.
+    /// session two. Unless flows are asked for, they leave some local ports to others.
     pub fn bounds(&self, settings: &Settings) -> Bounds {
         let free = self.descriptors.saturating_sub(self.own()).max(16);
         let most_flows = free / 2;
-        let max_flows = settings.max_flows.unwrap_or(free / 8).min(most_flows);
+        let usual = (free / 8).min(self.local_ports - self.local_ports / PORTS_LEFT);
+        let max_flows = settings.max_flows.unwrap_or(usual).min(most_flows);
         let per_worker = max_flows.div_ceil(self.workers).max(1);
         let most_sessions = free.saturating_sub(per_worker * self.workers) / 2;
         let most_sessions = most_sessions.max(1);
@@ -92,9 +101,20 @@ impl Limits {
     }
 }
 
+/// How many ports the kernel gives by itself (`ip_local_port_range`, ip(7); IPv6 has the same ones).
+fn local_ports() -> Option<u64> {
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
+    let mut ends = range.split_whitespace().map(|end| end.parse::<u64>().ok());
+    let (first, last) = (ends.next()??, ends.next()??);
+    Some((last + 1).saturating_sub(first))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Linux's own range, 32768 to 60999.
+    const PORTS: u64 = 28_232;
 
     #[test]
     fn sessions_and_flows_never_need_more_descriptors_than_there_are() {
@@ -102,6 +122,7 @@ mod tests {
             for workers in [1, 2, 64] {
                 let limits = Limits {
                     descriptors,
+                    local_ports: PORTS,
                     workers,
                 };
                 for max_flows in [None, Some(1), Some(10_000_000)] {
@@ -124,6 +145,7 @@ mod tests {
         for (descriptors, workers) in [(4_096, 32), (20_000, 64), (1_024, 8)] {
             let limits = Limits {
                 descriptors,
+                local_ports: PORTS,
                 workers,
             };
             let bounds = limits.bounds(&Settings::default());
@@ -132,9 +154,29 @@ mod tests {
     }
 
     #[test]
+    fn flows_leave_local_ports_to_others_unless_more_are_asked_for() {
+        let limits = Limits {
+            descriptors: 1_048_576,
+            local_ports: PORTS,
+            workers: 1,
+        };
+        let flows = |max_flows| {
+            let settings = Settings {
+                max_flows,
+                ..Settings::default()
+            };
+            limits.max_flows(&limits.bounds(&settings))
+        };
+        assert_eq!(flows(None), PORTS - PORTS / 8);
+        assert_eq!(flows(Some(100_000)), 100_000);
+        assert!(local_ports().is_some_and(|ports| ports <= MOST_PORTS));
+    }
+
+    #[test]
     fn a_configured_bound_counts_where_it_is_lower() {
         let limits = Limits {
             descriptors: 20_000,
+            local_ports: PORTS,
             workers: 2,
         };
         let settings = Settings {

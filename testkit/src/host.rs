@@ -75,6 +75,17 @@ impl Host {
         assert!(ip(&["-n", &self.name, "route", "del", "blackhole", &here]));
     }
 
+    /// Leaves it so many ports to connect from.
+    pub fn set_local_ports(&self, count: u16) {
+        const FIRST: u16 = 40_000;
+        let range = format!("{FIRST} {}", FIRST + count - 1);
+        let file = "/proc/sys/net/ipv4/ip_local_port_range";
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("echo {range} > {file}")]);
+        let status = self.run(&shell).status();
+        assert!(status.is_ok_and(|status| status.success()), "{range}");
+    }
+
     /// `command` as it would be typed on that host.
     pub fn run(&self, command: &Command) -> Command {
         let mut there = Command::new("ip");

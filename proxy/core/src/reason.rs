@@ -24,7 +24,7 @@ pub enum SessionEnd {
     BackendGone,
     /// The proxy was told to stop and the drain deadline had passed.
     Shutdown,
-    /// A system call failed that should not: out of descriptors or memory.
+    /// A system call failed that should not: out of descriptors, memory or local ports.
     InternalError,
 }
 
@@ -84,7 +84,7 @@ pub enum FlowEnd {
     /// ICMP said that the backend's port is closed; the next datagram starts a new flow.
     Refused,
     Shutdown,
-    /// A system call failed that should not: out of descriptors or memory.
+    /// A system call failed that should not: out of descriptors, memory or local ports.
     InternalError,
 }
 

@@ -328,6 +328,22 @@ pub fn socket_for(addr: SocketAddr, kind: SocketType) -> Result<OwnedFd, Errno> 
     rustix::net::socket_with(family, kind, flags, None)
 }
 
+/// Whether what a connect failed for is lacking here and says nothing of the backend: descriptors,
+/// memory, watches, or local ports, of which each UDP socket takes one and TCP one towards each
+/// backend (`ip_local_port_range`, ip(7); connect(2) says `EADDRNOTAVAIL` for TCP, `EAGAIN` for UDP).
+pub fn is_shortage(error: Errno) -> bool {
+    matches!(
+        error,
+        Errno::MFILE
+            | Errno::NFILE
+            | Errno::NOBUFS
+            | Errno::NOMEM
+            | Errno::NOSPC
+            | Errno::ADDRNOTAVAIL
+            | Errno::AGAIN
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -86,6 +86,8 @@ impl Muted {
 pub enum ConnectFailure {
     Refused,
     TimedOut,
+    /// This host had no local port left towards it, which says nothing of the backend.
+    NoPort,
 }
 
 impl Session {
@@ -165,11 +167,12 @@ impl Session {
 
     pub fn count_failure(&mut self, core: &Core, backend: &BackendState, failure: ConnectFailure) {
         self.tried.push(backend.addr);
-        core.meter_failure(self.pool, backend);
         match failure {
             ConnectFailure::Refused => core.count_refusal(Protocol::Tcp, backend),
             ConnectFailure::TimedOut => core.count_timeout(backend),
+            ConnectFailure::NoPort => return,
         }
+        core.meter_failure(self.pool, backend);
     }
 
     /// Counts what one run of each half moved. A sink that takes bytes is as alive as a source that

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use rustix::net::{SocketType, sockopt};
 use slab::Slab;
 
-use super::core::{Core, Placement, Token, socket_for};
+use super::core::{Core, Placement, Token, is_shortage, socket_for};
 use super::gone::Gone;
 use super::load::Meters;
 use super::pipes::Pipes;
@@ -101,6 +101,7 @@ impl Tcp {
                     None => SessionEnd::NoBackend,
                     Some(ConnectFailure::Refused) => SessionEnd::ConnectRefused,
                     Some(ConnectFailure::TimedOut) => SessionEnd::ConnectTimeout,
+                    Some(ConnectFailure::NoPort) => SessionEnd::InternalError,
                 };
                 return self.abort(core, index, end);
             };
@@ -126,7 +127,12 @@ impl Tcp {
                     self.timers.arm(index, deadline_ms);
                     return;
                 }
-                Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS) => {
+                // Another backend may be reached from ports that are in use towards this one.
+                Err(Errno::ADDRNOTAVAIL | Errno::AGAIN) => {
+                    session.count_failure(core, &backend, ConnectFailure::NoPort);
+                    failure = failure.or(Some(ConnectFailure::NoPort));
+                }
+                Err(error) if is_shortage(error) => {
                     return self.abort(core, index, SessionEnd::InternalError);
                 }
                 Err(_) => {

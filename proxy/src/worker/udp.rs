@@ -17,7 +17,7 @@ use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use slab::Slab;
 
-use super::core::{Core, Placement, Token};
+use super::core::{Core, Placement, Token, is_shortage};
 use super::flow::{Flow, answer, connected_socket, is_refusal};
 use super::load::Meters;
 use super::session_log::Record;
@@ -321,9 +321,7 @@ impl Udp {
             let backend = &placement.backend;
             match self.connect(core, backend.addr) {
                 Ok(socket) => return self.insert(core, listener, key, socket, &placement),
-                Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
-                    return Err(DropReason::NoRoom);
-                }
+                Err(error) if is_shortage(error) => return Err(DropReason::NoRoom),
                 Err(_) => {
                     core.count_refusal(Protocol::Udp, backend);
                     core.meter_failure(pool, backend);
@@ -334,10 +332,11 @@ impl Udp {
         Err(DropReason::NoBackend)
     }
 
-    /// A socket to `backend`. Where descriptors are short, the flow silent for longest makes room.
+    /// A socket to `backend`. Where descriptors or local ports are short, the flow silent for longest
+    /// makes room.
     fn connect(&mut self, core: &mut Core, backend: BackendAddr) -> Result<OwnedFd, Errno> {
         match connected_socket(backend.0) {
-            Err(Errno::MFILE | Errno::NFILE) if self.evict(core) => connected_socket(backend.0),
+            Err(error) if is_shortage(error) && self.evict(core) => connected_socket(backend.0),
             outcome => outcome,
         }
     }

@@ -1,0 +1,130 @@
+//! A host has so many ports to connect from. Where they run out that is no fault of the backends, and
+//! what is oldest, or what comes next, makes room.
+
+use std::net::{SocketAddr, UdpSocket};
+
+use contract::status::{BackendStatus, OperationalState};
+use serde_json::{Value, json};
+use testkit::client::reset;
+use testkit::host::Host;
+use testkit::ports::free_address_on;
+use testkit::process::command;
+use testkit::{
+    Backend, Folder, LONG, Manner, Program, Proxy, Session, proxy_config, skipped, until,
+    without_probes,
+};
+
+/// What the proxy's host has.
+const PORTS: u16 = 32;
+
+/// A proxy on a host of its own with few ports to connect from, before two backends that are here.
+struct Bench {
+    proxy: Proxy,
+    backends: [Backend; 2],
+    listen: SocketAddr,
+    /// Where clients are, too.
+    here: SocketAddr,
+    _host: Host,
+    _folder: Folder,
+}
+
+impl Bench {
+    fn start(settings: Value) -> Option<Bench> {
+        let host = Host::new()?;
+        host.set_local_ports(PORTS);
+        let backends = ["a", "b"].map(|name| {
+            let addr = free_address_on(host.here);
+            Backend::start_at(addr, name, Manner::Echo)
+        });
+        let listen = SocketAddr::new(host.addr, 9_000);
+        let weights = backends.each_ref().map(|backend| (backend.addr, 10));
+        let mut config = proxy_config(listen, &weights);
+        let settings = without_probes(settings);
+        for (key, value) in settings.as_object().into_iter().flatten() {
+            config[key] = value.clone();
+        }
+        let folder = Folder::new();
+        config["generation"] = json!(1);
+        folder.write_proxy_config(&config);
+        let mut command = command("proxy_server");
+        command.args(["--root", folder.root_argument()]);
+        let proxy = Proxy::ready(&folder, Program::spawn(host.run(&command)));
+        Some(Bench {
+            proxy,
+            backends,
+            listen,
+            here: SocketAddr::new(host.here, 0),
+            _host: host,
+            _folder: folder,
+        })
+    }
+
+    #[track_caller]
+    fn assert_nothing_held_against_the_backends(&self) {
+        for backend in &self.backends {
+            let row: BackendStatus = self.proxy.backend(backend.addr);
+            assert_eq!(row.counters.connect_failures, 0, "{row:?}");
+            assert_eq!(row.operational, OperationalState::Up, "{row:?}");
+        }
+    }
+
+    fn ended(&self, kind: fn(&contract::status::Totals) -> u64) -> u64 {
+        kind(&self.proxy.status().totals)
+    }
+}
+
+#[test]
+fn where_ports_run_out_the_oldest_flow_makes_room_and_no_backend_is_blamed() {
+    const CLIENTS: usize = 200;
+    let Some(bench) = Bench::start(json!({ "udp_idle_ms": 600_000, "max_flows": 1_000 })) else {
+        return skipped("a network namespace cannot be made here");
+    };
+    let clients: Vec<UdpSocket> = (0..CLIENTS)
+        .map(|_| {
+            let client = UdpSocket::bind(bench.here).expect("a port is free");
+            client.connect(bench.listen).expect("there is a route");
+            client.set_read_timeout(Some(LONG)).expect("not zero");
+            client
+        })
+        .collect();
+    // Each of them twice: who was evicted begins anew.
+    for client in clients.iter().chain(&clients) {
+        client.send(b"hello").expect("sent");
+        let mut answer = [0; 16];
+        let length = client.recv(&mut answer).expect("answered");
+        assert_eq!(&answer[..length], b"hello");
+    }
+    let evicted = bench.ended(|totals| totals.flows_ended.get("evicted").copied().unwrap_or(0));
+    let most = (2 * CLIENTS) as u64;
+    assert!(
+        evicted >= most - u64::from(PORTS) && evicted < most,
+        "{evicted}"
+    );
+    bench.assert_nothing_held_against_the_backends();
+}
+
+#[test]
+fn where_ports_run_out_sessions_go_to_whom_there_are_some_left_and_no_backend_is_blamed() {
+    let Some(bench) = Bench::start(json!({})) else {
+        return skipped("a network namespace cannot be made here");
+    };
+    let both = 2 * usize::from(PORTS);
+    let mut open: Vec<Session> = (0..both)
+        .map(|_| Session::open(bench.listen).expect("a port is left"))
+        .collect();
+    for _ in 0..10 {
+        // It is taken, and let go again.
+        assert!(Session::open(bench.listen).is_err());
+    }
+    let refused = bench.ended(|totals| totals.sessions_ended["internal_error"]);
+    assert_eq!(refused, 10);
+    bench.assert_nothing_held_against_the_backends();
+
+    for session in open.drain(..8) {
+        reset(session.stream);
+    }
+    until("its ports are used again", LONG, || {
+        Session::open(bench.listen).ok()
+    });
+    bench.assert_nothing_held_against_the_backends();
+}
