@@ -15,6 +15,7 @@ use rustix::net::RecvFlags;
 use rustix::net::sockopt::set_socket_linger;
 
 use crate::pattern::Pattern;
+use crate::wait::{LONG, until};
 use crate::{ports, storm};
 
 /// The datagram that is answered with a greeting.
@@ -135,10 +136,13 @@ impl Backend {
         Backend::on(listener, udp, name, manner)
     }
 
-    /// Starts one on an address that is known to be free, such as that of one that was dropped.
+    /// Starts one on an address that is known to be free, such as that of one that was dropped; for a
+    /// moment it may be taken by somebody who looks for a free one.
     pub fn start_at(addr: SocketAddr, name: &str, manner: Manner) -> Backend {
-        let listener = TcpListener::bind(addr).expect("a free port was asked for");
-        let udp = UdpSocket::bind(addr).expect("a free port was asked for");
+        let (listener, udp) = until("the port is free", LONG, || {
+            let listener = TcpListener::bind(addr).ok()?;
+            Some((listener, UdpSocket::bind(addr).ok()?))
+        });
         Backend::on(listener, udp, name, manner)
     }
 

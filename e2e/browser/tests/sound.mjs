@@ -100,10 +100,14 @@ function describeOne(theme, locale, width) {
       await isSound('#diff-dialog');
       await page.keyboard.press('Escape');
       await page.locator('#pending-discard').click();
-      await page.context().setOffline(true);
-      await page.keyboard.press('r');
-      await until('the banner', () => page.locator('#banner').isVisible());
-      await isSound('the banner');
+      await stand.control.stop();
+      try {
+        await until('the banner', () => page.locator('#banner').isVisible());
+        await isSound('the banner');
+        assert.ok(await page.locator('#banner').isVisible(), 'it stays');
+      } finally {
+        await stand.startControl();
+      }
     });
   });
 }
