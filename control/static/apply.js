@@ -7,7 +7,8 @@ import { changeAll } from './changes.js';
 import { byId, element, setText } from './dom.js';
 import { UNKNOWN } from './format.js';
 import { onLanguage, words } from './i18n.js';
-import { allStaged, onStaged, overtaken, rebase, unstage } from './staged.js';
+import { addReport } from './report.js';
+import { allStaged, onStaged, overtaken, rebase, settle, unstage } from './staged.js';
 
 /** @typedef {import('./staged.js').Staged} Staged */
 /** @typedef {import('./staged.js').Stand} Stand */
@@ -19,7 +20,7 @@ let shown = '*';
 /** The tag that what is staged was made on. */
 let madeOn = '*';
 let isBusy = false;
-/** What somebody else changed meanwhile, by backend. @type {Map<string, Stand | null>} */
+/** What somebody else changed meanwhile, by backend. @type {Map<string, Stand>} */
 let conflicts = new Map();
 
 /** @param {() => Promise<import('./api.js').WholeAnswer | null>} look reads the whole anew */
@@ -73,14 +74,17 @@ export async function apply() {
   if (isBusy || allStaged().length === 0) return;
   isBusy = true;
   show();
-  const edits = allStaged().map(({ id, edit }) => ({ id, ...edit }));
-  const result = await changeAll(edits, madeOn);
+  const sent = allStaged();
+  const result = await changeAll(
+    sent.map(({ id, edit }) => ({ id, ...edit })),
+    madeOn,
+  );
   isBusy = false;
   if (result !== 'stale') {
     if (result === 'done') {
       conflicts = new Map();
       byId('diff-dialog', HTMLDialogElement).close();
-      unstage();
+      settle(sent);
     }
     show();
     return;
@@ -88,11 +92,23 @@ export async function apply() {
   const whole = await lookNow();
   if (whole === null) return show();
   madeOn = whole.etag;
-  conflicts = new Map(overtaken(whole.backends).map(({ staged, now }) => [staged.id, now]));
-  if (conflicts.size === 0) return apply();
+  const met = overtaken(whole.backends);
+  if (met.length === 0) return apply();
+  conflicts = new Map(met.flatMap(({ staged, now }) => (now === null ? [] : [[staged.id, now]])));
+  tellGone(met.filter(({ now }) => now === null).map(({ staged }) => staged.id));
   rebase(whole.backends);
   show();
-  if (!byId('diff-dialog', HTMLDialogElement).open) review();
+  const dialog = byId('diff-dialog', HTMLDialogElement);
+  if (allStaged().length === 0) dialog.close();
+  else if (!dialog.open) review();
+}
+
+/** Edits of backends that are listed no more go with them. @param {string[]} ids */
+function tellGone(ids) {
+  if (ids.length === 0) return;
+  const what = () => words().changedBackends(ids.length);
+  const outcome = () => ({ level: /** @type {const} */ ('bad'), text: words().editsGone(ids.join(', ')) });
+  addReport({ what, outcome, info: '', undo: null });
 }
 
 function show() {

@@ -7,7 +7,7 @@ import { changeDrain, changeEnabled, changeWeight, clearOverride } from './chang
 import { element, setAttribute, setText, svg } from './dom.js';
 import { words } from './i18n.js';
 import { openPing } from './ping.js';
-import { stage, stagedOf, unstage } from './staged.js';
+import { stage, stagedOf, unstagePart } from './staged.js';
 import { isDraining } from './state.js';
 import { WeightEditor } from './weight.js';
 
@@ -25,7 +25,7 @@ export class Controls {
     this.named = null;
     this.weight = new WeightEditor(
       (weight) => {
-        unstage([backendOf().id]);
+        unstagePart(backendOf().id, 'weight');
         return changeWeight(backendOf(), weight);
       },
       (weight) => stage([backendOf()], { weight }),

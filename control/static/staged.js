@@ -11,7 +11,7 @@
  * @typedef {object} Staged
  * @property {string} id
  * @property {Omit<Edit, 'id'>} edit `null` gives a part back to the backend
- * @property {Stand} base what stood when it was made
+ * @property {Stand} base what stood when each part of it was made
  */
 
 /** @type {Map<string, Staged>} */
@@ -44,22 +44,41 @@ export function stage(backends, edit) {
 }
 
 /**
- * An edit that changes nothing is taken off again.
+ * An edit that changes nothing is taken off again. One that waited already stays made on what stood
+ * at first, or what somebody else has set meanwhile would be overwritten unseen.
  * @param {Backend} backend
  * @param {Omit<Edit, 'id'>} edit
  */
 function add(backend, edit) {
-  const base = standOf(backend);
-  const whole = { ...staged.get(backend.id)?.edit, ...edit };
+  const stand = standOf(backend);
+  const before = staged.get(backend.id);
+  const whole = { ...before?.edit, ...edit };
   /** @type {Record<string, unknown>} */
   const kept = {};
   for (const [part, value] of Object.entries(whole)) {
-    const stands = base[/** @type {keyof Stand} */ (part)];
+    const stands = stand[/** @type {keyof Stand} */ (part)];
     const clears = value === null && hasOverride(backend, part);
     if (clears || (value !== null && value !== stands)) kept[part] = value;
   }
-  if (Object.keys(kept).length === 0) staged.delete(backend.id);
-  else staged.set(backend.id, { id: backend.id, edit: kept, base });
+  put(backend.id, kept, { ...stand, ...(before && partsOf(before.base, before.edit)) });
+}
+
+/** @param {string} id @param {Omit<Edit, 'id'>} edit @param {Stand} base */
+function put(id, edit, base) {
+  if (Object.keys(edit).length === 0) staged.delete(id);
+  else staged.set(id, { id, edit, base });
+}
+
+/**
+ * What `whole` says of the parts that `edit` has.
+ * @template {object} Whole
+ * @param {Whole} whole
+ * @param {object} edit
+ * @returns {Partial<Whole>}
+ */
+function partsOf(whole, edit) {
+  const parts = Object.entries(whole).filter(([part]) => part in edit);
+  return /** @type {Partial<Whole>} */ (Object.fromEntries(parts));
 }
 
 /** @param {Backend} backend @param {string} part */
@@ -81,6 +100,31 @@ export function allStaged() {
 /** @param {string[]} [ids] all, where none are named */
 export function unstage(ids = [...staged.keys()]) {
   for (const id of ids) staged.delete(id);
+  tell();
+}
+
+/** One part of an edit waits no more. @param {string} id @param {keyof Stand} part */
+export function unstagePart(id, part) {
+  const before = staged.get(id);
+  if (before === undefined) return;
+  const { [part]: _, ...edit } = before.edit;
+  put(id, edit, before.base);
+  tell();
+}
+
+/**
+ * These edits were applied. What was edited since they were sent goes on waiting, made on them.
+ * @param {Staged[]} sent
+ */
+export function settle(sent) {
+  for (const { id, edit } of sent) {
+    const now = staged.get(id);
+    if (now === undefined) continue;
+    const applied = new Map(Object.entries(edit));
+    const later = Object.entries(now.edit).filter(([part, value]) => applied.get(part) !== value);
+    const stand = [...applied].filter(([, value]) => value !== null);
+    put(id, Object.fromEntries(later), { ...now.base, ...Object.fromEntries(stand) });
+  }
   tell();
 }
 

@@ -121,6 +121,82 @@ describe('edits that wait', () => {
     page.complaints = page.complaints.filter((text) => !/412/.test(text));
   });
 
+  it('are_met_too_where_the_field_was_looked_into_since', async () => {
+    page = await openConsole(browser, stand, { expected: /status of 412/ });
+    await rowOf(page, backends[0]).waitFor();
+    await stageWeight(backends[0], 12);
+    await stand.call('POST', `/api/backends/127.0.0.1/${backends[0].port}/weight`, { weight: 99 });
+    await rowOf(page, backends[0]).locator('.badge-override').waitFor();
+    await rowOf(page, backends[0]).locator('.weight-input').focus();
+    await page.keyboard.press('Tab');
+    await page.locator('#pending-apply').click();
+    await page.locator('#diff-conflict').waitFor();
+    await hasText(page.locator('#diff-rows tr'), /99.*→.*12/);
+    assert.equal((await published()).weights.get(backends[0].port), 99);
+  });
+
+  it('go_with_a_backend_that_is_listed_no_more_and_that_is_told', async () => {
+    page = await openConsole(browser, stand, { expected: /status of 412/ });
+    await rowOf(page, backends[0]).waitFor();
+    await stageWeight(backends[0], 11);
+    await stand.call('POST', `/api/backends/127.0.0.1/${backends[2].port}/weight`, { weight: 33 });
+    await stand.call('DELETE', '/api/register', { ip: '127.0.0.1', port: backends[0].port });
+    await page.locator('#pending-apply').click();
+    await hasText(newestReport(page), new RegExp(`dropped, no longer listed: ${backends[0].key}`));
+    await page.locator('#pending').waitFor({ state: 'hidden' });
+    await stageWeight(backends[1], 22);
+    await hasText(page.locator('#pending-apply'), /^Apply$/);
+    await page.locator('#pending-apply').click();
+    await stand.publishedWeight(backends[1], 22);
+  });
+
+  it('go_on_waiting_where_they_were_made_while_others_were_applied', async () => {
+    page = await openConsole(browser, stand, { expected: /status of 412/ });
+    await rowOf(page, backends[0]).waitFor();
+    await stageWeight(backends[0], 11);
+    await stageWeight(backends[1], 21);
+    let answer = () => {};
+    const held = new Promise((resolve) => {
+      answer = resolve;
+    });
+    await page.route('**/api/v1/changes', async (route) => {
+      await held;
+      await route.continue();
+    });
+    await page.locator('#pending-apply').click();
+    await stageWeight(backends[1], 22);
+    await stageWeight(backends[2], 33);
+    answer();
+    await stand.publishedWeight(backends[0], 11);
+    await hasText(page.locator('#pending-count'), /^2 pending$/);
+    const { weights } = await published();
+    assert.deepEqual([weights.get(backends[1].port), weights.get(backends[2].port)], [21, 30]);
+    for (const [backend, shown] of [[backends[0], '11'], [backends[1], '22'], [backends[2], '33']]) {
+      assert.equal(await rowOf(page, backend).locator('.weight-input').inputValue(), shown);
+    }
+    await page.locator('#pending-apply').click();
+    await stand.publishedWeight(backends[1], 22);
+    await stand.publishedWeight(backends[2], 33);
+    await page.locator('#pending').waitFor({ state: 'hidden' });
+  });
+
+  it('go_on_waiting_where_another_part_of_theirs_is_saved_at_once', async () => {
+    page = await openConsole(browser, stand, { expected: /status of 412/ });
+    for (const backend of backends.slice(0, 2)) await rowOf(page, backend).locator('.choose').check();
+    await page.locator('#bulk-disable').click();
+    await hasText(page.locator('#pending-count'), /^2 pending$/);
+    const input = rowOf(page, backends[0]).locator('.weight-input');
+    await input.fill('15');
+    await input.press('Enter');
+    await stand.publishedWeight(backends[0], 15);
+    await hasText(page.locator('#pending-count'), /^2 pending$/);
+    await page.locator('#pending-apply').click();
+    await until('both are disabled', async () => {
+      const file = await stand.readJson('config/proxy_config.json');
+      return file?.backends.filter(({ enabled }) => !enabled).length === 2;
+    });
+  });
+
   it('are_all_applied_or_none', async () => {
     page = await openConsole(browser, stand, { expected: /status of 400/ });
     await rowOf(page, backends[0]).waitFor();
