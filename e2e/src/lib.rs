@@ -33,6 +33,8 @@
 //! | `control_crashes` | a mutation is killed, or fails, at every one of its system calls |
 //! | `control_disks` | a full or a read-only disk is told, and control recovers |
 //! | `hosts` | backends and clients on other hosts vanish without a word |
+//! | `local_ports` | where ports to connect from run out, no backend is blamed |
+//! | `link_local` | a client whose address counts on its link alone is answered there |
 //! | `networks` | over slow, sliced, stalling and broken networks what can arrive arrives |
 //! | `demonstrations` | the six of the README, with every program that takes part |
 //! | `simulators` | what each simulator says that it does |
@@ -42,6 +44,7 @@
 //! --bins`.
 
 pub mod api_bench;
+pub mod far_proxy;
 pub mod health;
 pub mod loop_bench;
 pub mod proxy_bench;

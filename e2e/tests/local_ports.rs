@@ -4,28 +4,23 @@
 use std::net::{SocketAddr, UdpSocket};
 
 use contract::status::{BackendStatus, OperationalState};
+use e2e::far_proxy::FarProxy;
 use serde_json::{Value, json};
 use testkit::client::reset;
 use testkit::host::Host;
 use testkit::ports::free_address_on;
-use testkit::process::command;
-use testkit::{
-    Backend, Folder, LONG, Manner, Program, Proxy, Session, proxy_config, skipped, until,
-    without_probes,
-};
+use testkit::{Backend, LONG, Manner, Session, skipped, until};
 
 /// What the proxy's host has.
 const PORTS: u16 = 32;
 
 /// A proxy on a host of its own with few ports to connect from, before two backends that are here.
 struct Bench {
-    proxy: Proxy,
+    far: FarProxy,
     backends: [Backend; 2],
     listen: SocketAddr,
     /// Where clients are, too.
     here: SocketAddr,
-    _host: Host,
-    _folder: Folder,
 }
 
 impl Bench {
@@ -37,39 +32,27 @@ impl Bench {
             Backend::start_at(addr, name, Manner::Echo)
         });
         let listen = SocketAddr::new(host.addr, 9_000);
-        let weights = backends.each_ref().map(|backend| (backend.addr, 10));
-        let mut config = proxy_config(listen, &weights);
-        let settings = without_probes(settings);
-        for (key, value) in settings.as_object().into_iter().flatten() {
-            config[key] = value.clone();
-        }
-        let folder = Folder::new();
-        config["generation"] = json!(1);
-        folder.write_proxy_config(&config);
-        let mut command = command("proxy_server");
-        command.args(["--root", folder.root_argument()]);
-        let proxy = Proxy::ready(&folder, Program::spawn(host.run(&command)));
+        let here = SocketAddr::new(host.here, 0);
+        let addrs = backends.each_ref().map(|backend| backend.addr);
         Some(Bench {
-            proxy,
+            far: FarProxy::start(host, listen, &addrs, settings),
             backends,
             listen,
-            here: SocketAddr::new(host.here, 0),
-            _host: host,
-            _folder: folder,
+            here,
         })
     }
 
     #[track_caller]
     fn assert_nothing_held_against_the_backends(&self) {
         for backend in &self.backends {
-            let row: BackendStatus = self.proxy.backend(backend.addr);
+            let row: BackendStatus = self.far.proxy.backend(backend.addr);
             assert_eq!(row.counters.connect_failures, 0, "{row:?}");
             assert_eq!(row.operational, OperationalState::Up, "{row:?}");
         }
     }
 
     fn ended(&self, kind: fn(&contract::status::Totals) -> u64) -> u64 {
-        kind(&self.proxy.status().totals)
+        kind(&self.far.proxy.status().totals)
     }
 }
 

@@ -1,9 +1,11 @@
 //! Another host: a network namespace with a link of its own, which can vanish without a word. Making
 //! one takes root and ip(8).
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use crate::wait::{LONG, within};
 
 /// Exists until dropped.
 #[derive(Debug)]
@@ -75,6 +77,22 @@ impl Host {
         assert!(ip(&["-n", &self.name, "route", "del", "blackhole", &here]));
     }
 
+    /// Its address on the link alone, as it is reached from here; `None` where there is no IPv6.
+    pub fn link_local(&self) -> Option<(Ipv6Addr, u32)> {
+        let links = output(&["-o", "link", "show", "dev", &format!("{}o", self.name)])?;
+        let (here, _) = links.split_once(':')?;
+        let inner = format!("{}i", self.name);
+        let show = ["-n", &self.name, "-6", "-o", "addr", "show", "dev", &inner];
+        // Until nobody else is known to have it, it is tentative (RFC 4862).
+        let addrs = within(LONG, || {
+            output(&show).filter(|addrs| addrs.contains("fe80") && !addrs.contains("tentative"))
+        })?;
+        let addr = addrs
+            .split_whitespace()
+            .find_map(|word| word.strip_suffix("/64"))?;
+        Some((addr.parse().ok()?, here.trim().parse().ok()?))
+    }
+
     /// Leaves it so many ports to connect from.
     pub fn set_local_ports(&self, count: u16) {
         const FIRST: u16 = 40_000;
@@ -103,6 +121,12 @@ impl Drop for Host {
 }
 
 fn ip(arguments: &[&str]) -> bool {
-    let run = Command::new("ip").args(arguments).output();
-    run.is_ok_and(|output| output.status.success())
+    output(arguments).is_some()
+}
+
+/// What ip(8) said; `None` where it failed.
+fn output(arguments: &[&str]) -> Option<String> {
+    let run = Command::new("ip").args(arguments).output().ok()?;
+    let said = run.status.success().then_some(run.stdout)?;
+    String::from_utf8(said).ok()
 }

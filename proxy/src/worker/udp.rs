@@ -1,7 +1,7 @@
 //! The UDP side of a worker: datagrams of a client go through a flow, which has a backend and a
 //! connected socket of its own, so that answers find their way back and nobody else's are taken.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -213,7 +213,7 @@ impl Udp {
         let source = datagram.source?;
         let listener = &self.listeners[listener];
         Some(FlowKey {
-            client: SocketAddr::new(source.ip().to_canonical(), source.port()),
+            client: canonical(source),
             local_ip: listener.local_ip(&datagram),
             port: listener.endpoint.addr.port(),
         })
@@ -470,6 +470,17 @@ impl Udp {
 
 /// The backend for a new flow. Where all that there are have been tried, the one whose turn it is:
 /// it may be back by now.
+/// An IPv4 client of an IPv6 socket is one of IPv4. A link-local one can only be answered where its
+/// link is named, and the same address on another link is another client.
+fn canonical(source: SocketAddr) -> SocketAddr {
+    match source {
+        SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_none() => {
+            SocketAddrV6::new(*v6.ip(), v6.port(), 0, v6.scope_id()).into()
+        }
+        source => SocketAddr::new(source.ip().to_canonical(), source.port()),
+    }
+}
+
 fn pick(core: &mut Core, pool: usize, key: &FlowKey, tried: &[BackendAddr]) -> Option<Placement> {
     let snapshot = Arc::clone(&core.snapshot);
     let index_of = |addr: &BackendAddr| snapshot.pools.get(pool)?.index_of(*addr);
