@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 
 use proxy_core::half::{End, Half, Mode, Step};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
+use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown, sockopt};
 use rustix::pipe::{SpliceFlags, splice};
 
 use super::pipes::{Pipe, Pipes};
@@ -170,7 +170,14 @@ impl Direction<'_> {
         };
         let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
         match splice(self.source, None, &pipe.write, None, limit, flags) {
-            Ok(0) => Some(Stopped::SourceEnded(End::Eof)),
+            // The end, or a mark of urgent data with the end behind it, at which a splice stops for
+            // good, and which nobody tells of while arrivals are not told: a read will say.
+            Ok(0) => {
+                // Refused only by a socket that is closed already.
+                let _ = sockopt::set_socket_oobinline(self.source, true);
+                self.half.source_urgent();
+                None
+            }
             Ok(count) => {
                 *read += count as u64;
                 self.half.read(count, limit);
