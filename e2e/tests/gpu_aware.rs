@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 use testkit::http::Request;
 use testkit::{Backend, LONG, Manner, Session, proxy_config, until};
 
+/// A session that moves nothing for so long is found idle.
+const QUIET: Duration = Duration::from_secs(1);
 const GPU_AWARE: &str = r#"{"algorithm": "gpu_aware", "session_log": "off"}"#;
 
 fn settings() -> Value {
@@ -110,6 +112,36 @@ fn the_cost_of_each_backend_is_explained() {
     let metrics = bench.proxy.admin.metrics();
     let part = format!("backend_cost{{backend=\"{a}\",part=\"vram\"}}");
     assert!(metrics.contains(&part), "{metrics}");
+}
+
+#[test]
+fn an_open_session_is_seen_again_after_another_algorithm_was_in_force() {
+    let pool = [Backend::start("a", Manner::Echo)];
+    let addr = pool[0].addr;
+    let mut bench = bench(&pool);
+    let [gpu_aware, random] = ["gpu_aware", "random"].map(|algorithm| {
+        let mut config = proxy_config(bench.listen, &[(addr, 10)]);
+        config["algorithm"] = json!(algorithm);
+        config
+    });
+    for pause in [Duration::ZERO, 2 * QUIET] {
+        let mut session = bench.open();
+        session.echo(b"hello").expect("it echoes");
+        until("it is busy", LONG, || {
+            (cost(&bench, addr).in_flight > 0.9).then_some(())
+        });
+        bench.proxy.reload(&random);
+        // Long enough to be found quiet, or too short for it.
+        std::thread::sleep(pause);
+        bench.proxy.reload(&gpu_aware);
+        session.echo(b"hello").expect("it echoes");
+        until("it is idle again", LONG, || {
+            let in_flight = cost(&bench, addr).in_flight;
+            (in_flight > 0.05 && in_flight < 0.15).then_some(())
+        });
+        drop(session);
+        bench.proxy.await_no_sessions();
+    }
 }
 
 #[test]

@@ -223,6 +223,10 @@ impl Slot {
     pub fn is_owed(&self) -> bool {
         self.meter.is_owed()
     }
+
+    pub fn forget(&mut self) {
+        self.meter.forget(&self.backend);
+    }
 }
 
 impl Drop for Slot {

@@ -47,6 +47,12 @@ impl Metering {
         };
         Some(Metering { wants, parameters })
     }
+
+    /// Whether what one of them was told goes on with the other.
+    pub fn goes_on(before: Option<&Metering>, after: Option<&Metering>) -> bool {
+        let wants = |metering: Option<&Metering>| metering.map(|metering| metering.wants);
+        wants(before) == wants(after)
+    }
 }
 
 /// Who looks at a meter, and when.
@@ -171,6 +177,12 @@ impl Meter {
         self.is_owed
     }
 
+    /// What was told is worth nothing any more: for a while nobody has told, or something else.
+    pub fn forget(&mut self, backend: &BackendState) {
+        self.count_as(backend, Count::NONE);
+        *self = Meter::default();
+    }
+
     pub fn release(&mut self, backend: &BackendState) {
         self.count_as(backend, Count::NONE);
     }
@@ -284,6 +296,37 @@ mod tests {
         slot.stir(at_ms(30_000));
         drop(slot);
         assert_eq!(load(), 0.0);
+    }
+
+    #[test]
+    fn what_is_forgotten_begins_anew() {
+        let (backend, metering) = (backend(), metering(Algorithm::GpuAware));
+        let mut slot = SessionSlot::take(&backend);
+        slot.stir(at(&metering, 0));
+        slot.sent(at(&metering, 0));
+        slot.forget();
+        assert_eq!(backend.load().in_flight(), 0.0);
+        slot.answered(at(&metering, 60_000_000));
+        assert_eq!(samples(&backend), (0, 0), "nobody knows what it answered");
+        assert!(slot.stir(at(&metering, 60_000_000)), "somebody is to look");
+        assert_eq!(backend.load().in_flight(), 1.0);
+    }
+
+    #[test]
+    fn metering_goes_on_where_the_same_is_told() {
+        let of = |algorithm| Metering::of(algorithm, GpuAware::default());
+        let [gpu, peak, none] =
+            [Algorithm::GpuAware, Algorithm::PeakEwma, Algorithm::Random].map(of);
+        for (before, after, goes_on) in [
+            (gpu, gpu, true),
+            (none, none, true),
+            (gpu, none, false),
+            (none, gpu, false),
+            (gpu, peak, false),
+        ] {
+            let found = Metering::goes_on(before.as_ref(), after.as_ref());
+            assert_eq!(found, goes_on, "{before:?} then {after:?}");
+        }
     }
 
     #[test]

@@ -4,8 +4,9 @@
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst, fence};
 
 use proxy_core::backend::{BackendState, Slot};
-use proxy_core::meter::{self, Moment, QUIET_MS};
+use proxy_core::meter::{self, Metering, Moment, QUIET_MS};
 use proxy_core::reason::{FlowEnd, SessionEnd};
+use proxy_core::snapshot::Snapshot;
 use proxy_core::timer_wheel::TimerWheel;
 use tokio::sync::Notify;
 
@@ -173,6 +174,16 @@ impl Meters {
         }
         true
     }
+}
+
+/// Whether what the slots of `before` have been told is worth something under `after`.
+pub fn metering_goes_on(before: &Snapshot, after: &Snapshot) -> bool {
+    let metering =
+        |snapshot: &Snapshot, pool: usize| snapshot.pools.get(pool).and_then(|pool| pool.metering);
+    (0..before.pools.len()).all(|pool| {
+        let (before, after) = (metering(before, pool), metering(after, pool));
+        Metering::goes_on(before.as_ref(), after.as_ref())
+    })
 }
 
 impl Core {

@@ -26,6 +26,7 @@ use self::core::{Core, Token};
 pub use self::core::{Parts, Shared};
 use self::listener::Listeners;
 pub use self::load::ScoringBell;
+use self::load::metering_goes_on;
 use self::mailbox::{Ack, Command, Mailbox};
 use self::tcp::Tcp;
 use self::udp::Udp;
@@ -140,6 +141,10 @@ impl Worker {
     fn carry_out(&mut self, command: Command) {
         match command {
             Command::Install(snapshot) => {
+                if !metering_goes_on(&self.core.snapshot, &snapshot) {
+                    self.tcp.forget_metered();
+                    self.udp.forget_metered();
+                }
                 self.core.install(snapshot);
                 self.tcp.backends_changed(&self.core);
                 // Sessions have waited for this since the events came.

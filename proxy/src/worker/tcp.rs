@@ -201,6 +201,15 @@ impl Tcp {
         }
     }
 
+    /// The algorithm wants to be told otherwise from now on, or not at all.
+    pub fn forget_metered(&mut self) {
+        let slots = self
+            .sessions
+            .iter_mut()
+            .filter_map(|(_, session)| session.slot.as_mut());
+        slots.for_each(|slot| slot.forget());
+    }
+
     fn mute_if_in_vain(&mut self, core: &Core, index: u32, side: Side) {
         let session = &mut self.sessions[index as usize];
         if session.is_told_in_vain(side) && !*session.muted.of(side) {

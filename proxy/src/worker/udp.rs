@@ -372,6 +372,15 @@ impl Udp {
         Ok(index)
     }
 
+    /// The algorithm wants to be told otherwise from now on, or not at all.
+    pub fn forget_metered(&mut self) {
+        let indices: Vec<FlowIndex> = self.flows.indices().collect();
+        for index in indices {
+            let (_, flow) = self.flows.get_mut(index).expect("listed just now");
+            flow.state.slot().forget();
+        }
+    }
+
     fn evict(&mut self, core: &mut Core) -> bool {
         let Some((oldest, _)) = self.flows.oldest() else {
             return false;
