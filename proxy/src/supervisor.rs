@@ -332,6 +332,9 @@ impl Supervisor {
         let retire = || open.iter().copied().map(Command::Retire).collect();
         let all_ended = async {
             self.workers.tell_all(retire).await;
+            // Who waits to be accepted is, in the turn that retires the listener; only then is it
+            // known that nothing is in flight.
+            self.reach_workers().await;
             while self.in_flight() > 0 {
                 tokio::time::sleep(POLL).await;
             }
