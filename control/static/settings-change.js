@@ -19,20 +19,22 @@ const HOLDERS = ['listen', 'proxy'];
  * @returns {Promise<() => Outcome>}
  */
 export async function changeAlgorithm(algorithm) {
-  const { outcome } = await changeSettings({ algorithm }, () => words().algorithmChange(algorithm));
+  const { outcome } = await changeSettings(() => ({ algorithm }), () => words().algorithmChange(algorithm));
   return outcome;
 }
 
 /**
- * @param {Patch} patch
+ * @param {(now: api.SettingsAnswer) => Patch} patchOn what to change of the settings that are in force
  * @param {() => string} [what] is changed
  * @returns {Promise<{outcome: () => Outcome, faults: api.Fault[]}>} what the server refused of it
  */
-export async function changeSettings(patch, what = () => words().settingsChange) {
+export async function changeSettings(patchOn, what = () => words().settingsChange) {
   /** @type {api.Fault[]} */
   let faults = [];
   const outcome = await change(what, async () => {
-    const before = saidOf(patch, await api.readSettings());
+    const now = await api.readSettings();
+    const patch = patchOn(now);
+    const before = saidOf(patch, now);
     const { sync, settings } = await api.changeSettings(patch).catch((error) => {
       if (error instanceof api.CallError) faults = error.faults;
       throw error;

@@ -124,19 +124,20 @@ export function textOf(value) {
 
 /**
  * What to send for the fields that were changed: a field that was emptied is given back; an object
- * that is only ever replaced as a whole goes whole.
+ * that is only ever replaced as a whole goes whole, with what somebody else has changed in it since.
  * @param {Map<string, string>} texts what is typed, by pointer
- * @param {object} effective what is in force
+ * @param {object} shown what the fields were filled from
+ * @param {object} now what is in force
  * @returns {Record<string, unknown>} nothing in it where nothing was changed
  */
-export function patchOf(texts, effective) {
+export function patchOf(texts, shown, now) {
   /** @type {Record<string, unknown>} */
   const patch = {};
   for (const { whole, fields } of GROUPS) {
-    const changed = fields.filter(({ pointer }) => texts.get(pointer) !== textOf(valueAt(effective, pointer)));
+    const changed = fields.filter(({ pointer }) => texts.get(pointer) !== textOf(valueAt(shown, pointer)));
     if (changed.length === 0) continue;
     if (whole !== null) {
-      const object = { .../** @type {object} */ (valueAt(effective, whole) ?? {}) };
+      const object = { .../** @type {object} */ (valueAt(now, whole) ?? {}) };
       for (const field of changed) put(object, field.pointer.slice(whole.length), field, texts);
       const left = Object.fromEntries(Object.entries(object).filter(([, value]) => value !== null));
       putAt(patch, whole, Object.keys(left).length === 0 ? null : left);

@@ -13,8 +13,17 @@ import { FIELDS, GROUPS, patchOf, textOf, valueAt } from './settings-fields.js';
 
 /** @typedef {import('./settings-fields.js').Field} Field */
 
+/**
+ * @typedef {object} Edits what the person has begun to edit
+ * @property {Map<string, string>} fields what is typed and not in force, by pointer
+ * @property {string | undefined} algorithm that is chosen and not in force
+ */
+
+/** @type {Edits} */
+const NOTHING = { fields: new Map(), algorithm: undefined };
+
 /** What the page of settings does by itself. */
-export const page = { start, enter: () => void read(true), update };
+export const page = { start, enter: () => void read(() => NOTHING), update };
 
 /** As last read. @type {api.ConfigAnswer | null} */
 let config = null;
@@ -38,39 +47,46 @@ function start() {
   fields.addEventListener('input', writeChanged);
   byId('fields-reset', HTMLButtonElement).addEventListener('click', () => {
     refusals = new Map();
-    write();
+    write({ ...edits(), fields: NOTHING.fields });
   });
-  onLanguage(write);
+  onLanguage(() => write(edits()));
 }
 
 /** @param {api.WholeAnswer} whole */
 function update({ status }) {
   newest = status.published_generation;
   // What somebody else has published meanwhile, unless the person is editing.
-  if (config !== null && newest !== readAt && !isEdited()) void read(false);
+  if (config !== null && newest !== readAt && !isEdited()) void read(edits);
 }
 
-/** @param {boolean} isAsked then what the person has begun to edit is given up */
-async function read(isAsked) {
+/** @param {() => Edits} keep what goes on being edited, asked once what is in force is known */
+async function read(keep) {
   const problem = byId('settings-problem', HTMLElement);
   try {
     const answer = await api.readConfig();
-    if (!isAsked && isEdited()) return;
+    const kept = keep();
     config = answer;
     readAt = answer.published?.generation ?? newest;
     problem.hidden = true;
-    write();
+    write(kept);
   } catch (error) {
     problem.hidden = false;
     setText(problem, failureOutcome(error).text);
   }
 }
 
-function write() {
+/** @param {Edits} kept shown over what is in force */
+function write(kept) {
   if (config === null) return;
   const { effective, published, path, updated_at: at } = config;
   byId('settings-algorithms', HTMLElement).replaceChildren(...effective.algorithms.map(algorithmChoice));
   byId('fields', HTMLElement).replaceChildren(...GROUPS.map(groupElement));
+  for (const choice of document.querySelectorAll('input[name="algorithm"]')) {
+    if (choice instanceof HTMLInputElement && choice.value === kept.algorithm) choice.checked = true;
+  }
+  for (const [pointer, text] of kept.fields) {
+    /** @type {HTMLInputElement} */ (byId(idOf(pointer), HTMLElement)).value = text;
+  }
   writeChanged();
   setText(byId('settings-effective', HTMLElement), JSON.stringify(effective, null, 2));
   const file = published === null ? words().nothingPublished : JSON.stringify(published, null, 2);
@@ -185,9 +201,18 @@ function writeChanged() {
   setText(byId('fields-count', HTMLElement), changed.length === 0 ? '' : words().changedSettings(changed.length));
 }
 
+/** @returns {Edits} */
+function edits() {
+  const typed = texts();
+  const fields = changedFields().map(({ pointer }) => /** @type {const} */ ([pointer, typed.get(pointer) ?? '']));
+  const chosen = chosenAlgorithm();
+  return { fields: new Map(fields), algorithm: chosen === config?.effective.algorithm ? undefined : chosen };
+}
+
 /** Whether something is chosen or typed that is not in force. */
 function isEdited() {
-  return chosenAlgorithm() !== config?.effective.algorithm || changedFields().length > 0;
+  const { fields, algorithm } = edits();
+  return algorithm !== undefined || fields.size > 0;
 }
 
 /** What the person has chosen; before there is a choice, nothing. */
@@ -202,15 +227,15 @@ async function saveAlgorithm() {
   await busy('settings-save', async () => {
     const outcome = await changeAlgorithm(chosen);
     setText(byId('settings-outcome', HTMLElement), outcome().text);
-    await read(true);
+    await read(() => ({ ...edits(), algorithm: NOTHING.algorithm }));
   });
 }
 
 async function saveFields() {
   if (config === null) return;
-  const patch = patchOf(texts(), config.effective);
+  const [typed, shown] = [texts(), config.effective];
   await busy('fields-save', async () => {
-    const { outcome, faults } = await changeSettings(patch);
+    const { outcome, faults } = await changeSettings((now) => patchOf(typed, shown, now));
     const known = new Map(faults.map((fault) => [fault.place, words().refusedSetting(fault.found, fault.allowed)]));
     refusals = new Map(FIELDS.flatMap(({ pointer }) => {
       const said = known.get(pointer);
@@ -224,18 +249,13 @@ async function saveFields() {
     problem.hidden = !isRefused;
     setText(problem, refusals.size > 0 && rest === '' ? words().refusedSettings(refusals.size) : rest || outcome().text);
     if (isRefused) markRefused();
-    else await read(true);
+    else await read(() => ({ ...edits(), fields: NOTHING.fields }));
   });
 }
 
 /** Writes the refusals beside what was typed. */
 function markRefused() {
-  const typed = texts();
-  write();
-  for (const [pointer, text] of typed) {
-    /** @type {HTMLInputElement} */ (byId(idOf(pointer), HTMLElement)).value = text;
-  }
-  writeChanged();
+  write(edits());
   const [first] = refusals.keys();
   if (first !== undefined) byId(idOf(first), HTMLElement).focus();
 }

@@ -321,6 +321,40 @@ describe('settings', () => {
     await stand.call('POST', '/api/settings', { proxy: { udp_idle_ms: null } });
   });
 
+  it('that_are_typed_or_chosen_stay_while_something_else_happens_on_the_page', async () => {
+    page = await openConsole(browser, stand, { view: 'settings' });
+    const idle = page.locator('[data-pointer="/proxy/udp_idle_ms"]');
+    const choice = (name) => page.locator(`input[name="algorithm"][value="${name}"]`);
+    await idle.fill('8000');
+    await choice('random').check();
+    await page.locator('#settings-save').click();
+    await hasText(newestReport(page), /\dAlgorithm random.*applied in/);
+    await hasText(page.locator('#settings-effective'), /"algorithm": "random"/);
+    assert.equal(await idle.inputValue(), '8000');
+
+    await choice('source_hash').check();
+    await page.getByText('中文', { exact: true }).click();
+    await hasText(page.locator('.rail'), /概览/);
+    assert.deepEqual([await idle.inputValue(), await choice('source_hash').isChecked()], ['8000', true]);
+
+    await page.locator('#fields-save').click();
+    await until('it is saved', async () => (await byApi()).proxy?.udp_idle_ms === 8000);
+    await hasText(page.locator('#settings-effective'), /"udp_idle_ms": 8000/);
+    assert.equal(await choice('source_hash').isChecked(), true);
+    assert.equal((await byApi()).algorithm, 'random');
+    await stand.call('POST', '/api/settings', { algorithm: null, proxy: { udp_idle_ms: null } });
+  });
+
+  it('of_one_object_leave_what_somebody_else_has_changed_in_it_meanwhile', async () => {
+    page = await openConsole(browser, stand, { view: 'settings' });
+    await page.locator('[data-pointer="/proxy/health/rise"]').fill('3');
+    await stand.call('POST', '/api/settings', { proxy: { health: { interval_ms: 200, fall: 4 } } });
+    await page.locator('#fields-save').click();
+    await until('both are in force', async () => (await byApi()).proxy?.health?.rise === 3);
+    assert.deepEqual((await byApi()).proxy.health, { interval_ms: 200, fall: 4, rise: 3 });
+    await stand.call('POST', '/api/settings', { proxy: { health: null } });
+  });
+
   for (const locale of LOCALES) {
     it(`say_what_each_algorithm_does in ${locale}`, async () => {
       page = await openConsole(browser, stand, { view: 'settings', locale });
