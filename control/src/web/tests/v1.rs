@@ -141,6 +141,11 @@ async fn many_edits_are_one_change_or_none_and_can_be_undone() {
         before,
         "a dry run changes nothing"
     );
+    let (status, _) = problem(&control, ask("POST", dry).body(&bad)).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    let results = folder.audited("changes_dry_run");
+    let results = results.iter().map(|line| line["result"] == "ok");
+    assert_eq!(results.collect::<Vec<_>>(), [true, false]);
 
     let generation = folder.published()["generation"].as_u64().expect("a number");
     let done = control

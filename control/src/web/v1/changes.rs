@@ -122,9 +122,13 @@ fn try_out(app: &App, actor: &Actor, set: ChangeSet) -> Result<Response, ApiErro
     let target = set.target();
     let now = app.shared.clock.now();
     let tried = model.apply(&Mutation::Change(set), &actor.to_string(), now);
+    let result = match &tried {
+        Ok(_) => "ok".to_owned(),
+        Err(refusal) => refusal.to_string(),
+    };
     app.shared
         .audit
-        .note(actor, "changes_dry_run", &target, "ok");
+        .note(actor, "changes_dry_run", &target, &result);
     match tried {
         Ok(change) => {
             let etag = [(header::ETAG, view::etag(app))];
