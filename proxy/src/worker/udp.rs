@@ -477,8 +477,6 @@ impl Udp {
     }
 }
 
-/// The backend for a new flow. Where all that there are have been tried, the one whose turn it is:
-/// it may be back by now.
 /// An IPv4 client of an IPv6 socket is one of IPv4. A link-local one can only be answered where its
 /// link is named, and the same address on another link is another client.
 fn canonical(source: SocketAddr) -> SocketAddr {
@@ -490,6 +488,8 @@ fn canonical(source: SocketAddr) -> SocketAddr {
     }
 }
 
+/// The backend for a new flow. Where all that there are have been tried, the one whose turn it is:
+/// it may be back by now.
 fn pick(core: &mut Core, pool: usize, key: &FlowKey, tried: &[BackendAddr]) -> Option<Placement> {
     let snapshot = Arc::clone(&core.snapshot);
     let index_of = |addr: &BackendAddr| snapshot.pools.get(pool)?.index_of(*addr);
