@@ -1,14 +1,16 @@
 //! A host has so many ports to connect from. Where they run out that is no fault of the backends, and
-//! what is oldest, or what comes next, makes room.
+//! what is oldest, or what comes next, makes room. And a port to connect from is no backend, even where
+//! the kernel gives a backend's.
 
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, UdpSocket};
 
 use contract::status::{BackendStatus, OperationalState};
 use e2e::far_proxy::FarProxy;
 use serde_json::{Value, json};
-use testkit::client::reset;
+use testkit::client::{connect, reset};
 use testkit::host::Host;
-use testkit::ports::free_address_on;
+use testkit::ports::{LOOPBACK, free_address_on};
 use testkit::{Backend, LONG, Manner, Session, skipped, until};
 
 /// What the proxy's host has.
@@ -110,4 +112,35 @@ fn where_ports_run_out_sessions_go_to_whom_there_are_some_left_and_no_backend_is
         Session::open(bench.listen).ok()
     });
     bench.assert_nothing_held_against_the_backends();
+}
+
+#[test]
+fn a_connect_that_finds_itself_reaches_nobody() {
+    const SESSIONS: u64 = 4;
+    let Some(host) = Host::new() else {
+        return skipped("a network namespace cannot be made here");
+    };
+    // Nobody listens at the one port that there is to connect from.
+    let backend = SocketAddr::new(LOOPBACK, host.set_local_ports(1));
+    let (listen, here) = (
+        SocketAddr::new(host.addr, 9_000),
+        SocketAddr::new(host.here, 0),
+    );
+    let far = FarProxy::start(host, listen, &[backend], json!({}));
+    for _ in 0..SESSIONS {
+        let served = connect(listen).and_then(|mut stream| {
+            stream.write_all(b"hello")?;
+            stream.read_exact(&mut [0; 5])
+        });
+        assert!(served.is_err(), "its own bytes came back");
+    }
+    far.proxy.await_sessions_ended("connect_refused", SESSIONS);
+
+    let client = UdpSocket::bind(here).expect("a port is free");
+    client.connect(listen).expect("there is a route");
+    client.send(b"hello").expect("sent");
+    until("its datagram is dropped", LONG, || {
+        let dropped = far.proxy.status().totals.datagrams_dropped;
+        (dropped.get("no_backend").copied() == Some(1)).then_some(())
+    });
 }

@@ -93,8 +93,8 @@ impl Host {
         Some((addr.parse().ok()?, here.trim().parse().ok()?))
     }
 
-    /// Leaves it so many ports to connect from.
-    pub fn set_local_ports(&self, count: u16) {
+    /// Leaves it so many ports to connect from; returns the first.
+    pub fn set_local_ports(&self, count: u16) -> u16 {
         const FIRST: u16 = 40_000;
         let range = format!("{FIRST} {}", FIRST + count - 1);
         let file = "/proc/sys/net/ipv4/ip_local_port_range";
@@ -102,6 +102,7 @@ impl Host {
         shell.args(["-c", &format!("echo {range} > {file}")]);
         let status = self.run(&shell).status();
         assert!(status.is_ok_and(|status| status.success()), "{range}");
+        FIRST
     }
 
     /// `command` as it would be typed on that host.

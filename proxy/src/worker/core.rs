@@ -13,7 +13,7 @@ use proxy_core::plan::Protocol;
 use proxy_core::snapshot::Snapshot;
 use rustix::event::epoll;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, getsockname};
 use tokio::sync::mpsc;
 
 use super::counters::WorkerCounters;
@@ -326,6 +326,14 @@ pub fn socket_for(addr: SocketAddr, kind: SocketType) -> Result<OwnedFd, Errno> 
     };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     rustix::net::socket_with(family, kind, flags, None)
+}
+
+/// Whether `socket`, connected to `addr`, found itself there: where nobody has a port of this host, the
+/// kernel may choose it for us, too (for TCP RFC 9293, 3.5: simultaneous open). Only the kernel knows
+/// which addresses are its own, and asking it costs little beside a connect.
+pub fn is_connected_to_itself(socket: impl AsFd, addr: SocketAddr) -> bool {
+    let local = getsockname(socket).ok();
+    local.and_then(|local| SocketAddr::try_from(local).ok()) == Some(addr)
 }
 
 /// Whether what a connect failed for is lacking here and says nothing of the backend: descriptors,

@@ -12,7 +12,7 @@ use proxy_sys::datagrams::{self, MOST_SEGMENTS, Receiver, Route};
 use rustix::io::Errno;
 use rustix::net::{SocketType, sockopt};
 
-use super::core::{Core, socket_for};
+use super::core::{Core, is_connected_to_itself, socket_for};
 
 /// Asked for as the kernel's queue of a flow's socket; the system may grant less.
 const FLOW_QUEUE_BYTES: usize = 1 << 20;
@@ -138,5 +138,8 @@ pub fn connected_socket(addr: SocketAddr) -> Result<OwnedFd, Errno> {
     // As much as the system grants; the default serves where it grants no more.
     let _ = sockopt::set_socket_recv_buffer_size(&socket, FLOW_QUEUE_BYTES);
     rustix::net::connect(&socket, &addr)?;
+    if is_connected_to_itself(&socket, addr) {
+        return Err(Errno::CONNREFUSED);
+    }
     Ok(socket)
 }

@@ -14,7 +14,7 @@ use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::sockopt;
 
-use super::core::{Core, Placement, Token};
+use super::core::{Core, Placement, Token, is_connected_to_itself};
 use super::transfer::{Moved, Stopped, Store};
 
 /// One session, from its accept to its end.
@@ -156,6 +156,13 @@ impl Session {
             Ok(Ok(())) => None,
             Ok(Err(error)) | Err(error) => Some(error),
         }
+    }
+
+    pub fn is_connected_to_itself(&self) -> bool {
+        let (Some(socket), Some(slot)) = (&self.backend, &self.slot) else {
+            return false;
+        };
+        is_connected_to_itself(socket, slot.backend().addr.0)
     }
 
     pub fn pick(&self, core: &mut Core) -> Option<Placement> {

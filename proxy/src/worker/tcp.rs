@@ -145,7 +145,10 @@ impl Tcp {
 
     fn connect_failed(&mut self, core: &mut Core, index: u32, failure: ConnectFailure) {
         let session = &mut self.sessions[index as usize];
-        session.backend = None;
+        if let Some(socket) = session.backend.take() {
+            // One that was connected to itself would keep its backend's port else (TIME_WAIT).
+            reset_on_close(socket.as_fd());
+        }
         session.relay.backend_changed();
         if let Some(slot) = session.slot.take() {
             session.count_failure(core, slot.backend(), failure);
@@ -182,6 +185,9 @@ impl Tcp {
                 } else {
                     None
                 } {
+                    None if session.is_connected_to_itself() => {
+                        self.connect_failed(core, index, ConnectFailure::Refused);
+                    }
                     None => self.connected(core, index, since_us),
                     Some(Errno::CONNRESET | Errno::PIPE) => {
                         session.relay.write_failed(Side::Backend);
