@@ -8,7 +8,7 @@ import { byId, element, setText } from './dom.js';
 import { UNKNOWN } from './format.js';
 import { onLanguage, words } from './i18n.js';
 import { addReport } from './report.js';
-import { allStaged, onStaged, overtaken, rebase, settle, unstage } from './staged.js';
+import { allStaged, onStaged, overtaken, rebase, settle, stagedOf, unstage } from './staged.js';
 
 /** @typedef {import('./staged.js').Staged} Staged */
 /** @typedef {import('./staged.js').Stand} Stand */
@@ -20,26 +20,22 @@ let shown = '*';
 /** The tag that what is staged was made on. */
 let madeOn = '*';
 let isBusy = false;
-/** What somebody else changed meanwhile, by backend. @type {Map<string, Stand>} */
-let conflicts = new Map();
+/** The staged backends that somebody else has edited meanwhile. @type {Set<string>} */
+let conflicts = new Set();
 
 /** @param {() => Promise<import('./api.js').WholeAnswer | null>} look reads the whole anew */
 export function startApply(look) {
   lookNow = look;
   byId('pending-review', HTMLButtonElement).addEventListener('click', review);
-  byId('pending-discard', HTMLButtonElement).addEventListener('click', discard);
+  byId('pending-discard', HTMLButtonElement).addEventListener('click', () => unstage());
   byId('pending-apply', HTMLButtonElement).addEventListener('click', () => void apply());
   byId('diff-form', HTMLFormElement).addEventListener('submit', (event) => {
     event.preventDefault();
     void apply();
   });
-  byId('diff-drop', HTMLButtonElement).addEventListener('click', () => {
-    unstage([...conflicts.keys()]);
-    conflicts = new Map();
-    show();
-    if (allStaged().length === 0) byId('diff-dialog', HTMLDialogElement).close();
-  });
+  byId('diff-drop', HTMLButtonElement).addEventListener('click', () => unstage([...conflicts]));
   onStaged(() => {
+    conflicts = new Set([...conflicts].filter((id) => stagedOf(id) !== null));
     followTag();
     show();
   });
@@ -64,25 +60,17 @@ export function review() {
   byId('diff-apply', HTMLButtonElement).focus();
 }
 
-function discard() {
-  conflicts = new Map();
-  unstage();
-}
-
 /** One call for all. What somebody else has not touched goes through however often they edit. */
 export async function apply() {
   if (isBusy || allStaged().length === 0) return;
   isBusy = true;
   show();
   const sent = allStaged();
-  const result = await changeAll(
-    sent.map(({ id, edit }) => ({ id, ...edit })),
-    madeOn,
-  );
+  const result = await changeAll(sent.map(({ id, edit }) => ({ id, ...edit })), madeOn);
   isBusy = false;
   if (result !== 'stale') {
     if (result === 'done') {
-      conflicts = new Map();
+      conflicts = new Set();
       byId('diff-dialog', HTMLDialogElement).close();
       settle(sent);
     }
@@ -92,23 +80,21 @@ export async function apply() {
   const whole = await lookNow();
   if (whole === null) return show();
   madeOn = whole.etag;
-  const met = overtaken(whole.backends);
-  if (met.length === 0) return apply();
-  conflicts = new Map(met.flatMap(({ staged, now }) => (now === null ? [] : [[staged.id, now]])));
-  tellGone(met.filter(({ now }) => now === null).map(({ staged }) => staged.id));
+  const { edited, gone } = overtaken(whole.backends);
+  if (edited.length + gone.length === 0) return apply();
+  conflicts = new Set(edited);
   rebase(whole.backends);
-  show();
+  if (gone.length > 0) reportDropped(gone);
   const dialog = byId('diff-dialog', HTMLDialogElement);
-  if (allStaged().length === 0) dialog.close();
+  // What only lost a part is for the person to apply, once they have seen what is dropped.
+  if (edited.length === 0) dialog.close();
   else if (!dialog.open) review();
 }
 
-/** Edits of backends that are listed no more go with them. @param {string[]} ids */
-function tellGone(ids) {
-  if (ids.length === 0) return;
-  const what = () => words().changedBackends(ids.length);
-  const outcome = () => ({ level: /** @type {const} */ ('bad'), text: words().editsGone(ids.join(', ')) });
-  addReport({ what, outcome, info: '', undo: null });
+/** @param {string[]} ids backends that are gone, and what was staged for them with them */
+function reportDropped(ids) {
+  const outcome = () => /** @type {const} */ ({ level: 'bad', text: words().droppedAsGone(ids.join(', ')) });
+  addReport({ what: () => words().changedBackends(ids.length), outcome, info: '', undo: null });
 }
 
 function show() {
@@ -124,8 +110,10 @@ function show() {
   }
   byId('diff-conflict', HTMLElement).hidden = conflicts.size === 0;
   byId('diff-drop', HTMLButtonElement).hidden = conflicts.size === 0;
+  const dialog = byId('diff-dialog', HTMLDialogElement);
+  if (staged.length === 0) dialog.close();
   // Thousands of lines that nobody sees would be written with every edit.
-  const seen = byId('diff-dialog', HTMLDialogElement).open ? staged : [];
+  const seen = dialog.open ? staged : [];
   byId('diff-rows', HTMLTableSectionElement).replaceChildren(...seen.flatMap(diffRows));
 }
 
@@ -133,13 +121,12 @@ function show() {
 function diffRows({ id, edit, base }) {
   return Object.entries(edit).map(([part, value]) => {
     const name = /** @type {keyof Stand} */ (part);
-    const before = conflicts.get(id)?.[name] ?? base[name];
     return element(
       'tr',
       { class: conflicts.has(id) ? 'is-conflict' : '' },
       element('th', { scope: 'row', class: 'mono' }, id),
       element('td', {}, words().part[name]),
-      element('td', { class: 'number' }, valueText(before)),
+      element('td', { class: 'number' }, valueText(base[name])),
       element('td', { class: 'diff-arrow', 'aria-hidden': 'true' }, '→'),
       element('td', { class: 'number diff-new' }, value === null ? words().givenBack : valueText(value)),
       element('td', { class: 'bad' }, conflicts.has(id) && words().overtaken),

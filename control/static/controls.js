@@ -7,7 +7,7 @@ import { changeDrain, changeEnabled, changeWeight, clearOverride } from './chang
 import { element, setAttribute, setText, svg } from './dom.js';
 import { words } from './i18n.js';
 import { openPing } from './ping.js';
-import { stage, stagedOf, unstagePart } from './staged.js';
+import { stage, stagedOf } from './staged.js';
 import { isDraining } from './state.js';
 import { WeightEditor } from './weight.js';
 
@@ -25,7 +25,8 @@ export class Controls {
     this.named = null;
     this.weight = new WeightEditor(
       (weight) => {
-        unstagePart(backendOf().id, 'weight');
+        // Staging what stands takes off a weight that waits, and nothing else that does.
+        stage([backendOf()], { weight: backendOf().weight });
         return changeWeight(backendOf(), weight);
       },
       (weight) => stage([backendOf()], { weight }),
@@ -43,7 +44,8 @@ export class Controls {
 
   /** @param {Row} row */
   update({ backend, seen, key }) {
-    this.weight.update(backend.weight, seen?.weight_effective ?? null, key, stagedOf(key)?.weight ?? null);
+    this.weight.wait(stagedOf(key)?.weight ?? null);
+    this.weight.update(backend.weight, seen?.weight_effective ?? null, key);
     setAttribute(this.enabled, 'aria-checked', String(backend.enabled));
     writeWord(this.enabled, backend.enabled ? words().enabled : words().disabled);
     setAttribute(this.drain, 'aria-pressed', String(isDraining(backend)));

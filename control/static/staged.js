@@ -1,5 +1,5 @@
 /**
- * @file Edits that wait to be applied together, each with what stood when it was made. Pure but for
+ * @file Edits that wait to be applied together, each with what stood when it was begun. Pure but for
  * telling whoever shows them; sending them is apply.js's.
  */
 
@@ -11,7 +11,7 @@
  * @typedef {object} Staged
  * @property {string} id
  * @property {Omit<Edit, 'id'>} edit `null` gives a part back to the backend
- * @property {Stand} base what stood when each part of it was made
+ * @property {Partial<Stand>} base what stood of each part when the person first edited it
  */
 
 /** @type {Map<string, Staged>} */
@@ -44,41 +44,35 @@ export function stage(backends, edit) {
 }
 
 /**
- * An edit that changes nothing is taken off again. One that waited already stays made on what stood
- * at first, or what somebody else has set meanwhile would be overwritten unseen.
+ * An edit that changes nothing is taken off again.
  * @param {Backend} backend
  * @param {Omit<Edit, 'id'>} edit
  */
 function add(backend, edit) {
-  const stand = standOf(backend);
+  const now = standOf(backend);
   const before = staged.get(backend.id);
-  const whole = { ...before?.edit, ...edit };
   /** @type {Record<string, unknown>} */
   const kept = {};
-  for (const [part, value] of Object.entries(whole)) {
-    const stands = stand[/** @type {keyof Stand} */ (part)];
+  /** @type {Record<string, unknown>} */
+  const base = {};
+  for (const [part, value] of Object.entries({ ...before?.edit, ...edit })) {
+    const name = /** @type {keyof Stand} */ (part);
     const clears = value === null && hasOverride(backend, part);
-    if (clears || (value !== null && value !== stands)) kept[part] = value;
+    if (!clears && (value === null || value === now[name])) continue;
+    kept[part] = value;
+    base[part] = before?.base[name] ?? now[name];
   }
-  put(backend.id, kept, { ...stand, ...(before && partsOf(before.base, before.edit)) });
-}
-
-/** @param {string} id @param {Omit<Edit, 'id'>} edit @param {Stand} base */
-function put(id, edit, base) {
-  if (Object.keys(edit).length === 0) staged.delete(id);
-  else staged.set(id, { id, edit, base });
+  keep(backend.id, kept, base);
 }
 
 /**
- * What `whole` says of the parts that `edit` has.
- * @template {object} Whole
- * @param {Whole} whole
- * @param {object} edit
- * @returns {Partial<Whole>}
+ * @param {string} id
+ * @param {Omit<Edit, 'id'>} edit
+ * @param {Partial<Stand>} base
  */
-function partsOf(whole, edit) {
-  const parts = Object.entries(whole).filter(([part]) => part in edit);
-  return /** @type {Partial<Whole>} */ (Object.fromEntries(parts));
+function keep(id, edit, base) {
+  if (Object.keys(edit).length === 0) staged.delete(id);
+  else staged.set(id, { id, edit, base });
 }
 
 /** @param {Backend} backend @param {string} part */
@@ -103,55 +97,61 @@ export function unstage(ids = [...staged.keys()]) {
   tell();
 }
 
-/** One part of an edit waits no more. @param {string} id @param {keyof Stand} part */
-export function unstagePart(id, part) {
-  const before = staged.get(id);
-  if (before === undefined) return;
-  const { [part]: _, ...edit } = before.edit;
-  put(id, edit, before.base);
-  tell();
-}
-
 /**
- * These edits were applied. What was edited since they were sent goes on waiting, made on them.
+ * What was sent stands now and waits no more; what was edited since waits on, and is made on it.
  * @param {Staged[]} sent
  */
 export function settle(sent) {
-  for (const { id, edit } of sent) {
-    const now = staged.get(id);
-    if (now === undefined) continue;
-    const applied = new Map(Object.entries(edit));
-    const later = Object.entries(now.edit).filter(([part, value]) => applied.get(part) !== value);
-    const stand = [...applied].filter(([, value]) => value !== null);
-    put(id, Object.fromEntries(later), { ...now.base, ...Object.fromEntries(stand) });
+  for (const { id, edit: made } of sent) {
+    const { edit, base } = staged.get(id) ?? { edit: {}, base: {} };
+    const parts = /** @type {(keyof Stand)[]} */ (Object.keys(edit)).filter((part) => edit[part] !== made[part]);
+    const later = Object.fromEntries(parts.map((part) => [part, edit[part]]));
+    keep(id, later, Object.fromEntries(parts.map((part) => [part, made[part] ?? base[part]])));
   }
   tell();
 }
 
 /**
- * The edits that somebody else has overtaken: what they were made on no longer stands.
+ * The backends whose staged edits are overtaken: what they were made on no longer stands.
  * @param {Backend[]} backends as they stand now
- * @returns {{staged: Staged, now: Stand | null}[]} `now` is null where the backend is gone
+ * @returns {{edited: string[], gone: string[]}} by somebody else, or listed no more
  */
 export function overtaken(backends) {
   const known = new Map(backends.map((backend) => [backend.id, standOf(backend)]));
-  return allStaged().flatMap((edit) => {
-    const now = known.get(edit.id) ?? null;
-    const parts = /** @type {(keyof Stand)[]} */ (Object.keys(edit.edit));
-    const stands = now !== null && parts.every((part) => now[part] === edit.base[part]);
-    return stands ? [] : [{ staged: edit, now }];
-  });
+  const isEdited = (/** @type {Staged} */ { id, base }) => {
+    const now = known.get(id);
+    const parts = /** @type {(keyof Stand)[]} */ (Object.keys(base));
+    return now !== undefined && parts.some((part) => now[part] !== base[part]);
+  };
+  return {
+    edited: allStaged().filter(isEdited).map(({ id }) => id),
+    gone: [...staged.keys()].filter((id) => !known.has(id)),
+  };
 }
 
-/** Takes what stands now as what the edits were made on: the person has seen it. @param {Backend[]} backends */
+/**
+ * Takes what stands now as what the edits were made on: the person is shown it. Edits of backends that
+ * are gone go with them.
+ * @param {Backend[]} backends
+ */
 export function rebase(backends) {
   const known = new Map(backends.map((backend) => [backend.id, standOf(backend)]));
   for (const [id, edit] of staged) {
     const now = known.get(id);
     if (now === undefined) staged.delete(id);
-    else staged.set(id, { ...edit, base: now });
+    else staged.set(id, { ...edit, base: partsOf(now, edit.edit) });
   }
   tell();
+}
+
+/**
+ * @param {Stand} stand
+ * @param {Omit<Edit, 'id'>} edit
+ * @returns {Partial<Stand>} of each part that is edited
+ */
+function partsOf(stand, edit) {
+  const parts = /** @type {(keyof Stand)[]} */ (Object.keys(edit));
+  return Object.fromEntries(parts.map((part) => [part, stand[part]]));
 }
 
 function tell() {

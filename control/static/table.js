@@ -109,12 +109,11 @@ function showWhole(whole) {
   showDetail(rows, whole);
 }
 
-/** Shows anew what is chosen and staged; edits that were discarded leave their fields. */
+/** Shows anew what is chosen and staged. */
 function rewriteChoices() {
   for (const [key, view] of views) {
-    const waited = view.element.classList.contains('is-pending');
     view.writeChoice();
-    if (waited && stagedOf(key) === null) view.weight.forget();
+    view.weight.wait(stagedOf(key)?.weight ?? null);
   }
 }
 

@@ -20,6 +20,8 @@ export class WeightEditor {
   #isBusy = false;
   /** What the control plane says; null before it has said anything. @type {number | null} */
   #saved = null;
+  /** The edit of it that waits to be applied. @type {number | null} */
+  #waiting = null;
   #effective = '';
   /** The language that it was written in. @type {ReturnType<typeof words> | null} */
   #named = null;
@@ -88,9 +90,8 @@ export class WeightEditor {
    * @param {number} weight what the control plane says now
    * @param {number | null} effective what new sessions are given by, where the proxy says
    * @param {string} address whose weight it is
-   * @param {number | null} waiting an edit of it that waits to be applied
    */
-  update(weight, effective, address, waiting) {
+  update(weight, effective, address) {
     const counts = effective === null || effective === weight ? '' : words().effective(effective);
     if (weight === this.#saved && counts === this.#effective && words() === this.#named) return;
     const wasEdited = this.isEdited();
@@ -100,7 +101,7 @@ export class WeightEditor {
     this.#effective = counts;
     this.#named = words();
     if (!wasEdited && this.input.value !== String(weight)) this.input.value = String(weight);
-    if (isNew && waiting !== null) this.input.value = String(waiting);
+    if (isNew && this.#waiting !== null) this.input.value = String(this.#waiting);
     setAttribute(this.input, 'aria-label', words().weightOf(address));
     setAttribute(this.button, 'aria-label', words().saveWeightOf(address));
     setText(this.button, words().save);
@@ -117,9 +118,15 @@ export class WeightEditor {
     if (!this.#isBusy && weight !== null) this.leave(weight);
   }
 
-  /** The edit is waiting no more, or was never made. */
-  forget() {
-    if (this.#isBusy) return;
+  /**
+   * An edit that waits no more leaves the field, unless the person is typing the next one.
+   * @param {number | null} waiting the edit that does
+   */
+  wait(waiting) {
+    const waited = this.#waiting;
+    this.#waiting = waiting;
+    if (waited === null || waiting !== null || this.#isBusy) return;
+    if (document.activeElement === this.input && this.input.value !== String(waited)) return;
     this.input.value = String(this.#saved);
     this.#note = null;
     this.#write();

@@ -348,7 +348,7 @@ export const en = {
   diffHint: 'All of it is applied as one change, or none of it.',
   conflictHint: 'Somebody has edited the marked backends meanwhile. Old is what stands now.',
   overtaken: 'edited meanwhile',
-  editsGone: (/** @type {string} */ ids) => `dropped, no longer listed: ${ids}`,
+  droppedAsGone: (/** @type {string} */ ids) => `dropped, since no longer listed: ${ids}`,
   oldValue: 'Old',
   newValue: 'New',
   what: 'What',

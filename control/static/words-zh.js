@@ -317,7 +317,7 @@ export const zh = {
   diffHint: '作为一次变更应用：要么全部生效，要么都不生效。',
   conflictHint: '标出的后端刚刚被他人修改。“原值”是现在的值。',
   overtaken: '已被他人修改',
-  editsGone: (ids) => `已放弃，后端已不在列表中：${ids}`,
+  droppedAsGone: (ids) => `已放弃，因为已不在列表中：${ids}`,
   oldValue: '原值',
   newValue: '新值',
   what: '项目',

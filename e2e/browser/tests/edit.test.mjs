@@ -39,6 +39,20 @@ async function stageWeight(backend, weight) {
   await input.press('Tab');
 }
 
+/** By the bar of the selection, which is put away again. */
+async function stageDrain(backend) {
+  await rowOf(page, backend).locator('.choose').check();
+  await page.locator('#bulk-drain').click();
+  await page.locator('#bulk-none').click();
+}
+
+/** What people have set of a backend. */
+async function overrideOf({ key }) {
+  const { backend } = await stand.call('GET', `/api/v1/backends/${key}`);
+  const { weight, drain } = backend.override;
+  return { weight, drain };
+}
+
 async function published() {
   const file = await stand.readJson('config/proxy_config.json');
   return { generation: file.generation, weights: new Map(file.backends.map(({ port, weight }) => [port, weight])) };
@@ -121,80 +135,118 @@ describe('edits that wait', () => {
     page.complaints = page.complaints.filter((text) => !/412/.test(text));
   });
 
-  it('are_met_too_where_the_field_was_looked_into_since', async () => {
+  it('are_edits_of_what_stood_when_they_were_begun', async () => {
     page = await openConsole(browser, stand, { expected: /status of 412/ });
     await rowOf(page, backends[0]).waitFor();
     await stageWeight(backends[0], 12);
     await stand.call('POST', `/api/backends/127.0.0.1/${backends[0].port}/weight`, { weight: 99 });
-    await rowOf(page, backends[0]).locator('.badge-override').waitFor();
+    await stand.call('POST', `/api/backends/127.0.0.1/${backends[2].port}/weight`, { weight: 33 });
+    const last = rowOf(page, backends[2]).locator('.weight-input');
+    await until('the page has the news', async () => (await last.inputValue()) === '33');
+    // Into the field and out, and another part of the same backend: no new look at its weight.
     await rowOf(page, backends[0]).locator('.weight-input').focus();
     await page.keyboard.press('Tab');
+    await stageDrain(backends[0]);
     await page.locator('#pending-apply').click();
     await page.locator('#diff-conflict').waitFor();
-    await hasText(page.locator('#diff-rows tr'), /99.*→.*12/);
+    await hasText(page.locator('#diff-rows tr').first(), /99.*→.*12/);
     assert.equal((await published()).weights.get(backends[0].port), 99);
-  });
 
-  it('go_with_a_backend_that_is_listed_no_more_and_that_is_told', async () => {
-    page = await openConsole(browser, stand, { expected: /status of 412/ });
-    await rowOf(page, backends[0]).waitFor();
-    await stageWeight(backends[0], 11);
-    await stand.call('POST', `/api/backends/127.0.0.1/${backends[2].port}/weight`, { weight: 33 });
-    await stand.call('DELETE', '/api/register', { ip: '127.0.0.1', port: backends[0].port });
+    // What stands now is no edit, whatever stood before.
+    await page.locator('#diff-dialog [data-close]').click();
+    await stageWeight(backends[0], 99);
+    await hasText(rowOf(page, backends[0]).locator('.badge-pending'), /^→ Drain$/);
+    await stageWeight(backends[0], 10);
     await page.locator('#pending-apply').click();
-    await hasText(newestReport(page), new RegExp(`dropped, no longer listed: ${backends[0].key}`));
     await page.locator('#pending').waitFor({ state: 'hidden' });
-    await stageWeight(backends[1], 22);
-    await hasText(page.locator('#pending-apply'), /^Apply$/);
-    await page.locator('#pending-apply').click();
-    await stand.publishedWeight(backends[1], 22);
+    assert.deepEqual(await overrideOf(backends[0]), { weight: 10, drain: true });
   });
 
-  it('go_on_waiting_where_they_were_made_while_others_were_applied', async () => {
+  for (const [locale, dropped, apply, applyMine] of [
+    ['en-GB', /Change of 1 backend — dropped, since no longer listed: /, /^Apply$/, /^Apply mine$/],
+    ['zh-CN', /变更 1 个后端 — 已放弃，因为已不在列表中：/, /^应用$/, /^以我的为准$/],
+  ]) {
+    it(`go_with_a_backend_that_is_gone_and_say_so in ${locale}`, async () => {
+      page = await openConsole(browser, stand, { locale, expected: /status of 412/ });
+      await rowOf(page, backends[0]).waitFor();
+      const gone = new RegExp(dropped.source + backends[0].key);
+      // Somebody edits another backend as well; else the server would refuse an edit of one that is gone.
+      const leave = async (weight) => {
+        await stand.call('DELETE', '/api/register', { ip: '127.0.0.1', port: backends[0].port });
+        await stand.call('POST', `/api/backends/127.0.0.1/${backends[2].port}/weight`, { weight });
+      };
+      await stageWeight(backends[0], 11);
+      await leave(31);
+      await page.locator('#pending-apply').click();
+      await hasText(newestReport(page), gone);
+      await page.locator('#pending').waitFor({ state: 'hidden' });
+
+      // The others wait for another word, and are no conflict.
+      await stand.call('POST', '/api/register', { ip: '127.0.0.1', port: backends[0].port, weight: 10 });
+      await rowOf(page, backends[0]).and(page.locator(':not(.is-gone)')).waitFor();
+      await stageWeight(backends[0], 11);
+      await stageWeight(backends[1], 22);
+      await leave(32);
+      await page.locator('#pending-review').click();
+      await page.keyboard.press('Enter');
+      await hasText(newestReport(page), gone);
+      await page.locator('#diff-dialog').waitFor({ state: 'hidden' });
+      await hasText(page.locator('#pending-apply'), apply);
+      await picture(page, `gone-${locale}`);
+      assert.equal((await published()).weights.get(backends[1].port), 20);
+      await page.locator('#pending-apply').click();
+      await stand.publishedWeight(backends[1], 22);
+      await page.locator('#pending').waitFor({ state: 'hidden' });
+
+      // A conflict that the person has ended says nothing of later edits.
+      await stageWeight(backends[1], 23);
+      await stand.call('POST', `/api/backends/127.0.0.1/${backends[1].port}/weight`, { weight: 99 });
+      await page.locator('#pending-apply').click();
+      await hasText(page.locator('#diff-apply'), applyMine);
+      await page.locator('#diff-dialog [data-close]').click();
+      await stageWeight(backends[1], 99);
+      await stageWeight(backends[2], 33);
+      await hasText(page.locator('#pending-apply'), apply);
+    });
+  }
+
+  it('go_on_waiting_where_they_are_made_while_others_are_applied', async () => {
     page = await openConsole(browser, stand, { expected: /status of 412/ });
-    await rowOf(page, backends[0]).waitFor();
-    await stageWeight(backends[0], 11);
-    await stageWeight(backends[1], 21);
-    let answer = () => {};
-    const held = new Promise((resolve) => {
-      answer = resolve;
+    const inputs = backends.map((backend) => rowOf(page, backend).locator('.weight-input'));
+    const values = () => Promise.all(inputs.map((input) => input.inputValue()));
+    let release = () => {};
+    const released = new Promise((resolve) => {
+      release = () => resolve(undefined);
     });
     await page.route('**/api/v1/changes', async (route) => {
-      await held;
-      await route.continue();
+      const response = await route.fetch();
+      await released;
+      await route.fulfill({ response });
     });
-    await page.locator('#pending-apply').click();
+    await stageWeight(backends[0], 11);
     await stageWeight(backends[1], 22);
-    await stageWeight(backends[2], 33);
-    answer();
-    await stand.publishedWeight(backends[0], 11);
-    await hasText(page.locator('#pending-count'), /^2 pending$/);
-    const { weights } = await published();
-    assert.deepEqual([weights.get(backends[1].port), weights.get(backends[2].port)], [21, 30]);
-    for (const [backend, shown] of [[backends[0], '11'], [backends[1], '22'], [backends[2], '33']]) {
-      assert.equal(await rowOf(page, backend).locator('.weight-input').inputValue(), shown);
-    }
     await page.locator('#pending-apply').click();
     await stand.publishedWeight(backends[1], 22);
-    await stand.publishedWeight(backends[2], 33);
-    await page.locator('#pending').waitFor({ state: 'hidden' });
-  });
 
-  it('go_on_waiting_where_another_part_of_theirs_is_saved_at_once', async () => {
-    page = await openConsole(browser, stand, { expected: /status of 412/ });
-    for (const backend of backends.slice(0, 2)) await rowOf(page, backend).locator('.choose').check();
-    await page.locator('#bulk-disable').click();
-    await hasText(page.locator('#pending-count'), /^2 pending$/);
-    const input = rowOf(page, backends[0]).locator('.weight-input');
-    await input.fill('15');
-    await input.press('Enter');
-    await stand.publishedWeight(backends[0], 15);
-    await hasText(page.locator('#pending-count'), /^2 pending$/);
+    // Another part of one, another weight for the next, one more, and one that is still being typed.
+    await stageDrain(backends[0]);
+    await stageWeight(backends[1], 23);
+    await stageWeight(backends[2], 33);
+    await inputs[0].fill('13');
+    release();
+    await hasText(newestReport(page), /Change of 2 backends — applied/);
+    await hasText(page.locator('#pending-count'), /^3 pending$/);
+    await hasText(rowOf(page, backends[0]).locator('.badge-pending'), /^→ Drain$/);
+    await hasText(rowOf(page, backends[1]).locator('.badge-pending'), /^→ weight 23$/);
+    assert.deepEqual(await values(), ['13', '23', '33']);
+
+    // What was applied is what they are made on: they meet nobody's.
     await page.locator('#pending-apply').click();
-    await until('both are disabled', async () => {
-      const file = await stand.readJson('config/proxy_config.json');
-      return file?.backends.filter(({ enabled }) => !enabled).length === 2;
-    });
+    await hasText(newestReport(page), /Change of 3 backends — applied/);
+    await page.locator('#pending').waitFor({ state: 'hidden' });
+    const { weights } = await published();
+    assert.deepEqual([weights.get(backends[1].port), weights.get(backends[2].port)], [23, 33]);
+    assert.deepEqual(await overrideOf(backends[0]), { weight: 13, drain: true });
   });
 
   it('are_all_applied_or_none', async () => {
@@ -234,6 +286,21 @@ describe('edits that wait', () => {
     await input.press('Enter');
     await hasText(newestReport(page), /applied in \d+ ms/);
     assert.equal(await page.locator('#pending').isVisible(), false);
+  });
+
+  it('keep_their_other_parts_when_a_weight_is_saved_by_itself', async () => {
+    page = await openConsole(browser, stand, { expected: /status of 412/ });
+    await stageDrain(backends[0]);
+    await stageWeight(backends[0], 12);
+    await hasText(rowOf(page, backends[0]).locator('.badge-pending'), /^→ weight 12, Drain$/);
+    const input = rowOf(page, backends[0]).locator('.weight-input');
+    await input.fill('15');
+    await input.press('Enter');
+    await stand.publishedWeight(backends[0], 15);
+    await hasText(rowOf(page, backends[0]).locator('.badge-pending'), /^→ Drain$/);
+    await page.locator('#pending-apply').click();
+    await page.locator('#pending').waitFor({ state: 'hidden' });
+    assert.deepEqual(await overrideOf(backends[0]), { weight: 15, drain: true });
   });
 });
 
