@@ -168,7 +168,11 @@ impl Worker {
                 }
             }
             Command::Retire(endpoint) => match endpoint.protocol {
-                Protocol::Tcp => self.listeners.retire(&self.core, endpoint),
+                Protocol::Tcp => self.listeners.retire(&self.core, endpoint, false),
+                Protocol::Udp => self.udp.set_retired(endpoint, true),
+            },
+            Command::RetireAtOnce(endpoint) => match endpoint.protocol {
+                Protocol::Tcp => self.listeners.retire(&self.core, endpoint, true),
                 Protocol::Udp => self.udp.set_retired(endpoint, true),
             },
             Command::Revive(endpoint) => self.udp.set_retired(endpoint, false),
