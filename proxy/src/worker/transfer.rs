@@ -17,7 +17,7 @@ pub enum Store {
     Empty,
     /// `bytes[start..]` is pending. Only a session with a slow sink owns one.
     Buffer { bytes: Box<[u8]>, start: usize },
-    /// The half splices through this pipe.
+    /// The half splices through this pipe, which it has for as long as bytes are in it.
     Pipe(Pipe),
 }
 
@@ -67,6 +67,10 @@ impl Direction<'_> {
         let stored = self.half.pending() as u64;
         let mut read = 0;
         let stopped = self.run_until_stopped(buffer, pipes, &mut read);
+        if self.half.pending() == 0 {
+            // A stream that pauses, or one way of a session that goes on the other, needs none.
+            self.put_pipe_back(pipes);
+        }
         let written = stored + read - self.half.pending() as u64;
         Moved {
             read,
@@ -89,7 +93,7 @@ impl Direction<'_> {
             let stopped = match self.half.step() {
                 Step::Read { limit } => match self.half.mode() {
                     Mode::Copy => self.copy(&mut buffer[..limit], read),
-                    Mode::Splice => self.fill_pipe(limit, read),
+                    Mode::Splice => self.splice(limit, pipes, read),
                 },
                 Step::Flush => self.flush(),
                 Step::ShutSink if self.is_last => {
@@ -111,21 +115,17 @@ impl Direction<'_> {
     }
 
     fn change_mode(&mut self, pipes: &mut Pipes) {
-        match self.half.wanted_mode() {
-            Some(Mode::Splice) => match pipes.take() {
-                Some(pipe) => {
-                    *self.store = Store::Pipe(pipe);
-                    self.half.set_mode(Mode::Splice);
-                }
-                None => self.half.set_mode(Mode::Copy),
-            },
-            Some(Mode::Copy) => {
-                if let Store::Pipe(pipe) = std::mem::take(self.store) {
-                    pipes.put_back(pipe);
-                }
-                self.half.set_mode(Mode::Copy);
-            }
-            None => {}
+        if let Some(mode) = self.half.wanted_mode() {
+            // Nothing is pending, and a copy may have to store bytes itself.
+            self.put_pipe_back(pipes);
+            self.half.set_mode(mode);
+        }
+    }
+
+    /// Where nothing is pending, the store is empty or an empty pipe.
+    fn put_pipe_back(&mut self, pipes: &mut Pipes) {
+        if let Store::Pipe(pipe) = std::mem::take(self.store) {
+            pipes.put_back(pipe);
         }
     }
 
@@ -164,10 +164,21 @@ impl Direction<'_> {
         Ok(written)
     }
 
-    fn fill_pipe(&mut self, limit: usize, read: &mut u64) -> Option<Stopped> {
-        let Store::Pipe(pipe) = &*self.store else {
-            unreachable!("splicing has a pipe")
+    fn splice(&mut self, limit: usize, pipes: &mut Pipes, read: &mut u64) -> Option<Stopped> {
+        let pipe = match std::mem::take(self.store) {
+            Store::Pipe(pipe) => Some(pipe),
+            Store::Empty | Store::Buffer { .. } => pipes.take(),
         };
+        let Some(pipe) = pipe else {
+            self.half.set_mode(Mode::Copy);
+            return None;
+        };
+        let stopped = self.fill_pipe(&pipe, limit, read);
+        *self.store = Store::Pipe(pipe);
+        stopped
+    }
+
+    fn fill_pipe(&mut self, pipe: &Pipe, limit: usize, read: &mut u64) -> Option<Stopped> {
         let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
         match splice(self.source, None, &pipe.write, None, limit, flags) {
             // The end, or a mark of urgent data with the end behind it, at which a splice stops for
@@ -262,6 +273,7 @@ mod tests {
     use super::*;
 
     const BYTES: usize = 40_000;
+    const BUFFER: usize = 64 << 10;
 
     /// Two ends of a connection; what is written to the first is read from the second, whose
     /// receive buffer is as small as the system allows where it `is_narrow`.
@@ -276,6 +288,70 @@ mod tests {
         (near, far)
     }
 
+    /// A half whose client sends as the test says, and whose backend reads all.
+    struct Stream {
+        half: Half,
+        store: Store,
+        client: TcpStream,
+        source: TcpStream,
+        sink: TcpStream,
+    }
+
+    impl Stream {
+        fn start() -> Stream {
+            let (client, source) = connection(false);
+            let (sink, mut backend) = connection(false);
+            for socket in [&source, &sink] {
+                socket.set_nonblocking(true).expect("it is a socket");
+            }
+            std::thread::spawn(move || std::io::copy(&mut backend, &mut std::io::sink()));
+            Stream {
+                half: Half::default(),
+                store: Store::default(),
+                client,
+                source,
+                sink,
+            }
+        }
+
+        /// Until all that has arrived is passed on.
+        fn run(&mut self, pipes: &mut Pipes) {
+            self.half.source_ready(false);
+            while self.half.step() != Step::Wait || self.half.pending() > 0 {
+                self.half.sink_ready();
+                let direction = Direction {
+                    half: &mut self.half,
+                    store: &mut self.store,
+                    source: self.source.as_fd(),
+                    sink: self.sink.as_fd(),
+                    is_last: false,
+                };
+                direction.run(&mut vec![0; BUFFER], pipes);
+            }
+        }
+
+        /// Sends much, and tells whether that was spliced at the end.
+        fn is_spliced(&mut self, pipes: &mut Pipes) -> bool {
+            let bytes = vec![7; BUFFER];
+            for _ in 0..16 {
+                self.client.write_all(&bytes).expect("it is read");
+                self.run(pipes);
+            }
+            self.half.mode() == Mode::Splice
+        }
+    }
+
+    #[test]
+    fn a_stream_that_pauses_leaves_its_pipe_to_others() {
+        let mut only_one = Pipes::new(1);
+        let mut streams = [Stream::start(), Stream::start()];
+        for round in 0..2 {
+            for stream in &mut streams {
+                assert!(stream.is_spliced(&mut only_one), "round {round}");
+            }
+        }
+    }
+
     #[test]
     fn stored_bytes_reach_a_sink_in_order_that_takes_a_few_at_a_time() {
         let sent: Vec<u8> = (0..BYTES).map(|at| (at / 256 + at) as u8).collect();
@@ -287,7 +363,7 @@ mod tests {
         drop(client);
 
         let (mut half, mut store) = (Half::default(), Store::default());
-        let (mut buffer, mut pipes) = (vec![0; 64 << 10], Pipes::new(0));
+        let (mut buffer, mut pipes) = (vec![0; BUFFER], Pipes::new(0));
         let mut received = Vec::new();
         let mut flushes_in_part = 0;
         for _ in 0..1_000 {
