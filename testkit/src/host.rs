@@ -108,17 +108,21 @@ impl Host {
 
     /// Its address on the link alone, as it is reached from here; `None` where there is no IPv6.
     pub fn link_local(&self) -> Option<(Ipv6Addr, u32)> {
-        let links = output(&["-o", "link", "show", "dev", &format!("{}o", self.name)])?;
+        let [outer, inner] = ["o", "i"].map(|end| format!("{}{end}", self.name));
+        let links = output(&["-o", "link", "show", "dev", &outer])?;
         let (here, _) = links.split_once(':')?;
-        let inner = format!("{}i", self.name);
-        let show = ["-n", &self.name, "-6", "-o", "addr", "show", "dev", &inner];
-        // Until nobody else is known to have it, it is tentative (RFC 4862).
-        let addrs = within(LONG, || {
-            output(&show).filter(|addrs| addrs.contains("fe80") && !addrs.contains("tentative"))
-        })?;
-        let addr = addrs
-            .split_whitespace()
-            .find_map(|word| word.strip_suffix("/64"))?;
+        // Until nobody else is known to have it, an address is tentative (RFC 4862), at either end.
+        let settled = |show: &[&str]| {
+            within(LONG, || {
+                let addrs = output(show)?;
+                let is_settled = addrs.contains("fe80") && !addrs.contains("tentative");
+                is_settled.then_some(addrs)
+            })
+        };
+        settled(&["-6", "-o", "addr", "show", "dev", &outer])?;
+        let addrs = settled(&["-n", &self.name, "-6", "-o", "addr", "show", "dev", &inner])?;
+        let mut words = addrs.split_whitespace();
+        let addr = words.find_map(|word| word.strip_suffix("/64"))?;
         Some((addr.parse().ok()?, here.trim().parse().ok()?))
     }
 
