@@ -1,18 +1,25 @@
 //! The proxy as a process: start, check, signals and exit codes.
 
 use std::fs;
-use std::net::TcpListener;
+use std::io::{Read as _, Write as _, copy};
+use std::net::{TcpListener, UdpSocket};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
 use std::time::Instant;
 
 use contract::pidfile;
 use e2e::proxy_bench::ProxyBench;
+use proxy_sys::datagrams::{MOST_SEGMENTS, send};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use testkit::client::connect;
 use testkit::ports::free_address;
 use testkit::process::run;
-use testkit::{Backend, Folder, LONG, Manner, Program, Proxy, Session, proxy_config, until};
+use testkit::{
+    Backend, Folder, LONG, Manner, Program, Proxy, Session, proxy_config, until, without_probes,
+};
 
 /// A proxy before one echoing backend.
 fn before_echo(settings: Value) -> (ProxyBench, Backend) {
@@ -209,6 +216,55 @@ fn term_and_quit_drain() {
         open.finish().expect("and ends in order");
         let ended = bench.proxy.program.wait_exit(LONG);
         assert_eq!(ended.code(), Some(0), "{signal:?}");
+    }
+}
+
+/// The only worker is kept busy with datagrams that nobody takes, so that its turns take long. The drain
+/// begins in one of them, and the client is accepted only at the end of that.
+#[test]
+fn a_client_who_waits_when_the_drain_begins_is_served() {
+    const ROUNDS: usize = 5;
+    const MANY: u64 = 10_000;
+    let backend = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let addr = backend.local_addr().expect("it is bound");
+    thread::spawn(move || {
+        for client in backend.incoming().flatten() {
+            thread::spawn(move || copy(&mut &client, &mut &client));
+        }
+    });
+    // At the first refusal no more flows go there: one in flight would hold the drain up.
+    let ejection = json!({ "failures": 1, "base_ms": 600_000, "max_percent": 100 });
+    for round in 0..ROUNDS {
+        let settings = json!({ "all_down": "reject", "ejection": ejection });
+        let mut bench = ProxyBench::with_one_worker(&[addr], without_probes(settings));
+        let flood = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
+        flood.connect(bench.listen).expect("there is a route");
+        let is_over = AtomicBool::new(false);
+        let served = thread::scope(|scope| {
+            let begun = Instant::now();
+            let is_over = &is_over;
+            scope.spawn(move || {
+                // For so long at most, or a failed test would wait for it for ever.
+                while !is_over.load(Relaxed) && begun.elapsed() < LONG {
+                    // Refused once the proxy has closed.
+                    let _ = send(flood.as_fd(), &[&b"flood"[..]; MOST_SEGMENTS], None);
+                }
+            });
+            until("all of them are dropped", LONG, || {
+                let totals = bench.proxy.status().totals;
+                let dropped = totals.datagrams_dropped.get("no_backend").copied()?;
+                (dropped > MANY && totals.counters.flows_active == 0).then_some(())
+            });
+            let served = connect(bench.listen).and_then(|mut client| {
+                bench.proxy.program.signal(Signal::TERM);
+                client.write_all(b"hello")?;
+                client.read_exact(&mut [0; 5])
+            });
+            is_over.store(true, Relaxed);
+            served
+        });
+        served.unwrap_or_else(|error| panic!("round {round}: {error}"));
+        assert_eq!(bench.proxy.program.wait_exit(LONG).code(), Some(0));
     }
 }
 
