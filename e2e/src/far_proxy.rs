@@ -14,7 +14,8 @@ pub struct FarProxy {
 }
 
 impl FarProxy {
-    /// Starts it on `host`, listening on `listen` before backends of weight 10.
+    /// Starts it on `host`, listening on `listen` before backends of weight 10, without probes unless
+    /// `settings` say otherwise.
     pub fn start(
         host: Host,
         listen: SocketAddr,
@@ -23,9 +24,10 @@ impl FarProxy {
     ) -> FarProxy {
         let backends: Vec<_> = backends.iter().map(|addr| (*addr, 10)).collect();
         let mut config = proxy_config(listen, &backends);
-        let settings = without_probes(settings);
-        for (key, value) in settings.as_object().into_iter().flatten() {
-            config[key] = value.clone();
+        for settings in [without_probes(json!({})), settings] {
+            for (key, value) in settings.as_object().into_iter().flatten() {
+                config[key] = value.clone();
+            }
         }
         config["generation"] = json!(1);
         let folder = Folder::new();

@@ -7,6 +7,7 @@ use std::net::{SocketAddr, UdpSocket};
 
 use contract::status::{BackendStatus, OperationalState};
 use e2e::far_proxy::FarProxy;
+use e2e::health::{await_state, quick_probes};
 use serde_json::{Value, json};
 use testkit::client::{connect, reset};
 use testkit::host::Host;
@@ -143,4 +144,22 @@ fn a_connect_that_finds_itself_reaches_nobody() {
         let dropped = far.proxy.status().totals.datagrams_dropped;
         (dropped.get("no_backend").copied() == Some(1)).then_some(())
     });
+}
+
+#[test]
+fn a_probe_that_finds_itself_passes_for_no_answer() {
+    // More than there are seconds to wait: each that kept the port would take one (TIME_WAIT).
+    const FALL: u64 = 60;
+    for probe in [
+        json!({ "probe": "tcp", "fall": FALL }),
+        json!({ "probe": "udp", "fall": FALL, "send": "ping" }),
+    ] {
+        let Some(host) = Host::new() else {
+            return skipped("a network namespace cannot be made here");
+        };
+        let backend = SocketAddr::new(LOOPBACK, host.set_local_ports(1));
+        let listen = SocketAddr::new(host.addr, 9_000);
+        let far = FarProxy::start(host, listen, &[backend], quick_probes(probe));
+        await_state(&far.proxy, backend, OperationalState::Down);
+    }
 }

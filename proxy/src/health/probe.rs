@@ -45,21 +45,33 @@ async fn attempt(target: SocketAddr, probe: &Probe) -> Result<(), Outcome> {
 
 async fn connect(target: SocketAddr) -> Result<TcpStream, Outcome> {
     let stream = TcpStream::connect(target).await.map_err(outcome_of)?;
-    // Where nobody listens at a port of this host, the kernel may choose that port for us too, and
-    // connect the socket to itself (RFC 9293, 3.5: simultaneous open).
-    let is_itself = stream.local_addr().is_ok_and(|local| local == target);
-    match is_itself {
-        true => Err(Outcome::Failed(ProbeFailure::Refused)),
-        false => Ok(stream),
+    let is_other = not_itself(stream.local_addr(), target);
+    if is_other.is_err() {
+        reset_on_close(&stream);
     }
+    is_other.map(|()| stream)
+}
+
+/// Where nobody has a port of this host, the kernel may choose that port for us too, and connect the
+/// socket to itself (for TCP RFC 9293, 3.5: simultaneous open).
+fn not_itself(local: io::Result<SocketAddr>, target: SocketAddr) -> Result<(), Outcome> {
+    match local.is_ok_and(|local| local == target) {
+        true => Err(Outcome::Failed(ProbeFailure::Refused)),
+        false => Ok(()),
+    }
+}
+
+/// A close in order would keep the local port for a minute (TIME_WAIT).
+fn reset_on_close(stream: &TcpStream) {
+    // Refused only where the other side has closed already.
+    let _ = set_socket_linger(stream, Some(Duration::ZERO));
 }
 
 /// Closed by a reset: a probe a second of each backend would fill the table of those that wait out
 /// their close (TIME_WAIT).
 async fn connect_only(target: SocketAddr) -> Result<(), Outcome> {
     let stream = connect(target).await?;
-    // Refused only where the other side has closed already.
-    let _ = set_socket_linger(&stream, Some(Duration::ZERO));
+    reset_on_close(&stream);
     Ok(())
 }
 
@@ -136,6 +148,7 @@ async fn ask(target: SocketAddr, send: &[u8], expect: &[u8]) -> Result<(), Outco
     };
     let socket = UdpSocket::bind(any).await.map_err(outcome_of)?;
     socket.connect(target).await.map_err(outcome_of)?;
+    not_itself(socket.local_addr(), target)?;
     socket.send(send).await.map_err(outcome_of)?;
     let mut answer = Vec::with_capacity(MOST_ANSWER);
     // The socket is new and connected, so nothing but the answer can arrive.
