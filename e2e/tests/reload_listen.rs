@@ -2,22 +2,15 @@
 //! one is served, and flows go on.
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::thread;
-use std::time::{Duration, Instant};
 
-use e2e::far_proxy::FarProxy;
 use e2e::sessions::{assert_alive, open_sessions, weights};
 use e2e::spread::Transport;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use testkit::client::connect;
-use testkit::host::Host;
-use testkit::ports::{free_address, free_address_on};
+use testkit::ports::free_address;
 use testkit::proxy::numbered;
-use testkit::{
-    Backend, Folder, LONG, Manner, Proxy, Session, UdpClient, proxy_config, skipped, until,
-    without_probes,
-};
+use testkit::{Backend, Folder, LONG, Manner, Proxy, Session, UdpClient, proxy_config, until};
 
 #[test]
 fn a_new_listen_address_serves_what_waited_at_the_old_one() {
@@ -56,42 +49,6 @@ fn a_new_listen_address_serves_what_waited_at_the_old_one() {
     let listeners = proxy.status().listeners;
     assert_eq!(listeners.len(), 1);
     assert_eq!(listeners[0].addr, new);
-}
-
-/// A handshake takes as long as the network does; here, until the proxy's host says its part again
-/// (after a second, RFC 6298), since the first time is lost.
-#[test]
-fn a_client_on_its_way_to_the_old_address_is_served_there() {
-    const SAID_AGAIN: Duration = Duration::from_secs(1);
-    const ATTEMPTS: usize = 5;
-    let Some(host) = Host::new() else {
-        return skipped("a network namespace cannot be made here");
-    };
-    let a = Backend::start_at(free_address_on(host.here), "a", Manner::Echo);
-    let [mut old, mut new] = [9_000, 9_001].map(|port| SocketAddr::new(host.addr, port));
-    let mut far = FarProxy::start(host, old, &[a.addr], json!({}));
-    for _ in 0..ATTEMPTS {
-        far.host.lose_answers();
-        let begun = Instant::now();
-        let client = thread::spawn(move || Session::open(old));
-        until("it is on its way", LONG, || {
-            (far.host.half_open_connects() > 0).then_some(())
-        });
-        // The old listener stays for no longer than this takes, so the reload comes in its middle.
-        thread::sleep((SAID_AGAIN / 2).saturating_sub(begun.elapsed()));
-        let config = proxy_config(new, &weights(&[&a], 10));
-        far.proxy.reload(&without_probes(config));
-        far.host.let_answers_through();
-        let in_time = begun.elapsed() < SAID_AGAIN;
-        let served = client.join().expect("no panic");
-        if in_time {
-            let mut session = served.expect("it is served");
-            return session.echo(b"served").expect("served to the end");
-        }
-        // This machine was too slow for that to say anything.
-        (old, new) = (new, old);
-    }
-    panic!("too slow in {ATTEMPTS} attempts");
 }
 
 #[test]

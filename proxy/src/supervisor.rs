@@ -329,7 +329,7 @@ impl Supervisor {
                 state.config.settings.drain_timeout(),
             )
         };
-        let retire = || open.iter().copied().map(Command::RetireAtOnce).collect();
+        let retire = || open.iter().copied().map(Command::Retire).collect();
         let all_ended = async {
             self.workers.tell_all(retire).await;
             // Who waits to be accepted is, in the turn that retires the listener; only then is it

@@ -20,9 +20,8 @@ const MOST_AT_ONCE: usize = 64;
 /// While accepting is paused, room is looked for this often: the session that makes it may end in
 /// another worker.
 const PAUSE_MS: u64 = 20;
-/// A retired listener serves what waits in its queue, and stays for those whose handshake is under way:
-/// the kernel resets them when it closes, though to some of them they are connected. Longer where they
-/// wait for room.
+/// A retired listener serves what waits in its queue, but not for ever, should clients keep coming;
+/// longer where they wait for room.
 const RETIRED_MS: u64 = 1_000;
 const RETIRED_WITHOUT_ROOM_MS: u64 = 30_000;
 
@@ -32,8 +31,6 @@ struct Listener {
     /// Nothing says that an accept would block.
     is_ready: bool,
     retired_at_ms: Option<u64>,
-    /// Where it is retired, it closes once nobody waits.
-    is_hurried: bool,
     lacks_room: bool,
     /// Held for as long as the socket is open: the supervisor asks whether anybody does.
     _open: Arc<AtomicU64>,
@@ -75,18 +72,15 @@ impl Listeners {
             socket,
             is_ready: true,
             retired_at_ms: None,
-            is_hurried: false,
             lacks_room: false,
             _open: open,
         });
         Ok(())
     }
 
-    /// `at_once`: once nobody waits, whatever else is on its way.
-    pub fn retire(&mut self, core: &Core, endpoint: Endpoint, at_once: bool) {
+    pub fn retire(&mut self, core: &Core, endpoint: Endpoint) {
         for (_, listener) in self.all.iter_mut().filter(|(_, l)| l.endpoint == endpoint) {
             listener.retired_at_ms.get_or_insert(core.now_ms());
-            listener.is_hurried |= at_once;
             listener.is_ready = true;
         }
     }
@@ -97,15 +91,10 @@ impl Listeners {
         }
     }
 
-    /// When accepting is to be tried again, or a listener to be closed; 0 for at once.
+    /// When accepting is to be tried again; 0 for at once.
     pub fn next_wakeup_ms(&self) -> Option<u64> {
-        let wakeup_ms = |listener: &Listener| match listener.is_ready {
-            true => Some(0),
-            false => listener.closes_at_ms(),
-        };
-        let all = self.all.iter();
-        let next_ms = all.filter_map(|(_, listener)| wakeup_ms(listener)).min()?;
-        Some(next_ms.max(self.paused_until_ms.unwrap_or(0)))
+        let is_ready = self.all.iter().any(|(_, listener)| listener.is_ready);
+        is_ready.then(|| self.paused_until_ms.unwrap_or(0))
     }
 
     /// Accepts a bounded number of clients from each ready listener.
@@ -181,65 +170,14 @@ impl Listener {
     }
 
     fn has_served_its_time(&self, now_ms: u64) -> bool {
-        let is_over = self.closes_at_ms().is_some_and(|at_ms| now_ms >= at_ms);
-        is_over || self.is_hurried && !self.is_ready
-    }
-
-    /// When it closes, should clients still come.
-    fn closes_at_ms(&self) -> Option<u64> {
+        let Some(retired_at_ms) = self.retired_at_ms else {
+            return false;
+        };
         let patience_ms = if self.lacks_room {
             RETIRED_WITHOUT_ROOM_MS
         } else {
             RETIRED_MS
         };
-        Some(self.retired_at_ms? + patience_ms)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    use std::net::{Ipv4Addr, TcpListener};
-
-    use proxy_core::plan::Protocol;
-
-    #[test]
-    fn a_retired_listener_stays_for_those_on_their_way_unless_it_is_hurried() {
-        let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
-        let mut listener = Listener {
-            endpoint: Endpoint {
-                addr: socket.local_addr().expect("it is bound"),
-                protocol: Protocol::Tcp,
-                pool: 0,
-            },
-            socket: socket.into(),
-            is_ready: false,
-            retired_at_ms: None,
-            is_hurried: false,
-            lacks_room: false,
-            _open: Arc::default(),
-        };
-        assert!(!listener.has_served_its_time(u64::MAX), "it is in use");
-        listener.retired_at_ms = Some(0);
-        for (is_hurried, is_ready, lacks_room, closes_at_ms) in [
-            (false, false, false, RETIRED_MS),
-            (false, true, false, RETIRED_MS),
-            (false, true, true, RETIRED_WITHOUT_ROOM_MS),
-            (true, false, false, 0),
-            (true, true, false, RETIRED_MS),
-            (true, true, true, RETIRED_WITHOUT_ROOM_MS),
-        ] {
-            listener.is_hurried = is_hurried;
-            listener.is_ready = is_ready;
-            listener.lacks_room = lacks_room;
-            let closes =
-                (0..=RETIRED_WITHOUT_ROOM_MS).find(|now_ms| listener.has_served_its_time(*now_ms));
-            assert_eq!(
-                closes,
-                Some(closes_at_ms),
-                "{is_hurried} {is_ready} {lacks_room}"
-            );
-        }
+        !self.is_ready || now_ms >= retired_at_ms + patience_ms
     }
 }

@@ -19,11 +19,9 @@ pub enum Command {
         socket: OwnedFd,
         flows: Arc<AtomicU64>,
     },
-    /// Take no new work on this endpoint: TCP serves what waits in the accept queue and what is on its
-    /// way there, and closes; UDP stays open for its flows until [`Command::Close`].
+    /// Take no new work on this endpoint: TCP serves what waits in the accept queue and closes; UDP
+    /// stays open for its flows until [`Command::Close`].
     Retire(Endpoint),
-    /// The same, because the process stops: TCP closes as soon as its queue is empty.
-    RetireAtOnce(Endpoint),
     /// A retired UDP endpoint is wanted again.
     Revive(Endpoint),
     /// A retired UDP endpoint has no flows left.

@@ -168,11 +168,7 @@ impl Worker {
                 }
             }
             Command::Retire(endpoint) => match endpoint.protocol {
-                Protocol::Tcp => self.listeners.retire(&self.core, endpoint, false),
-                Protocol::Udp => self.udp.set_retired(endpoint, true),
-            },
-            Command::RetireAtOnce(endpoint) => match endpoint.protocol {
-                Protocol::Tcp => self.listeners.retire(&self.core, endpoint, true),
+                Protocol::Tcp => self.listeners.retire(&self.core, endpoint),
                 Protocol::Udp => self.udp.set_retired(endpoint, true),
             },
             Command::Revive(endpoint) => self.udp.set_retired(endpoint, false),
