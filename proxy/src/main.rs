@@ -7,6 +7,7 @@ mod admin;
 mod arguments;
 mod clock;
 mod config_file;
+mod connecting;
 mod health;
 mod limits;
 mod listen;

@@ -8,9 +8,10 @@ use contract::BackendAddr;
 use contract::health::{HttpProbe, Probe, ProbeKind};
 use proxy_core::health::{Outcome, ProbeFailure};
 use rustix::io::Errno;
-use rustix::net::sockopt::set_socket_linger;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
+
+use crate::connecting::{is_connected_to_itself, is_shortage, reset_on_close};
 
 /// The most bytes of an answer that are looked at, of a datagram too.
 const MOST_ANSWER: usize = 16 << 10;
@@ -45,26 +46,11 @@ async fn attempt(target: SocketAddr, probe: &Probe) -> Result<(), Outcome> {
 
 async fn connect(target: SocketAddr) -> Result<TcpStream, Outcome> {
     let stream = TcpStream::connect(target).await.map_err(outcome_of)?;
-    let is_other = not_itself(stream.local_addr(), target);
-    if is_other.is_err() {
+    if is_connected_to_itself(&stream, target) {
         reset_on_close(&stream);
+        return Err(Outcome::Failed(ProbeFailure::Refused));
     }
-    is_other.map(|()| stream)
-}
-
-/// Where nobody has a port of this host, the kernel may choose that port for us too, and connect the
-/// socket to itself (for TCP RFC 9293, 3.5: simultaneous open).
-fn not_itself(local: io::Result<SocketAddr>, target: SocketAddr) -> Result<(), Outcome> {
-    match local.is_ok_and(|local| local == target) {
-        true => Err(Outcome::Failed(ProbeFailure::Refused)),
-        false => Ok(()),
-    }
-}
-
-/// A close in order would keep the local port for a minute (TIME_WAIT).
-fn reset_on_close(stream: &TcpStream) {
-    // Refused only where the other side has closed already.
-    let _ = set_socket_linger(stream, Some(Duration::ZERO));
+    Ok(stream)
 }
 
 /// Closed by a reset: a probe a second of each backend would fill the table of those that wait out
@@ -148,7 +134,9 @@ async fn ask(target: SocketAddr, send: &[u8], expect: &[u8]) -> Result<(), Outco
     };
     let socket = UdpSocket::bind(any).await.map_err(outcome_of)?;
     socket.connect(target).await.map_err(outcome_of)?;
-    not_itself(socket.local_addr(), target)?;
+    if is_connected_to_itself(&socket, target) {
+        return Err(Outcome::Failed(ProbeFailure::Refused));
+    }
     socket.send(send).await.map_err(outcome_of)?;
     let mut answer = Vec::with_capacity(MOST_ANSWER);
     // The socket is new and connected, so nothing but the answer can arrive.
@@ -167,18 +155,7 @@ fn holds(answer: &[u8], expect: &[u8]) -> bool {
 /// What an error says of the backend; nothing, where it is about ourselves.
 fn outcome_of(error: io::Error) -> Outcome {
     use io::ErrorKind;
-    let is_ours = matches!(
-        Errno::from_io_error(&error),
-        Some(
-            Errno::MFILE
-                | Errno::NFILE
-                | Errno::NOBUFS
-                | Errno::NOMEM
-                | Errno::ADDRNOTAVAIL
-                | Errno::AGAIN
-        )
-    );
-    if is_ours {
+    if Errno::from_io_error(&error).is_some_and(is_shortage) {
         return Outcome::Inconclusive;
     }
     Outcome::Failed(match error.kind() {

@@ -1,6 +1,6 @@
 //! What the TCP and UDP sides of a worker share: the poller, the time, the snapshot, the counters.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -13,7 +13,6 @@ use proxy_core::plan::Protocol;
 use proxy_core::snapshot::Snapshot;
 use rustix::event::epoll;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, getsockname};
 use tokio::sync::mpsc;
 
 use super::counters::WorkerCounters;
@@ -316,40 +315,6 @@ impl Core {
             Err(error) => unreachable!("our own epoll descriptor and buffer are right: {error}"),
         }
     }
-}
-
-/// A socket that can be connected to `addr`, not blocking.
-pub fn socket_for(addr: SocketAddr, kind: SocketType) -> Result<OwnedFd, Errno> {
-    let family = match addr {
-        SocketAddr::V4(_) => AddressFamily::INET,
-        SocketAddr::V6(_) => AddressFamily::INET6,
-    };
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    rustix::net::socket_with(family, kind, flags, None)
-}
-
-/// Whether `socket`, connected to `addr`, found itself there: where nobody has a port of this host, the
-/// kernel may choose it for us, too (for TCP RFC 9293, 3.5: simultaneous open). Only the kernel knows
-/// which addresses are its own, and asking it costs little beside a connect.
-pub fn is_connected_to_itself(socket: impl AsFd, addr: SocketAddr) -> bool {
-    let local = getsockname(socket).ok();
-    local.and_then(|local| SocketAddr::try_from(local).ok()) == Some(addr)
-}
-
-/// Whether what a connect failed for is lacking here and says nothing of the backend: descriptors,
-/// memory, watches, or local ports, of which each UDP socket takes one and TCP one towards each
-/// backend (`ip_local_port_range`, ip(7); connect(2) says `EADDRNOTAVAIL` for TCP, `EAGAIN` for UDP).
-pub fn is_shortage(error: Errno) -> bool {
-    matches!(
-        error,
-        Errno::MFILE
-            | Errno::NFILE
-            | Errno::NOBUFS
-            | Errno::NOMEM
-            | Errno::NOSPC
-            | Errno::ADDRNOTAVAIL
-            | Errno::AGAIN
-    )
 }
 
 #[cfg(test)]

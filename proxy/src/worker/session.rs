@@ -14,8 +14,9 @@ use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::sockopt;
 
-use super::core::{Core, Placement, Token, is_connected_to_itself};
+use super::core::{Core, Placement, Token};
 use super::transfer::{Moved, Stopped, Store};
+use crate::connecting::is_connected_to_itself;
 
 /// One session, from its accept to its end.
 pub struct Session {

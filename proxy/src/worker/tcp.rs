@@ -2,9 +2,8 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
 use proxy_core::backend::{LastConnect, SessionSlot};
 use proxy_core::latency::add;
@@ -17,13 +16,14 @@ use rustix::io::Errno;
 use rustix::net::{SocketType, sockopt};
 use slab::Slab;
 
-use super::core::{Core, Placement, Token, is_shortage, socket_for};
+use super::core::{Core, Placement, Token};
 use super::gone::Gone;
 use super::load::Meters;
 use super::pipes::Pipes;
 use super::session::{ConnectFailure, Session, Stage};
 use super::session_log::Record;
 use super::transfer::{Direction, Stopped};
+use crate::connecting::{is_shortage, reset_on_close, socket_for};
 
 /// The most bytes that one read of a half asks for.
 const BUFFER_BYTES: usize = proxy_core::half::MAX_READ;
@@ -147,7 +147,7 @@ impl Tcp {
         let session = &mut self.sessions[index as usize];
         if let Some(socket) = session.backend.take() {
             // One that was connected to itself would keep its backend's port else (TIME_WAIT).
-            reset_on_close(socket.as_fd());
+            reset_on_close(socket);
         }
         session.relay.backend_changed();
         if let Some(slot) = session.slot.take() {
@@ -446,9 +446,9 @@ impl Tcp {
     /// Ends a session by resetting what is open of it.
     fn abort(&mut self, core: &mut Core, index: u32, end: SessionEnd) {
         let session = &self.sessions[index as usize];
-        reset_on_close(session.client.as_fd());
+        reset_on_close(&session.client);
         if let Some(backend) = &session.backend {
-            reset_on_close(backend.as_fd());
+            reset_on_close(backend);
         }
         self.end(core, index, end);
     }
@@ -519,12 +519,6 @@ fn start_connect(core: &Core, addr: SocketAddr, index: u32) -> Result<OwnedFd, E
     // Watched only now: a socket that is not connecting yet reports a hang-up.
     core.watch(&socket, Token::BackendOf(index), INTEREST)?;
     Ok(socket)
-}
-
-/// Makes the close of `socket` a reset (`SO_LINGER` of 0, socket(7)).
-fn reset_on_close(socket: BorrowedFd<'_>) {
-    // Where the socket is already reset there is nothing to set.
-    let _ = sockopt::set_socket_linger(socket, Some(Duration::ZERO));
 }
 
 fn reset_end(by: Side) -> SessionEnd {

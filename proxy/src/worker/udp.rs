@@ -17,10 +17,11 @@ use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use slab::Slab;
 
-use super::core::{Core, Placement, Token, is_shortage};
+use super::core::{Core, Placement, Token};
 use super::flow::{Flow, answer, connected_socket, is_refusal};
 use super::load::Meters;
 use super::session_log::Record;
+use crate::connecting::is_shortage;
 
 /// Batches taken from one socket before others get their turn.
 const MOST_BATCHES: usize = 8;
