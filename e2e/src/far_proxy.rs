@@ -2,10 +2,13 @@
 
 use std::net::SocketAddr;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use testkit::host::Host;
 use testkit::process::command;
-use testkit::{Folder, Program, Proxy, proxy_config, without_probes};
+use testkit::proxy::numbered;
+use testkit::{Folder, Program, Proxy};
+
+use crate::proxy_bench::configuration;
 
 pub struct FarProxy {
     pub proxy: Proxy,
@@ -14,24 +17,16 @@ pub struct FarProxy {
 }
 
 impl FarProxy {
-    /// Starts it on `host`, listening on `listen` before backends of weight 10, without probes unless
-    /// `settings` say otherwise.
+    /// Starts it on `host`, listening on `listen` before backends of weight 10.
     pub fn start(
         host: Host,
         listen: SocketAddr,
         backends: &[SocketAddr],
         settings: Value,
     ) -> FarProxy {
-        let backends: Vec<_> = backends.iter().map(|addr| (*addr, 10)).collect();
-        let mut config = proxy_config(listen, &backends);
-        for settings in [without_probes(json!({})), settings] {
-            for (key, value) in settings.as_object().into_iter().flatten() {
-                config[key] = value.clone();
-            }
-        }
-        config["generation"] = json!(1);
+        let config = configuration(listen, backends, settings);
         let folder = Folder::new();
-        folder.write_proxy_config(&config);
+        folder.write_proxy_config(&numbered(&config, 1));
         let mut command = command("proxy_server");
         command.args(["--root", folder.root_argument()]);
         FarProxy {

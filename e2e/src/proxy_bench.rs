@@ -6,6 +6,16 @@ use serde_json::Value;
 use testkit::ports::free_address;
 use testkit::{Folder, Proxy, Session, proxy_config};
 
+/// Backends of weight 10; `settings` are set above the base format's keys.
+pub fn configuration(listen: SocketAddr, backends: &[SocketAddr], settings: Value) -> Value {
+    let backends: Vec<_> = backends.iter().map(|addr| (*addr, 10)).collect();
+    let mut config = proxy_config(listen, &backends);
+    for (key, value) in settings.as_object().into_iter().flatten() {
+        config[key] = value.clone();
+    }
+    config
+}
+
 /// A proxy before some backends of weight 10.
 pub struct ProxyBench {
     pub proxy: Proxy,
@@ -36,11 +46,7 @@ impl ProxyBench {
         arguments: &[&str],
     ) -> ProxyBench {
         let folder = Folder::new();
-        let backends: Vec<_> = backends.iter().map(|addr| (*addr, 10)).collect();
-        let mut config = proxy_config(listen, &backends);
-        for (key, value) in settings.as_object().into_iter().flatten() {
-            config[key] = value.clone();
-        }
+        let config = configuration(listen, backends, settings);
         ProxyBench {
             proxy: Proxy::start(&folder, &config, arguments),
             listen,

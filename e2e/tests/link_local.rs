@@ -7,7 +7,7 @@ use serde_json::json;
 use testkit::client::connect;
 use testkit::host::Host;
 use testkit::ports::free_address_on;
-use testkit::{Backend, LONG, Manner, Session, skipped};
+use testkit::{Backend, LONG, Manner, Session, skipped, without_probes};
 
 #[test]
 fn a_client_on_the_link_is_served_by_tcp_and_udp() {
@@ -20,7 +20,7 @@ fn a_client_on_the_link_is_served_by_tcp_and_udp() {
     };
     let backend = Backend::start_at(free_address_on(host.here), "a", Manner::Echo);
     let any = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), PORT);
-    let far = FarProxy::start(host, any, &[backend.addr], json!({}));
+    let far = FarProxy::start(host, any, &[backend.addr], without_probes(json!({})));
     let listen: SocketAddr = SocketAddrV6::new(addr, PORT, 0, link).into();
 
     let client = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).expect("a port is free");

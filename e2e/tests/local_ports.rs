@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use testkit::client::{connect, reset};
 use testkit::host::Host;
 use testkit::ports::{LOOPBACK, free_address_on};
-use testkit::{Backend, LONG, Manner, Session, skipped, until};
+use testkit::{Backend, LONG, Manner, Session, skipped, until, without_probes};
 
 /// What the proxy's host has.
 const PORTS: u16 = 32;
@@ -38,7 +38,7 @@ impl Bench {
         let here = SocketAddr::new(host.here, 0);
         let addrs = backends.each_ref().map(|backend| backend.addr);
         Some(Bench {
-            far: FarProxy::start(host, listen, &addrs, settings),
+            far: FarProxy::start(host, listen, &addrs, without_probes(settings)),
             backends,
             listen,
             here,
@@ -127,7 +127,7 @@ fn a_connect_that_finds_itself_reaches_nobody() {
         SocketAddr::new(host.addr, 9_000),
         SocketAddr::new(host.here, 0),
     );
-    let far = FarProxy::start(host, listen, &[backend], json!({}));
+    let far = FarProxy::start(host, listen, &[backend], without_probes(json!({})));
     for _ in 0..SESSIONS {
         let served = connect(listen).and_then(|mut stream| {
             stream.write_all(b"hello")?;
