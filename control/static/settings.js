@@ -79,11 +79,10 @@ async function read(keep) {
 function write(kept) {
   if (config === null) return;
   const { effective, published, path, updated_at: at } = config;
-  byId('settings-algorithms', HTMLElement).replaceChildren(...effective.algorithms.map(algorithmChoice));
+  const chosen = kept.algorithm ?? effective.algorithm;
+  const choices = effective.algorithms.map((name) => algorithmChoice(name, name === chosen));
+  byId('settings-algorithms', HTMLElement).replaceChildren(...choices);
   byId('fields', HTMLElement).replaceChildren(...GROUPS.map(groupElement));
-  for (const choice of document.querySelectorAll('input[name="algorithm"]')) {
-    if (choice instanceof HTMLInputElement && choice.value === kept.algorithm) choice.checked = true;
-  }
   for (const [pointer, text] of kept.fields) {
     /** @type {HTMLInputElement} */ (byId(idOf(pointer), HTMLElement)).value = text;
   }
@@ -94,9 +93,9 @@ function write(kept) {
   setText(byId('settings-path', HTMLElement), isNumber(at) ? `${path}, ${dateTimeText(at * 1000)}` : path);
 }
 
-/** @param {string} name */
-function algorithmChoice(name) {
-  const radio = element('input', { type: 'radio', name: 'algorithm', value: name, checked: name === config?.effective.algorithm });
+/** @param {string} name @param {boolean} checked */
+function algorithmChoice(name, checked) {
+  const radio = element('input', { type: 'radio', name: 'algorithm', value: name, checked });
   const meanings = /** @type {Record<string, string>} */ (words().algorithmMeaning);
   return element(
     'label',
