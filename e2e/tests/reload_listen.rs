@@ -1,16 +1,25 @@
 //! A changed listen address: the new one is bound before the old one is closed, what waits at the old
-//! one is served, and flows go on.
+//! one or is on its way there is served, and flows go on.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use e2e::far_proxy::FarProxy;
 use e2e::sessions::{assert_alive, open_sessions, weights};
 use e2e::spread::Transport;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use testkit::client::connect;
-use testkit::ports::free_address;
+use testkit::host::Host;
+use testkit::ports::{free_address, free_address_on};
 use testkit::proxy::numbered;
-use testkit::{Backend, Folder, LONG, Manner, Proxy, Session, UdpClient, proxy_config, until};
+use testkit::{
+    Backend, Folder, LONG, Manner, Proxy, Session, UdpClient, proxy_config, skipped, until,
+    without_probes,
+};
 
 #[test]
 fn a_new_listen_address_serves_what_waited_at_the_old_one() {
@@ -49,6 +58,86 @@ fn a_new_listen_address_serves_what_waited_at_the_old_one() {
     let listeners = proxy.status().listeners;
     assert_eq!(listeners.len(), 1);
     assert_eq!(listeners[0].addr, new);
+}
+
+/// A handshake takes as long as the network does; here, until the proxy's host says its part again
+/// (after a second, RFC 6298), since the first time is lost.
+#[test]
+fn a_client_on_its_way_to_the_old_address_is_served_there() {
+    const SAID_AGAIN: Duration = Duration::from_secs(1);
+    const ATTEMPTS: usize = 5;
+    let Some(host) = Host::new() else {
+        return skipped("a network namespace cannot be made here");
+    };
+    let a = Backend::start_at(free_address_on(host.here), "a", Manner::Echo);
+    let [mut old, mut new] = [9_000, 9_001].map(|port| SocketAddr::new(host.addr, port));
+    let mut far = FarProxy::start(host, old, &[a.addr], json!({}));
+    for _ in 0..ATTEMPTS {
+        far.host.lose_answers();
+        let begun = Instant::now();
+        let client = thread::spawn(move || Session::open(old));
+        until("it is on its way", LONG, || {
+            (far.host.half_open_connects() > 0).then_some(())
+        });
+        // The old listener stays for hardly longer than this takes, so the reload comes in its middle.
+        thread::sleep((SAID_AGAIN / 2).saturating_sub(begun.elapsed()));
+        let config = proxy_config(new, &weights(&[&a], 10));
+        far.proxy.reload(&without_probes(config));
+        far.host.let_answers_through();
+        let in_time = begun.elapsed() < SAID_AGAIN;
+        let served = client.join().expect("no panic");
+        if in_time {
+            let mut session = served.expect("it is served");
+            return session.echo(b"served").expect("served to the end");
+        }
+        // This machine was too slow for that to say anything.
+        (old, new) = (new, old);
+    }
+    panic!("too slow in {ATTEMPTS} attempts");
+}
+
+/// Two that share the address would share its clients, and those of the old one would be reset when it
+/// closes.
+#[test]
+fn an_address_that_comes_back_at_once_is_served_by_the_same_listener() {
+    const ATTEMPTS: usize = 5;
+    let a = Backend::start("a", Manner::Echo);
+    let folder = Folder::new();
+    let [old, other] = [free_address(), free_address()];
+    let config = |listen| proxy_config(listen, &weights(&[&a], 10));
+    let mut proxy = Proxy::start(&folder, &config(old), &["-w", "2"]);
+    for _ in 0..ATTEMPTS {
+        let before = listening(old);
+        assert_eq!(before.len(), 2, "one a worker");
+        let given_up = Instant::now();
+        proxy.reload(&config(other));
+        proxy.reload(&config(old));
+        let after = listening(old);
+        if given_up.elapsed() < Duration::from_secs(1) {
+            assert_eq!(after, before);
+            until("the other one is closed", LONG, || connect(other).err());
+            assert_eq!(listening(old), before);
+            return assert_eq!(Transport::Tcp.ask(old), "a");
+        }
+        // This machine was too slow for that to say anything.
+    }
+    panic!("too slow in {ATTEMPTS} attempts");
+}
+
+/// The inode of each socket that listens on `addr`, of IPv4 (proc_net_tcp.rst of the kernel).
+fn listening(addr: SocketAddr) -> BTreeSet<String> {
+    const LISTEN: &str = "0A";
+    let SocketAddr::V4(addr) = addr else {
+        panic!("{addr} is not of IPv4");
+    };
+    let ip = u32::from_ne_bytes(addr.ip().octets());
+    let local = format!("{ip:08X}:{:04X}", addr.port());
+    let table = fs::read_to_string("/proc/net/tcp").expect("Linux");
+    let inode = |row: &str| {
+        let fields: Vec<&str> = row.split_whitespace().collect();
+        (fields[1] == local && fields[3] == LISTEN).then(|| fields[9].to_string())
+    };
+    table.lines().skip(1).filter_map(inode).collect()
 }
 
 #[test]

@@ -50,6 +50,10 @@ pub struct Supervisor {
     state: Mutex<State>,
 }
 
+/// A retired TCP listener stays for so long: the kernel resets those whose handshake is under way when
+/// it closes, though to some of them they are connected.
+const HANDSHAKES_TAKE_MS: u64 = 1_000;
+
 /// What changes with a reload.
 pub struct State {
     pub config: Config,
@@ -60,8 +64,9 @@ pub struct State {
     /// are open, retired ones included.
     flows: HashMap<Endpoint, Arc<AtomicU64>>,
     open: Vec<Endpoint>,
-    /// UDP endpoints that take no new flows and wait for their last one.
-    retired: Vec<Endpoint>,
+    /// Endpoints that the configuration has given up but may ask for again, and since when
+    /// (monotonic, milliseconds).
+    retired: HashMap<Endpoint, u64>,
     pub reloads_ok: u64,
     pub reloads_refused: u64,
     pub is_draining: bool,
@@ -129,7 +134,7 @@ impl Supervisor {
                 registry,
                 watch,
                 flows: HashMap::new(),
-                retired: Vec::new(),
+                retired: HashMap::new(),
                 reloads_ok: 0,
                 reloads_refused: 0,
                 is_draining: false,
@@ -297,17 +302,22 @@ impl Supervisor {
         !self.state().retired.is_empty()
     }
 
-    /// Closes retired UDP endpoints whose last flow has ended.
+    /// Closes retired endpoints: UDP when the last flow has ended, TCP when who was on the way there
+    /// has come.
     pub async fn close_unused(&self) {
         let unused = {
             let mut state = self.state();
             let State { retired, flows, .. } = &mut *state;
-            let is_unused = |endpoint: &mut Endpoint| {
-                flows
-                    .get(endpoint)
-                    .is_none_or(|count| count.load(Relaxed) == 0)
+            let now_ms = monotonic_ms();
+            let is_unused = |endpoint: &Endpoint, since_ms: &mut u64| match endpoint.protocol {
+                Protocol::Tcp => now_ms >= *since_ms + HANDSHAKES_TAKE_MS,
+                Protocol::Udp => {
+                    let count = flows.get(endpoint);
+                    count.is_none_or(|count| count.load(Relaxed) == 0)
+                }
             };
-            let unused: Vec<Endpoint> = retired.extract_if(.., is_unused).collect();
+            let unused = retired.extract_if(is_unused);
+            let unused: Vec<Endpoint> = unused.map(|(endpoint, _)| endpoint).collect();
             flows.retain(|_, count| Arc::strong_count(count) > 1);
             unused
         };
@@ -324,15 +334,18 @@ impl Supervisor {
         let (open, timeout) = {
             let mut state = self.state();
             state.is_draining = true;
-            (
-                std::mem::take(&mut state.open),
-                state.config.settings.drain_timeout(),
-            )
+            let mut open = std::mem::take(&mut state.open);
+            open.extend(state.retired.drain().map(|(endpoint, _)| endpoint));
+            (open, state.config.settings.drain_timeout())
         };
-        let retire = || open.iter().copied().map(Command::Retire).collect();
+        let end = |endpoint: &Endpoint| match endpoint.protocol {
+            Protocol::Tcp => Command::Close(*endpoint),
+            Protocol::Udp => Command::Retire(*endpoint),
+        };
+        let end = || open.iter().map(end).collect();
         let all_ended = async {
-            self.workers.tell_all(retire).await;
-            // Who waits to be accepted is, in the turn that retires the listener; only then is it
+            self.workers.tell_all(end).await;
+            // Who waits to be accepted is, in the turn that closes the listener; only then is it
             // known that nothing is in flight.
             self.reach_workers().await;
             while self.in_flight() > 0 {
@@ -388,7 +401,7 @@ impl State {
         } = plan(&self.open, &wanted);
         let (revive, open): (Vec<Endpoint>, Vec<Endpoint>) = open
             .into_iter()
-            .partition(|endpoint| self.retired.contains(endpoint));
+            .partition(|endpoint| self.retired.contains_key(endpoint));
         let mut bound = Vec::new();
         for endpoint in open {
             let is_ours = self.holds_port_of(endpoint);
@@ -397,12 +410,11 @@ impl State {
         // Nothing can fail from here on.
         let epoch = self.snapshot.epoch + 1;
         self.snapshot = Arc::new(build(epoch, config, &mut self.registry, limits));
-        self.retired.retain(|endpoint| !revive.contains(endpoint));
-        self.retired.extend(
-            close
-                .iter()
-                .filter(|endpoint| endpoint.protocol == Protocol::Udp),
-        );
+        self.retired
+            .retain(|endpoint, _| !revive.contains(endpoint));
+        let now_ms = monotonic_ms();
+        self.retired
+            .extend(close.iter().map(|endpoint| (*endpoint, now_ms)));
         self.open = wanted;
 
         let mut commands = self.accept_on(bound, worker_count);

@@ -77,6 +77,35 @@ impl Host {
         assert!(ip(&["-n", &self.name, "route", "del", "blackhole", &here]));
     }
 
+    /// From now on what it sends arrives nowhere, and it sends on.
+    pub fn lose_answers(&self) {
+        const NOBODY: &str = "02:00:00:00:00:01";
+        let here = self.here.to_string();
+        let inner = format!("{}i", self.name);
+        let to = ["replace", &here, "lladdr", NOBODY, "dev", &inner];
+        let name = ["-n", &self.name, "neigh"];
+        assert!(ip(&[&name[..], &to].concat()));
+    }
+
+    pub fn let_answers_through(&self) {
+        let here = self.here.to_string();
+        let inner = format!("{}i", self.name);
+        assert!(ip(&[
+            "-n", &self.name, "neigh", "del", &here, "dev", &inner
+        ]));
+    }
+
+    /// Connects to it of which the first step has arrived there (SYN_RECV).
+    pub fn half_open_connects(&self) -> usize {
+        const SYN_RECV: &str = "03";
+        let mut command = Command::new("cat");
+        command.arg("/proc/net/tcp");
+        let output = self.run(&command).output().expect("ip(8) runs");
+        let table = String::from_utf8(output.stdout).expect("ASCII");
+        let is_half_open = |row: &&str| row.split_whitespace().nth(3) == Some(SYN_RECV);
+        table.lines().filter(is_half_open).count()
+    }
+
     /// Its address on the link alone, as it is reached from here; `None` where there is no IPv6.
     pub fn link_local(&self) -> Option<(Ipv6Addr, u32)> {
         let [outer, inner] = ["o", "i"].map(|end| format!("{}{end}", self.name));

@@ -20,17 +20,17 @@ const MOST_AT_ONCE: usize = 64;
 /// While accepting is paused, room is looked for this often: the session that makes it may end in
 /// another worker.
 const PAUSE_MS: u64 = 20;
-/// A retired listener serves what waits in its queue, but not for ever, should clients keep coming;
-/// longer where they wait for room.
-const RETIRED_MS: u64 = 1_000;
-const RETIRED_WITHOUT_ROOM_MS: u64 = 30_000;
+/// A listener that closes serves what waits in its queue, but not for ever, should clients keep
+/// coming; longer where they wait for room.
+const CLOSING_MS: u64 = 1_000;
+const CLOSING_WITHOUT_ROOM_MS: u64 = 30_000;
 
 struct Listener {
     endpoint: Endpoint,
     socket: OwnedFd,
     /// Nothing says that an accept would block.
     is_ready: bool,
-    retired_at_ms: Option<u64>,
+    closing_since_ms: Option<u64>,
     lacks_room: bool,
     /// Held for as long as the socket is open: the supervisor asks whether anybody does.
     _open: Arc<AtomicU64>,
@@ -71,16 +71,16 @@ impl Listeners {
             endpoint,
             socket,
             is_ready: true,
-            retired_at_ms: None,
+            closing_since_ms: None,
             lacks_room: false,
             _open: open,
         });
         Ok(())
     }
 
-    pub fn retire(&mut self, core: &Core, endpoint: Endpoint) {
+    pub fn close(&mut self, core: &Core, endpoint: Endpoint) {
         for (_, listener) in self.all.iter_mut().filter(|(_, l)| l.endpoint == endpoint) {
-            listener.retired_at_ms.get_or_insert(core.now_ms());
+            listener.closing_since_ms.get_or_insert(core.now_ms());
             listener.is_ready = true;
         }
     }
@@ -120,7 +120,7 @@ impl Listeners {
             }
         }
         self.all
-            .retain(|_, listener| !listener.has_served_its_time(core.now_ms()));
+            .retain(|_, listener| !listener.is_closed(core.now_ms()));
     }
 }
 
@@ -169,15 +169,15 @@ impl Listener {
         }
     }
 
-    fn has_served_its_time(&self, now_ms: u64) -> bool {
-        let Some(retired_at_ms) = self.retired_at_ms else {
+    fn is_closed(&self, now_ms: u64) -> bool {
+        let Some(closing_since_ms) = self.closing_since_ms else {
             return false;
         };
         let patience_ms = if self.lacks_room {
-            RETIRED_WITHOUT_ROOM_MS
+            CLOSING_WITHOUT_ROOM_MS
         } else {
-            RETIRED_MS
+            CLOSING_MS
         };
-        !self.is_ready || now_ms >= retired_at_ms + patience_ms
+        !self.is_ready || now_ms >= closing_since_ms + patience_ms
     }
 }

@@ -19,12 +19,12 @@ pub enum Command {
         socket: OwnedFd,
         flows: Arc<AtomicU64>,
     },
-    /// Take no new work on this endpoint: TCP serves what waits in the accept queue and closes; UDP
-    /// stays open for its flows until [`Command::Close`].
+    /// This endpoint is wanted no more: UDP takes no new flows; TCP serves who still comes, until
+    /// [`Command::Close`].
     Retire(Endpoint),
-    /// A retired UDP endpoint is wanted again.
+    /// A retired endpoint is wanted again.
     Revive(Endpoint),
-    /// A retired UDP endpoint has no flows left.
+    /// TCP serves what waits in the accept queue and closes; UDP, which has no flows left, closes.
     Close(Endpoint),
     /// End every session and flow and stop.
     Stop,

@@ -167,12 +167,12 @@ impl Worker {
                     tracing::error!(addr = %endpoint.addr, %error, "cannot watch a listener");
                 }
             }
-            Command::Retire(endpoint) => match endpoint.protocol {
-                Protocol::Tcp => self.listeners.retire(&self.core, endpoint),
-                Protocol::Udp => self.udp.set_retired(endpoint, true),
-            },
+            Command::Retire(endpoint) => self.udp.set_retired(endpoint, true),
             Command::Revive(endpoint) => self.udp.set_retired(endpoint, false),
-            Command::Close(endpoint) => self.udp.close(&mut self.core, endpoint),
+            Command::Close(endpoint) => match endpoint.protocol {
+                Protocol::Tcp => self.listeners.close(&self.core, endpoint),
+                Protocol::Udp => self.udp.close(&mut self.core, endpoint),
+            },
             Command::Stop => {
                 self.tcp.stop(&mut self.core);
                 self.udp.stop(&mut self.core);
