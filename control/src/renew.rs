@@ -1,5 +1,6 @@
 //! What an operator changes under a running server: tokens and certificate, looked at twice a second,
 //! and read at once on SIGHUP. A watch of the folder would be quicker and goes deaf on some file systems.
+//! What cannot be read is tried again at every look, and told once.
 
 use std::time::Duration;
 
@@ -38,20 +39,36 @@ async fn store_now_and_then(app: App) {
 
 async fn run(app: App, mut hangup: Signal) {
     let mut tick = tokio::time::interval(PERIOD);
+    let mut told = Told::default();
     loop {
         let is_told = tokio::select! {
             _ = tick.tick() => false,
             _ = hangup.recv() => true,
         };
-        if is_told || app.access.has_file_changed() {
-            read_tokens(&app);
+        if is_told {
+            told = Told::default();
+        }
+        if is_told || app.access.is_file_unread() {
+            read_tokens(&app, &mut told.tokens);
         }
         if let Some(tls) = &app.tls
-            && (is_told || tls.have_files_changed())
+            && (is_told || tls.is_a_file_unread())
         {
-            read_certificate(&app, tls);
+            read_certificate(&app, tls, &mut told.certificate);
         }
     }
+}
+
+/// The error of either that was told last, where it still stands.
+#[derive(Default)]
+struct Told {
+    tokens: Option<String>,
+    certificate: Option<String>,
+}
+
+/// Returns whether `error` is another one than was told last.
+fn is_news(told: &mut Option<String>, error: &str) -> bool {
+    told.replace(error.to_owned()).as_deref() != Some(error)
 }
 
 /// Nothing hangs on it, so that a full disk is only told.
@@ -62,23 +79,28 @@ pub fn store_uses(app: &App) {
     }
 }
 
-fn read_certificate(app: &App, tls: &Tls) {
+fn read_certificate(app: &App, tls: &Tls, told: &mut Option<String>) {
     let result = match tls.reload() {
         Ok(()) => {
+            *told = None;
             tracing::info!("the certificate has been read again");
             "ok".to_owned()
         }
         Err(error) => {
+            let error = error.to_string();
+            if !is_news(told, &error) {
+                return;
+            }
             tracing::error!("{error}; the old certificate lives on");
-            error.to_string()
+            error
         }
     };
     app.shared
         .audit_own("tls", "read_certificate", "console", &result);
 }
 
-fn read_tokens(app: &App) {
-    match app.access.reload() {
+fn read_tokens(app: &App, told: &mut Option<String>) {
+    let result = match app.access.reload() {
         Ok(changes) => {
             for change in changes {
                 let (action, label) = match &change {
@@ -88,11 +110,21 @@ fn read_tokens(app: &App) {
                 tracing::info!("{action}: {label}");
                 app.shared.audit_own("tokens", action, label, "ok");
             }
+            if told.take().is_none() {
+                return;
+            }
+            tracing::info!("the tokens have been read again");
+            "ok".to_owned()
         }
         Err(error) => {
+            let error = error.to_string();
+            if !is_news(told, &error) {
+                return;
+            }
             tracing::error!("{error}; the tokens that were known stay");
-            app.shared
-                .audit_own("tokens", "read_tokens", "tokens", &error.to_string());
+            error
         }
-    }
+    };
+    app.shared
+        .audit_own("tokens", "read_tokens", "tokens", &result);
 }

@@ -3,6 +3,8 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::process::Output;
+use std::thread;
+use std::time::Duration;
 
 use e2e::api_bench::ApiBench;
 use serde_json::json;
@@ -76,6 +78,28 @@ fn tokens_are_made_listed_and_revoked_under_a_running_server() {
     assert_eq!(unknown.status.code(), Some(1));
     let bad_scope = token(&bench, &["create", "--scope", "root"]);
     assert_eq!(bad_scope.status.code(), Some(2));
+}
+
+#[test]
+fn what_cannot_be_read_for_a_moment_is_read_when_it_can_and_told_once() {
+    const TOLD: &str = "the tokens that were known stay";
+    let mut bench = ApiBench::start(json!({}));
+    let (reader, id) = create(&bench, &["--scope", "read"]);
+    until("the token is taken up", LONG, || {
+        (status(&bench, "GET", "/api/backends", &reader) == 200).then_some(())
+    });
+    bench.control.program.limit_descriptors(3);
+    assert!(token(&bench, &["revoke", &id]).status.success());
+    bench.control.program.wait_for_line(TOLD);
+    // The file is looked at twice a second.
+    thread::sleep(Duration::from_millis(1_200));
+    assert_eq!(bench.control.program.count_lines(TOLD), 1);
+    bench.control.program.limit_descriptors(1_024);
+    until("the revoked one opens nothing", LONG, || {
+        (status(&bench, "GET", "/api/backends", &reader) == 401).then_some(())
+    });
+    let program = &mut bench.control.program;
+    program.wait_for_line("the tokens have been read again");
 }
 
 #[test]

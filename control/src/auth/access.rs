@@ -26,8 +26,8 @@ pub struct Access {
     configured: TokenSet,
     /// All of them; `None` where none is configured: protected mode.
     tokens: Mutex<Option<Arc<TokenSet>>>,
-    /// The version of the file that was read or tried last.
-    seen: Mutex<Option<FileVersion>>,
+    /// The version of the file that was read last; `None` where it could not be read.
+    seen: Mutex<Option<Option<FileVersion>>>,
     sessions: Mutex<Sessions>,
     failures: Mutex<Failures>,
     uses_file: PathBuf,
@@ -84,9 +84,10 @@ impl Access {
         Ok(access)
     }
 
-    /// Whether the token file is another one than was read last. A look costs microseconds.
-    pub fn has_file_changed(&self) -> bool {
-        FileVersion::of(&self.file) != *lock(&self.seen)
+    /// Whether the token file is another one than was read last, or could not be read. A look costs
+    /// microseconds.
+    pub fn is_file_unread(&self) -> bool {
+        Some(FileVersion::of(&self.file)) != *lock(&self.seen)
     }
 
     /// Reads the token file again; sessions of tokens that are gone end with them.
@@ -94,8 +95,13 @@ impl Access {
     /// # Errors
     /// Why the file cannot be used; the tokens that were known stay.
     pub fn reload(&self) -> Result<Vec<TokenChange>, TokenFileError> {
-        *lock(&self.seen) = FileVersion::of(&self.file);
-        let entries = token_file::read(&self.file)?;
+        let version = FileVersion::of(&self.file);
+        let read = token_file::read(&self.file);
+        // What is wrong with a file stays so until it is another one; what keeps it from being read,
+        // such as a lack of descriptors, passes by itself.
+        let is_unread = matches!(read, Err(TokenFileError::File { .. }));
+        *lock(&self.seen) = (!is_unread).then_some(version);
+        let entries = read?;
         let mut tokens = lock(&self.tokens);
         // A file without a token in it still says that tokens are needed, and so does one that goes
         // while we run: neither the last one that is revoked or expires nor a moved file may open

@@ -51,9 +51,9 @@ impl Bench {
 
     fn rewrite(&self, entries: &[TokenEntry]) {
         token_file::write(&self.temp.path().join("tokens.json"), entries).expect("written");
-        assert!(self.access.has_file_changed());
+        assert!(self.access.is_file_unread());
         self.access.reload().expect("good");
-        assert!(!self.access.has_file_changed());
+        assert!(!self.access.is_file_unread());
     }
 
     fn ask(&self, ip: IpAddr, shown: Shown, need: Need) -> Result<Scope, Denied> {
@@ -154,7 +154,7 @@ fn tokens_come_and_go_without_a_restart_and_the_last_one_opens_nothing() {
 fn a_token_file_that_goes_takes_its_tokens_along_and_opens_nothing() {
     let bench = Bench::new(&[], &[entry("one", Scope::Admin, None)]);
     std::fs::remove_file(bench.temp.path().join("tokens.json")).expect("removed");
-    assert!(bench.access.has_file_changed());
+    assert!(bench.access.is_file_unread());
     let changes = bench.access.reload().expect("absent is no fault");
     assert_eq!(
         changes,
@@ -175,13 +175,31 @@ fn a_token_file_that_goes_takes_its_tokens_along_and_opens_nothing() {
 fn a_bad_file_changes_nothing_and_is_told_once() {
     let bench = Bench::new(&[], &[entry("one", Scope::Read, None)]);
     std::fs::write(bench.temp.path().join("tokens.json"), "{").expect("written");
-    assert!(bench.access.has_file_changed());
+    assert!(bench.access.is_file_unread());
     assert!(bench.access.reload().is_err());
-    assert!(!bench.access.has_file_changed());
+    assert!(!bench.access.is_file_unread());
     assert_eq!(
         bench.ask(REMOTE, Shown::Bearer("one"), Need::Read),
         Ok(Scope::Read)
     );
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_tried_again() {
+    let bench = Bench::new(&[], &[entry("one", Scope::Read, None)]);
+    let file = bench.temp.path().join("tokens.json");
+    let aside = bench.temp.path().join("aside.json");
+    std::fs::rename(&file, &aside).expect("moved");
+    // No link is followed, so opening it fails.
+    std::os::unix::fs::symlink(&aside, &file).expect("linked");
+    for _ in 0..2 {
+        assert!(bench.access.is_file_unread());
+        assert!(bench.access.reload().is_err());
+    }
+    std::fs::rename(&aside, &file).expect("moved back");
+    assert!(bench.access.is_file_unread());
+    bench.access.reload().expect("good");
+    assert!(!bench.access.is_file_unread());
 }
 
 #[test]

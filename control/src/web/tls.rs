@@ -40,8 +40,8 @@ pub enum TlsError {
 pub struct Tls {
     certificate: PathBuf,
     key: PathBuf,
-    /// The versions of both files that were read or tried last.
-    seen: Mutex<[Option<FileVersion>; 2]>,
+    /// The versions of both files that were read last; `None` where one could not be read.
+    seen: Mutex<Option<[Option<FileVersion>; 2]>>,
     config: Mutex<Arc<ServerConfig>>,
 }
 
@@ -55,13 +55,15 @@ impl Tls {
         Ok(Tls {
             certificate,
             key,
-            seen: Mutex::new(seen),
+            seen: Mutex::new(Some(seen)),
             config: Mutex::new(config),
         })
     }
 
-    pub fn have_files_changed(&self) -> bool {
-        versions(&self.certificate, &self.key) != *self.seen.lock().expect(UNPOISONED)
+    /// Whether either file is another one than was read last, or could not be read.
+    pub fn is_a_file_unread(&self) -> bool {
+        let there = versions(&self.certificate, &self.key);
+        Some(there) != *self.seen.lock().expect(UNPOISONED)
     }
 
     /// Reads the files again, for connections from now on.
@@ -69,9 +71,12 @@ impl Tls {
     /// # Errors
     /// Why the new ones cannot be used; the old certificate lives on.
     pub fn reload(&self) -> Result<(), TlsError> {
-        *self.seen.lock().expect(UNPOISONED) = versions(&self.certificate, &self.key);
-        let config = read(&self.certificate, &self.key)?;
-        *self.config.lock().expect(UNPOISONED) = config;
+        let versions = versions(&self.certificate, &self.key);
+        let read = read(&self.certificate, &self.key);
+        // As for the file of tokens: a lack of descriptors, say, passes by itself.
+        let is_unread = matches!(read, Err(TlsError::File { .. }));
+        *self.seen.lock().expect(UNPOISONED) = (!is_unread).then_some(versions);
+        *self.config.lock().expect(UNPOISONED) = read?;
         Ok(())
     }
 
@@ -183,12 +188,12 @@ mod tests {
     fn a_new_pair_is_taken_and_a_bad_one_leaves_the_old_certificate() {
         let files = files();
         let tls = Tls::open(&files.settings).expect("a good pair");
-        assert!(!tls.have_files_changed());
+        assert!(!tls.is_a_file_unread());
         let first = tls.config.lock().expect("whole").clone();
         files.renew();
-        assert!(tls.have_files_changed());
+        assert!(tls.is_a_file_unread());
         tls.reload().expect("a good pair");
-        assert!(!tls.have_files_changed());
+        assert!(!tls.is_a_file_unread());
         let second = tls.config.lock().expect("whole").clone();
         assert!(!Arc::ptr_eq(&first, &second));
 
@@ -197,8 +202,14 @@ mod tests {
             "-----BEGIN CERTIFICATE-----\n",
             0o644,
         );
-        assert!(tls.have_files_changed() && tls.reload().is_err());
-        assert!(!tls.have_files_changed(), "it is not tried again and again");
+        assert!(tls.is_a_file_unread() && tls.reload().is_err());
+        assert!(!tls.is_a_file_unread(), "it is not tried again and again");
+        std::fs::remove_file(&files.settings.certificate).expect("removed");
+        std::fs::create_dir(&files.settings.certificate).expect("made");
+        for _ in 0..2 {
+            assert!(tls.is_a_file_unread(), "what cannot be read is tried again");
+            assert!(tls.reload().is_err());
+        }
         assert!(Arc::ptr_eq(&second, &*tls.config.lock().expect("whole")));
     }
 
