@@ -149,7 +149,8 @@ fn publish(root: &Root, mut config: serde_json::Value, generation: u64) -> Resul
         backend["weight"] = (10 * generation).into();
     }
     let bytes = config.to_string();
-    contract::publish(&root.proxy_config(), bytes.as_bytes()).map_err(failed_to("publish"))
+    let published = contract::publish(&root.proxy_config(), bytes.as_bytes());
+    published.map_err(|error| failed_to("publish")(error.into()))
 }
 
 /// Signals and waits until the generation runs.

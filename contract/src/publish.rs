@@ -8,25 +8,51 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
+/// Why a file was not replaced, or maybe not for good.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// The old version stands, and the temporary file is gone.
+    #[error(transparent)]
+    NotReplaced(#[from] io::Error),
+    /// Every reader sees the new version; a loss of power may bring the old one back.
+    #[error("replaced, but maybe not for good: the folder cannot be synced: {0}")]
+    NotLasting(io::Error),
+}
+
+impl PublishError {
+    /// By which callers tell a full disk from a broken one.
+    pub fn kind(&self) -> io::ErrorKind {
+        let (PublishError::NotReplaced(error) | PublishError::NotLasting(error)) = self;
+        error.kind()
+    }
+}
+
+impl From<PublishError> for io::Error {
+    fn from(error: PublishError) -> io::Error {
+        match error {
+            PublishError::NotReplaced(error) => error,
+            PublishError::NotLasting(_) => io::Error::new(error.kind(), error.to_string()),
+        }
+    }
+}
+
 /// Replaces the file at `path` by `bytes`: temporary file beside it, fsync, rename, fsync of the
 /// folder. Missing folders are made. The file is readable by all (0644), since the proxy may run as
 /// another user. One writer a path at a time within a process is the caller's duty.
 ///
 /// # Errors
-/// The system's error; the old version then stands and the temporary file is gone. Only an error
-/// that begins with "replaced, but" comes after the rename: every reader sees the new version then,
-/// and a loss of power may bring the old one back.
-pub fn publish(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// The system's error, and which version stands.
+pub fn publish(path: &Path, bytes: &[u8]) -> Result<(), PublishError> {
     replace(path, bytes, 0o644)
 }
 
 /// The same for a file that nobody but its owner may read (0600). Where root writes it, it belongs
 /// to the owner of its folder, as whom the programs that read it run.
-pub fn publish_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub fn publish_private(path: &Path, bytes: &[u8]) -> Result<(), PublishError> {
     replace(path, bytes, 0o600)
 }
 
-fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), PublishError> {
     let folder = folder_of(path);
     fs::create_dir_all(folder)?;
     let temporary = temporary_name(path, std::process::id())?;
@@ -39,13 +65,7 @@ fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         let _ = fs::remove_file(&temporary);
     }
     replaced?;
-    opened_folder.sync_all().map_err(not_lasting)
-}
-
-/// Keeps the kind, by which callers tell a full disk from a broken one.
-fn not_lasting(error: io::Error) -> io::Error {
-    let text = format!("replaced, but maybe not for good: the folder cannot be synced: {error}");
-    io::Error::new(error.kind(), text)
+    opened_folder.sync_all().map_err(PublishError::NotLasting)
 }
 
 /// Removes temporary files that killed writers of `path` left behind. A living process's are kept.
@@ -156,7 +176,8 @@ mod tests {
 
     #[test]
     fn an_error_after_the_rename_says_that_the_file_was_replaced() {
-        let error = not_lasting(io::Error::from(io::ErrorKind::StorageFull));
+        let why = io::Error::from(io::ErrorKind::StorageFull);
+        let error = io::Error::from(PublishError::NotLasting(why));
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
         assert!(error.to_string().starts_with("replaced, but"), "{error}");
     }

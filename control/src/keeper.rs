@@ -6,11 +6,11 @@
 
 mod files;
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use contract::publish::PublishError;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::actor::Actor;
@@ -19,8 +19,8 @@ use crate::model::{Change, Mutation, Refusal};
 use crate::registry::{Effect, Passed};
 use crate::shared::Shared;
 
-use files::WriteError;
 pub use files::{Files, load};
+use files::{WriteError, is_in_file};
 
 /// How many commands wait at most; more wait in their connections.
 const QUEUE: usize = 1024;
@@ -41,7 +41,7 @@ pub struct Stored {
     pub revision: u64,
 }
 
-/// A mutation that was not.
+/// A mutation that was not, or maybe not for good.
 #[derive(Debug, thiserror::Error)]
 pub enum NotStored {
     #[error(transparent)]
@@ -49,7 +49,12 @@ pub enum NotStored {
     #[error("nothing was changed: {path} cannot be written: {error}")]
     Store {
         path: PathBuf,
-        error: Arc<io::Error>,
+        error: Arc<PublishError>,
+    },
+    #[error("done; {path}: {error}")]
+    NotLasting {
+        path: PathBuf,
+        error: Arc<PublishError>,
     },
     #[error("the control server is stopping")]
     Stopping,
@@ -219,13 +224,14 @@ impl Task {
             true => self.files.write_registry(&staged, now).await,
             false => Ok(()),
         };
-        if stored.is_ok() {
+        if is_in_file(&stored) {
             let done = requests
                 .iter()
                 .zip(&outcomes)
                 .filter(|(_, outcome)| outcome.is_ok())
                 .map(|(request, _)| &request.mutation);
             self.shared.model().take_over(staged, done);
+            self.dirty |= stored.is_err();
         }
         self.answer(requests, outcomes, stored);
     }
@@ -240,7 +246,7 @@ impl Task {
                 .files
                 .write_settings(&staged.runtime_settings, now)
                 .await;
-            if stored.is_ok() {
+            if is_in_file(&stored) {
                 let mut model = self.shared.model();
                 model.runtime_settings = staged.runtime_settings;
                 model.edits = staged.edits;
@@ -257,17 +263,20 @@ impl Task {
     ) {
         let revision = {
             let mut model = self.shared.model();
-            model.revision += u64::from(stored.is_ok() && outcomes.iter().any(changes_state));
+            model.revision += u64::from(is_in_file(&stored) && outcomes.iter().any(changes_state));
             model.revision
         };
         for (request, outcome) in requests.into_iter().zip(outcomes) {
             let answer = match (outcome, &stored) {
                 (Err(refusal), _) => Err(NotStored::Refused(refusal)),
                 (Ok(change), Ok(())) => Ok(Stored { change, revision }),
-                (Ok(_), Err((path, error))) => Err(NotStored::Store {
-                    path: path.clone(),
-                    error: error.clone(),
-                }),
+                (Ok(_), Err((path, error))) => {
+                    let (path, error) = (path.clone(), error.clone());
+                    Err(match is_in_file(&stored) {
+                        true => NotStored::NotLasting { path, error },
+                        false => NotStored::Store { path, error },
+                    })
+                }
             };
             self.audit(&request, &answer);
             // A client that has gone needs no answer; what it asked for is done.

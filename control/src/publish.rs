@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use contract::publish::PublishError;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -60,7 +61,7 @@ pub enum Failure {
     #[error("{path} cannot be written: {error}")]
     Write {
         path: PathBuf,
-        error: Arc<std::io::Error>,
+        error: Arc<PublishError>,
     },
     #[error("the proxy would refuse it: {0}")]
     Refused(String),

@@ -82,6 +82,11 @@ impl Crashes {
         if answer.status == 200 && (!is_published || said["sync"]["ok"] == json!(true)) {
             assert!(self.stands_in(file) && call != "fsync", "{what}: {said}");
         }
+        if answer.status != 200 && !is_published {
+            let error = said["error"].as_str().expect("it says why");
+            let says_done = !error.contains("nothing was changed");
+            assert_eq!(self.stands_in(file), says_done, "{what}: {said}");
+        }
     }
 
     /// Whether the next weight stands in this file.

@@ -98,7 +98,7 @@ pub fn write(path: &Path, entries: &[TokenEntry]) -> Result<(), TokenFileError> 
     contract::publish::publish_private(path, &render(entries)).map_err(|error| {
         TokenFileError::File {
             path: path.to_owned(),
-            error,
+            error: error.into(),
         }
     })
 }

@@ -29,5 +29,5 @@ pub fn read(path: &Path) -> TokenUses {
 
 pub fn write(path: &Path, uses: &TokenUses) -> io::Result<()> {
     let text = json!({ "last_used": uses }).to_string();
-    contract::publish::publish_private(path, text.as_bytes())
+    Ok(contract::publish::publish_private(path, text.as_bytes())?)
 }

@@ -1,10 +1,10 @@
 //! The keeper's files: what was last known of each, reading them, writing them.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use contract::config::MAX_FILE_BYTES;
+use contract::publish::PublishError;
 use contract::{BackendAddr, Checked, Faults, LocalAddresses, check, digest, parse_object};
 use serde_json::{Map, Value};
 
@@ -217,7 +217,7 @@ fn read_settings(path: &Path) -> Result<Option<Layer>, Faults> {
 }
 
 /// What could not be written, and why.
-pub type WriteError = (PathBuf, Arc<io::Error>);
+pub type WriteError = (PathBuf, Arc<PublishError>);
 
 /// Replaces a file away from the runtime's thread, which a slow disk would hold up.
 async fn write(path: PathBuf, bytes: Vec<u8>) -> Result<(), WriteError> {
@@ -228,13 +228,21 @@ async fn write(path: PathBuf, bytes: Vec<u8>) -> Result<(), WriteError> {
     .expect("publishing a file does not panic")
 }
 
+/// Whether the file holds what was written, be it for good or not.
+pub fn is_in_file(written: &Result<(), WriteError>) -> bool {
+    match written {
+        Ok(()) => true,
+        Err((_, error)) => matches!(**error, PublishError::NotLasting(_)),
+    }
+}
+
 /// Keeps a file that cannot be read as a registry, since somebody may still want what is in it.
 async fn put_aside(path: PathBuf) -> Result<(), WriteError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".broken");
     let aside = PathBuf::from(name);
     tokio::task::spawn_blocking(move || {
-        std::fs::rename(&path, aside).map_err(|error| (path, Arc::new(error)))
+        std::fs::rename(&path, aside).map_err(|error| (path, Arc::new(error.into())))
     })
     .await
     .expect("renaming a file does not panic")
@@ -430,12 +438,14 @@ impl Files {
         if self.registry_is_broken {
             put_aside(self.registry_path.clone()).await?;
         }
-        write(self.registry_path.clone(), bytes).await?;
-        self.registry_digest = Some(new_digest);
-        self.registry_known = entries;
-        self.registry_updated_at = updated_at;
-        self.registry_is_broken = false;
-        Ok(())
+        let written = write(self.registry_path.clone(), bytes).await;
+        if is_in_file(&written) {
+            self.registry_digest = Some(new_digest);
+            self.registry_known = entries;
+            self.registry_updated_at = updated_at;
+            self.registry_is_broken = false;
+        }
+        written
     }
 
     /// Writes `settings_runtime.json`.
@@ -443,9 +453,11 @@ impl Files {
         let mut document = settings.to_json();
         document["updated_at"] = now.unix_s().into();
         let bytes = format!("{document:#}\n").into_bytes();
-        write(self.settings_path.clone(), bytes).await?;
-        self.is_settings_missing = false;
-        self.settings_notes.clear();
-        Ok(())
+        let written = write(self.settings_path.clone(), bytes).await;
+        if is_in_file(&written) {
+            self.is_settings_missing = false;
+            self.settings_notes.clear();
+        }
+        written
     }
 }

@@ -183,6 +183,7 @@ impl World {
                 assert!(!can_store, "nothing kept it from being stored");
                 Ok(false)
             }
+            Err(NotStored::NotLasting { .. }) => panic!("folders of this disk can be synced"),
             Err(NotStored::Stopping) => panic!("nobody has told it to stop"),
         }
     }

@@ -44,7 +44,7 @@ pub fn published(app: &App, reason: &str, settled: &Settled, mut body: Value) ->
 
 pub fn status_of(failure: &Failure) -> StatusCode {
     match failure {
-        Failure::Write { error, .. } => status_of_write(error),
+        Failure::Write { error, .. } => status_of_write(error.kind()),
         Failure::Refused(_) | Failure::Slow => StatusCode::SERVICE_UNAVAILABLE,
     }
 }

@@ -107,7 +107,9 @@ impl From<NotStored> for ApiError {
                     ApiError::new(StatusCode::CONFLICT, message)
                 }
             },
-            NotStored::Store { error, .. } => ApiError::new(status_of_write(&error), message),
+            NotStored::Store { error, .. } | NotStored::NotLasting { error, .. } => {
+                ApiError::new(status_of_write(error.kind()), message)
+            }
             NotStored::Stopping => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message),
         };
         error.audited()
@@ -133,9 +135,9 @@ impl From<Denied> for ApiError {
 }
 
 /// 507 for a full disk, 503 for any other trouble with it.
-pub fn status_of_write(error: &std::io::Error) -> StatusCode {
+pub fn status_of_write(kind: std::io::ErrorKind) -> StatusCode {
     use std::io::ErrorKind::{QuotaExceeded, StorageFull};
-    match error.kind() {
+    match kind {
         StorageFull | QuotaExceeded => StatusCode::INSUFFICIENT_STORAGE,
         _ => StatusCode::SERVICE_UNAVAILABLE,
     }

@@ -93,7 +93,8 @@ impl Planes {
         let root = Root(folder.path().join("control"));
         let (console, listen) = (free_address(), free_address());
         let settings = control_config(console, listen, algorithm, health);
-        publish(&root.control_config(), settings.to_string().as_bytes())?;
+        publish(&root.control_config(), settings.to_string().as_bytes())
+            .map_err(std::io::Error::from)?;
         let base = BaseUrl(format!("http://{console}"));
         let control = Plane::start("control_server", &binaries.control, &root, folder.path())?;
         let client = ControlClient::new(base.clone(), Access::default());
