@@ -111,6 +111,8 @@ impl Folder {
         let app = start_tasks(settings, &[listen], None, clock)
             .await
             .expect("good tokens");
+        // What a start writes is there, so that it is not taken for what a request has done.
+        app.keeper.read_sources().await;
         Control {
             router: router(app.clone()),
             app,
