@@ -1,11 +1,63 @@
-//! Whether a file is another one than was read before, for those who look again and again.
+//! Whether files are others than were read before, for those who look again and again.
 
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// Files that are read together, and which versions of them were read last.
+#[derive(Debug)]
+pub struct LastRead {
+    files: Vec<PathBuf>,
+    /// `None` where one of them could not be read.
+    versions: Mutex<Option<Versions>>,
+}
+
+/// Of each file; `None` where there is none.
+type Versions = Vec<Option<FileVersion>>;
+
+impl LastRead {
+    /// None of `files` has been read so far.
+    pub fn none_of(files: &[&Path]) -> LastRead {
+        LastRead {
+            files: files.iter().map(|file| file.to_path_buf()).collect(),
+            versions: Mutex::default(),
+        }
+    }
+
+    /// Whether a file is another one than was read last, or could not be read. A look costs
+    /// microseconds.
+    pub fn is_outdated(&self) -> bool {
+        let last = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        *last != Some(self.there())
+    }
+
+    /// Notes that what is there now is read by `read`. What is wrong with a file stays so until it is
+    /// another one; what keeps it from being read, such as a lack of descriptors, passes by itself:
+    /// `is_unread` tells the two apart.
+    pub fn note<T, E>(
+        &self,
+        read: impl FnOnce() -> Result<T, E>,
+        is_unread: impl FnOnce(&E) -> bool,
+    ) -> Result<T, E> {
+        let there = self.there();
+        let read = read();
+        let is_read = !read.as_ref().is_err_and(is_unread);
+        let mut last = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = is_read.then_some(there);
+        read
+    }
+
+    fn there(&self) -> Versions {
+        self.files
+            .iter()
+            .map(|file| FileVersion::of(file))
+            .collect()
+    }
+}
 
 /// What changes whenever a file is replaced, written or given other rights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FileVersion {
+struct FileVersion {
     device: u64,
     inode: u64,
     size: u64,
@@ -13,8 +65,8 @@ pub struct FileVersion {
 }
 
 impl FileVersion {
-    /// `None` where there is no such file. A look costs microseconds.
-    pub fn of(path: &Path) -> Option<FileVersion> {
+    /// `None` where there is no such file.
+    fn of(path: &Path) -> Option<FileVersion> {
         let metadata = std::fs::metadata(path).ok()?;
         Some(FileVersion {
             device: metadata.dev(),

@@ -14,7 +14,7 @@ use super::{
     Caller, Denied, Grant, KnownToken, Need, Proof, Scope, SecretHash, SessionKey, Shown, TokenSet,
 };
 use crate::clock::{Clock, Now};
-use crate::file_version::FileVersion;
+use crate::file_version::LastRead;
 
 /// The session cookie's name begins so; the port follows, since cookies do not tell ports apart.
 pub const SESSION_COOKIE: &str = "wicketgate_session_";
@@ -26,8 +26,7 @@ pub struct Access {
     configured: TokenSet,
     /// All of them; `None` where none is configured: protected mode.
     tokens: Mutex<Option<Arc<TokenSet>>>,
-    /// The version of the file that was read last; `None` where it could not be read.
-    seen: Mutex<Option<Option<FileVersion>>>,
+    last_read: LastRead,
     sessions: Mutex<Sessions>,
     failures: Mutex<Failures>,
     uses_file: PathBuf,
@@ -71,7 +70,7 @@ impl Access {
             file: file.to_owned(),
             configured,
             tokens: Mutex::default(),
-            seen: Mutex::default(),
+            last_read: LastRead::none_of(&[file]),
             sessions: Mutex::default(),
             failures: Mutex::default(),
             uses: Mutex::new(Uses {
@@ -87,7 +86,7 @@ impl Access {
     /// Whether the token file is another one than was read last, or could not be read. A look costs
     /// microseconds.
     pub fn is_file_unread(&self) -> bool {
-        Some(FileVersion::of(&self.file)) != *lock(&self.seen)
+        self.last_read.is_outdated()
     }
 
     /// Reads the token file again; sessions of tokens that are gone end with them.
@@ -95,13 +94,9 @@ impl Access {
     /// # Errors
     /// Why the file cannot be used; the tokens that were known stay.
     pub fn reload(&self) -> Result<Vec<TokenChange>, TokenFileError> {
-        let version = FileVersion::of(&self.file);
-        let read = token_file::read(&self.file);
-        // What is wrong with a file stays so until it is another one; what keeps it from being read,
-        // such as a lack of descriptors, passes by itself.
-        let is_unread = matches!(read, Err(TokenFileError::File { .. }));
-        *lock(&self.seen) = (!is_unread).then_some(version);
-        let entries = read?;
+        let is_unread = |error: &TokenFileError| matches!(error, TokenFileError::File { .. });
+        let read = || token_file::read(&self.file);
+        let entries = self.last_read.note(read, is_unread)?;
         let mut tokens = lock(&self.tokens);
         // A file without a token in it still says that tokens are needed, and so does one that goes
         // while we run: neither the last one that is revoked or expires nor a moved file may open

@@ -12,7 +12,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
 use tokio_rustls::rustls::{self, ServerConfig};
 
-use crate::file_version::FileVersion;
+use crate::file_version::LastRead;
 use crate::settings::{TlsSettings, open_to_read};
 
 /// The largest file of certificates or keys.
@@ -40,8 +40,7 @@ pub enum TlsError {
 pub struct Tls {
     certificate: PathBuf,
     key: PathBuf,
-    /// The versions of both files that were read last; `None` where one could not be read.
-    seen: Mutex<Option<[Option<FileVersion>; 2]>>,
+    last_read: LastRead,
     config: Mutex<Arc<ServerConfig>>,
 }
 
@@ -50,20 +49,19 @@ impl Tls {
     /// Why these files are no certificate with its key.
     pub fn open(settings: &TlsSettings) -> Result<Tls, TlsError> {
         let (certificate, key) = (settings.certificate.clone(), settings.key.clone());
-        let seen = versions(&certificate, &key);
-        let config = read(&certificate, &key)?;
+        let last_read = LastRead::none_of(&[&certificate, &key]);
+        let config = last_read.note(|| read(&certificate, &key), is_unread)?;
         Ok(Tls {
             certificate,
             key,
-            seen: Mutex::new(Some(seen)),
+            last_read,
             config: Mutex::new(config),
         })
     }
 
     /// Whether either file is another one than was read last, or could not be read.
     pub fn is_a_file_unread(&self) -> bool {
-        let there = versions(&self.certificate, &self.key);
-        Some(there) != *self.seen.lock().expect(UNPOISONED)
+        self.last_read.is_outdated()
     }
 
     /// Reads the files again, for connections from now on.
@@ -71,12 +69,9 @@ impl Tls {
     /// # Errors
     /// Why the new ones cannot be used; the old certificate lives on.
     pub fn reload(&self) -> Result<(), TlsError> {
-        let versions = versions(&self.certificate, &self.key);
-        let read = read(&self.certificate, &self.key);
-        // As for the file of tokens: a lack of descriptors, say, passes by itself.
-        let is_unread = matches!(read, Err(TlsError::File { .. }));
-        *self.seen.lock().expect(UNPOISONED) = (!is_unread).then_some(versions);
-        *self.config.lock().expect(UNPOISONED) = read?;
+        let read = || read(&self.certificate, &self.key);
+        let config = self.last_read.note(read, is_unread)?;
+        *self.config.lock().expect(UNPOISONED) = config;
         Ok(())
     }
 
@@ -87,8 +82,8 @@ impl Tls {
 
 const UNPOISONED: &str = "no holder of this lock panics: it only reads or replaces a value";
 
-fn versions(certificate: &Path, key: &Path) -> [Option<FileVersion>; 2] {
-    [certificate, key].map(FileVersion::of)
+fn is_unread(error: &TlsError) -> bool {
+    matches!(error, TlsError::File { .. })
 }
 
 fn read(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
