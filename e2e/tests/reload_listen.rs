@@ -71,7 +71,7 @@ fn a_client_on_its_way_to_the_old_address_is_served_there() {
     };
     let a = Backend::start_at(free_address_on(host.here), "a", Manner::Echo);
     let [mut old, mut new] = [9_000, 9_001].map(|port| SocketAddr::new(host.addr, port));
-    let mut far = FarProxy::start(host, old, &[a.addr], json!({}));
+    let mut far = FarProxy::start(host, old, &[a.addr], without_probes(json!({})));
     for _ in 0..ATTEMPTS {
         far.host.lose_answers();
         let begun = Instant::now();

@@ -410,8 +410,9 @@ impl State {
         // Nothing can fail from here on.
         let epoch = self.snapshot.epoch + 1;
         self.snapshot = Arc::new(build(epoch, config, &mut self.registry, limits));
-        self.retired
-            .retain(|endpoint, _| !revive.contains(endpoint));
+        for endpoint in &revive {
+            self.retired.remove(endpoint);
+        }
         let now_ms = monotonic_ms();
         self.retired
             .extend(close.iter().map(|endpoint| (*endpoint, now_ms)));
