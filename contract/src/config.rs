@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::address::{ALLOWED_BACKEND_IP, BackendAddr, parse_backend_ip};
 use crate::batch::Batch;
+use crate::config_digest::config_digest;
 use crate::fault::Faults;
 use crate::gpu_aware::GpuAware;
 use crate::object::{Object, kind, parse_object};
@@ -148,6 +149,8 @@ impl LocalAddresses {
 #[derive(Debug, Clone)]
 pub struct Checked {
     pub config: Config,
+    /// [`config_digest`](crate::config_digest()) of the document.
+    pub config_digest: String,
     /// Unknown keys: a warning, so that a newer control plane can talk to an older proxy; refused by
     /// [`check_strictly`].
     pub unknown_keys: Faults,
@@ -160,9 +163,11 @@ pub struct Checked {
 pub fn check(bytes: &[u8], local: &LocalAddresses) -> Result<Checked, Faults> {
     let mut faults = Faults::default();
     let mut unknown_keys = Faults::default();
-    match read(bytes, local, &mut faults, &mut unknown_keys) {
+    let document = parse_object(bytes, MAX_FILE_BYTES)?;
+    match read(&document, local, &mut faults, &mut unknown_keys) {
         Some(config) if faults.is_empty() => Ok(Checked {
             config,
+            config_digest: config_digest(&document),
             unknown_keys,
         }),
         _ => Err(faults),
@@ -173,7 +178,8 @@ pub fn check(bytes: &[u8], local: &LocalAddresses) -> Result<Checked, Faults> {
 pub fn check_strictly(bytes: &[u8], local: &LocalAddresses) -> Result<Config, Faults> {
     let mut faults = Faults::default();
     let mut unknown_keys = Faults::default();
-    let config = read(bytes, local, &mut faults, &mut unknown_keys);
+    let document = parse_object(bytes, MAX_FILE_BYTES)?;
+    let config = read(&document, local, &mut faults, &mut unknown_keys);
     faults.0.extend(unknown_keys.0);
     config.filter(|_| faults.is_empty()).ok_or(faults)
 }
@@ -188,19 +194,12 @@ pub fn generation_of(bytes: &[u8]) -> Option<u64> {
 /// `None` only where something is missing without which there is no configuration; what is wrong is
 /// in `faults`.
 fn read(
-    bytes: &[u8],
+    document: &Map<String, Value>,
     local: &LocalAddresses,
     faults: &mut Faults,
     unknown_keys: &mut Faults,
 ) -> Option<Config> {
-    let map = match parse_object(bytes, MAX_FILE_BYTES) {
-        Ok(map) => map,
-        Err(not_an_object) => {
-            *faults = not_an_object;
-            return None;
-        }
-    };
-    let mut object = Object::new(&map, "");
+    let mut object = Object::new(document, "");
 
     let listener = read_listen(&mut object, faults, unknown_keys);
     let algorithm = object.take_choice("algorithm", &Algorithm::ALL, faults);

@@ -8,6 +8,7 @@
 pub mod address;
 pub mod batch;
 pub mod config;
+mod config_digest;
 mod cost;
 pub mod fault;
 pub mod gpu_aware;
@@ -17,6 +18,7 @@ mod object;
 pub mod paths;
 pub mod pidfile;
 pub mod publish;
+pub mod refusal;
 pub mod reload;
 pub mod settings;
 pub mod status;
@@ -28,9 +30,11 @@ pub use config::{
     Algorithm, Backend, Checked, Config, Listener, LocalAddresses, Pool, Report, WarmingShare,
     check, check_strictly,
 };
+pub use config_digest::config_digest;
 pub use fault::{Fault, Faults};
 pub use gpu_aware::GpuAware;
 pub use object::{Object, parse_object};
 pub use paths::Root;
 pub use publish::{digest, publish};
+pub use refusal::{Refusal, RefusalCode};
 pub use settings::{SessionLog, Settings};

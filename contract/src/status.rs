@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::cost::BackendCost;
 pub use crate::health_status::{BackendHealth, HealthStatus, ProtocolHealth};
+pub use crate::refusal::{Refusal, RefusalCode};
 
 /// Which configuration the proxy runs, and how the last attempt at a newer one ended.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
@@ -20,9 +21,24 @@ pub struct Running {
     pub generation: u64,
     /// SHA-256 of the file it came from, in hexadecimal.
     pub digest: String,
+    /// [`config_digest`](crate::config_digest()) of that file; absent from older proxies.
+    #[serde(default)]
+    pub config_digest: Option<String>,
+    /// The file that the proxy reads, at the end of any links; absent from older proxies.
+    #[serde(default)]
+    pub config_path: Option<String>,
     /// Unix milliseconds.
     pub loaded_at_ms: u64,
     pub last_reload: Option<Reload>,
+    /// The addresses that are accepted on now.
+    #[serde(default)]
+    pub listeners: Vec<ListenerStatus>,
+    /// The addresses of the proxy's own host, as seen when the file was last read.
+    #[serde(default)]
+    pub addresses: Vec<IpAddr>,
+    /// What the configuration asks for and the proxy does not run; empty when all of it is in force.
+    #[serde(default)]
+    pub refusals: Vec<Refusal>,
 }
 
 /// One attempt to take a new configuration.
@@ -49,7 +65,6 @@ pub struct Status {
     pub draining: bool,
     pub algorithm: String,
     pub workers: Vec<WorkerStatus>,
-    pub listeners: Vec<ListenerStatus>,
     pub backends: Vec<BackendStatus>,
     /// Absent from older proxies.
     #[serde(default)]

@@ -21,6 +21,11 @@ async fn the_running_generation_is_read() {
         digest: "d".to_owned(),
         loaded_at_ms: 1,
         last_reload: None,
+        config_digest: None,
+        config_path: None,
+        listeners: vec![],
+        addresses: vec![],
+        refusals: vec![],
     };
     let answer = serde_json::to_string(&running).expect("plain data");
     let router = Router::new().route("/generation", get(move || async move { answer }));

@@ -207,7 +207,7 @@ fn a_sync_says_that_the_proxy_has_refused() {
         assert!(said.contains(&taken.addr.port().to_string()), "{answer}");
         proxy.program.wait_for_line("reload config refused");
     }
-    assert_eq!(proxy.status().listeners[0].addr, bench.listen);
+    assert_eq!(proxy.status().running.listeners[0].addr, bench.listen);
 }
 
 #[test]

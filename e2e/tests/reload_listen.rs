@@ -55,7 +55,7 @@ fn a_new_listen_address_serves_what_waited_at_the_old_one() {
     assert_eq!(Transport::Tcp.ask(new), "a");
     assert_eq!(Transport::Udp.ask(new), "a");
     until("the old listener is closed", LONG, || connect(old).err());
-    let listeners = proxy.status().listeners;
+    let listeners = proxy.status().running.listeners;
     assert_eq!(listeners.len(), 1);
     assert_eq!(listeners[0].addr, new);
 }
@@ -203,7 +203,7 @@ fn check_taken(new: SocketAddr, what: &str) {
     for transport in Transport::BOTH {
         assert_eq!(transport.ask(old), "a", "{what}");
     }
-    let listeners = proxy.status().listeners;
+    let listeners = proxy.status().running.listeners;
     assert_eq!(listeners.len(), 1, "{what}: {listeners:?}");
 }
 
@@ -230,7 +230,7 @@ fn ipv6_is_served_too() {
         &[],
     );
     assert_eq!(Transport::Tcp.ask(listen), "four");
-    assert_eq!(proxy.status().listeners[0].addr, listen);
+    assert_eq!(proxy.status().running.listeners[0].addr, listen);
 }
 
 #[test]

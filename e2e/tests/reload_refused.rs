@@ -99,7 +99,7 @@ fn a_bad_file_changes_nothing_and_the_next_good_one_is_taken() {
         assert_eq!(Transport::Tcp.ask(listen), "a", "{what}");
         assert_alive(&mut open);
         let status = proxy.status();
-        assert_eq!(status.listeners[0].addr, listen, "{what}");
+        assert_eq!(status.running.listeners[0].addr, listen, "{what}");
         assert_eq!(status.backends.len(), 1, "{what}");
     }
     proxy.reload(&proxy_config(listen, &weights(&[&b], 10)));

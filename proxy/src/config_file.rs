@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
+use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
@@ -15,6 +16,8 @@ pub struct ConfigFile {
     pub checked: Checked,
     /// SHA-256 of the bytes.
     pub digest: String,
+    /// Of this host, when the file was read.
+    pub addresses: Vec<IpAddr>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -33,10 +36,14 @@ pub enum ConfigFileError {
 /// For running: unknown keys are told apart.
 pub fn load(path: &Path) -> Result<ConfigFile, ConfigFileError> {
     let bytes = read_bounded(path)?;
-    let checked = contract::check(&bytes, &local_addresses());
+    let local = local_addresses();
+    let checked = contract::check(&bytes, &local);
     let checked = checked.map_err(|faults| ConfigFileError::faulty(path, &bytes, faults))?;
-    let digest = contract::digest(&bytes);
-    Ok(ConfigFile { checked, digest })
+    Ok(ConfigFile {
+        checked,
+        digest: contract::digest(&bytes),
+        addresses: local.0,
+    })
 }
 
 /// For `--check`: an unknown key is a fault too.

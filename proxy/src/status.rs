@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use contract::Backend;
 use contract::health::{AllDown, Health as HealthRules, ProbeKind};
 use contract::status::{
-    AdminState, BackendCost, BackendStatus, Counters, HealthStatus, LimitStatus, ListenerStatus,
-    ProtocolHealth, States, Status, Timings, Totals, WorkerStatus,
+    AdminState, BackendCost, BackendStatus, Counters, HealthStatus, LimitStatus, ProtocolHealth,
+    States, Status, Timings, Totals, WorkerStatus,
 };
 use proxy_core::backend::{BackendCounters, BackendState};
 use proxy_core::health::subject;
@@ -28,12 +28,6 @@ use crate::worker::counters::WorkerCounters;
 pub fn status(supervisor: &Supervisor) -> Status {
     let state = supervisor.state();
     let backends = backends(&state);
-    let config = &state.config;
-    let listeners = config.listeners.iter().map(|listener| ListenerStatus {
-        addr: listener.addr,
-        tcp: listener.tcp,
-        udp: listener.udp,
-    });
     let workers = supervisor.counters().map(|counters| WorkerStatus {
         sessions_active: counters.sessions_active.load(Relaxed),
         sessions_total: counters.sessions_total.load(Relaxed),
@@ -49,9 +43,8 @@ pub fn status(supervisor: &Supervisor) -> Status {
         reloads_ok: state.reloads_ok,
         reloads_refused: state.reloads_refused,
         draining: state.is_draining,
-        algorithm: config.pools[0].algorithm.name().to_owned(),
+        algorithm: state.config.pools[0].algorithm.name().to_owned(),
         workers: workers.collect(),
-        listeners: listeners.collect(),
         totals: totals(supervisor),
         health: health(&state),
         backends,

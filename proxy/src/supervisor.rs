@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use contract::status::{Reload, Running};
+use contract::status::{ListenerStatus, Reload, Running};
 use contract::{BackendAddr, Config, Settings};
 use proxy_core::backend::BackendRegistry;
 use proxy_core::health::watch::{Failing, Watch};
@@ -98,6 +98,7 @@ impl Supervisor {
         } = bound;
         warn_of_unknown_keys(&file);
         let config = file.checked.config;
+        let config_digest = file.checked.config_digest;
         let mut registry = BackendRegistry::new(worker_count);
         let generation = config.generation.unwrap_or(1);
         let snapshot = Arc::new(build(0, &config, &mut registry, &limits));
@@ -117,8 +118,13 @@ impl Supervisor {
             pid: std::process::id(),
             generation,
             digest: file.digest,
+            config_digest: Some(config_digest),
+            config_path: Some(config_path.display().to_string()),
             loaded_at_ms: unix_ms(),
             last_reload: None,
+            listeners: listener_status(&config),
+            addresses: file.addresses,
+            refusals: Vec::new(),
         };
         let supervisor = Supervisor {
             config_path,
@@ -226,6 +232,8 @@ impl Supervisor {
     async fn apply(&self, file: ConfigFile) -> Result<u64, ReloadError> {
         warn_of_unknown_keys(&file);
         let config = file.checked.config;
+        let config_digest = file.checked.config_digest;
+        let listeners = listener_status(&config);
         let backends = backend_count(&config);
         let before = self.running.borrow().generation;
         let generation = config.generation.unwrap_or(before + 1);
@@ -253,7 +261,10 @@ impl Supervisor {
         self.running.send_modify(|running| {
             running.generation = generation;
             running.digest = file.digest;
+            running.config_digest = Some(config_digest);
             running.loaded_at_ms = unix_ms();
+            running.listeners = listeners;
+            running.addresses = file.addresses;
         });
         tracing::info!("reload config success generation={generation} backends={backends}");
         self.close_unused().await;
@@ -497,6 +508,15 @@ fn warn_of_unknown_keys(file: &ConfigFile) {
         // One line, however many backends carry such a key.
         tracing::warn!("ignored: {unknown_keys}");
     }
+}
+
+fn listener_status(config: &Config) -> Vec<ListenerStatus> {
+    let status = |listener: &contract::Listener| ListenerStatus {
+        addr: listener.addr,
+        tcp: listener.tcp,
+        udp: listener.udp,
+    };
+    config.listeners.iter().map(status).collect()
 }
 
 fn backend_count(config: &Config) -> usize {

@@ -48,6 +48,11 @@ fn running(generation: u64, last_reload: Option<Reload>) -> Running {
         digest: String::new(),
         loaded_at_ms: 0,
         last_reload,
+        config_digest: None,
+        config_path: None,
+        listeners: vec![],
+        addresses: vec![],
+        refusals: vec![],
     }
 }
 
