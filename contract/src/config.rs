@@ -141,19 +141,96 @@ pub struct LocalAddresses(pub Vec<IpAddr>);
 
 impl LocalAddresses {
     fn contain(&self, ip: IpAddr) -> bool {
-        ip.is_loopback() || self.0.contains(&ip)
+        ip.is_loopback() || self.0.iter().any(|own| own.to_canonical() == ip)
     }
 }
 
 /// What [`check`] makes of a file.
 #[derive(Debug, Clone)]
 pub struct Checked {
+    /// Without the skipped entries.
     pub config: Config,
+    /// Backends that are one of the file's own listeners, in file order: a session to one of them would
+    /// come back for ever. They cost no other entry anything; refused by [`check_strictly`].
+    pub skipped: Vec<Skipped>,
     /// [`config_digest`](crate::config_digest()) of the document.
     pub config_digest: String,
     /// Unknown keys: a warning, so that a newer control plane can talk to an older proxy; refused by
     /// [`check_strictly`].
     pub unknown_keys: Faults,
+}
+
+/// A backend that is not used, since it is a listener of the proxy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skipped {
+    /// Which entry of `backends` it is.
+    pub index: usize,
+    pub addr: BackendAddr,
+    pub listen: SocketAddr,
+}
+
+impl Skipped {
+    /// JSON pointer of the entry.
+    pub fn place(&self) -> String {
+        format!("/backends/{}", self.index)
+    }
+
+    fn add_to(&self, faults: &mut Faults) {
+        let found = format!("{}, which is our own listener {}", self.addr, self.listen);
+        let allowed = "an address that this proxy does not listen on";
+        faults.add(&self.place(), found, allowed);
+    }
+}
+
+impl Checked {
+    /// The configuration for a proxy that accepts on `listening` as well, and every entry that is then
+    /// skipped, in file order.
+    pub fn while_listening(
+        &self,
+        listening: &[SocketAddr],
+        local: &LocalAddresses,
+    ) -> (Config, Vec<Skipped>) {
+        let mut config = self.config.clone();
+        let mut skipped = self.skipped.clone();
+        for pool in &mut config.pools {
+            let backends = std::mem::take(&mut pool.backends);
+            let indices = indices_without(&self.skipped);
+            let (kept, more) = split_own(indices.zip(backends), listening, local);
+            pool.backends = kept;
+            skipped.extend(more);
+        }
+        skipped.sort_unstable_by_key(|skipped| skipped.index);
+        (config, skipped)
+    }
+}
+
+/// The indices of the entries that are not skipped. `skipped` is in file order.
+fn indices_without(skipped: &[Skipped]) -> impl Iterator<Item = usize> {
+    let mut skipped = skipped.iter().map(|skipped| skipped.index).peekable();
+    (0..).filter(move |index| skipped.next_if_eq(index).is_none())
+}
+
+/// The backends that are used, and those that are one of `listening`. Each comes with its index in the
+/// file.
+fn split_own(
+    backends: impl Iterator<Item = (usize, Backend)>,
+    listening: &[SocketAddr],
+    local: &LocalAddresses,
+) -> (Vec<Backend>, Vec<Skipped>) {
+    let (mut kept, mut skipped) = (Vec::new(), Vec::new());
+    for (index, backend) in backends {
+        let addr = backend.addr;
+        let mut own = listening.iter();
+        match own.find(|listen| is_own_listener(addr, **listen, local)) {
+            Some(&listen) => skipped.push(Skipped {
+                index,
+                addr,
+                listen,
+            }),
+            None => kept.push(backend),
+        }
+    }
+    (kept, skipped)
 }
 
 /// Reads a `proxy_config.json`.
@@ -165,8 +242,9 @@ pub fn check(bytes: &[u8], local: &LocalAddresses) -> Result<Checked, Faults> {
     let mut unknown_keys = Faults::default();
     let document = parse_object(bytes, MAX_FILE_BYTES)?;
     match read(&document, local, &mut faults, &mut unknown_keys) {
-        Some(config) if faults.is_empty() => Ok(Checked {
+        Some((config, skipped)) if faults.is_empty() => Ok(Checked {
             config,
+            skipped,
             config_digest: config_digest(&document),
             unknown_keys,
         }),
@@ -174,13 +252,18 @@ pub fn check(bytes: &[u8], local: &LocalAddresses) -> Result<Checked, Faults> {
     }
 }
 
-/// Like [`check`], but an unknown key is a fault like any other: for a person who asks.
+/// Like [`check`], but an unknown key or a skipped entry is a fault like any other: for a person who
+/// asks.
 pub fn check_strictly(bytes: &[u8], local: &LocalAddresses) -> Result<Config, Faults> {
     let mut faults = Faults::default();
     let mut unknown_keys = Faults::default();
     let document = parse_object(bytes, MAX_FILE_BYTES)?;
-    let config = read(&document, local, &mut faults, &mut unknown_keys);
+    let read = read(&document, local, &mut faults, &mut unknown_keys);
+    if let Some((_, skipped)) = &read {
+        skipped.iter().for_each(|entry| entry.add_to(&mut faults));
+    }
     faults.0.extend(unknown_keys.0);
+    let config = read.map(|(config, _)| config);
     config.filter(|_| faults.is_empty()).ok_or(faults)
 }
 
@@ -198,7 +281,7 @@ fn read(
     local: &LocalAddresses,
     faults: &mut Faults,
     unknown_keys: &mut Faults,
-) -> Option<Config> {
+) -> Option<(Config, Vec<Skipped>)> {
     let mut object = Object::new(document, "");
 
     let listener = read_listen(&mut object, faults, unknown_keys);
@@ -210,23 +293,23 @@ fn read(
     let settings = Settings::read(&mut object, faults, unknown_keys);
     let backends = read_backends(&mut object, faults, unknown_keys);
     object.unknown_keys(unknown_keys);
-    if let Some(listener) = &listener {
-        refuse_own_listener(&backends, listener, local, faults);
-    }
+    let listener = listener?;
+    let (backends, skipped) = split_own(backends.into_iter(), &[listener.addr], local);
 
     let pool = Pool {
         algorithm: algorithm.unwrap_or(Algorithm::WeightedRoundRobin),
         warming_share: warming_share.unwrap_or(WarmingShare::Tenth),
         gpu_aware,
-        backends: backends.into_iter().map(|(_, backend)| backend).collect(),
+        backends,
     };
-    Some(Config {
+    let config = Config {
         generation,
         updated_at,
-        listeners: vec![listener?],
+        listeners: vec![listener],
         pools: vec![pool],
         settings,
-    })
+    };
+    Some((config, skipped))
 }
 
 fn read_listen(
@@ -245,6 +328,8 @@ fn read_listen(
     let host = listen.take_required("host", ALLOWED_HOST, faults);
     let ip = host.and_then(|host| {
         let ip = host.as_str().and_then(|text| text.parse::<IpAddr>().ok());
+        // `::ffff:127.0.0.1` is `127.0.0.1`, and `::ffff:0.0.0.0` all of IPv4.
+        let ip = ip.map(|ip| ip.to_canonical());
         let ip = ip.filter(|ip| !ip.is_multicast());
         if ip.is_none() {
             faults.add(&listen.pointer("host"), host, ALLOWED_HOST);
@@ -271,12 +356,12 @@ fn read_listen(
     })
 }
 
-/// The backends that could be read, each with the JSON pointer of its place.
+/// The backends that could be read, each with its index.
 fn read_backends(
     object: &mut Object,
     faults: &mut Faults,
     unknown_keys: &mut Faults,
-) -> Vec<(String, Backend)> {
+) -> Vec<(usize, Backend)> {
     let Some(value) = object.take_required("backends", "an array, maybe empty", faults) else {
         return Vec::new();
     };
@@ -291,17 +376,17 @@ fn read_backends(
         return Vec::new();
     }
     let mut backends = Vec::with_capacity(items.len());
-    let mut places: HashMap<BackendAddr, String> = HashMap::with_capacity(items.len());
+    let mut indices: HashMap<BackendAddr, usize> = HashMap::with_capacity(items.len());
     for (index, item) in items.iter().enumerate() {
-        let place = format!("{place}/{index}");
-        let Some(backend) = read_backend(item, &place, faults, unknown_keys) else {
+        let at = format!("{place}/{index}");
+        let Some(backend) = read_backend(item, &at, faults, unknown_keys) else {
             continue;
         };
-        if let Some(first) = places.insert(backend.addr, place.clone()) {
-            let found = format!("{}, which stands at {first} too", backend.addr);
-            faults.add(&place, found, "each ip:port once");
+        if let Some(first) = indices.insert(backend.addr, index) {
+            let found = format!("{}, which stands at {place}/{first} too", backend.addr);
+            faults.add(&at, found, "each ip:port once");
         }
-        backends.push((place, backend));
+        backends.push((index, backend));
     }
     backends
 }
@@ -354,28 +439,6 @@ pub fn read_report(object: &mut Object, faults: &mut Faults) -> Report {
         vram_usage: object.take_share("vram_usage", faults),
         reported_at_ms: object.take_integer("reported_at_ms", 0, u64::MAX, faults),
         heartbeat_ms: object.take_integer("heartbeat_ms", 1, 3_600_000, faults),
-    }
-}
-
-/// A backend that is our own listener would forward every session to itself, for ever.
-fn refuse_own_listener(
-    backends: &[(String, Backend)],
-    listener: &Listener,
-    local: &LocalAddresses,
-    faults: &mut Faults,
-) {
-    for (place, backend) in backends {
-        if is_own_listener(backend.addr, listener.addr, local) {
-            let found = format!(
-                "{}, which is our own listener {}",
-                backend.addr, listener.addr
-            );
-            faults.add(
-                place,
-                found,
-                "an address that this proxy does not listen on",
-            );
-        }
     }
 }
 
@@ -601,23 +664,73 @@ mod tests {
     }
 
     #[test]
-    fn our_own_listener_is_no_backend() {
+    fn our_own_listener_is_skipped_and_refused_only_where_a_person_asks() {
         let refused = |listen: &str, ip: &str| {
             let bytes = changed(|value| {
                 value["listen"]["host"] = json!(listen);
                 value["backends"][0]["ip"] = json!(ip);
                 value["backends"][0]["port"] = json!(10080);
             });
-            places(&bytes) == ["/backends/0"]
+            let checked = check(&bytes, &local()).expect("valid, whatever is skipped");
+            let is_skipped = !checked.skipped.is_empty();
+            assert_eq!(checked.config.pools[0].backends.is_empty(), is_skipped);
+            let strictly = check_strictly(&bytes, &local());
+            let places = strictly.map_err(|faults| faults.0[0].place.clone());
+            assert_eq!(places.err(), is_skipped.then(|| "/backends/0".to_owned()));
+            is_skipped
         };
         assert!(refused("0.0.0.0", "127.0.0.1"));
         assert!(refused("0.0.0.0", "127.8.8.8"));
         assert!(refused("0.0.0.0", "192.168.7.7"));
         assert!(refused("::", "192.168.7.7"));
         assert!(refused("10.0.0.1", "10.0.0.1"));
+        assert!(refused("::ffff:10.0.0.1", "10.0.0.1"));
+        assert!(refused("10.0.0.1", "::ffff:10.0.0.1"));
+        assert!(refused("::ffff:0.0.0.0", "127.0.0.1"));
+        assert!(refused("::", "::ffff:127.0.0.1"));
+        assert!(refused("::", "::1"));
         assert!(!refused("10.0.0.1", "127.0.0.1"));
         assert!(!refused("0.0.0.0", "192.168.7.8"));
         assert!(!refused("0.0.0.0", "::1"));
+    }
+
+    #[test]
+    fn what_else_the_proxy_accepts_on_is_skipped_too_by_its_place_in_the_file() {
+        let own = |port: u16| json!({"ip": "127.0.0.1", "port": port});
+        let bytes = changed(|value| {
+            value["backends"] = json!([own(10080), own(1), own(9000), own(2)]);
+        });
+        let checked = check(&bytes, &local()).expect("valid");
+        let ports = |config: &Config| -> Vec<u16> {
+            let backends = config.pools[0].backends.iter();
+            backends.map(|backend| backend.addr.port()).collect()
+        };
+        let places =
+            |skipped: &[Skipped]| -> Vec<String> { skipped.iter().map(Skipped::place).collect() };
+        assert_eq!(ports(&checked.config), [1, 9000, 2]);
+        assert_eq!(places(&checked.skipped), ["/backends/0"]);
+        let listening = ["127.0.0.1:9000", "[::]:2"].map(|addr| addr.parse().expect("a literal"));
+        let (config, skipped) = checked.while_listening(&listening, &local());
+        assert_eq!(ports(&config), [1]);
+        let right = ["/backends/0", "/backends/2", "/backends/3"];
+        assert_eq!(places(&skipped), right);
+    }
+
+    #[test]
+    fn a_listen_host_is_read_in_its_canonical_form() {
+        for (host, right) in [
+            ("::ffff:127.0.0.1", "127.0.0.1"),
+            ("::ffff:0.0.0.0", "0.0.0.0"),
+            ("::FFFF:7f00:1", "127.0.0.1"),
+            ("0:0:0:0:0:0:0:0", "::"),
+            ("::1", "::1"),
+        ] {
+            let bytes = changed(|value| value["listen"]["host"] = json!(host));
+            let config = check(&bytes, &local()).expect("valid").config;
+            assert_eq!(config.listeners[0].addr.ip().to_string(), right, "{host}");
+        }
+        let multicast = changed(|value| value["listen"]["host"] = json!("::ffff:224.0.0.1"));
+        assert_eq!(places(&multicast), ["/listen/host"]);
     }
 
     #[test]

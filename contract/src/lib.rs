@@ -27,8 +27,8 @@ mod value;
 pub use address::{BackendAddr, OWNER_BYTES, parse_backend_ip};
 pub use batch::Batch;
 pub use config::{
-    Algorithm, Backend, Checked, Config, Listener, LocalAddresses, Pool, Report, WarmingShare,
-    check, check_strictly,
+    Algorithm, Backend, Checked, Config, Listener, LocalAddresses, Pool, Report, Skipped,
+    WarmingShare, check, check_strictly,
 };
 pub use config_digest::config_digest;
 pub use fault::{Fault, Faults};

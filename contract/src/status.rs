@@ -2,8 +2,9 @@
 //!
 //! `GET /status` is a [`Status`]; `GET /generation?at_least=N&timeout_ms=T` a [`Running`], held back
 //! until generation N runs, has been refused, or T (at most 10,000 ms) has passed;
-//! `POST /reload` does what SIGHUP does and answers with the [`Running`] after it; `POST /reports`
-//! takes [`Reports`]; `GET /metrics` is Prometheus text.
+//! `POST /reload` does what SIGHUP does and answers with the [`Running`] after it; `POST /check`, whose
+//! body is a `proxy_config.json`, answers with what the proxy would refuse of it now ([`Trial`]) and
+//! changes nothing; `POST /reports` takes [`Reports`]; `GET /metrics` is Prometheus text.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -38,6 +39,14 @@ pub struct Running {
     pub addresses: Vec<IpAddr>,
     /// What the configuration asks for and the proxy does not run; empty when all of it is in force.
     #[serde(default)]
+    pub refusals: Vec<Refusal>,
+}
+
+/// What `POST /check` answers. The document is read and checked as at a reload, and the addresses to
+/// listen on that the proxy does not hold yet are bound and released at once.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Trial {
+    /// Empty where a reload would put all of it in force.
     pub refusals: Vec<Refusal>,
 }
 
