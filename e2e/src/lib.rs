@@ -5,7 +5,9 @@
 //! | `loop` | traffic follows the weights, and a change by API takes effect with nothing lost |
 //! | `reload` | a reload touches nothing that is open |
 //! | `reload_listen`, `listen_changes` | a changed listen address loses nobody |
-//! | `reload_refused` | a bad file changes nothing |
+//! | `reload_refused` | a bad file changes nothing; one bad entry costs the others nothing |
+//! | `listen_refused` | a listener that cannot be bound holds nothing else up, and is taken when it can |
+//! | `start_unbound` | so at a start, where the proxy waits for it |
 //! | `tcp` | bytes arrive whole, ends are forwarded and named |
 //! | `storm` | twenty thousand sessions of every shape, each checked at both ends |
 //! | `slow_readers` | what arrives for a reader that takes nothing wakes nobody |

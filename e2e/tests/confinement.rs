@@ -2,10 +2,12 @@
 //! that.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::Path;
+use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 
+use contract::RefusalCode;
 use e2e::proxy_bench::ProxyBench;
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -34,11 +36,14 @@ fn as_user(folder: &Folder, listen: SocketAddr, more: &[&str]) -> (Proxy, Value)
     (Proxy::start_on(folder, &arguments), config)
 }
 
-/// An address on loopback with a port that only the privileged may bind.
+/// An address on loopback with a port that only the privileged may bind; each once.
 fn free_privileged_address() -> SocketAddr {
-    let addresses = (600..1024).map(|port| SocketAddr::new(LOOPBACK, port));
-    let is_free = |addr: &SocketAddr| TcpListener::bind(addr).is_ok();
-    { addresses }.find(is_free).expect("one of 424 is free")
+    static NEXT: AtomicU16 = AtomicU16::new(600);
+    let next = || Some(NEXT.fetch_add(1, Relaxed)).filter(|port| *port < 1024);
+    let mut addresses = std::iter::from_fn(next).map(|port| SocketAddr::new(LOOPBACK, port));
+    let is_free =
+        |addr: &SocketAddr| TcpListener::bind(addr).is_ok() && UdpSocket::bind(addr).is_ok();
+    addresses.find(is_free).expect("one of 424 is free")
 }
 
 #[test]
@@ -107,13 +112,18 @@ fn a_low_port_is_bound_before_the_right_to_it_is_given_up() {
         return;
     }
     let folder = Folder::new();
-    let (mut proxy, mut config) = as_user(&folder, free_privileged_address(), &[]);
+    let listen = free_privileged_address();
+    let (mut proxy, mut config) = as_user(&folder, listen, &[]);
     // Held by nobody else; free after the other one, whose port is taken.
     let other = free_privileged_address();
     config["listen"]["port"] = json!(other.port());
-    let refused = proxy.reload_refused(numbered(&config, 2).to_string().as_bytes());
-    let reason = refused.reason.expect("a refusal has one");
-    assert!(reason.contains("--keep-bind"), "{reason}");
+    proxy.reload(&config);
+    let [tcp, udp] = ["tcp", "udp"].map(|protocol| format!("{other}/{protocol}"));
+    let refused = |value| (RefusalCode::NeedsRestart, "/listen", value);
+    let refusals = proxy.await_refusals(&[refused(&*tcp), refused(&*udp)]);
+    let detail = &refusals[0].detail;
+    assert!(detail.contains("--keep-bind"), "{detail}");
+    assert_eq!(proxy.status().running.listeners[0].addr, listen);
     drop(proxy);
 
     let folder = Folder::new();
@@ -128,6 +138,28 @@ fn a_low_port_is_bound_before_the_right_to_it_is_given_up() {
             .iter()
             .all(|said| *said == kept)
     );
+}
+
+/// It is taken when the proxy starts, which then gives up the right to it.
+#[test]
+fn a_low_port_that_is_taken_at_the_start_needs_a_restart() {
+    if !can_become(USER) {
+        return;
+    }
+    let folder = Folder::new();
+    let listen = free_privileged_address();
+    let taken = TcpListener::bind(listen).expect("free");
+    let (proxy, _) = as_user(&folder, listen, &[]);
+    let value = format!("{listen}/tcp");
+    proxy.await_refusals(&[(RefusalCode::NeedsRestart, "/listen", &*value)]);
+    drop((proxy, taken));
+
+    let folder = Folder::new();
+    let taken = TcpListener::bind(listen).expect("free");
+    let (proxy, _) = as_user(&folder, listen, &["--keep-bind"]);
+    proxy.await_refusals(&[(RefusalCode::AddressInUse, "/listen", &*value)]);
+    drop(taken);
+    proxy.await_refusals(&[]);
 }
 
 #[test]

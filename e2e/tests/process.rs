@@ -88,25 +88,6 @@ fn another_config_and_pid_file_can_be_named() {
 }
 
 #[test]
-fn a_port_in_use_is_refused_at_the_start() {
-    let folder = Folder::new();
-    let listener = TcpListener::bind(free_address()).expect("free");
-    let taken = listener.local_addr().expect("bound");
-    folder.write_proxy_config(&proxy_config(taken, &[]));
-    let (code, _, log) = proxy_server(&["--root", folder.root_argument()]);
-    assert_eq!(code, Some(1), "{log}");
-    assert!(log.contains(&taken.to_string()), "{log}");
-    assert!(!folder.root.proxy_pid().exists(), "it was never ready");
-
-    // Another proxy's port too, which shares its port with itself.
-    let (bench, _echo) = before_echo(json!({}));
-    folder.write_proxy_config(&proxy_config(bench.listen, &[]));
-    let (code, _, log) = proxy_server(&["--root", folder.root_argument()]);
-    assert_eq!(code, Some(1), "{log}");
-    assert!(log.contains(&bench.listen.to_string()), "{log}");
-}
-
-#[test]
 fn check_names_every_fault_with_its_place() {
     let folder = Folder::new();
     let root = ["--root", folder.root_argument()];

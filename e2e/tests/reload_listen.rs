@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use contract::RefusalCode;
 use e2e::far_proxy::FarProxy;
 use e2e::sessions::{assert_alive, open_sessions, weights};
 use e2e::spread::Transport;
@@ -196,10 +197,9 @@ fn check_taken(new: SocketAddr, what: &str) {
     let old = free_address();
     let config = |listen| -> Value { proxy_config(listen, &weights(&[&a], 10)) };
     let mut proxy = Proxy::start(&folder, &config(old), &[]);
-    let bytes = numbered(&config(new), 1).to_string();
-    let reason = proxy.reload_refused(bytes.as_bytes()).reason;
-    let reason = reason.expect("a refusal says why");
-    assert!(reason.contains(&new.to_string()), "{what}: {reason}");
+    proxy.reload(&config(new));
+    let value = format!("{new}/{what}");
+    proxy.await_refusals(&[(RefusalCode::AddressInUse, "/listen", &value)]);
     for transport in Transport::BOTH {
         assert_eq!(transport.ask(old), "a", "{what}");
     }
@@ -211,11 +211,11 @@ fn check_taken(new: SocketAddr, what: &str) {
 fn an_address_that_is_taken_for_one_protocol_is_left_to_the_other() {
     let tcp = TcpListener::bind(free_address()).expect("free");
     let addr = tcp.local_addr().expect("bound");
-    check_taken(addr, "TCP");
+    check_taken(addr, "tcp");
     UdpSocket::bind(addr).expect("UDP was let go");
     let udp = UdpSocket::bind(free_address()).expect("free");
     let addr = udp.local_addr().expect("bound");
-    check_taken(addr, "UDP");
+    check_taken(addr, "udp");
     TcpListener::bind(addr).expect("TCP was let go");
 }
 

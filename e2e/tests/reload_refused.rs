@@ -3,6 +3,7 @@
 
 use std::fs;
 
+use contract::RefusalCode;
 use e2e::sessions::{assert_alive, open_sessions, weights};
 use e2e::spread::Transport;
 use rustix::process::Signal;
@@ -64,11 +65,6 @@ fn bad_files(good: &Value) -> Vec<(&'static str, Vec<u8>, String)> {
             changed(&|value| value["listen"]["port"] = json!(70_000)),
             "/listen/port",
         ),
-        (
-            "our own listener",
-            changed(&|value| value["backends"][0]["port"] = good["listen"]["port"].clone()),
-            "/backends/0",
-        ),
     ];
     list.into_iter()
         .map(|(what, bytes, word)| (what, bytes, word.to_owned()))
@@ -83,14 +79,7 @@ fn a_bad_file_changes_nothing_and_the_next_good_one_is_taken() {
     let good = proxy_config(listen, &weights(&[&a], 10));
     let mut proxy = Proxy::start(&folder, &good, &[]);
     let mut open = open_sessions(listen, 5);
-    let mut files = bad_files(&good);
-    // Somebody else's port, on which the proxy could listen only by sharing it.
-    let mut taken = proxy_config(b.addr, &weights(&[&a], 10));
-    taken["listen"]["udp"] = json!(false);
-    let bytes = as_bytes(&taken);
-    files.push(("port in use", bytes, b.addr.to_string()));
-
-    for (what, bytes, word) in files {
+    for (what, bytes, word) in bad_files(&good) {
         let reload = proxy.reload_refused(&bytes);
         let reason = reload.reason.expect("a refusal says why");
         assert!(!reload.ok && reason.contains(&word), "{what}: {reason}");
@@ -101,11 +90,99 @@ fn a_bad_file_changes_nothing_and_the_next_good_one_is_taken() {
         let status = proxy.status();
         assert_eq!(status.running.listeners[0].addr, listen, "{what}");
         assert_eq!(status.backends.len(), 1, "{what}");
+        let refusals = status.running.refusals;
+        assert!(!refusals.is_empty() && refusals.len() <= 16, "{what}");
+        for refusal in &refusals {
+            assert_eq!(refusal.code, RefusalCode::Invalid, "{what}: {refusal:?}");
+        }
     }
     proxy.reload(&proxy_config(listen, &weights(&[&b], 10)));
     assert_eq!(Transport::Tcp.ask(listen), "b");
-    let last = proxy.status().running.last_reload;
-    assert!(last.is_some_and(|reload| reload.ok));
+    let running = proxy.status().running;
+    assert!(running.last_reload.is_some_and(|reload| reload.ok));
+    assert!(running.refusals.is_empty(), "{:?}", running.refusals);
+}
+
+#[test]
+fn a_fault_that_stays_keeps_the_time_of_its_beginning_and_is_logged_once() {
+    let folder = Folder::new();
+    let good = proxy_config(free_address(), &[]);
+    let mut proxy = Proxy::start(&folder, &good, &[]);
+    let mut bad = good.clone();
+    bad["algorithm"] = json!("fastest");
+    proxy.reload_refused(&as_bytes(&bad));
+    let first = proxy.await_refusals(&[(RefusalCode::Invalid, "/algorithm", "\"fastest\"")]);
+    bad["backends"] = json!([{ "ip": "a", "port": 1 }]);
+    proxy.reload_refused(&as_bytes(&bad));
+    let both = proxy.await_refusals(&[
+        (RefusalCode::Invalid, "/algorithm", "\"fastest\""),
+        (RefusalCode::Invalid, "/backends/0/ip", "\"a\""),
+    ]);
+    assert_eq!(both[0].since, first[0].since);
+    let metrics = proxy.admin.metrics();
+    let metric = "wicketgate_proxy_refusals{code=\"invalid\",place=\"/algorithm\"} 1";
+    assert!(metrics.contains(metric), "{metrics}");
+    fs::remove_file(folder.root.proxy_config()).expect("it was there");
+    proxy.program.signal(Signal::HUP);
+    let path = folder.root.proxy_config();
+    let path = path.to_str().expect("a plain name");
+    proxy.await_refusals(&[(RefusalCode::Unreadable, "", path)]);
+    proxy.reload(&good);
+    proxy.await_refusals(&[]);
+    for refused in ["code=invalid place=/algorithm", "code=unreadable"] {
+        let begun = format!("refused {refused}");
+        assert_eq!(proxy.program.count_lines(&begun), 1, "{begun}");
+        let over = format!("refusal over {refused}");
+        assert_eq!(proxy.program.count_lines(&over), 1, "{over}");
+    }
+    assert!(!proxy.admin.metrics().contains("refusals{"));
+}
+
+/// As a container that registers the proxy's host would bring about.
+#[test]
+fn an_own_listener_among_the_backends_is_skipped_and_the_rest_is_in_force() {
+    let [a, b] = ["a", "b"].map(|name| Backend::start(name, Manner::Echo));
+    let folder = Folder::new();
+    let listen = free_address();
+    let mut proxy = Proxy::start(&folder, &proxy_config(listen, &weights(&[&a], 10)), &[]);
+    let mut open = open_sessions(listen, 3);
+    let own = [(a.addr, 0), (listen, 10), (b.addr, 10)];
+    let config = proxy_config(listen, &own);
+    proxy.reload(&config);
+    let refused = [(
+        RefusalCode::OwnListener,
+        "/backends/1",
+        &*listen.to_string(),
+    )];
+    let first = proxy.await_refusals(&refused);
+    for transport in [Transport::Tcp, Transport::Udp] {
+        for _ in 0..4 {
+            assert_eq!(transport.ask(listen), "b");
+        }
+    }
+    assert_alive(&mut open);
+    let line = proxy.program.wait_for_line("refused code=own_listener");
+    assert!(line.contains("WARN"), "{line}");
+
+    // Neither in the way of a restart, nor fine for a person who asks.
+    proxy.reload(&config);
+    assert_eq!(proxy.await_refusals(&refused)[0].since, first[0].since);
+    assert_eq!(proxy.program.count_lines("refused code=own_listener"), 1);
+    drop(proxy);
+    let mut proxy = Proxy::start(&folder, &config, &[]);
+    proxy.await_refusals(&refused);
+    assert_eq!(Transport::Tcp.ask(listen), "b");
+    let root = folder.root_argument();
+    let checked = testkit::process::run("proxy_server", ["--root", root, "--check"]);
+    let said = String::from_utf8_lossy(&checked.stderr);
+    assert_eq!(checked.status.code(), Some(1), "{said}");
+    assert!(said.contains("/backends/1"), "{said}");
+
+    proxy.reload(&proxy_config(listen, &weights(&[&a], 10)));
+    proxy.await_refusals(&[]);
+    proxy
+        .program
+        .wait_for_line("refusal over code=own_listener");
 }
 
 #[test]

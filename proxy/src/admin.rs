@@ -12,10 +12,12 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use contract::config::MAX_FILE_BYTES;
 use contract::status::{Reports, Running, States, Status};
 use contract::{BackendAddr, Report};
 use rustix::fs::Mode;
@@ -32,8 +34,8 @@ use crate::serve::{self, Bounds};
 use crate::status::{states, status};
 use crate::supervisor::Supervisor;
 
-/// 20,000 reports take about 3 MB.
-const MAX_BODY_BYTES: usize = 8 << 20;
+/// 20,000 reports take about 3 MB, and a whole configuration may come as well.
+const MAX_BODY_BYTES: usize = MAX_FILE_BYTES;
 const MAX_WAIT_MS: u64 = 10_000;
 /// Both fit into the descriptors that are kept from the sessions. An exchange on the admin socket
 /// includes the longest wait.
@@ -149,6 +151,7 @@ pub async fn serve(listener: UnixListener, supervisor: Arc<Supervisor>, ask: Rel
         .route("/states", get(answer_states))
         .route("/generation", get(answer_generation))
         .route("/reports", post(take_reports))
+        .route("/check", post(answer_check))
         .route("/metrics", get(answer_metrics))
         .fallback(async || problem(StatusCode::NOT_FOUND, "no such path"))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
@@ -227,6 +230,11 @@ async fn answer_reload(State(ask): State<ReloadAsk>) -> Response {
     outcome
         .await
         .map_or_else(|_| stopping(), |running| Json(running).into_response())
+}
+
+/// The body is a whole `proxy_config.json`, of any content type.
+async fn answer_check(State(supervisor): State<Arc<Supervisor>>, document: Bytes) -> Response {
+    Json(supervisor.try_out(&document)).into_response()
 }
 
 /// Takes telemetry at once, without a reload. Counted and ignored are reports of unknown backends,

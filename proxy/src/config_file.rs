@@ -2,7 +2,6 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
-use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
@@ -17,7 +16,7 @@ pub struct ConfigFile {
     /// SHA-256 of the bytes.
     pub digest: String,
     /// Of this host, when the file was read.
-    pub addresses: Vec<IpAddr>,
+    pub addresses: LocalAddresses,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -36,13 +35,18 @@ pub enum ConfigFileError {
 /// For running: unknown keys are told apart.
 pub fn load(path: &Path) -> Result<ConfigFile, ConfigFileError> {
     let bytes = read_bounded(path)?;
-    let local = local_addresses();
-    let checked = contract::check(&bytes, &local);
-    let checked = checked.map_err(|faults| ConfigFileError::faulty(path, &bytes, faults))?;
+    check(path, &bytes)
+}
+
+/// What [`load`] makes of a file that holds `bytes`.
+pub fn check(path: &Path, bytes: &[u8]) -> Result<ConfigFile, ConfigFileError> {
+    let addresses = local_addresses();
+    let checked = contract::check(bytes, &addresses);
+    let checked = checked.map_err(|faults| ConfigFileError::faulty(path, bytes, faults))?;
     Ok(ConfigFile {
         checked,
-        digest: contract::digest(&bytes),
-        addresses: local.0,
+        digest: contract::digest(bytes),
+        addresses,
     })
 }
 
@@ -109,7 +113,7 @@ fn open_regular(path: &Path) -> io::Result<File> {
 }
 
 /// Where the addresses cannot be listed, loopback and exact matches still tell our own listener.
-fn local_addresses() -> LocalAddresses {
+pub fn local_addresses() -> LocalAddresses {
     let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
     LocalAddresses(interfaces.iter().map(if_addrs::Interface::ip).collect())
 }

@@ -4,9 +4,12 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use contract::refusal::{Refusal, RefusalCode};
 use proxy_core::plan::{Endpoint, Protocol};
 use rustix::io::Errno;
 use socket2::{Domain, Socket, TcpKeepalive, Type};
+
+use crate::sandbox::Confinement;
 
 /// Connections that may wait to be accepted, a worker; the system may grant fewer (`somaxconn`).
 const BACKLOG: i32 = 4096;
@@ -16,42 +19,80 @@ const UDP_QUEUE_BYTES: usize = 8 << 20;
 /// A client silent for so long is asked whether it still lives; one that vanished is noticed then.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(300);
 
-/// Why an endpoint could not be opened; reads as the fault of a configuration.
+/// Ports from here on need no right (`ip_unprivileged_port_start`, ip(7)).
+const FIRST_FREE_PORT: u16 = 1024;
+
+/// Why an endpoint cannot be opened.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "/listen: found {addr} ({protocol:?}), which cannot be bound: {error}, \
-         allowed: an address of this host with a free port"
-)]
+#[error("{}/{}: {error}", endpoint.addr, endpoint.protocol.word())]
 pub struct BindError {
-    addr: SocketAddr,
-    protocol: Protocol,
+    pub endpoint: Endpoint,
     error: std::io::Error,
 }
 
 impl BindError {
-    /// Whether it is for want of a right.
-    pub fn is_forbidden(&self) -> bool {
-        self.error.kind() == std::io::ErrorKind::PermissionDenied
+    /// Whether it is for want of a right that the process has given up.
+    pub fn needs_restart(&self, confinement: &Confinement) -> bool {
+        let is_forbidden = self.error.kind() == std::io::ErrorKind::PermissionDenied;
+        is_forbidden
+            && self.endpoint.addr.port() < FIRST_FREE_PORT
+            && confinement.of_binding().is_some()
+    }
+
+    fn code(&self, confinement: &Confinement) -> RefusalCode {
+        match Errno::from_io_error(&self.error) {
+            _ if self.needs_restart(confinement) => RefusalCode::NeedsRestart,
+            Some(Errno::ADDRINUSE) => RefusalCode::AddressInUse,
+            Some(Errno::ADDRNOTAVAIL) => RefusalCode::AddressNotAvailable,
+            Some(_) | None => RefusalCode::CannotBind,
+        }
+    }
+
+    /// As it stands in the status, seen at `now_ms`.
+    pub fn refusal(&self, place: &str, confinement: &Confinement, now_ms: u64) -> Refusal {
+        let Endpoint { addr, protocol, .. } = self.endpoint;
+        let hint = confinement
+            .of_binding()
+            .filter(|_| self.needs_restart(confinement));
+        let detail = match hint {
+            Some(hint) => format!("{}; {hint}", self.error),
+            None => self.error.to_string(),
+        };
+        Refusal {
+            code: self.code(confinement),
+            place: place.to_owned(),
+            value: format!("{addr}/{}", protocol.word()),
+            detail,
+            since: now_ms,
+        }
     }
 }
 
-/// Binds `count` sockets for `endpoint`. `is_ours` says that this process already holds sockets on
-/// the port.
-pub fn bind(endpoint: Endpoint, count: usize, is_ours: bool) -> Result<Vec<OwnedFd>, BindError> {
-    let Endpoint { addr, protocol, .. } = endpoint;
-    let error = |error| BindError {
-        addr,
-        protocol,
-        error,
-    };
-    if !is_ours {
-        // SO_REUSEPORT hides that another process of ours has the port, so it is tried without.
-        new_socket(endpoint, false).map_err(error)?;
+fn error_at(endpoint: Endpoint) -> impl Fn(std::io::Error) -> BindError {
+    move |error| BindError { endpoint, error }
+}
+
+/// Whether `endpoint` can be bound now. Nobody's sessions and datagrams are taken meanwhile. `is_ours`
+/// says that this process already holds sockets on the port.
+pub fn try_out(endpoint: Endpoint, is_ours: bool) -> Result<(), BindError> {
+    let mut tried = endpoint;
+    if is_ours && endpoint.protocol == Protocol::Udp && !endpoint.addr.ip().is_unspecified() {
+        // A socket on this address would take the datagrams of ours on all of them; since the port is
+        // ours, only the address is in question.
+        tried.addr.set_port(0);
     }
-    let sockets = (0..count).map(|_| new_socket(endpoint, true));
-    let sockets: Vec<OwnedFd> = sockets.collect::<Result<_, _>>().map_err(error)?;
-    if let (Protocol::Udp, [first, _, ..]) = (protocol, &sockets[..]) {
-        steer(first.as_fd(), count as u32, addr).map_err(error)?;
+    // SO_REUSEPORT hides that another process of ours has the port, so it is tried without.
+    let bound = new_socket(tried, is_ours);
+    bound.map(drop).map_err(error_at(endpoint))
+}
+
+/// Binds `count` sockets for `endpoint`, which [`try_out`] has found free.
+pub fn bind(endpoint: Endpoint, count: usize) -> Result<Vec<OwnedFd>, BindError> {
+    let error = error_at(endpoint);
+    let sockets = (0..count).map(|_| new_listener(endpoint));
+    let sockets: Vec<OwnedFd> = sockets.collect::<Result<_, _>>().map_err(&error)?;
+    if let (Protocol::Udp, [first, _, ..]) = (endpoint.protocol, &sockets[..]) {
+        steer(first.as_fd(), count as u32, endpoint.addr).map_err(&error)?;
     }
     Ok(sockets)
 }
@@ -71,7 +112,18 @@ fn steer(socket: BorrowedFd<'_>, count: u32, addr: SocketAddr) -> std::io::Resul
     }
 }
 
-fn new_socket(endpoint: Endpoint, shares_port: bool) -> std::io::Result<OwnedFd> {
+/// One that shares its port with those of other workers; one of TCP listens.
+fn new_listener(endpoint: Endpoint) -> std::io::Result<OwnedFd> {
+    let socket = new_socket(endpoint, true)?;
+    match endpoint.protocol {
+        Protocol::Tcp => socket.listen(BACKLOG)?,
+        Protocol::Udp => {}
+    }
+    Ok(socket.into())
+}
+
+/// One that is bound and does not listen.
+fn new_socket(endpoint: Endpoint, shares_port: bool) -> std::io::Result<Socket> {
     let kind = match endpoint.protocol {
         Protocol::Tcp => Type::STREAM,
         Protocol::Udp => Type::DGRAM,
@@ -91,10 +143,6 @@ fn new_socket(endpoint: Endpoint, shares_port: bool) -> std::io::Result<OwnedFd>
             socket.set_tcp_nodelay(true)?;
             socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_AFTER))?;
             socket.set_out_of_band_inline(true)?;
-            socket.bind(&endpoint.addr.into())?;
-            if shares_port {
-                socket.listen(BACKLOG)?;
-            }
         }
         Protocol::Udp => {
             // As much as the system grants.
@@ -107,8 +155,8 @@ fn new_socket(endpoint: Endpoint, shares_port: bool) -> std::io::Result<OwnedFd>
                 let is_ipv6 = endpoint.addr.is_ipv6();
                 proxy_sys::datagrams::request_local_address(socket.as_fd(), is_ipv6)?;
             }
-            socket.bind(&endpoint.addr.into())?;
         }
     }
-    Ok(socket.into())
+    socket.bind(&endpoint.addr.into())?;
+    Ok(socket)
 }

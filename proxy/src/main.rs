@@ -11,10 +11,12 @@ mod connecting;
 mod health;
 mod limits;
 mod listen;
+mod listeners;
 mod logging;
 mod metrics;
 mod privileges;
 mod ready;
+mod refusals;
 mod sandbox;
 mod scoring;
 mod serve;
@@ -252,9 +254,10 @@ async fn keep_up(
                 waiting.answer(&supervisor.running().borrow());
             }
             _ = reopen.recv() => log.reopen(),
-            // Without either there is nothing to wake up for.
-            _ = sweep.tick(), if watchdog.is_some() || supervisor.has_retired() => {
+            // Without these there is nothing to wake up for.
+            _ = sweep.tick(), if watchdog.is_some() || supervisor.needs_sweep() => {
                 supervisor.close_unused().await;
+                supervisor.try_listeners().await;
                 if watchdog.is_some() {
                     feed_watchdog(supervisor, period).await;
                 }

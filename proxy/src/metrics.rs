@@ -1,7 +1,9 @@
 //! `GET /metrics`: the status in the OpenMetrics text format, which Prometheus reads.
 
+use std::collections::BTreeMap;
+
 use contract::status::{
-    AdminState, BackendStatus, HealthStatus, OperationalState, Status, Timings,
+    AdminState, BackendStatus, HealthStatus, OperationalState, Refusal, Status, Timings,
 };
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
@@ -62,6 +64,7 @@ impl Collector for StatusCollector {
             "Reloads that were refused",
             self.0.reloads_refused,
         )?;
+        out.refusals(&running.refusals)?;
         out.gauge("sessions_active", "TCP sessions open", all.sessions_active)?;
         out.counter("sessions", "TCP sessions accepted", all.sessions_total)?;
         out.gauge("flows_active", "UDP flows open", all.flows_active)?;
@@ -168,6 +171,21 @@ impl Output<'_, '_> {
             .into_iter()
             .map(|(reason, count)| ([("reason", reason.clone())], *count));
         self.family(name, help, MetricType::Counter, counts)
+    }
+
+    /// None while all of the configuration is in force.
+    fn refusals(&mut self, refusals: &[Refusal]) -> Encoded {
+        let mut counts: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+        for refusal in refusals {
+            let label = (refusal.code.word(), refusal.place.as_str());
+            *counts.entry(label).or_default() += 1;
+        }
+        let counts = counts.into_iter().map(|((code, place), count)| {
+            let labels = [("code", code.to_owned()), ("place", place.to_owned())];
+            (labels, count)
+        });
+        let help = "What the configuration asks for and the proxy does not run";
+        self.family("refusals", help, MetricType::Gauge, counts)
     }
 
     fn of_health(&mut self, health: &HealthStatus) -> Encoded {

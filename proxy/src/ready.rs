@@ -2,19 +2,18 @@
 //! up before it serves anybody.
 
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use contract::paths::proxy_socket;
 use contract::pidfile::PidFile;
-use proxy_core::plan::{Endpoint, endpoints};
+use proxy_core::plan::endpoints;
 use tokio::net::{TcpListener, UnixListener};
 
 use crate::admin;
 use crate::arguments::{Arguments, Paths};
 use crate::config_file::{self, ConfigFile, ConfigFileError};
 use crate::limits::Limits;
-use crate::listen::{self, BindError};
+use crate::listeners::{BoundSockets, Listeners};
 use crate::privileges::GroupName;
 
 /// All that is had before the process gives up the rights to it.
@@ -70,44 +69,31 @@ fn bind_metrics(addr: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::from_std(listener)
 }
 
-/// A configuration, and the sockets that it asks for.
+/// A configuration, and the sockets that it asks for; those that can be had.
 #[derive(Debug)]
 pub struct Bound {
     pub config_path: PathBuf,
     pub file: ConfigFile,
     pub limits: Limits,
     pub worker_count: usize,
+    pub listeners: Listeners,
     pub sockets: BoundSockets,
 }
 
-/// Of each endpoint, a socket a worker.
-pub type BoundSockets = Vec<(Endpoint, Vec<OwnedFd>)>;
-
 impl Bound {
     /// Reads the configuration and binds its listeners for `worker_count` workers.
-    pub fn bind(config_path: PathBuf, worker_count: usize) -> Result<Bound, StartError> {
+    pub fn bind(config_path: PathBuf, worker_count: usize) -> Result<Bound, ConfigFileError> {
         let limits = Limits::of_process(worker_count);
         let file = config_file::load(&config_path)?;
-        let bind = |endpoint| Ok((endpoint, listen::bind(endpoint, worker_count, false)?));
         let wanted = endpoints(&file.checked.config.listeners);
-        let sockets = wanted
-            .into_iter()
-            .map(bind)
-            .collect::<Result<_, BindError>>()?;
+        let (listeners, sockets) = Listeners::bind(wanted, worker_count);
         Ok(Bound {
             config_path,
             file,
             limits,
             worker_count,
+            listeners,
             sockets,
         })
     }
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    #[error(transparent)]
-    Config(#[from] ConfigFileError),
-    #[error(transparent)]
-    Bind(#[from] BindError),
 }

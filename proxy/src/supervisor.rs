@@ -1,19 +1,19 @@
 //! The proxy as a whole: starts the workers, takes new configurations, knows what runs.
 //!
 //! One at a time and never on a worker's thread: a reload reads, checks, binds and builds here, and
-//! a worker only swaps a pointer. What fails leaves everything as it was.
+//! a worker only swaps a pointer. A file that is wrong leaves everything as it was; a listener that
+//! cannot be bound leaves the listener as it was, and all else is applied.
 
-use std::collections::HashMap;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use contract::status::{ListenerStatus, Reload, Running};
-use contract::{BackendAddr, Config, Settings};
+use contract::status::{ListenerStatus, Refusal, Reload, Running, Trial};
+use contract::{BackendAddr, Checked, Config, LocalAddresses, Settings, Skipped};
 use proxy_core::backend::BackendRegistry;
 use proxy_core::health::watch::{Failing, Watch};
-use proxy_core::plan::{Endpoint, Plan, Protocol, endpoints, plan};
+use proxy_core::plan::{Endpoint, Protocol, endpoints};
 use proxy_core::score::Now;
 use proxy_core::snapshot::Snapshot;
 use tokio::sync::{mpsc, watch};
@@ -22,23 +22,15 @@ use crate::clock::monotonic_ms;
 use crate::config_file::{self, ConfigFile, ConfigFileError};
 use crate::health;
 use crate::limits::Limits;
-use crate::listen::{self, BindError};
-use crate::ready::{Bound, BoundSockets};
+use crate::listeners::{self, Change, Listeners};
+use crate::ready::Bound;
+use crate::refusals;
 use crate::sandbox::Confinement;
 use crate::scoring;
 use crate::worker::ScoringBell;
 use crate::worker::counters::WorkerCounters;
 use crate::worker::mailbox::Command;
 use crate::workers::Workers;
-
-/// Why a new configuration was not taken.
-#[derive(Debug, thiserror::Error)]
-enum ReloadError {
-    #[error(transparent)]
-    Config(#[from] ConfigFileError),
-    #[error(transparent)]
-    Bind(#[from] BindError),
-}
 
 pub struct Supervisor {
     config_path: PathBuf,
@@ -50,26 +42,29 @@ pub struct Supervisor {
     state: Mutex<State>,
 }
 
-/// A retired TCP listener stays for so long: the kernel resets those whose handshake is under way when
-/// it closes, though to some of them they are connected.
-const HANDSHAKES_TAKE_MS: u64 = 1_000;
-
 /// What changes with a reload.
 pub struct State {
     pub config: Config,
     pub snapshot: Arc<Snapshot>,
     pub registry: BackendRegistry,
     pub watch: Watch,
-    /// Flows of each endpoint over all workers. The workers hold it too for as long as their sockets
-    /// are open, retired ones included.
-    flows: HashMap<Endpoint, Arc<AtomicU64>>,
-    open: Vec<Endpoint>,
-    /// Endpoints that the configuration has given up but may ask for again, and since when
-    /// (monotonic, milliseconds).
-    retired: HashMap<Endpoint, u64>,
+    listeners: Listeners,
+    /// What the file says, while not all its listeners can be bound: `config` lacks the backends that
+    /// are a listener which is kept until then.
+    file: Option<Checked>,
+    /// Backends of the file that are not in `config`.
+    skipped: Vec<Skipped>,
+    /// Of the last file, where that was refused as a whole.
+    of_file: Vec<Refusal>,
     pub reloads_ok: u64,
     pub reloads_refused: u64,
     pub is_draining: bool,
+}
+
+/// What the workers are told of a new snapshot, and the one that it replaces.
+struct Told {
+    commands: Vec<Vec<Command>>,
+    replaced: Arc<Snapshot>,
 }
 
 /// Unix milliseconds.
@@ -94,11 +89,17 @@ impl Supervisor {
             file,
             limits,
             worker_count,
+            mut listeners,
             sockets,
         } = bound;
         warn_of_unknown_keys(&file);
-        let config = file.checked.config;
-        let config_digest = file.checked.config_digest;
+        let tried = (!listeners.is_settled()).then(|| file.checked.clone());
+        let Checked {
+            config,
+            config_digest,
+            skipped,
+            ..
+        } = file.checked;
         let mut registry = BackendRegistry::new(worker_count);
         let generation = config.generation.unwrap_or(1);
         let snapshot = Arc::new(build(0, &config, &mut registry, &limits));
@@ -122,10 +123,12 @@ impl Supervisor {
             config_path: Some(config_path.display().to_string()),
             loaded_at_ms: unix_ms(),
             last_reload: None,
-            listeners: listener_status(&config),
-            addresses: file.addresses,
+            listeners: listeners.status(),
+            addresses: file.addresses.0,
             refusals: Vec::new(),
         };
+        let listen = listeners::words(&running.listeners);
+        let commands = listeners.accept_on(sockets);
         let supervisor = Supervisor {
             config_path,
             confinement,
@@ -134,25 +137,26 @@ impl Supervisor {
             started_at_ms: unix_ms(),
             running: watch::Sender::new(running),
             state: Mutex::new(State {
-                open: endpoints(&config.listeners),
                 config,
                 snapshot,
                 registry,
                 watch,
-                flows: HashMap::new(),
-                retired: HashMap::new(),
+                listeners,
+                file: tried,
+                skipped,
+                of_file: Vec::new(),
                 reloads_ok: 0,
                 reloads_refused: 0,
                 is_draining: false,
             }),
         };
-        let commands = supervisor.state().accept_on(sockets, worker_count);
         // Nobody knows of the proxy yet, so nobody waits for this.
         supervisor.workers.send(commands);
         tracing::info!(
-            "serving generation={generation} backends={backends} workers={worker_count} \
-             max_sessions={max_sessions} max_flows={max_flows}"
+            "serving generation={generation} listen={listen} backends={backends} \
+             workers={worker_count} max_sessions={max_sessions} max_flows={max_flows}"
         );
+        supervisor.tell_refusals();
         Ok(supervisor)
     }
 
@@ -187,88 +191,161 @@ impl Supervisor {
             return;
         }
         let at_ms = unix_ms();
-        let loaded = config_file::load(&self.config_path);
-        let mut tried = match &loaded {
-            Ok(file) => file.checked.config.generation,
-            Err(error) => error.generation(),
-        };
-        let outcome = match loaded {
-            Ok(file) => self.apply(file).await,
-            Err(error) => Err(ReloadError::Config(error)),
-        };
-        let refusal = match outcome {
-            Ok(generation) => {
-                tried = Some(generation);
-                None
-            }
-            Err(error) => {
-                let reason = self.explain(&error);
-                tracing::error!("reload config refused: {reason}");
-                self.state().reloads_refused += 1;
-                Some(reason)
-            }
-        };
-        let reload = Reload {
-            at_ms,
-            ok: refusal.is_none(),
-            generation: tried,
-            reason: refusal,
-        };
-        self.running
-            .send_modify(|running| running.last_reload = Some(reload));
+        match config_file::load(&self.config_path) {
+            Ok(file) => self.apply(file, at_ms).await,
+            Err(error) => self.refuse(&error, at_ms),
+        }
     }
 
-    /// What was refused, and whether that is for what the process gave up at its start.
-    fn explain(&self, error: &ReloadError) -> String {
-        let hint = match error {
-            ReloadError::Config(error) if error.is_forbidden() => self.confinement.of_reading(),
-            ReloadError::Bind(error) if error.is_forbidden() => self.confinement.of_binding(),
-            ReloadError::Config(_) | ReloadError::Bind(_) => None,
-        };
-        hint.map_or_else(|| error.to_string(), |hint| format!("{error}; {hint}"))
-    }
-
-    /// Carries a checked file out. Returns the generation that now runs.
-    async fn apply(&self, file: ConfigFile) -> Result<u64, ReloadError> {
-        warn_of_unknown_keys(&file);
-        let config = file.checked.config;
-        let config_digest = file.checked.config_digest;
-        let listeners = listener_status(&config);
-        let backends = backend_count(&config);
-        let before = self.running.borrow().generation;
-        let generation = config.generation.unwrap_or(before + 1);
-        let (commands, replaced) = {
+    /// Keeps what runs, and says why.
+    fn refuse(&self, error: &ConfigFileError, at_ms: u64) {
+        let hint = self.hint(error);
+        let reason = hint
+            .as_ref()
+            .map_or_else(|| error.to_string(), |hint| format!("{error}; {hint}"));
+        tracing::error!("reload config refused: {reason}");
+        let refusals = {
             let mut state = self.state();
-            let replaced = Arc::clone(&state.snapshot);
-            let worker_count = self.workers.count();
-            let commands = state.listen(&config, worker_count, &self.limits)?;
-            state.config = config;
-            let State {
-                config,
-                registry,
-                watch,
-                ..
-            } = &mut *state;
-            watch.configure(config, registry, monotonic_ms());
-            health::log_all_down(&replaced, &state.snapshot);
-            (commands, replaced)
+            state.reloads_refused += 1;
+            state.of_file = refusals::of_file(error, hint.as_deref(), at_ms);
+            state.refusals(&self.confinement)
         };
+        self.running.send_modify(|running| {
+            refusals::update(&mut running.refusals, refusals);
+            running.last_reload = Some(Reload {
+                at_ms,
+                ok: false,
+                generation: error.generation(),
+                reason: Some(reason),
+            });
+        });
+    }
+
+    /// Whether a file is refused for what the process gave up at its start.
+    fn hint(&self, error: &ConfigFileError) -> Option<String> {
+        let hint = self.confinement.of_reading();
+        hint.filter(|_| error.is_forbidden())
+    }
+
+    /// Carries a checked file out.
+    async fn apply(&self, file: ConfigFile, at_ms: u64) {
+        warn_of_unknown_keys(&file);
+        let ConfigFile {
+            checked,
+            digest,
+            addresses,
+        } = file;
+        let config_digest = checked.config_digest.clone();
+        let backends = backend_count(&checked.config);
+        let before = self.running.borrow().generation;
+        let generation = checked.config.generation.unwrap_or(before + 1);
+        let told = {
+            let mut state = self.state();
+            state.of_file.clear();
+            let wanted = endpoints(&checked.config.listeners);
+            let change = state.listeners.change_to(wanted);
+            state.install(change, checked, &addresses, &self.limits)
+        };
+        let (listeners, refusals) = self.carry_out(told).await;
+        self.state().reloads_ok += 1;
+        let listen = listeners::words(&listeners);
+        let mut is_new = false;
+        self.running.send_modify(|running| {
+            is_new = running.listeners != listeners;
+            running.generation = generation;
+            running.digest = digest;
+            running.config_digest = Some(config_digest);
+            running.loaded_at_ms = unix_ms();
+            running.listeners = listeners;
+            running.addresses = addresses.0;
+            // Whoever waits for this generation learns of these with it.
+            refusals::update(&mut running.refusals, refusals);
+            running.last_reload = Some(Reload {
+                at_ms,
+                ok: true,
+                generation: Some(generation),
+                reason: None,
+            });
+        });
+        let listen = match is_new {
+            true => format!(" listen={listen}"),
+            false => String::new(),
+        };
+        tracing::info!("reload config success generation={generation} backends={backends}{listen}");
+        self.close_unused().await;
+    }
+
+    /// Tries again to listen where that was not possible.
+    pub async fn try_listeners(&self) {
+        let told = {
+            let mut state = self.state();
+            if !state.is_trying(&self.confinement) {
+                return;
+            }
+            let change = state.listeners.retry();
+            change.map(|change| {
+                let addresses = config_file::local_addresses();
+                let checked = state.file.take();
+                let checked = checked.expect("kept for as long as a listener is tried");
+                let told = state.install(change, checked, &addresses, &self.limits);
+                (told, addresses)
+            })
+        };
+        let Some((told, addresses)) = told else {
+            // Why it is refused may have changed.
+            return self.tell_refusals();
+        };
+        let (listeners, refusals) = self.carry_out(told).await;
+        tracing::info!("listening listen={}", listeners::words(&listeners));
+        self.running.send_modify(|running| {
+            running.listeners = listeners;
+            running.addresses = addresses.0;
+            refusals::update(&mut running.refusals, refusals);
+        });
+    }
+
+    /// Has the workers take over what was installed. Returns what is then accepted on and refused.
+    async fn carry_out(&self, told: Told) -> (Vec<ListenerStatus>, Vec<Refusal>) {
+        let Told { commands, replaced } = told;
         self.workers.tell_each(commands).await;
         self.scoring_bell().ring();
         // The last reference, so that no worker has to free what may be large.
         drop(replaced);
-        self.state().reloads_ok += 1;
-        self.running.send_modify(|running| {
-            running.generation = generation;
-            running.digest = file.digest;
-            running.config_digest = Some(config_digest);
-            running.loaded_at_ms = unix_ms();
-            running.listeners = listeners;
-            running.addresses = file.addresses;
-        });
-        tracing::info!("reload config success generation={generation} backends={backends}");
-        self.close_unused().await;
-        Ok(generation)
+        let state = self.state();
+        (state.listeners.status(), state.refusals(&self.confinement))
+    }
+
+    /// Shows what is refused now.
+    fn tell_refusals(&self) {
+        let refusals = self.state().refusals(&self.confinement);
+        self.running
+            .send_if_modified(|running| refusals::update(&mut running.refusals, refusals));
+    }
+
+    /// What would be refused of a file that holds `bytes`. Nothing that runs changes.
+    pub fn try_out(&self, bytes: &[u8]) -> Trial {
+        let path = Path::new("the document");
+        let refusals = match config_file::check(path, bytes) {
+            Ok(file) => {
+                let state = self.state();
+                let wanted = endpoints(&file.checked.config.listeners);
+                let now_ms = unix_ms();
+                let listeners = &state.listeners;
+                let mut refusals = listeners.try_out(&wanted, &self.confinement, now_ms);
+                // Where it would be bound, nothing else is accepted on.
+                let kept = match refusals.is_empty() {
+                    true => Vec::new(),
+                    false => state.listeners.addresses(),
+                };
+                let (_, skipped) = file.checked.while_listening(&kept, &file.addresses);
+                refusals.extend(refusals::of_skipped(&skipped, now_ms));
+                refusals
+            }
+            Err(error) => refusals::of_file(&error, None, unix_ms()),
+        };
+        Trial {
+            refusals: refusals::dated(&self.running.borrow().refusals, refusals),
+        }
     }
 
     /// Has the workers route by what is known of the backends' health now. No reload: the generation
@@ -308,30 +385,15 @@ impl Supervisor {
         self.limits.probes() as usize
     }
 
-    /// Whether sockets wait for [`Supervisor::close_unused`].
-    pub fn has_retired(&self) -> bool {
-        !self.state().retired.is_empty()
+    /// Whether sockets wait for [`Supervisor::close_unused`] or [`Supervisor::try_listeners`].
+    pub fn needs_sweep(&self) -> bool {
+        let state = self.state();
+        state.listeners.has_retired() || state.is_trying(&self.confinement)
     }
 
-    /// Closes retired endpoints: UDP when the last flow has ended, TCP when who was on the way there
-    /// has come.
+    /// Closes retired endpoints that nobody needs any more.
     pub async fn close_unused(&self) {
-        let unused = {
-            let mut state = self.state();
-            let State { retired, flows, .. } = &mut *state;
-            let now_ms = monotonic_ms();
-            let is_unused = |endpoint: &Endpoint, since_ms: &mut u64| match endpoint.protocol {
-                Protocol::Tcp => now_ms >= *since_ms + HANDSHAKES_TAKE_MS,
-                Protocol::Udp => {
-                    let count = flows.get(endpoint);
-                    count.is_none_or(|count| count.load(Relaxed) == 0)
-                }
-            };
-            let unused = retired.extract_if(is_unused);
-            let unused: Vec<Endpoint> = unused.map(|(endpoint, _)| endpoint).collect();
-            flows.retain(|_, count| Arc::strong_count(count) > 1);
-            unused
-        };
+        let unused = self.state().listeners.take_unused();
         if !unused.is_empty() {
             let close = || unused.iter().copied().map(Command::Close).collect();
             self.workers.tell_all(close).await;
@@ -345,8 +407,7 @@ impl Supervisor {
         let (open, timeout) = {
             let mut state = self.state();
             state.is_draining = true;
-            let mut open = std::mem::take(&mut state.open);
-            open.extend(state.retired.drain().map(|(endpoint, _)| endpoint));
+            let open = state.listeners.take_all();
             (open, state.config.settings.drain_timeout())
         };
         let end = |endpoint: &Endpoint| match endpoint.protocol {
@@ -396,72 +457,46 @@ impl State {
         }
     }
 
-    /// Opens what `config` listens on and this process does not yet, builds the new snapshot, and
-    /// returns each worker's commands. Either all is bound or nothing changes.
-    fn listen(
+    /// Takes `checked` over, on the listeners that `change` leaves.
+    fn install(
         &mut self,
-        config: &Config,
-        worker_count: usize,
+        change: Change,
+        checked: Checked,
+        addresses: &LocalAddresses,
         limits: &Limits,
-    ) -> Result<Vec<Vec<Command>>, BindError> {
-        let wanted = endpoints(&config.listeners);
-        let Plan {
-            open,
-            keep: _,
-            close,
-        } = plan(&self.open, &wanted);
-        let (revive, open): (Vec<Endpoint>, Vec<Endpoint>) = open
-            .into_iter()
-            .partition(|endpoint| self.retired.contains_key(endpoint));
-        let mut bound = Vec::new();
-        for endpoint in open {
-            let is_ours = self.holds_port_of(endpoint);
-            bound.push((endpoint, listen::bind(endpoint, worker_count, is_ours)?));
+    ) -> Told {
+        if self.listeners.is_settled() {
+            self.file = None;
+            self.config = checked.config;
+            self.skipped = checked.skipped;
+        } else {
+            let kept = self.listeners.kept();
+            (self.config, self.skipped) = checked.while_listening(&kept, addresses);
+            self.file = Some(checked);
         }
-        // Nothing can fail from here on.
         let epoch = self.snapshot.epoch + 1;
-        self.snapshot = Arc::new(build(epoch, config, &mut self.registry, limits));
-        for endpoint in &revive {
-            self.retired.remove(endpoint);
+        let snapshot = build(epoch, &self.config, &mut self.registry, limits);
+        let replaced = std::mem::replace(&mut self.snapshot, Arc::new(snapshot));
+        self.watch
+            .configure(&self.config, &self.registry, monotonic_ms());
+        health::log_all_down(&replaced, &self.snapshot);
+        let install = || Command::Install(Arc::clone(&self.snapshot));
+        Told {
+            commands: change.around(install),
+            replaced,
         }
-        let now_ms = monotonic_ms();
-        self.retired
-            .extend(close.iter().map(|endpoint| (*endpoint, now_ms)));
-        self.open = wanted;
-
-        let mut commands = self.accept_on(bound, worker_count);
-        for commands in &mut commands {
-            commands.extend(revive.iter().copied().map(Command::Revive));
-            commands.push(Command::Install(Arc::clone(&self.snapshot)));
-            commands.extend(close.iter().copied().map(Command::Retire));
-        }
-        Ok(commands)
     }
 
-    /// Each worker's commands to accept on what was bound, and the counts that go with it.
-    fn accept_on(&mut self, sockets: BoundSockets, worker_count: usize) -> Vec<Vec<Command>> {
-        let mut commands: Vec<Vec<Command>> = (0..worker_count).map(|_| Vec::new()).collect();
-        for (endpoint, sockets) in sockets {
-            let flows = Arc::new(AtomicU64::new(0));
-            self.flows.insert(endpoint, Arc::clone(&flows));
-            for (commands, socket) in commands.iter_mut().zip(sockets) {
-                commands.push(Command::Open {
-                    endpoint,
-                    socket,
-                    flows: Arc::clone(&flows),
-                });
-            }
-        }
-        commands
+    fn is_trying(&self, confinement: &Confinement) -> bool {
+        !self.is_draining && self.listeners.is_trying(confinement)
     }
 
-    /// Whether a worker of ours still has a socket on the port, be it a retired one.
-    fn holds_port_of(&self, endpoint: Endpoint) -> bool {
-        self.flows.iter().any(|(ours, count)| {
-            let is_open = Arc::strong_count(count) > 1;
-            let same_port = ours.addr.port() == endpoint.addr.port();
-            is_open && same_port && ours.protocol == endpoint.protocol
-        })
+    fn refusals(&self, confinement: &Confinement) -> Vec<Refusal> {
+        let now_ms = unix_ms();
+        let of_listeners = self.listeners.refusals(confinement, now_ms);
+        let of_skipped = refusals::of_skipped(&self.skipped, now_ms);
+        let all = self.of_file.iter().cloned();
+        all.chain(of_listeners).chain(of_skipped).collect()
     }
 }
 
@@ -508,15 +543,6 @@ fn warn_of_unknown_keys(file: &ConfigFile) {
         // One line, however many backends carry such a key.
         tracing::warn!("ignored: {unknown_keys}");
     }
-}
-
-fn listener_status(config: &Config) -> Vec<ListenerStatus> {
-    let status = |listener: &contract::Listener| ListenerStatus {
-        addr: listener.addr,
-        tcp: listener.tcp,
-        udp: listener.udp,
-    };
-    config.listeners.iter().map(status).collect()
 }
 
 fn backend_count(config: &Config) -> usize {

@@ -5,8 +5,9 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use contract::status::{Running, States, Status};
+use contract::status::{Running, States, Status, Trial};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::http::{Answer, Request};
 
@@ -59,6 +60,15 @@ impl Admin {
     pub fn reload(&self) -> Running {
         let answer = self.exchange(Request::new("POST", "/reload"));
         let answer = answer.expect("the admin socket answers");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        serde_json::from_slice(&answer.body).expect("as the contract says")
+    }
+
+    /// What the proxy would refuse of `config` now.
+    #[track_caller]
+    pub fn check(&self, config: &Value) -> Trial {
+        let request = Request::new("POST", "/check").body(config.to_string());
+        let answer = self.exchange(request).expect("the admin socket answers");
         assert_eq!(answer.status, 200, "{}", answer.text());
         serde_json::from_slice(&answer.body).expect("as the contract says")
     }

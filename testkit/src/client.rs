@@ -1,7 +1,7 @@
 //! Clients: sessions and flows that know which backend they have reached.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -176,7 +176,10 @@ static NEXT_CLIENT: AtomicU32 = AtomicU32::new(0);
 impl UdpClient {
     pub fn new(addr: SocketAddr) -> UdpClient {
         let number = NEXT_CLIENT.fetch_add(1, Relaxed);
-        let ip = Ipv4Addr::from_bits(FIRST_CLIENT.to_bits() + number);
+        let ip: IpAddr = match addr {
+            SocketAddr::V4(_) => Ipv4Addr::from_bits(FIRST_CLIENT.to_bits() + number).into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        };
         let socket = UdpSocket::bind((ip, 0)).expect("all of 127.0.0.0/8 is this host");
         socket.connect(addr).expect("loopback can be connected to");
         socket

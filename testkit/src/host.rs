@@ -66,6 +66,12 @@ impl Host {
         is_made.then_some(host)
     }
 
+    /// Gives it one more address of its own, to which nothing is routed from here.
+    pub fn add_address(&self, addr: IpAddr) {
+        let addr = addr.to_string();
+        assert!(ip(&["-n", &self.name, "addr", "add", &addr, "dev", "lo"]));
+    }
+
     /// From now on nothing that is sent to it or by it arrives, and nobody is told.
     pub fn vanish(&self) {
         let here = format!("{}/32", self.here);

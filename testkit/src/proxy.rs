@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::PathBuf;
 
-use contract::Root;
 use contract::status::{BackendStatus, Reload, Status};
+use contract::{Refusal, RefusalCode, Root};
 use rustix::process::Signal;
 use serde_json::Value;
 use std::net::SocketAddr;
@@ -106,6 +106,20 @@ impl Proxy {
         assert_eq!(after.running.generation, before.running.generation);
         assert_eq!(after.running.digest, before.running.digest);
         after.running.last_reload.expect("a refusal is a reload")
+    }
+
+    /// Awaits that exactly this is refused: code, place and value of each.
+    #[track_caller]
+    pub fn await_refusals(&self, right: &[(RefusalCode, &str, &str)]) -> Vec<Refusal> {
+        until(&format!("{right:?} is refused"), LONG, || {
+            let refusals = self.status().running.refusals;
+            let parts = |one: &Refusal| (one.code, one.place.clone(), one.value.clone());
+            let found: Vec<_> = refusals.iter().map(parts).collect();
+            let right = right
+                .iter()
+                .map(|(code, place, value)| (*code, (*place).to_owned(), (*value).to_owned()));
+            (found == right.collect::<Vec<_>>()).then_some(refusals)
+        })
     }
 
     /// Awaits that no session is in flight, in total and at any backend.

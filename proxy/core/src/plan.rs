@@ -11,6 +11,16 @@ pub enum Protocol {
     Udp,
 }
 
+impl Protocol {
+    /// The word in logs, metrics and addresses.
+    pub fn word(self) -> &'static str {
+        match self {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        }
+    }
+}
+
 /// One bound address: what a listener of the configuration needs for each of its protocols.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Endpoint {

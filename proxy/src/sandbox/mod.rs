@@ -32,14 +32,14 @@ pub struct Wanted<'a> {
     pub log_file: Option<&'a Path>,
 }
 
-/// How the process is confined.
-#[derive(Debug)]
+/// How the process is confined; by default, not at all.
+#[derive(Debug, Default)]
 pub struct Confinement {
     parts: Vec<&'static str>,
     missing: Vec<String>,
     /// Where Landlock lets files be read; `None` where it lets them be read anywhere.
     readable: Option<Vec<PathBuf>>,
-    keeps_bind: bool,
+    gave_up_bind: bool,
 }
 
 /// Confines the calling thread, and every thread that it starts from now on.
@@ -48,13 +48,14 @@ pub fn enter(wanted: &Wanted<'_>) -> Result<Confinement, PrivilegeError> {
         parts: Vec::new(),
         missing: Vec::new(),
         readable: None,
-        keeps_bind: wanted.keep_bind,
+        gave_up_bind: false,
     };
     if wanted.sandbox || wanted.is_other_user {
         keep_only(match wanted.keep_bind {
             true => CapabilitySet::NET_BIND_SERVICE,
             false => CapabilitySet::empty(),
         })?;
+        confinement.gave_up_bind = !wanted.keep_bind;
         confinement.parts.push(match wanted.keep_bind {
             true => "no capabilities but CAP_NET_BIND_SERVICE",
             false => "no capabilities",
@@ -112,6 +113,6 @@ impl Confinement {
     pub fn of_binding(&self) -> Option<String> {
         let text = "ports below 1024 can be bound at the start, by a proxy that has the right to; \
                     one started with --keep-bind keeps that right for reloads";
-        (!self.keeps_bind).then(|| text.to_owned())
+        self.gave_up_bind.then(|| text.to_owned())
     }
 }

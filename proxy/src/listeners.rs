@@ -1,0 +1,428 @@
+//! The listeners: what is accepted on, what the configuration asks for beyond that, and what is still
+//! open for those of an earlier one. Binds on the main thread; the workers only accept.
+//!
+//! A listener changes as a whole: as long as one of its new endpoints cannot be bound, all its last
+//! accepted ones serve on, and nothing new is accepted for it.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use contract::refusal::Refusal;
+use contract::status::ListenerStatus;
+use proxy_core::plan::{Endpoint, Plan, Protocol, plan};
+
+use crate::clock::monotonic_ms;
+use crate::listen::{self, BindError};
+use crate::sandbox::Confinement;
+use crate::worker::mailbox::Command;
+
+/// The base format has one listener.
+const PLACE: &str = "/listen";
+
+/// A retired TCP listener stays for so long: the kernel resets those whose handshake is under way when
+/// it closes, though to some of them they are connected.
+const HANDSHAKES_TAKE_MS: u64 = 1_000;
+
+/// Of each endpoint, a socket a worker.
+pub type BoundSockets = Vec<(Endpoint, Vec<OwnedFd>)>;
+
+#[derive(Debug)]
+pub struct Listeners {
+    worker_count: usize,
+    /// What is accepted on.
+    open: Vec<Endpoint>,
+    /// What the configuration asks for.
+    wanted: Vec<Endpoint>,
+    /// Why `open` is not what is wanted.
+    unbound: Vec<BindError>,
+    /// Flows of each endpoint over all workers. The workers hold it too for as long as their sockets
+    /// are open, retired ones included.
+    flows: HashMap<Endpoint, Arc<AtomicU64>>,
+    /// Endpoints that the configuration has given up but may ask for again, and since when
+    /// (monotonic, milliseconds).
+    retired: HashMap<Endpoint, u64>,
+}
+
+/// What the workers are told of a change of the listeners.
+#[derive(Debug)]
+pub struct Change {
+    /// Of each worker.
+    open: Vec<Vec<Command>>,
+    revive: Vec<Endpoint>,
+    retire: Vec<Endpoint>,
+}
+
+impl Change {
+    /// Each worker's commands: it accepts on what is new, does `amid`, and gives up what is old.
+    pub fn around(self, amid: impl Fn() -> Command) -> Vec<Vec<Command>> {
+        let mut commands = self.open;
+        for commands in &mut commands {
+            commands.extend(self.revive.iter().copied().map(Command::Revive));
+            commands.push(amid());
+            commands.extend(self.retire.iter().copied().map(Command::Retire));
+        }
+        commands
+    }
+}
+
+impl Listeners {
+    /// Binds what can be bound of `wanted` for a start. What else this process needs of its rights may
+    /// then be given up; the workers accept once they carry out [`Listeners::accept_on`].
+    pub fn bind(wanted: Vec<Endpoint>, worker_count: usize) -> (Listeners, BoundSockets) {
+        let mut listeners = Listeners {
+            worker_count,
+            open: Vec::new(),
+            unbound: Vec::new(),
+            wanted: wanted.clone(),
+            flows: HashMap::new(),
+            retired: HashMap::new(),
+        };
+        let (bound, unbound) = listeners.bind_each(wanted, false);
+        listeners.open = bound.iter().map(|(endpoint, _)| *endpoint).collect();
+        listeners.unbound = unbound;
+        (listeners, bound)
+    }
+
+    /// Asks for `wanted` from now on, instead of what was asked for until now.
+    pub fn change_to(&mut self, wanted: Vec<Endpoint>) -> Change {
+        self.wanted = wanted;
+        let Plan {
+            open,
+            keep: _,
+            close,
+        } = plan(&self.open, &self.wanted);
+        let (revive, open): (Vec<Endpoint>, Vec<Endpoint>) = open
+            .into_iter()
+            .partition(|endpoint| self.retired.contains_key(endpoint));
+        // With nothing to give up, what can be bound serves already.
+        let (bound, unbound) = self.bind_each(open, !close.is_empty());
+        let is_kept = !unbound.is_empty() && !close.is_empty();
+        self.unbound = unbound;
+        if is_kept {
+            return self.no_change();
+        }
+        for endpoint in &revive {
+            self.retired.remove(endpoint);
+        }
+        let now_ms = monotonic_ms();
+        self.retired
+            .extend(close.iter().map(|endpoint| (*endpoint, now_ms)));
+        self.open.retain(|endpoint| !close.contains(endpoint));
+        self.open.extend(&revive);
+        self.open.extend(bound.iter().map(|(endpoint, _)| endpoint));
+        self.open.sort_unstable();
+        Change {
+            open: self.accept_on(bound),
+            revive,
+            retire: close,
+        }
+    }
+
+    /// Tries again what could not be bound. `None` where nothing has come of that.
+    pub fn retry(&mut self) -> Option<Change> {
+        let failed = self.unbound.iter().map(|error| error.endpoint);
+        let tried: Vec<_> = failed.map(|endpoint| self.try_one(endpoint)).collect();
+        let count = tried.len();
+        let unbound: Vec<BindError> = tried.into_iter().filter_map(Result::err).collect();
+        // Nothing else is tried as long as that does not help: it may be free for others meanwhile.
+        let is_hopeless = match self.kept().is_empty() {
+            true => unbound.len() == count,
+            false => !unbound.is_empty(),
+        };
+        if is_hopeless {
+            self.unbound = unbound;
+            return None;
+        }
+        let before = self.open.clone();
+        let change = self.change_to(self.wanted.clone());
+        (self.open != before).then_some(change)
+    }
+
+    /// Whether trying again may help.
+    pub fn is_trying(&self, confinement: &Confinement) -> bool {
+        let helps = |error: &BindError| !error.needs_restart(confinement);
+        !self.unbound.is_empty() && self.unbound.iter().all(helps)
+    }
+
+    /// What is asked for and not accepted on.
+    pub fn refusals(&self, confinement: &Confinement, now_ms: u64) -> Vec<Refusal> {
+        let refusals = self.unbound.iter();
+        refusals
+            .map(|error| error.refusal(PLACE, confinement, now_ms))
+            .collect()
+    }
+
+    /// What would be refused of `wanted`. Binds what is not held yet, and releases it at once.
+    pub fn try_out(
+        &self,
+        wanted: &[Endpoint],
+        confinement: &Confinement,
+        now_ms: u64,
+    ) -> Vec<Refusal> {
+        let is_held = |endpoint: &Endpoint| {
+            self.open.contains(endpoint) || self.retired.contains_key(endpoint)
+        };
+        let new = wanted.iter().filter(|endpoint| !is_held(endpoint));
+        let errors = new.filter_map(|endpoint| self.try_one(*endpoint).err());
+        errors
+            .map(|error| error.refusal(PLACE, confinement, now_ms))
+            .collect()
+    }
+
+    /// Whether all that is asked for is accepted on.
+    pub fn is_settled(&self) -> bool {
+        self.unbound.is_empty()
+    }
+
+    /// What is accepted on.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.open.iter().map(|endpoint| endpoint.addr).collect()
+    }
+
+    /// Addresses that are accepted on although the configuration does not ask for them.
+    pub fn kept(&self) -> Vec<SocketAddr> {
+        let open = self.open.iter();
+        let kept = open.filter(|endpoint| !self.wanted.contains(endpoint));
+        kept.map(|endpoint| endpoint.addr).collect()
+    }
+
+    /// What is accepted on, an address once.
+    pub fn status(&self) -> Vec<ListenerStatus> {
+        let mut listeners: Vec<ListenerStatus> = Vec::new();
+        for endpoint in &self.open {
+            let addr = endpoint.addr;
+            let (tcp, udp) = match endpoint.protocol {
+                Protocol::Tcp => (true, false),
+                Protocol::Udp => (false, true),
+            };
+            match listeners.iter_mut().find(|listener| listener.addr == addr) {
+                Some(listener) => {
+                    listener.tcp |= tcp;
+                    listener.udp |= udp;
+                }
+                None => listeners.push(ListenerStatus { addr, tcp, udp }),
+            }
+        }
+        listeners
+    }
+
+    pub fn has_retired(&self) -> bool {
+        !self.retired.is_empty()
+    }
+
+    /// Retired endpoints that are to be closed: UDP when the last flow has ended, TCP when who was on
+    /// the way there has come. They are forgotten here.
+    pub fn take_unused(&mut self) -> Vec<Endpoint> {
+        let now_ms = monotonic_ms();
+        let flows = &mut self.flows;
+        let is_unused = |endpoint: &Endpoint, since_ms: &mut u64| match endpoint.protocol {
+            Protocol::Tcp => now_ms >= *since_ms + HANDSHAKES_TAKE_MS,
+            Protocol::Udp => {
+                let count = flows.get(endpoint);
+                count.is_none_or(|count| count.load(Relaxed) == 0)
+            }
+        };
+        let unused = self.retired.extract_if(is_unused);
+        let unused: Vec<Endpoint> = unused.map(|(endpoint, _)| endpoint).collect();
+        flows.retain(|_, count| Arc::strong_count(count) > 1);
+        unused
+    }
+
+    /// Every endpoint, retired ones included, for an end; nothing is tried again from here on.
+    pub fn take_all(&mut self) -> Vec<Endpoint> {
+        self.wanted.clear();
+        self.unbound.clear();
+        let mut all = std::mem::take(&mut self.open);
+        all.extend(self.retired.drain().map(|(endpoint, _)| endpoint));
+        all
+    }
+
+    /// Each worker's commands to accept on what was bound, and the counts that go with it.
+    pub fn accept_on(&mut self, sockets: BoundSockets) -> Vec<Vec<Command>> {
+        let mut commands = self.no_commands();
+        for (endpoint, sockets) in sockets {
+            let flows = Arc::new(AtomicU64::new(0));
+            self.flows.insert(endpoint, Arc::clone(&flows));
+            for (commands, socket) in commands.iter_mut().zip(sockets) {
+                commands.push(Command::Open {
+                    endpoint,
+                    socket,
+                    flows: Arc::clone(&flows),
+                });
+            }
+        }
+        commands
+    }
+
+    fn no_change(&self) -> Change {
+        Change {
+            open: self.no_commands(),
+            revive: Vec::new(),
+            retire: Vec::new(),
+        }
+    }
+
+    fn no_commands(&self) -> Vec<Vec<Command>> {
+        (0..self.worker_count).map(|_| Vec::new()).collect()
+    }
+
+    /// Binds what can be bound of `endpoints`; all of them or none if `together`. All are tried before
+    /// the first one listens, so that nobody is accepted where that is given up again.
+    fn bind_each(
+        &self,
+        endpoints: Vec<Endpoint>,
+        together: bool,
+    ) -> (BoundSockets, Vec<BindError>) {
+        let (mut bound, mut unbound) = (BoundSockets::new(), Vec::new());
+        let mut free = Vec::with_capacity(endpoints.len());
+        for endpoint in endpoints {
+            match self.try_one(endpoint) {
+                Ok(()) => free.push(endpoint),
+                Err(error) => unbound.push(error),
+            }
+        }
+        if together && !unbound.is_empty() {
+            return (bound, unbound);
+        }
+        for endpoint in free {
+            match listen::bind(endpoint, self.worker_count) {
+                Ok(sockets) => bound.push((endpoint, sockets)),
+                Err(error) => unbound.push(error),
+            }
+        }
+        if together && !unbound.is_empty() {
+            bound.clear();
+        }
+        (bound, unbound)
+    }
+
+    fn try_one(&self, endpoint: Endpoint) -> Result<(), BindError> {
+        listen::try_out(endpoint, self.holds_port_of(endpoint))
+    }
+
+    /// Whether a worker of ours still has a socket on the port, be it a retired one.
+    fn holds_port_of(&self, endpoint: Endpoint) -> bool {
+        self.flows.iter().any(|(ours, count)| {
+            let is_open = Arc::strong_count(count) > 1;
+            let same_port = ours.addr.port() == endpoint.addr.port();
+            is_open && same_port && ours.protocol == endpoint.protocol
+        })
+    }
+}
+
+/// The listeners in a log line, as `127.0.0.1:80/tcp+udp`; `none` where nothing is accepted on.
+pub fn words(listeners: &[ListenerStatus]) -> String {
+    let word = |listener: &ListenerStatus| {
+        let protocols = match (listener.tcp, listener.udp) {
+            (true, true) => "tcp+udp",
+            (false, true) => "udp",
+            (true, false) | (false, false) => "tcp",
+        };
+        format!("{}/{protocols}", listener.addr)
+    };
+    match listeners {
+        [] => "none".to_owned(),
+        some => some.iter().map(word).collect::<Vec<_>>().join(","),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, UdpSocket};
+
+    fn endpoints(addr: SocketAddr) -> Vec<Endpoint> {
+        [Protocol::Tcp, Protocol::Udp]
+            .map(|protocol| Endpoint {
+                addr,
+                protocol,
+                pool: 0,
+            })
+            .to_vec()
+    }
+
+    /// An address of loopback that was free a moment ago, for TCP and for UDP.
+    fn free() -> SocketAddr {
+        for _ in 0..100 {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+            let addr = listener.local_addr().expect("bound");
+            if UdpSocket::bind(addr).is_ok() {
+                return addr;
+            }
+        }
+        panic!("no port is free for both");
+    }
+
+    fn values(listeners: &Listeners) -> Vec<String> {
+        let refusals = listeners.refusals(&Confinement::default(), 0);
+        refusals.into_iter().map(|refusal| refusal.value).collect()
+    }
+
+    #[test]
+    fn a_start_opens_what_is_free_and_the_rest_when_it_is() {
+        let addr = free();
+        let taken = UdpSocket::bind(addr).expect("free");
+        let (mut listeners, bound) = Listeners::bind(endpoints(addr), 2);
+        assert_eq!(bound.len(), 1, "TCP alone");
+        let _accepting = listeners.accept_on(bound);
+        assert_eq!(words(&listeners.status()), format!("{addr}/tcp"));
+        assert_eq!(values(&listeners), [format!("{addr}/udp")]);
+        assert!(listeners.retry().is_none());
+        assert!(listeners.is_trying(&Confinement::default()));
+        drop(taken);
+        let change = listeners.retry().expect("it is free");
+        assert_eq!(change.open.len(), 2, "a worker each");
+        assert_eq!(words(&listeners.status()), format!("{addr}/tcp+udp"));
+        assert!(values(&listeners).is_empty());
+    }
+
+    #[test]
+    fn a_listener_changes_as_a_whole_and_only_when_all_of_it_can_be_bound() {
+        let (old, new, newest) = (free(), free(), free());
+        let (mut listeners, bound) = Listeners::bind(endpoints(old), 1);
+        let _accepting = listeners.accept_on(bound);
+        let taken = UdpSocket::bind(new).expect("free");
+        let change = listeners.change_to(endpoints(new));
+        assert!(change.retire.is_empty() && change.open[0].is_empty());
+        assert_eq!(words(&listeners.status()), format!("{old}/tcp+udp"));
+        assert_eq!(listeners.kept(), [old, old]);
+        assert_eq!(values(&listeners), [format!("{new}/udp")]);
+        // What could have been bound of it is free for others.
+        drop(TcpListener::bind(new).expect("released"));
+        assert!(listeners.retry().is_none());
+
+        // A newer one is tried instead, and the one before no more.
+        let change = listeners.change_to(endpoints(newest));
+        assert_eq!((change.retire.len(), change.open[0].len()), (2, 2));
+        drop(taken);
+        assert!(!listeners.is_trying(&Confinement::default()));
+        assert_eq!(words(&listeners.status()), format!("{newest}/tcp+udp"));
+        assert!(listeners.has_retired());
+    }
+
+    #[test]
+    fn a_trial_takes_nothing() {
+        let (old, taken) = (free(), free());
+        let (mut listeners, bound) = Listeners::bind(endpoints(old), 1);
+        let _accepting = listeners.accept_on(bound);
+        let _other = TcpListener::bind(taken).expect("free");
+        let tried = |addr| {
+            let refusals = listeners.try_out(&endpoints(addr), &Confinement::default(), 7);
+            let values = refusals.into_iter().map(|refusal| refusal.value);
+            values.collect::<Vec<_>>()
+        };
+        assert_eq!(tried(taken), [format!("{taken}/tcp")]);
+        assert!(tried(old).is_empty(), "it is ours");
+        let all = SocketAddr::from(([0, 0, 0, 0], old.port()));
+        assert!(tried(all).is_empty(), "so is its port");
+        let nowhere = SocketAddr::from(([192, 0, 2, 1], old.port()));
+        assert_eq!(tried(nowhere).len(), 2, "no interface has it");
+        let somewhere = free();
+        assert!(tried(somewhere).is_empty());
+        TcpListener::bind(somewhere).expect("released");
+        UdpSocket::bind(somewhere).expect("released");
+    }
+}
