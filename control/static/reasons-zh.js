@@ -38,6 +38,7 @@ const PHRASES = [
   [/^probe: passed in ([\d.]+ ms)$/, (time) => `探测通过，用时 ${time}`],
   [/^probe: passed \((\d+) of (\d+)\)$/, (count, of) => `探测通过（${count}/${of}）`],
   [/^probe: (.+) \((\d+) of (\d+)\)$/, (found = '', count, of) => `探测失败：${phrase(found)}（${count}/${of}）`],
+  [/^not probed: health\.port leads to our own listener (\S+)$/, (listener) => `未探测：health.port 指向代理自己的监听 ${listener}`],
   [/^(sessions|flows) are not judged by it$/, (work = '') => `${WORK[work]}不以此为准`],
   [/^(\d+) (sessions|flows) in a row failed$/, (count, work = '') => `连续 ${count} 个${WORK[work]}失败`],
   [/^slow start: (\d+) % of its share$/, (percent) => `慢启动：份额的 ${percent}%`],

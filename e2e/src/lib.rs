@@ -18,6 +18,7 @@
 //! | `udp` | datagrams arrive byte-identical, flows are bounded and move when they must |
 //! | `udp_bursts` | bursts pass as they were sent, losses in the kernel's queue are counted |
 //! | `health` | backends that fail their probes are left out, and come back |
+//! | `probes` | what servers notice of probes: nothing, or an orderly end |
 //! | `ejection` | so are those that fail sessions, within bounds; who is back starts slowly |
 //! | `status` | what passes is counted and shown, and the admin socket takes anything |
 //! | `process` | start, check, signals and exit codes |

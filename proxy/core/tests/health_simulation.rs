@@ -195,7 +195,7 @@ impl Simulation {
             match outcome {
                 Outcome::Passed { .. } => truth.probes.push(true),
                 Outcome::Failed(_) => truth.probes.push(false),
-                Outcome::Inconclusive => {}
+                Outcome::Inconclusive | Outcome::OwnListener(_) => {}
             }
             let random = &mut self.random;
             self.watch

@@ -7,10 +7,13 @@
 mod probe;
 pub mod words;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use contract::BackendAddr;
 use contract::health::AllDown;
+use proxy_core::backend::BackendRegistry;
 use proxy_core::health::schedule::Job;
 use proxy_core::health::watch::{Change, Failing};
 use proxy_core::health::{Outcome, PROTOCOLS};
@@ -57,6 +60,9 @@ pub async fn keep_watch(supervisor: Arc<Supervisor>, mut reports: mpsc::Receiver
             }
             Some(ended) = probes.join_next() => if let Ok((job, outcome)) = ended {
                 let State { watch, registry, .. } = &mut *supervisor.state();
+                if let Outcome::OwnListener(listener) = outcome {
+                    warn_of_own_listener(registry, job.addr, listener);
+                }
                 watch.probed(registry, job, outcome, monotonic_ms(), &mut random);
             },
             () = sleep_until(wakeup_ms) => {}
@@ -86,10 +92,29 @@ fn start_due_probes(supervisor: &Supervisor, probes: &mut Probes) {
             return;
         };
         let snapshot = Arc::clone(&state.snapshot);
+        let rules = &snapshot.settings.health.probe;
+        let target = probe::target(job.addr, rules);
+        let own = probe::own_listener(target, rules.kind, &state.config.listeners);
         probes.spawn(async move {
-            let rules = &snapshot.settings.health.probe;
-            (job, probe::probe(job.addr, rules).await)
+            let outcome = match own {
+                Some(listener) => Outcome::OwnListener(listener),
+                None => probe::probe(target, &snapshot.settings.health.probe).await,
+            };
+            (job, outcome)
         });
+    }
+}
+
+/// Told once, not with each probe that is not made.
+fn warn_of_own_listener(registry: &BackendRegistry, addr: BackendAddr, listener: SocketAddr) {
+    let last = registry
+        .find(addr)
+        .and_then(|backend| backend.health().standing().last_probe());
+    let outcome = Outcome::OwnListener(listener);
+    if last.is_none_or(|last| last.outcome != outcome) {
+        tracing::warn!(
+            "backend {addr} is not probed: health.port leads to our own listener {listener}"
+        );
     }
 }
 

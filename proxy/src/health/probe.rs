@@ -1,51 +1,186 @@
 //! One probe of one backend, on the main thread's runtime.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd as _;
+use std::time::Duration;
 
-use contract::BackendAddr;
+use contract::config::{LocalAddresses, is_own_listener};
 use contract::health::{HttpProbe, Probe, ProbeKind};
+use contract::{BackendAddr, Listener};
 use proxy_core::health::{Outcome, ProbeFailure};
 use rustix::io::Errno;
+use rustix::net::{SocketType, getsockname, sockopt};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
+use tokio::time::Instant;
 
-use crate::connecting::{is_connected_to_itself, is_shortage, reset_on_close};
+use crate::connecting::{is_connected_to_itself, is_shortage, reset_on_close, socket_for};
 
 /// The most bytes of an answer that are looked at, of a datagram too.
 const MOST_ANSWER: usize = 16 << 10;
 /// A status line is complete within so many bytes.
 const MOST_STATUS_LINE: usize = 1024;
+/// The most bytes after an answer that are taken so that the close is no reset.
+const MOST_REST: usize = 1 << 20;
+/// How long a server that was asked to close may take before our side closes first.
+const CLOSE_PATIENCE: Duration = Duration::from_millis(250);
+
+/// Where a probe of `addr` goes.
+pub fn target(addr: BackendAddr, probe: &Probe) -> SocketAddr {
+    SocketAddr::new(addr.ip(), probe.port.unwrap_or(addr.port()))
+}
+
+/// The listener of this proxy that a probe of `target` would reach, which would tell of this proxy and
+/// not of the backend. Asks the kernel only where a port is the same.
+pub fn own_listener(
+    target: SocketAddr,
+    kind: ProbeKind,
+    listeners: &[Listener],
+) -> Option<SocketAddr> {
+    let takes = |listener: &&Listener| {
+        let takes_kind = match kind {
+            ProbeKind::Udp => listener.udp,
+            ProbeKind::Off | ProbeKind::Tcp | ProbeKind::SendExpect | ProbeKind::Http => {
+                listener.tcp
+            }
+        };
+        takes_kind && listener.addr.port() == target.port()
+    };
+    let mut listeners = listeners.iter().filter(takes).peekable();
+    listeners.peek()?;
+    let local = LocalAddresses(address_if_local(target.ip()).into_iter().collect());
+    let target = BackendAddr::new(target.ip(), target.port());
+    let mut addresses = listeners.map(|listener| listener.addr);
+    addresses.find(|listen| is_own_listener(target, *listen, &local))
+}
+
+/// `ip` where it belongs to this host: the kernel then chooses it as the source of what is sent
+/// there. Nothing is sent.
+fn address_if_local(ip: IpAddr) -> Option<IpAddr> {
+    const DISCARD: u16 = 9;
+    let socket = socket_for(SocketAddr::new(ip, DISCARD), SocketType::DGRAM).ok()?;
+    rustix::net::connect(&socket, &SocketAddr::new(ip, DISCARD)).ok()?;
+    let source = SocketAddr::try_from(getsockname(&socket).ok()?).ok()?;
+    (source.ip() == ip).then_some(ip)
+}
 
 /// Makes one probe. Ends within its time-out, whatever the backend does.
-pub async fn probe(addr: BackendAddr, probe: &Probe) -> Outcome {
-    let target = SocketAddr::new(addr.ip(), probe.port.unwrap_or(addr.port()));
+pub async fn probe(target: SocketAddr, probe: &Probe) -> Outcome {
     let begun = Instant::now();
-    let timeout = Duration::from_millis(probe.timeout_ms);
-    match tokio::time::timeout(timeout, attempt(target, probe)).await {
+    let deadline = begun + Duration::from_millis(probe.timeout_ms);
+    match tokio::time::timeout_at(deadline, attempt(target, probe)).await {
         Err(_) => Outcome::Failed(ProbeFailure::TimedOut),
-        Ok(Err(outcome)) => outcome,
-        Ok(Ok(())) => Outcome::Passed {
-            latency_us: begun.elapsed().as_micros() as u64,
-        },
+        Ok((verdict, left)) => {
+            let latency_us = begun.elapsed().as_micros() as u64;
+            // What was asked for is known, and nothing that the close meets changes it.
+            let _ = tokio::time::timeout_at(deadline, left.close()).await;
+            match verdict {
+                Ok(()) => Outcome::Passed { latency_us },
+                Err(outcome) => outcome,
+            }
+        }
     }
 }
 
-async fn attempt(target: SocketAddr, probe: &Probe) -> Result<(), Outcome> {
+/// The connection that a probe has left, and how it ends. No way resets a connection that the
+/// server's program has accepted, as long as the server ends what it sends: a reset is an error there,
+/// which is logged, counted, or the end of the program.
+enum Left {
+    Nothing,
+    /// Nothing was sent or awaited.
+    Unused(TcpStream),
+    /// The server has answered.
+    Used(TcpStream),
+    /// The server has been asked to close behind its answer.
+    ClosedByServer(TcpStream),
+}
+
+impl Left {
+    async fn close(self) {
+        match self {
+            Left::Nothing => {}
+            Left::Unused(stream) => close_unused(stream).await,
+            Left::Used(stream) => close_in_order(stream).await,
+            Left::ClosedByServer(mut stream) => {
+                // Who closes first keeps the port for a minute (TIME_WAIT).
+                let rest = take_rest(&mut stream);
+                if tokio::time::timeout(CLOSE_PATIENCE, rest).await.is_err() {
+                    close_in_order(stream).await;
+                }
+            }
+        }
+    }
+}
+
+/// Takes back a connection that the server's program has not been told of: the reset overtakes the
+/// last segment of the handshake, see [`connect_quietly`]. Where the kernel has sent that one already
+/// (it waits for 200 ms at most, and less where a route says so), the close is an orderly one.
+async fn close_unused(stream: TcpStream) {
+    match proxy_sys::handshake::has_answered(stream.as_fd()) {
+        // A system that cannot tell is not relied on.
+        Ok(true) | Err(_) => close_in_order(stream).await,
+        Ok(false) => reset_on_close(&stream),
+    }
+}
+
+/// Says that nothing more comes, and takes what the server still sends: unread bytes would make the
+/// close a reset (RFC 2525, 2.17).
+async fn close_in_order(mut stream: TcpStream) {
+    if stream.shutdown().await.is_ok() {
+        take_rest(&mut stream).await;
+    }
+}
+
+/// Reads to the end, of as much as a server may reasonably send.
+async fn take_rest(stream: &mut TcpStream) {
+    let mut rest = stream.take(MOST_REST as u64);
+    // An error is an end, too.
+    let _ = tokio::io::copy(&mut rest, &mut tokio::io::sink()).await;
+}
+
+async fn attempt(target: SocketAddr, probe: &Probe) -> (Result<(), Outcome>, Left) {
     let send = probe.send.as_deref().unwrap_or_default();
     let expect = probe.expect.as_deref().unwrap_or_default();
+    let connected = match probe.kind {
+        ProbeKind::Off => return (Err(Outcome::Inconclusive), Left::Nothing),
+        ProbeKind::Udp => return (ask(target, send, expect).await, Left::Nothing),
+        ProbeKind::Tcp => connect_quietly(target).await,
+        ProbeKind::SendExpect | ProbeKind::Http => {
+            TcpStream::connect(target).await.map_err(outcome_of)
+        }
+    };
+    let mut stream = match connected.and_then(|stream| refuse_itself(stream, target)) {
+        Ok(stream) => stream,
+        Err(outcome) => return (Err(outcome), Left::Nothing),
+    };
     match probe.kind {
-        ProbeKind::Off => Err(Outcome::Inconclusive),
-        ProbeKind::Tcp => connect_only(target).await,
-        ProbeKind::SendExpect => send_and_expect(target, send, expect).await,
-        ProbeKind::Http => get(target, &probe.http).await,
-        ProbeKind::Udp => ask(target, send, expect).await,
+        ProbeKind::Http => {
+            let verdict = get(&mut stream, target, &probe.http).await;
+            (verdict, Left::ClosedByServer(stream))
+        }
+        ProbeKind::SendExpect => {
+            let verdict = send_and_expect(&mut stream, send, expect).await;
+            (verdict, Left::Used(stream))
+        }
+        ProbeKind::Off | ProbeKind::Tcp | ProbeKind::Udp => (Ok(()), Left::Unused(stream)),
     }
 }
 
-async fn connect(target: SocketAddr) -> Result<TcpStream, Outcome> {
-    let stream = TcpStream::connect(target).await.map_err(outcome_of)?;
+/// Connects without telling the server's program. With `TCP_QUICKACK` off before the connect, the
+/// kernel holds the last ACK of the handshake back for up to 200 ms, so that data may go along
+/// (tcp(7); `tcp_rcv_synsent_state_process` of Linux). The SYN-ACK completes our side meanwhile, and the
+/// server's side is a request that only the kernel knows of. haproxy's `check` does the same.
+async fn connect_quietly(target: SocketAddr) -> Result<TcpStream, Outcome> {
+    let socket =
+        socket_for(target, SocketType::STREAM).map_err(|error| outcome_of(error.into()))?;
+    // Where it is not to be had, the close is an orderly one.
+    let _ = sockopt::set_tcp_quickack(&socket, false);
+    let socket = TcpSocket::from_std_stream(std::net::TcpStream::from(socket));
+    socket.connect(target).await.map_err(outcome_of)
+}
+
+fn refuse_itself(stream: TcpStream, target: SocketAddr) -> Result<TcpStream, Outcome> {
     if is_connected_to_itself(&stream, target) {
         reset_on_close(&stream);
         return Err(Outcome::Failed(ProbeFailure::Refused));
@@ -53,16 +188,11 @@ async fn connect(target: SocketAddr) -> Result<TcpStream, Outcome> {
     Ok(stream)
 }
 
-/// Closed by a reset: a probe a second of each backend would fill the table of those that wait out
-/// their close (TIME_WAIT).
-async fn connect_only(target: SocketAddr) -> Result<(), Outcome> {
-    let stream = connect(target).await?;
-    reset_on_close(&stream);
-    Ok(())
-}
-
-async fn send_and_expect(target: SocketAddr, send: &[u8], expect: &[u8]) -> Result<(), Outcome> {
-    let mut stream = connect(target).await?;
+async fn send_and_expect(
+    stream: &mut TcpStream,
+    send: &[u8],
+    expect: &[u8],
+) -> Result<(), Outcome> {
     stream.write_all(send).await.map_err(outcome_of)?;
     let mut answer = Vec::new();
     while !holds(&answer, expect) {
@@ -81,8 +211,7 @@ async fn send_and_expect(target: SocketAddr, send: &[u8], expect: &[u8]) -> Resu
     Ok(())
 }
 
-async fn get(target: SocketAddr, http: &HttpProbe) -> Result<(), Outcome> {
-    let mut stream = connect(target).await?;
+async fn get(stream: &mut TcpStream, target: SocketAddr, http: &HttpProbe) -> Result<(), Outcome> {
     let host = match &http.host {
         Some(host) => host.clone(),
         None => target.to_string(),
@@ -196,6 +325,50 @@ mod tests {
         assert!(holds(b"", b""));
         assert!(!holds(b"PON", b"PONG"));
         assert!(!holds(b"PO NG", b"PONG"));
+    }
+
+    #[test]
+    fn a_probe_that_would_reach_this_proxy_is_known() {
+        let listener = |addr: &str| Listener {
+            addr: addr.parse().expect("an address"),
+            tcp: true,
+            udp: false,
+            pool: 0,
+        };
+        for (listen, target, is_own) in [
+            ("0.0.0.0:80", "127.0.0.1:80", true),
+            ("0.0.0.0:80", "127.0.0.1:81", false),
+            ("0.0.0.0:80", "[::1]:80", false),
+            ("[::]:80", "[::1]:80", true),
+            ("[::]:80", "127.0.0.9:80", true),
+            ("127.0.0.1:80", "127.0.0.2:80", false),
+            // TEST-NET-1: the address of nobody.
+            ("0.0.0.0:80", "192.0.2.1:80", false),
+        ] {
+            let (listeners, target) = ([listener(listen)], target.parse().expect("an address"));
+            let found = |kind| own_listener(target, kind, &listeners).is_some();
+            assert_eq!(found(ProbeKind::Tcp), is_own, "{listen} {target}");
+            assert!(!found(ProbeKind::Udp), "{listen} takes no datagram");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_the_server_knows_of_is_closed_in_order() {
+        use std::io::{Read as _, Write as _};
+        for left in [Left::Unused, Left::Used, Left::ClosedByServer] {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+            let addr = listener.local_addr().expect("it is bound");
+            let stream = TcpStream::connect(addr).await.expect("it listens");
+            let (mut server, _) = listener.accept().expect("a client came");
+            let server = std::thread::spawn(move || {
+                server.write_all(b"220 speaks first\r\n")?;
+                server.read(&mut [0])
+            });
+            stream.readable().await.expect("it has spoken");
+            left(stream).close().await;
+            let ended = server.join().expect("it does not panic");
+            assert_eq!(ended.expect("no reset"), 0);
+        }
     }
 
     #[test]

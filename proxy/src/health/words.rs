@@ -121,6 +121,9 @@ fn last_probe(standing: &Standing, rules: &Rules) -> String {
     let (_, fails) = standing.in_row();
     match standing.last_probe().map(|last| last.outcome) {
         None | Some(Outcome::Inconclusive) => "no probe has ended yet".to_owned(),
+        Some(Outcome::OwnListener(listener)) => {
+            format!("not probed: health.port leads to our own listener {listener}")
+        }
         Some(Outcome::Passed { latency_us }) => {
             format!("probe: passed in {:.1} ms", latency_us as f64 / 1_000.0)
         }
@@ -147,7 +150,7 @@ pub fn status(backend: &BackendState, now_ms: u64, unix_ms: u64) -> BackendHealt
         probe_result: last.and_then(|last| match last.outcome {
             Outcome::Passed { .. } => Some("passed".to_owned()),
             Outcome::Failed(failure) => Some(failure.to_string()),
-            Outcome::Inconclusive => None,
+            Outcome::Inconclusive | Outcome::OwnListener(_) => None,
         }),
         probe_latency_us: standing.latency_us(),
         session_failures_in_row: in_row(Protocol::Tcp),

@@ -1,8 +1,9 @@
 //! System calls that no kept crate wraps safely, each behind a safe function: batches of datagrams,
-//! the choice among sockets that share a port, the fill of a socket's send queue, and seccomp. The
-//! only crate of the workspace with `unsafe`.
+//! the choice among sockets that share a port, the fill of a socket's send queue, the state of a
+//! handshake, and seccomp. The only crate of the workspace with `unsafe`.
 
 pub mod datagrams;
+pub mod handshake;
 pub mod seccomp;
 pub mod send_queue;
 pub mod steering;

@@ -2,6 +2,7 @@
 //! are arguments.
 
 use std::fmt;
+use std::net::SocketAddr;
 
 use contract::health::{Ejection as EjectionRules, Probe};
 
@@ -18,6 +19,8 @@ pub enum Outcome {
     Failed(ProbeFailure),
     /// It could not be made, for want of a descriptor or a port of ours: no word on the backend.
     Inconclusive,
+    /// It was not made: it would have reached this listener of the proxy itself.
+    OwnListener(SocketAddr),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +76,8 @@ pub struct Standing {
     verdict: Verdict,
     /// A probe of this subject has passed.
     has_passed: bool,
+    /// No probe can be made, so none has a say.
+    is_out_of_reach: bool,
     /// In a row, up to now; one of the two is 0. An ejection begins them anew.
     passes: u64,
     fails: u64,
@@ -101,11 +106,16 @@ impl Standing {
         }
         if !is_enabled || subject != self.subject {
             self.subject = subject;
-            self.verdict = Verdict::Unknown;
-            self.has_passed = false;
-            self.begin_anew();
+            self.know_nothing();
         }
         is_enabled && !is_warming && (!was_enabled || was_warming)
+    }
+
+    fn know_nothing(&mut self) {
+        self.verdict = Verdict::Unknown;
+        self.has_passed = false;
+        self.is_out_of_reach = false;
+        self.begin_anew();
     }
 
     fn begin_anew(&mut self) {
@@ -116,6 +126,15 @@ impl Standing {
     pub fn probed(&mut self, outcome: Outcome, rules: &Probe, now_ms: u64) {
         match outcome {
             Outcome::Inconclusive => return,
+            Outcome::OwnListener(_) => {
+                self.know_nothing();
+                self.is_out_of_reach = true;
+                self.last = Some(LastProbe {
+                    at_ms: now_ms,
+                    outcome,
+                });
+                return;
+            }
             Outcome::Passed { latency_us } => {
                 self.latency_us = Some(latency_us);
                 self.has_passed = true;
@@ -135,6 +154,7 @@ impl Standing {
                 }
             }
         }
+        self.is_out_of_reach = false;
         self.probes += 1;
         self.last = Some(LastProbe {
             at_ms: now_ms,
@@ -176,6 +196,9 @@ impl Standing {
     /// over TCP may well serve UDP alone, and one that has and does not any more is gone, which UDP
     /// could not find out by itself. A UDP probe never counts for TCP, whose connects tell.
     pub fn speaks_for(&self, protocol: Protocol) -> bool {
+        if self.is_out_of_reach {
+            return false;
+        }
         match (self.subject, protocol) {
             (None, _) | (Some(Protocol::Udp), Protocol::Tcp) => false,
             (Some(Protocol::Tcp), Protocol::Tcp) | (Some(Protocol::Udp), Protocol::Udp) => true,
@@ -310,6 +333,22 @@ mod tests {
         assert!(ejected.is_available(Protocol::Udp));
         ejected.release(2, rules.base_ms);
         assert!(ejected.is_available(Protocol::Tcp));
+    }
+
+    #[test]
+    fn a_probe_that_would_reach_this_proxy_has_no_say() {
+        let rules = EjectionRules::default();
+        let own = Outcome::OwnListener(SocketAddr::from(([127, 0, 0, 1], 80)));
+        let mut standing = standing(Protocol::Tcp);
+        verdicts(&mut standing, "+---");
+        standing.probed(own, &Probe::default(), 0);
+        assert!(standing.is_available(Protocol::Tcp));
+        assert_eq!(standing.probes(), (4, 3), "none was made");
+        standing.eject(Protocol::Tcp, 5, &rules, 0);
+        standing.release(2, rules.base_ms);
+        assert!(standing.is_available(Protocol::Tcp), "its time is over");
+        verdicts(&mut standing, "---");
+        assert!(!standing.is_available(Protocol::Tcp), "it is probed again");
     }
 
     #[test]
