@@ -14,6 +14,7 @@ pub mod fault;
 pub mod gpu_aware;
 pub mod health;
 mod health_status;
+pub mod links;
 mod object;
 pub mod paths;
 pub mod pidfile;

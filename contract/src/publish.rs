@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
+use crate::links;
+
 /// Why a file was not replaced, or maybe not for good.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
@@ -37,11 +39,12 @@ impl From<PublishError> for io::Error {
 }
 
 /// Replaces the file at `path` by `bytes`: temporary file beside it, fsync, rename, fsync of the
-/// folder. Missing folders are made. The file is readable by all (0644), since the proxy may run as
-/// another user. One writer a path at a time within a process is the caller's duty.
+/// folder. Missing folders are made. A symbolic link stays, and its target is replaced, or made where
+/// there is none yet. The file is readable by all (0644), since the proxy may run as another user. One
+/// writer a path at a time within a process is the caller's duty.
 ///
 /// # Errors
-/// The system's error, and which version stands.
+/// The system's error, and which version stands. The error names the target of a link.
 pub fn publish(path: &Path, bytes: &[u8]) -> Result<(), PublishError> {
     replace(path, bytes, 0o644)
 }
@@ -53,8 +56,19 @@ pub fn publish_private(path: &Path, bytes: &[u8]) -> Result<(), PublishError> {
 }
 
 fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), PublishError> {
+    // Only here: a link's target in a folder that is not there is in a volume that is not mounted.
+    fs::create_dir_all(folder_of(path))?;
+    let target = end_of_links(path)?;
+    replace_file(&target, bytes, mode).map_err(|error| match error {
+        PublishError::NotReplaced(error) if target != path => {
+            PublishError::NotReplaced(of_target(&target, &error))
+        }
+        error => error,
+    })
+}
+
+fn replace_file(path: &Path, bytes: &[u8], mode: u32) -> Result<(), PublishError> {
     let folder = folder_of(path);
-    fs::create_dir_all(folder)?;
     let temporary = temporary_name(path, std::process::id())?;
     // Opened first: for want of a descriptor or of a right nothing is replaced.
     let opened_folder = File::open(folder)?;
@@ -68,8 +82,48 @@ fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), PublishError> {
     opened_folder.sync_all().map_err(PublishError::NotLasting)
 }
 
-/// Removes temporary files that killed writers of `path` left behind. A living process's are kept.
+/// The file that stands at the end of the links at `path`; `path` itself where it is no link.
+///
+/// Root follows a link only where it could have been made by root or by the owner of the folder that
+/// it points into: nobody may have root replace a file of somebody else (`protected_symlinks` of
+/// `proc_sys_fs(5)` guards sticky folders alone).
+///
+/// # Errors
+/// A loop, or a link that root does not follow.
+pub fn end_of_links(path: &Path) -> io::Result<PathBuf> {
+    let links = links::follow(path)?;
+    if links.of_file.is_empty() {
+        return Ok(path.to_owned());
+    }
+    if rustix::process::geteuid().is_root() {
+        let folder = folder_of(&links.end);
+        let metadata = fs::metadata(folder).map_err(|error| of_target(&links.end, &error))?;
+        for link in &links.of_file {
+            let owner = fs::symlink_metadata(link)?.uid();
+            if owner != 0 && owner != metadata.uid() {
+                let why = format!(
+                    "{}: a link of user {owner} into {}, which is another user's folder",
+                    link.display(),
+                    folder.display()
+                );
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+            }
+        }
+    }
+    Ok(links.end)
+}
+
+fn of_target(target: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(
+        error.kind(),
+        format!("link to {}: {error}", target.display()),
+    )
+}
+
+/// Removes temporary files that killed writers of `path` left behind, beside the target of a link. A
+/// living process's are kept.
 pub fn remove_litter(path: &Path) -> io::Result<()> {
+    let path = &links::follow(path)?.end;
     let prefix = temporary_prefix(path)?;
     for entry in fs::read_dir(folder_of(path))? {
         let entry = entry?;
@@ -172,6 +226,102 @@ mod tests {
         fs::write(path.join("kept"), b"x").expect("a file in it");
         assert!(publish(&path, b"one").is_err());
         assert_eq!(names(temp.path()), ["taken"]);
+    }
+
+    fn link(target: impl AsRef<Path>, link: &Path) {
+        std::os::unix::fs::symlink(target, link).expect("linked");
+    }
+
+    fn is_link(path: &Path) -> bool {
+        fs::symlink_metadata(path).expect("there").is_symlink()
+    }
+
+    #[test]
+    fn a_link_stays_and_its_target_is_replaced() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let (ours, volume) = (temp.path().join("config"), temp.path().join("volume"));
+        fs::create_dir_all(volume.join("version")).expect("a folder");
+        fs::create_dir(&ours).expect("a folder");
+        fs::write(volume.join("version/b.json"), b"old").expect("written");
+        link(&volume, &temp.path().join("by-folder"));
+        link("version", &volume.join("..data"));
+        // Target, and where the file is in the volume then; some do not exist before.
+        let cases = [
+            (volume.join("a.json"), "a.json"),
+            (PathBuf::from("../volume/version/b.json"), "version/b.json"),
+            (volume.join("..data/c.json"), "version/c.json"),
+            (temp.path().join("by-folder/d.json"), "d.json"),
+        ];
+        for (index, (target, end)) in cases.into_iter().enumerate() {
+            let path = ours.join(format!("{index}.json"));
+            let second = ours.join(format!("{index}.link"));
+            link(&target, &path);
+            link(&path, &second);
+            for (named, bytes) in [(&path, b"one"), (&second, b"two")] {
+                publish(named, bytes).expect("published");
+                assert!(is_link(named), "{target:?}");
+                assert_eq!(fs::read(volume.join(end)).expect("there"), bytes);
+            }
+        }
+        // No litter, neither beside the links nor beside the targets.
+        assert_eq!(names(&ours).len(), 8);
+        assert_eq!(names(&volume).len(), 4);
+        assert_eq!(names(&volume.join("version")).len(), 2);
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_a_clear_error() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let (looped, unmounted) = (temp.path().join("a"), temp.path().join("b"));
+        link(&looped, &looped);
+        link("volume/b.json", &unmounted);
+        for (path, kind, word) in [
+            (&looped, io::ErrorKind::Other, "loop"),
+            (&unmounted, io::ErrorKind::NotFound, "volume/b.json"),
+        ] {
+            let error = publish(path, b"one").expect_err("nowhere");
+            assert_eq!(error.kind(), kind);
+            assert!(error.to_string().contains(word), "{error}");
+            assert!(is_link(path));
+        }
+        assert_eq!(names(temp.path()).len(), 2);
+    }
+
+    #[test]
+    fn root_follows_no_link_of_a_user_into_the_folder_of_another() {
+        const USER: u32 = 4242;
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let own = |path: &Path| std::os::unix::fs::lchown(path, Some(USER), None).expect("owned");
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let (theirs, others) = (temp.path().join("theirs"), temp.path().join("others"));
+        fs::create_dir(&theirs).expect("a folder");
+        fs::create_dir(&others).expect("a folder");
+        own(&theirs);
+        let path = temp.path().join("a.json");
+        link("others/a.json", &path);
+        own(&path);
+        let refused = publish(&path, b"one").expect_err("not theirs");
+        assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
+        assert!(names(&others).is_empty());
+        fs::remove_file(&path).expect("removed");
+        link("theirs/a.json", &path);
+        own(&path);
+        publish(&path, b"one").expect("their own");
+    }
+
+    #[test]
+    fn litter_lies_beside_the_target_of_a_link() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let target = temp.path().join("volume/a.json");
+        fs::create_dir(temp.path().join("volume")).expect("a folder");
+        let path = temp.path().join("b.json");
+        link(&target, &path);
+        let dead = temporary_name(&target, 4_194_305).expect("a name");
+        fs::write(&dead, b"x").expect("litter");
+        remove_litter(&path).expect("swept");
+        assert!(!dead.exists());
     }
 
     #[test]
