@@ -1,10 +1,11 @@
 //! Which addresses may be registered: by network, by port, by kind of address. Pure.
 //!
 //! Whoever may register decides where clients' traffic goes, so what no GPU server has is refused
-//! from the start: link-local addresses (where clouds keep their secrets), and this machine's own
-//! loopback for anybody who is not on this machine.
+//! from the start: special-purpose addresses ([`special`]), such as the link-local ones where clouds
+//! keep their secrets, and this machine's own loopback for anybody who is not on this machine.
 
-use std::net::IpAddr;
+mod special;
+
 use std::ops::RangeInclusive;
 
 use contract::config::MAX_BACKENDS;
@@ -77,8 +78,11 @@ impl Admission {
             let allowed =
                 format!("an address of {words}, by \"registration\" of control_config.json");
             faults.add("/ip", ip, allowed);
-        } else if networks.is_none() && is_link_local(ip) {
-            let allowed = "no link-local address, unless \"allowed_cidrs\" names its network";
+        } else if networks.is_none()
+            && let Some(purpose) = special::purpose(ip)
+        {
+            let allowed =
+                format!("no {purpose} address, unless \"allowed_cidrs\" names its network");
             faults.add("/ip", ip, allowed);
         }
         let ports = self.ports.as_deref();
@@ -133,13 +137,6 @@ fn read_ports(item: &Value) -> Option<RangeInclusive<u16>> {
     (from <= to).then_some(from..=to)
 }
 
-fn is_link_local(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => ip.is_link_local(),
-        IpAddr::V6(ip) => ip.is_unicast_link_local(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,7 +165,7 @@ mod tests {
     fn the_defaults_refuse_what_no_gpu_server_has() {
         let admission = read(json!(null)).expect("absent");
         assert_eq!(admission, Admission::default());
-        for good in ["10.0.0.1:9001", "8.8.8.8:1", "[2001:db8::1]:65535"] {
+        for good in ["10.0.0.1:9001", "8.8.8.8:1", "[fd00::1]:65535"] {
             assert!(places(&admission, good, false).is_empty(), "{good}");
         }
         for own in ["127.0.0.1:9001", "127.9.9.9:1", "[::1]:9001"] {

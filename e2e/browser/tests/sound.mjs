@@ -20,7 +20,7 @@ onOneStand({}, async (started, onIt) => {
   stand = onIt;
   backend = await stand.register({ weight: 10, gpu_usage: 0.4, vram_usage: 0.95, max_batch: 8, batch_window_ms: 5 });
   // The longest that an address can be.
-  await stand.call('POST', '/api/register', { ip: '2001:db8:1111:2222:3333:4444:5555:6666', port: 65535, max_batch: 1 });
+  await stand.call('POST', '/api/register', { ip: '2a00:1450:1111:2222:3333:4444:5555:6666', port: 65535, max_batch: 1 });
 });
 
 /** What of each page is there only after it has asked the server. */
