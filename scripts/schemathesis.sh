@@ -26,7 +26,7 @@ cleanup() {
     rm -rf "$folder"
 }
 trap cleanup EXIT
-"$target/debug/control_server" --root "$folder/control" --listen 127.0.0.1:0 2>"$folder/log" &
+"$target/debug/control_server" --init --root "$folder/control" --listen 127.0.0.1:0 2>"$folder/log" &
 server=$!
 tries=0
 until base=$(grep -o 'http://[0-9.:]*' "$folder/log" | head -n 1) && [ -n "$base" ]; do

@@ -1,12 +1,51 @@
 //! The folder that is the contract: which file stands where.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// The contract's root folder, by default `control`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Root(pub PathBuf);
 
+/// Why there is no root folder to work in.
+#[derive(Debug, thiserror::Error)]
+pub enum RootError {
+    #[error("root folder {} does not exist; check --root", .0.display())]
+    Missing(PathBuf),
+    #[error("root folder {}: not a folder; check --root", .0.display())]
+    NotAFolder(PathBuf),
+    #[error("root folder {}: {error}", .path.display())]
+    Io { path: PathBuf, error: io::Error },
+}
+
 impl Root {
+    /// Whether the folder is there, so that a misspelt one is told instead of made.
+    ///
+    /// # Errors
+    /// It is not, or is no folder.
+    pub fn require(&self) -> Result<(), RootError> {
+        let path = || self.0.clone();
+        match std::fs::metadata(&self.0) {
+            Ok(found) if found.is_dir() => Ok(()),
+            Ok(_) => Err(RootError::NotAFolder(path())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(RootError::Missing(path()))
+            }
+            Err(error) => Err(RootError::Io {
+                path: path(),
+                error,
+            }),
+        }
+    }
+
+    /// Makes the folder where it is not there.
+    pub fn init(&self) -> Result<(), RootError> {
+        std::fs::create_dir_all(&self.0).map_err(|error| RootError::Io {
+            path: self.0.clone(),
+            error,
+        })
+    }
+
     /// The root when none is named: `control` below the working folder, or, for someone who stands
     /// inside it, the working folder itself.
     pub fn default_from(working_folder: &Path) -> Self {
@@ -84,5 +123,18 @@ mod tests {
         std::fs::create_dir(&control).expect("a folder");
         assert_eq!(Root::default_from(temp.path()), Root("control".into()));
         assert_eq!(Root::default_from(&control), Root(".".into()));
+    }
+
+    #[test]
+    fn a_root_that_is_not_there_is_told_and_not_made() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let root = Root(temp.path().join("typo"));
+        assert!(matches!(root.require(), Err(RootError::Missing(_))));
+        assert!(!root.0.exists());
+        root.init().expect("made");
+        root.require().expect("there");
+        let file = Root(root.0.join("file"));
+        std::fs::write(&file.0, "").expect("written");
+        assert!(matches!(file.require(), Err(RootError::NotAFolder(_))));
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use contract::Root;
+use contract::paths::{Root, RootError};
 use control::auth::command::{self, TokenCommand};
 use control::clock::Clock;
 use control::start;
@@ -16,9 +16,12 @@ use tracing_subscriber::EnvFilter;
 #[derive(Parser)]
 #[command(name = "control_server", version, disable_version_flag = true)]
 struct Arguments {
-    /// The contract's root folder [default: control, or . inside of it]
+    /// The contract's root folder, which must exist [default: control, or . inside of it]
     #[arg(long, value_name = "FOLDER", global = true)]
     root: Option<PathBuf>,
+    /// Make the root folder if it does not exist
+    #[arg(long, conflicts_with = "check")]
+    init: bool,
     /// The address to listen on, instead of the one in control_config.json
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
@@ -52,6 +55,18 @@ fn main() -> ExitCode {
         || Root::default_from(&std::env::current_dir().unwrap_or_default()),
         Root,
     );
+    let is_there = match arguments.init {
+        true => root.init(),
+        false => root.require(),
+    };
+    if let Err(error) = is_there {
+        let is_start = !arguments.check && arguments.command.is_none();
+        let hint = match error {
+            RootError::Missing(_) if is_start => ", or make it with --init",
+            RootError::Missing(_) | RootError::NotAFolder(_) | RootError::Io { .. } => "",
+        };
+        return exit(Err(format!("{error}{hint}")));
+    }
     if let Some(Command::Token(command)) = arguments.command {
         let now_s = Clock::system().now().unix_s();
         return exit(command::run(command, &root, now_s));
@@ -69,7 +84,7 @@ fn serve(root: &Root, arguments: &Arguments) -> Result<(), start::StartError> {
         .enable_all()
         .build()
         .map_err(start::StartError::Runtime)?;
-    runtime.block_on(start::run(settings))
+    runtime.block_on(start::run(settings, root))
 }
 
 fn exit<E: std::fmt::Display>(done: Result<(), E>) -> ExitCode {

@@ -114,6 +114,15 @@ impl Publisher {
         self.outcome.borrow().clone()
     }
 
+    /// Waits until the first publish has been tried, whatever became of it; false where that takes
+    /// longer than `patience`.
+    pub async fn has_tried(&self, patience: Duration) -> bool {
+        let mut outcome = self.outcome.clone();
+        // The model's first revision is 1.
+        let tried = outcome.wait_for(|outcome| outcome.revision > 0);
+        tokio::time::timeout(patience, tried).await.is_ok()
+    }
+
     /// Publishes and signals even if nothing has changed, and waits for it.
     pub async fn force(&self) -> Settled {
         let ticket = self.force.fetch_add(1, Ordering::Relaxed) + 1;

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use contract::pidfile::{PidFile, PidFileError};
+use contract::status::Running;
 use contract::{Faults, LocalAddresses, Root};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -17,7 +18,7 @@ use crate::clock::Clock;
 use crate::keeper::{self, Keeper};
 use crate::observe::Proxy;
 use crate::ping::Pings;
-use crate::publish::{Publisher, local_addresses};
+use crate::publish::{Published, Publisher, local_addresses};
 use crate::render::OwnAddresses;
 use crate::settings::{MAX_FILE_BYTES, Settings, read_file};
 use crate::shared::Shared;
@@ -29,6 +30,9 @@ use crate::{history, renew, telemetry, watch};
 
 /// How long the start waits for a proxy that already runs to say which generation.
 const STATUS_PATIENCE: Duration = Duration::from_millis(500);
+/// How long nobody is served while the first publish is under way, of which a proxy that answers slowly
+/// may take some seconds.
+const FIRST_PUBLISH_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -64,8 +68,8 @@ pub fn read_settings(root: &Root, listen: Option<SocketAddr>) -> Result<Settings
     })
 }
 
-/// Runs the server until it is told to stop.
-pub async fn run(settings: Settings) -> Result<(), StartError> {
+/// Runs the server until it is told to stop; `root` is only told.
+pub async fn run(settings: Settings, root: &Root) -> Result<(), StartError> {
     raise_descriptor_limit();
     make_folders(&settings)?;
     let mut pid_file = PidFile::hold(&settings.control_pid_path)?;
@@ -81,9 +85,17 @@ pub async fn run(settings: Settings) -> Result<(), StartError> {
         doors.push(Door { listener, tls });
     }
     let listen = listening(&doors).map_err(StartError::Runtime)?;
+    tell_where(root, &listen);
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Runtime)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Runtime)?;
     let app = start_tasks(settings, &listen, tls, Clock::system()).await?;
+    // Whoever connects meanwhile waits in the kernel's queue.
+    if !app.publisher.has_tried(FIRST_PUBLISH_PATIENCE).await {
+        tracing::warn!(
+            "the first publish takes longer than {FIRST_PUBLISH_PATIENCE:?}; it continues while \
+             control serves"
+        );
+    }
     renew::start(app.clone()).map_err(StartError::Runtime)?;
     pid_file.announce().map_err(|error| StartError::File {
         path: app.shared.settings.control_pid_path.clone(),
@@ -112,6 +124,18 @@ pub async fn run(settings: Settings) -> Result<(), StartError> {
     shared.audit_own("server", "stop", &listen.to_string(), "ok");
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The first line of the log.
+fn tell_where(root: &Root, listen: &[SocketAddr]) {
+    let folder = root.0.canonicalize().unwrap_or_else(|_| root.0.clone());
+    let listen: Vec<String> = listen.iter().map(ToString::to_string).collect();
+    tracing::info!(
+        "control_server {} root={} listen={}",
+        env!("CARGO_PKG_VERSION"),
+        folder.display(),
+        listen.join(",")
+    );
 }
 
 fn listening(doors: &[Door]) -> io::Result<Vec<SocketAddr>> {
@@ -163,17 +187,21 @@ pub async fn start_tasks(
     let shared = Arc::new(Shared::new(settings, clock, audit, loaded.model));
     // A proxy that runs a later generation than the file says would never take ours.
     let status = tokio::time::timeout(STATUS_PATIENCE, proxy.generation(0, Duration::ZERO)).await;
+    let mut published = loaded.published;
     if let Ok(Ok(running)) = status {
         let seen = &shared.seen_generation;
         seen.store(running.generation, Ordering::Relaxed);
+        // Then what the file says may well be what is wanted, and yet it is not what runs.
+        published = published.filter(|published| !is_restored(&shared, published, &running));
     }
     let keeper = Keeper::start(shared.clone(), loaded.files);
-    let publisher = Publisher::start(shared.clone(), proxy.clone(), loaded.published);
+    let publisher = Publisher::start(shared.clone(), proxy.clone(), published);
     tokio::spawn(telemetry::run(shared.clone(), proxy.clone()));
     tokio::spawn(history::run(shared.clone(), proxy.clone()));
     let sources = vec![
         shared.settings.k8s_endpoints_path.clone(),
         shared.settings.runtime_backends_path.clone(),
+        shared.settings.settings_runtime_path.clone(),
     ];
     let interval = Duration::from_secs(shared.settings.auto_sync_interval_s);
     tokio::spawn(watch::run(keeper.clone(), sources, interval));
@@ -195,6 +223,27 @@ pub async fn start_tasks(
         publisher,
         proxy,
     }))
+}
+
+/// Whether somebody has put an older `proxy_config.json` back since the proxy read it.
+fn is_restored(shared: &Shared, published: &Published, running: &Running) -> bool {
+    let (there, runs) = (published.generation, running.generation);
+    let is_older = there < runs;
+    if is_older {
+        let path = shared.settings.proxy_config_path.display();
+        tracing::info!(
+            "{path} was restored: it has generation {there}, and the proxy runs {runs}; what it and \
+             the other files say is published under a new generation"
+        );
+        let target = path.to_string();
+        shared.audit_own(
+            "publisher",
+            "file_edit",
+            &target,
+            "an older version was restored",
+        );
+    }
+    is_older
 }
 
 /// The usual soft limit of 1,024 is less than the connections that we allow.
@@ -231,11 +280,12 @@ fn make_folders(settings: &Settings) -> Result<(), StartError> {
 
 /// What killed writers of our files have left behind.
 pub fn remove_litter(settings: &Settings) {
-    let ours: [&Path; 4] = [
+    let ours: [&Path; 5] = [
         &settings.proxy_config_path,
         &settings.runtime_backends_path,
         &settings.settings_runtime_path,
         &settings.tokens_path,
+        &settings.token_uses_path,
     ];
     for path in ours {
         if let Err(error) = contract::publish::remove_litter(path) {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Parser;
-use contract::Root;
+use contract::paths::{Root, RootError};
 
 use crate::privileges::{GroupName, Identity};
 
@@ -62,6 +62,17 @@ pub struct Paths {
 }
 
 impl Arguments {
+    /// The contract's folder where it is needed: not if both files are named by themselves.
+    ///
+    /// # Errors
+    /// It does not exist: a misspelt one is told before anything is made in it.
+    pub fn require_root(&self, paths: &Paths) -> Result<(), RootError> {
+        match self.root.is_none() && self.config.is_some() && self.pid_file.is_some() {
+            true => Ok(()),
+            false => Root(paths.root.clone()).require(),
+        }
+    }
+
     pub fn paths(&self) -> Paths {
         let root = self.root.clone().map(Root).unwrap_or_else(|| {
             // Without a working folder there is nothing to stand inside of.

@@ -46,6 +46,10 @@ fn main() -> ExitCode {
     // Prints and exits by itself: 0 for help and version, 2 for wrong usage.
     let arguments = Arguments::parse();
     let paths = arguments.paths();
+    if let Err(error) = arguments.require_root(&paths) {
+        eprintln!("proxy_server: {error}");
+        return ExitCode::FAILURE;
+    }
     if arguments.check || arguments.dump {
         return check(&paths, arguments.dump);
     }

@@ -20,6 +20,7 @@ impl Folder {
     pub fn new() -> Folder {
         let temporary = TempDir::new().expect("a temporary folder can be made");
         let root = Root(temporary.path().join("control"));
+        fs::create_dir(&root.0).expect("a temporary folder can be written");
         Folder { root, temporary }
     }
 

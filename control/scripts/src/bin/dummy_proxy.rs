@@ -28,7 +28,12 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    let needs_root = arguments.config.is_none() || arguments.pid_file.is_none();
     let root = root_or_default(arguments.root);
+    if needs_root && let Err(error) = root.require() {
+        complain(error);
+        return ExitCode::FAILURE;
+    }
     let config = arguments.config.unwrap_or_else(|| root.proxy_config());
     let pid_file = arguments.pid_file.unwrap_or_else(|| root.proxy_pid());
     match run(&config, &pid_file) {

@@ -47,7 +47,14 @@ fn main() -> ExitCode {
     };
     let path = match arguments.out {
         Some(path) => path,
-        None => arguments::root_or_default(arguments.root).k8s_endpoints(),
+        None => {
+            let root = arguments::root_or_default(arguments.root);
+            if let Err(error) = root.require() {
+                complain(error);
+                return ExitCode::FAILURE;
+            }
+            root.k8s_endpoints()
+        }
     };
     let mut rng = Rng::new();
     let mut fleet = Fleet::new(addrs, &mut rng);
