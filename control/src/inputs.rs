@@ -16,7 +16,7 @@ use crate::merge::merge;
 use crate::registry::{Effect, Registry};
 use crate::settings::{ExpiryPolicy, Settings};
 use crate::sources::discovery;
-use crate::sources::runtime::{self, FileEntries};
+use crate::sources::runtime::{self, FileEntries, Origin};
 use crate::web::body::{MAX_BODY_BYTES, MAX_CHANGES_BYTES};
 use crate::web::operations::read_registration;
 
@@ -69,6 +69,7 @@ fn taken_over(entries: &FileEntries) -> Registry {
         &mut registry,
         &known,
         entries,
+        Origin::Edited,
         NOW,
         warmup_ms,
         &mut Vec::new(),

@@ -189,6 +189,7 @@ impl Task {
     }
 
     pub async fn read_sources(&mut self) {
+        self.files.read_settings(&self.shared).await;
         self.files.write_missing_settings(&self.shared).await;
         self.files.read_edits(&self.shared).await;
         self.files.read_discovery(&self.shared).await;
@@ -237,6 +238,8 @@ impl Task {
     }
 
     async fn mutate_settings(&mut self, request: Request) {
+        // As with the registry: an edit that we have not seen yet must not be overwritten.
+        self.files.read_settings(&self.shared).await;
         let now = self.shared.clock.now();
         let mut staged = self.shared.model().clone();
         let outcome = staged.apply(&request.mutation, &request.actor.to_string(), now);

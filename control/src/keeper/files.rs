@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use contract::config::MAX_FILE_BYTES;
-use contract::publish::PublishError;
+use contract::publish::{PublishError, end_of_links};
 use contract::{BackendAddr, Checked, Faults, LocalAddresses, check, digest, parse_object};
 use serde_json::{Map, Value};
 
@@ -17,7 +17,7 @@ use crate::render::{OwnAddresses, Plan};
 use crate::settings::{Settings, read_file};
 use crate::shared::Shared;
 use crate::sources::discovery::{self, Discovery};
-use crate::sources::runtime::{self, FileEntries};
+use crate::sources::runtime::{self, FileEntries, Origin};
 
 /// What was last seen of the files that others may write.
 #[derive(Debug)]
@@ -27,11 +27,15 @@ pub struct Files {
     registry_digest: Option<String>,
     /// The entries of that version, against which edits by others are recognized.
     registry_known: FileEntries,
+    /// `updated_at` of that version; 0 where it has none.
+    registry_known_at: u64,
+    /// `updated_at` of the version that we wrote last.
     registry_updated_at: u64,
     /// The file there cannot be read as a registry; it is put aside before it is overwritten.
     registry_is_broken: bool,
     discovery_digest: Option<String>,
-    /// `settings_runtime.json` was not there at the start, and has not been written since.
+    settings_digest: Option<String>,
+    /// `settings_runtime.json` is not there, and what is in memory has not been written since.
     is_settings_missing: bool,
     settings_notes: Vec<String>,
     registry_notes: Vec<String>,
@@ -55,7 +59,8 @@ pub fn load(settings: &Settings, own: OwnAddresses, clock: &Clock) -> Loaded {
         .as_ref()
         .map(|(document, _, _)| Layer::of_published(document))
         .unwrap_or_default();
-    let runtime_settings = match read_settings(&settings.settings_runtime_path) {
+    let found = read(&settings.settings_runtime_path);
+    let runtime_settings = match files.take_settings(found) {
         Ok(Some(layer)) => layer,
         // The first start: without this file nobody could tell later what control has published
         // for `control_config.json` from what somebody wrote into the published file by hand.
@@ -64,9 +69,7 @@ pub fn load(settings: &Settings, own: OwnAddresses, clock: &Clock) -> Loaded {
             published_settings.beyond(&settings.proxy)
         }
         Err(why) => {
-            let path = settings.settings_runtime_path.display();
-            let note = format!("{path}: {why}; the published settings stand");
-            files.settings_notes = vec![note];
+            files.settings_notes = vec![format!("{why}; the published settings stand")];
             published_settings
         }
     };
@@ -201,19 +204,10 @@ fn read_published(path: &Path) -> Option<(Map<String, Value>, Checked, String)> 
     }
 }
 
-/// `None` where there is no such file.
-fn read_settings(path: &Path) -> Result<Option<Layer>, Faults> {
-    let bytes = read(path).map_err(|why| {
-        let mut faults = Faults::default();
-        faults.add("", why, "a readable file");
-        faults
-    })?;
-    let Some(bytes) = bytes else {
-        return Ok(None);
-    };
-    let mut document = parse_object(&bytes, MAX_FILE_BYTES)?;
+fn parse_settings(bytes: &[u8]) -> Result<Layer, Faults> {
+    let mut document = parse_object(bytes, MAX_FILE_BYTES)?;
     document.remove("updated_at");
-    Layer::default().patched(&document).map(Some)
+    Layer::default().patched(&document)
 }
 
 /// What could not be written, and why.
@@ -236,13 +230,17 @@ pub fn is_in_file(written: &Result<(), WriteError>) -> bool {
     }
 }
 
-/// Keeps a file that cannot be read as a registry, since somebody may still want what is in it.
+/// Keeps a file that cannot be read as a registry, since somebody may still want what is in it. A link
+/// stays, and its target is put aside.
 async fn put_aside(path: PathBuf) -> Result<(), WriteError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".broken");
-    let aside = PathBuf::from(name);
+    let rename = |path: &Path| {
+        let file = end_of_links(path)?;
+        let mut aside = file.as_os_str().to_owned();
+        aside.push(".broken");
+        std::fs::rename(&file, aside)
+    };
     tokio::task::spawn_blocking(move || {
-        std::fs::rename(&path, aside).map_err(|error| (path, Arc::new(error.into())))
+        rename(&path).map_err(|error| (path, Arc::new(error.into())))
     })
     .await
     .expect("renaming a file does not panic")
@@ -261,9 +259,11 @@ impl Files {
             settings_path: settings.settings_runtime_path.clone(),
             registry_digest: None,
             registry_known: FileEntries::new(),
+            registry_known_at: 0,
             registry_updated_at: 0,
             registry_is_broken: false,
             discovery_digest: None,
+            settings_digest: None,
             is_settings_missing: false,
             settings_notes: Vec::new(),
             registry_notes: Vec::new(),
@@ -302,6 +302,55 @@ impl Files {
         warn_once(&warned, &self.settings_notes);
     }
 
+    /// Takes over what others have written into `settings_runtime.json`, such as a restored backup.
+    pub async fn read_settings(&mut self, shared: &Shared) {
+        let found = read_apart(self.settings_path.clone(), read).await;
+        let before = self.settings_digest.clone();
+        let warned = self.settings_notes.clone();
+        let taken = self.take_settings(found);
+        let mut model = shared.model();
+        let mut changed = false;
+        match taken {
+            Ok(Some(layer)) if self.settings_digest != before => {
+                self.settings_notes.clear();
+                changed = layer != model.runtime_settings;
+                model.runtime_settings = layer;
+            }
+            // What is wrong with a file was told when it was read.
+            Ok(Some(_)) => {}
+            Ok(None) => self.is_settings_missing = true,
+            // The note of the start says which settings stand since then.
+            Err(why) if warned.iter().any(|note| note.starts_with(&why)) => {}
+            Err(why) => {
+                self.settings_notes = vec![format!("{why}; the settings in memory stand")];
+            }
+        }
+        model.warnings = self.warnings();
+        model.revision += u64::from(changed);
+        model.edits += u64::from(changed);
+        drop(model);
+        if changed {
+            let path = self.settings_path.display().to_string();
+            tracing::info!("{path} was changed by others: its settings are taken over");
+            shared.audit_own("sources", "file_edit", &path, "taken over");
+            shared.state_changed.notify_one();
+        }
+        warn_once(&warned, &self.settings_notes);
+    }
+
+    /// What the file says; `None` where there is none. A file with faults is as good as unread: it is
+    /// read again at the next look.
+    fn take_settings(&mut self, found: ReadResult) -> Result<Option<Layer>, String> {
+        self.settings_digest = None;
+        let Some(bytes) = found? else {
+            return Ok(None);
+        };
+        let layer = parse_settings(&bytes)
+            .map_err(|faults| format!("{}: {faults}", self.settings_path.display()))?;
+        self.settings_digest = Some(digest(&bytes));
+        Ok(Some(layer))
+    }
+
     /// Takes over what others have written into the registry's file.
     pub async fn read_edits(&mut self, shared: &Shared) {
         let found = read_apart(self.registry_path.clone(), read_registry).await;
@@ -309,13 +358,15 @@ impl Files {
         let mut model = shared.model();
         let warned = self.registry_notes.clone();
         let edited = self.take_registry(found, &mut model, now);
-        let changed = edited.is_some_and(|edited| !edited.is_empty());
+        let edited = edited.map_or(0, |edited| edited.len());
+        let changed = edited > 0;
         model.warnings = self.warnings();
         model.revision += u64::from(changed);
         model.edits += u64::from(changed);
         drop(model);
         if changed {
             let path = self.registry_path.display().to_string();
+            tracing::info!("{path} was changed by others: {edited} backends are taken over");
             shared.audit_own("sources", "file_edit", &path, "taken over");
             shared.state_changed.notify_one();
         }
@@ -331,8 +382,14 @@ impl Files {
         model.warnings = self.warnings();
         let changed = !Arc::ptr_eq(&model.discovery, &before);
         model.revision += u64::from(changed);
+        let now = Arc::clone(&model.discovery);
         drop(model);
         if changed {
+            if !now.has_same_state(&before) {
+                let path = shared.settings.k8s_endpoints_path.display();
+                let backends = now.backends.len();
+                tracing::info!("{path} was changed: it lists {backends} backends");
+            }
             // The publisher finds out whether it is more than figures.
             shared.state_changed.notify_one();
             shared.ring_telemetry();
@@ -376,14 +433,27 @@ impl Files {
         };
         let mut notes = file.notes;
         let warmup_ms = model.policy.warmup_ms;
-        let known = &self.registry_known;
-        let registry = &mut model.registry;
-        let edited =
-            runtime::merge_edits(registry, known, &file.entries, now, warmup_ms, &mut notes);
+        let is_older = file
+            .updated_at
+            .is_some_and(|at| at < self.registry_known_at);
+        let origin = match is_older {
+            true => Origin::Restored,
+            false => Origin::Edited,
+        };
+        let edited = runtime::merge_edits(
+            &mut model.registry,
+            &self.registry_known,
+            &file.entries,
+            origin,
+            now,
+            warmup_ms,
+            &mut notes,
+        );
         if let Some(updated_at) = file.updated_at {
             model.registry.updated_at = model.registry.updated_at.max(updated_at);
         }
         self.registry_known = file.entries;
+        self.registry_known_at = file.updated_at.unwrap_or(0);
         self.registry_is_broken = false;
         let named = |note| format!("backends_runtime.json: {note}");
         self.registry_notes = notes.into_iter().map(named).collect();
@@ -442,6 +512,7 @@ impl Files {
         if is_in_file(&written) {
             self.registry_digest = Some(new_digest);
             self.registry_known = entries;
+            self.registry_known_at = updated_at;
             self.registry_updated_at = updated_at;
             self.registry_is_broken = false;
         }
@@ -453,8 +524,10 @@ impl Files {
         let mut document = settings.to_json();
         document["updated_at"] = now.unix_s().into();
         let bytes = format!("{document:#}\n").into_bytes();
+        let new_digest = digest(&bytes);
         let written = write(self.settings_path.clone(), bytes).await;
         if is_in_file(&written) {
+            self.settings_digest = Some(new_digest);
             self.is_settings_missing = false;
             self.settings_notes.clear();
         }

@@ -20,6 +20,21 @@ pub struct Discovery {
     pub is_carried: bool,
 }
 
+impl Discovery {
+    /// Whether both are the same but for figures.
+    pub fn has_same_state(&self, other: &Discovery) -> bool {
+        let state = |backend: &Backend| (backend.weight, backend.enabled, backend.is_warming_up);
+        let same =
+            |(one, two): (&Backend, &Backend)| (one.addr, state(one)) == (two.addr, state(two));
+        self.backends.len() == other.backends.len()
+            && self
+                .backends
+                .values()
+                .zip(other.backends.values())
+                .all(same)
+    }
+}
+
 /// Reads the file's bytes.
 ///
 /// # Errors

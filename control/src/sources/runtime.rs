@@ -6,7 +6,8 @@
 //! Edits by others: entry by entry, what differs from the file as we last knew it wins over what we
 //! hold, and counts as heard now. An entry that is gone takes its registration with it. An override
 //! goes only by an explicit `"override": null`, so that a tool that knows only the base keys cannot
-//! lose one.
+//! lose one. A file older than the one we last knew is a backup that somebody has restored: then what
+//! it does not say does not count either.
 
 use std::collections::BTreeMap;
 
@@ -228,11 +229,21 @@ fn read_override(value: &Value, addr: BackendAddr, notes: &mut Vec<String>) -> O
     says_something.then_some(word)
 }
 
+/// How a version of the file that is not ours came to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// Somebody has changed the version that we knew.
+    Edited,
+    /// Somebody has put an older version back.
+    Restored,
+}
+
 /// Takes over what others have changed between `known` and `found`. Returns the addresses.
 pub fn merge_edits(
     registry: &mut Registry,
     known: &FileEntries,
     found: &FileEntries,
+    origin: Origin,
     now: Now,
     warmup_ms: u64,
     notes: &mut Vec<String>,
@@ -243,7 +254,7 @@ pub fn merge_edits(
             continue;
         }
         let mut entry = read_entry(value, now, warmup_ms, notes);
-        if value.get("override").is_none() {
+        if value.get("override").is_none() && origin == Origin::Edited {
             let ours = registry.entries.remove(addr);
             entry.r#override = ours.and_then(|ours| ours.r#override);
         }
@@ -255,7 +266,11 @@ pub fn merge_edits(
         changed.push(*addr);
     }
     for addr in known.keys().filter(|addr| !found.contains_key(addr)) {
-        if registry.unregister(*addr, now) {
+        let is_gone = match origin {
+            Origin::Edited => registry.unregister(*addr, now),
+            Origin::Restored => registry.entries.remove(addr).is_some(),
+        };
+        if is_gone {
             changed.push(*addr);
         }
     }

@@ -107,6 +107,7 @@ fn restored(entries: &FileEntries, now: Now) -> Registry {
         &mut registry,
         &none,
         entries,
+        Origin::Edited,
         now,
         POLICY.warmup_ms,
         &mut Vec::new(),
@@ -187,7 +188,15 @@ fn what_others_edit_wins_and_the_rest_stays_ours() {
     let mut found = known.clone();
     found.get_mut(&addr(2)).expect("there")["weight"] = json!(99);
     found.insert(addr(9), json!({"ip": "10.0.0.9", "port": 9001}));
-    let changed = merge_edits(&mut ours, &known, &found, at(5), 0, &mut Vec::new());
+    let changed = merge_edits(
+        &mut ours,
+        &known,
+        &found,
+        Origin::Edited,
+        at(5),
+        0,
+        &mut Vec::new(),
+    );
     assert_eq!(changed, [addr(2), addr(9)]);
     let weight = |last| {
         let entry = &ours.entries[&addr(last)];
@@ -209,7 +218,15 @@ fn an_override_goes_only_by_an_explicit_null() {
         let known = stored(&ours, at(0));
         let mut found = known.clone();
         edit(&mut found);
-        merge_edits(&mut ours, &known, &found, at(5), 0, &mut Vec::new());
+        merge_edits(
+            &mut ours,
+            &known,
+            &found,
+            Origin::Edited,
+            at(5),
+            0,
+            &mut Vec::new(),
+        );
         let entry = ours.entries.get(&addr(2));
         entry.is_some_and(|entry| entry.r#override.is_some())
     };
@@ -221,6 +238,32 @@ fn an_override_goes_only_by_an_explicit_null() {
     assert!(!kept(
         &|found| found.get_mut(&addr(2)).expect("there")["override"] = Value::Null
     ));
+}
+
+#[test]
+fn what_a_restored_file_does_not_say_goes() {
+    let mut registry = registry();
+    let backup = entries(&registry, &BTreeMap::new(), at(3));
+    let by_itself = BackendAddr::new([10, 0, 0, 77].into(), 9001);
+    for set in [addr(1), by_itself] {
+        let change = OverrideChange::Weight(77);
+        registry
+            .set_override(set, change, "op", at(4))
+            .expect("room");
+    }
+    let known = entries(&registry, &BTreeMap::new(), at(4));
+    let (origin, mut notes) = (Origin::Restored, Vec::new());
+    merge_edits(
+        &mut registry,
+        &known,
+        &backup,
+        origin,
+        at(3),
+        POLICY.warmup_ms,
+        &mut notes,
+    );
+    assert_eq!(entries(&registry, &BTreeMap::new(), at(5)), backup);
+    assert!(!registry.entries.contains_key(&by_itself));
 }
 
 #[test]
