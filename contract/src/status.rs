@@ -34,7 +34,8 @@ pub struct Running {
     /// The addresses that are accepted on now.
     #[serde(default)]
     pub listeners: Vec<ListenerStatus>,
-    /// The addresses of the proxy's own host, as seen when the file was last read.
+    /// The addresses of the proxy's own host, as seen when the file was last read or a listener that
+    /// had to wait was bound.
     #[serde(default)]
     pub addresses: Vec<IpAddr>,
     /// What the configuration asks for and the proxy does not run; empty when all of it is in force.

@@ -220,6 +220,9 @@ fn a_config_map_goes_on_being_read() {
         map.publish(&numbered(&config, generation));
         let running = proxy.admin.reload();
         assert_eq!(running.generation, generation, "{running:?}");
+        let right = format!("mounted/..{generation}/proxy_config.json");
+        let found = running.config_path.expect("a new proxy says so");
+        assert!(found.ends_with(&right), "{found}");
     }
 }
 

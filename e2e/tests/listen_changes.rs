@@ -4,6 +4,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use e2e::sessions::{assert_alive, open_sessions, weights};
+use e2e::spread::Transport;
 use rustix::process::Signal;
 use serde_json::json;
 use testkit::client::connect;
@@ -81,4 +83,43 @@ fn who_waits_at_an_old_address_for_room_is_served_and_the_address_may_come_back(
     open.finish().expect("an echoing backend closes in order");
     let served = Session::over(waiting).expect("it waited and is served");
     served.finish().expect("an echoing backend closes in order");
+}
+
+/// `::ffff:127.0.0.1` is `127.0.0.1`, and `::ffff:0.0.0.0` all of IPv4: two sockets for one address would
+/// take each other's clients.
+#[test]
+fn another_form_of_the_same_host_is_the_same_listener() {
+    let a = Backend::start("a", Manner::Echo);
+    let folder = Folder::new();
+    let listen = free_address();
+    let config = |host: &str| {
+        let mut config = proxy_config(listen, &weights(&[&a], 10));
+        config["listen"]["host"] = host.into();
+        config
+    };
+    for forms in [
+        ["127.0.0.1", "::ffff:127.0.0.1"],
+        ["0.0.0.0", "::ffff:0.0.0.0"],
+        ["::", "::ffff:127.0.0.1"],
+        ["::ffff:127.0.0.1", "127.0.0.1"],
+    ] {
+        let mut proxy = Proxy::start(&folder, &config(forms[0]), &[]);
+        let flow = UdpClient::new(listen);
+        let before = flow.who().expect("a flow is served");
+        let mut open = open_sessions(listen, 2);
+        proxy.reload(&config(forms[1]));
+        for client in 0..6 {
+            let who = UdpClient::new(listen).who();
+            who.unwrap_or_else(|error| panic!("{forms:?}, client {client}: {error}"));
+            assert_eq!(Transport::Tcp.ask(listen), "a", "{forms:?}");
+        }
+        assert_eq!(flow.who().expect("the flow lives"), before, "{forms:?}");
+        assert_alive(&mut open);
+        let status = proxy.status();
+        let dropped = status.totals.datagrams_dropped;
+        assert!(dropped.is_empty(), "{forms:?}: {dropped:?}");
+        assert!(status.running.listeners[0].addr.is_ipv4(), "{forms:?}");
+        proxy.program.signal(Signal::INT);
+        proxy.program.wait_exit(LONG);
+    }
 }

@@ -1,9 +1,12 @@
 //! Reading `proxy_config.json` from disk: bounded, digested, checked.
 
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
 
 use contract::config::{MAX_FILE_BYTES, generation_of};
 use contract::{Checked, Config, Faults, LocalAddresses};
@@ -32,10 +35,26 @@ pub enum ConfigFileError {
     },
 }
 
+/// What came of reading the file.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Where it stands, at the end of any links; `None` where it cannot be read.
+    pub found_at: Option<PathBuf>,
+    pub file: Result<ConfigFile, ConfigFileError>,
+}
+
 /// For running: unknown keys are told apart.
-pub fn load(path: &Path) -> Result<ConfigFile, ConfigFileError> {
-    let bytes = read_bounded(path)?;
-    check(path, &bytes)
+pub fn load(path: &Path) -> Loaded {
+    match read_bounded(path) {
+        Ok((bytes, found_at)) => Loaded {
+            found_at: Some(found_at),
+            file: check(path, &bytes),
+        },
+        Err(error) => Loaded {
+            found_at: None,
+            file: Err(error),
+        },
+    }
 }
 
 /// What [`load`] makes of a file that holds `bytes`.
@@ -52,7 +71,7 @@ pub fn check(path: &Path, bytes: &[u8]) -> Result<ConfigFile, ConfigFileError> {
 
 /// For `--check`: an unknown key is a fault too.
 pub fn load_strictly(path: &Path) -> Result<Config, ConfigFileError> {
-    let bytes = read_bounded(path)?;
+    let (bytes, _) = read_bounded(path)?;
     let config = contract::check_strictly(&bytes, &local_addresses());
     config.map_err(|faults| ConfigFileError::faulty(path, &bytes, faults))
 }
@@ -85,17 +104,36 @@ impl ConfigFileError {
     }
 }
 
-/// One byte more than is allowed, so that the check can tell a larger file from one that just fits.
-fn read_bounded(path: &Path) -> Result<Vec<u8>, ConfigFileError> {
+/// The bytes, and where they stand. One byte more than is allowed, so that the check can tell a larger
+/// file from one that just fits.
+fn read_bounded(path: &Path) -> Result<(Vec<u8>, PathBuf), ConfigFileError> {
     let mut bytes = Vec::new();
-    let read = open_regular(path)
-        .and_then(|file| file.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes));
+    let read = open_regular(path).and_then(|file| {
+        let most = MAX_FILE_BYTES as u64 + 1;
+        (&file).take(most).read_to_end(&mut bytes)?;
+        Ok(place_of(&file).unwrap_or_else(|| path.to_owned()))
+    });
     match read {
-        Ok(_) => Ok(bytes),
+        Ok(found_at) => Ok((bytes, found_at)),
         Err(error) => {
             let path = path.display().to_string();
             Err(ConfigFileError::Unreadable { path, error })
         }
+    }
+}
+
+/// Where an open file stands, as the kernel knows it, whatever links led there; `None` where /proc is
+/// not mounted.
+fn place_of(file: &File) -> Option<PathBuf> {
+    let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let place = rustix::fs::readlink(link, Vec::new()).ok()?;
+    let place = PathBuf::from(OsString::from_vec(place.into_bytes()));
+    // Said of a file that somebody has replaced since it was opened.
+    const REPLACED: &str = " (deleted)";
+    let is_replaced = file.metadata().is_ok_and(|metadata| metadata.nlink() == 0);
+    match place.to_str().and_then(|text| text.strip_suffix(REPLACED)) {
+        Some(before) if is_replaced => Some(PathBuf::from(before)),
+        Some(_) | None => Some(place),
     }
 }
 
@@ -116,4 +154,25 @@ fn open_regular(path: &Path) -> io::Result<File> {
 pub fn local_addresses() -> LocalAddresses {
     let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
     LocalAddresses(interfaces.iter().map(if_addrs::Interface::ip).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_found_at_the_end_of_its_links_also_when_it_is_replaced_meanwhile() {
+        let folder = std::env::temp_dir().join(format!("wicketgate-place-{}", std::process::id()));
+        std::fs::create_dir_all(folder.join("volume")).expect("a temporary folder");
+        let folder = folder.canonicalize().expect("it stands");
+        let (target, link) = (folder.join("volume/a.json"), folder.join("link.json"));
+        std::fs::write(&target, "{}").expect("written");
+        std::os::unix::fs::symlink("volume/a.json", &link).expect("linked");
+        let open = File::open(&link).expect("opened");
+        let found = place_of(&open);
+        std::fs::remove_file(&target).expect("removed");
+        let replaced = place_of(&open);
+        std::fs::remove_dir_all(&folder).expect("removed");
+        assert_eq!((&found, &replaced), (&Some(target.clone()), &Some(target)));
+    }
 }

@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, UnixListener};
 
 use crate::admin;
 use crate::arguments::{Arguments, Paths};
-use crate::config_file::{self, ConfigFile, ConfigFileError};
+use crate::config_file::{self, ConfigFile, ConfigFileError, Loaded};
 use crate::limits::Limits;
 use crate::listeners::{BoundSockets, Listeners};
 use crate::privileges::GroupName;
@@ -73,6 +73,8 @@ fn bind_metrics(addr: SocketAddr) -> std::io::Result<TcpListener> {
 #[derive(Debug)]
 pub struct Bound {
     pub config_path: PathBuf,
+    /// Where the file stands, at the end of any links.
+    pub found_at: PathBuf,
     pub file: ConfigFile,
     pub limits: Limits,
     pub worker_count: usize,
@@ -84,10 +86,12 @@ impl Bound {
     /// Reads the configuration and binds its listeners for `worker_count` workers.
     pub fn bind(config_path: PathBuf, worker_count: usize) -> Result<Bound, ConfigFileError> {
         let limits = Limits::of_process(worker_count);
-        let file = config_file::load(&config_path)?;
+        let Loaded { found_at, file } = config_file::load(&config_path);
+        let file = file?;
         let wanted = endpoints(&file.checked.config.listeners);
         let (listeners, sockets) = Listeners::bind(wanted, worker_count);
         Ok(Bound {
+            found_at: found_at.unwrap_or_else(|| config_path.clone()),
             config_path,
             file,
             limits,

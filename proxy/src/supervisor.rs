@@ -19,7 +19,7 @@ use proxy_core::snapshot::Snapshot;
 use tokio::sync::{mpsc, watch};
 
 use crate::clock::monotonic_ms;
-use crate::config_file::{self, ConfigFile, ConfigFileError};
+use crate::config_file::{self, ConfigFile, ConfigFileError, Loaded};
 use crate::health;
 use crate::limits::Limits;
 use crate::listeners::{self, Change, Listeners};
@@ -86,6 +86,7 @@ impl Supervisor {
     ) -> std::io::Result<Supervisor> {
         let Bound {
             config_path,
+            found_at,
             file,
             limits,
             worker_count,
@@ -120,7 +121,7 @@ impl Supervisor {
             generation,
             digest: file.digest,
             config_digest: Some(config_digest),
-            config_path: Some(config_path.display().to_string()),
+            config_path: Some(found_at.display().to_string()),
             loaded_at_ms: unix_ms(),
             last_reload: None,
             listeners: listeners.status(),
@@ -191,14 +192,16 @@ impl Supervisor {
             return;
         }
         let at_ms = unix_ms();
-        match config_file::load(&self.config_path) {
-            Ok(file) => self.apply(file, at_ms).await,
-            Err(error) => self.refuse(&error, at_ms),
+        let Loaded { found_at, file } = config_file::load(&self.config_path);
+        let found_at = found_at.map(|path| path.display().to_string());
+        match file {
+            Ok(file) => self.apply(file, found_at, at_ms).await,
+            Err(error) => self.refuse(&error, found_at, at_ms),
         }
     }
 
     /// Keeps what runs, and says why.
-    fn refuse(&self, error: &ConfigFileError, at_ms: u64) {
+    fn refuse(&self, error: &ConfigFileError, found_at: Option<String>, at_ms: u64) {
         let hint = self.hint(error);
         let reason = hint
             .as_ref()
@@ -212,6 +215,8 @@ impl Supervisor {
         };
         self.running.send_modify(|running| {
             refusals::update(&mut running.refusals, refusals);
+            // One that cannot be read is where the last one was, as far as anybody knows.
+            running.config_path = found_at.or(running.config_path.take());
             running.last_reload = Some(Reload {
                 at_ms,
                 ok: false,
@@ -228,7 +233,7 @@ impl Supervisor {
     }
 
     /// Carries a checked file out.
-    async fn apply(&self, file: ConfigFile, at_ms: u64) {
+    async fn apply(&self, file: ConfigFile, found_at: Option<String>, at_ms: u64) {
         warn_of_unknown_keys(&file);
         let ConfigFile {
             checked,
@@ -255,6 +260,7 @@ impl Supervisor {
             running.generation = generation;
             running.digest = digest;
             running.config_digest = Some(config_digest);
+            running.config_path = found_at;
             running.loaded_at_ms = unix_ms();
             running.listeners = listeners;
             running.addresses = addresses.0;

@@ -54,6 +54,8 @@ const PLAIN: &[c_long] = &[
     libc::SYS_newfstatat,
     libc::SYS_openat,
     libc::SYS_pwrite64,
+    // Where the configuration stands, at the end of its links.
+    libc::SYS_readlinkat,
     libc::SYS_statx,
     libc::SYS_unlinkat,
     // Memory.
