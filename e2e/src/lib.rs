@@ -55,6 +55,7 @@ pub mod repository;
 pub mod scripted;
 pub mod sessions;
 pub mod spread;
+pub mod strangers;
 pub mod traffic;
 
 /// The names of the algorithms, which other people's files rely on.

@@ -2,12 +2,14 @@
 //! down, and the slow start of who comes back.
 
 use std::io::Read as _;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use contract::status::OperationalState::{Down, Ejected, Up, Warming};
+use e2e::ALGORITHMS;
 use e2e::health::{await_state, quick_probes};
 use e2e::proxy_bench::ProxyBench;
 use e2e::spread::{self, Transport, spread};
+use e2e::strangers::{self, REQUEST, picky};
 use serde_json::{Value, json};
 use testkit::client::connect;
 use testkit::deaf::{Refuser, Resetter};
@@ -254,4 +256,57 @@ fn a_new_backend_starts_slowly_and_a_warm_one_after_its_warm_up() {
     let row = bench.proxy.backend(new.addr);
     assert!(row.reason.contains("slow start"), "{row:?}");
     assert!((0.1..0.2).contains(&row.health.slow_start), "{row:?}");
+}
+
+#[test]
+fn garbage_of_one_client_ejects_nobody_and_costs_nobody() {
+    for algorithm in ALGORITHMS {
+        let figures = strangers::play(algorithm, 30, 8);
+        assert_eq!(
+            figures.answered, figures.requests,
+            "{algorithm}: {figures:?}"
+        );
+        assert_eq!(figures.ejections, 0, "{algorithm}: {figures:?}");
+        assert_eq!(figures.failures, 0.0, "{algorithm}: {figures:?}");
+    }
+}
+
+#[test]
+fn a_protocol_without_answers_ejects_nobody() {
+    let backends = [(); 3].map(|()| picky(false));
+    let bench = ProxyBench::start(&backends, without_probes(json!({})));
+    for round in 0..60 {
+        let client = Ipv4Addr::new(127, 0, 8, round % 5 + 1);
+        strangers::say(client, bench.listen, b"a message");
+    }
+    bench.proxy.await_no_sessions();
+    for addr in backends {
+        let row = bench.proxy.backend(addr);
+        assert_eq!(row.health.ejections_total, 0, "{row:?}");
+        assert!(row.counters.sessions_total > 0, "{row:?}");
+    }
+}
+
+#[test]
+fn a_backend_that_answers_nobody_is_ejected_by_one_client_that_others_answer_and_by_three() {
+    for clients in [1, 3] {
+        let hole = picky(false);
+        let backends = [hole, picky(true), picky(true)];
+        // Each from an address of its own: no backend has answered those that the hole gets.
+        let bench = ProxyBench::start(&backends, without_probes(json!({})));
+        let mut asked = 0_u8;
+        until("it is ejected", LONG, || {
+            asked = asked.wrapping_add(1);
+            let client = match clients {
+                1 => 1,
+                _ => asked,
+            };
+            strangers::say(Ipv4Addr::new(127, 0, 9, client), bench.listen, REQUEST);
+            (bench.proxy.backend(hole).operational == Ejected).then_some(())
+        });
+        // The first ones count for nothing, and then five do.
+        assert!(asked < 60, "{asked} sessions of {clients} clients");
+        let rows = backends.map(|addr| bench.proxy.backend(addr));
+        assert!(rows[1..].iter().all(|row| row.health.ejections_total == 0));
+    }
 }

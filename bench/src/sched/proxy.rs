@@ -8,6 +8,7 @@ use contract::{
     Algorithm, Backend, BackendAddr, Batch, Config, GpuAware, Pool, Report, Settings, WarmingShare,
 };
 use proxy_core::backend::{BackendRegistry, SessionSlot};
+use proxy_core::health::sources::{AnsweredSources, Source};
 use proxy_core::meter::Moment;
 use proxy_core::pick::{BackendIndex, Picker, Request};
 use proxy_core::plan::Protocol;
@@ -33,6 +34,7 @@ pub struct Proxy {
     servers: Vec<usize>,
     picker: Picker,
     random: fastrand::Rng,
+    answered: AnsweredSources,
 }
 
 /// Any time of day will do.
@@ -51,6 +53,7 @@ impl Proxy {
             snapshot: Arc::new(snapshot),
             registry,
             random: fastrand::Rng::with_seed(seed),
+            answered: AnsweredSources::default(),
         };
         proxy.tick(0.0);
         proxy
@@ -100,6 +103,7 @@ impl Proxy {
     }
 
     pub fn answered(&self, mut slot: SessionSlot, now: f64) {
+        self.answered.add(Source::of(CLIENT), us(now) / 1_000);
         if let Some(moment) = self.moment(now) {
             slot.answered(moment);
         }
@@ -107,7 +111,9 @@ impl Proxy {
 
     /// The server closed without a byte.
     pub fn lost(&self, mut slot: SessionSlot, now: f64) {
-        if let Some(moment) = self.moment(now) {
+        // All are of one client, which counts once a server has answered it.
+        let is_known = self.answered.contains(Source::of(CLIENT), us(now) / 1_000);
+        if let Some(moment) = self.moment(now).filter(|_| is_known) {
             slot.broken_off(moment);
         }
     }

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use contract::{Backend, BackendAddr, Report};
 
 use crate::health::Health;
+use crate::health::blame::{Record, Tally};
 use crate::latency::RecentMean;
 use crate::load::Load;
 use crate::meter::{Meter, Moment};
@@ -45,6 +46,7 @@ pub struct BackendCounters {
     pub bytes_down: AtomicU64,
     pub connect_failures: AtomicU64,
     pub connect_timeouts: AtomicU64,
+    pub tally: Tally,
     pub connect_latency: RecentMean,
     pub first_byte_latency: RecentMean,
     /// Answered requests, and the sum of `log2(latency) - log2(load at dispatch)` of them, in
@@ -136,6 +138,11 @@ impl BackendState {
 
     pub fn health(&self) -> &Health {
         &self.health
+    }
+
+    /// How its sessions ended that waited for an answer.
+    pub fn record(&self) -> Record {
+        Record::of(self.by_worker.iter().map(|worker| &worker.tally))
     }
 
     /// How far slow start has come, above 0 and up to 1.

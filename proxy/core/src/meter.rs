@@ -132,8 +132,9 @@ impl Meter {
         }
     }
 
-    /// The backend ended it. Without a byte, though a request was sent, that is a failure; a client
-    /// that sends nothing is none of the backend's doing.
+    /// The backend ended it without a byte, and that is its fault. A client that sends nothing is none
+    /// of its doing; whoever calls this judges what others sent, or any client could make a backend
+    /// look slow or broken.
     pub fn broken_off(&mut self, backend: &BackendState, moment: Moment<'_>) {
         if !std::mem::take(&mut self.is_owed) {
             return;

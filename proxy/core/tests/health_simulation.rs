@@ -9,7 +9,9 @@ use std::collections::HashMap;
 use contract::health::{AllDown, Health as Rules, ProbeKind};
 use contract::{Backend, BackendAddr, Config, LocalAddresses, check};
 use proxy_core::backend::BackendRegistry;
+use proxy_core::health::blame::ENOUGH_SOURCES;
 use proxy_core::health::schedule::Job;
+use proxy_core::health::sources::{AnsweredSources, Source};
 use proxy_core::health::watch::{Failing, MIN_REFRESH_MS, Watch};
 use proxy_core::health::{Outcome, PROTOCOLS, ProbeFailure};
 use proxy_core::pick::{Picker, Request};
@@ -43,6 +45,7 @@ struct Truth {
     ejected_at: Option<(u64, usize)>,
     probed_ms: Option<u64>,
     is_in_flight: bool,
+    has_served_all_along: bool,
 }
 
 struct Simulation {
@@ -54,6 +57,7 @@ struct Simulation {
     picker: Picker,
     watch: Watch,
     truths: HashMap<BackendAddr, Truth>,
+    answered: AnsweredSources,
     /// Ends of probes, by time.
     in_flight: Vec<(u64, Job, Outcome)>,
     refreshed_ms: Option<u64>,
@@ -110,6 +114,7 @@ impl Simulation {
                 ejected_at: None,
                 probed_ms: None,
                 is_in_flight: false,
+                has_served_all_along: true,
             };
             (backend.addr, truth)
         };
@@ -122,6 +127,7 @@ impl Simulation {
             registry,
             snapshot,
             watch,
+            answered: AnsweredSources::default(),
             in_flight: Vec::new(),
             refreshed_ms: None,
         }
@@ -204,15 +210,22 @@ impl Simulation {
         }
     }
 
-    /// A few sessions, each retried elsewhere until it is served, as a worker does.
+    /// A few sessions, each retried elsewhere until it is served, as a worker does. Some are of a
+    /// stranger, whom every backend closes on without a byte.
     fn place_sessions(&mut self) {
         let failures = self.rules().ejection.failures;
         for _ in 0..self.random.usize(..4) {
+            let is_stranger = self.now_ms < CALM_FROM_MS && self.random.bool();
+            let client_ip = match is_stranger {
+                true => [10, 2, 0, 1].into(),
+                false => [10, 1, 0, self.random.u8(..)].into(),
+            };
+            let source = Source::of(client_ip);
             let mut tried = Vec::new();
             while tried.len() < 4 {
                 let pool = &self.snapshot.pools[0];
                 let request = Request {
-                    client_ip: [10, 1, 0, self.random.u8(..)].into(),
+                    client_ip,
                     tried: &tried,
                 };
                 let table = pool.table(Protocol::Tcp);
@@ -221,13 +234,28 @@ impl Simulation {
                     break;
                 };
                 let backend = pool.backend(index);
-                if self.truths[&backend.addr].manner == Manner::Serves {
-                    backend.health().answered(Protocol::Tcp);
-                    break;
-                }
+                let (addr, health) = (backend.addr, backend.health());
+                let is_failing = match self.truths[&addr].manner {
+                    Manner::Serves if !is_stranger => {
+                        backend.worker(0).tally.answered();
+                        self.answered.add(source, self.now_ms);
+                        health.answered(Protocol::Tcp);
+                        break;
+                    }
+                    Manner::Serves | Manner::FailsSessions => {
+                        backend.worker(0).tally.unanswered();
+                        health.failed_sources().add(source, self.now_ms);
+                        let is_known = self.answered.contains(source, self.now_ms);
+                        let counts = is_known
+                            || health.failed_sources().count(self.now_ms) >= ENOUGH_SOURCES;
+                        counts
+                            && !health.is_excused(self.now_ms)
+                            && health.left_unanswered(failures)
+                    }
+                    Manner::Refuses | Manner::Hangs => health.failed(Protocol::Tcp, failures),
+                };
                 tried.push(index);
-                if backend.health().failed(Protocol::Tcp, failures) {
-                    let addr = backend.addr;
+                if is_failing {
                     self.failing(addr);
                 }
             }
@@ -249,6 +277,7 @@ impl Simulation {
             let most = members.len() * self.rules().ejection.max_percent as usize / 100;
             assert!(out_before < most, "{out_before} were out, {most} may be");
             let truth = self.truths.get_mut(&addr).expect("a known target");
+            assert!(!truth.has_served_all_along, "by a stranger: {truth:?}");
             truth.ejected_at = Some((self.now_ms, truth.probes.len()));
         }
         self.check_changes();
@@ -351,7 +380,9 @@ impl Simulation {
                     2 => Manner::FailsSessions,
                     _ => Manner::Serves,
                 };
-                self.truths.get_mut(&addr).expect("a key of it").manner = manner;
+                let truth = self.truths.get_mut(&addr).expect("a key of it");
+                truth.manner = manner;
+                truth.has_served_all_along &= manner == Manner::Serves;
             }
         }
         if !is_calm && self.random.u32(..200) == 0 {

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use proxy_core::backend::{BackendState, LastConnect};
+use proxy_core::health::blame::ENOUGH_SOURCES;
+use proxy_core::health::sources::{AnsweredSources, Source};
 use proxy_core::health::watch::Failing;
 use proxy_core::latency::add;
 use proxy_core::pick::{BackendIndex, Picker, Request};
@@ -96,6 +98,7 @@ pub struct Core {
     pub shared: Arc<Shared>,
     pub log: SessionLogger,
     reports: mpsc::Sender<Failing>,
+    answered_sources: AnsweredSources,
 }
 
 /// What a worker is made from.
@@ -128,6 +131,7 @@ impl Core {
             shared: parts.shared,
             log: parts.log,
             reports: parts.reports,
+            answered_sources: AnsweredSources::default(),
         };
         core.install(parts.snapshot);
         core.update_time();
@@ -239,10 +243,49 @@ impl Core {
     pub fn note_failure(&self, protocol: Protocol, backend: &BackendState) {
         let needed = self.snapshot.settings.health.ejection.failures;
         if backend.health().failed(protocol, needed) {
-            let addr = backend.addr;
-            // Where there is no room, the next failures ask again.
-            let _ = self.reports.try_send(Failing { addr, protocol });
+            self.report(protocol, backend);
         }
+    }
+
+    fn report(&self, protocol: Protocol, backend: &BackendState) {
+        let addr = backend.addr;
+        // Where there is no room, the next failures ask again.
+        let _ = self.reports.try_send(Failing { addr, protocol });
+    }
+
+    /// `backend` has ended a session of `client` without an answer. Returns whether that counts as a
+    /// failure: not while nobody but a few clients meets it whom no backend has answered lately, since
+    /// it may be the right answer to what they send.
+    pub fn note_unanswered(&self, backend: &BackendState, client: IpAddr) -> bool {
+        let (source, now_ms) = (Source::of(client), self.now_ms());
+        let health = backend.health();
+        backend.worker(self.worker).tally.unanswered();
+        health.failed_sources().add(source, now_ms);
+        let is_known = self.answered_sources.contains(source, now_ms);
+        let is_failure = (is_known || health.failed_sources().count(now_ms) >= ENOUGH_SOURCES)
+            && !health.is_excused(now_ms);
+        let needed = self.snapshot.settings.health.ejection.failures;
+        if is_failure && health.left_unanswered(needed) {
+            self.report(Protocol::Tcp, backend);
+        }
+        is_failure
+    }
+
+    /// `backend` has begun to answer a session of `client`.
+    pub fn note_first_answer(&self, backend: &BackendState, client: IpAddr) {
+        backend.worker(self.worker).tally.answered();
+        self.note_answered_source(client);
+        self.note_answer(Protocol::Tcp, backend);
+    }
+
+    pub fn note_answered_source(&self, client: IpAddr) {
+        self.answered_sources.add(Source::of(client), self.now_ms());
+    }
+
+    /// Whether a backend has answered this client lately, as far as this worker has seen.
+    pub fn is_answered_source(&self, client: IpAddr) -> bool {
+        self.answered_sources
+            .contains(Source::of(client), self.now_ms())
     }
 
     /// `backend` has answered a session or flow.

@@ -1,11 +1,12 @@
 //! What sessions and flows tell the scheduler of their backends, where the algorithm in force wants
 //! to be told: see `proxy_core::meter`. Where it does not, each call here is one look at an option.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst, fence};
 
 use proxy_core::backend::{BackendState, Slot};
 use proxy_core::meter::{self, Metering, Moment, QUIET_MS};
-use proxy_core::reason::{FlowEnd, SessionEnd};
+use proxy_core::reason::FlowEnd;
 use proxy_core::snapshot::Snapshot;
 use proxy_core::timer_wheel::TimerWheel;
 use tokio::sync::Notify;
@@ -118,34 +119,36 @@ impl Meters {
         }
     }
 
-    /// A session ended.
+    /// A session ended; `is_held_against`: unanswered, by the fault of its backend.
     pub fn session_ended(
         &mut self,
         core: &Core,
         index: u32,
         pool: usize,
         slot: Option<&mut Slot>,
-        end: SessionEnd,
+        is_held_against: bool,
     ) {
         self.quiet.disarm(index);
-        let is_by_backend = matches!(end, SessionEnd::BackendClosed | SessionEnd::BackendReset);
-        if let (Some(slot), Some(moment), true) = (slot, core.moment(pool), is_by_backend) {
+        if let (Some(slot), Some(moment), true) = (slot, core.moment(pool), is_held_against) {
             slot.broken_off(moment);
         }
     }
 
     /// A flow ended. Its last datagrams may have got no answer: that speaks, softly, against a
-    /// backend that has answered others.
+    /// backend that has answered others, where the client is one that is answered.
     pub fn flow_ended(
         &mut self,
         core: &Core,
         index: u32,
         pool: usize,
         slot: &mut Slot,
+        client: IpAddr,
         end: FlowEnd,
     ) {
         self.quiet.disarm(index);
-        let is_silent = matches!(end, FlowEnd::Idle) && slot.backend().answers_datagrams();
+        let is_silent = matches!(end, FlowEnd::Idle)
+            && slot.backend().answers_datagrams()
+            && core.is_answered_source(client);
         if let (Some(moment), true) = (core.moment(pool), is_silent) {
             slot.kept_silent(moment);
         }

@@ -203,20 +203,21 @@ impl Session {
         let Some(slot) = &self.slot else { return };
         core.count_bytes(slot.backend(), up, down);
         if is_first_answer {
-            core.note_answer(Protocol::Tcp, slot.backend());
+            core.note_first_answer(slot.backend(), self.client_addr.ip());
         }
         if let Some(first_up_us) = self.first_up_us.filter(|_| is_first_answer) {
             core.count_first_byte(slot.backend(), first_up_us);
         }
     }
 
-    /// Holds an end against the backend that is its fault: a reset before the first byte, or a close
-    /// without one after the client had sent some. A client that sends nothing fails nobody.
-    pub fn note_end(&self, core: &Core, end: SessionEnd) {
+    /// Notes an end without an answer: a reset before the first byte, or a close without one after the
+    /// client had sent some. A client that sends nothing fails nobody. Returns whether it is held
+    /// against the backend.
+    pub fn note_end(&self, core: &Core, end: SessionEnd) -> bool {
         let Some(slot) = self.slot.as_ref().filter(|_| self.bytes_down == 0) else {
-            return;
+            return false;
         };
-        let is_failure = match end {
+        let is_unanswered = match end {
             SessionEnd::BackendReset => true,
             SessionEnd::BackendClosed => self.bytes_up > 0,
             SessionEnd::ClientClosed
@@ -230,9 +231,7 @@ impl Session {
             | SessionEnd::Shutdown
             | SessionEnd::InternalError => false,
         };
-        if is_failure {
-            core.note_failure(Protocol::Tcp, slot.backend());
-        }
+        is_unanswered && core.note_unanswered(slot.backend(), self.client_addr.ip())
     }
 
     /// Tells the relay why the half that reads from `side` stopped. Returns whether that was an end.

@@ -459,7 +459,7 @@ impl Tcp {
             return;
         }
         session.stage = Stage::Ended;
-        session.note_end(core, end);
+        let is_held_against = session.note_end(core, end);
         self.timers.disarm(index);
         self.ended.push(index);
         core.counters.session_ended(end);
@@ -468,7 +468,7 @@ impl Tcp {
         let mut slot = session.slot.take();
         let metered = slot.as_deref_mut();
         self.meters
-            .session_ended(core, index, session.pool, metered, end);
+            .session_ended(core, index, session.pool, metered, is_held_against);
         let record = Record {
             protocol: Protocol::Tcp,
             client: session.client_addr,

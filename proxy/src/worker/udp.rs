@@ -409,6 +409,9 @@ impl Udp {
             let listener = &self.listeners[flow.listener];
             let socket = listener.socket.as_fd();
             let bytes = answer(core, socket, receiver, listener.route_to(key));
+            if flow.state.is_unanswered() {
+                core.note_answered_source(key.client.ip());
+            }
             let end = flow.count_down(core, receiver.count(), bytes);
             let pool = flow.pool;
             self.meters
@@ -459,8 +462,14 @@ impl Udp {
         let Some((key, mut flow)) = self.flows.remove(index) else {
             return;
         };
-        self.meters
-            .flow_ended(core, index, flow.pool, flow.state.slot(), end);
+        self.meters.flow_ended(
+            core,
+            index,
+            flow.pool,
+            flow.state.slot(),
+            key.client.ip(),
+            end,
+        );
         self.listeners[flow.listener].flows.fetch_sub(1, Relaxed);
         core.counters.flow_ended(end);
         let record = Record {

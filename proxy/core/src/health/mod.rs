@@ -3,7 +3,8 @@
 //! Two sources, both of them pure here: active probes ([`Standing::probed`]) and what sessions and
 //! flows meet ([`Health::failed`], then [`Standing::eject`]). [`watch`] ties them together for all
 //! backends: whom to probe when ([`schedule`]), how many may be ejected, when a new snapshot is due.
-//! [`roster`] says what of it counts for one pool and protocol.
+//! [`blame`] whose fault it is where sessions stay without an answer, of which [`sources`] keeps the
+//! clients. [`roster`] says what of it counts for one pool and protocol.
 //!
 //! Each protocol has its own verdict, see [`Standing::speaks_for`]. Open sessions are not touched
 //! by any of this: a connection tells by itself.
@@ -11,14 +12,16 @@
 //! [`Health`] is what a [`BackendState`](crate::backend::BackendState) holds, so all of this is kept
 //! by backend identity over every reload (invariant 1). Workers count in it; the main thread judges.
 
+pub mod blame;
 mod ejection;
 pub mod roster;
 pub mod schedule;
 mod slow_start;
+pub mod sources;
 mod standing;
 pub mod watch;
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use contract::health::{Health as Rules, ProbeKind};
@@ -28,6 +31,7 @@ pub use slow_start::SlowStart;
 pub use standing::{LastProbe, Outcome, ProbeFailure, Standing, Verdict};
 
 use crate::plan::Protocol;
+use sources::FailedSources;
 
 /// Both protocols, each at its place in what is kept by protocol.
 pub const PROTOCOLS: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
@@ -37,6 +41,11 @@ pub const PROTOCOLS: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
 pub struct Health {
     /// Failures in a row, a protocol each. Written by the workers.
     streaks: [AtomicU32; 2],
+    /// How many of those of TCP are sessions that the backend ended without an answer.
+    unanswered: AtomicU32,
+    failed_sources: FailedSources,
+    /// Until then, sessions without an answer are not its fault.
+    excused_until_ms: AtomicU64,
     /// A new snapshot moves the flows that this backend has.
     moves_flows: AtomicBool,
     slow_start: SlowStart,
@@ -52,17 +61,51 @@ impl Health {
         failures_to_eject > 0 && u64::from(in_row).is_multiple_of(failures_to_eject)
     }
 
+    /// The same for a session that the backend ended without an answer.
+    pub fn left_unanswered(&self, failures_to_eject: u64) -> bool {
+        self.unanswered.fetch_add(1, Relaxed);
+        self.failed(Protocol::Tcp, failures_to_eject)
+    }
+
     /// A worker counts an answer. Written only when it changes something, so that the line stays
     /// shared between cores.
     pub fn answered(&self, protocol: Protocol) {
         let streak = &self.streaks[protocol as usize];
         if streak.load(Relaxed) != 0 {
             streak.store(0, Relaxed);
+            if protocol == Protocol::Tcp {
+                self.unanswered.store(0, Relaxed);
+            }
         }
     }
 
     pub fn failures_in_row(&self, protocol: Protocol) -> u32 {
         self.streaks[protocol as usize].load(Relaxed)
+    }
+
+    /// Takes the unanswered ones off those in a row: they were not its fault.
+    pub(crate) fn forget_unanswered(&self) {
+        let count = self.unanswered.swap(0, Relaxed);
+        let less = |in_row: u32| Some(in_row.saturating_sub(count));
+        // `less` never declines.
+        let _ = self.streaks[Protocol::Tcp as usize].fetch_update(Relaxed, Relaxed, less);
+    }
+
+    /// Of those in a row over TCP, the sessions that it ended without an answer.
+    pub fn unanswered_in_row(&self) -> u32 {
+        self.unanswered.load(Relaxed)
+    }
+
+    pub fn failed_sources(&self) -> &FailedSources {
+        &self.failed_sources
+    }
+
+    pub fn is_excused(&self, now_ms: u64) -> bool {
+        now_ms < self.excused_until_ms.load(Relaxed)
+    }
+
+    pub(crate) fn excuse_until(&self, at_ms: u64) {
+        self.excused_until_ms.store(at_ms, Relaxed);
     }
 
     /// Whether flows leave this backend at their next datagram.
@@ -125,6 +168,18 @@ pub fn subject(config: &Config) -> Subject {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_not_its_fault_leaves_what_was_in_the_row() {
+        let health = Health::default();
+        assert!(!health.failed(Protocol::Tcp, 4) && !health.left_unanswered(4));
+        assert!(!health.left_unanswered(4) && health.left_unanswered(4));
+        assert_eq!(health.unanswered_in_row(), 3);
+        health.forget_unanswered();
+        assert_eq!(health.failures_in_row(Protocol::Tcp), 1);
+        health.answered(Protocol::Tcp);
+        assert_eq!(health.failures_in_row(Protocol::Tcp), 0);
+    }
 
     #[test]
     fn only_failures_in_a_row_ask_for_ejection() {

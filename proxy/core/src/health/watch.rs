@@ -7,8 +7,9 @@
 use std::collections::{BTreeSet, HashSet};
 
 use contract::health::Health as Rules;
-use contract::{BackendAddr, Config};
+use contract::{BackendAddr, Config, Pool};
 
+use super::blame::is_to_blame;
 use super::schedule::{Job, Pace, Schedule};
 use super::slow_start::step_ms;
 use super::standing::{Outcome, Standing};
@@ -21,6 +22,11 @@ pub const MIN_REFRESH_MS: u64 = 50;
 
 /// A snapshot that takes long to build comes less often: building takes a tenth of the time at most.
 const REFRESH_SHARE: u64 = 10;
+
+/// How long a backend is excused that is not to blame: the question is not asked anew before.
+const EXCUSED_MS: u64 = 1_000;
+/// So many others of a pool are looked at to see how they fare.
+const MOST_COMPARED: usize = 64;
 
 /// A backend has failed as many sessions or flows in a row as are reason to eject it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +52,8 @@ pub struct Watch {
     /// The backends that take new sessions by configuration: those that the bound on ejections is a
     /// share of.
     members: HashSet<BackendAddr>,
+    /// The members of each pool.
+    pools: Vec<Vec<BackendAddr>>,
     /// How many members are out, a protocol each.
     out: [usize; 2],
     slow_start_until_ms: u64,
@@ -68,6 +76,7 @@ impl Watch {
             schedule: Schedule::default(),
             releases: BTreeSet::new(),
             members: HashSet::new(),
+            pools: Vec::new(),
             out: [0; 2],
             slow_start_until_ms: 0,
             is_stale: false,
@@ -92,6 +101,11 @@ impl Watch {
             .set_targets(targets.map(|backend| backend.addr), anew, now_ms);
         let members = enabled.filter(|backend| backend.weight > 0);
         self.members = members.map(|backend| backend.addr).collect();
+        let members_of = |pool: &Pool| {
+            let addrs = pool.backends.iter().map(|backend| backend.addr);
+            addrs.filter(|addr| self.members.contains(addr)).collect()
+        };
+        self.pools = config.pools.iter().map(members_of).collect();
 
         self.out = [0; 2];
         self.releases.clear();
@@ -161,6 +175,16 @@ impl Watch {
         if !backend.health().standing().is_available(protocol) {
             return;
         }
+        let by_itself = u64::from(failures.saturating_sub(match protocol {
+            Protocol::Tcp => backend.health().unanswered_in_row(),
+            Protocol::Udp => 0,
+        }));
+        if by_itself < needed && !self.is_to_blame(registry, backend, now_ms) {
+            backend.health().forget_unanswered();
+            backend.health().excuse_until(now_ms + EXCUSED_MS);
+            backend.load().failures.forgive();
+            return;
+        }
         if self.out[protocol as usize] >= self.most_out() {
             self.spared += 1;
             return;
@@ -169,6 +193,21 @@ impl Watch {
         self.change(backend, now_ms, |standing, rules| {
             standing.eject(protocol, failures, &rules.ejection, now_ms);
         });
+    }
+
+    /// Whether sessions without an answer are the fault of `backend`, and not of its clients or its
+    /// protocol.
+    fn is_to_blame(&self, registry: &BackendRegistry, backend: &BackendState, now_ms: u64) -> bool {
+        let sources = backend.health().failed_sources().count(now_ms);
+        let pools = self.pools.iter().filter_map(|members| {
+            let place = members.iter().position(|addr| *addr == backend.addr)?;
+            // Not always the same ones, where there are many.
+            let others = members[place + 1..].iter().chain(&members[..place]);
+            Some(others.take(MOST_COMPARED))
+        });
+        let others = pools.flatten().filter_map(|addr| registry.find(*addr));
+        let others: Vec<_> = others.map(|other| other.record()).collect();
+        is_to_blame(&backend.record(), &others, sources)
     }
 
     /// How many members may be out, as far as ejection has a say in it.

@@ -61,6 +61,11 @@ impl Failures {
         let _ = self.0.fetch_update(Relaxed, Relaxed, drop_row);
     }
 
+    /// None of them was the backend's fault.
+    pub fn forgive(&self) {
+        self.0.store(0, Relaxed);
+    }
+
     pub fn level(&self, now_ms: u64, parameters: &GpuAware) -> f32 {
         Record::unpack(self.0.load(Relaxed)).level_at(now_ms, parameters)
     }

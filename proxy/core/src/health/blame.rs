@@ -1,0 +1,186 @@
+//! Whether sessions that a backend closed without an answer are its fault.
+//!
+//! Such a close may be the right answer to what a client sent, and some protocols end every session
+//! so. What tells is how the other backends of the pool fare with the same clients. A refused
+//! connect is no such question: no client can cause it.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::latency::add;
+
+/// How sessions with a backend ended that waited for an answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Answers {
+    pub answered: u64,
+    pub unanswered: u64,
+}
+
+/// The [`Answers`] of one backend.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Record {
+    pub recent: Answers,
+    pub ever: Answers,
+}
+
+/// The [`Record`] of one backend as one worker counts it. Only that worker writes.
+#[derive(Debug, Default)]
+pub struct Tally {
+    recent: [AtomicU64; 2],
+    ever: [AtomicU64; 2],
+}
+
+/// So many sources cannot all be strangers.
+pub const ENOUGH_SOURCES: usize = 3;
+/// Of fewer sources, at least this part of the sessions must fail.
+const LEAST_SHARE: f64 = 0.5;
+/// And always this many times the part that fails elsewhere.
+const TIMES_WORSE: f64 = 2.0;
+/// So many sessions are recent: with more, each counts half.
+const MOST_RECENT: u64 = 16;
+/// A share that nothing is known of is that of so many sessions.
+const PRIOR_SESSIONS: f64 = 2.0;
+
+impl Tally {
+    pub fn answered(&self) {
+        self.count(0);
+    }
+
+    pub fn unanswered(&self) {
+        self.count(1);
+    }
+
+    fn count(&self, kind: usize) {
+        let recent = || self.recent.each_ref().map(|count| count.load(Relaxed));
+        if recent().iter().sum::<u64>() >= MOST_RECENT {
+            for (count, now) in self.recent.iter().zip(recent()) {
+                count.store(now / 2, Relaxed);
+            }
+        }
+        add(&self.recent[kind], 1);
+        add(&self.ever[kind], 1);
+    }
+
+    fn record(&self) -> Record {
+        let answers = |[answered, unanswered]: &[AtomicU64; 2]| Answers {
+            answered: answered.load(Relaxed),
+            unanswered: unanswered.load(Relaxed),
+        };
+        Record {
+            recent: answers(&self.recent),
+            ever: answers(&self.ever),
+        }
+    }
+}
+
+impl Record {
+    /// Over all workers.
+    pub fn of<'a>(tallies: impl Iterator<Item = &'a Tally>) -> Record {
+        tallies.fold(Record::default(), |sum, tally| {
+            let record = tally.record();
+            Record {
+                recent: sum.recent.and(record.recent),
+                ever: sum.ever.and(record.ever),
+            }
+        })
+    }
+}
+
+impl Answers {
+    fn and(self, other: Answers) -> Answers {
+        Answers {
+            answered: self.answered + other.answered,
+            unanswered: self.unanswered + other.unanswered,
+        }
+    }
+
+    /// The part that was not answered, where [`PRIOR_SESSIONS`] more count with a share of `prior`.
+    fn share(self, prior: f64) -> f64 {
+        let unanswered = self.unanswered as f64 + PRIOR_SESSIONS * prior;
+        unanswered / ((self.answered + self.unanswered) as f64 + PRIOR_SESSIONS)
+    }
+}
+
+/// Whether a backend is to blame that leaves sessions unanswered, of which `sources` clients have
+/// complained. `others` are the other backends of its pool.
+///
+/// The best of the others is what it is measured by: two black holes excuse each other else. Where
+/// little is known of them, the history of the pool stands in: of a pool that is new, or that never
+/// answers, nobody is to blame.
+pub fn is_to_blame(own: &Record, others: &[Record], sources: usize) -> bool {
+    let pool = others.iter().fold(own.ever, |sum, one| sum.and(one.ever));
+    let habit = pool.share(0.5);
+    let best = others.iter().map(|other| other.recent.share(habit));
+    let best = best.reduce(f64::min).unwrap_or(habit);
+    let share = own.recent.share(0.0);
+    share >= TIMES_WORSE * best && (sources >= ENOUGH_SOURCES || share >= LEAST_SHARE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `answered` sessions and then `unanswered` ones, with one worker.
+    fn record(answered: u64, unanswered: u64) -> Record {
+        let tally = Tally::default();
+        (0..answered).for_each(|_| tally.answered());
+        (0..unanswered).for_each(|_| tally.unanswered());
+        Record::of([&tally].into_iter())
+    }
+
+    #[test]
+    fn a_backend_is_to_blame_where_others_fare_better_with_the_same_clients() {
+        let cases: [(&str, (u64, u64), &[(u64, u64)], usize, bool); 13] = [
+            ("a black hole", (0, 5), &[(5, 0), (5, 0)], 1, true),
+            ("and a pool hardly known", (0, 5), &[(2, 0)], 1, true),
+            (
+                "a black hole among others",
+                (0, 5),
+                &[(0, 50), (5, 0)],
+                1,
+                true,
+            ),
+            (
+                "after it has served for long",
+                (9_000, 16),
+                &[(9_000, 0)],
+                1,
+                true,
+            ),
+            ("the others idle by now", (9_000, 16), &[(0, 0)], 1, true),
+            ("now and then, one client", (12, 5), &[(16, 0)], 1, false),
+            ("now and then, three clients", (12, 5), &[(16, 0)], 3, true),
+            ("garbage for all", (3, 13), &[(3, 13), (5, 11)], 3, false),
+            (
+                "garbage for all, after years",
+                (9_000, 16),
+                &[(9_000, 14), (9_000, 20)],
+                3,
+                false,
+            ),
+            ("a new pool", (0, 5), &[(0, 0), (0, 0)], 3, false),
+            ("garbage and nothing else", (0, 16), &[(0, 14)], 1, false),
+            (
+                "no answers in this protocol",
+                (0, 900),
+                &[(0, 900)],
+                3,
+                false,
+            ),
+            ("hardly any", (9, 900), &[(9, 900), (0, 900)], 3, false),
+        ];
+        for (name, own, others, sources, expected) in cases {
+            let record = |&(answered, unanswered): &(u64, u64)| record(answered, unanswered);
+            let others: Vec<Record> = others.iter().map(record).collect();
+            let found = is_to_blame(&record(&own), &others, sources);
+            assert_eq!(found, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_recent_is_bounded_and_the_history_is_not() {
+        let record = record(1_000, 20);
+        let recent = record.recent.answered + record.recent.unanswered;
+        assert!(recent <= MOST_RECENT && record.recent.unanswered > record.recent.answered);
+        assert_eq!((record.ever.answered, record.ever.unanswered), (1_000, 20));
+    }
+}
