@@ -5,6 +5,7 @@
 //! `soak --minutes N` plays wicketgate's longest ones until the time is over. It ends with 1 where
 //! wicketgate broke a promise.
 
+mod garbage;
 mod hold;
 mod idle;
 mod swift;
@@ -95,11 +96,12 @@ const SHORT: [Scenario; 14] = [
 ];
 
 /// Each takes minutes; they are played in turn.
-const LONG: [Scenario; 4] = [
+const LONG: [Scenario; 5] = [
     scenario("2,000,000 sessions", volume::two_million, OURS),
     scenario("100,000 sessions of every shape", volume::storm, OURS),
     scenario("5 reloads a second", idle::reloads, OURS),
     scenario("100,000 sources", udp::flood, OURS),
+    scenario("garbage beside requests", garbage::beside_requests, OURS),
 ];
 
 fn main() -> ExitCode {
