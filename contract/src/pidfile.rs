@@ -34,6 +34,26 @@ pub enum PidFileError {
     Io { path: PathBuf, error: io::Error },
 }
 
+impl PidFileError {
+    /// Whether it is for want of a disk that can be written: nobody else is in the way.
+    pub fn is_of_disk(&self) -> bool {
+        match self {
+            PidFileError::Io { error, .. } => is_of_disk(error),
+            PidFileError::Held { .. } | PidFileError::NotAPidFile { .. } => false,
+        }
+    }
+}
+
+/// Whether the disk is full or read-only.
+pub fn is_of_disk(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull
+            | io::ErrorKind::ReadOnlyFilesystem
+            | io::ErrorKind::QuotaExceeded
+    )
+}
+
 impl PidFile {
     /// Takes the lock and empties the file; it names nobody until [`PidFile::announce`].
     ///
@@ -52,7 +72,11 @@ impl PidFile {
         }
         for _ in 0..ATTEMPTS {
             let file = open(OpenOptions::new().read(true).write(true).create(true), path);
-            let file = file.map_err(io_error)?;
+            let file = match file {
+                Ok(file) => file,
+                // It may be held all the same, where the disk became read-only after that.
+                Err(error) => return Err(held_by_other(path)?.unwrap_or_else(|| io_error(error))),
+            };
             if fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
                 let held = |pid| PidFileError::Held {
                     path: path.to_owned(),
@@ -100,6 +124,24 @@ fn name_of(pid: Option<i32>) -> String {
         Some(pid) => format!("another process (pid {pid})"),
         None => "another process (not visible from here)".to_owned(),
     }
+}
+
+/// That another process holds the file at `path`, if one does; asked where it cannot be written.
+fn held_by_other(path: &Path) -> Result<Option<PidFileError>, PidFileError> {
+    let Ok(file) = open(OpenOptions::new().read(true), path) else {
+        return Ok(None);
+    };
+    let holder = lock_holder(&file).map_err(|error| PidFileError::Io {
+        path: path.to_owned(),
+        error,
+    })?;
+    let pid = match holder {
+        LockHolder::Nobody => return Ok(None),
+        LockHolder::Process(pid) => Some(pid),
+        LockHolder::Unseen => None,
+    };
+    let path = path.to_owned();
+    Ok(Some(PidFileError::Held { path, pid }))
 }
 
 /// Whoever names some other file as pid file by mistake must not lose it.

@@ -9,7 +9,8 @@ use e2e::spread::Transport;
 use rustix::process::Signal;
 use testkit::ports::free_address;
 use testkit::process::run;
-use testkit::{Backend, Folder, LONG, Manner, Proxy, proxy_config};
+use testkit::tmpfs::Tmpfs;
+use testkit::{Backend, Folder, LONG, Manner, Program, Proxy, proxy_config, skipped};
 
 #[test]
 fn what_can_be_bound_serves_and_the_rest_follows() {
@@ -126,4 +127,90 @@ fn the_port_of_another_proxy_is_taken_too() {
     second.await_refusals(&[]);
     assert_eq!(Transport::Tcp.ask(listen), "a");
     assert_eq!(second.status().totals.counters.sessions_total, 1);
+}
+
+/// Neither the disk nor a pid file is what clients are served with; another proxy is still kept out.
+#[test]
+fn on_a_full_disk_it_serves_and_writes_its_pid_file_when_there_is_room() {
+    let a = Backend::start("a", Manner::Echo);
+    let folder = Folder::new();
+    let listen = free_address();
+    folder.write_proxy_config(&proxy_config(listen, &weights(&[&a], 10)));
+    let run_folder = folder.root.0.join("run");
+    std::fs::create_dir_all(&run_folder).expect("a temporary folder");
+    let Some(disk) = Tmpfs::over(&run_folder, 64) else {
+        return skipped("a file system cannot be mounted here");
+    };
+    disk.fill();
+    let mut program = Program::start("proxy_server", ["--root", folder.root_argument()]);
+    let line = program.wait_for_line("serving without a pid file");
+    assert!(line.contains("WARN"), "{line}");
+    assert_eq!(Transport::Tcp.ask(listen), "a");
+    assert_eq!(Transport::Udp.ask(listen), "a");
+    let second = run("proxy_server", ["--root", folder.root_argument()]);
+    let said = String::from_utf8_lossy(&second.stderr);
+    assert_eq!(second.status.code(), Some(1), "{said}");
+    assert!(said.contains(&program.pid().to_string()), "{said}");
+    disk.empty();
+    let proxy = Proxy::ready(&folder, program);
+    assert_eq!(proxy.program.count_lines("serving without a pid file"), 1);
+    assert_eq!(proxy.status().running.listeners[0].addr, listen);
+}
+
+#[test]
+fn on_a_read_only_disk_it_serves_without_pid_file_and_socket() {
+    let a = Backend::start("a", Manner::Echo);
+    let folder = Folder::new();
+    let listen = free_address();
+    folder.write_proxy_config(&proxy_config(listen, &weights(&[&a], 10)));
+    let run_folder = folder.root.0.join("run");
+    std::fs::create_dir_all(&run_folder).expect("a temporary folder");
+    let Some(disk) = Tmpfs::over(&run_folder, 64) else {
+        return skipped("a file system cannot be mounted here");
+    };
+    disk.set_read_only(true);
+    let mut program = Program::start("proxy_server", ["--root", folder.root_argument()]);
+    program.wait_for_line("serving without a pid file");
+    program.wait_for_line("serving without an admin socket");
+    program.wait_for_line("serving generation");
+    assert_eq!(Transport::Tcp.ask(listen), "a");
+    program.signal(Signal::HUP);
+    program.wait_for_line("reload config success");
+    program.signal(Signal::TERM);
+    assert_eq!(program.wait_exit(LONG).code(), Some(0));
+}
+
+#[test]
+fn the_log_names_the_folder_the_addresses_and_that_no_backend_is_in_use() {
+    let a = Backend::start("a", Manner::Echo);
+    let folder = Folder::new();
+    let [listen, moved] = [free_address(), free_address()];
+    let drained = proxy_config(listen, &weights(&[&a], 0));
+    let mut proxy = Proxy::start(&folder, &drained, &[]);
+    proxy
+        .program
+        .wait_for_line(&format!("starting root={}", folder.root_argument()));
+    for protocol in ["tcp", "udp"] {
+        let line = format!("no backend in use protocol={protocol}");
+        assert!(
+            proxy.program.wait_for_line(&line).contains("WARN"),
+            "{line}"
+        );
+    }
+    proxy
+        .program
+        .wait_for_line(&format!("listen={listen}/tcp+udp"));
+    proxy.reload(&drained);
+    proxy.reload(&proxy_config(moved, &weights(&[&a], 10)));
+    for protocol in ["tcp", "udp"] {
+        let line = format!("a backend is in use again protocol={protocol}");
+        assert!(
+            proxy.program.wait_for_line(&line).contains("INFO"),
+            "{line}"
+        );
+        let begun = format!("no backend in use protocol={protocol}");
+        assert_eq!(proxy.program.count_lines(&begun), 1);
+    }
+    let line = proxy.program.wait_for_line("reload config success");
+    assert!(line.contains(&format!("listen={moved}/tcp+udp")), "{line}");
 }

@@ -4,6 +4,7 @@
 //! in the workers' own threads and knows nothing of it.
 
 mod admin;
+mod announcement;
 mod arguments;
 mod clock;
 mod config_file;
@@ -35,6 +36,7 @@ use clap::Parser as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use admin::ReloadAsks;
+use announcement::Announcement;
 use arguments::{Arguments, Paths};
 use config_file::ConfigFileError;
 use logging::Log;
@@ -106,6 +108,9 @@ fn run(arguments: &Arguments, paths: &Paths) -> Result<(), AnyError> {
     let _in_runtime = runtime.enter();
     let signals = Signals::handle()?;
     let ready = Ready::get(arguments, paths)?;
+    // The working folder cannot be asked for once the process is confined.
+    let root = std::path::absolute(&paths.root).unwrap_or_else(|_| paths.root.clone());
+    let root = root.display();
     let confinement = sandbox::enter(&sandbox::Wanted {
         sandbox: !arguments.no_sandbox,
         keep_bind: arguments.keep_bind,
@@ -121,6 +126,7 @@ fn run(arguments: &Arguments, paths: &Paths) -> Result<(), AnyError> {
         Some(path) => format!("--log-file {}: {error}", path.display()),
         None => format!("the log cannot go to standard error: {error}"),
     })?;
+    tracing::info!("starting root={root} config={}", paths.config.display());
     confinement.log();
     let served = runtime.block_on(serve(signals, ready, confinement, arguments.pin, &log));
     log.finish();
@@ -183,24 +189,28 @@ async fn serve(
         bound,
         admin,
         metrics,
-        mut pid_file,
-        socket_file,
+        pid_file,
+        missing,
     } = ready;
+    missing
+        .iter()
+        .for_each(|missing| tracing::warn!("{missing}"));
     let (reports, reported) = health::reports();
     let supervisor = Supervisor::start(bound, is_pinned, confinement, reports);
     let supervisor = supervisor.map_err(|error| format!("a worker cannot be started: {error}"))?;
     let supervisor = Arc::new(supervisor);
     tokio::spawn(health::keep_watch(Arc::clone(&supervisor), reported));
     let (asked, asks) = admin::reload_asks();
-    tokio::spawn(admin::serve(admin, Arc::clone(&supervisor), asked));
+    let socket_file = admin.map(|(listener, file)| {
+        tokio::spawn(admin::serve(listener, Arc::clone(&supervisor), asked));
+        file
+    });
     if let Some(listener) = metrics {
         tokio::spawn(admin::serve_metrics(listener, Arc::clone(&supervisor)));
     }
-    pid_file
-        .announce()
-        .map_err(|error| format!("the pid file cannot be written: {error}"))?;
+    let mut pid_file = Announcement::make(pid_file);
     notify_systemd(&[sd_notify::NotifyState::Ready]);
-    until_stopped(signals, asks, &supervisor, log).await;
+    until_stopped(signals, asks, &supervisor, &mut pid_file, log).await;
     stop(&supervisor).await;
     // The socket goes before the pid file, whose lock protects it.
     drop(socket_file);
@@ -210,7 +220,13 @@ async fn serve(
 }
 
 /// Serves signals until one of them ends the process, and the drain that some ask for is over.
-async fn until_stopped(signals: Signals, asks: ReloadAsks, supervisor: &Supervisor, log: &Log) {
+async fn until_stopped(
+    signals: Signals,
+    asks: ReloadAsks,
+    supervisor: &Supervisor,
+    pid_file: &mut Announcement,
+    log: &Log,
+) {
     let Signals {
         mut stop,
         hangup,
@@ -220,7 +236,7 @@ async fn until_stopped(signals: Signals, asks: ReloadAsks, supervisor: &Supervis
     let asked = tokio::select! {
         biased;
         asked = stop.recv() => asked,
-        never = keep_up(hangup, reopen, asks, supervisor, log) => match never {},
+        never = keep_up(hangup, reopen, asks, supervisor, pid_file, log) => match never {},
         never = scoring::keep_scored(supervisor) => match never {},
     };
     match asked {
@@ -241,6 +257,7 @@ async fn keep_up(
     mut reopen: Signal,
     mut asks: ReloadAsks,
     supervisor: &Supervisor,
+    pid_file: &mut Announcement,
     log: &Log,
 ) -> Infallible {
     const SWEEP: Duration = Duration::from_secs(1);
@@ -259,7 +276,8 @@ async fn keep_up(
             }
             _ = reopen.recv() => log.reopen(),
             // Without these there is nothing to wake up for.
-            _ = sweep.tick(), if watchdog.is_some() || supervisor.needs_sweep() => {
+            _ = sweep.tick(), if watchdog.is_some() || supervisor.needs_sweep() || pid_file.is_waiting() => {
+                pid_file.try_again();
                 supervisor.close_unused().await;
                 supervisor.try_listeners().await;
                 if watchdog.is_some() {

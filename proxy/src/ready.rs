@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use contract::paths::proxy_socket;
-use contract::pidfile::PidFile;
+use contract::pidfile::{PidFile, is_of_disk};
 use proxy_core::plan::endpoints;
 use tokio::net::{TcpListener, UnixListener};
 
@@ -19,10 +19,12 @@ use crate::privileges::GroupName;
 /// All that is had before the process gives up the rights to it.
 pub struct Ready {
     pub bound: Bound,
-    pub admin: UnixListener,
+    /// `None` where the disk did not let its place be made; so with the pid file.
+    pub admin: Option<(UnixListener, SocketFile)>,
     pub metrics: Option<TcpListener>,
-    pub socket_file: SocketFile,
-    pub pid_file: PidFile,
+    pub pid_file: Option<PidFile>,
+    /// What is missing, for a log that does not run yet.
+    pub missing: Vec<String>,
 }
 
 /// The admin socket's place, given back at the end.
@@ -38,7 +40,16 @@ impl Drop for SocketFile {
 impl Ready {
     /// The pid file, the configuration, the listeners and the admin socket, in this order.
     pub fn get(arguments: &Arguments, paths: &Paths) -> Result<Ready, Box<dyn std::error::Error>> {
-        let pid_file = PidFile::hold(&paths.pid_file)?;
+        let mut missing = Vec::new();
+        let pid_file = match PidFile::hold(&paths.pid_file) {
+            Ok(file) => Some(file),
+            Err(error) if error.is_of_disk() => {
+                let text = format!("serving without a pid file until a restart: {error}");
+                missing.push(text);
+                None
+            }
+            Err(error) => return Err(error.into()),
+        };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let workers = arguments.workers.map_or(cores, usize::from);
         let bound = Bound::bind(paths.config.clone(), workers)?;
@@ -47,9 +58,18 @@ impl Ready {
             .transpose()
             .map_err(|error| format!("--socket-group: {error}"))?;
         let socket_path = proxy_socket(&paths.pid_file);
-        let admin = admin::bind(&socket_path, group);
-        let admin = admin.map_err(|error| format!("{}: {error}", socket_path.display()))?;
-        let socket_file = SocketFile(socket_path);
+        let name = socket_path.display().to_string();
+        let admin = match admin::bind(&socket_path, group) {
+            Ok(listener) => Some((listener, SocketFile(socket_path))),
+            // Without the folder of the pid file there is none for the socket either.
+            Err(error) if is_of_disk(&error) || pid_file.is_none() && is_absent(&error) => {
+                missing.push(format!(
+                    "serving without an admin socket until a restart: {name}: {error}"
+                ));
+                None
+            }
+            Err(error) => return Err(format!("{name}: {error}").into()),
+        };
         let metrics = arguments.metrics_listen.map(|addr| {
             bind_metrics(addr).map_err(|error| format!("--metrics-listen {addr}: {error}"))
         });
@@ -57,10 +77,14 @@ impl Ready {
             bound,
             admin,
             metrics: metrics.transpose()?,
-            socket_file,
             pid_file,
+            missing,
         })
     }
+}
+
+fn is_absent(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::NotFound
 }
 
 fn bind_metrics(addr: SocketAddr) -> std::io::Result<TcpListener> {

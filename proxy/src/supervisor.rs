@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::clock::monotonic_ms;
 use crate::config_file::{self, ConfigFile, ConfigFileError, Loaded};
-use crate::health;
+use crate::health::{self, in_use::NoneInUse};
 use crate::limits::Limits;
 use crate::listeners::{self, Change, Listeners};
 use crate::ready::Bound;
@@ -54,6 +54,7 @@ pub struct State {
     file: Option<Checked>,
     /// Backends of the file that are not in `config`.
     skipped: Vec<Skipped>,
+    none_in_use: NoneInUse,
     /// Of the last file, where that was refused as a whole.
     of_file: Vec<Refusal>,
     pub reloads_ok: u64,
@@ -130,6 +131,8 @@ impl Supervisor {
         };
         let listen = listeners::words(&running.listeners);
         let commands = listeners.accept_on(sockets);
+        let mut none_in_use = NoneInUse::default();
+        none_in_use.update(&config, &snapshot);
         let supervisor = Supervisor {
             config_path,
             confinement,
@@ -145,6 +148,7 @@ impl Supervisor {
                 listeners,
                 file: tried,
                 skipped,
+                none_in_use,
                 of_file: Vec::new(),
                 reloads_ok: 0,
                 reloads_refused: 0,
@@ -486,6 +490,7 @@ impl State {
         self.watch
             .configure(&self.config, &self.registry, monotonic_ms());
         health::log_all_down(&replaced, &self.snapshot);
+        self.none_in_use.update(&self.config, &self.snapshot);
         let install = || Command::Install(Arc::clone(&self.snapshot));
         Told {
             commands: change.around(install),

@@ -4,6 +4,7 @@
 //! A task of the main thread, so no worker ever waits for a probe. With nothing to probe and nothing
 //! failing it sleeps for ever.
 
+pub mod in_use;
 mod probe;
 pub mod words;
 

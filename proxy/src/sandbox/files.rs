@@ -83,7 +83,10 @@ pub fn restrict(folders: &Folders) -> Result<(), FilesError> {
     for folder in &folders.readable {
         rules = allow(rules, folder, AccessFs::ReadFile.into())?;
     }
-    rules = allow(rules, &folders.run, AccessFs::RemoveFile.into())?;
+    // On a disk that is read-only it may not exist, and then nothing in it is ours.
+    if folders.run.is_dir() {
+        rules = allow(rules, &folders.run, AccessFs::RemoveFile.into())?;
+    }
     for log in &folders.log {
         rules = allow(rules, log, AccessFs::WriteFile | AccessFs::MakeReg)?;
     }
