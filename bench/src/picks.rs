@@ -71,7 +71,7 @@ fn measure_one(algorithm: Algorithm, size: usize) -> PickResult {
     });
     let build_us = median(builds).expect("there are rounds");
 
-    let adopt_us = time_to_adopt(&pool, &PickTable::build(&pool), &mut random);
+    let adopt_us = time_to_follow(&pool, &PickTable::build(&pool), &mut random);
     let snapshot = snapshot(&pool);
     let pool = &snapshot.pools[0];
     let states: Vec<_> = indices(size)
@@ -100,27 +100,22 @@ fn indices(size: usize) -> impl Iterator<Item = BackendIndex> {
 
 /// Nanoseconds a pick while nobody else is at work.
 fn time_alone(pool: &PoolSnapshot, random: &mut fastrand::Rng) -> f64 {
-    let mut picker = Picker::new(pool.table(Protocol::Tcp), 0, 1);
-    (0..WARM_UP_PICKS).for_each(|_| pick(pool, &mut picker, random));
+    (0..WARM_UP_PICKS).for_each(|_| pick(pool, random));
     let begun = Instant::now();
-    (0..PICKS).for_each(|_| pick(pool, &mut picker, random));
+    (0..PICKS).for_each(|_| pick(pool, random));
     begun.elapsed().as_nanos() as f64 / f64::from(PICKS)
 }
 
-fn pick(pool: &PoolSnapshot, picker: &mut Picker, random: &mut fastrand::Rng) {
-    black_box(picked(pool, picker, random));
+fn pick(pool: &PoolSnapshot, random: &mut fastrand::Rng) {
+    black_box(picked(pool, random));
 }
 
-fn picked(
-    pool: &PoolSnapshot,
-    picker: &mut Picker,
-    random: &mut fastrand::Rng,
-) -> Option<BackendIndex> {
+fn picked(pool: &PoolSnapshot, random: &mut fastrand::Rng) -> Option<BackendIndex> {
     let request = Request {
         client_ip: IpAddr::V4(Ipv4Addr::from_bits(random.u32(..))),
         tried: &[],
     };
-    let picked = pool.pick(picker, Protocol::Tcp, &request, NOW.us, random)?;
+    let picked = pool.pick(Protocol::Tcp, &request, NOW.us, random)?;
     Some(picked.backend)
 }
 
@@ -131,13 +126,12 @@ fn time_among_workers(pool: &PoolSnapshot, picks_a_session: u32) -> f64 {
     let start = Barrier::new(WORKERS);
     let work = |worker: usize| {
         let mut random = fastrand::Rng::with_seed(SEED + worker as u64);
-        let mut picker = Picker::new(pool.table(Protocol::Tcp), worker, WORKERS);
         let sessions = (PICKS / picks_a_session) as usize;
         let mut order = vec![BackendIndex(0); sessions];
         start.wait();
         let with_picks = time_sessions(pool, &mut order, |_| {
-            (1..picks_a_session).for_each(|_| pick(pool, &mut picker, &mut random));
-            picked(pool, &mut picker, &mut random).expect("there are candidates")
+            (1..picks_a_session).for_each(|_| pick(pool, &mut random));
+            picked(pool, &mut random).expect("there are candidates")
         });
         start.wait();
         let without = time_sessions(pool, &mut order, |known| known);
@@ -196,22 +190,22 @@ fn snapshot(pool: &Pool) -> Snapshot {
         settings: Settings::default(),
     };
     let mut registry = BackendRegistry::new(WORKERS);
-    Snapshot::build(0, &config, &mut registry, 1, 1, NOW.us / 1_000)
+    Snapshot::build(None, &config, &mut registry, 1, 1, NOW.us / 1_000)
 }
 
-/// What a worker pays at a reload in which every weight changes, while its sessions wait: it adopts
-/// the new table for TCP and for UDP.
-fn time_to_adopt(pool: &Pool, old: &PickTable, random: &mut fastrand::Rng) -> f64 {
+/// What a reload in which every weight changes pays, off the data path, for the rotations of TCP and of
+/// UDP to go on where they stand.
+fn time_to_follow(pool: &Pool, old: &PickTable, random: &mut fastrand::Rng) -> f64 {
     let mut changed = pool.clone();
     for backend in &mut changed.backends {
         backend.weight = random.u16(1..=100);
     }
     let new = PickTable::build(&changed);
     let rounds = (0..ROUNDS).map(|_| {
-        let mut pickers = [(); 2].map(|()| Picker::new(old, 0, 1));
+        let pickers = [(); 2].map(|()| Picker::new(old));
         let begun = Instant::now();
-        for picker in &mut pickers {
-            picker.adopt(old, black_box(&new));
+        for picker in &pickers {
+            black_box(picker.followed(old, black_box(&new)));
         }
         begun.elapsed().as_secs_f64() * 1e6
     });

@@ -87,7 +87,8 @@ pub struct PickResult {
     pub ns_among_two_flat_out: Option<f64>,
     /// What a reload pays for it, off the data path.
     pub build_us: f64,
-    /// What a reload costs each worker, on the data path.
+    /// What a reload pays for the rotations of both protocols to go on; in results from before there
+    /// was one rotation for all workers, each worker paid it on the data path.
     pub adopt_us: f64,
 }
 

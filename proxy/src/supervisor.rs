@@ -104,7 +104,7 @@ impl Supervisor {
         } = file.checked;
         let mut registry = BackendRegistry::new(worker_count);
         let generation = config.generation.unwrap_or(1);
-        let snapshot = Arc::new(build(0, &config, &mut registry, &limits));
+        let snapshot = Arc::new(build(None, &config, &mut registry, &limits));
         let mut watch = Watch::new();
         watch.configure(&config, &registry, monotonic_ms());
         let max_sessions = snapshot.max_sessions;
@@ -370,7 +370,7 @@ impl Supervisor {
                 ..
             } = &mut *state;
             let new = Snapshot::build(
-                snapshot.epoch + 1,
+                Some(snapshot),
                 config,
                 registry,
                 snapshot.max_sessions,
@@ -484,8 +484,8 @@ impl State {
             (self.config, self.skipped) = checked.while_listening(&kept, addresses);
             self.file = Some(checked);
         }
-        let epoch = self.snapshot.epoch + 1;
-        let snapshot = build(epoch, &self.config, &mut self.registry, limits);
+        let previous = Some(&*self.snapshot);
+        let snapshot = build(previous, &self.config, &mut self.registry, limits);
         let replaced = std::mem::replace(&mut self.snapshot, Arc::new(snapshot));
         self.watch
             .configure(&self.config, &self.registry, monotonic_ms());
@@ -511,12 +511,17 @@ impl State {
     }
 }
 
-fn build(epoch: u64, config: &Config, registry: &mut BackendRegistry, limits: &Limits) -> Snapshot {
+fn build(
+    previous: Option<&Snapshot>,
+    config: &Config,
+    registry: &mut BackendRegistry,
+    limits: &Limits,
+) -> Snapshot {
     let bounds = limits.bounds(&config.settings);
     let max_flows = limits.max_flows(&bounds);
     warn_of_lowered_bounds(&config.settings, bounds.max_sessions, max_flows);
     let snapshot = Snapshot::build(
-        epoch,
+        previous,
         config,
         registry,
         bounds.max_sessions,

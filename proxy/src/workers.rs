@@ -58,7 +58,6 @@ impl Workers {
             let mailbox = Arc::new(Mailbox::new()?);
             let parts = Parts {
                 worker,
-                workers: count,
                 snapshot: Arc::clone(snapshot),
                 shared: Arc::clone(&shared),
                 log: log.logger(Arc::clone(&counters)),

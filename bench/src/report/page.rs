@@ -189,7 +189,7 @@ fn figure_name(target: &Target) -> &'static str {
         Figure::P50Added => "added p50 (µs)",
         Figure::P99 => "p99 (µs)",
         Figure::Lost => "lost",
-        Figure::LongestAdoption => "a worker's stall at a reload (µs)",
+        Figure::LongestAdoption => "rotations carried over a reload (µs)",
         Figure::ReloadStall => "a worker's stall at a reload, as it measures it (µs)",
     }
 }
@@ -322,7 +322,7 @@ fn picks(page: &mut String, picks: &[PickResult]) {
         page,
         format_args!(
             "## A pick, by number of backends\n\nns a pick, alone and, after the slash, while two workers pick and count sessions; in brackets what a reload costs, in µs: to \
-             build the table, off the data path, and for a worker to adopt it.\n\n\
+             build the table, and for the rotations of TCP and UDP to go on where they stand.\n\n\
          | algorithm | {heads} |\n|---|---:|---:|---:|---:|"
         ),
     );

@@ -10,7 +10,7 @@ use contract::{
 use proxy_core::backend::{BackendRegistry, SessionSlot};
 use proxy_core::health::sources::{AnsweredSources, Source};
 use proxy_core::meter::Moment;
-use proxy_core::pick::{BackendIndex, Picker, Request};
+use proxy_core::pick::{BackendIndex, Request};
 use proxy_core::plan::Protocol;
 use proxy_core::score::Now;
 use proxy_core::snapshot::{PoolSnapshot, Snapshot};
@@ -32,7 +32,6 @@ pub struct Proxy {
     snapshot: Arc<Snapshot>,
     /// Of each backend of the snapshot, the server.
     servers: Vec<usize>,
-    picker: Picker,
     random: fastrand::Rng,
     answered: AnsweredSources,
 }
@@ -44,11 +43,10 @@ const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 impl Proxy {
     pub fn new(algorithm: Algorithm, listed: &[Listed], batch: Option<Batch>, seed: u64) -> Proxy {
         let mut registry = BackendRegistry::new(1);
-        let snapshot = build(0, algorithm, listed, batch, &mut registry, 0.0);
+        let snapshot = build(None, algorithm, listed, batch, &mut registry, 0.0);
         let proxy = Proxy {
             algorithm,
             batch,
-            picker: Picker::new(snapshot.pools[0].table(Protocol::Tcp), 0, 1),
             servers: listed.iter().map(|one| one.server).collect(),
             snapshot: Arc::new(snapshot),
             registry,
@@ -65,17 +63,14 @@ impl Proxy {
 
     /// A reload.
     pub fn reload(&mut self, listed: &[Listed], now: f64) {
-        let epoch = self.snapshot.epoch + 1;
         let new = build(
-            epoch,
+            Some(&self.snapshot),
             self.algorithm,
             listed,
             self.batch,
             &mut self.registry,
             now,
         );
-        let old = self.snapshot.pools[0].table(Protocol::Tcp);
-        self.picker.adopt(old, new.pools[0].table(Protocol::Tcp));
         self.servers = listed.iter().map(|one| one.server).collect();
         self.snapshot = Arc::new(new);
         self.tick(now);
@@ -88,8 +83,7 @@ impl Proxy {
             tried: &[],
         };
         let pool = &self.snapshot.pools[0];
-        let (picker, random) = (&mut self.picker, &mut self.random);
-        let picked = pool.pick(picker, Protocol::Tcp, &request, us(now), random);
+        let picked = pool.pick(Protocol::Tcp, &request, us(now), &mut self.random);
         let picked = picked.expect("every scenario has candidates");
         let mut slot = SessionSlot::take(pool.backend(picked.backend));
         if let Some(moment) = self.moment(now) {
@@ -149,7 +143,7 @@ impl Proxy {
 }
 
 fn build(
-    epoch: u64,
+    previous: Option<&Snapshot>,
     algorithm: Algorithm,
     listed: &[Listed],
     batch: Option<Batch>,
@@ -177,7 +171,7 @@ fn build(
         pools: vec![pool],
         settings: Settings::default(),
     };
-    Snapshot::build(epoch, &config, registry, 1, 1, us(now) / 1_000)
+    Snapshot::build(previous, &config, registry, 1, 1, us(now) / 1_000)
 }
 
 fn us(seconds: f64) -> u64 {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::backend::BackendState;
-use crate::pick::{BackendIndex, Live, Picker, Request};
+use crate::pick::{BackendIndex, Live, Request};
 use crate::plan::Protocol;
 use crate::score::Now;
 use crate::score::cost::Cost;
@@ -26,11 +26,9 @@ pub struct Explained {
 }
 
 impl PoolSnapshot {
-    /// The backend for a new session or flow; `None` where no untried candidate is left. `picker` is
-    /// the caller's for this pool and protocol.
+    /// The backend for a new session or flow; `None` where no untried candidate is left.
     pub fn pick(
         &self,
-        picker: &mut Picker,
         protocol: Protocol,
         request: &Request<'_>,
         now_us: u64,
@@ -45,7 +43,9 @@ impl PoolSnapshot {
                 joins_batch: true,
             });
         }
-        let backend = picker.pick_within_caps(self.table(protocol), request, live, random)?;
+        let backend =
+            self.picker(protocol)
+                .pick_within_caps(self.table(protocol), request, live, random)?;
         if let Some(batches) = batches {
             batches.begin(backend, now_us);
         }

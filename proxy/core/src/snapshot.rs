@@ -12,7 +12,7 @@ use crate::batch::Batches;
 use crate::health::roster::{PoolHealth, Roster};
 use crate::health::{PROTOCOLS, subject};
 use crate::meter::Metering;
-use crate::pick::{BackendIndex, PickTable};
+use crate::pick::{BackendIndex, PickTable, Picker};
 use crate::plan::Protocol;
 use crate::score::Scorer;
 
@@ -33,6 +33,8 @@ pub struct Snapshot {
 pub struct PoolSnapshot {
     /// For TCP and for UDP; one and the same where health makes no difference between them.
     pub(crate) tables: [Arc<PickTable>; 2],
+    /// One each, whatever the tables.
+    pickers: [Picker; 2],
     health: [PoolHealth; 2],
     pub(crate) backends: Vec<Arc<BackendState>>,
     by_addr: HashMap<BackendAddr, BackendIndex>,
@@ -47,6 +49,10 @@ pub struct PoolSnapshot {
 impl PoolSnapshot {
     pub fn table(&self, protocol: Protocol) -> &PickTable {
         &self.tables[protocol as usize]
+    }
+
+    pub(crate) fn picker(&self, protocol: Protocol) -> &Picker {
+        &self.pickers[protocol as usize]
     }
 
     pub fn health(&self, protocol: Protocol) -> PoolHealth {
@@ -74,8 +80,9 @@ impl PoolSnapshot {
 
 impl Snapshot {
     /// Builds the state of `config` on top of what `registry` knows of its backends at `now_ms`.
+    /// Rotations go on where those of `previous` stand.
     pub fn build(
-        epoch: u64,
+        previous: Option<&Snapshot>,
         config: &Config,
         registry: &mut BackendRegistry,
         max_sessions: u64,
@@ -86,14 +93,15 @@ impl Snapshot {
         let states = registry.adopt(backends.clone());
         configure_health(config, backends.zip(&states), registry, now_ms);
         let mut states = states.into_iter();
-        let pools = config.pools.iter().map(|pool| {
+        let pools = config.pools.iter().enumerate().map(|(at, pool)| {
             let backends: Vec<_> = states.by_ref().take(pool.backends.len()).collect();
-            build_pool(pool, backends, &config.settings, now_ms)
+            let previous = previous.and_then(|previous| previous.pools.get(at));
+            build_pool(previous, pool, backends, &config.settings, now_ms)
         });
         let pools = pools.collect();
         let settings = config.settings.clone();
         Snapshot {
-            epoch,
+            epoch: previous.map_or(0, |previous| previous.epoch + 1),
             pools,
             settings,
             max_sessions,
@@ -135,6 +143,7 @@ fn configure_health<'a>(
 }
 
 fn build_pool(
+    previous: Option<&PoolSnapshot>,
     pool: &Pool,
     backends: Vec<Arc<BackendState>>,
     settings: &Settings,
@@ -149,6 +158,17 @@ fn build_pool(
     } else {
         Arc::new(PickTable::build_for(pool, &udp.entries))
     };
+    let tables = [tcp_table, udp_table];
+    let pickers = PROTOCOLS.map(|protocol| {
+        let table = &tables[protocol as usize];
+        match previous {
+            Some(previous) => {
+                let picker = previous.picker(protocol);
+                picker.followed(previous.table(protocol), table)
+            }
+            None => Picker::new(table),
+        }
+    });
     // Where every backend is used although it is down, its flows would have nowhere better to go.
     let is_open = udp.health.all_down == Some(AllDown::FailOpen);
     for state in &backends {
@@ -159,7 +179,7 @@ fn build_pool(
         .iter()
         .enumerate()
         .map(|(index, state)| (state.addr, BackendIndex(index as u32)));
-    let takes_any = |index| tcp_table.share(index) + udp_table.share(index) > 0;
+    let takes_any = |index| tables.iter().any(|table| table.share(index) > 0);
     let is_scored = pool.algorithm == Algorithm::GpuAware;
     PoolSnapshot {
         by_addr: by_addr.collect(),
@@ -167,7 +187,8 @@ fn build_pool(
         scorer: is_scored.then(|| Scorer::new(pool, &backends, takes_any)),
         batches: if is_scored { Batches::of(pool) } else { None },
         metering: Metering::of(pool.algorithm, pool.gpu_aware),
-        tables: [tcp_table, udp_table],
+        pickers,
+        tables,
         backends,
     }
 }

@@ -105,7 +105,7 @@ proptest! {
     ) {
         let pool = pool(algorithm, &vec![3; entries.len()]);
         let table = PickTable::build_for(&pool, &entries);
-        let mut picker = Picker::new(&table, 0, 1);
+        let picker = Picker::new(&table);
         let mut random = fastrand::Rng::with_seed(seed);
         // All of those that have a cap are at it now and then.
         for load in [0, 1, 1_000] {
@@ -134,12 +134,12 @@ proptest! {
         };
         let mut random = fastrand::Rng::with_seed(1);
         let mut table = table_at(0.0);
-        let mut picker = Picker::new(&table, 0, 1);
+        let mut picker = Picker::new(&table);
         // It comes back in the steps of a ramp, each of which is a new table.
         for step in 2..=20 {
             let ramp = f64::from(step) / 20.0;
             let next = table_at(ramp);
-            picker.adopt(&table, &next);
+            picker = picker.followed(&table, &next);
             table = next;
             let is_back = |_: &u32| {
                 picker.pick(&table, &REQUEST, |_| 0, &mut random) == Some(BackendIndex(0))
@@ -162,7 +162,7 @@ fn a_slow_backend_gathers_no_more_than_its_cap() {
     for (_, algorithm) in Algorithm::ALL.into_iter().filter(is_capped) {
         let pool = pool(algorithm, &[10, 10, 10]);
         let table = PickTable::build_for(&pool, &entries);
-        let mut picker = Picker::new(&table, 0, 1);
+        let picker = Picker::new(&table);
         let mut random = fastrand::Rng::with_seed(1);
         let mut in_flight = 0;
         for client in 0..10_000_u32 {
@@ -186,7 +186,7 @@ fn a_quiet_pool_does_not_leave_a_new_backend_cold() {
     for (_, algorithm) in Algorithm::ALL {
         let pool = pool(algorithm, &[10, 10, 10]);
         let table = PickTable::build_for(&pool, &entries);
-        let mut picker = Picker::new(&table, 0, 1);
+        let picker = Picker::new(&table);
         let mut random = fastrand::Rng::with_seed(1);
         // One session at a time, so nothing is ever in flight.
         let reached = (0..300_u32).any(|client| {

@@ -14,7 +14,7 @@ use proxy_core::health::schedule::Job;
 use proxy_core::health::sources::{AnsweredSources, Source};
 use proxy_core::health::watch::{Failing, MIN_REFRESH_MS, Watch};
 use proxy_core::health::{Outcome, PROTOCOLS, ProbeFailure};
-use proxy_core::pick::{Picker, Request};
+use proxy_core::pick::Request;
 use proxy_core::plan::Protocol;
 use proxy_core::snapshot::Snapshot;
 use serde_json::json;
@@ -54,7 +54,6 @@ struct Simulation {
     config: Config,
     registry: BackendRegistry,
     snapshot: Snapshot,
-    picker: Picker,
     watch: Watch,
     truths: HashMap<BackendAddr, Truth>,
     answered: AnsweredSources,
@@ -104,7 +103,7 @@ impl Simulation {
         let mut random = fastrand::Rng::with_seed(seed);
         let config = config(&mut random);
         let mut registry = BackendRegistry::new(1);
-        let snapshot = Snapshot::build(0, &config, &mut registry, 1, 1, 0);
+        let snapshot = Snapshot::build(None, &config, &mut registry, 1, 1, 0);
         let mut watch = Watch::new();
         watch.configure(&config, &registry, 0);
         let truth = |backend: &Backend| {
@@ -121,7 +120,6 @@ impl Simulation {
         Simulation {
             now_ms: 0,
             random,
-            picker: Picker::new(snapshot.pools[0].table(Protocol::Tcp), 0, 1),
             truths: config.pools[0].backends.iter().map(truth).collect(),
             config,
             registry,
@@ -228,11 +226,11 @@ impl Simulation {
                     client_ip,
                     tried: &tried,
                 };
-                let table = pool.table(Protocol::Tcp);
-                let (picker, random) = (&mut self.picker, &mut self.random);
-                let Some(index) = picker.pick_within_caps(table, &request, |_| 0, random) else {
+                let (now_us, random) = (self.now_ms * 1_000, &mut self.random);
+                let Some(picked) = pool.pick(Protocol::Tcp, &request, now_us, random) else {
                     break;
                 };
+                let index = picked.backend;
                 let backend = pool.backend(index);
                 let (addr, health) = (backend.addr, backend.health());
                 let is_failing = match self.truths[&addr].manner {
@@ -327,13 +325,10 @@ impl Simulation {
     /// What both a refresh and a reload do.
     fn install(&mut self) {
         let registry = &mut self.registry;
-        let new = Snapshot::build(0, &self.config, registry, 1, 1, self.now_ms);
+        let old = Some(&self.snapshot);
+        let new = Snapshot::build(old, &self.config, registry, 1, 1, self.now_ms);
         let table = |snapshot: &Snapshot| snapshot.pools[0].table(Protocol::Tcp) as *const _;
         assert_ne!(table(&self.snapshot), table(&new));
-        self.picker.adopt(
-            self.snapshot.pools[0].table(Protocol::Tcp),
-            new.pools[0].table(Protocol::Tcp),
-        );
         self.snapshot = new;
         self.check_snapshot();
     }

@@ -10,7 +10,7 @@ use contract::{
 use proptest::prelude::*;
 use proxy_core::backend::{BackendRegistry, SessionSlot};
 use proxy_core::meter::Moment;
-use proxy_core::pick::{BackendIndex, Picker, Request};
+use proxy_core::pick::{BackendIndex, Request};
 use proxy_core::plan::Protocol;
 use proxy_core::score::Now;
 use proxy_core::snapshot::{PoolSnapshot, Snapshot};
@@ -20,7 +20,6 @@ struct World {
     pool: Pool,
     registry: BackendRegistry,
     snapshot: Arc<Snapshot>,
-    picker: Picker,
     random: fastrand::Rng,
     in_flight: Vec<SessionSlot>,
     now: Now,
@@ -45,9 +44,8 @@ impl World {
             backends: described.collect(),
         };
         let mut registry = BackendRegistry::new(1);
-        let snapshot = Arc::new(build(&pool, &mut registry, 0, 1_000_000));
+        let snapshot = Arc::new(build(&pool, &mut registry, None, 1_000_000));
         let world = World {
-            picker: Picker::new(snapshot.pools[0].table(Protocol::Tcp), 0, 1),
             pool,
             registry,
             snapshot,
@@ -67,12 +65,8 @@ impl World {
     }
 
     fn reload(&mut self) {
-        let epoch = self.snapshot.epoch + 1;
-        let new = build(&self.pool, &mut self.registry, epoch, self.now.us / 1_000);
-        self.picker.adopt(
-            self.snapshot.pools[0].table(Protocol::Tcp),
-            new.pools[0].table(Protocol::Tcp),
-        );
+        let now_ms = self.now.us / 1_000;
+        let new = build(&self.pool, &mut self.registry, Some(&self.snapshot), now_ms);
         self.snapshot = Arc::new(new);
         self.tick();
     }
@@ -110,13 +104,7 @@ impl World {
             tried: &[],
         };
         let pool = &self.snapshot.pools[0];
-        let picked = pool.pick(
-            &mut self.picker,
-            Protocol::Tcp,
-            &request,
-            self.now.us,
-            &mut self.random,
-        )?;
+        let picked = pool.pick(Protocol::Tcp, &request, self.now.us, &mut self.random)?;
         Some(picked.backend.0 as usize)
     }
 
@@ -186,7 +174,12 @@ impl World {
 
 const SLOW_START_MS: u64 = 10_000;
 
-fn build(pool: &Pool, registry: &mut BackendRegistry, epoch: u64, now_ms: u64) -> Snapshot {
+fn build(
+    pool: &Pool,
+    registry: &mut BackendRegistry,
+    previous: Option<&Snapshot>,
+    now_ms: u64,
+) -> Snapshot {
     let config = Config {
         generation: None,
         updated_at: None,
@@ -200,7 +193,7 @@ fn build(pool: &Pool, registry: &mut BackendRegistry, epoch: u64, now_ms: u64) -
             ..Settings::default()
         },
     };
-    Snapshot::build(epoch, &config, registry, 1_000, 1_000, now_ms)
+    Snapshot::build(previous, &config, registry, 1_000, 1_000, now_ms)
 }
 
 #[derive(Debug, Clone)]

@@ -2,7 +2,7 @@
 //!
 //! A law and not a model checker: every one of these words stands for itself and is changed by one
 //! atomic operation at a time, relaxed, and nothing is handed over through it (snapshots go to a worker
-//! through its queue). So there is no order between two words for loom to search, and a loom build
+//! through its queue; a ticket of a rotation is a number and no more). So there is no order between two words for loom to search, and a loom build
 //! would replace the very types whose size and place in a cache line are fixed.
 
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use fastrand::Rng;
 use proxy_core::backend::{BackendRegistry, BackendState, FlowSlot, SessionSlot};
 use proxy_core::batch::Batches;
 use proxy_core::meter::{Metering, Moment};
-use proxy_core::pick::BackendIndex;
+use proxy_core::pick::{BackendIndex, PickTable, Picker, Request};
 
 const THREADS: usize = 4;
 
@@ -85,6 +85,51 @@ fn what_workers_count_at_once_comes_back_to_nothing() {
             "seed {seed}"
         );
         assert!(load.cost().is_finite(), "seed {seed}");
+    }
+}
+
+#[test]
+fn workers_together_deal_every_cycle_of_a_rotation_exactly() {
+    for (algorithm, weights) in [
+        (Algorithm::RoundRobin, [1, 1, 1, 1]),
+        (Algorithm::WeightedRoundRobin, [10, 30, 7, 3]),
+    ] {
+        const CYCLES_A_THREAD: u32 = 20_000;
+        let backends = (0_u16..).zip(weights).map(|(at, weight)| Backend {
+            addr: BackendAddr::new([10, 0, 0, 1].into(), 9001 + at),
+            weight,
+            ..backend(None)
+        });
+        let pool = Pool {
+            algorithm,
+            warming_share: WarmingShare::Tenth,
+            gpu_aware: GpuAware::default(),
+            backends: backends.collect(),
+        };
+        let cycle: u16 = weights.iter().sum();
+        let table = PickTable::build(&pool);
+        let picker = Picker::new(&table);
+        let counts = [const { AtomicU32::new(0) }; 4];
+        std::thread::scope(|scope| {
+            for worker in 0..THREADS as u64 {
+                let (table, picker, counts) = (&table, &picker, &counts);
+                scope.spawn(move || {
+                    let mut random = Rng::with_seed(worker);
+                    let request = Request {
+                        client_ip: [192, 0, 2, 1].into(),
+                        tried: &[],
+                    };
+                    for _ in 0..CYCLES_A_THREAD * u32::from(cycle) {
+                        let picked = picker.pick(table, &request, |_| 0, &mut random);
+                        let index = picked.expect("there are candidates").0;
+                        counts[index as usize].fetch_add(1, Relaxed);
+                    }
+                });
+            }
+        });
+        let counts = counts.map(AtomicU32::into_inner);
+        let cycles = THREADS as u32 * CYCLES_A_THREAD;
+        assert_eq!(counts, weights.map(|weight| u32::from(weight) * cycles));
     }
 }
 

@@ -10,7 +10,7 @@ use proxy_core::health::blame::ENOUGH_SOURCES;
 use proxy_core::health::sources::{AnsweredSources, Source};
 use proxy_core::health::watch::Failing;
 use proxy_core::latency::add;
-use proxy_core::pick::{BackendIndex, Picker, Request};
+use proxy_core::pick::{BackendIndex, Request};
 use proxy_core::plan::Protocol;
 use proxy_core::snapshot::Snapshot;
 use rustix::event::epoll;
@@ -76,21 +76,13 @@ pub struct Placement {
     pub joins_batch: bool,
 }
 
-/// The pickers of one pool, one a protocol: UDP flows do not disturb the rotation of sessions.
-struct PoolPickers {
-    tcp: Picker,
-    udp: Picker,
-}
-
 pub struct Core {
     pub worker: usize,
-    workers: usize,
     epoll: OwnedFd,
     pub now_us: u64,
     /// How often the worker has waited for events.
     pub turn: u64,
     pub snapshot: Arc<Snapshot>,
-    pickers: Vec<PoolPickers>,
     random: fastrand::Rng,
     /// A descriptor held back, so that a client accepted with the last one still gets a backend.
     reserve: Option<OwnedFd>,
@@ -104,7 +96,6 @@ pub struct Core {
 /// What a worker is made from.
 pub struct Parts {
     pub worker: usize,
-    pub workers: usize,
     pub snapshot: Arc<Snapshot>,
     pub counters: Arc<WorkerCounters>,
     pub shared: Arc<Shared>,
@@ -119,12 +110,10 @@ impl Core {
     pub fn new(parts: Parts) -> rustix::io::Result<Core> {
         let mut core = Core {
             worker: parts.worker,
-            workers: parts.workers,
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             now_us: 0,
             turn: 0,
-            snapshot: Arc::clone(&parts.snapshot),
-            pickers: Vec::new(),
+            snapshot: parts.snapshot,
             random: fastrand::Rng::new(),
             reserve: None,
             counters: parts.counters,
@@ -133,7 +122,6 @@ impl Core {
             reports: parts.reports,
             answered_sources: AnsweredSources::default(),
         };
-        core.install(parts.snapshot);
         core.update_time();
         Ok(core)
     }
@@ -160,29 +148,6 @@ impl Core {
         self.now_us / 1_000
     }
 
-    /// Routes by `snapshot` from now on. Rotations keep their place.
-    pub fn install(&mut self, snapshot: Arc<Snapshot>) {
-        let kept = snapshot.pools.len().min(self.pickers.len());
-        self.pickers.truncate(kept);
-        for (index, pickers) in self.pickers.iter_mut().enumerate() {
-            let (old, new) = (&self.snapshot.pools[index], &snapshot.pools[index]);
-            for (protocol, picker) in [
-                (Protocol::Tcp, &mut pickers.tcp),
-                (Protocol::Udp, &mut pickers.udp),
-            ] {
-                picker.adopt(old.table(protocol), new.table(protocol));
-            }
-        }
-        for pool in &snapshot.pools[kept..] {
-            let picker = |protocol| Picker::new(pool.table(protocol), self.worker, self.workers);
-            self.pickers.push(PoolPickers {
-                tcp: picker(Protocol::Tcp),
-                udp: picker(Protocol::Udp),
-            });
-        }
-        self.snapshot = snapshot;
-    }
-
     /// Chooses a backend for a new session or flow from `client_ip`, none of `tried`.
     pub fn pick(
         &mut self,
@@ -193,13 +158,8 @@ impl Core {
     ) -> Option<Placement> {
         // A reload may take a pool away while a session of it still looks for a backend.
         let snapshot = self.snapshot.pools.get(pool)?;
-        let pickers = &mut self.pickers[pool];
-        let picker = match protocol {
-            Protocol::Tcp => &mut pickers.tcp,
-            Protocol::Udp => &mut pickers.udp,
-        };
         let request = Request { client_ip, tried };
-        let picked = snapshot.pick(picker, protocol, &request, self.now_us, &mut self.random)?;
+        let picked = snapshot.pick(protocol, &request, self.now_us, &mut self.random)?;
         Some(Placement {
             backend: Arc::clone(snapshot.backend(picked.backend)),
             joins_batch: picked.joins_batch,

@@ -145,7 +145,7 @@ impl Worker {
                     self.tcp.forget_metered();
                     self.udp.forget_metered();
                 }
-                self.core.install(snapshot);
+                self.core.snapshot = snapshot;
                 self.tcp.backends_changed(&self.core);
                 // Sessions have waited for this since the events came.
                 let begun_us = self.core.now_us;

@@ -1,16 +1,16 @@
 //! Which backend a new session or flow goes to.
 //!
 //! A [`PickTable`] is what the algorithm needs and never changes: it is built off the data path and
-//! shared by all workers in the snapshot. A [`Picker`] is what does change, the position of a
-//! rotation; each worker has one for each pool and protocol, so workers share nothing and TCP and
-//! UDP do not disturb each other's order. Loads and randomness are arguments.
+//! shared by all workers in the snapshot. A [`Picker`] is what does change, the place of a rotation:
+//! one counter, which all workers share. TCP and UDP have one each, so they do not disturb each
+//! other's order. Loads and randomness are arguments.
 //!
 //! Invariant, in every algorithm: a pick is never a backend that takes no new sessions (share 0),
 //! never one that the session has tried, and there is a pick as long as there is any other.
 //! A pick does not allocate. Health is not looked at here: who is out for it is no candidate, and
 //! what slow start leaves of a share is in the table ([`Entry`], `ramps`).
 //!
-//! Sources: rotation by earliest deadline (see `rotation`); alias method (Vose 1991); two choices:
+//! Sources: rotation by Sturmian words (see `rotation`); alias method (Vose 1991); two choices:
 //! M. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", IEEE Transactions on
 //! Parallel and Distributed Systems 12(10), 2001; Maglev (Eisenbud et al., NSDI 2016).
 
@@ -30,7 +30,7 @@ use contract::Algorithm;
 use alias::AliasTable;
 use maglev::MaglevTable;
 use ramps::Ramps;
-use rotation::{Rotation, Stagger};
+use rotation::Rotation;
 use sampler::Sampler;
 use shares::Candidate;
 pub use shares::{Entry, takes_sessions};
@@ -142,11 +142,6 @@ impl PickTable {
         }
     }
 
-    fn begin_rotation(&self, stagger: Stagger) -> Option<Rotation> {
-        let has_rotation = matches!(self.method, Method::Rotation);
-        has_rotation.then(|| Rotation::new(&self.candidates, stagger))
-    }
-
     /// For each backend of `old`, the position of the same address among the candidates here. Both
     /// are walked in the order of addresses, so it takes a step for each.
     fn successors(&self, old: &PickTable) -> Vec<Option<u32>> {
@@ -188,43 +183,40 @@ impl Method {
     }
 }
 
-/// The part of picking that changes: one for each worker, pool and protocol. It belongs to the
-/// table that it was made for or last [adopted](Picker::adopt).
+/// The part of picking that changes: one for each pool and protocol, shared by all workers. It
+/// belongs to the table that it was made for.
 #[derive(Debug)]
 pub struct Picker {
-    stagger: Stagger,
     /// Absent where the algorithm has no memory.
     rotation: Option<Rotation>,
 }
 
 impl Picker {
-    /// The picker of `worker`, from 0, of `workers`.
-    ///
-    /// # Panics
-    /// Where `worker` is not below `workers`.
-    pub fn new(table: &PickTable, worker: usize, workers: usize) -> Picker {
-        assert!(worker < workers, "worker {worker} of {workers}");
-        let stagger = Stagger { worker, workers };
+    pub fn new(table: &PickTable) -> Picker {
+        let has_rotation = matches!(table.method, Method::Rotation);
         Picker {
-            stagger,
-            rotation: table.begin_rotation(stagger),
+            rotation: has_rotation.then(|| Rotation::new(&table.candidates)),
         }
     }
 
-    /// Takes over a new table. A rotation goes on where it stood, by backend address, so that
-    /// frequent reloads do not favour the first backend of the file.
-    pub fn adopt(&mut self, old: &PickTable, new: &PickTable) {
-        match (&mut self.rotation, &new.method) {
+    /// The picker of the table `new` that goes on where this one, of `old`, stands, by backend
+    /// address, so that frequent reloads do not favour the first backend of the file. It takes
+    /// milliseconds for ten thousand backends, like the table.
+    pub fn followed(&self, old: &PickTable, new: &PickTable) -> Picker {
+        match (&self.rotation, &new.method) {
             (Some(rotation), Method::Rotation) => {
-                rotation.adopt(&new.candidates, &new.successors(old), self.stagger);
+                let followed = rotation.followed(&new.candidates, &new.successors(old));
+                Picker {
+                    rotation: Some(followed),
+                }
             }
-            (None, _) | (Some(_), _) => self.rotation = new.begin_rotation(self.stagger),
+            (None, _) | (Some(_), _) => Picker::new(new),
         }
     }
 
     /// The backend for a new session or flow; `None` where no untried candidate is left.
     pub fn pick(
-        &mut self,
+        &self,
         table: &PickTable,
         request: &Request<'_>,
         live: impl Live,
@@ -233,7 +225,7 @@ impl Picker {
         let candidates = &table.candidates;
         let load = |backend| live.in_flight(backend);
         match &table.method {
-            Method::Rotation => self.rotation.as_mut()?.pick(request),
+            Method::Rotation => self.rotation.as_ref()?.pick(request),
             Method::LeastOfAll => least::least_of(candidates, request, load, random),
             Method::LeastOfSamples(draws) => {
                 least::least_of_samples(candidates, draws, request, load, random)

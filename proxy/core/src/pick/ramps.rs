@@ -87,7 +87,7 @@ impl Picker {
     /// Like [`pick`](Self::pick), but passes over backends in slow start that have as much in flight
     /// as they may; where none other is found, takes one all the same.
     pub fn pick_within_caps(
-        &mut self,
+        &self,
         table: &PickTable,
         request: &Request<'_>,
         live: impl Live + Copy,
