@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use contract::status::OperationalState::Ejected;
+use e2e::far_proxy::FarProxy;
 use e2e::health::await_state;
 use e2e::proxy_bench::ProxyBench;
 use e2e::spread::{self, Transport};
@@ -106,9 +107,51 @@ fn a_client_that_vanishes_is_freed_by_its_deadline_silent_or_sent_to() {
     });
     host.vanish();
     let vanished = Instant::now();
-    bench.proxy.await_sessions_ended("idle_timeout", 2);
+    bench.proxy.await_sessions_ended("idle_timeout", 1);
+    bench.proxy.await_sessions_ended("client_stalled", 1);
     let took = vanished.elapsed();
     assert!(took < 4 * IDLE_TIMEOUT, "{took:?}");
     bench.proxy.await_no_sessions();
     drop(clients);
+}
+
+/// No reset says so, the kernel gives up: what it sends is not acknowledged.
+#[test]
+fn a_peer_that_acknowledges_nothing_is_lost_and_has_not_reset() {
+    const FEW: u8 = 2;
+    for reason in ["client_lost", "backend_lost"] {
+        let Some(host) = Host::new() else {
+            return skipped("a network namespace cannot be made here");
+        };
+        host.set_retransmissions(FEW);
+        let listen = SocketAddr::new(host.addr, 9_000);
+        let settings = without_probes(json!({}));
+        let mut far;
+        if reason == "client_lost" {
+            // Client here, proxy and backend there.
+            let (_program, backend) = backend_on(&host);
+            far = FarProxy::start(host, listen, &[backend], settings);
+            let (mut client, _) = open(listen);
+            far.host.lose_answers();
+            client.write_all(b"line\n").expect("sent");
+            far.proxy.await_sessions_ended(reason, 1);
+        } else {
+            let listener = TcpListener::bind(free_address_on(host.here)).expect("a free port");
+            let backend = listener.local_addr().expect("it is bound");
+            far = FarProxy::start(host, listen, &[backend], settings);
+            let script = format!(
+                "exec 3<>/dev/tcp/{}/{}; while echo tick >&3; do sleep 0.05; done",
+                listen.ip(),
+                listen.port()
+            );
+            let mut shell = Command::new("bash");
+            shell.args(["-c", &script]);
+            let _client = Program::spawn(far.host.run(&shell));
+            let (mut backend, _) = listener.accept().expect("the proxy connects");
+            backend.read_exact(&mut [0]).expect("it sends");
+            far.host.lose_answers();
+            far.proxy.await_sessions_ended(reason, 1);
+        }
+        far.proxy.program.wait_for_line(reason);
+    }
 }

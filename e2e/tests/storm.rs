@@ -25,9 +25,12 @@ fn assert_all_ended_right(bench: &ProxyBench, backends: &[Backend], sessions: u6
     let ended = bench.proxy.status().totals.sessions_ended;
     let given = [
         "backend_closed",
+        "backend_closed_unanswered",
         "backend_reset",
+        "backend_reset_after_end",
         "client_closed",
         "client_reset",
+        "client_reset_after_end",
     ];
     let of_them = given.iter().filter_map(|reason| ended.get(*reason));
     assert_eq!(of_them.sum::<u64>(), sessions, "{ended:?}");

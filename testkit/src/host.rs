@@ -136,12 +136,20 @@ impl Host {
     pub fn set_local_ports(&self, count: u16) -> u16 {
         const FIRST: u16 = 40_000;
         let range = format!("{FIRST} {}", FIRST + count - 1);
-        let file = "/proc/sys/net/ipv4/ip_local_port_range";
-        let mut shell = Command::new("sh");
-        shell.args(["-c", &format!("echo {range} > {file}")]);
-        let status = self.run(&shell).status();
-        assert!(status.is_ok_and(|status| status.success()), "{range}");
+        self.set("ip_local_port_range", &range);
         FIRST
+    }
+
+    /// It gives a connection up after so few retransmissions.
+    pub fn set_retransmissions(&self, count: u8) {
+        self.set("tcp_retries2", &count.to_string());
+    }
+
+    fn set(&self, key: &str, value: &str) {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("echo {value} > /proc/sys/net/ipv4/{key}")]);
+        let status = self.run(&shell).status();
+        assert!(status.is_ok_and(|status| status.success()), "{key}");
     }
 
     /// `command` as it would be typed on that host.

@@ -25,8 +25,16 @@ pub const MAX_SPLICE: usize = 512 << 10;
 pub enum End {
     /// It closed its side in order.
     Eof,
-    /// It was reset, or failed otherwise.
+    Broken(Break),
+}
+
+/// How a connection broke.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Break {
+    /// The peer reset it.
     Reset,
+    /// The kernel gave up: the peer did not acknowledge, or no way leads to it any more.
+    Lost,
 }
 
 /// What is to be done next for this half.
@@ -106,7 +114,7 @@ impl Half {
         }
         match self.ended {
             Some(End::Eof) => Step::ShutSink,
-            Some(End::Reset) => Step::Done,
+            Some(End::Broken(_)) => Step::Done,
             None if self.readable => Step::Read {
                 limit: self.limit(),
             },
@@ -283,7 +291,7 @@ mod tests {
     #[test]
     fn a_reset_source_shuts_nothing() {
         let mut half = Half::default();
-        half.source_ended(End::Reset);
+        half.source_ended(End::Broken(Break::Reset));
         assert_eq!(half.step(), Step::Done);
     }
 

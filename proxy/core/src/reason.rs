@@ -6,10 +6,23 @@
 pub enum SessionEnd {
     /// Both directions closed in order, the client's first.
     ClientClosed,
-    /// Both directions closed in order, the backend's first.
+    /// Both directions closed in order, the backend's first, which had answered the client's last bytes.
     BackendClosed,
+    /// The same, but the client's last bytes had no answer when the backend closed.
+    BackendClosedUnanswered,
+    /// The client reset the connection before either side had closed.
     ClientReset,
+    /// The client reset the connection after one of both had closed its side.
+    ClientResetAfterEnd,
+    /// The connection to the client timed out, or no way leads there any more.
+    ClientLost,
+    /// The backend reset the connection before either side had closed, or without any answer.
     BackendReset,
+    /// The backend reset the connection after one of both had closed its side, and had answered or was
+    /// asked nothing.
+    BackendResetAfterEnd,
+    /// The connection to the backend timed out, or no way leads there any more.
+    BackendLost,
     /// Every backend that was tried refused or could not be reached.
     ConnectRefused,
     /// The last backend that was tried did not answer in time.
@@ -18,6 +31,10 @@ pub enum SessionEnd {
     NoBackend,
     /// Neither side sent anything for the idle time-out.
     IdleTimeout,
+    /// The client took nothing of what waits for it, and nothing else moved, for the time allowed.
+    ClientStalled,
+    /// The backend took nothing of what waits for it, and nothing else moved, for the time allowed.
+    BackendStalled,
     /// One direction was closed and the other silent for the half-close time-out.
     HalfCloseTimeout,
     /// Its backend was removed or disabled, longer ago than the settings allow.
@@ -29,15 +46,22 @@ pub enum SessionEnd {
 }
 
 impl SessionEnd {
-    pub const ALL: [SessionEnd; 12] = [
+    pub const ALL: [SessionEnd; 19] = [
         SessionEnd::ClientClosed,
         SessionEnd::BackendClosed,
+        SessionEnd::BackendClosedUnanswered,
         SessionEnd::ClientReset,
+        SessionEnd::ClientResetAfterEnd,
+        SessionEnd::ClientLost,
         SessionEnd::BackendReset,
+        SessionEnd::BackendResetAfterEnd,
+        SessionEnd::BackendLost,
         SessionEnd::ConnectRefused,
         SessionEnd::ConnectTimeout,
         SessionEnd::NoBackend,
         SessionEnd::IdleTimeout,
+        SessionEnd::ClientStalled,
+        SessionEnd::BackendStalled,
         SessionEnd::HalfCloseTimeout,
         SessionEnd::BackendGone,
         SessionEnd::Shutdown,
@@ -48,12 +72,19 @@ impl SessionEnd {
         match self {
             SessionEnd::ClientClosed => "client_closed",
             SessionEnd::BackendClosed => "backend_closed",
+            SessionEnd::BackendClosedUnanswered => "backend_closed_unanswered",
             SessionEnd::ClientReset => "client_reset",
+            SessionEnd::ClientResetAfterEnd => "client_reset_after_end",
+            SessionEnd::ClientLost => "client_lost",
             SessionEnd::BackendReset => "backend_reset",
+            SessionEnd::BackendResetAfterEnd => "backend_reset_after_end",
+            SessionEnd::BackendLost => "backend_lost",
             SessionEnd::ConnectRefused => "connect_refused",
             SessionEnd::ConnectTimeout => "connect_timeout",
             SessionEnd::NoBackend => "no_backend",
             SessionEnd::IdleTimeout => "idle_timeout",
+            SessionEnd::ClientStalled => "client_stalled",
+            SessionEnd::BackendStalled => "backend_stalled",
             SessionEnd::HalfCloseTimeout => "half_close_timeout",
             SessionEnd::BackendGone => "backend_gone",
             SessionEnd::Shutdown => "shutdown",
@@ -63,7 +94,13 @@ impl SessionEnd {
 
     /// Whether somebody should look at it.
     pub fn is_failure(self) -> bool {
-        !matches!(self, SessionEnd::ClientClosed | SessionEnd::BackendClosed)
+        !matches!(
+            self,
+            SessionEnd::ClientClosed
+                | SessionEnd::BackendClosed
+                | SessionEnd::ClientResetAfterEnd
+                | SessionEnd::BackendResetAfterEnd
+        )
     }
 }
 

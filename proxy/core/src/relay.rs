@@ -4,7 +4,7 @@
 //! [`Relay::verdict`] says when and how the session is over (invariant 2: a half-close is
 //! forwarded, a reset is forwarded after the bytes before it).
 
-use crate::half::{End, Half};
+use crate::half::{Break, End, Half};
 
 /// One of the two ends of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub enum Side {
 }
 
 impl Side {
+    pub const BOTH: [Side; 2] = [Side::Client, Side::Backend];
+
     pub fn other(self) -> Side {
         match self {
             Side::Client => Side::Backend,
@@ -27,11 +29,17 @@ impl Side {
 pub enum Verdict {
     /// Bytes may still pass.
     Continue,
-    /// Both directions closed in order; `first` closed first.
-    Closed { first: Side },
-    /// `by` reset, and all that it sent before has been written to the other end: reset that one
-    /// as soon as its send queue is empty.
-    Reset { by: Side },
+    /// Both directions closed in order; `first` closed first. `is_owed`: at that moment the client's
+    /// last bytes had no answer.
+    Closed { first: Side, is_owed: bool },
+    /// The connection to `by` broke, and all that it sent before has been written to the other end:
+    /// reset that one as soon as its send queue is empty. `is_after_end`: one of the two had closed its
+    /// side before.
+    Broken {
+        by: Side,
+        how: Break,
+        is_after_end: bool,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -40,8 +48,26 @@ pub struct Relay {
     pub up: Half,
     /// Backend to client.
     pub down: Half,
-    first_closed: Option<Side>,
-    reset_by: Option<Side>,
+    /// The client's last bytes have no answer.
+    is_owed: bool,
+    first_closed: Option<Closed>,
+    broken: Option<Broken>,
+    /// An event said that the connection to the client failed, which is told only once.
+    client_failed: bool,
+    backend_failed: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Closed {
+    first: Side,
+    is_owed: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Broken {
+    by: Side,
+    how: Break,
+    is_after_end: bool,
 }
 
 impl Relay {
@@ -68,48 +94,93 @@ impl Relay {
         }
     }
 
+    /// An event says that the connection to `side` has failed.
+    pub fn failed(&mut self, side: Side) {
+        *self.failure_of(side) = true;
+    }
+
+    fn failure_of(&mut self, side: Side) -> &mut bool {
+        match side {
+            Side::Client => &mut self.client_failed,
+            Side::Backend => &mut self.backend_failed,
+        }
+    }
+
+    /// Whether the connection to `side` has failed and no read of it will say so, since reading came to
+    /// its end before: the caller asks the socket and tells by [`Relay::write_failed`].
+    pub fn has_failed_unread(&mut self, side: Side) -> bool {
+        *self.failure_of(side)
+            && !self.half_to(side).is_done()
+            && (self.half_from(side).ended().is_some() || self.half_from(side).is_done())
+    }
+
     /// Another backend is tried in place of one that could not be reached. What is known of the client
     /// stays, since it is told only once.
     pub fn backend_changed(&mut self) {
         self.down = Half::default();
+        self.backend_failed = false;
+    }
+
+    /// Bytes were taken from the client (`up`), from the backend (`down`), or both; what came both ways
+    /// at once counts as an answer.
+    pub fn moved(&mut self, up: bool, down: bool) {
+        if up || down {
+            self.is_owed = !down;
+        }
     }
 
     /// Reading from `side` came to its end.
     pub fn read_ended(&mut self, side: Side, end: End) {
-        if end == End::Reset {
-            return self.lost(side);
+        match (end, self.broken) {
+            (End::Broken(how), _) => {
+                self.note_break(side, how);
+                self.half_to(side).sink_lost();
+                self.half_from(side).source_ended(end);
+            }
+            // A break met while writing uses up the socket's error, and reading then ends in order.
+            (End::Eof, Some(broken)) if broken.by == side => {
+                self.half_from(side).source_ended(End::Broken(broken.how));
+            }
+            (End::Eof, _) => {
+                let is_owed = self.is_owed;
+                let first = side;
+                self.first_closed.get_or_insert(Closed { first, is_owed });
+                self.half_from(side).source_ended(End::Eof);
+            }
         }
-        self.first_closed.get_or_insert(side);
-        // A reset met while writing uses up the socket's error, and reading then ends in order.
-        let end = if self.reset_by == Some(side) {
-            End::Reset
-        } else {
-            End::Eof
-        };
-        self.half_from(side).source_ended(end);
     }
 
-    /// Writing to `side` failed for good. What it sent before its reset may still wait in the
-    /// socket, so its own half goes on until it ends.
-    pub fn write_failed(&mut self, side: Side) {
-        self.reset_by.get_or_insert(side);
+    /// Writing to `side` failed for good. What it sent before may still wait in the socket, so its own
+    /// half goes on until it ends.
+    pub fn write_failed(&mut self, side: Side, how: Break) {
+        self.note_break(side, how);
         self.half_to(side).sink_lost();
         self.half_from(side).source_ready(true);
     }
 
-    fn lost(&mut self, side: Side) {
-        self.reset_by.get_or_insert(side);
-        self.half_to(side).sink_lost();
-        self.half_from(side).source_ended(End::Reset);
+    fn note_break(&mut self, by: Side, how: Break) {
+        let is_after_end = self.first_closed.is_some();
+        self.broken.get_or_insert(Broken {
+            by,
+            how,
+            is_after_end,
+        });
     }
 
     pub fn verdict(&self) -> Verdict {
         if !self.up.is_done() || !self.down.is_done() {
             return Verdict::Continue;
         }
-        match (self.reset_by, self.first_closed) {
-            (Some(by), _) => Verdict::Reset { by },
-            (None, Some(first)) => Verdict::Closed { first },
+        match (self.broken, self.first_closed) {
+            (Some(broken), _) => Verdict::Broken {
+                by: broken.by,
+                how: broken.how,
+                is_after_end: broken.is_after_end,
+            },
+            (None, Some(closed)) => Verdict::Closed {
+                first: closed.first,
+                is_owed: closed.is_owed,
+            },
             (None, None) => unreachable!("a half is done only by an end of a side"),
         }
     }
@@ -125,6 +196,8 @@ mod tests {
     use super::*;
     use crate::half::Step;
 
+    const RESET: End = End::Broken(Break::Reset);
+
     #[test]
     fn a_half_close_leaves_the_other_direction_open() {
         let mut relay = Relay::default();
@@ -135,12 +208,9 @@ mod tests {
         assert_eq!(relay.verdict(), Verdict::Continue);
         relay.read_ended(Side::Backend, End::Eof);
         relay.down.sink_shut();
-        assert_eq!(
-            relay.verdict(),
-            Verdict::Closed {
-                first: Side::Client
-            }
-        );
+        let first = Side::Client;
+        let is_owed = false;
+        assert_eq!(relay.verdict(), Verdict::Closed { first, is_owed });
     }
 
     #[test]
@@ -148,22 +218,70 @@ mod tests {
         let mut relay = Relay::default();
         relay.down.read(100, 100);
         relay.down.sink_blocked();
-        relay.read_ended(Side::Backend, End::Reset);
+        relay.read_ended(Side::Backend, RESET);
         assert_eq!(relay.verdict(), Verdict::Continue);
         relay.ready(Side::Client, false, true, false);
         relay.down.wrote(100);
-        assert_eq!(relay.verdict(), Verdict::Reset { by: Side::Backend });
+        assert_eq!(relay.verdict(), broken(Side::Backend, Break::Reset, false));
+    }
+
+    fn broken(by: Side, how: Break, is_after_end: bool) -> Verdict {
+        Verdict::Broken {
+            by,
+            how,
+            is_after_end,
+        }
     }
 
     #[test]
     fn what_a_side_sent_before_it_refused_our_bytes_is_still_read() {
         let mut relay = Relay::default();
         relay.up.read(10, 10);
-        relay.write_failed(Side::Backend);
+        relay.write_failed(Side::Backend, Break::Lost);
         assert!(relay.up.is_done());
         assert!(matches!(relay.down.step(), Step::Read { .. }));
         // The failed write used up the error, so the read ends like an orderly close.
         relay.read_ended(Side::Backend, End::Eof);
-        assert_eq!(relay.verdict(), Verdict::Reset { by: Side::Backend });
+        assert_eq!(relay.verdict(), broken(Side::Backend, Break::Lost, false));
+    }
+
+    #[test]
+    fn a_break_after_the_end_of_reading_is_looked_for_and_ends_the_session() {
+        for side in Side::BOTH {
+            let mut relay = Relay::default();
+            relay.failed(side);
+            assert!(!relay.has_failed_unread(side), "a read will say so");
+            relay.read_ended(side, End::Eof);
+            relay.half_from(side).sink_shut();
+            assert!(relay.has_failed_unread(side) && !relay.has_failed_unread(side.other()));
+            relay.write_failed(side, Break::Reset);
+            assert_eq!(relay.verdict(), broken(side, Break::Reset, true));
+        }
+    }
+
+    #[test]
+    fn a_close_tells_whether_an_answer_was_owed() {
+        let (up, down, both) = ((true, false), (false, true), (true, true));
+        for (moves, expected) in [
+            (vec![], false),
+            (vec![up], true),
+            (vec![up, down], false),
+            (vec![up, down, up], true),
+            (vec![up, both], false),
+            (vec![up, (false, false)], true),
+        ] {
+            let mut relay = Relay::default();
+            moves.iter().for_each(|&(up, down)| relay.moved(up, down));
+            relay.read_ended(Side::Backend, End::Eof);
+            relay.down.sink_shut();
+            // What the client says afterwards asks for no answer.
+            relay.moved(true, false);
+            relay.read_ended(Side::Client, End::Eof);
+            relay.up.sink_shut();
+            let first = Side::Backend;
+            let is_owed = expected;
+            let found = relay.verdict();
+            assert_eq!(found, Verdict::Closed { first, is_owed }, "{moves:?}");
+        }
     }
 }

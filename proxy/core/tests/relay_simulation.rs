@@ -3,12 +3,13 @@
 //! and replayed by `check(seed)`.
 //!
 //! What must hold, whatever the order of events (invariant 2): bytes arrive whole, in order, once; an
-//! orderly close is passed on after the last byte, each way; a reset ends the session, and the bytes
-//! that were read before it have been written before it.
+//! orderly close is passed on after the last byte, each way; a reset ends the session, before or after a
+//! close and whatever the other end does, and the bytes that were read before it have been written
+//! before it.
 
 use std::collections::VecDeque;
 
-use proxy_core::half::{End, Mode, Step};
+use proxy_core::half::{Break, End, Mode, Step};
 use proxy_core::relay::{Relay, Side, Verdict};
 
 /// What a virtual socket of the proxy holds of the connection to one peer.
@@ -27,6 +28,8 @@ struct Socket {
     shut: bool,
     /// An edge-triggered event not yet delivered: readable, writable, hung up.
     edges: (bool, bool, bool),
+    /// One that says that the connection has failed, not yet delivered.
+    failure_edge: bool,
     /// A write was cut short, so that room makes an event.
     wants_room: bool,
 }
@@ -41,6 +44,8 @@ struct Peer {
     got_end: bool,
     closes: bool,
     resets: bool,
+    /// It sends all and then keeps its side open for ever.
+    lingers: bool,
 }
 
 struct Simulation {
@@ -65,15 +70,21 @@ impl Simulation {
     fn new(seed: u64) -> Simulation {
         let mut random = fastrand::Rng::with_seed(seed);
         let resetting_history = random.u8(0..4) == 0;
-        let peers = std::array::from_fn(|_| {
+        let lingering = (random.u8(0..8) == 0).then(|| random.usize(0..2));
+        let peers = std::array::from_fn(|side| {
             let length = random.usize(0..400);
             Peer {
                 to_send: (0..length).map(|_| random.u8(..)).collect(),
                 sent: Vec::new(),
                 got: Vec::new(),
                 got_end: false,
-                closes: true,
-                resets: resetting_history && random.bool(),
+                closes: lingering != Some(side),
+                resets: match lingering {
+                    // The other one has to end it.
+                    Some(lingerer) => lingerer != side,
+                    None => resetting_history && random.bool(),
+                },
+                lingers: lingering == Some(side),
             }
         });
         Simulation {
@@ -109,10 +120,12 @@ impl Simulation {
                 }
                 peer.got_end |= socket.shut && socket.outbox.is_empty();
             }
-            _ if !peer.to_send.is_empty() => {}
-            _ if peer.resets => {
+            _ if !peer.to_send.is_empty() || peer.lingers => {}
+            // Some close before they reset.
+            _ if peer.resets && (!peer.closes || self.random.bool()) => {
                 socket.peer_reset = true;
                 socket.edges.2 = true;
+                socket.failure_edge = true;
             }
             _ if peer.closes => {
                 peer.closes = false;
@@ -131,6 +144,9 @@ impl Simulation {
             }
             let (readable, writable, hung_up) = std::mem::take(&mut self.sockets[at(side)].edges);
             self.relay.ready(side, readable, writable, hung_up);
+            if std::mem::take(&mut self.sockets[at(side)].failure_edge) {
+                self.relay.failed(side);
+            }
         }
     }
 
@@ -138,7 +154,12 @@ impl Simulation {
         for _ in 0..4 {
             let ended = SIDES.map(|side| self.run_half(side));
             if ended == [false, false] {
-                return;
+                break;
+            }
+        }
+        for side in SIDES {
+            if self.relay.has_failed_unread(side) {
+                self.relay.write_failed(side, Break::Reset);
             }
         }
     }
@@ -164,7 +185,7 @@ impl Simulation {
                 }
                 Step::Flush => {
                     if !self.write(side) {
-                        self.relay.write_failed(side.other());
+                        self.relay.write_failed(side.other(), Break::Reset);
                         return true;
                     }
                 }
@@ -177,11 +198,12 @@ impl Simulation {
         let half = self.relay.half_from(side);
         let most = socket.inbox.len().min(limit);
         if most == 0 {
-            if socket.peer_reset && !socket.error_taken {
-                return Some(End::Reset);
-            }
-            if socket.peer_reset || socket.peer_closed {
+            // A close that came before a reset is read before it.
+            if socket.peer_closed || socket.error_taken {
                 return Some(End::Eof);
+            }
+            if socket.peer_reset {
+                return Some(End::Broken(Break::Reset));
             }
             half.source_blocked();
             return None;
@@ -244,7 +266,7 @@ fn check(seed: u64) {
             assert!(peers[0].got == peers[1].sent, "seed {seed}: down");
             assert!(peers[1].got == peers[0].sent, "seed {seed}: up");
         }
-        Verdict::Reset { by } => {
+        Verdict::Broken { by, .. } => {
             let (from, to) = (at(by), at(by.other()));
             assert!(sockets[from].peer_reset, "seed {seed}: nobody reset");
             let shut_alone = sockets[to].shut && !sockets[from].peer_closed;

@@ -5,17 +5,18 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use contract::BackendAddr;
 use proxy_core::backend::{BackendState, SessionSlot};
-use proxy_core::half::Step;
+use proxy_core::half::{Break, Step};
 use proxy_core::pick::BackendIndex;
 use proxy_core::plan::Protocol;
 use proxy_core::reason::SessionEnd;
-use proxy_core::relay::{Relay, Side};
+use proxy_core::relay::{Relay, Side, Verdict};
+use proxy_sys::send_queue::unacknowledged_bytes;
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::sockopt;
 
 use super::core::{Core, Placement, Token};
-use super::transfer::{Moved, Stopped, Store};
+use super::transfer::{Moved, Stopped, Store, break_of};
 use crate::connecting::is_connected_to_itself;
 
 /// One session, from its accept to its end.
@@ -41,6 +42,8 @@ pub struct Session {
     pub half_close_timeout_ms: u64,
     pub started_us: u64,
     pub last_active_ms: u64,
+    /// What was under way when the session had been silent for as long as it may.
+    under_way: Option<UnderWay>,
     /// When the client's first byte was passed on; for the backend's first-byte latency.
     pub first_up_us: Option<u64>,
     pub bytes_up: u64,
@@ -54,12 +57,35 @@ pub enum Stage {
         deadline_ms: u64,
     },
     Relaying,
-    /// `by` reset; the other end gets its reset once it has acknowledged the bytes before.
-    Resetting {
-        by: Side,
-        deadline_ms: u64,
-    },
+    /// The connection to one end broke; the other end gets its reset once it has acknowledged the bytes
+    /// before, or has acknowledged nothing for too long.
+    Resetting(Draining),
     Ended,
+}
+
+/// A send queue that is looked at until it is empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Draining {
+    pub unacknowledged: usize,
+    /// When it was last seen to shrink.
+    pub since_ms: u64,
+    pub pause_ms: u64,
+}
+
+/// What neither end has acknowledged, and when that was seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct UnderWay {
+    to_client: usize,
+    to_backend: usize,
+    seen_ms: u64,
+}
+
+/// What is to become of a session that has been silent for as long as it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Silence {
+    /// Bytes are still being acknowledged, or may be: look again.
+    LookAgain,
+    Over(SessionEnd),
 }
 
 /// The sides of which arrivals are not told.
@@ -117,6 +143,7 @@ impl Session {
             half_close_timeout_ms: settings.half_close_timeout_ms,
             started_us: core.now_us,
             last_active_ms: now_ms,
+            under_way: None,
             first_up_us: None,
             bytes_up: 0,
             bytes_down: 0,
@@ -131,18 +158,34 @@ impl Session {
         );
         self.relay
             .ready(side, readable, writable, flags.intersects(ends));
+        if flags.contains(EventFlags::ERR) {
+            self.relay.failed(side);
+        }
         if flags.contains(EventFlags::PRI) {
             self.take_urgent_inline(side);
         }
     }
 
-    /// Has urgent data read in its place among the rest: there is no second stream to forward it on.
-    fn take_urgent_inline(&mut self, side: Side) {
-        let socket = match side {
+    /// Ends the halves that write to a side which has failed though reading came to its end before.
+    pub fn look_for_unread_failures(&mut self) {
+        for side in Side::BOTH {
+            if self.relay.has_failed_unread(side) {
+                let how = self.socket(side).map_or(Break::Reset, why_broken);
+                self.relay.write_failed(side, how);
+            }
+        }
+    }
+
+    fn socket(&self, side: Side) -> Option<&OwnedFd> {
+        match side {
             Side::Client => Some(&self.client),
             Side::Backend => self.backend.as_ref(),
-        };
-        if let Some(socket) = socket {
+        }
+    }
+
+    /// Has urgent data read in its place among the rest: there is no second stream to forward it on.
+    fn take_urgent_inline(&mut self, side: Side) {
+        if let Some(socket) = self.socket(side) {
             // Refused only by a socket that is closed already.
             let _ = sockopt::set_socket_oobinline(socket, true);
         }
@@ -190,6 +233,7 @@ impl Session {
             return;
         }
         self.last_active_ms = core.now_ms();
+        self.relay.moved(up.read > 0, down.read > 0);
         self.count_read(core, up.read, down.read);
     }
 
@@ -218,14 +262,19 @@ impl Session {
             return false;
         };
         let is_unanswered = match end {
-            SessionEnd::BackendReset => true,
-            SessionEnd::BackendClosed => self.bytes_up > 0,
+            SessionEnd::BackendReset | SessionEnd::BackendLost => true,
+            SessionEnd::BackendClosed | SessionEnd::BackendClosedUnanswered => self.bytes_up > 0,
             SessionEnd::ClientClosed
             | SessionEnd::ClientReset
+            | SessionEnd::ClientResetAfterEnd
+            | SessionEnd::ClientLost
+            | SessionEnd::BackendResetAfterEnd
             | SessionEnd::ConnectRefused
             | SessionEnd::ConnectTimeout
             | SessionEnd::NoBackend
             | SessionEnd::IdleTimeout
+            | SessionEnd::ClientStalled
+            | SessionEnd::BackendStalled
             | SessionEnd::HalfCloseTimeout
             | SessionEnd::BackendGone
             | SessionEnd::Shutdown
@@ -242,8 +291,8 @@ impl Session {
                 self.relay.read_ended(side, end);
                 true
             }
-            Stopped::SinkFailed => {
-                self.relay.write_failed(side.other());
+            Stopped::SinkFailed(how) => {
+                self.relay.write_failed(side.other(), how);
                 true
             }
         }
@@ -257,13 +306,64 @@ impl Session {
         half.pending() > 0 && half.step() == Step::Wait
     }
 
-    /// How long this session may be silent, and what it is called when it was.
-    pub fn silence_allowed(&self) -> (u64, SessionEnd) {
+    /// How long this session may be silent.
+    pub fn silence_allowed_ms(&self) -> u64 {
         if self.relay.is_half_closed() {
-            (self.half_close_timeout_ms, SessionEnd::HalfCloseTimeout)
+            self.half_close_timeout_ms
         } else {
-            (self.idle_timeout_ms, SessionEnd::IdleTimeout)
+            self.idle_timeout_ms
         }
+    }
+
+    /// Judges a session that has been silent for as long as it may. A peer that takes what waits in the
+    /// kernel makes no event until much of it is gone, so a silent session is over only when two looks
+    /// in a row, as far apart as it may be silent, find the same bytes under way.
+    pub fn judge_silence(&mut self, now_ms: u64) -> Silence {
+        let under_way = UnderWay {
+            to_client: self.unacknowledged(Side::Client),
+            to_backend: self.unacknowledged(Side::Backend),
+            seen_ms: now_ms,
+        };
+        let before = self.under_way.replace(under_way);
+        let stands_still = before.is_some_and(|before| {
+            before.seen_ms >= self.last_active_ms
+                && before.to_client == under_way.to_client
+                && before.to_backend == under_way.to_backend
+        });
+        match (under_way.to_client, under_way.to_backend) {
+            (0, 0) if self.relay.is_half_closed() => Silence::Over(SessionEnd::HalfCloseTimeout),
+            (0, 0) => Silence::Over(SessionEnd::IdleTimeout),
+            (_, _) if !stands_still => Silence::LookAgain,
+            (0, _) => Silence::Over(SessionEnd::BackendStalled),
+            (_, _) => Silence::Over(SessionEnd::ClientStalled),
+        }
+    }
+
+    /// What the session is called that ends by the relay's verdict.
+    pub fn end_of(&self, verdict: Verdict) -> Option<SessionEnd> {
+        let was_answered = self.bytes_down > 0 || self.bytes_up == 0;
+        Some(match verdict {
+            Verdict::Continue => return None,
+            Verdict::Closed { first, is_owed } => match first {
+                Side::Client => SessionEnd::ClientClosed,
+                Side::Backend if is_owed => SessionEnd::BackendClosedUnanswered,
+                Side::Backend => SessionEnd::BackendClosed,
+            },
+            Verdict::Broken {
+                by,
+                how,
+                is_after_end,
+            } => match (by, how) {
+                (Side::Client, Break::Lost) => SessionEnd::ClientLost,
+                (Side::Backend, Break::Lost) => SessionEnd::BackendLost,
+                (Side::Client, Break::Reset) if is_after_end => SessionEnd::ClientResetAfterEnd,
+                (Side::Client, Break::Reset) => SessionEnd::ClientReset,
+                (Side::Backend, Break::Reset) if is_after_end && was_answered => {
+                    SessionEnd::BackendResetAfterEnd
+                }
+                (Side::Backend, Break::Reset) => SessionEnd::BackendReset,
+            },
+        })
     }
 
     /// Changes what the poller tells of the socket to `side`.
@@ -283,14 +383,19 @@ impl Session {
         }
     }
 
-    pub fn has_unacknowledged(&self, side: Side) -> bool {
-        let socket = match side {
-            Side::Client => Some(&self.client),
-            Side::Backend => self.backend.as_ref(),
-        };
+    /// What `side` has not acknowledged, and still may.
+    pub fn unacknowledged(&self, side: Side) -> usize {
+        let count = |socket: &OwnedFd| unacknowledged_bytes(socket.as_fd());
         // A socket that cannot tell has nothing to wait for.
-        socket.is_some_and(|socket| {
-            proxy_sys::send_queue::unacknowledged_bytes(socket.as_fd()).is_ok_and(|count| count > 0)
-        })
+        self.socket(side)
+            .map_or(0, |socket| count(socket).unwrap_or(0))
+    }
+}
+
+fn why_broken(socket: &OwnedFd) -> Break {
+    match sockopt::socket_error(socket) {
+        Ok(Err(error)) | Err(error) => break_of(error),
+        // Somebody has taken the error already.
+        Ok(Ok(())) => Break::Reset,
     }
 }

@@ -20,15 +20,18 @@ use super::core::{Core, Placement, Token};
 use super::gone::Gone;
 use super::load::Meters;
 use super::pipes::Pipes;
-use super::session::{ConnectFailure, Session, Stage};
+use super::session::{ConnectFailure, Draining, Session, Silence, Stage};
 use super::session_log::Record;
-use super::transfer::{Direction, Stopped};
+use super::transfer::{Direction, Stopped, break_of};
 use crate::connecting::{is_shortage, reset_on_close, socket_for};
 
 /// The most bytes that one read of a half asks for.
 const BUFFER_BYTES: usize = proxy_core::half::MAX_READ;
-/// How often the send queue is looked at before a reset is forwarded, and for how long.
+/// No event tells that a peer has acknowledged all, so the send queue is looked at before a reset is
+/// forwarded: soon at first, then after pauses twice as long each. One that does not shrink for the time
+/// of patience is given up.
 const RESET_POLL_MS: u64 = 5;
+const LONGEST_RESET_POLL_MS: u64 = 160;
 const RESET_PATIENCE_MS: u64 = 10_000;
 
 pub struct Tcp {
@@ -189,14 +192,16 @@ impl Tcp {
                         self.connect_failed(core, index, ConnectFailure::Refused);
                     }
                     None => self.connected(core, index, since_us),
-                    Some(Errno::CONNRESET | Errno::PIPE) => {
-                        session.relay.write_failed(Side::Backend);
+                    // It had closed before it reset, so that reading finds the close.
+                    Some(Errno::PIPE) => self.connected(core, index, since_us),
+                    Some(error @ Errno::CONNRESET) => {
+                        session.relay.write_failed(Side::Backend, break_of(error));
                         self.connected(core, index, since_us);
                     }
                     Some(_) => self.connect_failed(core, index, ConnectFailure::Refused),
                 }
             }
-            Stage::Relaying | Stage::Resetting { .. } => {
+            Stage::Relaying | Stage::Resetting(_) => {
                 session.note_readiness(side, flags);
                 self.drive(core, index);
                 if flags.contains(EventFlags::IN) {
@@ -263,21 +268,17 @@ impl Tcp {
             self.unmute(core, index);
         }
         let session = &mut self.sessions[index as usize];
-        match session.relay.verdict() {
-            Verdict::Continue => {
+        session.look_for_unread_failures();
+        let verdict = session.relay.verdict();
+        match (verdict, session.end_of(verdict)) {
+            (Verdict::Broken { by, .. }, Some(end)) => self.forward_reset(core, index, by, end),
+            (Verdict::Closed { .. }, Some(end)) => self.end(core, index, end),
+            (_, _) => {
                 if !was_half_closed && session.relay.is_half_closed() {
                     self.timers
                         .arm(index, core.now_ms() + session.half_close_timeout_ms);
                 }
             }
-            Verdict::Closed { first } => {
-                let end = match first {
-                    Side::Client => SessionEnd::ClientClosed,
-                    Side::Backend => SessionEnd::BackendClosed,
-                };
-                self.end(core, index, end);
-            }
-            Verdict::Reset { by } => self.forward_reset(core, index, by),
         }
     }
 
@@ -335,7 +336,7 @@ impl Tcp {
             };
             session.is_unfinished = false;
             // The session that was unfinished may have ended, and another begun in its place.
-            if matches!(session.stage, Stage::Relaying | Stage::Resetting { .. }) {
+            if matches!(session.stage, Stage::Relaying | Stage::Resetting(_)) {
                 self.drive(core, index);
             }
         }
@@ -343,19 +344,29 @@ impl Tcp {
 
     /// Resets the other end, but not before it has acknowledged all that `by` sent before: a reset
     /// destroys what the send queue still holds.
-    fn forward_reset(&mut self, core: &mut Core, index: u32, by: Side) {
+    fn forward_reset(&mut self, core: &mut Core, index: u32, by: Side, end: SessionEnd) {
         let now_ms = core.now_ms();
         let session = &mut self.sessions[index as usize];
-        let deadline_ms = match session.stage {
-            Stage::Resetting { deadline_ms, .. } => deadline_ms,
-            _ => now_ms + RESET_PATIENCE_MS,
+        let unacknowledged = session.unacknowledged(by.other());
+        let before = match session.stage {
+            Stage::Resetting(before) => Some(before),
+            Stage::Connecting { .. } | Stage::Relaying | Stage::Ended => None,
         };
-        if session.has_unacknowledged(by.other()) && now_ms < deadline_ms {
-            session.stage = Stage::Resetting { by, deadline_ms };
-            self.timers.arm(index, now_ms + RESET_POLL_MS);
-            return;
+        let since_ms = before
+            .filter(|before| unacknowledged == before.unacknowledged)
+            .map_or(now_ms, |before| before.since_ms);
+        let pause_ms = before.map_or(RESET_POLL_MS, |before| {
+            (before.pause_ms * 2).min(LONGEST_RESET_POLL_MS)
+        });
+        if unacknowledged == 0 || now_ms >= since_ms + RESET_PATIENCE_MS {
+            return self.abort(core, index, end);
         }
-        self.abort(core, index, reset_end(by));
+        session.stage = Stage::Resetting(Draining {
+            unacknowledged,
+            since_ms,
+            pause_ms,
+        });
+        self.timers.arm(index, now_ms + pause_ms);
     }
 
     pub fn next_wakeup_ms(&self) -> Option<u64> {
@@ -418,15 +429,17 @@ impl Tcp {
             Stage::Connecting { deadline_ms, .. } => self.timers.arm(index, deadline_ms),
             Stage::Relaying => {
                 // Activity only notes its time; the timer follows it here.
-                let (timeout_ms, end) = session.silence_allowed();
+                let timeout_ms = session.silence_allowed_ms();
                 let deadline_ms = session.last_active_ms + timeout_ms;
-                if now_ms >= deadline_ms {
-                    self.abort(core, index, end);
-                } else {
-                    self.timers.arm(index, deadline_ms);
+                if now_ms < deadline_ms {
+                    return self.timers.arm(index, deadline_ms);
+                }
+                match session.judge_silence(now_ms) {
+                    Silence::LookAgain => self.timers.arm(index, now_ms + timeout_ms),
+                    Silence::Over(end) => self.abort(core, index, end),
                 }
             }
-            Stage::Resetting { by, .. } => self.forward_reset(core, index, by),
+            Stage::Resetting(_) => self.drive(core, index),
             Stage::Ended => {}
         }
     }
@@ -519,11 +532,4 @@ fn start_connect(core: &Core, addr: SocketAddr, index: u32) -> Result<OwnedFd, E
     // Watched only now: a socket that is not connecting yet reports a hang-up.
     core.watch(&socket, Token::BackendOf(index), INTEREST)?;
     Ok(socket)
-}
-
-fn reset_end(by: Side) -> SessionEnd {
-    match by {
-        Side::Client => SessionEnd::ClientReset,
-        Side::Backend => SessionEnd::BackendReset,
-    }
 }

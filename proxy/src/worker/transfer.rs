@@ -3,7 +3,7 @@
 
 use std::os::fd::BorrowedFd;
 
-use proxy_core::half::{End, Half, Mode, Step};
+use proxy_core::half::{Break, End, Half, Mode, Step};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown, sockopt};
 use rustix::pipe::{SpliceFlags, splice};
@@ -29,7 +29,17 @@ pub enum Stopped {
     /// The budget is used up; there is more to do.
     Budget,
     SourceEnded(End),
-    SinkFailed,
+    SinkFailed(Break),
+}
+
+/// What an error of a connected socket says of the connection. Its peer reset it: `ECONNRESET`, or
+/// `EPIPE` where it had closed before (`tcp_reset` of the kernel). All else, such as `ETIMEDOUT` and
+/// `EHOSTUNREACH`, is the kernel's own giving up.
+pub fn break_of(error: Errno) -> Break {
+    match error {
+        Errno::CONNRESET | Errno::PIPE => Break::Reset,
+        _ => Break::Lost,
+    }
 }
 
 /// What one run of a half did.
@@ -155,7 +165,7 @@ impl Direction<'_> {
         let written = match send(self.sink, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
             Ok(written) => written,
             Err(Errno::AGAIN | Errno::INTR) => 0,
-            Err(_) => return Err(Stopped::SinkFailed),
+            Err(error) => return Err(Stopped::SinkFailed(break_of(error))),
         };
         self.half.wrote(written);
         if written < bytes.len() {
@@ -205,7 +215,7 @@ impl Direction<'_> {
                 None
             }
             Errno::INTR => None,
-            _ => Some(Stopped::SourceEnded(End::Reset)),
+            _ => Some(Stopped::SourceEnded(End::Broken(break_of(error)))),
         }
     }
 
@@ -245,7 +255,7 @@ impl Direction<'_> {
                 None
             }
             Err(Errno::INTR) => None,
-            Err(_) => Some(Stopped::SinkFailed),
+            Err(error) => Some(Stopped::SinkFailed(break_of(error))),
         }
     }
 }

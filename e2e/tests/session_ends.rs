@@ -1,0 +1,358 @@
+//! What the end of a session is called, and that it comes at once where both ends are gone: scripts of
+//! two peers, each step of which has arrived at the other end before the next, so that the proxy has
+//! seen them in this order.
+
+use std::collections::BTreeMap;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::process::Command;
+use std::time::Duration;
+
+use e2e::proxy_bench::ProxyBench;
+use rustix::process::Signal;
+use serde_json::json;
+use testkit::client::{connect, reset};
+use testkit::wait::within;
+use testkit::{LONG, until, without_probes};
+
+use Step::{BackendCloses, BackendResets, ClientCloses, ClientResets, Down, Up};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// Bytes from the client arrive at the backend.
+    Up,
+    /// Bytes from the backend arrive at the client.
+    Down,
+    /// The client shuts its side, and the backend sees it.
+    ClientCloses,
+    BackendCloses,
+    ClientResets,
+    BackendResets,
+}
+
+/// Less than one read, and much more than makes a stream that is spliced.
+const LENGTHS: [usize; 2] = [100, 4 << 20];
+
+/// Both ends of a session.
+struct Ends {
+    client: Option<TcpStream>,
+    backend: Option<TcpStream>,
+}
+
+impl Ends {
+    fn open(bench: &ProxyBench, backend: &TcpListener) -> Ends {
+        let client = connect(bench.listen).expect("it listens");
+        let (backend, _) = backend.accept().expect("the proxy connects");
+        backend.set_read_timeout(Some(LONG)).expect("above zero");
+        Ends {
+            client: Some(client),
+            backend: Some(backend),
+        }
+    }
+
+    fn play(&mut self, step: Step, length: usize) {
+        let (client, backend) = (&mut self.client, &mut self.backend);
+        match step {
+            Up => pass(client, backend, length),
+            Down => pass(backend, client, length),
+            ClientCloses => close(client, backend),
+            BackendCloses => close(backend, client),
+            ClientResets => reset(client.take().expect("it is open")),
+            BackendResets => reset(backend.take().expect("it is open")),
+        }
+    }
+}
+
+fn pass(from: &Option<TcpStream>, to: &Option<TcpStream>, length: usize) {
+    let (Some(mut from), Some(mut to)) = (from.as_ref(), to.as_ref()) else {
+        panic!("both are open");
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(move || from.write_all(&vec![7; length]).expect("it is read"));
+        let mut arrived = vec![0; length];
+        to.read_exact(&mut arrived).expect("it arrives");
+    });
+}
+
+fn close(from: &Option<TcpStream>, to: &Option<TcpStream>) {
+    let (Some(from), Some(mut to)) = (from.as_ref(), to.as_ref()) else {
+        panic!("both are open");
+    };
+    from.shutdown(Shutdown::Write).expect("it is open");
+    assert_eq!(to.read(&mut [0]).expect("an orderly end"), 0);
+}
+
+/// Plays each script, in small pieces and in streams, and asks what its end is called.
+#[track_caller]
+fn check(scripts: &[(&[Step], &str)]) {
+    let backend = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let addr = backend.local_addr().expect("it is bound");
+    let bench = ProxyBench::start(&[addr], without_probes(json!({})));
+    let mut expected: BTreeMap<&str, u64> = BTreeMap::new();
+    for (script, reason) in scripts {
+        for length in LENGTHS {
+            let mut ends = Ends::open(&bench, &backend);
+            script.iter().for_each(|step| ends.play(*step, length));
+            // The end of one side is enough, though the other one never closes.
+            bench.proxy.await_no_sessions();
+            *expected.entry(reason).or_default() += 1;
+            let mut ended = bench.proxy.status().totals.sessions_ended;
+            ended.retain(|_, count| *count > 0);
+            let ended: BTreeMap<&str, u64> = ended.iter().map(|(k, v)| (k.as_str(), *v)).collect();
+            assert_eq!(ended, expected, "{script:?}, {length} bytes a step");
+        }
+    }
+}
+
+#[test]
+fn a_close_is_called_by_whom_it_came_from_and_what_was_owed() {
+    check(&[
+        (&[ClientCloses, BackendCloses], "client_closed"),
+        (&[Up, ClientCloses, BackendCloses], "client_closed"),
+        (&[Up, Down, ClientCloses, BackendCloses], "client_closed"),
+        (&[BackendCloses, ClientCloses], "backend_closed"),
+        (&[Down, BackendCloses, ClientCloses], "backend_closed"),
+        (&[Up, Down, BackendCloses, ClientCloses], "backend_closed"),
+        // What comes after the end was not owed an answer when the backend closed.
+        (
+            &[Up, Down, BackendCloses, Up, ClientCloses],
+            "backend_closed",
+        ),
+        (
+            &[Up, BackendCloses, ClientCloses],
+            "backend_closed_unanswered",
+        ),
+        (
+            &[Up, Down, Up, BackendCloses, ClientCloses],
+            "backend_closed_unanswered",
+        ),
+    ]);
+}
+
+#[test]
+fn a_reset_is_told_from_one_that_ends_a_finished_exchange() {
+    check(&[
+        (&[ClientResets], "client_reset"),
+        (&[Up, Down, ClientResets], "client_reset"),
+        (
+            &[Up, Down, ClientCloses, ClientResets],
+            "client_reset_after_end",
+        ),
+        (
+            &[Up, Down, BackendCloses, ClientResets],
+            "client_reset_after_end",
+        ),
+        (&[BackendResets], "backend_reset"),
+        (&[Up, BackendResets], "backend_reset"),
+        (&[Up, Down, BackendResets], "backend_reset"),
+        (&[Up, Down, Up, BackendResets], "backend_reset"),
+        // Closed, and not answered: the end of no exchange.
+        (&[Up, ClientCloses, BackendResets], "backend_reset"),
+        // As RabbitMQ and coturn end.
+        (
+            &[Up, Down, ClientCloses, BackendResets],
+            "backend_reset_after_end",
+        ),
+        (
+            &[Up, Down, ClientCloses, Down, BackendResets],
+            "backend_reset_after_end",
+        ),
+        (
+            &[Up, Down, BackendCloses, BackendResets],
+            "backend_reset_after_end",
+        ),
+        (&[ClientCloses, BackendResets], "backend_reset_after_end"),
+    ]);
+}
+
+#[test]
+fn what_ends_a_finished_exchange_ejects_nobody() {
+    const SESSIONS: usize = 20;
+    let backend = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let addr = backend.local_addr().expect("it is bound");
+    let ejection = json!({ "failures": 1, "base_ms": 600_000, "max_percent": 100 });
+    let settings = json!({ "algorithm": "gpu_aware", "ejection": ejection });
+    let bench = ProxyBench::start(&[addr], without_probes(settings));
+    for script in [
+        vec![ClientCloses, BackendResets],
+        vec![Up, Down, ClientCloses, BackendResets],
+        vec![Up, Down, BackendCloses, BackendResets],
+    ] {
+        for _ in 0..SESSIONS {
+            let mut ends = Ends::open(&bench, &backend);
+            script.iter().for_each(|step| ends.play(*step, LENGTHS[0]));
+            bench.proxy.await_no_sessions();
+        }
+    }
+    let row = bench.proxy.backend(addr);
+    assert_eq!(row.health.ejections_total, 0, "{row:?}");
+    bench
+        .proxy
+        .await_sessions_ended("backend_reset_after_end", 3 * SESSIONS as u64);
+}
+
+/// A kernel answers bytes to a program that has closed with a reset, so that what it was sent stays
+/// unacknowledged for ever. Who is connected to that end has closed or reset by then.
+#[test]
+fn a_session_whose_two_ends_are_gone_ends_at_once() {
+    const SESSIONS: usize = 20;
+    /// Of the kind that a TURN server sends last.
+    const LAST: usize = 84;
+    /// Half of how long a reset waits for what is not acknowledged.
+    const AT_ONCE: Duration = Duration::from_secs(5);
+    for backend_is_last in [true, false] {
+        let backend = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let addr = backend.local_addr().expect("it is bound");
+        let settings = without_probes(json!({ "max_sessions": SESSIONS }));
+        let mut bench = ProxyBench::start(&[addr], settings);
+        let play = |length| {
+            let mut ends = Ends::open(&bench, &backend);
+            ends.play(Up, length);
+            ends.play(Down, length);
+            let (Some(client), Some(backend)) = (ends.client, ends.backend) else {
+                unreachable!("nobody has reset");
+            };
+            let (first, mut last) = match backend_is_last {
+                true => (client, backend),
+                false => (backend, client),
+            };
+            drop(first);
+            assert_eq!(last.read(&mut [0]).expect("an orderly end"), 0);
+            last.write_all(&[7; LAST]).expect("its side is open");
+            reset(last);
+        };
+        (0..SESSIONS).for_each(|session| play(LENGTHS[session % LENGTHS.len()]));
+        // All places may be taken by those that are gone.
+        let next = connect(bench.listen).expect("the kernel answers");
+        backend.set_nonblocking(true).expect("a listener");
+        let served = within(AT_ONCE, || backend.accept().ok());
+        assert!(served.is_some(), "held up, backend last: {backend_is_last}");
+        drop((next, served));
+        backend.set_nonblocking(false).expect("a listener");
+        bench.proxy.await_no_sessions();
+        let ended = bench.proxy.status().totals.sessions_ended;
+        let count = |reason: &str| ended.get(reason).copied().unwrap_or(0);
+        // Either end's reset may be seen first.
+        let after_end = count("backend_reset_after_end") + count("client_reset_after_end");
+        assert_eq!(after_end, SESSIONS as u64, "{ended:?}");
+
+        (0..SESSIONS).for_each(|_| play(LENGTHS[0]));
+        bench.proxy.program.signal(Signal::TERM);
+        bench.proxy.program.wait_exit(AT_ONCE);
+    }
+}
+
+/// The bytes that the proxy holds for a peer are worth nothing once the peer is gone, whatever the
+/// other end does.
+#[test]
+fn what_is_held_for_a_peer_that_is_gone_holds_nothing_up() {
+    const AT_ONCE: Duration = Duration::from_secs(5);
+    for client_is_gone in [true, false] {
+        let backend = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let addr = backend.local_addr().expect("it is bound");
+        let bench = ProxyBench::start(&[addr], without_probes(json!({})));
+        for closes_first in [false, true] {
+            let ends = Ends::open(&bench, &backend);
+            let (Some(client), Some(backend)) = (ends.client, ends.backend) else {
+                unreachable!("nobody has reset");
+            };
+            let (gone, sender) = match client_is_gone {
+                true => (client, backend),
+                false => (backend, client),
+            };
+            if closes_first {
+                close(
+                    &Some(gone.try_clone().expect("a descriptor")),
+                    &Some(sender.try_clone().expect("a descriptor")),
+                );
+            }
+            fill(&sender);
+            reset(gone);
+            let is_over = || {
+                let counters = bench.proxy.status().totals.counters;
+                (counters.sessions_active == 0).then_some(())
+            };
+            assert!(
+                within(AT_ONCE, is_over).is_some(),
+                "{client_is_gone} {closes_first}"
+            );
+            sender.set_nonblocking(false).expect("a socket");
+            let mut sender = sender;
+            let end = until("its end", LONG, || match sender.write(&[7; 1_000]) {
+                Err(error) if error.kind() != ErrorKind::WouldBlock => Some(error.kind()),
+                Ok(_) | Err(_) => None,
+            });
+            assert!(matches!(
+                end,
+                ErrorKind::ConnectionReset | ErrorKind::BrokenPipe
+            ));
+        }
+    }
+}
+
+/// Sends until nothing more is taken for a while.
+fn fill(mut stream: &TcpStream) {
+    const QUIET: Duration = Duration::from_millis(50);
+    let piece = vec![7; 256 << 10];
+    stream.set_nonblocking(true).expect("a socket");
+    while within(QUIET, || stream.write(&piece).ok()).is_some() {}
+}
+
+/// A client that has closed and then resets has one end that waits for it: it hears at once.
+#[test]
+fn a_reset_after_a_close_reaches_an_end_that_waits() {
+    let backend = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let addr = backend.local_addr().expect("it is bound");
+    let bench = ProxyBench::start(&[addr], without_probes(json!({})));
+    for (closes, resets) in [(ClientCloses, ClientResets), (BackendCloses, BackendResets)] {
+        let mut ends = Ends::open(&bench, &backend);
+        ends.play(closes, 0);
+        ends.play(resets, 0);
+        let left = ends.client.or(ends.backend).expect("one is left");
+        let mut left = left;
+        // It has read the close; what it writes is refused from now on.
+        until("it hears", LONG, || left.write_all(b"?").err());
+    }
+}
+
+/// What a kernel sends for a program that is killed depends on what that had read. It is a program that
+/// has the connection of the script's backend, does nothing with it, and is killed.
+#[test]
+fn a_backend_that_is_killed_is_told_from_one_that_had_nothing_left_to_answer() {
+    const REQUEST: &[u8] = b"request";
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let addr = listener.local_addr().expect("it is bound");
+    for (reads, answers, reason) in [
+        (false, false, "backend_reset"),
+        (true, false, "backend_closed_unanswered"),
+        // A close like any other, as far as anybody but the client can tell.
+        (true, true, "backend_closed"),
+    ] {
+        let mut bench = ProxyBench::start(&[addr], without_probes(json!({})));
+        let mut client = connect(bench.listen).expect("it listens");
+        let (mut backend, _) = listener.accept().expect("the proxy connects");
+        client.write_all(REQUEST).expect("sent");
+        let mut request = [0; REQUEST.len()];
+        let arrived = match reads {
+            true => backend.read(&mut request),
+            false => backend.peek(&mut request),
+        };
+        assert_eq!(arrived.expect("it arrives"), REQUEST.len());
+        if answers {
+            backend.write_all(b"answer").expect("sent");
+            client.read_exact(&mut [0; 6]).expect("it arrives");
+        }
+        let its = OwnedFd::from(backend);
+        let spawned = Command::new("sleep").arg("600").stdin(its).spawn();
+        let mut program = spawned.expect("it is a command");
+        program.kill().expect("it is our own");
+        program.wait().expect("it was killed");
+        until("the client's end", LONG, || match client.read(&mut [0]) {
+            Ok(0) | Err(_) => Some(()),
+            Ok(_) => None,
+        });
+        drop(client);
+        bench.assert_sessions_ended(reason, 1);
+    }
+}
