@@ -54,6 +54,7 @@ pub mod proxy_bench;
 pub mod repository;
 pub mod scripted;
 pub mod sessions;
+pub mod slow_reader;
 pub mod spread;
 pub mod strangers;
 pub mod traffic;

@@ -1,10 +1,12 @@
-//! A reader that takes nothing costs nothing: what arrives for it wakes no worker.
+//! A reader that takes nothing costs nothing: what arrives for it wakes no worker. One that takes a
+//! little at a time is not idle; one that has stopped for good is ended, and the reason says so.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::Duration;
 
 use e2e::proxy_bench::ProxyBench;
+use e2e::slow_reader::{Reader, SlowReader};
 use serde_json::json;
 use testkit::client::connect;
 use testkit::pattern::Pattern;
@@ -73,4 +75,58 @@ fn what_arrives_for_a_stalled_reader_wakes_nobody() {
         matches!(end, Ok(0) | Err(ErrorKind::ConnectionReset)),
         "{end:?}"
     );
+}
+
+/// What the proxy took from the sender waits in its kernel's queue for the reader, and no event tells
+/// that the reader takes it.
+#[test]
+fn a_slow_reader_lives_and_gets_every_byte() {
+    const IDLE_TIMEOUT_MS: u64 = 1_000;
+    /// Less than a big read, and such as make a stream that is spliced.
+    const LENGTHS: [usize; 2] = [16 << 10, 256 << 10];
+    std::thread::scope(|scope| {
+        for (reads, length) in [Reader::Client, Reader::Backend]
+            .into_iter()
+            .flat_map(|reads| LENGTHS.map(|length| (reads, length)))
+        {
+            scope.spawn(move || {
+                let backend = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+                let addr = backend.local_addr().expect("it is bound");
+                let settings = json!({ "idle_timeout_ms": IDLE_TIMEOUT_MS });
+                let bench = ProxyBench::start(&[addr], without_probes(settings));
+                let mut slow = SlowReader::open(bench.listen, &backend, reads);
+                let taken = slow.take_all(length);
+                taken.unwrap_or_else(|what| panic!("{reads:?}, pieces of {length}: {what}"));
+            });
+        }
+    });
+}
+
+#[test]
+fn a_reader_that_has_stopped_for_good_is_ended_and_named() {
+    let time_outs = json!({ "idle_timeout_ms": 400, "half_close_timeout_ms": 400 });
+    for (reads, reason) in [
+        (Reader::Client, "client_stalled"),
+        (Reader::Backend, "backend_stalled"),
+    ] {
+        let backend = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let addr = backend.local_addr().expect("it is bound");
+        let settings = without_probes(time_outs.clone());
+        let mut bench = ProxyBench::start(&[addr], settings);
+        for reader_has_closed in [false, true] {
+            let slow = SlowReader::open(bench.listen, &backend, reads);
+            let mut sender = &slow.sender;
+            if reader_has_closed {
+                slow.reader.shutdown(Shutdown::Write).expect("it is open");
+                assert_eq!(sender.read(&mut [0]).expect("an orderly end"), 0);
+            }
+            sender.set_nonblocking(true).expect("a socket");
+            let piece = vec![7; 64 << 10];
+            until("it is ended", LONG, || match sender.write(&piece) {
+                Err(error) if error.kind() != ErrorKind::WouldBlock => Some(()),
+                Ok(_) | Err(_) => None,
+            });
+        }
+        bench.assert_sessions_ended(reason, 2);
+    }
 }

@@ -325,18 +325,21 @@ impl Session {
             seen_ms: now_ms,
         };
         let before = self.under_way.replace(under_way);
-        let stands_still = before.is_some_and(|before| {
-            before.seen_ms >= self.last_active_ms
-                && before.to_client == under_way.to_client
-                && before.to_backend == under_way.to_backend
-        });
-        match (under_way.to_client, under_way.to_backend) {
-            (0, 0) if self.relay.is_half_closed() => Silence::Over(SessionEnd::HalfCloseTimeout),
-            (0, 0) => Silence::Over(SessionEnd::IdleTimeout),
-            (_, _) if !stands_still => Silence::LookAgain,
-            (0, _) => Silence::Over(SessionEnd::BackendStalled),
-            (_, _) => Silence::Over(SessionEnd::ClientStalled),
+        let before = before.filter(|before| before.seen_ms >= self.last_active_ms);
+        let (to_client, to_backend) = (under_way.to_client, under_way.to_backend);
+        let stands_still = match before {
+            Some(before) => (before.to_client, before.to_backend) == (to_client, to_backend),
+            None => (to_client, to_backend) == (0, 0),
+        };
+        if !stands_still {
+            return Silence::LookAgain;
         }
+        Silence::Over(match (to_client, to_backend) {
+            (0, 0) if self.relay.is_half_closed() => SessionEnd::HalfCloseTimeout,
+            (0, 0) => SessionEnd::IdleTimeout,
+            (0, _) => SessionEnd::BackendStalled,
+            (_, _) => SessionEnd::ClientStalled,
+        })
     }
 
     /// What the session is called that ends by the relay's verdict.

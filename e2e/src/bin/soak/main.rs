@@ -5,6 +5,7 @@
 //! `soak --minutes N` plays wicketgate's longest ones until the time is over. It ends with 1 where
 //! wicketgate broke a promise.
 
+mod ends;
 mod garbage;
 mod hold;
 mod idle;
@@ -70,9 +71,11 @@ const fn scenario(
 }
 
 /// Each takes seconds.
-const SHORT: [Scenario; 14] = [
+const SHORT: [Scenario; 16] = [
     scenario("half-close, then 1 MiB", tcp::half_close, EVERYBODY),
     scenario("reset after 30,000 B", tcp::reset, EVERYBODY),
+    scenario("both ends gone at once", ends::both_gone, EVERYBODY),
+    scenario("slow readers", ends::slow_readers, OURS),
     scenario("1 of 2 refuses", tcp::one_refuses, EVERYBODY),
     scenario(
         "kill -9 of 1 of 3 under load",
@@ -96,9 +99,11 @@ const SHORT: [Scenario; 14] = [
 ];
 
 /// Each takes minutes; they are played in turn.
-const LONG: [Scenario; 5] = [
+const LONG: [Scenario; 7] = [
     scenario("2,000,000 sessions", volume::two_million, OURS),
     scenario("100,000 sessions of every shape", volume::storm, OURS),
+    scenario("both ends gone at once", ends::both_gone, OURS),
+    scenario("slow readers", ends::slow_readers, OURS),
     scenario("5 reloads a second", idle::reloads, OURS),
     scenario("100,000 sources", udp::flood, OURS),
     scenario("garbage beside requests", garbage::beside_requests, OURS),
