@@ -7,7 +7,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use e2e::proxy_bench::ProxyBench;
 use rustix::process::Signal;
@@ -354,5 +354,43 @@ fn a_backend_that_is_killed_is_told_from_one_that_had_nothing_left_to_answer() {
         });
         drop(client);
         bench.assert_sessions_ended(reason, 1);
+    }
+}
+
+/// Anybody can make sessions fail. Those who ask for failures get ten lines a second of each reason and
+/// the number of the rest; those who ask for all get all.
+#[test]
+fn lines_of_failures_are_limited_and_none_goes_uncounted() {
+    const SESSIONS: u64 = 400;
+    const LINES_A_SECOND: u64 = 10;
+    for (wanted, is_limited) in [("failures", true), ("all", false)] {
+        let settings = without_probes(json!({ "session_log": wanted }));
+        let mut bench = ProxyBench::start(&[], settings);
+        let begun = Instant::now();
+        for _ in 0..SESSIONS {
+            // The reset may be here before connect(2) returns, which then fails.
+            let end = connect(bench.listen).and_then(|mut client| client.read(&mut [0]));
+            assert!(matches!(end, Ok(0) | Err(_)), "served by nobody");
+        }
+        let (mut written, mut left_out) = (0, 0);
+        while written + left_out < SESSIONS {
+            let line = bench.proxy.program.wait_for_line("no_backend");
+            match line.split_once("left out ") {
+                Some((_, rest)) => {
+                    let count = rest.split_whitespace().next().unwrap_or_default();
+                    left_out += count.parse::<u64>().expect("a number");
+                }
+                None => written += 1,
+            }
+        }
+        assert_eq!(written + left_out, SESSIONS);
+        let seconds = begun.elapsed().as_secs() + 1;
+        let most = if is_limited {
+            LINES_A_SECOND * seconds
+        } else {
+            SESSIONS
+        };
+        assert!(written <= most, "{written} lines in {seconds} s");
+        assert_eq!(left_out > 0, is_limited, "{left_out} left out");
     }
 }

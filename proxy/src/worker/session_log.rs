@@ -2,17 +2,23 @@
 //!
 //! Workers only hand over a small record; a thread of its own makes it a line of the process log.
 //! What it cannot keep up with is dropped and counted, never waited for.
+//!
+//! Strangers can make sessions and flows fail as fast as they like, so where failures alone are asked
+//! for, the lines of each reason are limited, and a summary counts the rest. Who asks for all gets all.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
+use bounds::{LineLimit, Verdict};
 use contract::{BackendAddr, SessionLog};
 use proxy_core::latency::add;
 use proxy_core::plan::Protocol;
 
 use super::counters::WorkerCounters;
+use crate::clock::monotonic_ms;
 
 /// Records under way from all workers to the log thread.
 const QUEUE: usize = 16_384;
@@ -35,9 +41,16 @@ pub struct Record {
     pub attempts: u8,
 }
 
+/// A record that is to become a line.
+#[derive(Debug)]
+struct Wanted {
+    record: Record,
+    is_limited: bool,
+}
+
 #[derive(Debug, Clone)]
 pub struct SessionLogger {
-    records: SyncSender<Record>,
+    records: SyncSender<Wanted>,
     counters: Arc<WorkerCounters>,
 }
 
@@ -48,7 +61,9 @@ impl SessionLogger {
             SessionLog::Failures => record.is_failure,
             SessionLog::Off => false,
         };
-        if is_wanted && self.records.try_send(record).is_err() {
+        let is_limited = wanted == SessionLog::Failures;
+        let wanted = Wanted { record, is_limited };
+        if is_wanted && self.records.try_send(wanted).is_err() {
             add(&self.counters.log_lines_dropped, 1);
         }
     }
@@ -56,7 +71,7 @@ impl SessionLogger {
 
 /// The log thread's end of the queue, and a sender for the workers' loggers.
 pub struct LogThread {
-    records: SyncSender<Record>,
+    records: SyncSender<Wanted>,
     thread: std::thread::JoinHandle<()>,
 }
 
@@ -83,19 +98,81 @@ impl LogThread {
     }
 }
 
-fn write_records(records: &Receiver<Record>) {
-    while let Ok(first) = records.recv() {
-        write_record(&first);
-        records.try_iter().for_each(|record| write_record(&record));
-        std::thread::sleep(GATHER);
+fn write_records(records: &Receiver<Wanted>) {
+    let mut limits = Limits::default();
+    loop {
+        let first = match limits.due_in_ms(monotonic_ms()) {
+            Some(due_in_ms) => records.recv_timeout(Duration::from_millis(due_in_ms)),
+            None => records.recv().map_err(RecvTimeoutError::from),
+        };
+        match first {
+            Ok(first) => {
+                limits.write(&first, monotonic_ms());
+                records
+                    .try_iter()
+                    .for_each(|wanted| limits.write(&wanted, monotonic_ms()));
+                std::thread::sleep(GATHER);
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return limits.sum_up(u64::MAX),
+        }
+        limits.sum_up(monotonic_ms());
     }
 }
 
-fn write_record(record: &Record) {
-    let kind = match record.protocol {
+/// What there is one limit for: the log lines of one reason.
+type Kind = (Protocol, &'static str);
+
+/// The limits of all reasons that have come up.
+#[derive(Default)]
+struct Limits(HashMap<Kind, LineLimit>);
+
+impl Limits {
+    fn write(&mut self, wanted: &Wanted, now_ms: u64) {
+        let record = &wanted.record;
+        if !wanted.is_limited {
+            return write_record(record);
+        }
+        let kind = (record.protocol, record.end);
+        match self.0.entry(kind).or_default().line(now_ms) {
+            Verdict::Write => write_record(record),
+            Verdict::WriteAfter(left_out) => {
+                write_summary(kind, left_out);
+                write_record(record);
+            }
+            Verdict::LeaveOut => {}
+        }
+    }
+
+    /// Writes the summaries that are due.
+    fn sum_up(&mut self, now_ms: u64) {
+        for (kind, limit) in &mut self.0 {
+            if let Some(left_out) = limit.sum_up(now_ms) {
+                write_summary(*kind, left_out);
+            }
+        }
+    }
+
+    fn due_in_ms(&self, now_ms: u64) -> Option<u64> {
+        let due = self.0.values().filter_map(LineLimit::due_at_ms).min()?;
+        Some(due.saturating_sub(now_ms))
+    }
+}
+
+fn ended(protocol: Protocol) -> &'static str {
+    match protocol {
         Protocol::Tcp => "session ended",
         Protocol::Udp => "flow ended",
-    };
+    }
+}
+
+fn write_summary((protocol, reason): Kind, left_out: u64) {
+    let kind = ended(protocol);
+    tracing::info!(target: "session", reason, "{kind}: lines of this reason left out {left_out}");
+}
+
+fn write_record(record: &Record) {
+    let kind = ended(record.protocol);
     let backend = record.backend.map(|backend| backend.to_string());
     let backend = backend.as_deref().unwrap_or("-");
     tracing::info!(
