@@ -15,6 +15,7 @@ use crate::clock::Now;
 use crate::merge::{Row, RowState};
 use crate::observe::Proxy;
 use crate::shared::Shared;
+use crate::standing::{Seen, Trouble};
 
 /// How often control looks while nobody else asks the proxy for its status.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -64,6 +65,8 @@ pub struct Histories {
     of: BTreeMap<BackendAddr, VecDeque<Transition>>,
     /// On the monotonic clock.
     looked_at_ms: Option<u64>,
+    /// Why no backend takes anything new; `None` where some do.
+    trouble: Option<Trouble>,
 }
 
 impl Histories {
@@ -102,6 +105,11 @@ impl Histories {
         kept.map(Transition::to_json).collect()
     }
 
+    /// Why no backend takes new sessions or flows.
+    pub fn trouble(&self) -> Option<&Trouble> {
+        self.trouble.as_ref()
+    }
+
     fn is_due(&self, now: Now) -> bool {
         let half = PERIOD.as_millis() as u64 / 2;
         self.looked_at_ms
@@ -115,6 +123,23 @@ fn operational<'a>(row: &Row, seen: Option<&'a BackendStatus>) -> (Operational, 
         _ if row.state() == RowState::Expired => (Operational::Expired, "its registration ran out"),
         Some(seen) => (Operational::Seen(seen.operational), &seen.reason),
         None => (Operational::Unknown, "the proxy says nothing of it"),
+    }
+}
+
+/// Keeps what has changed, and tells where backends begin or cease to take anything new.
+pub fn note(shared: &Shared, rows: &[Row], seen: Option<&Status>) {
+    let now = shared.clock.now();
+    let (before, trouble) = {
+        let mut history = shared.history();
+        history.note(rows, seen, now);
+        let trouble = Seen::of(seen).trouble(rows, history.trouble.as_ref());
+        let before = std::mem::replace(&mut history.trouble, trouble.clone());
+        (before, trouble)
+    };
+    match (before, trouble) {
+        (None, Some(trouble)) => tracing::warn!("{}", trouble.text()),
+        (Some(_), None) => tracing::info!("backends take new sessions and flows again"),
+        (None, None) | (Some(_), Some(_)) => {}
     }
 }
 
@@ -141,8 +166,7 @@ pub async fn run(shared: Arc<Shared>, proxy: Proxy) {
             tracing::debug!("no states seen: {unknown}");
         }
         let rows = shared.model().rows();
-        let now = shared.clock.now();
-        shared.history().note(&rows, seen.as_ref().ok(), now);
+        note(&shared, &rows, seen.as_ref().ok());
     }
 }
 

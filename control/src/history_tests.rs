@@ -123,3 +123,66 @@ fn a_look_is_due_where_nobody_else_has_looked() {
     assert!(!histories.is_due(at(400)));
     assert!(histories.is_due(at(1_000)));
 }
+
+/// The same of a proxy that serves TCP and UDP.
+fn serving(takes_sessions: bool, takes_flows: bool) -> Status {
+    let mut status = seen("up", "probe: ok");
+    status.running.listeners = vec![contract::status::ListenerStatus {
+        addr: "127.0.0.1:10080".parse().expect("a literal"),
+        tcp: true,
+        udp: true,
+    }];
+    status.backends[0].health.takes_sessions = takes_sessions;
+    status.backends[0].health.takes_flows = takes_flows;
+    status
+}
+
+#[test]
+fn ready_is_told_of_each_protocol_and_not_where_the_proxy_is_not_heard() {
+    use crate::standing::Protocol::{Tcp, Udp};
+    let ready = |weight, status: Option<&Status>| {
+        let (rows, seen) = (rows(&[(1, weight)]), Seen::of(status));
+        [Tcp, Udp].map(|protocol| seen.is_ready(&rows[0], protocol))
+    };
+    assert_eq!(
+        ready(10, Some(&serving(true, false))),
+        [Some(true), Some(false)]
+    );
+    assert_eq!(
+        ready(10, Some(&serving(false, true))),
+        [Some(false), Some(true)]
+    );
+    assert_eq!(ready(0, Some(&serving(true, true))), [Some(false); 2]);
+    assert_eq!(ready(10, None), [None; 2]);
+    let mut tcp_alone = serving(true, true);
+    tcp_alone.running.listeners[0].udp = false;
+    assert_eq!(ready(10, Some(&tcp_alone)), [Some(true), None]);
+    let mut drained = serving(true, true);
+    drained.backends[0].admin = AdminState::Drain;
+    assert_eq!(ready(10, Some(&drained)), [Some(false); 2]);
+    drained.backends.clear();
+    assert_eq!(ready(10, Some(&drained)), [Some(false); 2]);
+}
+
+#[test]
+fn trouble_lasts_until_a_backend_takes_something_of_each_protocol() {
+    let trouble = |weights: &[(u8, u16)], status: Option<&Status>, before: Option<&Trouble>| {
+        Seen::of(status).trouble(&rows(weights), before)
+    };
+    let good = serving(true, true);
+    let out = trouble(&[(1, 10)], Some(&serving(false, true)), None).expect("no session is taken");
+    assert!(matches!(&out, Trouble::AllOut(text) if text.contains("TCP") && !text.contains("UDP")));
+    assert_eq!(trouble(&[(1, 10)], None, Some(&out)), Some(out.clone()));
+    assert_eq!(trouble(&[(1, 10)], Some(&good), Some(&out)), None);
+    for weights in [&[][..], &[(1, 0)]] {
+        let none = trouble(weights, Some(&good), None).expect("none is in use");
+        assert!(matches!(none, Trouble::NoneInUse(_)));
+        assert_eq!(trouble(&[(1, 10)], None, Some(&none)), None);
+    }
+    // The second one is on its way to the proxy.
+    let bad = serving(false, false);
+    assert_eq!(trouble(&[(1, 10), (2, 10)], Some(&bad), None), None);
+    let mut tcp_alone = serving(true, false);
+    tcp_alone.running.listeners[0].udp = false;
+    assert_eq!(trouble(&[(1, 10)], Some(&tcp_alone), None), None);
+}

@@ -27,6 +27,7 @@ mod shared;
 #[cfg(test)]
 mod simulation;
 mod sources;
+mod standing;
 pub mod start;
 mod telemetry;
 mod watch;

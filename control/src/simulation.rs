@@ -1,5 +1,5 @@
 //! The whole control plane by seed: discovery, registrations, expiry, overrides, settings,
-//! publishing, full disks, jumping clocks and crashes, in random order and in virtual time.
+//! publishing, full disks, restored files, jumping clocks and crashes, in random order and in virtual time.
 //!
 //! The code that runs is the server's own: the keeper's and the publisher's steps over a real
 //! folder, taken one at a time, so that a seed always gives the same history. Beside it an oracle

@@ -138,7 +138,10 @@ impl<'a> Seen<'a> {
             .collect();
         (!out.is_empty()).then(|| {
             let count = in_use.len();
-            Trouble::AllOut(format!("all {count} backends in use are out: {}", out.join(", ")))
+            Trouble::AllOut(format!(
+                "all {count} backends in use are out: {}",
+                out.join(", ")
+            ))
         })
     }
 }

@@ -47,6 +47,10 @@ pub struct World {
     is_behind: bool,
     /// What each generation has published.
     generations: BTreeMap<u64, String>,
+    /// `settings_runtime.json` as it was once, and the algorithm that it sets.
+    backup: Option<(Vec<u8>, Option<&'static str>)>,
+    /// It is put back while control is stopped.
+    is_restored_at_start: bool,
 }
 
 /// What a process of control has in memory.
@@ -97,6 +101,8 @@ impl World {
             broken: Vec::new(),
             is_behind: false,
             generations: BTreeMap::new(),
+            backup: None,
+            is_restored_at_start: false,
         };
         world.discover();
         world.start().await;
@@ -111,7 +117,8 @@ impl World {
             25..37 => self.set_override().await,
             37..42 => self.clear_override().await,
             42..47 => self.change_many().await,
-            47..50 => self.change_algorithm().await,
+            47..49 => self.change_algorithm().await,
+            49..50 => self.back_up_or_restore().await,
             50..58 => {
                 self.discover();
                 self.read_sources().await;
@@ -307,6 +314,44 @@ impl World {
         }
     }
 
+    /// Somebody keeps the settings by API, or puts them back, with a time that says nothing.
+    async fn back_up_or_restore(&mut self) {
+        if !self.can_store() {
+            return;
+        }
+        if self.backup.is_none() || self.random.bool() {
+            let path = self.path_of("data", "settings_runtime.json");
+            let kept = fs::read(path).ok();
+            self.backup = kept.map(|bytes| (bytes, self.oracle.algorithm));
+            return;
+        }
+        if self.random.bool() {
+            self.is_restored_at_start = true;
+            self.crash().await;
+        } else {
+            self.put_back();
+            self.read_sources().await;
+        }
+    }
+
+    fn put_back(&mut self) {
+        const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
+        let Some((bytes, algorithm)) = &self.backup else {
+            return;
+        };
+        let path = self.path_of("data", "settings_runtime.json");
+        fs::write(&path, bytes).expect("written");
+        let now = std::time::SystemTime::now();
+        let at = match self.random.bool() {
+            true => now + DAY,
+            false => now - DAY,
+        };
+        let file = fs::File::options().write(true).open(&path);
+        let file = file.expect("just written");
+        file.set_modified(at).expect("our own file");
+        self.oracle.algorithm = *algorithm;
+    }
+
     async fn acknowledge(&mut self) {
         // Refused where nothing is held; either way nothing but the freeze is touched.
         let _ = self.mutate(Mutation::AcknowledgeExpiry).await;
@@ -486,6 +531,9 @@ impl World {
                 "{\"cut",
             )
             .expect("written");
+        }
+        if std::mem::take(&mut self.is_restored_at_start) {
+            self.put_back();
         }
         self.start().await;
         let now = self.now();

@@ -18,16 +18,22 @@ use crate::audit::Entry;
 use crate::model::Model;
 use crate::observe::Unknown;
 use crate::sources::runtime::override_json;
+use crate::standing::{Protocol, Seen};
 
 pub async fn backends(State(app): State<App>) -> Json<Value> {
     let (rows, unused) = {
         let model = app.shared.model();
         (model.rows(), unused_overrides(&model))
     };
-    let costs = costs::costs(&app).await;
+    let status = costs::status(&app).await;
+    let costs = costs::costs(&app, status.as_ref());
+    let seen = Seen::of(status.as_ref());
     let listed = rows.iter().map(|row| {
         let mut listed = answers::row(&app, row);
         listed["cost"] = json!(costs.get(&row.backend.addr));
+        listed["operational"] = seen.operational(row).into();
+        listed["ready_tcp"] = json!(seen.is_ready(row, Protocol::Tcp));
+        listed["ready_udp"] = json!(seen.is_ready(row, Protocol::Udp));
         listed
     });
     let listed: Vec<Value> = listed.collect();

@@ -1,9 +1,10 @@
-//! What the proxy says each backend costs under `gpu_aware`, for the rows that are listed.
+//! What the proxy says of its backends, for the rows that are listed: who is ready, and under
+//! `gpu_aware` what each costs.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use contract::status::BackendCost;
+use contract::status::{BackendCost, Status};
 use contract::{Algorithm, BackendAddr};
 
 use super::App;
@@ -11,19 +12,20 @@ use super::App;
 /// A list of backends never waits longer for a proxy that does not answer.
 const PATIENCE: Duration = Duration::from_millis(300);
 
-/// By address; empty where another algorithm is in force, or the proxy does not say.
-pub async fn costs(app: &App) -> HashMap<BackendAddr, BackendCost> {
+/// `None` where the proxy does not say in time.
+pub async fn status(app: &App) -> Option<Status> {
+    let status = tokio::time::timeout(PATIENCE, app.proxy.status()).await;
+    status.ok()?.ok()
+}
+
+/// By address; empty where another algorithm is in force.
+pub fn costs<'a>(app: &App, status: Option<&'a Status>) -> HashMap<BackendAddr, &'a BackendCost> {
     let algorithm = app.shared.model().settings().algorithm();
-    if algorithm != Algorithm::GpuAware {
-        return HashMap::new();
-    }
-    let Ok(Ok(status)) = tokio::time::timeout(PATIENCE, app.proxy.status()).await else {
-        return HashMap::new();
-    };
-    let backends = status.backends.into_iter();
+    let status = status.filter(|_| algorithm == Algorithm::GpuAware);
+    let backends = status.into_iter().flat_map(|status| &status.backends);
     let cost_of = backends.filter_map(|backend| {
         let addr = BackendAddr::new(backend.ip, backend.port);
-        Some((addr, backend.cost?))
+        Some((addr, backend.cost.as_ref()?))
     });
     cost_of.collect()
 }

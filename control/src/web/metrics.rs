@@ -8,14 +8,16 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text::encode};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use serde_json::json;
 
-use super::{App, answers};
+use super::{App, answers, costs};
 use crate::merge::RowState;
 use crate::registry::Freeze;
+use crate::standing::{Protocol, Seen, is_in_use};
 
 /// The process lives and its event loop turns.
 pub async fn livez() -> Json<serde_json::Value> {
@@ -38,7 +40,8 @@ pub async fn readyz(State(app): State<App>) -> Response {
 
 pub async fn metrics(State(app): State<App>) -> Response {
     let mut registry = Registry::with_prefix("wicketgate_control");
-    registry.register_collector(Box::new(Values::read(&app)));
+    let status = costs::status(&app).await;
+    registry.register_collector(Box::new(Values::read(&app, &Seen::of(status.as_ref()))));
     let mut text = String::new();
     encode(&mut text, &registry).expect("writing to a String does not fail");
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -50,10 +53,12 @@ pub async fn metrics(State(app): State<App>) -> Response {
 struct Values {
     counters: Vec<(&'static str, &'static str, u64)>,
     gauges: Vec<(&'static str, &'static str, i64)>,
+    /// Of each protocol that the proxy is known to serve.
+    ready: Vec<(Protocol, i64)>,
 }
 
 impl Values {
-    fn read(app: &App) -> Values {
+    fn read(app: &App, seen: &Seen) -> Values {
         let counters = &app.shared.counters;
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let (audit_lines, audit_failures) = app.shared.audit.counts();
@@ -64,7 +69,11 @@ impl Values {
             (model.rows(), is_frozen)
         };
         let in_state = |state| rows.iter().filter(|row| row.state() == state).count() as i64;
+        let ready = Protocol::ALL
+            .into_iter()
+            .filter_map(|protocol| Some((protocol, seen.count_ready(&rows, protocol)? as i64)));
         Values {
+            ready: ready.collect(),
             counters: vec![
                 (
                     "heartbeats",
@@ -124,9 +133,9 @@ impl Values {
                 ),
                 ("backends", "Known backends", rows.len() as i64),
                 (
-                    "backends_ready",
-                    "Backends in state ready",
-                    in_state(RowState::Ready),
+                    "backends_in_use",
+                    "Backends that are neither drained, disabled nor expired",
+                    rows.iter().filter(|row| is_in_use(row)).count() as i64,
                 ),
                 (
                     "backends_warming",
@@ -177,6 +186,13 @@ impl Collector for Values {
         for (name, help, value) in &self.gauges {
             let metric = ConstGauge::new(*value);
             metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)?;
+        }
+        let help = "Backends in use to which the proxy gives new sessions or flows";
+        let mut family =
+            encoder.encode_descriptor("backends_ready", help, None, MetricType::Gauge)?;
+        for (protocol, ready) in &self.ready {
+            let metric = ConstGauge::new(*ready);
+            metric.encode(family.encode_family(&[("protocol", protocol.word())])?)?;
         }
         Ok(())
     }

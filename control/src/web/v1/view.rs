@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use contract::BackendAddr;
 use serde_json::Value;
 
+use crate::history;
 use crate::web::{App, answers, api};
 
 pub struct View {
@@ -36,7 +37,7 @@ pub async fn look(app: &App) -> View {
         (model.edits, model.rows())
     };
     let now = app.shared.clock.now();
-    app.shared.history().note(&rows, seen.as_ref().ok(), now);
+    history::note(&app.shared, &rows, seen.as_ref().ok());
     let mut status = api::proxy_json(app, seen);
     let seen = take_seen(&mut status);
     let rows = rows.iter().map(|row| {
