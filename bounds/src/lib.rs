@@ -1,7 +1,11 @@
-//! What strangers may take of a plane, in either plane: lines of its log.
+//! What strangers may take of a plane, in either plane: lines of its log, and connections.
 //!
-//! Pure: time comes as an argument, nothing is logged, accepted or closed here.
+//! What is decided is pure: time comes as an argument, nothing is logged, accepted or closed here.
 
+mod crowd;
 mod lines;
+mod places;
 
+pub use crowd::{Crowd, Place};
 pub use lines::{LINES_A_SECOND, LineLimit, Verdict};
+pub use places::PlaceBounds;
