@@ -2,48 +2,66 @@
 //! connections and on the time that each may take. `axum::serve` has none of these, and clients that
 //! connect and say nothing would take every descriptor from the sessions.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::serve::Listener;
+use bounds::{Crowd, PlaceBounds};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use tokio::sync::Semaphore;
+use tower::ServiceExt as _;
 
 /// How long a client may take over its headers.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(3);
+/// Headers, and of an answer what waits to be sent.
+const MAX_BUFFER_BYTES: usize = 64 << 10;
 
 /// What the clients of one listener may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// Connections at once; more wait in the accept queue.
+    /// Connections at once; where all have sent a request, more wait in the accept queue.
     pub connections: usize,
     /// From the accept to the last byte of the answer.
     pub exchange: Duration,
 }
 
-/// Serves for as long as it is polled.
+/// Serves for as long as it is polled. Where connections run short, one that has not yet sent its
+/// request makes room for the next.
 pub async fn serve<L: Listener>(mut listener: L, routes: Router, bounds: Bounds) {
-    let places = Arc::new(Semaphore::new(bounds.connections));
+    let crowd = Crowd::new(PlaceBounds {
+        all: bounds.connections,
+        of_one: bounds.connections,
+        unfinished: bounds.connections * MAX_BUFFER_BYTES,
+    });
     loop {
-        let place = Arc::clone(&places).acquire_owned().await;
-        let place = place.expect("the semaphore is never closed");
+        crowd.room().await;
         // Waits by itself where descriptors are short.
         let (stream, _) = listener.accept().await;
+        let place = crowd
+            .enter(())
+            .expect("there was room, and nobody else takes it");
+        let routes = routes.clone();
+        let asked = place.clone();
+        let service = service_fn(move |request: hyper::Request<Incoming>| {
+            // All headers have come. It is the connection's only request.
+            asked.begin();
+            routes.clone().oneshot(request)
+        });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_TIMEOUT)
+            .max_buf_size(MAX_BUFFER_BYTES)
             .keep_alive(false)
-            .serve_connection(
-                TokioIo::new(stream),
-                TowerToHyperService::new(routes.clone()),
-            );
+            .serve_connection(TokioIo::new(stream), service);
         tokio::spawn(async move {
             // How a client's connection ends is the client's business.
-            let _ = tokio::time::timeout(bounds.exchange, connection).await;
-            drop(place);
+            tokio::select! {
+                biased;
+                () = place.closed() => {}
+                _ = tokio::time::timeout(bounds.exchange, connection) => {}
+            }
         });
     }
 }
