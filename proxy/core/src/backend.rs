@@ -21,7 +21,7 @@ use crate::score::learned::Learned;
 #[derive(Debug)]
 pub struct BackendState {
     pub addr: BackendAddr,
-    /// False once a reload has removed or disabled it: its flows move at their next datagram.
+    /// False once a reload has removed or disabled it: its flows go on only while it answers.
     keeps_flows: AtomicBool,
     /// When a worker first saw that it is gone, where somebody asks; 0: nobody has.
     gone_since_ms: AtomicU64,
@@ -90,10 +90,16 @@ impl BackendState {
         if self.keeps_flows() {
             return None;
         }
-        let first = self
-            .gone_since_ms
-            .compare_exchange(0, now_ms, Relaxed, Relaxed);
-        Some(first.map_or_else(|since_ms| since_ms, |_| now_ms))
+        // Asked at each datagram of such a flow: written once, so that the line stays shared.
+        match self.gone_since_ms.load(Relaxed) {
+            0 => {
+                let first = self
+                    .gone_since_ms
+                    .compare_exchange(0, now_ms, Relaxed, Relaxed);
+                Some(first.map_or_else(|since_ms| since_ms, |_| now_ms))
+            }
+            since_ms => Some(since_ms),
+        }
     }
 
     pub fn sessions(&self) -> u64 {

@@ -1,13 +1,23 @@
 //! What decides over the life of one UDP flow, without its socket: whether its next datagram may
 //! still go to its backend, when it has been answered enough, and how its answers are read.
+//!
+//! A flow of a backend that was removed or disabled goes on for as long as that backend answers, so
+//! that a stream over UDP (QUIC, TURN, a VPN) survives as a TCP session does; a backend that is
+//! really gone never swallows a flow (`docs/adr/0011`). Part of invariant 1.
 
 use std::sync::Arc;
 
 use crate::backend::{BackendState, FlowSlot, Slot};
+use crate::flow_table::Rank;
 use crate::reason::FlowEnd;
 
 /// So many datagrams at once are a burst.
 const BURST: usize = 4;
+
+/// How long a datagram may stay unanswered by a backend that was removed or disabled before the flow
+/// moves. Longer than an answer takes that is worth waiting for, and than the first retries of
+/// protocols that have any.
+pub const ANSWER_PATIENCE_MS: u64 = 3_000;
 
 /// How answers are to be received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +28,15 @@ pub enum Reading {
     Batch,
 }
 
+/// What a flow is judged by: the snapshot in force, and the time.
+#[derive(Debug, Clone, Copy)]
+pub struct Judging {
+    pub epoch: u64,
+    pub now_ms: u64,
+    /// How long a flow may go on whose backend was removed or disabled; `None`: while it answers.
+    pub backend_gone_timeout_ms: Option<u64>,
+}
+
 #[derive(Debug)]
 pub struct FlowState {
     slot: FlowSlot,
@@ -25,8 +44,12 @@ pub struct FlowState {
     epoch: u64,
     /// ICMP said that nobody listens at the backend: the next datagram tries another.
     is_refused: bool,
+    /// Datagrams to the backend.
+    requests: u64,
     /// Datagrams from the backend.
     answers: u64,
+    /// When the first datagram was sent that no answer has followed.
+    unanswered_since_ms: Option<u64>,
     /// Its backend sends bursts.
     is_bulk: bool,
     /// The turn of the worker in which it was read last.
@@ -40,7 +63,9 @@ impl FlowState {
             slot: FlowSlot::take(backend),
             epoch,
             is_refused: false,
+            requests: 0,
             answers: 0,
+            unanswered_since_ms: None,
             is_bulk: false,
             read_in_turn: None,
         }
@@ -54,22 +79,42 @@ impl FlowState {
         &mut self.slot
     }
 
-    /// Why this flow must end before its next datagram, if it must. `epoch` is that of the snapshot
-    /// in force.
-    pub fn check(&mut self, epoch: u64) -> Option<FlowEnd> {
+    /// Why this flow must end before its next datagram, if it must.
+    pub fn check(&mut self, judging: Judging) -> Option<FlowEnd> {
         if self.is_refused {
             return Some(FlowEnd::Refused);
         }
-        if self.epoch != epoch {
-            if !self.backend().keeps_flows() {
-                return Some(FlowEnd::BackendGone);
-            }
-            if self.backend().health().moves_flows() {
-                return Some(FlowEnd::BackendDown);
-            }
-            self.epoch = epoch;
+        if self.epoch == judging.epoch {
+            return None;
         }
+        if self.backend().health().moves_flows() {
+            return Some(FlowEnd::BackendDown);
+        }
+        if !self.backend().keeps_flows() {
+            // Asked at each datagram from now on: what decides is how long answers are missing.
+            let is_left = self.is_left_unanswered(judging.now_ms) || self.has_outstayed(judging);
+            return is_left.then_some(FlowEnd::BackendGone);
+        }
+        self.epoch = judging.epoch;
         None
+    }
+
+    /// Whether nothing says that the backend is still there: it has never answered, or not for long.
+    fn is_left_unanswered(&self, now_ms: u64) -> bool {
+        let since_ms = self.unanswered_since_ms;
+        self.is_unanswered() || since_ms.is_some_and(|since| since + ANSWER_PATIENCE_MS <= now_ms)
+    }
+
+    fn has_outstayed(&self, judging: Judging) -> bool {
+        let end_ms = self.must_end_at_ms(judging);
+        end_ms.is_some_and(|end_ms| end_ms <= judging.now_ms)
+    }
+
+    /// When this flow ends although its backend may answer, if the settings say so.
+    pub fn must_end_at_ms(&self, judging: Judging) -> Option<u64> {
+        let timeout_ms = judging.backend_gone_timeout_ms?;
+        let since_ms = self.backend().gone_since_ms(judging.now_ms)?;
+        Some(since_ms + timeout_ms)
     }
 
     /// Nobody listens at the backend.
@@ -82,11 +127,35 @@ impl FlowState {
         self.answers == 0
     }
 
-    /// `count` answers came. `most_answers` ends the flow, 0 never does.
-    pub fn answered(&mut self, count: usize, most_answers: u64) -> Option<FlowEnd> {
+    /// `count` datagrams of the client were sent at `now_ms`.
+    pub fn sent(&mut self, count: usize, now_ms: u64) {
+        self.requests += count as u64;
+        self.unanswered_since_ms.get_or_insert(now_ms);
+    }
+
+    /// `count` answers came. The flow is over when every request has had `responses` answers; 0: never.
+    pub fn answered(&mut self, count: usize, responses: u64) -> Option<FlowEnd> {
         self.answers += count as u64;
-        let is_enough = most_answers > 0 && self.answers >= most_answers;
+        self.unanswered_since_ms = None;
+        let is_enough = responses > 0 && self.answers >= responses * self.requests;
         is_enough.then_some(FlowEnd::Answered)
+    }
+
+    /// What a datagram of the client makes of the flow. One that follows an answer tells that the
+    /// source got it, which a forged source cannot.
+    pub fn rank_when_asked(&self) -> Rank {
+        match self.is_unanswered() {
+            true => Rank::Unanswered,
+            false => Rank::Conversing,
+        }
+    }
+
+    /// Why it ends when it has been silent for the idle time.
+    pub fn end_when_idle(&self) -> FlowEnd {
+        match self.is_unanswered() {
+            true => FlowEnd::Unanswered,
+            false => FlowEnd::Idle,
+        }
     }
 
     /// How to read what waits, in `turn` of the worker. A flow that has more to read right in the
@@ -132,27 +201,82 @@ mod tests {
         (registry, flow)
     }
 
-    #[test]
-    fn a_flow_moves_when_its_backend_is_refused_down_or_gone() {
-        let (mut registry, mut flow) = flow();
-        assert_eq!(flow.check(1), None);
-        flow.backend().health().set_moves_flows(true);
-        assert_eq!(flow.check(1), None, "nothing was installed yet");
-        assert_eq!(flow.check(2), Some(FlowEnd::BackendDown));
-        registry.adopt(&[]);
-        assert_eq!(flow.check(1), None, "nothing was installed yet");
-        assert_eq!(flow.check(2), Some(FlowEnd::BackendGone));
-        flow.refuse();
-        assert_eq!(flow.check(2), Some(FlowEnd::Refused));
+    fn at(epoch: u64, now_ms: u64) -> Judging {
+        Judging {
+            epoch,
+            now_ms,
+            backend_gone_timeout_ms: None,
+        }
     }
 
     #[test]
-    fn answers_end_a_flow_only_where_they_are_bounded() {
+    fn a_flow_moves_when_its_backend_is_down_or_refused() {
+        let (mut registry, mut flow) = flow();
+        assert_eq!(flow.check(at(1, 0)), None);
+        flow.sent(1, 0);
+        flow.answered(1, 0);
+        flow.backend().health().set_moves_flows(true);
+        assert_eq!(flow.check(at(1, 0)), None, "nothing was installed yet");
+        assert_eq!(flow.check(at(2, 0)), Some(FlowEnd::BackendDown));
+        registry.adopt(&[]);
+        let down = Some(FlowEnd::BackendDown);
+        assert_eq!(flow.check(at(3, 0)), down, "down when it was removed");
+        flow.refuse();
+        assert_eq!(flow.check(at(1, 0)), Some(FlowEnd::Refused));
+    }
+
+    #[test]
+    fn a_flow_of_a_gone_backend_stays_while_it_is_answered() {
+        let (mut registry, mut flow) = flow();
+        flow.sent(1, 0);
+        registry.adopt(&[]);
+        assert_eq!(flow.check(at(1, 0)), None, "nothing was installed yet");
+        let gone = Some(FlowEnd::BackendGone);
+        assert_eq!(flow.check(at(2, 0)), gone, "never answered");
+        assert_eq!(flow.answered(1, 0), None);
+        assert_eq!(
+            flow.check(at(2, 9_000)),
+            None,
+            "silent, and so is the client"
+        );
+        // A busy client: the first datagram without an answer counts, not the last one.
+        for now_ms in [10_000, 11_000, 12_999] {
+            assert_eq!(flow.check(at(2, now_ms)), None, "{now_ms}");
+            flow.sent(1, now_ms);
+        }
+        assert_eq!(flow.check(at(2, 13_000)), gone);
+        flow.answered(1, 0);
+        assert_eq!(flow.check(at(2, 13_000)), None, "late, but answered");
+    }
+
+    #[test]
+    fn a_flow_of_a_gone_backend_outstays_no_time_out() {
+        let (mut registry, mut flow) = flow();
+        flow.sent(1, 0);
+        flow.answered(1, 0);
+        let at = |now_ms| Judging {
+            backend_gone_timeout_ms: Some(500),
+            ..at(2, now_ms)
+        };
+        assert_eq!(flow.must_end_at_ms(at(50)), None, "it is not gone");
+        registry.adopt(&[]);
+        assert_eq!(flow.must_end_at_ms(at(100)), Some(600));
+        assert_eq!(flow.check(at(599)), None);
+        assert_eq!(flow.check(at(600)), Some(FlowEnd::BackendGone));
+    }
+
+    #[test]
+    fn answers_end_a_flow_when_every_request_has_had_its_own() {
         let (_registry, mut flow) = flow();
         assert!(flow.is_unanswered());
-        assert_eq!(flow.answered(100, 0), None);
-        assert_eq!(flow.answered(1, 102), None);
-        assert_eq!(flow.answered(1, 102), Some(FlowEnd::Answered));
+        flow.sent(20, 0);
+        assert_eq!(flow.answered(100, 0), None, "not bounded");
+        let (_registry, mut flow) = super::tests::flow();
+        flow.sent(20, 0);
+        assert_eq!(flow.answered(39, 2), None);
+        flow.sent(1, 0);
+        assert_eq!(flow.answered(2, 2), None);
+        assert_eq!(flow.answered(1, 2), Some(FlowEnd::Answered));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The UDP flows of one worker: found by client and local address, bounded, and forgotten when
 //! silent. No sockets: what a flow consists of is the caller's.
 //!
-//! Flows stand in order of their last datagram, so that the idle ones and the one to evict are
-//! found without a search.
+//! Flows stand in order of their last datagram, a list for each [`Rank`], so that the idle ones and the
+//! one to evict are found without a search.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -19,6 +19,22 @@ pub struct FlowKey {
     pub port: u16,
 }
 
+/// How far a flow has come; who has come further is kept longer where room is short. It never falls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Rank {
+    /// No answer yet. A flood of forged sources stays here where nobody answers it.
+    Unanswered,
+    /// The backend has answered.
+    Answered,
+    /// The client has sent something since: the answer reached it, so its source is not forged.
+    Conversing,
+}
+
+/// Each of the lower ranks keeps at least this part of a full table for itself: a flow begins in the
+/// lowest one, and with no room there nobody new could be served beside a table full of others.
+const LEAST_PART: usize = 8;
+
 /// Where a flow stands in the table; reused once the flow has been removed.
 pub type FlowIndex = u32;
 
@@ -26,6 +42,7 @@ pub type FlowIndex = u32;
 struct Entry<T> {
     key: FlowKey,
     last_seen_ms: u64,
+    rank: Rank,
     flow: T,
 }
 
@@ -34,7 +51,8 @@ pub struct FlowTable<T> {
     by_key: HashMap<FlowKey, FlowIndex>,
     entries: Vec<Option<Entry<T>>>,
     free: Vec<FlowIndex>,
-    recency: RecencyList,
+    /// One a rank.
+    by_rank: [RecencyList; 3],
 }
 
 impl<T> Default for FlowTable<T> {
@@ -43,7 +61,7 @@ impl<T> Default for FlowTable<T> {
             by_key: HashMap::new(),
             entries: Vec::new(),
             free: Vec::new(),
-            recency: RecencyList::default(),
+            by_rank: Default::default(),
         }
     }
 }
@@ -71,23 +89,30 @@ impl<T> FlowTable<T> {
         Some((&entry.key, &mut entry.flow))
     }
 
-    /// A datagram passed at `now_ms`. Time never runs backwards here.
-    pub fn touch(&mut self, index: FlowIndex, now_ms: u64) {
+    /// A datagram passed at `now_ms`, which makes the flow one of `rank`, unless it has come further
+    /// already. Time never runs backwards here.
+    pub fn touch(&mut self, index: FlowIndex, rank: Rank, now_ms: u64) {
         let entry = self
             .entries
             .get_mut(index as usize)
             .and_then(Option::as_mut);
         let entry = entry.expect("the caller found this flow in the table");
         entry.last_seen_ms = now_ms;
-        self.recency.touch(index);
+        if rank <= entry.rank {
+            return self.by_rank[entry.rank as usize].touch(index);
+        }
+        self.by_rank[entry.rank as usize].remove(index);
+        self.by_rank[rank as usize].push_front(index);
+        entry.rank = rank;
     }
 
-    /// Adds a flow whose key is not in the table. The bound is the caller's: see
-    /// [`FlowTable::oldest`].
+    /// Adds a flow whose key is not in the table, with no answer yet. The bound is the caller's: see
+    /// [`FlowTable::least_missed`].
     pub fn insert(&mut self, key: FlowKey, flow: T, now_ms: u64) -> FlowIndex {
         let entry = Some(Entry {
             key,
             last_seen_ms: now_ms,
+            rank: Rank::Unanswered,
             flow,
         });
         let index = match self.free.pop() {
@@ -102,25 +127,46 @@ impl<T> FlowTable<T> {
         };
         let before = self.by_key.insert(key, index);
         assert!(before.is_none(), "the caller looked for this key before");
-        self.recency.push_front(index);
+        self.by_rank[Rank::Unanswered as usize].push_front(index);
         index
     }
 
     pub fn remove(&mut self, index: FlowIndex) -> Option<(FlowKey, T)> {
         let entry = self.entries.get_mut(index as usize)?.take()?;
         self.by_key.remove(&entry.key);
-        self.recency.remove(index);
+        self.by_rank[entry.rank as usize].remove(index);
         self.free.push(index);
         Some((entry.key, entry.flow))
     }
 
     /// The flow that has been silent for longest, and since when.
     pub fn oldest(&self) -> Option<(FlowIndex, u64)> {
-        let index = self.recency.oldest()?;
-        let entry = self.entries[index as usize]
-            .as_ref()
-            .expect("listed flows are in the table");
-        Some((index, entry.last_seen_ms))
+        let oldest = self.by_rank.iter().filter_map(RecencyList::oldest);
+        let seen = oldest.map(|index| {
+            let entry = self.entries[index as usize].as_ref();
+            let entry = entry.expect("listed flows are in the table");
+            (index, entry.last_seen_ms)
+        });
+        seen.min_by_key(|(_, last_seen_ms)| *last_seen_ms)
+    }
+
+    /// The flow that makes room for another: of the lowest rank that holds more than its least part
+    /// of the table, the one that has been silent for longest.
+    ///
+    /// A flood of forged sources so takes nothing from flows that were answered, and one that is
+    /// answered nothing from clients that go on. A new flow has the time to be answered in which the flood
+    /// fills what the higher ranks leave, at least its least part.
+    pub fn least_missed(&self) -> Option<FlowIndex> {
+        let least = self.len() / LEAST_PART;
+        let [lower @ .., highest] = &self.by_rank;
+        let mut spare = lower.iter().filter(|rank| rank.len() > least);
+        // At most two eighths are in the lower ranks where none has more than its own.
+        spare.next().unwrap_or(highest).oldest()
+    }
+
+    /// Flows, and places between them that some have left: every index is below this.
+    pub fn places(&self) -> usize {
+        self.entries.len()
     }
 
     pub fn indices(&self) -> impl Iterator<Item = FlowIndex> {
@@ -147,7 +193,7 @@ mod tests {
         let a = table.insert(key(1), "a", 10);
         let b = table.insert(key(2), "b", 20);
         assert_eq!(table.oldest(), Some((a, 10)));
-        table.touch(a, 30);
+        table.touch(a, Rank::Conversing, 30);
         assert_eq!(table.oldest(), Some((b, 20)));
         assert_eq!(table.remove(b).map(|(_, flow)| flow), Some("b"));
         assert_eq!(table.oldest(), Some((a, 30)));
@@ -162,5 +208,46 @@ mod tests {
         assert!(table.remove(a).is_none() && table.get(a).is_none());
         assert_eq!(table.insert(key(2), 2, 0), a);
         assert_eq!(table.len(), 1);
+    }
+
+    #[test]
+    fn the_least_missed_goes_first_and_no_rank_loses_its_least_part() {
+        let mut table = FlowTable::default();
+        let mut insert = |port, rank| {
+            let index = table.insert(key(port), rank, u64::from(port));
+            table.touch(index, rank, u64::from(port));
+        };
+        (0..8).for_each(|port| insert(port, Rank::Conversing));
+        (8..16).for_each(|port| insert(port, Rank::Answered));
+        (16..24).for_each(|port| insert(port, Rank::Unanswered));
+        let mut order = Vec::new();
+        while let Some(index) = table.least_missed() {
+            order.push(table.remove(index).expect("it is listed").1);
+            if order.len() == 12 {
+                break;
+            }
+        }
+        let (unanswered, answered) = (Rank::Unanswered, Rank::Answered);
+        // Of 24, 23, ... flows each lower rank keeps 3, then 2, then 1.
+        assert_eq!(order[..5], [unanswered; 5], "down to 3 of 19");
+        assert!(order[5..].contains(&answered) && !order.contains(&Rank::Conversing));
+        let left = |rank| {
+            let left = table.indices().filter_map(|index| table.get(index));
+            left.filter(|(_, of)| **of == rank).count()
+        };
+        assert_eq!(left(Rank::Conversing), 8);
+        assert!(left(unanswered) >= 1 && left(answered) >= 1);
+    }
+
+    #[test]
+    fn a_rank_never_falls() {
+        let mut table = FlowTable::default();
+        let a = table.insert(key(1), "a", 0);
+        table.touch(a, Rank::Answered, 1);
+        let b = table.insert(key(2), "b", 2);
+        table.touch(a, Rank::Unanswered, 3);
+        table.touch(b, Rank::Unanswered, 4);
+        assert_eq!(table.least_missed(), Some(b));
+        assert_eq!(table.oldest(), Some((a, 3)));
     }
 }

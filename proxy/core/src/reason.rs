@@ -110,11 +110,16 @@ impl SessionEnd {
 pub enum FlowEnd {
     /// No datagram either way for the idle time.
     Idle,
-    /// It had as many answers as `udp_responses` allows.
+    /// The same, and the backend has never answered: as it is where a protocol knows no answers
+    /// (syslog), or where nobody serves behind a firewall.
+    Unanswered,
+    /// Each of its requests had `udp_responses` answers.
     Answered,
-    /// The table was full, and this was the flow silent for longest.
+    /// The table was full, and this was the flow that is missed least: see
+    /// [`FlowTable::least_missed`](crate::flow_table::FlowTable::least_missed).
     Evicted,
-    /// A reload removed or disabled its backend; the client's next datagram starts a new flow.
+    /// A reload removed or disabled its backend, which does not answer or has had its time; the client's
+    /// next datagram starts a new flow.
     BackendGone,
     /// Probes say that its backend is down; the client's next datagram starts a new flow.
     BackendDown,
@@ -126,8 +131,9 @@ pub enum FlowEnd {
 }
 
 impl FlowEnd {
-    pub const ALL: [FlowEnd; 8] = [
+    pub const ALL: [FlowEnd; 9] = [
         FlowEnd::Idle,
+        FlowEnd::Unanswered,
         FlowEnd::Answered,
         FlowEnd::Evicted,
         FlowEnd::BackendGone,
@@ -140,6 +146,7 @@ impl FlowEnd {
     pub fn word(self) -> &'static str {
         match self {
             FlowEnd::Idle => "idle",
+            FlowEnd::Unanswered => "unanswered",
             FlowEnd::Answered => "answered",
             FlowEnd::Evicted => "evicted",
             FlowEnd::BackendGone => "backend_gone",
@@ -152,7 +159,10 @@ impl FlowEnd {
 
     /// Whether somebody should look at it.
     pub fn is_failure(self) -> bool {
-        !matches!(self, FlowEnd::Idle | FlowEnd::Answered)
+        !matches!(
+            self,
+            FlowEnd::Idle | FlowEnd::Unanswered | FlowEnd::Answered
+        )
     }
 }
 

@@ -72,7 +72,8 @@ impl Flow {
         core.meter_failure(self.pool, self.state.backend());
     }
 
-    pub fn count_up(&mut self, core: &Core, bytes: usize) {
+    pub fn count_up(&mut self, core: &Core, datagrams: usize, bytes: usize) {
+        self.state.sent(datagrams, core.now_ms());
         self.bytes_up += bytes as u64;
         core.count_bytes(self.state.backend(), bytes as u64, 0);
     }
@@ -88,8 +89,8 @@ impl Flow {
         }
         core.count_bytes(backend, 0, bytes as u64);
         self.bytes_down += bytes as u64;
-        let most_answers = core.snapshot.settings.udp_responses;
-        self.state.answered(answers, most_answers)
+        let responses = core.snapshot.settings.udp_responses;
+        self.state.answered(answers, responses)
     }
 }
 

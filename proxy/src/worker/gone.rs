@@ -1,4 +1,5 @@
-//! Sessions whose backend was removed or disabled, where the settings say how long they may go on.
+//! Sessions and flows whose backend was removed or disabled, where the settings say how long they may
+//! go on. In what follows a session may be a flow.
 //!
 //! A new snapshot sets off a look at all sessions, a part of them a turn, which ends those whose time
 //! is over and notes when the next one's is. Nothing of it is kept in a session, and where the settings

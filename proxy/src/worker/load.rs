@@ -146,7 +146,7 @@ impl Meters {
         end: FlowEnd,
     ) {
         self.quiet.disarm(index);
-        let is_silent = matches!(end, FlowEnd::Idle)
+        let is_silent = matches!(end, FlowEnd::Idle | FlowEnd::Unanswered)
             && slot.backend().answers_datagrams()
             && core.is_answered_source(client);
         if let (Some(moment), true) = (core.moment(pool), is_silent) {

@@ -147,6 +147,7 @@ impl Worker {
                 }
                 self.core.snapshot = snapshot;
                 self.tcp.backends_changed(&self.core);
+                self.udp.backends_changed(&self.core);
                 // Sessions have waited for this since the events came.
                 let begun_us = self.core.now_us;
                 self.core.update_time();

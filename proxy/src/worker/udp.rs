@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use contract::BackendAddr;
-use proxy_core::flow_table::{FlowIndex, FlowKey, FlowTable};
+use proxy_core::flow::Judging;
+use proxy_core::flow_table::{FlowIndex, FlowKey, FlowTable, Rank};
 use proxy_core::latency::add;
 use proxy_core::pick::BackendIndex;
 use proxy_core::plan::{Endpoint, Protocol};
@@ -19,6 +20,7 @@ use slab::Slab;
 
 use super::core::{Core, Placement, Token};
 use super::flow::{Flow, answer, connected_socket, is_refusal};
+use super::gone::Gone;
 use super::load::Meters;
 use super::session_log::Record;
 use crate::connecting::is_shortage;
@@ -68,6 +70,7 @@ pub struct Udp {
     listeners: Slab<Listener>,
     flows: FlowTable<Flow>,
     meters: Meters,
+    gone: Gone,
 }
 
 /// Consecutive datagrams of one client are sent on with one system call.
@@ -83,6 +86,7 @@ impl Udp {
             listeners: Slab::new(),
             flows: FlowTable::default(),
             meters: Meters::new(now_ms),
+            gone: Gone::default(),
         }
     }
 
@@ -143,9 +147,9 @@ impl Udp {
         }
     }
 
-    /// Whether listeners wait for their next turn.
+    /// Whether listeners, or flows that are looked at, wait for their next turn.
     pub fn has_unfinished(&self) -> bool {
-        self.listeners.iter().any(|(_, l)| l.is_ready)
+        self.listeners.iter().any(|(_, l)| l.is_ready) || self.gone.is_looking()
     }
 
     /// Reads from every ready listener, in bounded steps.
@@ -232,7 +236,8 @@ impl Udp {
             let (_, flow) = self.flows.get_mut(index).expect("found or made just now");
             match datagrams::send(flow.socket.as_fd(), rest, None) {
                 Ok(sent) => {
-                    flow.count_up(core, rest[..sent].iter().map(|payload| payload.len()).sum());
+                    let bytes = rest[..sent].iter().map(|payload| payload.len()).sum();
+                    flow.count_up(core, sent, bytes);
                     let pool = flow.pool;
                     self.meters
                         .moved(core, index, pool, flow.state.slot(), true, false);
@@ -275,8 +280,9 @@ impl Udp {
             return self.begin(core, listener, key, tried);
         };
         let (_, flow) = self.flows.get_mut(index).expect("found just now");
-        let Some(end) = flow.state.check(core.snapshot.epoch) else {
-            self.flows.touch(index, core.now_ms());
+        let Some(end) = flow.state.check(judging(core)) else {
+            let rank = flow.state.rank_when_asked();
+            self.flows.touch(index, rank, core.now_ms());
             return Ok(index);
         };
         let addr = flow.state.backend().addr;
@@ -333,7 +339,7 @@ impl Udp {
         Err(DropReason::NoBackend)
     }
 
-    /// A socket to `backend`. Where descriptors or local ports are short, the flow silent for longest
+    /// A socket to `backend`. Where descriptors or local ports are short, the flow that is missed least
     /// makes room.
     fn connect(&mut self, core: &mut Core, backend: BackendAddr) -> Result<OwnedFd, Errno> {
         match connected_socket(backend.0) {
@@ -383,10 +389,10 @@ impl Udp {
     }
 
     fn evict(&mut self, core: &mut Core) -> bool {
-        let Some((oldest, _)) = self.flows.oldest() else {
+        let Some(index) = self.flows.least_missed() else {
             return false;
         };
-        self.end(core, oldest, FlowEnd::Evicted);
+        self.end(core, index, FlowEnd::Evicted);
         true
     }
 
@@ -419,7 +425,7 @@ impl Udp {
             if let Some(end) = end {
                 return self.end(core, index, end);
             }
-            self.flows.touch(index, core.now_ms());
+            self.flows.touch(index, Rank::Answered, core.now_ms());
             if !may_have_more {
                 return;
             }
@@ -429,12 +435,40 @@ impl Udp {
     pub fn next_wakeup_ms(&self, idle_ms: u64) -> Option<u64> {
         let oldest = self.flows.oldest();
         let idle = oldest.map(|(_, last_seen_ms)| last_seen_ms + idle_ms);
-        let wakeups = [idle, self.meters.next_wakeup_ms()];
+        let gone = self.gone.next_wakeup_ms();
+        let wakeups = [idle, gone, self.meters.next_wakeup_ms()];
         wakeups.into_iter().flatten().min()
     }
 
-    /// Ends the flows that have been silent for the idle time.
+    /// A new snapshot is installed.
+    pub fn backends_changed(&mut self, core: &Core) {
+        self.gone = Gone::default();
+        if core.snapshot.settings.backend_gone_timeout_ms.is_some() {
+            self.gone.look_anew();
+        }
+    }
+
+    /// Ends the flows of removed and disabled backends that have had their time, also where only the
+    /// backend still sends.
+    fn end_those_of_gone_backends(&mut self, core: &mut Core) {
+        let judging = judging(core);
+        for index in self.gone.part(judging.now_ms, self.flows.places()) {
+            let index = index as FlowIndex;
+            let flow = self.flows.get(index);
+            match flow.and_then(|(_, flow)| flow.state.must_end_at_ms(judging)) {
+                Some(end_ms) if end_ms <= judging.now_ms => {
+                    self.end(core, index, FlowEnd::BackendGone);
+                }
+                Some(end_ms) => self.gone.note(end_ms),
+                None => {}
+            }
+        }
+        self.gone.part_is_done();
+    }
+
+    /// Ends the flows that have been silent for the idle time, and those of gone backends.
     pub fn run_timers(&mut self, core: &mut Core) {
+        self.end_those_of_gone_backends(core);
         let flows = &mut self.flows;
         while self.meters.look(core, |index| {
             let (_, flow) = flows.get_mut(index)?;
@@ -447,7 +481,9 @@ impl Udp {
             if core.now_ms() < last_seen_ms + idle_ms {
                 return;
             }
-            self.end(core, index, FlowEnd::Idle);
+            let (_, flow) = self.flows.get(index).expect("listed just now");
+            let end = flow.state.end_when_idle();
+            self.end(core, index, end);
         }
     }
 
@@ -484,6 +520,14 @@ impl Udp {
             attempts: 1,
         };
         core.log.log(core.snapshot.settings.session_log, record);
+    }
+}
+
+fn judging(core: &Core) -> Judging {
+    Judging {
+        epoch: core.snapshot.epoch,
+        now_ms: core.now_ms(),
+        backend_gone_timeout_ms: core.snapshot.settings.backend_gone_timeout_ms,
     }
 }
 

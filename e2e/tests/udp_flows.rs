@@ -1,0 +1,294 @@
+//! UDP flows of a backend that a reload removed or disabled: one that still answers keeps them, as it
+//! keeps its sessions; one that does not, never swallows one. And a full table: who was answered stays.
+
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use e2e::proxy_bench::{ProxyBench, configuration};
+use serde_json::{Value, json};
+use testkit::backend::WHO;
+use testkit::wait::within;
+use testkit::{Backend, LONG, Manner, UdpClient, until};
+
+/// How long a datagram may stay unanswered by a backend that is gone.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// A proxy before `leaving`, whom `leave` takes away, with `staying` in its place.
+struct Bench {
+    bench: ProxyBench,
+    settings: Value,
+    leaving: Backend,
+    staying: Backend,
+}
+
+impl Bench {
+    fn start(settings: Value) -> Bench {
+        let [leaving, staying] =
+            ["leaving", "staying"].map(|name| Backend::start(name, Manner::Echo));
+        let bench = ProxyBench::start(&[leaving.addr], settings.clone());
+        Bench {
+            bench,
+            settings,
+            leaving,
+            staying,
+        }
+    }
+
+    fn client(&self) -> UdpClient {
+        let client = UdpClient::new(self.bench.listen);
+        let timeout = Some(Duration::from_millis(100));
+        client.socket.set_read_timeout(timeout).expect("above zero");
+        client
+    }
+
+    fn remove(&mut self) {
+        let backends = [self.staying.addr];
+        let config = configuration(self.bench.listen, &backends, self.settings.clone());
+        self.bench.proxy.reload(&config);
+    }
+
+    fn disable(&mut self) {
+        let backends = [self.leaving.addr, self.staying.addr];
+        let mut config = configuration(self.bench.listen, &backends, self.settings.clone());
+        config["backends"][0]["enabled"] = json!(false);
+        self.bench.proxy.reload(&config);
+    }
+
+    /// Asks for as long as it takes until `staying` answers; returns how long that was.
+    fn await_move(&self, client: &UdpClient) -> Duration {
+        let begun = Instant::now();
+        until("the flow moves", LONG, || {
+            (client.who().ok()?.backend == "staying").then_some(())
+        });
+        begun.elapsed()
+    }
+}
+
+#[test]
+fn a_flow_goes_on_while_its_removed_or_disabled_backend_answers_and_moves_when_it_does_not() {
+    for (what, leave) in [
+        ("removed", Bench::remove as fn(&mut Bench)),
+        ("disabled", Bench::disable),
+    ] {
+        let mut bench = Bench::start(json!({}));
+        let client = bench.client();
+        let before = client.who().expect("a flow is served");
+        leave(&mut bench);
+        for _ in 0..5 {
+            assert_eq!(client.who().expect("it answers"), before, "{what}");
+        }
+        assert_eq!(bench.client().who().expect("served").backend, "staying");
+        bench.leaving.silence_udp(true);
+        let took = bench.await_move(&client);
+        assert!(took >= PATIENCE, "{what}: {took:?}");
+        assert_eq!(bench.bench.flows_ended("backend_gone"), 1, "{what}");
+    }
+}
+
+/// As of a syslog server, which says nothing: there is no sign that it is still there.
+#[test]
+fn a_flow_that_was_never_answered_moves_at_once() {
+    let mut bench = Bench::start(json!({}));
+    bench.leaving.silence_udp(true);
+    let client = bench.client();
+    client.socket.send(WHO).expect("sent");
+    until("it has arrived", LONG, || {
+        (bench.leaving.datagrams() == 1).then_some(())
+    });
+    bench.remove();
+    client.who().expect("the other answers, the first time");
+    assert_eq!(bench.bench.flows_ended("backend_gone"), 1);
+}
+
+#[test]
+fn icmp_moves_a_flow_of_a_removed_backend_at_once() {
+    let mut bench = Bench::start(json!({}));
+    let client = bench.client();
+    client.who().expect("a flow is served");
+    bench.remove();
+    let Bench {
+        bench,
+        leaving,
+        staying,
+        ..
+    } = bench;
+    drop(leaving);
+    // The datagram that meets the closed port is lost with it.
+    let first = client.who().or_else(|_| client.who());
+    let first = first.or_else(|_| client.who()).expect("served again");
+    assert_eq!(first.backend, staying.name());
+    assert_eq!(bench.flows_ended("refused"), 1);
+}
+
+/// Even where the client says nothing more and only the backend sends.
+#[test]
+fn a_flow_of_a_gone_backend_ends_at_the_time_out() {
+    let mut bench = Bench::start(json!({ "backend_gone_timeout_ms": 800 }));
+    let client = bench.client();
+    let upstream = client.who().expect("a flow is served").upstream;
+    bench.disable();
+    let begun = Instant::now();
+    assert_eq!(client.who().expect("it answers").backend, "leaving");
+    let ended = || (bench.bench.flows_ended("backend_gone") == 1).then_some(());
+    until("it ends", LONG, || {
+        bench.leaving.send_datagram(b"token", upstream);
+        ended()
+    });
+    assert!(begun.elapsed() >= Duration::from_millis(700), "too soon");
+    until("the next datagram begins another", LONG, || {
+        // The tokens so far may wait before the answer.
+        (client.who().ok()?.backend == "staying").then_some(())
+    });
+}
+
+#[test]
+fn a_flow_that_was_never_answered_ends_with_a_reason_of_its_own() {
+    let backend = Backend::start("mute", Manner::Echo);
+    backend.silence_udp(true);
+    let mut bench = ProxyBench::start(&[backend.addr], json!({ "udp_idle_ms": 200 }));
+    let client = UdpClient::new(bench.listen);
+    client.socket.send(b"anybody?").expect("sent");
+    until("it ends", LONG, || {
+        (bench.flows_ended("unanswered") == 1).then_some(())
+    });
+    assert_eq!(bench.flows_ended("idle"), 0);
+    bench.proxy.program.wait_for_line("unanswered");
+    let metrics = bench.proxy.admin.metrics();
+    assert!(metrics.contains("reason=\"unanswered\"} 1"), "{metrics}");
+}
+
+/// As nginx counts them.
+#[test]
+fn each_of_twenty_datagrams_at_once_gets_its_one_answer() {
+    const AT_ONCE: usize = 20;
+    let backend = Backend::start("echo", Manner::Echo);
+    let bench = ProxyBench::start(&[backend.addr], json!({ "udp_responses": 1 }));
+    let client = UdpClient::new(bench.listen);
+    for round in 1..=5 {
+        for _ in 0..AT_ONCE {
+            client.socket.send(b"request").expect("loopback takes it");
+        }
+        for number in 0..AT_ONCE {
+            let answer = client.receive();
+            answer.unwrap_or_else(|error| panic!("round {round}, answer {number}: {error}"));
+        }
+        until("nothing is awaited any more", LONG, || {
+            (bench.proxy.status().totals.counters.flows_active == 0).then_some(())
+        });
+    }
+    let ended = bench.flows_ended("answered");
+    assert_eq!(
+        ended,
+        bench.proxy.status().totals.counters.flows_total,
+        "no other way"
+    );
+}
+
+/// Answers each datagram with itself, after `delay`.
+struct SlowEcho {
+    addr: SocketAddr,
+    stopping: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl SlowEcho {
+    fn start(delay: Duration) -> SlowEcho {
+        let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").expect("a port is free"));
+        let addr = socket.local_addr().expect("it is bound");
+        let timeout = Some(Duration::from_millis(50));
+        socket.set_read_timeout(timeout).expect("above zero");
+        let stopping = Arc::new(AtomicBool::new(false));
+        let (to_answer, due) = mpsc::channel::<(Instant, SocketAddr)>();
+        let (answers, stopped) = (Arc::clone(&socket), Arc::clone(&stopping));
+        let takes = std::thread::spawn(move || {
+            let mut buffer = [0; 64];
+            while !stopped.load(Relaxed) {
+                if let Ok((_, peer)) = socket.recv_from(&mut buffer) {
+                    let _ = to_answer.send((Instant::now() + delay, peer));
+                }
+            }
+        });
+        let answers = std::thread::spawn(move || {
+            while let Ok((at, peer)) = due.recv() {
+                std::thread::sleep(at.saturating_duration_since(Instant::now()));
+                // The flow may be gone by now.
+                let _ = answers.send_to(b"answer", peer);
+            }
+        });
+        SlowEcho {
+            addr,
+            stopping,
+            threads: vec![takes, answers],
+        }
+    }
+}
+
+impl Drop for SlowEcho {
+    fn drop(&mut self) {
+        self.stopping.store(true, Relaxed);
+        for thread in self.threads.drain(..) {
+            // A panic in there has been printed, and must not become a second one here.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[test]
+fn a_flood_of_new_sources_takes_no_answer_from_flows_that_were_answered_before() {
+    const CLIENTS: usize = 300;
+    const A_SECOND: u32 = 6_000;
+    const ROUNDS: usize = 3;
+    let backend = SlowEcho::start(Duration::from_millis(400));
+    let bench = ProxyBench::start(&[backend.addr], json!({ "max_flows": 2_440 }));
+    let clients: Vec<_> = (0..CLIENTS).map(|_| UdpClient::new(bench.listen)).collect();
+    let ask = |client: &UdpClient| client.socket.send(b"request").expect("loopback takes it");
+    for client in &clients {
+        ask(client);
+    }
+    let answered = |client: &&UdpClient| client.receive().is_ok();
+    assert_eq!(clients.iter().filter(answered).count(), CLIENTS);
+    let evicted = || bench.flows_ended("evicted");
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let begun = Instant::now();
+            for number in 0.. {
+                if is_over.load(Relaxed) {
+                    return;
+                }
+                let at = begun + Duration::from_secs(1) * number / A_SECOND;
+                std::thread::sleep(at.saturating_duration_since(Instant::now()));
+                send_from(number, bench.listen);
+            }
+        });
+        // The table is full, and turns over.
+        let is_full = within(LONG, || (evicted() > 2_440).then_some(()));
+        for round in 0..ROUNDS {
+            let before = evicted();
+            clients.iter().for_each(|client| {
+                ask(client);
+            });
+            let answers = clients.iter().filter(answered).count();
+            let more = evicted() - before;
+            if answers < 295 || more == 0 {
+                is_over.store(true, Relaxed);
+                panic!("round {round}: {answers} of {CLIENTS} answers, {more} evicted meanwhile");
+            }
+        }
+        is_over.store(true, Relaxed);
+        assert!(is_full.is_some(), "nothing was evicted");
+    });
+}
+
+/// All of 127.0.0.0/8 is this host, so that no right is needed for addresses of others.
+fn send_from(number: u32, to: SocketAddr) {
+    const FIRST: Ipv4Addr = Ipv4Addr::new(127, 64, 0, 1);
+    let ip = Ipv4Addr::from_bits(FIRST.to_bits() + number);
+    let socket = UdpSocket::bind((ip, 0)).expect("all of 127.0.0.0/8 is this host");
+    let sent = socket.send_to(b"one datagram", to);
+    sent.expect("loopback takes it");
+}
