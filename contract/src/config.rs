@@ -469,7 +469,7 @@ impl Config {
         object.insert("gpu_aware".into(), json!(pool.gpu_aware));
         match serde_json::to_value(&self.settings) {
             Ok(Value::Object(settings)) => object.extend(settings),
-            _ => unreachable!("Settings is a struct of numbers and words"),
+            _ => unreachable!("Settings is a struct of numbers, words and lists of words"),
         }
         object.extend(self.settings.health.to_json());
         object.insert(

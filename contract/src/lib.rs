@@ -15,6 +15,7 @@ pub mod gpu_aware;
 pub mod health;
 mod health_status;
 pub mod links;
+pub mod networks;
 mod object;
 pub mod paths;
 pub mod pidfile;
@@ -34,6 +35,7 @@ pub use config::{
 pub use config_digest::config_digest;
 pub use fault::{Fault, Faults};
 pub use gpu_aware::GpuAware;
+pub use networks::Networks;
 pub use object::{Object, parse_object};
 pub use paths::Root;
 pub use publish::{digest, publish};

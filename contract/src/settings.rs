@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::fault::Faults;
 use crate::health::Health;
+use crate::networks::Networks;
 use crate::object::Object;
 
 /// How the proxy behaves beyond the base format. Serialized, it is the same keys again.
@@ -21,14 +22,19 @@ pub struct Settings {
     pub half_close_timeout_ms: u64,
     /// How long a UDP flow lives without a datagram either way.
     pub udp_idle_ms: u64,
-    /// A UDP flow ends after so many answers, as DNS-like traffic wants it; 0: only when idle.
+    /// A UDP flow ends when each of its datagrams has had so many answers, as DNS-like traffic wants
+    /// it; 0: only when idle.
     pub udp_responses: u64,
+    /// Other balancers that take the answers of backends for datagrams of clients: none of their
+    /// datagrams begins a flow.
+    #[serde(skip_serializing_if = "Networks::is_empty")]
+    pub udp_peers: Networks,
     /// How long a worker looks for events before it sleeps: less latency at low load for more CPU.
     pub busy_poll_us: u64,
     /// How long a drain at TERM waits for open sessions.
     pub drain_timeout_ms: u64,
-    /// How long a session goes on whose backend was removed or disabled; absent: until it ends by
-    /// itself.
+    /// How long a session, or a flow that is answered, goes on whose backend was removed or disabled;
+    /// absent: until it ends by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backend_gone_timeout_ms: Option<u64>,
     /// Sessions at once; absent: as many as the descriptor limit allows.
@@ -61,6 +67,7 @@ impl Default for Settings {
             half_close_timeout_ms: 600_000,
             udp_idle_ms: 30_000,
             udp_responses: 0,
+            udp_peers: Networks::default(),
             busy_poll_us: 0,
             drain_timeout_ms: 30_000,
             backend_gone_timeout_ms: None,
@@ -107,6 +114,7 @@ impl Settings {
             half_close_timeout_ms: half_close_timeout_ms.unwrap_or(default.half_close_timeout_ms),
             udp_idle_ms: udp_idle_ms.unwrap_or(default.udp_idle_ms),
             udp_responses: udp_responses.unwrap_or(default.udp_responses),
+            udp_peers: Networks::read(object, "udp_peers", faults),
             busy_poll_us: busy_poll_us.unwrap_or(default.busy_poll_us),
             drain_timeout_ms: drain_timeout_ms.unwrap_or(default.drain_timeout_ms),
             backend_gone_timeout_ms,

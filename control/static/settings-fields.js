@@ -55,7 +55,14 @@ export const GROUPS = [
       { pointer: '/proxy/session_log', choices: ['all', 'failures', 'off'] },
     ],
   },
-  { name: 'flows', whole: null, fields: numbers('/proxy', 'udp_idle_ms udp_responses max_flows') },
+  {
+    name: 'flows',
+    whole: null,
+    fields: [
+      ...numbers('/proxy', 'udp_idle_ms udp_responses max_flows'),
+      { pointer: '/proxy/udp_peers', kind: 'list' },
+    ],
+  },
   {
     name: 'warming',
     whole: null,

@@ -493,6 +493,7 @@ export const en = {
     udp_idle_ms: 'how long a flow lives without a datagram',
     udp_responses: 'a flow ends after this many answers for each request; 0: only when idle',
     max_flows: 'flows at once',
+    udp_peers: 'networks of parallel balancers, whose datagrams start no flow',
     warming_share: 'what a warming backend gets of its weight',
     slow_start_ms: 'how long a new or returned backend takes to its whole share',
     probe: 'how backends are probed',

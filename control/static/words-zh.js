@@ -463,6 +463,7 @@ export const zh = {
     udp_idle_ms: '流没有数据报时的存活时间',
     udp_responses: '每个请求收到多少个应答后流结束；0：只在静默后',
     max_flows: '同时的流数',
+    udp_peers: '并列均衡器的网段，其数据报不建立新流',
     warming_share: '预热中的后端得到的权重份额',
     slow_start_ms: '新的或恢复的后端达到全部份额的时间',
     probe: '探测方式',

@@ -16,6 +16,9 @@
 //! | `gpu_aware` | reports, latencies and failures move new sessions, and costs are explained |
 //! | `gpu_aware_loop` | so do heartbeats at control, without a reload; slow and full servers get less |
 //! | `udp` | datagrams arrive byte-identical, flows are bounded and move when they must |
+//! | `udp_flows` | flows stay where they are answered, in a full table and at a backend that is gone |
+//! | `udp_sources` | what would go round for ever goes nowhere |
+//! | `udp_alone` | a service of one protocol is told of in its own words |
 //! | `udp_bursts` | bursts pass as they were sent, losses in the kernel's queue are counted |
 //! | `health` | backends that fail their probes are left out, and come back |
 //! | `probes` | what servers notice of probes: nothing, or an orderly end |
@@ -47,6 +50,7 @@
 //! --bins`.
 
 pub mod api_bench;
+pub mod datagrams;
 pub mod far_proxy;
 pub mod health;
 pub mod loop_bench;

@@ -1,13 +1,10 @@
 //! UDP flows of a backend that a reload removed or disabled: one that still answers keeps them, as it
 //! keeps its sessions; one that does not, never swallows one. And a full table: who was answered stays.
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::mpsc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use e2e::datagrams::{SlowEcho, flood};
 use e2e::proxy_bench::{ProxyBench, configuration};
 use serde_json::{Value, json};
 use testkit::backend::WHO;
@@ -188,55 +185,6 @@ fn each_of_twenty_datagrams_at_once_gets_its_one_answer() {
     );
 }
 
-/// Answers each datagram with itself, after `delay`.
-struct SlowEcho {
-    addr: SocketAddr,
-    stopping: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
-}
-
-impl SlowEcho {
-    fn start(delay: Duration) -> SlowEcho {
-        let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").expect("a port is free"));
-        let addr = socket.local_addr().expect("it is bound");
-        let timeout = Some(Duration::from_millis(50));
-        socket.set_read_timeout(timeout).expect("above zero");
-        let stopping = Arc::new(AtomicBool::new(false));
-        let (to_answer, due) = mpsc::channel::<(Instant, SocketAddr)>();
-        let (answers, stopped) = (Arc::clone(&socket), Arc::clone(&stopping));
-        let takes = std::thread::spawn(move || {
-            let mut buffer = [0; 64];
-            while !stopped.load(Relaxed) {
-                if let Ok((_, peer)) = socket.recv_from(&mut buffer) {
-                    let _ = to_answer.send((Instant::now() + delay, peer));
-                }
-            }
-        });
-        let answers = std::thread::spawn(move || {
-            while let Ok((at, peer)) = due.recv() {
-                std::thread::sleep(at.saturating_duration_since(Instant::now()));
-                // The flow may be gone by now.
-                let _ = answers.send_to(b"answer", peer);
-            }
-        });
-        SlowEcho {
-            addr,
-            stopping,
-            threads: vec![takes, answers],
-        }
-    }
-}
-
-impl Drop for SlowEcho {
-    fn drop(&mut self) {
-        self.stopping.store(true, Relaxed);
-        for thread in self.threads.drain(..) {
-            // A panic in there has been printed, and must not become a second one here.
-            let _ = thread.join();
-        }
-    }
-}
-
 #[test]
 fn a_flood_of_new_sources_takes_no_answer_from_flows_that_were_answered_before() {
     const CLIENTS: usize = 300;
@@ -254,17 +202,7 @@ fn a_flood_of_new_sources_takes_no_answer_from_flows_that_were_answered_before()
     let evicted = || bench.flows_ended("evicted");
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let begun = Instant::now();
-            for number in 0.. {
-                if is_over.load(Relaxed) {
-                    return;
-                }
-                let at = begun + Duration::from_secs(1) * number / A_SECOND;
-                std::thread::sleep(at.saturating_duration_since(Instant::now()));
-                send_from(number, bench.listen);
-            }
-        });
+        scope.spawn(|| flood(bench.listen, A_SECOND, &is_over));
         // The table is full, and turns over.
         let is_full = within(LONG, || (evicted() > 2_440).then_some(()));
         for round in 0..ROUNDS {
@@ -282,13 +220,4 @@ fn a_flood_of_new_sources_takes_no_answer_from_flows_that_were_answered_before()
         is_over.store(true, Relaxed);
         assert!(is_full.is_some(), "nothing was evicted");
     });
-}
-
-/// All of 127.0.0.0/8 is this host, so that no right is needed for addresses of others.
-fn send_from(number: u32, to: SocketAddr) {
-    const FIRST: Ipv4Addr = Ipv4Addr::new(127, 64, 0, 1);
-    let ip = Ipv4Addr::from_bits(FIRST.to_bits() + number);
-    let socket = UdpSocket::bind((ip, 0)).expect("all of 127.0.0.0/8 is this host");
-    let sent = socket.send_to(b"one datagram", to);
-    sent.expect("loopback takes it");
 }

@@ -22,8 +22,12 @@ pub fn socket_for(addr: SocketAddr, kind: SocketType) -> Result<OwnedFd, Errno> 
 /// kernel may choose it for us, too (for TCP RFC 9293, 3.5: simultaneous open). Only the kernel knows
 /// which addresses are its own, and asking it costs little beside a connect.
 pub fn is_connected_to_itself(socket: impl AsFd, addr: SocketAddr) -> bool {
-    let local = getsockname(socket).ok();
-    local.and_then(|local| SocketAddr::try_from(local).ok()) == Some(addr)
+    local_address(socket) == Some(addr)
+}
+
+/// The address and port that a socket is bound to.
+pub fn local_address(socket: impl AsFd) -> Option<SocketAddr> {
+    SocketAddr::try_from(getsockname(socket).ok()?).ok()
 }
 
 /// Whether what a connect failed for is lacking here and says nothing of the backend: descriptors,

@@ -15,6 +15,7 @@ mod listen;
 mod listeners;
 mod logging;
 mod metrics;
+mod own_address;
 mod privileges;
 mod ready;
 mod refusals;

@@ -125,13 +125,15 @@ pub enum FlowEnd {
     BackendDown,
     /// ICMP said that the backend's port is closed; the next datagram starts a new flow.
     Refused,
+    /// Its source has become a listener of ours, or one of `udp_peers`: see [`DropReason`].
+    SourceRefused,
     Shutdown,
     /// A system call failed that should not: out of descriptors, memory or local ports.
     InternalError,
 }
 
 impl FlowEnd {
-    pub const ALL: [FlowEnd; 9] = [
+    pub const ALL: [FlowEnd; 10] = [
         FlowEnd::Idle,
         FlowEnd::Unanswered,
         FlowEnd::Answered,
@@ -139,6 +141,7 @@ impl FlowEnd {
         FlowEnd::BackendGone,
         FlowEnd::BackendDown,
         FlowEnd::Refused,
+        FlowEnd::SourceRefused,
         FlowEnd::Shutdown,
         FlowEnd::InternalError,
     ];
@@ -152,6 +155,7 @@ impl FlowEnd {
             FlowEnd::BackendGone => "backend_gone",
             FlowEnd::BackendDown => "backend_down",
             FlowEnd::Refused => "refused",
+            FlowEnd::SourceRefused => "source_refused",
             FlowEnd::Shutdown => "shutdown",
             FlowEnd::InternalError => "internal_error",
         }
@@ -182,16 +186,22 @@ pub enum DropReason {
     SendFailed,
     /// It came faster than the worker could take it: the listener's receive queue was full.
     ReceiveQueueFull,
+    /// It came from an address that we listen on: answered, it would go round for ever.
+    FromListener,
+    /// It came from a network of `udp_peers`, from a client without a flow.
+    FromPeer,
 }
 
 impl DropReason {
-    pub const ALL: [DropReason; 6] = [
+    pub const ALL: [DropReason; 8] = [
         DropReason::NoBackend,
         DropReason::QueueFull,
         DropReason::ListenerClosed,
         DropReason::NoRoom,
         DropReason::SendFailed,
         DropReason::ReceiveQueueFull,
+        DropReason::FromListener,
+        DropReason::FromPeer,
     ];
 
     pub fn word(self) -> &'static str {
@@ -202,6 +212,8 @@ impl DropReason {
             DropReason::NoRoom => "no_room",
             DropReason::SendFailed => "send_failed",
             DropReason::ReceiveQueueFull => "receive_queue_full",
+            DropReason::FromListener => "from_listener",
+            DropReason::FromPeer => "from_peer",
         }
     }
 }

@@ -50,7 +50,7 @@ impl Worker {
         let core = Core::new(parts)?;
         core.watch(&mailbox, Token::Mailbox, EventFlags::IN)?;
         let tcp = Tcp::new(core.now_ms(), most_pipes);
-        let udp = Udp::new(core.now_ms());
+        let udp = Udp::new(&core);
         let (listeners, receiver) = (Listeners::default(), Receiver::new());
         Ok(Worker {
             core,
@@ -147,7 +147,7 @@ impl Worker {
                 }
                 self.core.snapshot = snapshot;
                 self.tcp.backends_changed(&self.core);
-                self.udp.backends_changed(&self.core);
+                self.udp.backends_changed(&mut self.core);
                 // Sessions have waited for this since the events came.
                 let begun_us = self.core.now_us;
                 self.core.update_time();
@@ -161,7 +161,7 @@ impl Worker {
             } => {
                 let opened = match endpoint.protocol {
                     Protocol::Tcp => self.listeners.open(&self.core, endpoint, socket, flows),
-                    Protocol::Udp => self.udp.open(&self.core, endpoint, socket, flows),
+                    Protocol::Udp => self.udp.open(&mut self.core, endpoint, socket, flows),
                 };
                 if let Err(error) = opened {
                     // Only for want of kernel memory; the other workers' sockets still serve.

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use contract::BackendAddr;
+use contract::{BackendAddr, Networks};
 use proxy_core::flow::Judging;
 use proxy_core::flow_table::{FlowIndex, FlowKey, FlowTable, Rank};
 use proxy_core::latency::add;
@@ -24,6 +24,7 @@ use super::gone::Gone;
 use super::load::Meters;
 use super::session_log::Record;
 use crate::connecting::is_shortage;
+use crate::own_address::is_of_this_host;
 
 /// Batches taken from one socket before others get their turn.
 const MOST_BATCHES: usize = 8;
@@ -71,6 +72,8 @@ pub struct Udp {
     flows: FlowTable<Flow>,
     meters: Meters,
     gone: Gone,
+    /// `udp_peers`, by which the flows that there are were let in.
+    peers: Networks,
 }
 
 /// Consecutive datagrams of one client are sent on with one system call.
@@ -81,18 +84,19 @@ struct Run {
 }
 
 impl Udp {
-    pub fn new(now_ms: u64) -> Udp {
+    pub fn new(core: &Core) -> Udp {
         Udp {
             listeners: Slab::new(),
             flows: FlowTable::default(),
-            meters: Meters::new(now_ms),
+            meters: Meters::new(core.now_ms()),
             gone: Gone::default(),
+            peers: core.snapshot.settings.udp_peers.clone(),
         }
     }
 
     pub fn open(
         &mut self,
-        core: &Core,
+        core: &mut Core,
         endpoint: Endpoint,
         socket: OwnedFd,
         flows: Arc<AtomicU64>,
@@ -111,6 +115,7 @@ impl Udp {
             flows,
             lost: 0,
         });
+        self.end_refused_sources(core);
         Ok(())
     }
 
@@ -319,6 +324,9 @@ impl Udp {
         key: FlowKey,
         tried: &mut Vec<BackendAddr>,
     ) -> Result<FlowIndex, DropReason> {
+        if let Some(reason) = self.refuses(key.client) {
+            return Err(reason);
+        }
         while self.flows.len() >= core.snapshot.max_flows_per_worker {
             self.evict(core);
         }
@@ -337,6 +345,43 @@ impl Udp {
             }
         }
         Err(DropReason::NoBackend)
+    }
+
+    /// Why nothing is begun for a datagram of `client`, if its source is one that would take the answer
+    /// for a request: answered too, a single forged datagram goes round for ever.
+    fn refuses(&self, client: SocketAddr) -> Option<DropReason> {
+        if self.listens_on(client) {
+            return Some(DropReason::FromListener);
+        }
+        let is_peer = self.peers.contain(client.ip());
+        is_peer.then_some(DropReason::FromPeer)
+    }
+
+    /// Whether `addr` leads to one of our listeners, retired ones included. Few clients have a port of
+    /// theirs; only then is the kernel asked which addresses are this host's.
+    fn listens_on(&self, addr: SocketAddr) -> bool {
+        let mut listeners = self.listeners.iter().map(|(_, l)| l.endpoint.addr);
+        listeners.any(|listen| {
+            let takes_all = listen.ip().is_unspecified();
+            listen.port() == addr.port()
+                && match takes_all && (listen.is_ipv6() || addr.is_ipv4()) {
+                    true => is_of_this_host(addr),
+                    false => listen.ip().to_canonical() == addr.ip(),
+                }
+        })
+    }
+
+    /// Ends the flows of sources that none would be begun for any more: one that goes round would never
+    /// end by itself.
+    fn end_refused_sources(&mut self, core: &mut Core) {
+        let is_refused = |index: &FlowIndex| {
+            let (key, _) = self.flows.get(*index).expect("listed just now");
+            self.refuses(key.client).is_some()
+        };
+        let refused: Vec<FlowIndex> = self.flows.indices().filter(is_refused).collect();
+        for index in refused {
+            self.end(core, index, FlowEnd::SourceRefused);
+        }
     }
 
     /// A socket to `backend`. Where descriptors or local ports are short, the flow that is missed least
@@ -441,7 +486,11 @@ impl Udp {
     }
 
     /// A new snapshot is installed.
-    pub fn backends_changed(&mut self, core: &Core) {
+    pub fn backends_changed(&mut self, core: &mut Core) {
+        if self.peers != core.snapshot.settings.udp_peers {
+            self.peers = core.snapshot.settings.udp_peers.clone();
+            self.end_refused_sources(core);
+        }
         self.gone = Gone::default();
         if core.snapshot.settings.backend_gone_timeout_ms.is_some() {
             self.gone.look_anew();
