@@ -70,8 +70,12 @@ export function healthAnswer(rows, status) {
     ...countsOf(admin.map(({ state }) => state.admin), words().admin),
   ];
   const detail = counts.join(' · ');
-  const rule = status?.health?.tcp.all_down_in_force ?? status?.health?.udp.all_down_in_force;
-  if (rule) return { level: 'bad', text: words().allDown[rule], detail };
+  const down = /** @type {const} */ (['tcp', 'udp']).filter((protocol) => status?.health?.[protocol].all_down_in_force);
+  const rule = down.map((protocol) => status?.health?.[protocol].all_down_in_force)[0];
+  if (rule) {
+    const of = down.length === 1 ? `${down[0]?.toUpperCase()} · ` : '';
+    return { level: 'bad', text: of + words().allDown[rule], detail };
+  }
   const broken = rows.filter(({ state }) => isBroken(state.operational)).length;
   if (broken > 0) return { level: 'bad', text: words().unhealthyOf(broken, rows.length), detail };
   if (status === null) return { level: 'warn', text: words().healthUnknown, detail };

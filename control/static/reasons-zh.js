@@ -26,6 +26,8 @@ const WHOLE = {
   'the last connect was refused': '最近一次连接被拒',
   'the last connect timed out': '最近一次连接超时',
   'the last connect succeeded': '最近一次连接成功',
+  'the last flow was answered': '最近的 UDP 流得到了应答',
+  'the last flow was refused': '最近的 UDP 流被拒',
   'no probe has ended yet': '尚无探测结果',
   'no connect was tried yet': '尚未尝试连接',
   // Control's own, where there is no proxy to ask.

@@ -55,7 +55,7 @@ pub struct BackendCounters {
     pub latency_log2_sum: AtomicU64,
 }
 
-/// How the last connect to a backend went.
+/// How the last connect to a backend went, or, of a flow, what came back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum LastConnect {
@@ -63,6 +63,10 @@ pub enum LastConnect {
     Succeeded,
     Failed,
     TimedOut,
+    /// A datagram came back.
+    FlowAnswered,
+    /// ICMP came back.
+    FlowRefused,
 }
 
 impl BackendState {
@@ -161,6 +165,8 @@ impl BackendState {
             1 => LastConnect::Succeeded,
             2 => LastConnect::Failed,
             3 => LastConnect::TimedOut,
+            4 => LastConnect::FlowAnswered,
+            5 => LastConnect::FlowRefused,
             _ => LastConnect::None,
         }
     }

@@ -5,12 +5,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use contract::health::AllDown;
-use contract::{Algorithm, Backend, BackendAddr, Config, Pool, Settings};
+use contract::{Algorithm, Backend, BackendAddr, Config, Listener, Pool, Settings};
 
 use crate::backend::{BackendRegistry, BackendState};
 use crate::batch::Batches;
 use crate::health::roster::{PoolHealth, Roster};
-use crate::health::{PROTOCOLS, subject};
+use crate::health::{PROTOCOLS, is_served, subject};
 use crate::meter::Metering;
 use crate::pick::{BackendIndex, PickTable, Picker};
 use crate::plan::Protocol;
@@ -36,6 +36,8 @@ pub struct PoolSnapshot {
     /// One each, whatever the tables.
     pickers: [Picker; 2],
     health: [PoolHealth; 2],
+    /// Whether a listener takes it.
+    serves: [bool; 2],
     pub(crate) backends: Vec<Arc<BackendState>>,
     by_addr: HashMap<BackendAddr, BackendIndex>,
     /// What sessions and flows are metered for, if anything.
@@ -57,6 +59,11 @@ impl PoolSnapshot {
 
     pub fn health(&self, protocol: Protocol) -> PoolHealth {
         self.health[protocol as usize]
+    }
+
+    /// Whether a listener of this pool takes `protocol`.
+    pub fn serves(&self, protocol: Protocol) -> bool {
+        self.serves[protocol as usize]
     }
 
     /// How many backends it has.
@@ -94,9 +101,18 @@ impl Snapshot {
         configure_health(config, backends.zip(&states), registry, now_ms);
         let mut states = states.into_iter();
         let pools = config.pools.iter().enumerate().map(|(at, pool)| {
+            let listeners = config.listeners.iter().filter(|l| l.pool == at);
+            let listeners: Vec<Listener> = listeners.cloned().collect();
             let backends: Vec<_> = states.by_ref().take(pool.backends.len()).collect();
             let previous = previous.and_then(|previous| previous.pools.get(at));
-            build_pool(previous, pool, backends, &config.settings, now_ms)
+            build_pool(
+                previous,
+                pool,
+                &listeners,
+                backends,
+                &config.settings,
+                now_ms,
+            )
         });
         let pools = pools.collect();
         let settings = config.settings.clone();
@@ -145,12 +161,19 @@ fn configure_health<'a>(
 fn build_pool(
     previous: Option<&PoolSnapshot>,
     pool: &Pool,
+    listeners: &[Listener],
     backends: Vec<Arc<BackendState>>,
     settings: &Settings,
     now_ms: u64,
 ) -> PoolSnapshot {
-    let rosters =
-        PROTOCOLS.map(|protocol| Roster::of(pool, &backends, protocol, &settings.health, now_ms));
+    let rosters = PROTOCOLS.map(|protocol| {
+        let mut roster = Roster::of(pool, &backends, protocol, &settings.health, now_ms);
+        if !is_served(listeners, protocol) {
+            // Nobody misses what no listener takes.
+            roster.health.all_down = None;
+        }
+        roster
+    });
     let [tcp, udp] = &rosters;
     let tcp_table = Arc::new(PickTable::build_for(pool, &tcp.entries));
     let udp_table = if tcp.entries == udp.entries {
@@ -183,6 +206,7 @@ fn build_pool(
     let is_scored = pool.algorithm == Algorithm::GpuAware;
     PoolSnapshot {
         by_addr: by_addr.collect(),
+        serves: PROTOCOLS.map(|protocol| is_served(listeners, protocol)),
         health: rosters.each_ref().map(|roster| roster.health),
         scorer: is_scored.then(|| Scorer::new(pool, &backends, takes_any)),
         batches: if is_scored { Batches::of(pool) } else { None },

@@ -17,7 +17,8 @@ use contract::health::AllDown;
 use proxy_core::backend::BackendRegistry;
 use proxy_core::health::schedule::Job;
 use proxy_core::health::watch::{Change, Failing};
-use proxy_core::health::{Outcome, PROTOCOLS};
+use proxy_core::health::{Outcome, PROTOCOLS, is_served};
+use proxy_core::plan::Protocol;
 use proxy_core::snapshot::Snapshot;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -75,7 +76,8 @@ pub async fn keep_watch(supervisor: Arc<Supervisor>, mut reports: mpsc::Receiver
 fn run_timers(state: &mut State) -> bool {
     let now_ms = monotonic_ms();
     state.watch.run_timers(&state.registry, now_ms);
-    let changes = state.watch.take_changes();
+    let mut changes = state.watch.take_changes();
+    changes.retain(|change| is_served(&state.config.listeners, change.protocol));
     let belong_together = |one: &Change, next: &Change| {
         (one.addr, one.is_available) == (next.addr, next.is_available)
     };
@@ -144,21 +146,37 @@ pub fn log_all_down(before: &Snapshot, after: &Snapshot) {
         let mut pools = snapshot.pools.iter();
         pools.find_map(|pool| pool.health(protocol).all_down)
     };
+    let [tcp, udp] = PROTOCOLS.map(|protocol| rule(after, protocol).is_some());
     for protocol in PROTOCOLS {
         let what = words::new_work(protocol);
+        let hint = match protocol {
+            Protocol::Tcp if tcp && !udp && takes_flows(after) => {
+                "; UDP flows are still served. For a service of UDP alone, set \"tcp\": false in \
+                 \"listen\""
+            }
+            Protocol::Tcp | Protocol::Udp => "",
+        };
         match (rule(before, protocol), rule(after, protocol)) {
             (before, after) if before == after => {}
             (_, Some(AllDown::Reject)) => {
-                tracing::error!("all backends are out: new {what} are refused (all_down: reject)");
+                tracing::error!(
+                    "all backends are out: new {what} are refused (all_down: reject){hint}"
+                );
             }
             (_, Some(AllDown::FailOpen)) => {
                 tracing::error!(
-                    "all backends are out: new {what} go to all of them (all_down: fail_open)"
+                    "all backends are out: new {what} go to all of them (all_down: fail_open){hint}"
                 );
             }
             (_, None) => tracing::info!("a backend takes new {what}: all_down is over"),
         }
     }
+}
+
+/// Whether flows have backends, which some listener takes.
+fn takes_flows(snapshot: &Snapshot) -> bool {
+    let mut pools = snapshot.pools.iter();
+    pools.any(|pool| pool.serves(Protocol::Udp) && pool.health(Protocol::Udp).available > 0)
 }
 
 /// One line for a backend, be it about one protocol or both.

@@ -94,6 +94,8 @@ fn reached(
         LastConnect::Failed => (OperationalState::Down, "the last connect was refused"),
         LastConnect::TimedOut => (OperationalState::Down, "the last connect timed out"),
         LastConnect::Succeeded => (OperationalState::Up, "the last connect succeeded"),
+        LastConnect::FlowAnswered => (OperationalState::Up, "the last flow was answered"),
+        LastConnect::FlowRefused => (OperationalState::Down, "the last flow was refused"),
         LastConnect::None if standing.is_probed() => {
             (OperationalState::Checking, "no probe has ended yet")
         }

@@ -186,7 +186,10 @@ impl Core {
     /// Nobody listens at `backend`, or no way leads to it.
     pub fn count_refusal(&self, protocol: Protocol, backend: &BackendState) {
         self.note_failure(protocol, backend);
-        backend.set_last_connect(LastConnect::Failed);
+        backend.set_last_connect(match protocol {
+            Protocol::Tcp => LastConnect::Failed,
+            Protocol::Udp => LastConnect::FlowRefused,
+        });
         add(&backend.worker(self.worker).connect_failures, 1);
         add(&self.counters.connect_failures, 1);
     }

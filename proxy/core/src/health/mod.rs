@@ -165,6 +165,14 @@ pub fn subject(config: &Config) -> Subject {
     }
 }
 
+/// Whether any listener takes `protocol`: else nothing that is known of it concerns anybody.
+pub fn is_served(listeners: &[Listener], protocol: Protocol) -> bool {
+    listeners.iter().any(|listener| match protocol {
+        Protocol::Tcp => listener.tcp,
+        Protocol::Udp => listener.udp,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
