@@ -90,7 +90,9 @@ const SHORT: [Scenario; 16] = [
     scenario("an empty file", idle::empty_file, EVERYBODY),
     scenario("datagrams 0..65,507 B", udp::sizes, WHO_DOES_UDP),
     scenario("upstream port over a reload", udp::port, WHO_DOES_UDP),
-    scenario("100,000 sources", udp::flood, WHO_DOES_UDP),
+    scenario("100,000 sources", udp::sources, WHO_DOES_UDP),
+    scenario("answers amid 6,000 sources/s", udp::answered, WHO_DOES_UDP),
+    scenario("a datagram from a listener", udp::loops, OURS),
     scenario(
         "sessions one after the other",
         volume::short_sample,
@@ -105,7 +107,9 @@ const LONG: [Scenario; 7] = [
     scenario("both ends gone at once", ends::both_gone, OURS),
     scenario("slow readers", ends::slow_readers, OURS),
     scenario("5 reloads a second", idle::reloads, OURS),
-    scenario("100,000 sources", udp::flood, OURS),
+    scenario("100,000 sources", udp::sources, OURS),
+    scenario("answers amid 6,000 sources/s", udp::answered, OURS),
+    scenario("a datagram from a listener", udp::loops, OURS),
     scenario("garbage beside requests", garbage::beside_requests, OURS),
 ];
 

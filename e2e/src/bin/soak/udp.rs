@@ -1,9 +1,12 @@
 //! Datagrams: whole, over reloads, and from more sources than any table holds.
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use e2e::datagrams::{SlowEcho, flood, send_as, send_from};
+use e2e::proxy_bench::ProxyBench;
+use serde_json::json;
 use testkit::pattern::Pattern;
 use testkit::{Backend, Between, Kind, Manner, UdpClient};
 
@@ -54,7 +57,7 @@ pub fn port(kind: Kind) -> Outcome {
 }
 
 /// One datagram from each of 100,000 addresses, while TCP goes on.
-pub fn flood(kind: Kind) -> Outcome {
+pub fn sources(kind: Kind) -> Outcome {
     const SOURCES: u32 = 100_000;
     let holder = hold::Holder::start();
     // Nobody answers, which costs the sender nothing.
@@ -99,12 +102,47 @@ pub fn flood(kind: Kind) -> Outcome {
     Outcome::of(kept, figure)
 }
 
-/// All of 127.0.0.0/8 is this host, so that no right is needed for addresses of others.
-fn send_from(number: u32, to: SocketAddr) {
-    const FIRST: Ipv4Addr = Ipv4Addr::new(127, 64, 0, 1);
-    let ip = Ipv4Addr::from_bits(FIRST.to_bits() + number);
-    let socket = UdpSocket::bind((ip, 0)).expect("all of 127.0.0.0/8 is this host");
-    socket
-        .send_to(b"one datagram", to)
-        .expect("loopback takes it");
+/// 300 flows that were answered, and ask again amid 6,000 new sources a second; the backend takes 400 ms.
+pub fn answered(kind: Kind) -> Outcome {
+    const CLIENTS: usize = 300;
+    const LEAST: usize = 295;
+    const A_SECOND: u32 = 6_000;
+    const ROUNDS: usize = 5;
+    let backend = SlowEcho::start(Duration::from_millis(400));
+    let proxy = Between::start(kind, &[backend.addr]);
+    let clients: Vec<_> = (0..CLIENTS).map(|_| UdpClient::new(proxy.listen)).collect();
+    let answers = || {
+        for client in &clients {
+            client.socket.send(b"request").expect("loopback takes it");
+        }
+        let is_answered = |client: &&UdpClient| client.receive().is_ok();
+        clients.iter().filter(is_answered).count()
+    };
+    let before = answers();
+    let is_over = AtomicBool::new(false);
+    let amid: Vec<usize> = std::thread::scope(|scope| {
+        scope.spawn(|| flood(proxy.listen, A_SECOND, &is_over));
+        // Until the table is full of them.
+        std::thread::sleep(Duration::from_secs(1));
+        let amid = (0..ROUNDS).map(|_| answers()).collect();
+        is_over.store(true, Relaxed);
+        amid
+    });
+    let kept = before == CLIENTS && amid.iter().all(|answers| *answers >= LEAST);
+    Outcome::of(kept, format!("{amid:?} of {CLIENTS} answers"))
+}
+
+/// One datagram that seems to come from our own listener, and one from that of a peer.
+pub fn loops(_: Kind) -> Outcome {
+    const WATCHED: Duration = Duration::from_secs(3);
+    let backend = Backend::start("echo", Manner::Echo);
+    let one = ProxyBench::start(&[backend.addr], json!({}));
+    let peers = json!({ "udp_peers": ["127.0.0.1"] });
+    let other = ProxyBench::start(&[backend.addr], peers);
+    send_as(one.listen, one.listen);
+    send_as(one.listen, other.listen);
+    // What goes round would do so more than ten thousand times a second.
+    std::thread::sleep(WATCHED);
+    let rounds = backend.datagrams();
+    Outcome::of(rounds == 0, format!("{rounds} rounds in 3 s"))
 }
