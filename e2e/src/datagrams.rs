@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketType, bind, sockopt};
 
-/// Answers each datagram, after `delay`.
+/// Answers each datagram with the address that it came from, after `delay`.
 pub struct SlowEcho {
     pub addr: SocketAddr,
     stopping: Arc<AtomicBool>,
@@ -37,7 +37,7 @@ impl SlowEcho {
             while let Ok((at, peer)) = due.recv() {
                 std::thread::sleep(at.saturating_duration_since(Instant::now()));
                 // The flow may be gone by now.
-                let _ = answers.send_to(b"answer", peer);
+                let _ = answers.send_to(peer.to_string().as_bytes(), peer);
             }
         });
         SlowEcho {
