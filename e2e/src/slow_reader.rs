@@ -24,8 +24,8 @@ const SLOWLY: usize = 1 << 20;
 const TOTAL: usize = SLOWLY + 4 * WINDOW;
 const PIECE: usize = 8 << 10;
 const PAUSE: Duration = Duration::from_millis(40);
-/// Small, so that the other end soon knows what was taken.
-const WINDOW: usize = 128 << 10;
+/// Small: the other end hears of what was taken only in steps of up to half of it or so.
+const WINDOW: usize = 32 << 10;
 
 /// A session whose reading end has a small window.
 pub struct SlowReader {
