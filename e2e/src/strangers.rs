@@ -63,7 +63,9 @@ pub fn play(algorithm: &str, requests: usize, garbage: usize) -> Figures {
     let settings = without_probes(json!({ "algorithm": algorithm }));
     let bench = ProxyBench::start(&backends, settings);
     let throw = |count: usize| {
-        (0..count).for_each(|_| drop(say(STRANGER, bench.listen, GARBAGE)));
+        for _ in 0..count {
+            say(STRANGER, bench.listen, GARBAGE);
+        }
     };
     throw(ALONE);
     let ask = |_: &usize| {

@@ -9,11 +9,10 @@ use std::collections::HashMap;
 use contract::health::{AllDown, Health as Rules, ProbeKind};
 use contract::{Backend, BackendAddr, Config, LocalAddresses, check};
 use proxy_core::backend::BackendRegistry;
-use proxy_core::health::blame::ENOUGH_SOURCES;
 use proxy_core::health::schedule::Job;
 use proxy_core::health::sources::{AnsweredSources, Source};
 use proxy_core::health::watch::{Failing, MIN_REFRESH_MS, Watch};
-use proxy_core::health::{Outcome, PROTOCOLS, ProbeFailure};
+use proxy_core::health::{Outcome, PROTOCOLS, ProbeFailure, Unanswered};
 use proxy_core::pick::Request;
 use proxy_core::plan::Protocol;
 use proxy_core::snapshot::Snapshot;
@@ -242,13 +241,9 @@ impl Simulation {
                     }
                     Manner::Serves | Manner::FailsSessions => {
                         backend.worker(0).tally.unanswered();
-                        health.failed_sources().add(source, self.now_ms);
-                        let is_known = self.answered.contains(source, self.now_ms);
-                        let counts = is_known
-                            || health.failed_sources().count(self.now_ms) >= ENOUGH_SOURCES;
-                        counts
-                            && !health.is_excused(self.now_ms)
-                            && health.left_unanswered(failures)
+                        let is_answered = self.answered.contains(source, self.now_ms);
+                        health.left_unanswered(source, is_answered, failures, self.now_ms)
+                            == Unanswered::OneTooMany
                     }
                     Manner::Refuses | Manner::Hangs => health.failed(Protocol::Tcp, failures),
                 };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use proxy_core::backend::{BackendState, LastConnect};
-use proxy_core::health::blame::ENOUGH_SOURCES;
+use proxy_core::health::Unanswered;
 use proxy_core::health::sources::{AnsweredSources, Source};
 use proxy_core::health::watch::Failing;
 use proxy_core::latency::add;
@@ -216,22 +216,18 @@ impl Core {
         let _ = self.reports.try_send(Failing { addr, protocol });
     }
 
-    /// `backend` has ended a session of `client` without an answer. Returns whether that counts as a
-    /// failure: not while nobody but a few clients meets it whom no backend has answered lately, since
-    /// it may be the right answer to what they send.
+    /// `backend` has ended a session of `client` without an answer. Returns whether that is a failure.
     pub fn note_unanswered(&self, backend: &BackendState, client: IpAddr) -> bool {
         let (source, now_ms) = (Source::of(client), self.now_ms());
-        let health = backend.health();
         backend.worker(self.worker).tally.unanswered();
-        health.failed_sources().add(source, now_ms);
-        let is_known = self.answered_sources.contains(source, now_ms);
-        let is_failure = (is_known || health.failed_sources().count(now_ms) >= ENOUGH_SOURCES)
-            && !health.is_excused(now_ms);
+        let is_answered = self.answered_sources.contains(source, now_ms);
         let needed = self.snapshot.settings.health.ejection.failures;
-        if is_failure && health.left_unanswered(needed) {
+        let health = backend.health();
+        let unanswered = health.left_unanswered(source, is_answered, needed, now_ms);
+        if unanswered == Unanswered::OneTooMany {
             self.report(Protocol::Tcp, backend);
         }
-        is_failure
+        unanswered != Unanswered::Ignored
     }
 
     /// `backend` has begun to answer a session of `client`.

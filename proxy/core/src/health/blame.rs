@@ -129,7 +129,8 @@ mod tests {
 
     #[test]
     fn a_backend_is_to_blame_where_others_fare_better_with_the_same_clients() {
-        let cases: [(&str, (u64, u64), &[(u64, u64)], usize, bool); 13] = [
+        type Sessions = (u64, u64);
+        let cases: [(&str, Sessions, &[Sessions], usize, bool); 13] = [
             ("a black hole", (0, 5), &[(5, 0), (5, 0)], 1, true),
             ("and a pool hardly known", (0, 5), &[(2, 0)], 1, true),
             (
@@ -169,7 +170,7 @@ mod tests {
             ("hardly any", (9, 900), &[(9, 900), (0, 900)], 3, false),
         ];
         for (name, own, others, sources, expected) in cases {
-            let record = |&(answered, unanswered): &(u64, u64)| record(answered, unanswered);
+            let record = |&(answered, unanswered): &Sessions| record(answered, unanswered);
             let others: Vec<Record> = others.iter().map(record).collect();
             let found = is_to_blame(&record(&own), &others, sources);
             assert_eq!(found, expected, "{name}");

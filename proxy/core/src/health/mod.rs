@@ -31,7 +31,8 @@ pub use slow_start::SlowStart;
 pub use standing::{LastProbe, Outcome, ProbeFailure, Standing, Verdict};
 
 use crate::plan::Protocol;
-use sources::FailedSources;
+use blame::ENOUGH_SOURCES;
+use sources::{FailedSources, Source};
 
 /// Both protocols, each at its place in what is kept by protocol.
 pub const PROTOCOLS: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
@@ -53,6 +54,16 @@ pub struct Health {
     standing: Mutex<Standing>,
 }
 
+/// What a session without an answer is for its backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unanswered {
+    /// Not its fault, as far as is known.
+    Ignored,
+    Failure,
+    /// A failure, with which there are so many in a row that it may have to be ejected.
+    OneTooMany,
+}
+
 impl Health {
     /// A worker counts a session or flow that this backend failed. Returns whether there are now so
     /// many in a row that it should be ejected; asked anew after as many more.
@@ -61,10 +72,26 @@ impl Health {
         failures_to_eject > 0 && u64::from(in_row).is_multiple_of(failures_to_eject)
     }
 
-    /// The same for a session that the backend ended without an answer.
-    pub fn left_unanswered(&self, failures_to_eject: u64) -> bool {
+    /// A worker counts a session of `source` that the backend ended without an answer. It is a failure
+    /// only where some backend has answered that source lately (`is_answered`) or several sources meet
+    /// it: of a few strangers, it may be the right answer to what they send.
+    pub fn left_unanswered(
+        &self,
+        source: Source,
+        is_answered: bool,
+        failures_to_eject: u64,
+        now_ms: u64,
+    ) -> Unanswered {
+        self.failed_sources.add(source, now_ms);
+        let has_witnesses = is_answered || self.failed_sources.count(now_ms) >= ENOUGH_SOURCES;
+        if !has_witnesses || now_ms < self.excused_until_ms.load(Relaxed) {
+            return Unanswered::Ignored;
+        }
         self.unanswered.fetch_add(1, Relaxed);
-        self.failed(Protocol::Tcp, failures_to_eject)
+        match self.failed(Protocol::Tcp, failures_to_eject) {
+            true => Unanswered::OneTooMany,
+            false => Unanswered::Failure,
+        }
     }
 
     /// A worker counts an answer. Written only when it changes something, so that the line stays
@@ -98,10 +125,6 @@ impl Health {
 
     pub fn failed_sources(&self) -> &FailedSources {
         &self.failed_sources
-    }
-
-    pub fn is_excused(&self, now_ms: u64) -> bool {
-        now_ms < self.excused_until_ms.load(Relaxed)
     }
 
     pub(crate) fn excuse_until(&self, at_ms: u64) {
@@ -177,12 +200,39 @@ pub fn is_served(listeners: &[Listener], protocol: Protocol) -> bool {
 mod tests {
     use super::*;
 
+    fn source(last: u8) -> Source {
+        Source::of([192, 0, 2, last].into())
+    }
+
+    #[test]
+    fn strangers_count_from_the_third_on_and_not_while_a_backend_is_excused() {
+        let health = Health::default();
+        let of = |last, now_ms| health.left_unanswered(source(last), false, 9, now_ms);
+        let few = [1, 2, 1, 2, 1].map(|last| of(last, 0));
+        assert_eq!(few, [Unanswered::Ignored; 5]);
+        assert_eq!(of(3, 0), Unanswered::Failure);
+        health.excuse_until(1_000);
+        assert_eq!(of(3, 999), Unanswered::Ignored);
+        assert_eq!(of(3, 1_000), Unanswered::Failure);
+        assert_eq!(
+            of(3, 61_000),
+            Unanswered::Ignored,
+            "the others are long gone"
+        );
+    }
+
     #[test]
     fn what_was_not_its_fault_leaves_what_was_in_the_row() {
         let health = Health::default();
-        assert!(!health.failed(Protocol::Tcp, 4) && !health.left_unanswered(4));
-        assert!(!health.left_unanswered(4) && health.left_unanswered(4));
-        assert_eq!(health.unanswered_in_row(), 3);
+        let unanswered = || health.left_unanswered(source(1), true, 4, 0);
+        assert!(!health.failed(Protocol::Tcp, 4));
+        let ends = [unanswered(), unanswered(), unanswered()];
+        let expected = [
+            Unanswered::Failure,
+            Unanswered::Failure,
+            Unanswered::OneTooMany,
+        ];
+        assert_eq!((ends, health.unanswered_in_row()), (expected, 3));
         health.forget_unanswered();
         assert_eq!(health.failures_in_row(Protocol::Tcp), 1);
         health.answered(Protocol::Tcp);
