@@ -71,7 +71,7 @@ const fn scenario(
 }
 
 /// Each takes seconds.
-const SHORT: [Scenario; 16] = [
+const SHORT: &[Scenario] = &[
     scenario("half-close, then 1 MiB", tcp::half_close, EVERYBODY),
     scenario("reset after 30,000 B", tcp::reset, EVERYBODY),
     scenario("both ends gone at once", ends::both_gone, EVERYBODY),
@@ -101,7 +101,7 @@ const SHORT: [Scenario; 16] = [
 ];
 
 /// Each takes minutes; they are played in turn.
-const LONG: [Scenario; 7] = [
+const LONG: &[Scenario] = &[
     scenario("2,000,000 sessions", volume::two_million, OURS),
     scenario("100,000 sessions of every shape", volume::storm, OURS),
     scenario("both ends gone at once", ends::both_gone, OURS),
