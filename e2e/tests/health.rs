@@ -339,7 +339,7 @@ fn metrics_tell_states_and_probes() {
     await_state(&bench.proxy, echo.addr, Up);
     let metrics = until("the snapshot follows", LONG, || {
         let metrics = bench.proxy.admin.metrics();
-        let follows = metrics.contains("wicketgate_proxy_backends_available{protocol=\"tcp\"} 1");
+        let follows = metrics.contains("wicketgate_proxy_backends_ready{protocol=\"tcp\"} 1");
         follows.then_some(metrics)
     });
     let down = format!(

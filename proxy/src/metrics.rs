@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use contract::status::{
-    AdminState, BackendStatus, HealthStatus, OperationalState, Refusal, Status, Timings,
+    AdminState, BackendStatus, HealthStatus, ListenerStatus, OperationalState, Refusal, Status,
+    Timings,
 };
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
@@ -112,7 +113,7 @@ impl Collector for StatusCollector {
             "Datagrams lost",
             &totals.datagrams_dropped,
         )?;
-        out.of_health(health)?;
+        out.of_health(health, &running.listeners)?;
         out.of_backends(backends)
     }
 }
@@ -188,16 +189,21 @@ impl Output<'_, '_> {
         self.family("refusals", help, MetricType::Gauge, counts)
     }
 
-    fn of_health(&mut self, health: &HealthStatus) -> Encoded {
+    fn of_health(&mut self, health: &HealthStatus, listeners: &[ListenerStatus]) -> Encoded {
         let protocols = [("tcp", &health.tcp), ("udp", &health.udp)];
-        let help = "Backends that take new work by configuration";
         let of = |name, count| ([("protocol", name)], count);
-        let ready = protocols.map(|(name, one)| of(name, one.ready));
-        self.family("backends_ready", help, MetricType::Gauge, ready.into_iter())?;
-        let help = "Those of them that are not out for their health";
-        let available = protocols.map(|(name, one)| of(name, one.available));
-        let name = "backends_available";
-        self.family(name, help, MetricType::Gauge, available.into_iter())?;
+        // The configuration says the same of both.
+        let help = "Backends that get new sessions and flows unless their health forbids it";
+        self.gauge("backends_in_use", help, health.tcp.ready)?;
+        // For a protocol that no listener takes, nothing is ready.
+        let is_taken = [
+            listeners.iter().any(|listener| listener.tcp),
+            listeners.iter().any(|listener| listener.udp),
+        ];
+        let taken = protocols.iter().zip(is_taken).filter(|(_, is)| *is);
+        let ready = taken.map(|((name, one), _)| of(*name, one.available));
+        let help = "Backends in use that their health lets take new sessions or flows";
+        self.family("backends_ready", help, MetricType::Gauge, ready)?;
         let help = "1 while the rule for all being out is in force";
         let all_down =
             protocols.map(|(name, one)| of(name, one.all_down_in_force.is_some().into()));
@@ -233,8 +239,8 @@ impl Output<'_, '_> {
                 |b| (b.health.slow_start * 100.0) as u64,
             ),
             (
-                "backend_ready",
-                "1 where it takes new sessions by configuration",
+                "backend_in_use",
+                "1 where the configuration wants it to be used",
                 |b| u64::from(b.admin == AdminState::Ready),
             ),
             ("backend_weight", "Weight as configured", |b| {
