@@ -6,6 +6,7 @@
 
 mod special;
 
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use contract::config::MAX_BACKENDS;
@@ -51,8 +52,7 @@ impl Admission {
         let most = MAX_BACKENDS as u64;
         let max = object.take_integer("max_backends", 1, most, faults);
         let allowed = "an array of networks as \"10.0.0.0/8\" or \"2001:db8::/32\"";
-        let network = |item: &Value| item.as_str()?.parse::<IpNet>().ok();
-        let networks = read_list(&mut object, "allowed_cidrs", allowed, network, faults);
+        let networks = read_list(&mut object, "allowed_cidrs", allowed, read_network, faults);
         let allowed = "an array of ports as 9001, and of ranges as \"9000-9999\"";
         let ports = read_list(&mut object, "allowed_ports", allowed, read_ports, faults);
         object.unknown_keys(faults);
@@ -126,6 +126,18 @@ fn read_list<T>(
     Some(list)
 }
 
+/// A network of IPv4 addresses that are written as IPv6 ones (`::ffff:10.0.0.0/104`) is one of IPv4,
+/// as the addresses are that it is compared with.
+fn read_network(item: &Value) -> Option<IpNet> {
+    const MAPPED_BITS: u8 = 96;
+    let network = item.as_str()?.parse::<IpNet>().ok()?;
+    let bits = network.prefix_len().checked_sub(MAPPED_BITS);
+    match (network.addr().to_canonical(), bits) {
+        (ip @ IpAddr::V4(_), Some(bits)) if network.addr().is_ipv6() => IpNet::new(ip, bits).ok(),
+        _ => Some(network),
+    }
+}
+
 fn read_ports(item: &Value) -> Option<RangeInclusive<u16>> {
     let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);
     if let Some(number) = item.as_u64() {
@@ -159,6 +171,16 @@ mod tests {
         let mut faults = Faults::default();
         admission.refuse(addr, is_local, &mut faults);
         faults.0.into_iter().map(|fault| fault.place).collect()
+    }
+
+    #[test]
+    fn a_network_of_mapped_addresses_is_one_of_ipv4() {
+        let cidrs = json!(["::ffff:10.1.0.0/112", "2001:db8::/32", "192.0.2.0/24"]);
+        let admission = read(json!({ "allowed_cidrs": cidrs })).expect("networks");
+        for good in ["10.1.2.3:1", "[2001:db8::7]:1", "192.0.2.1:1"] {
+            assert!(places(&admission, good, false).is_empty(), "{good}");
+        }
+        assert_eq!(places(&admission, "10.2.0.1:1", false), ["/ip"]);
     }
 
     #[test]

@@ -204,10 +204,11 @@ impl Layer {
     }
 }
 
-/// Reads an address literal to listen on.
+/// Reads an address literal to listen on, in its canonical form: `::ffff:127.0.0.1` is `127.0.0.1`.
 pub fn take_ip(object: &mut Object, key: &'static str, faults: &mut Faults) -> Option<IpAddr> {
     let value = object.take(key)?;
     let ip = value.as_str().and_then(|text| text.parse::<IpAddr>().ok());
+    let ip = ip.map(|ip| ip.to_canonical());
     let ip = ip.filter(|ip| !ip.is_multicast());
     if ip.is_none() {
         let allowed = "an IPv4 or IPv6 address, 0.0.0.0 or :: for all";
@@ -303,6 +304,19 @@ mod tests {
         assert_eq!(head["warming_share"], json!("none"));
         assert_eq!(head["health"], json!({"probe": "off"}));
         assert_eq!(layer(both.to_json()), both);
+    }
+
+    #[test]
+    fn a_listen_host_is_kept_in_its_canonical_form() {
+        for (host, right) in [
+            ("::ffff:127.0.0.1", "127.0.0.1"),
+            ("::ffff:0.0.0.0", "0.0.0.0"),
+        ] {
+            let one = layer(json!({"listen": {"host": host}}));
+            assert_eq!(one.to_json(), json!({"listen": {"host": right}}));
+        }
+        let multicast = map(json!({"listen": {"host": "::ffff:224.0.0.1"}}));
+        assert!(Layer::default().patched(&multicast).is_err());
     }
 
     #[test]
