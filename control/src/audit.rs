@@ -48,8 +48,18 @@ struct Inner {
     repeats: HashMap<Repeated, u64>,
     heartbeats: u64,
     heartbeat_backends: BTreeSet<BackendAddr>,
-    /// Whether the last write failed, so that a full disk is told once and not per line.
-    is_failing: bool,
+    /// The last write failed: a full disk is told once and not per line.
+    failing: Option<Failing>,
+}
+
+/// The audit log cannot be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failing {
+    /// Since when, in Unix milliseconds.
+    pub since_ms: u64,
+    /// Lines that were lost since then.
+    pub lost: u64,
+    pub error: String,
 }
 
 /// An event that is listed once and then counted.
@@ -223,13 +233,58 @@ impl Audit {
         (load(&self.lines), load(&self.failures))
     }
 
+    /// What keeps lines from being written, while something does.
+    pub fn failing(&self) -> Option<Failing> {
+        self.lock().failing.clone()
+    }
+
+    /// The same in words, for those who look for what is not as it should be.
+    pub fn warning(&self) -> Option<String> {
+        let failing = self.failing()?;
+        Some(format!(
+            "the audit log cannot be written since {}, {} lines are lost: {}",
+            time_of(failing.since_ms),
+            failing.lost,
+            failing.error
+        ))
+    }
+
+    /// Tries to write again, where lines were lost: to be called now and then.
+    pub fn retry(&self) {
+        self.write_lost(&mut self.lock());
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner
             .lock()
             .expect("no holder of this lock panics: it only counts and writes")
     }
 
+    /// The line that says how many were lost; once it is written, none is any more.
+    fn write_lost(&self, inner: &mut Inner) {
+        let Some(failing) = &inner.failing else {
+            return;
+        };
+        let (since, lost) = (time_of(failing.since_ms), failing.lost);
+        let seq = inner.seq + 1;
+        let line = json!({
+            "time": time(self.clock.now()), "seq": seq, "actor": "control: audit",
+            "action": "lines_lost", "target": "audit log", "result": "ok",
+            "since": since, "lost": lost,
+        });
+        if self.append(one_line(&line).as_bytes()).is_ok() {
+            inner.seq = seq;
+            inner.failing = None;
+            self.lines.fetch_add(1, Ordering::Relaxed);
+            self.seq.send_replace(seq);
+            let path = self.path.display();
+            tracing::warn!("audit log {path}: written again; {lost} lines since {since} are lost");
+        }
+    }
+
     fn write_line(&self, inner: &mut Inner, entry: &Repeated, more: Map<String, Value>) {
+        // Before whatever comes behind what was lost.
+        self.write_lost(inner);
         inner.seq += 1;
         let mut line = json!({
             "time": time(self.clock.now()), "seq": inner.seq, "actor": entry.actor,
@@ -247,13 +302,18 @@ impl Audit {
             // Who waits for the next line goes on waiting: there is none to be read.
             Err(error) => {
                 self.failures.fetch_add(1, Ordering::Relaxed);
-                if !inner.is_failing {
+                let failing = inner.failing.get_or_insert_with(|| {
                     let path = self.path.display();
                     tracing::error!("audit log {path}: {error}; lines are being lost");
-                }
+                    Failing {
+                        since_ms: self.clock.now().unix_ms,
+                        lost: 0,
+                        error: error.to_string(),
+                    }
+                });
+                failing.lost += 1;
             }
         }
-        inner.is_failing = written.is_err();
     }
 
     fn append(&self, line: &[u8]) -> io::Result<()> {
@@ -337,7 +397,11 @@ fn last_seq(path: &Path) -> Option<u64> {
 
 /// RFC 3339 in UTC with milliseconds.
 fn time(now: Now) -> String {
-    let time = jiff::Timestamp::from_millisecond(now.unix_ms as i64).unwrap_or_default();
+    time_of(now.unix_ms)
+}
+
+fn time_of(unix_ms: u64) -> String {
+    let time = jiff::Timestamp::from_millisecond(unix_ms as i64).unwrap_or_default();
     format!("{time:.3}")
 }
 

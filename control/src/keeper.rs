@@ -30,6 +30,8 @@ const BATCH: usize = 256;
 const TICK: Duration = Duration::from_millis(200);
 /// How often heard heartbeats are stored, and how soon a failed write is tried again.
 const STORE_INTERVAL_MS: u64 = 5_000;
+/// How often an audit log that cannot be written is tried again.
+const AUDIT_INTERVAL: Duration = Duration::from_secs(2);
 /// How often the audit log gets its sums.
 const SUM_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -140,6 +142,8 @@ impl Task {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut sum = tokio::time::interval(SUM_INTERVAL);
+        let mut audit = tokio::time::interval(AUDIT_INTERVAL);
+        audit.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut batch = Vec::new();
         loop {
             tokio::select! {
@@ -149,6 +153,7 @@ impl Task {
                     }
                 }
                 _ = tick.tick() => self.pass().await,
+                _ = audit.tick() => self.shared.audit.retry(),
                 _ = sum.tick() => self.shared.audit.sum_up(),
             }
         }

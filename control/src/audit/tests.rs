@@ -212,6 +212,49 @@ fn a_log_that_cannot_be_written_is_counted_and_recovers() {
     );
     fs::remove_file(folder).expect("removed");
     write(&audit, "kept");
-    assert_eq!(audit.counts(), (1, 1));
-    assert_eq!(audit.last_seq(), 2);
+    // The one that says how many were lost, and the one that was to be written.
+    assert_eq!(audit.counts(), (2, 1));
+    assert_eq!(audit.last_seq(), 3);
+}
+
+#[test]
+fn lines_that_are_lost_are_a_warning_until_the_log_is_written_again() {
+    let log = Log::new();
+    let (clock, elapsed_ms) = Clock::by_hand();
+    let audit = Audit::open(&log.path, 1 << 20, 3, clock);
+    write(&audit, "a");
+    assert_eq!(audit.warning(), None);
+    let folder = log.path.parent().expect("a folder");
+    let away = folder.with_extension("away");
+    fs::rename(folder, &away).expect("renamed");
+    // A file in the place of the folder stops root, too.
+    fs::write(folder, b"in the way").expect("written");
+    elapsed_ms.store(1_000, Ordering::Relaxed);
+    write(&audit, "b");
+    elapsed_ms.store(2_000, Ordering::Relaxed);
+    write(&audit, "c");
+    audit.retry();
+    let failing = audit.failing().expect("it cannot be written");
+    assert_eq!((failing.since_ms, failing.lost), (1_730_000_001_000, 2));
+    let warning = audit.warning().expect("a warning");
+    assert!(
+        warning.contains("2024-10-27T03:33:21.000Z, 2 lines"),
+        "{warning}"
+    );
+
+    fs::remove_file(folder).expect("removed");
+    fs::rename(&away, folder).expect("renamed");
+    audit.retry();
+    assert_eq!((audit.failing(), audit.warning()), (None, None));
+    write(&audit, "d");
+    let lines = log.lines();
+    let said: Vec<&Value> = lines.iter().map(|line| &line["action"]).collect();
+    assert_eq!(said, ["weight", "lines_lost", "weight"]);
+    assert_eq!(lines[1]["lost"], json!(2));
+    assert_eq!(lines[1]["since"], json!("2024-10-27T03:33:21.000Z"));
+    assert_eq!(
+        audit.counts(),
+        (3, 2),
+        "a try to say so is no line that is lost"
+    );
 }

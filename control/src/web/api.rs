@@ -135,10 +135,18 @@ pub async fn audit_log(
     let data = read
         .expect("reading a file does not panic")
         .map_err(|error| {
-            let message = format!("{}: {error}", path.display());
+            let lost = app.shared.audit.warning();
+            let lost = lost.map_or_else(String::new, |warning| format!("; {warning}"));
+            let message = format!("{}: {error}{lost}", path.display());
             ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message)
         })?;
-    Ok(Json(json!({ "ok": true, "data": data, "path": path })))
+    let lost = app.shared.audit.failing().map(
+        |failing| json!({ "since_ms": failing.since_ms, "lines": failing.lost, "error": failing.error }),
+    );
+    let warnings: Vec<String> = app.shared.audit.warning().into_iter().collect();
+    Ok(Json(json!({
+        "ok": true, "data": data, "path": path, "warnings": warnings, "lost": lost,
+    })))
 }
 
 /// `tail` of the query, clamped to what is offered.
