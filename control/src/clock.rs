@@ -1,13 +1,17 @@
 //! Time as an argument: what TTL and warm-up count on is handed in, so that tests own it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// One reading of both clocks.
+use crate::listening::{Listening, TURN, Turn};
+
+/// One reading of all clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
-    /// Milliseconds since this process started; never jumps. TTL and warm-up count on it.
+    /// Milliseconds since this process started. Warm-up counts on it.
     pub monotonic_ms: u64,
+    /// Those of them in which control could listen. TTL and all that follows from it counts on them.
+    pub listened_ms: u64,
     /// Milliseconds since the Unix epoch; only shown and stored, never counted on.
     pub unix_ms: u64,
 }
@@ -21,42 +25,102 @@ impl Now {
 
 /// Where [`Now`] comes from.
 #[derive(Clone)]
-pub struct Clock(Arc<dyn Fn() -> Now + Send + Sync>);
+pub struct Clock {
+    /// Monotonic and Unix milliseconds.
+    hands: Arc<dyn Fn() -> (u64, u64) + Send + Sync>,
+    /// Absent: control is taken to listen always.
+    listening: Option<Arc<Mutex<Listening>>>,
+}
 
 impl Clock {
     pub fn system() -> Clock {
         let start = Instant::now();
-        Clock(Arc::new(move || Now {
-            monotonic_ms: start.elapsed().as_millis() as u64,
-            unix_ms: SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |since| since.as_millis() as u64),
-        }))
+        Clock {
+            hands: Arc::new(move || {
+                let unix_ms = SystemTime::now()
+                    .duration_since(UNIX_EPOCH)
+                    .map_or(0, |since| since.as_millis() as u64);
+                (start.elapsed().as_millis() as u64, unix_ms)
+            }),
+            listening: Some(Arc::default()),
+        }
     }
 
     pub fn now(&self) -> Now {
-        (self.0)()
+        let (monotonic_ms, unix_ms) = (self.hands)();
+        let listened_ms = match &self.listening {
+            Some(listening) => lock(listening).read(monotonic_ms),
+            None => monotonic_ms,
+        };
+        Now {
+            monotonic_ms,
+            listened_ms,
+            unix_ms,
+        }
     }
 
-    /// A clock that stands still until its number of milliseconds is moved.
+    /// Moves the clock of listening on for as long as it is polled. A task of its own, since the
+    /// keeper may wait for a slow disk while everybody is heard.
+    pub async fn run(self) {
+        let mut tick = tokio::time::interval(TURN);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            self.with_listening(Listening::advance);
+        }
+    }
+
+    /// A turn of whoever lets registrations expire.
+    pub fn turn(&self) -> Turn {
+        self.with_listening(Listening::turn).unwrap_or(Turn::HEARD)
+    }
+
+    /// A listening socket cannot take connections from now on.
+    pub fn deafen(&self) {
+        self.with_listening(Listening::deafen);
+    }
+
+    /// It can again.
+    pub fn hear(&self) {
+        self.with_listening(Listening::hear);
+    }
+
+    fn with_listening<T>(&self, change: impl FnOnce(&mut Listening, u64) -> T) -> Option<T> {
+        let mut listening = lock(self.listening.as_ref()?);
+        // Read under the lock, so that no reading overtakes another.
+        let (monotonic_ms, _) = (self.hands)();
+        Some(change(&mut listening, monotonic_ms))
+    }
+
+    /// A clock that stands still until its number of milliseconds is moved, and listens always.
     #[cfg(test)]
     pub fn by_hand() -> (Clock, Arc<std::sync::atomic::AtomicU64>) {
         const EPOCH_MS: u64 = 1_730_000_000_000;
         let elapsed = Arc::new(std::sync::atomic::AtomicU64::new(0));
         let read = elapsed.clone();
-        let clock = Clock::reading(move || {
-            let monotonic_ms = read.load(std::sync::atomic::Ordering::Relaxed);
-            Now {
-                monotonic_ms,
-                unix_ms: EPOCH_MS + monotonic_ms,
-            }
-        });
+        let clock = Clock {
+            hands: Arc::new(move || {
+                let monotonic_ms = read.load(std::sync::atomic::Ordering::Relaxed);
+                (monotonic_ms, EPOCH_MS + monotonic_ms)
+            }),
+            listening: None,
+        };
         (clock, elapsed)
     }
 
-    /// A clock whose both hands are somebody else's.
+    /// A clock whose hands, monotonic and Unix milliseconds, are somebody else's, and which listens
+    /// as the server's own does.
     #[cfg(test)]
-    pub fn reading(now: impl Fn() -> Now + Send + Sync + 'static) -> Clock {
-        Clock(Arc::new(now))
+    pub fn reading(hands: impl Fn() -> (u64, u64) + Send + Sync + 'static) -> Clock {
+        Clock {
+            hands: Arc::new(hands),
+            listening: Some(Arc::default()),
+        }
     }
+}
+
+fn lock(listening: &Mutex<Listening>) -> MutexGuard<'_, Listening> {
+    listening
+        .lock()
+        .expect("no holder of this lock panics: it only counts")
 }

@@ -59,6 +59,7 @@ fn seen(operational: &str, reason: &str) -> Status {
 fn at(ms: u64) -> Now {
     Now {
         monotonic_ms: ms,
+        listened_ms: ms,
         unix_ms: 1_000_000 + ms,
     }
 }

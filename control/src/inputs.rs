@@ -22,6 +22,7 @@ use crate::web::operations::read_registration;
 
 const NOW: Now = Now {
     monotonic_ms: 1_000_000,
+    listened_ms: 1_000_000,
     unix_ms: 1_730_000_000_000,
 };
 const POLICY: ExpiryPolicy = ExpiryPolicy {

@@ -10,11 +10,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bounds::{LineLimit, Verdict};
 use contract::publish::PublishError;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::actor::Actor;
 use crate::audit::Entry;
+use crate::clock::Now;
+use crate::listening;
 use crate::model::{Change, Mutation, Refusal};
 use crate::registry::{Effect, Passed};
 use crate::shared::Shared;
@@ -27,7 +30,9 @@ const QUEUE: usize = 1024;
 /// How many mutations share one write at most.
 const BATCH: usize = 256;
 /// How often time passes for registrations.
-const TICK: Duration = Duration::from_millis(200);
+const TICK: Duration = listening::TURN;
+/// A stall of our own that is at least this part of the TTL begins all TTLs again.
+const STALL_PART: u64 = 4;
 /// How often heard heartbeats are stored, and how soon a failed write is tried again.
 const STORE_INTERVAL_MS: u64 = 5_000;
 /// How often an audit log that cannot be written is tried again.
@@ -126,6 +131,8 @@ pub struct Task {
     dirty: bool,
     /// When the registry was last written or tried, on the monotonic clock.
     stored_at_ms: u64,
+    /// Of registrations that expire: whoever may register can let as many expire.
+    expiry_lines: LineLimit,
 }
 
 impl Task {
@@ -133,6 +140,7 @@ impl Task {
         Task {
             stored_at_ms: shared.clock.now().monotonic_ms,
             dirty: false,
+            expiry_lines: LineLimit::default(),
             shared,
             files,
         }
@@ -318,16 +326,28 @@ impl Task {
 
     /// Lets time pass, and stores what is due.
     pub async fn pass(&mut self) {
+        let turn = self.shared.clock.turn();
         let now = self.shared.clock.now();
         let passed = {
             let mut model = self.shared.model();
             let policy = model.policy;
-            let passed = model.registry.pass(now, policy);
+            if turn.unheard_ms > 0 && turn.unheard_ms >= policy.ttl_ms / STALL_PART {
+                tracing::warn!(
+                    "control did not listen for {} ms: all TTLs begin again",
+                    turn.unheard_ms
+                );
+                model.registry.refresh(now);
+            }
+            let passed = match turn.may_expire {
+                true => model.registry.pass(now, policy),
+                false => Vec::new(),
+            };
             model.revision += u64::from(!passed.is_empty());
             passed
         };
+        self.tell_of_left_out(now);
         for event in &passed {
-            self.tell(event);
+            self.tell(event, now);
         }
         if !passed.is_empty() {
             self.dirty = true;
@@ -340,15 +360,18 @@ impl Task {
         }
     }
 
-    fn tell(&self, event: &Passed) {
+    fn tell(&mut self, event: &Passed, now: Now) {
         use std::sync::atomic::Ordering::Relaxed;
+        let shared = self.shared.clone();
         let own = |action, target: &str, result: &str| {
-            self.shared.audit_own("expiry", action, target, result);
+            shared.audit_own("expiry", action, target, result);
         };
         match event {
             Passed::Expired(addr) => {
                 self.shared.counters.expired.fetch_add(1, Relaxed);
-                tracing::warn!("registration of {addr} expired: no heartbeat within its TTL");
+                if self.expiry_lines.line(now.monotonic_ms) != Verdict::LeaveOut {
+                    tracing::warn!("registration of {addr} expired: no heartbeat within its TTL");
+                }
                 own("expire", &addr.to_string(), "no heartbeat within the TTL");
             }
             Passed::Removed(addr) => own("remove", &addr.to_string(), "expired for ten TTLs"),
@@ -362,6 +385,14 @@ impl Task {
                 own("freeze_expiry", "registrations", &result);
             }
             Passed::FreezeEnded => own("unfreeze_expiry", "registrations", "ok"),
+        }
+    }
+
+    fn tell_of_left_out(&mut self, now: Now) {
+        if let Some(left_out) = self.expiry_lines.sum_up(now.monotonic_ms) {
+            tracing::warn!(
+                "registrations expired: {left_out} more lines of this kind were left out"
+            );
         }
     }
 

@@ -14,6 +14,7 @@ mod history;
 pub mod inputs;
 mod keeper;
 mod layer;
+mod listening;
 mod merge;
 mod model;
 mod observe;

@@ -15,6 +15,7 @@ const POLICY: ExpiryPolicy = ExpiryPolicy {
 fn at(ms: u64) -> Now {
     Now {
         monotonic_ms: ms,
+        listened_ms: ms,
         unix_ms: ms,
     }
 }

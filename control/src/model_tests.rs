@@ -6,6 +6,7 @@ use contract::{Backend, LocalAddresses, Report};
 
 const NOW: Now = Now {
     monotonic_ms: 0,
+    listened_ms: 0,
     unix_ms: 1_730_000_000_000,
 };
 
@@ -79,6 +80,7 @@ fn a_weight_edit_of_a_discovered_backend_holds_and_can_be_cleared() {
 fn heartbeats_that_come_while_an_edit_is_stored_stay() {
     let later = Now {
         monotonic_ms: 14_000,
+        listened_ms: 14_000,
         ..NOW
     };
     for edit in [
@@ -257,6 +259,7 @@ fn an_owner_keeps_an_expired_registration_and_takes_over_an_expired_one_without(
     }
     let later = Now {
         monotonic_ms: NOW.monotonic_ms + model.policy.ttl_ms,
+        listened_ms: NOW.monotonic_ms + model.policy.ttl_ms,
         ..NOW
     };
     let policy = model.policy;

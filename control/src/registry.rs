@@ -1,8 +1,8 @@
 //! What backends say of themselves and what operators say of them: registrations and overrides.
 //!
 //! Pure: time comes as an argument, nothing is read or written here. A registration lives for a TTL
-//! that the server sets, counted on the monotonic clock from what control has seen; expired, it is
-//! disabled, and removed ten TTLs later. An override has no TTL and goes only when it is cleared.
+//! that the server sets, counted on the clock of listening ([`crate::listening`]) from what control has
+//! heard; expired, it is disabled, and removed ten TTLs later. An override has no TTL and goes only when it is cleared.
 //!
 //! Mass expiry is more often our own deafness than the death of all servers: with five or more
 //! registrations, when more than half would expire within one TTL, nothing expires for ten TTLs,
@@ -78,11 +78,13 @@ pub struct Registered {
     pub batch: Option<Batch>,
     /// The secret that whoever refreshes or removes it must know.
     pub owner: Option<SecretHash>,
-    /// When control last heard of it, on the monotonic clock.
+    /// When control last heard of it, on the clock of listening.
     pub heard_at_ms: u64,
+    /// When its TTL was begun again since then, behind a stall of our own, on the same clock.
+    pub fresh_at_ms: Option<u64>,
     /// The same on the wall clock, in Unix seconds; only shown.
     pub last_seen: u64,
-    /// When its TTL ended, on the monotonic clock.
+    /// When its TTL ended, on the clock of listening.
     pub expired_at_ms: Option<u64>,
 }
 
@@ -134,7 +136,7 @@ pub struct RegistryEntry {
 pub enum Freeze {
     #[default]
     Off,
-    /// Nothing expires; since when, on the monotonic clock.
+    /// Nothing expires; since when, on the clock of listening.
     Held { since_ms: u64 },
     /// Acknowledged, or held for long enough: what is due expires. At least until then.
     Waived { until_ms: u64 },
@@ -334,10 +336,22 @@ impl Registry {
     pub fn acknowledge_expiry(&mut self, now: Now, policy: ExpiryPolicy) -> bool {
         let held = matches!(self.freeze, Freeze::Held { .. });
         if held {
-            let until_ms = now.monotonic_ms + policy.ttl_ms;
+            let until_ms = now.listened_ms + policy.ttl_ms;
             self.freeze = Freeze::Waived { until_ms };
         }
         held
+    }
+
+    /// Control did not listen for a while: each gets a fresh TTL to come back in, as after a restart.
+    /// Once, until it is heard again: the silent expire also where control stalls again and again.
+    pub fn refresh(&mut self, now: Now) {
+        let registered = self
+            .entries
+            .values_mut()
+            .filter_map(|entry| entry.registered.as_mut());
+        for registered in registered.filter(|registered| !registered.is_expired()) {
+            registered.fresh_at_ms.get_or_insert(now.listened_ms);
+        }
     }
 
     /// Lets time pass: expires, removes and warms what is due. Registrations in a freeze are kept.
@@ -350,12 +364,12 @@ impl Registry {
                 continue;
             };
             match registered.expired_at_ms {
-                Some(at) if now.monotonic_ms >= at + REMOVAL_TTLS * policy.ttl_ms => {
+                Some(at) if now.listened_ms >= at + REMOVAL_TTLS * policy.ttl_ms => {
                     entry.registered = None;
                     passed.push(Passed::Removed(*addr));
                 }
                 None if !is_held && registered.silence_ms(now) >= policy.ttl_ms => {
-                    registered.expired_at_ms = Some(now.monotonic_ms);
+                    registered.expired_at_ms = Some(now.listened_ms);
                     passed.push(Passed::Expired(*addr));
                 }
                 Some(_) | None => {
@@ -386,7 +400,7 @@ impl Registry {
         for registered in registrations {
             match registered.expired_at_ms {
                 // What expired less than a TTL ago is part of the same event.
-                Some(at) if now.monotonic_ms < at + policy.ttl_ms => {
+                Some(at) if now.listened_ms < at + policy.ttl_ms => {
                     population += 1;
                     silent += 1;
                 }
@@ -404,17 +418,17 @@ impl Registry {
         let is_mass = policy.freeze && population >= FREEZE_POPULATION && 2 * silent > population;
         let next = match self.freeze {
             Freeze::Off if is_mass && any_due => Freeze::Held {
-                since_ms: now.monotonic_ms,
+                since_ms: now.listened_ms,
             },
             Freeze::Held { .. } if !is_mass => Freeze::Off,
             Freeze::Held { since_ms }
-                if now.monotonic_ms >= since_ms + FREEZE_TTLS * policy.ttl_ms =>
+                if now.listened_ms >= since_ms + FREEZE_TTLS * policy.ttl_ms =>
             {
                 Freeze::Waived {
-                    until_ms: now.monotonic_ms + policy.ttl_ms,
+                    until_ms: now.listened_ms + policy.ttl_ms,
                 }
             }
-            Freeze::Waived { until_ms } if now.monotonic_ms >= until_ms && !is_mass => Freeze::Off,
+            Freeze::Waived { until_ms } if now.listened_ms >= until_ms && !is_mass => Freeze::Off,
             Freeze::Off | Freeze::Held { .. } | Freeze::Waived { .. } => self.freeze,
         };
         let is_held = |freeze| matches!(freeze, Freeze::Held { .. });
@@ -429,7 +443,8 @@ impl Registry {
 
 impl Registered {
     fn silence_ms(&self, now: Now) -> u64 {
-        now.monotonic_ms.saturating_sub(self.heard_at_ms)
+        let from_ms = self.fresh_at_ms.unwrap_or(self.heard_at_ms);
+        now.listened_ms.saturating_sub(from_ms)
     }
 
     pub fn is_expired(&self) -> bool {
@@ -497,7 +512,8 @@ fn registered(
         requests: said.requests,
         batch: said.batch,
         owner: said.owner,
-        heard_at_ms: now.monotonic_ms,
+        heard_at_ms: now.listened_ms,
+        fresh_at_ms: None,
         last_seen: now.unix_s(),
         expired_at_ms: None,
     }

@@ -11,6 +11,7 @@ const POLICY: ExpiryPolicy = ExpiryPolicy {
 fn at(ms: u64) -> Now {
     Now {
         monotonic_ms: ms,
+        listened_ms: ms,
         unix_ms: 1_730_000_000_000 + ms,
     }
 }

@@ -118,7 +118,8 @@ pub async fn run(settings: Settings, root: &Root) -> Result<(), StartError> {
         }
         streams.feed.close();
     };
-    web::serve::serve(doors, web::router(app), stop).await;
+    let clock = shared.clock.clone();
+    web::serve::serve(doors, web::router(app), clock, stop).await;
     keeper.stop().await;
     renew::store_uses(&stopped);
     shared.audit_own("server", "stop", &listen.to_string(), "ok");
@@ -194,6 +195,7 @@ pub async fn start_tasks(
         // Then what the file says may well be what is wanted, and yet it is not what runs.
         published = published.filter(|published| !is_restored(&shared, published, &running));
     }
+    tokio::spawn(shared.clock.clone().run());
     let keeper = Keeper::start(shared.clone(), loaded.files);
     let publisher = Publisher::start(shared.clone(), proxy.clone(), published);
     tokio::spawn(telemetry::run(shared.clone(), proxy.clone()));

@@ -33,6 +33,7 @@
 //! | `units` | under a systemd that runs they confine, close the loop and come back |
 //! | `control_api` | the API field for field |
 //! | `control_access` | who may call it, and what is refused of what they say |
+//! | `control_stalls` | stalls of control, and crowds before its door, expire nobody who goes on beating |
 //! | `control_loop` | discovery, registrations and overrides reach the proxy, and outlive control |
 //! | `control_keeps` | settings and edits survive, many callers at once are each served |
 //! | `control_faults` | what is broken around control stays outside, nobody else is signalled |
@@ -50,6 +51,7 @@
 //! --bins`.
 
 pub mod api_bench;
+pub mod beats;
 pub mod datagrams;
 pub mod far_proxy;
 pub mod health;

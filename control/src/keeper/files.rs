@@ -156,7 +156,8 @@ fn carried_registration(backend: &contract::Backend, now: Now) -> Registered {
         requests: Requests::default(),
         batch: backend.batch,
         owner: None,
-        heard_at_ms: now.monotonic_ms,
+        heard_at_ms: now.listened_ms,
+        fresh_at_ms: None,
         last_seen: now.unix_s(),
         expired_at_ms: None,
     }

@@ -15,8 +15,10 @@ const TTLS: u64 = 10;
 #[derive(Debug, Clone)]
 pub struct Registration {
     pub weight: u16,
-    /// On the monotonic clock.
+    /// On the clock of listening, as are the others.
     pub heard_at_ms: u64,
+    /// When it was given another TTL, behind a stall.
+    pub fresh_at_ms: Option<u64>,
     /// When it was first seen to be silent for a TTL.
     pub due_at_ms: Option<u64>,
     pub expired_at_ms: Option<u64>,
@@ -42,32 +44,43 @@ impl Oracle {
     /// A new process has heard nobody yet, and gives each that had not expired a full TTL.
     pub fn restart(&mut self, now: Now) {
         for registration in self.registered.values_mut() {
-            registration.heard_at_ms = now.monotonic_ms;
+            registration.heard_at_ms = now.listened_ms;
+            registration.fresh_at_ms = None;
             registration.due_at_ms = None;
-            registration.expired_at_ms = registration.expired_at_ms.map(|_| now.monotonic_ms);
+            registration.expired_at_ms = registration.expired_at_ms.map(|_| now.listened_ms);
         }
     }
 
-    /// Time has passed: follows what the model did to registrations, where that was allowed.
-    pub fn pass(&mut self, model: &Model, now: Now, policy: ExpiryPolicy) {
+    /// Behind a stall all have another TTL, once until they are heard again.
+    pub fn stalled(&mut self, now: Now) {
+        for registration in self.registered.values_mut() {
+            if registration.expired_at_ms.is_none() {
+                registration.fresh_at_ms.get_or_insert(now.listened_ms);
+            }
+        }
+    }
+
+    /// Time has passed, and `may_wait`: behind a stall what is due may be so for a turn. Follows what the model did to registrations, where that was allowed.
+    pub fn pass(&mut self, model: &Model, now: Now, policy: ExpiryPolicy, may_wait: bool) {
         let ttl_ms = policy.ttl_ms;
         let entries = &model.registry.entries;
         self.registered.retain(|addr, registration| {
             let held = entries
                 .get(addr)
                 .and_then(|entry| entry.registered.as_ref());
-            let silence_ms = now.monotonic_ms - registration.heard_at_ms;
+            let from_ms = registration.fresh_at_ms.unwrap_or(registration.heard_at_ms);
+            let silence_ms = now.listened_ms - from_ms;
             match (registration.expired_at_ms, held) {
                 (None, None) => panic!("{addr} is gone and had not expired"),
                 (None, Some(held)) => {
                     let is_expired = held.expired_at_ms.is_some();
                     let is_due = silence_ms >= ttl_ms;
                     assert!(!is_expired || is_due, "{addr} expired too soon");
-                    let due_at_ms = *registration.due_at_ms.get_or_insert(now.monotonic_ms);
-                    let held_ms = now.monotonic_ms - due_at_ms;
+                    let due_at_ms = *registration.due_at_ms.get_or_insert(now.listened_ms);
+                    let held_ms = now.listened_ms - due_at_ms;
                     let may_be_held = policy.freeze && held_ms < TTLS * ttl_ms;
                     assert!(
-                        is_expired || !is_due || may_be_held,
+                        is_expired || !is_due || may_be_held || may_wait,
                         "{addr} should have expired"
                     );
                     registration.due_at_ms = is_due.then_some(due_at_ms);
@@ -76,14 +89,14 @@ impl Oracle {
                 }
                 (Some(at), None) => {
                     assert!(
-                        now.monotonic_ms >= at + TTLS * ttl_ms,
+                        now.listened_ms >= at + TTLS * ttl_ms,
                         "{addr} is gone too soon"
                     );
                     false
                 }
                 (Some(at), Some(_)) => {
                     assert!(
-                        now.monotonic_ms < at + TTLS * ttl_ms,
+                        may_wait || now.listened_ms < at + TTLS * ttl_ms,
                         "{addr} should be gone"
                     );
                     true

@@ -17,6 +17,7 @@ use crate::audit::Audit;
 use crate::changes::{ChangeSet, OverridePatch, Part};
 use crate::clock::{Clock, Now};
 use crate::keeper::{self, NotStored};
+use crate::listening::TURN;
 use crate::model::{Mutation, Refusal};
 use crate::observe::Proxy;
 use crate::publish::{self, Outcome};
@@ -31,6 +32,11 @@ const BACKENDS: u8 = 9;
 /// A process id that Linux never gives.
 const NOBODY: u32 = 4_194_305;
 const TTL_MS: u64 = 15_000;
+/// How often agents beat.
+const BEAT_MS: u64 = TTL_MS / 3;
+/// A stall after which all have a fresh TTL.
+const STALL_MS: u64 = TTL_MS / 4;
+const TURN_MS: u64 = TURN.as_millis() as u64;
 
 pub struct World {
     random: Rng,
@@ -39,7 +45,10 @@ pub struct World {
     settings: Settings,
     monotonic_ms: Arc<AtomicU64>,
     unix_ms: Arc<AtomicU64>,
+    /// The running process's own.
     clock: Clock,
+    /// Backends that go on beating, and when each does next, on the monotonic clock.
+    agents: BTreeMap<BackendAddr, u64>,
     control: Option<Control>,
     /// Folders that are away, with a file in their place.
     broken: Vec<&'static str>,
@@ -71,6 +80,12 @@ fn temporary_folder() -> tempfile::TempDir {
     made.expect("a temporary folder")
 }
 
+/// A clock of a process that has just been started.
+fn clock_of(monotonic_ms: &Arc<AtomicU64>, unix_ms: &Arc<AtomicU64>) -> Clock {
+    let hands = (monotonic_ms.clone(), unix_ms.clone());
+    Clock::reading(move || (hands.0.load(Relaxed), hands.1.load(Relaxed)))
+}
+
 impl World {
     pub async fn new(seed: u64) -> World {
         let mut random = Rng::with_seed(seed);
@@ -84,11 +99,7 @@ impl World {
         let settings = Settings::read(Some(config.as_bytes()), &root).expect("good settings");
         let monotonic_ms = Arc::new(AtomicU64::new(0));
         let unix_ms = Arc::new(AtomicU64::new(1_730_000_000_000));
-        let hands = (monotonic_ms.clone(), unix_ms.clone());
-        let clock = Clock::reading(move || Now {
-            monotonic_ms: hands.0.load(Relaxed),
-            unix_ms: hands.1.load(Relaxed),
-        });
+        let clock = clock_of(&monotonic_ms, &unix_ms);
         let mut world = World {
             random,
             oracle: Oracle::default(),
@@ -97,6 +108,7 @@ impl World {
             monotonic_ms,
             unix_ms,
             clock,
+            agents: BTreeMap::new(),
             control: None,
             broken: Vec::new(),
             is_behind: false,
@@ -125,7 +137,9 @@ impl World {
             }
             58..62 => self.break_discovery().await,
             62..66 => self.edit_by_others().await,
-            66..80 => self.let_time_pass().await,
+            66..76 => self.let_time_pass().await,
+            76..78 => self.stall().await,
+            78..80 => self.take_no_connections().await,
             80..82 => self.jump_the_clock(),
             82..88 => self.publish().await,
             88..90 => self.meddle_with_the_published().await,
@@ -222,11 +236,15 @@ impl World {
                 weight: weight
                     .or(before)
                     .unwrap_or(contract::config::DEFAULT_WEIGHT),
-                heard_at_ms: self.now().monotonic_ms,
+                heard_at_ms: self.now().listened_ms,
+                fresh_at_ms: None,
                 due_at_ms: None,
                 expired_at_ms: None,
             };
             self.oracle.registered.insert(addr, answered);
+            if self.random.bool() {
+                self.agents.insert(addr, self.now().monotonic_ms + BEAT_MS);
+            }
         }
     }
 
@@ -242,6 +260,7 @@ impl World {
         );
         if done.unwrap_or(false) {
             self.oracle.registered.remove(&addr);
+            self.agents.remove(&addr);
         }
     }
 
@@ -425,7 +444,8 @@ impl World {
         let edited = self.oracle.registered.get_mut(&addr);
         if let (Some(edited), true) = (edited, before != Some(u64::from(weight))) {
             edited.weight = weight;
-            edited.heard_at_ms = self.clock.now().monotonic_ms;
+            edited.heard_at_ms = self.clock.now().listened_ms;
+            edited.fresh_at_ms = None;
             (edited.due_at_ms, edited.expired_at_ms) = (None, None);
         }
     }
@@ -444,13 +464,95 @@ impl World {
     }
 
     async fn pass_ms(&mut self, ms: u64) {
+        let mut left_ms = ms;
+        while left_ms > 0 {
+            let turn_ms = left_ms.min(TURN_MS);
+            self.turn(turn_ms, false).await;
+            self.beat().await;
+            left_ms -= turn_ms;
+        }
+    }
+
+    /// Control is stopped for a while, or its clock jumps; its own turn comes before all that waits.
+    async fn stall(&mut self) {
+        let ms = self.random.u64(2 * TURN_MS + 1..4 * TTL_MS);
+        self.jump(ms);
+        if ms - TURN_MS >= STALL_MS {
+            self.oracle.stalled(self.now());
+        }
+        self.turn(0, true).await;
+        self.come_back(ms).await;
+    }
+
+    /// Control runs, and can take no connection for a while.
+    async fn take_no_connections(&mut self) {
+        let turns = self.random.u64(1..4 * TTL_MS / TURN_MS);
+        self.clock.deafen();
+        for _ in 0..turns {
+            self.turn(TURN_MS, false).await;
+        }
+        self.clock.hear();
+        if turns * TURN_MS >= STALL_MS {
+            self.oracle.stalled(self.now());
+        }
+        self.turn(0, true).await;
+        self.come_back(turns * TURN_MS).await;
+    }
+
+    /// Whoever has waited for control for so long: it was only late, or has given up and comes again
+    /// after its pause.
+    async fn come_back(&mut self, waited_ms: u64) {
+        let now_ms = self.now().monotonic_ms;
+        let random = &mut self.random;
+        for next_ms in self
+            .agents
+            .values_mut()
+            .filter(|next_ms| **next_ms <= now_ms)
+        {
+            *next_ms = match waited_ms < STALL_MS {
+                true => now_ms,
+                false => now_ms + random.u64(0..TTL_MS - BEAT_MS),
+            };
+        }
+        self.beat().await;
+        self.pass_ms(TTL_MS).await;
+    }
+
+    /// Those whose time it is beat. None of them has expired.
+    async fn beat(&mut self) {
+        let now = self.now();
+        let due: Vec<BackendAddr> = self
+            .agents
+            .iter_mut()
+            .filter(|(_, next_ms)| **next_ms <= now.monotonic_ms)
+            .map(|(addr, next_ms)| {
+                *next_ms = now.monotonic_ms + BEAT_MS;
+                *addr
+            })
+            .collect();
+        for addr in due {
+            let beat = self.control().shared.heartbeat(&Registration::of(addr));
+            assert!(beat.is_some(), "{addr} has expired, and went on beating");
+            let heard = self.oracle.registered.get_mut(&addr);
+            let heard = heard.expect("who beats is registered");
+            heard.heard_at_ms = now.listened_ms;
+            (heard.fresh_at_ms, heard.due_at_ms) = (None, None);
+        }
+    }
+
+    fn jump(&mut self, ms: u64) {
         self.monotonic_ms.fetch_add(ms, Relaxed);
         self.unix_ms.fetch_add(ms, Relaxed);
+    }
+
+    async fn turn(&mut self, ms: u64, may_wait: bool) {
+        self.jump(ms);
         self.control().keeper.pass().await;
         self.is_behind |= !self.can_store();
         let (now, policy) = (self.now(), self.settings.expiry);
         let control = self.control.as_ref().expect("one runs between two steps");
-        self.oracle.pass(&control.shared.model(), now, policy);
+        self.oracle
+            .pass(&control.shared.model(), now, policy, may_wait);
     }
 
     /// Somebody sets the wall clock, which must not matter.
@@ -542,6 +644,8 @@ impl World {
 
     async fn start(&mut self) {
         remove_litter(&self.settings);
+        self.clock = clock_of(&self.monotonic_ms, &self.unix_ms);
+        self.clock.turn();
         let own = OwnAddresses {
             control: vec!["127.0.0.1:8080".parse().expect("a literal")],
             local: LocalAddresses::default(),

@@ -193,9 +193,10 @@ pub fn read_entry(
         requests: Requests::default(),
         batch: backend.batch,
         owner: owner.and_then(SecretHash::of_hex),
-        heard_at_ms: now.monotonic_ms,
+        heard_at_ms: now.listened_ms,
+        fresh_at_ms: None,
         last_seen: last_seen.map_or(now.unix_s(), |seconds| seconds as u64),
-        expired_at_ms: is_expired.then_some(now.monotonic_ms),
+        expired_at_ms: is_expired.then_some(now.listened_ms),
     };
     RegistryEntry {
         registered: Some(registered),

@@ -14,6 +14,7 @@ const POLICY: ExpiryPolicy = ExpiryPolicy {
 fn at(ms: u64) -> Now {
     Now {
         monotonic_ms: ms,
+        listened_ms: ms,
         unix_ms: 1_730_000_000_000 + ms,
     }
 }
@@ -141,6 +142,7 @@ fn a_restart_never_begins_a_warm_up_anew() {
     // A new process: its monotonic clock begins at 0, the wall clock goes on.
     let started = Now {
         monotonic_ms: 0,
+        listened_ms: 0,
         unix_ms: at(17_000).unix_ms,
     };
     let mut after = restored(&entries, started);
@@ -149,6 +151,7 @@ fn a_restart_never_begins_a_warm_up_anew() {
             .pass(
                 Now {
                     monotonic_ms: 2_900,
+                    listened_ms: 2_900,
                     ..started
                 },
                 POLICY
@@ -158,6 +161,7 @@ fn a_restart_never_begins_a_warm_up_anew() {
     let passed = after.pass(
         Now {
             monotonic_ms: 3_100,
+            listened_ms: 3_100,
             ..started
         },
         POLICY,

@@ -113,7 +113,7 @@ pub fn freeze(app: &App) -> Value {
     let now = app.shared.clock.now();
     match app.shared.model().registry.freeze {
         Freeze::Held { since_ms } => json!({
-            "held_for_ms": now.monotonic_ms.saturating_sub(since_ms),
+            "held_for_ms": now.listened_ms.saturating_sub(since_ms),
             "acknowledge": "POST /api/expiry/acknowledge",
         }),
         Freeze::Off | Freeze::Waived { .. } => Value::Null,

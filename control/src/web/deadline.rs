@@ -3,15 +3,20 @@
 
 use std::future::Future as _;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bounds::Place;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
 pub struct WriteDeadline<S> {
     stream: S,
+    /// Whose connection it is: what comes and what has been sent is told there.
+    place: Arc<Place<IpAddr>>,
     limit: Duration,
     timer: Pin<Box<Sleep>>,
     /// Something could not be written at once, and not all has been written since.
@@ -19,9 +24,10 @@ pub struct WriteDeadline<S> {
 }
 
 impl<S> WriteDeadline<S> {
-    pub fn new(stream: S, limit: Duration) -> WriteDeadline<S> {
+    pub fn new(stream: S, limit: Duration, place: Arc<Place<IpAddr>>) -> WriteDeadline<S> {
         WriteDeadline {
             stream,
+            place,
             limit,
             timer: Box::pin(sleep(limit)),
             is_late: false,
@@ -47,7 +53,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for WriteDeadline<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.place.read(buffer.filled().len() - before);
+        read
     }
 }
 
@@ -84,6 +93,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WriteDeadline<S> {
             Poll::Pending => self.wait(context),
             flushed => {
                 self.is_late = false;
+                self.place.flushed();
                 flushed
             }
         }
@@ -104,11 +114,21 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(60);
 
+    fn place() -> Arc<Place<IpAddr>> {
+        let bounds = bounds::PlaceBounds {
+            all: 1,
+            of_one: 1,
+            unfinished: 1,
+        };
+        let crowd = bounds::Crowd::new(bounds);
+        crowd.enter([192, 0, 2, 1].into()).expect("room")
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_reader_that_takes_nothing_or_a_little_at_a_time_is_given_up() {
         for bytes_a_second in [0, 1] {
             let (ours, mut theirs) = tokio::io::duplex(64);
-            let mut ours = WriteDeadline::new(ours, LIMIT);
+            let mut ours = WriteDeadline::new(ours, LIMIT, place());
             let reader = tokio::spawn(async move {
                 let mut buffer = vec![0; bytes_a_second];
                 loop {
@@ -130,7 +150,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_reader_that_keeps_up_stays_however_long_it_takes() {
         let (ours, mut theirs) = tokio::io::duplex(64);
-        let mut ours = WriteDeadline::new(ours, LIMIT);
+        let mut ours = WriteDeadline::new(ours, LIMIT, place());
         let reader = tokio::spawn(async move {
             let mut buffer = [0; 50];
             while theirs.read_exact(&mut buffer).await.is_ok() {

@@ -7,6 +7,7 @@ mod compress;
 mod console;
 mod costs;
 mod deadline;
+mod ear;
 mod error;
 mod files;
 mod guard;

@@ -1,37 +1,50 @@
 //! The accept loops: HTTP/1.1, with TLS where it is configured, bounds on connections, headers and
 //! slow clients, and an end that lets answers finish. `axum::serve` has none of these bounds.
 
-use std::collections::HashMap;
-use std::future::Future;
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::ConnectInfo;
+use bounds::PlaceBounds;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
 use super::deadline::WriteDeadline;
+use super::ear::Ear;
 use super::tls::Tls;
 use crate::auth::network;
+use crate::clock::Clock;
 
-/// Connections at once; more wait in the backlog.
-const MAX_CONNECTIONS: usize = 4096;
+type Crowd = bounds::Crowd<IpAddr>;
+type Place = bounds::Place<IpAddr>;
+
+/// What clients may take; one is an address, or an IPv6 /64. Where there is no room, a new connection
+/// has the place of one that has not yet sent a request, or else that waits for its next one.
+const BOUNDS: PlaceBounds = PlaceBounds {
+    all: 4096,
+    of_one: 1024,
+    // A request has some hundred bytes of headers.
+    unfinished: 4 << 20,
+};
 /// How many connections may wait to be accepted; the kernel allows at most `net.core.somaxconn`. Where
 /// there is no room it drops the request for one, and that client tries again a second later.
 const BACKLOG: u32 = 4096;
-/// Connections of one address (an IPv6 /64 is one) at once, so that none takes all places; more are
-/// closed.
-const MAX_OF_ONE: usize = 1024;
 /// How long a client may take over its headers, and how long a kept connection may be silent.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Request line and headers (hyper may read as much again before it looks), and how many headers; more
@@ -56,7 +69,7 @@ struct Accepted {
     stream: TcpStream,
     peer: SocketAddr,
     tls: Option<Arc<Tls>>,
-    place: Place,
+    place: Arc<Place>,
 }
 
 /// Listens on `addr`, also beside sessions of a server before that linger in TIME_WAIT.
@@ -71,13 +84,18 @@ pub fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Serves until `stop` is done, then lets what is being answered finish.
-pub async fn serve(doors: Vec<Door>, router: Router, stop: impl Future<Output = ()>) {
+pub async fn serve(doors: Vec<Door>, router: Router, clock: Clock, stop: impl Future<Output = ()>) {
     let graceful = GracefulShutdown::new();
-    let places = Places::default();
+    let crowd = Crowd::new(BOUNDS);
     let (sender, mut accepted) = mpsc::channel(1);
     let mut accepting = JoinSet::new();
     for door in doors {
-        accepting.spawn(accept_all(door, places.clone(), sender.clone()));
+        accepting.spawn(accept_all(
+            door,
+            crowd.clone(),
+            clock.clone(),
+            sender.clone(),
+        ));
     }
     tokio::pin!(stop);
     loop {
@@ -97,14 +115,15 @@ pub async fn serve(doors: Vec<Door>, router: Router, stop: impl Future<Output = 
     }
 }
 
-async fn accept_all(door: Door, places: Places, sender: mpsc::Sender<Accepted>) {
+async fn accept_all(door: Door, crowd: Crowd, clock: Clock, sender: mpsc::Sender<Accepted>) {
+    let mut ear = Ear::new(clock);
     loop {
-        match accept(&door, &places).await {
+        match accept(&door, &crowd, &mut ear).await {
             // Who does not take it has been told to stop.
             Ok(Some(accepted)) => _ = sender.send(accepted).await,
             Ok(None) => {}
             Err(error) => {
-                tracing::warn!("accept: {error}");
+                ear.fail(&error);
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -112,11 +131,28 @@ async fn accept_all(door: Door, places: Places, sender: mpsc::Sender<Accepted>) 
 }
 
 /// The next connection, once there is a place for it; nothing where its address has enough.
-async fn accept(door: &Door, places: &Places) -> io::Result<Option<Accepted>> {
-    let permit = places.all.clone().acquire_owned().await;
-    let permit = permit.expect("the semaphore is never closed");
-    let (stream, peer) = door.listener.accept().await?;
-    let place = places.take(peer.ip(), permit);
+async fn accept(door: &Door, crowd: &Crowd, ear: &mut Ear) -> io::Result<Option<Accepted>> {
+    if !crowd.has_room() {
+        // Those that have just come are read soon.
+        let _ = tokio::time::timeout(ACCEPT_PAUSE, crowd.room()).await;
+    }
+    if !crowd.has_room() {
+        ear.is_full();
+        crowd.room().await;
+    }
+    let (stream, peer) = poll_fn(|context| {
+        let polled = door.listener.poll_accept(context);
+        match &polled {
+            Poll::Ready(Ok(_)) => ear.took(),
+            // The task may only have had its share of the thread.
+            Poll::Pending if tokio::task::coop::has_budget_remaining() => ear.took_all(),
+            Poll::Pending | Poll::Ready(Err(_)) => {}
+        }
+        polled
+    })
+    .await?;
+    // Without a place it is closed, which tells more than a connection that is never answered.
+    let place = crowd.enter(network(peer.ip()));
     Ok(place.map(|place| Accepted {
         stream,
         peer,
@@ -125,8 +161,18 @@ async fn accept(door: &Door, places: &Places) -> io::Result<Option<Accepted>> {
     }))
 }
 
-/// Answers one connection until it ends. How that comes about is the client's business.
+/// Answers one connection until it ends, or until others need its place. How that comes about is the
+/// client's business.
 async fn answer(accepted: Accepted, router: Router, watcher: Watcher) {
+    let (place, peer) = (accepted.place.clone(), accepted.peer);
+    tokio::select! {
+        biased;
+        () = place.closed() => tracing::debug!("{peer}: closed for others"),
+        () = answer_all(accepted, router, watcher) => {}
+    }
+}
+
+async fn answer_all(accepted: Accepted, router: Router, watcher: Watcher) {
     let Accepted {
         stream,
         peer,
@@ -135,118 +181,60 @@ async fn answer(accepted: Accepted, router: Router, watcher: Watcher) {
     } = accepted;
     // An answer is small and waited for; where this fails, it is only slower.
     let _ = stream.set_nodelay(true);
-    match tls {
-        None => answer_http(stream, peer, router, watcher).await,
-        Some(tls) => {
-            let handshake = tls.acceptor().accept(stream);
-            match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
-                Ok(Ok(stream)) => answer_http(stream, peer, router, watcher).await,
-                Ok(Err(error)) => tracing::debug!("{peer}: TLS: {error}"),
-                Err(_) => tracing::debug!("{peer}: no handshake within {HANDSHAKE_TIMEOUT:?}"),
-            }
-        }
+    let Some(tls) = tls else {
+        return answer_http(stream, peer, place, router, watcher).await;
+    };
+    let handshake = tls.acceptor().accept(stream);
+    match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
+        Ok(Ok(stream)) => answer_http(stream, peer, place, router, watcher).await,
+        Ok(Err(error)) => tracing::debug!("{peer}: TLS: {error}"),
+        Err(_) => tracing::debug!("{peer}: no handshake within {HANDSHAKE_TIMEOUT:?}"),
     }
-    drop(place);
 }
 
-async fn answer_http<S>(stream: S, peer: SocketAddr, router: Router, watcher: Watcher)
-where
+async fn answer_http<S>(
+    stream: S,
+    peer: SocketAddr,
+    place: Arc<Place>,
+    router: Router,
+    watcher: Watcher,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = router.map_request(move |mut request: hyper::Request<hyper::body::Incoming>| {
+    let stream = TokioIo::new(WriteDeadline::new(stream, WRITE_TIMEOUT, place.clone()));
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        // All headers have come.
+        place.begin();
+        let answering = Answering(place.clone());
         request.extensions_mut().insert(ConnectInfo(peer));
-        request.map(axum::body::Body::new)
+        let answer = router.clone().oneshot(request.map(Body::new));
+        async move {
+            let response = answer.await?;
+            // Over when the body is dropped, all of it handed over.
+            Ok::<_, Infallible>(response.map(|body| {
+                body.map_frame(move |frame| {
+                    let _ = &answering;
+                    frame
+                })
+            }))
+        }
     });
-    let stream = TokioIo::new(WriteDeadline::new(stream, WRITE_TIMEOUT));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(MAX_HEADER_BYTES)
         .max_headers(MAX_HEADERS)
-        .serve_connection(stream, TowerToHyperService::new(service));
+        .serve_connection(stream, service);
     if let Err(error) = watcher.watch(connection).await {
         tracing::debug!("{peer}: {error}");
     }
 }
 
-/// Who holds connections.
-#[derive(Clone)]
-struct Places {
-    all: Arc<Semaphore>,
-    of_each: Arc<Mutex<HashMap<IpAddr, usize>>>,
-}
+/// As long as it lives, a request is being answered.
+struct Answering(Arc<Place>);
 
-/// One connection's place; free again when dropped.
-struct Place {
-    ip: IpAddr,
-    of_each: Arc<Mutex<HashMap<IpAddr, usize>>>,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Default for Places {
-    fn default() -> Places {
-        Places {
-            all: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
-            of_each: Arc::default(),
-        }
-    }
-}
-
-impl Places {
-    fn take(&self, ip: IpAddr, permit: OwnedSemaphorePermit) -> Option<Place> {
-        let ip = network(ip);
-        let mut of_each = self.of_each.lock().expect(UNPOISONED);
-        let count = of_each.entry(ip).or_default();
-        // Without a place it is closed, which tells more than a connection that is never answered.
-        if *count >= MAX_OF_ONE {
-            return None;
-        }
-        *count += 1;
-        Some(Place {
-            ip,
-            of_each: self.of_each.clone(),
-            _permit: permit,
-        })
-    }
-}
-
-impl Drop for Place {
+impl Drop for Answering {
     fn drop(&mut self) {
-        let mut of_each = self.of_each.lock().expect(UNPOISONED);
-        if let Some(count) = of_each.get_mut(&self.ip) {
-            *count -= 1;
-            if *count == 0 {
-                of_each.remove(&self.ip);
-            }
-        }
-    }
-}
-
-const UNPOISONED: &str = "no holder of this lock panics: it only counts";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn one_address_never_takes_all_places_and_gives_its_own_back() {
-        let places = Places::default();
-        let take = |ip: &str| {
-            let permit = places.all.clone().try_acquire_owned().expect("a place");
-            places.take(ip.parse().expect("a literal"), permit)
-        };
-        for (greedy, same, other) in [
-            ("192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2"),
-            ("2001:db8::1", "2001:db8::2:3", "2001:db8:0:1::1"),
-        ] {
-            let mut held: Vec<Place> = (0..MAX_OF_ONE).map_while(|_| take(greedy)).collect();
-            assert_eq!(held.len(), MAX_OF_ONE);
-            assert!(take(same).is_none() && take(other).is_some());
-            held.pop();
-            assert!(take(same).is_some());
-            drop(held);
-            assert!(places.of_each.lock().expect("whole").is_empty());
-            assert_eq!(places.all.available_permits(), MAX_CONNECTIONS);
-        }
+        self.0.answered();
     }
 }

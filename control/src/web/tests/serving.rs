@@ -17,6 +17,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
 use tower::ServiceExt as _;
 
 use super::harness::{Control, Folder, LISTEN};
+use crate::clock::Clock;
 use crate::settings::TlsSettings;
 use crate::web::serve::{Door, listen, serve};
 use crate::web::tls::Tls;
@@ -28,7 +29,12 @@ async fn serve_on_a_port(control: &Control, tls: Option<Arc<Tls>>) -> SocketAddr
     let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
     let addr = listener.local_addr().expect("bound");
     let doors = vec![Door { listener, tls }];
-    tokio::spawn(serve(doors, control.router.clone(), std::future::pending()));
+    tokio::spawn(serve(
+        doors,
+        control.router.clone(),
+        Clock::by_hand().0,
+        std::future::pending(),
+    ));
     addr
 }
 

@@ -9,6 +9,7 @@ mod ends;
 mod garbage;
 mod hold;
 mod idle;
+mod stalls;
 mod swift;
 mod tcp;
 mod udp;
@@ -111,6 +112,7 @@ const LONG: &[Scenario] = &[
     scenario("answers amid 6,000 sources/s", udp::answered, OURS),
     scenario("a datagram from a listener", udp::loops, OURS),
     scenario("garbage beside requests", garbage::beside_requests, OURS),
+    scenario("stalls of control, and a crowd", stalls::stalls, OURS),
 ];
 
 fn main() -> ExitCode {

@@ -1,0 +1,154 @@
+//! Stalls of control's own and crowds before its door: who goes on beating does not expire.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use e2e::beats::{beat, crowd, raise_descriptor_limit};
+use e2e::loop_bench::LoopBench;
+use rustix::process::Signal;
+use serde_json::json;
+use testkit::client::{connect, connect_from};
+use testkit::wait::within;
+use testkit::{LONG, until};
+
+/// Longer than a crowd takes to come.
+const TTL: Duration = Duration::from_secs(5);
+/// Longer than the TTL.
+const STALL: Duration = Duration::from_secs(8);
+/// How long an agent waits until its next beat.
+const BEAT: Duration = Duration::from_millis(500);
+const AGENTS: u8 = 4;
+const EXPIRED: &str = "expired: no heartbeat";
+
+fn bench() -> LoopBench {
+    LoopBench::start(json!({ "runtime_ttl_sec": TTL.as_secs(), "expiry_freeze": false }))
+}
+
+fn backend(agent: u8) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, agent], 9001))
+}
+
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+/// Agents beat while `play` lasts, each on a new connection every time, and for a TTL more; none of
+/// them may expire, and one that falls silent then does. How many beats were answered.
+fn agents_beat_while(bench: &mut LoopBench, play: impl FnOnce(&mut LoopBench)) -> u64 {
+    let (stopping, answered) = (AtomicBool::new(false), AtomicU64::new(0));
+    let control = bench.control.addr;
+    for agent in 1..=AGENTS {
+        assert!(beat(control, backend(agent)));
+    }
+    std::thread::scope(|scope| {
+        for agent in 1..=AGENTS {
+            let (stopping, answered) = (&stopping, &answered);
+            scope.spawn(move || {
+                while !stopping.load(Relaxed) {
+                    answered.fetch_add(u64::from(beat(control, backend(agent))), Relaxed);
+                    std::thread::sleep(BEAT);
+                }
+            });
+        }
+        // Also where something below panics: the scope waits for the agents.
+        let stop = Stop(&stopping);
+        play(bench);
+        // Whoever is to expire by mistake does by then.
+        std::thread::sleep(TTL + BEAT);
+        assert_eq!(bench.control.program.count_lines(EXPIRED), 0, "expired");
+        drop(stop);
+    });
+    until("the silent expire", LONG, || {
+        let expired = bench.control.program.count_lines(EXPIRED);
+        (expired == usize::from(AGENTS)).then_some(())
+    });
+    answered.into_inner()
+}
+
+#[test]
+fn a_stall_of_control_expires_nobody_who_goes_on_beating() {
+    let mut bench = bench();
+    agents_beat_while(&mut bench, |bench| {
+        bench.control.program.signal(Signal::STOP);
+        std::thread::sleep(STALL);
+        bench.control.program.signal(Signal::CONT);
+    });
+    bench.control.program.wait_for_line("all TTLs begin again");
+}
+
+#[test]
+fn without_descriptors_nobody_expires_who_goes_on_beating() {
+    let mut bench = bench();
+    agents_beat_while(&mut bench, |bench| {
+        let program = &mut bench.control.program;
+        program.limit_descriptors(3);
+        program.wait_for_line("not all connections are taken");
+        std::thread::sleep(STALL);
+        program.limit_descriptors(4096);
+        program.wait_for_line("all connections are taken again");
+        assert!(program.count_lines("not all connections are taken") < 20);
+    });
+}
+
+#[test]
+fn silent_connections_of_a_few_addresses_keep_no_agent_out() {
+    raise_descriptor_limit();
+    let begin = "GET / HTTP/1.1\r\nhost: ";
+    let mut bench = bench();
+    let control = bench.control.addr;
+    let mut kept = connect(control).expect("connected");
+    assert!(is_answered(&mut kept, control));
+    let answered = agents_beat_while(&mut bench, |_| {
+        let began = Instant::now();
+        let mut crowd = crowd(control, begin);
+        // They come again and again, for as long.
+        while began.elapsed() < STALL {
+            crowd.drain(..100);
+            for _ in 0..100 {
+                let again = connect_from(Ipv4Addr::new(127, 0, 0, 7), control);
+                crowd.push(again.expect("the kernel answers"));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    });
+    assert!(answered > u64::from(AGENTS) * 4, "{answered} beats");
+    assert!(is_answered(&mut kept, control), "who has asked is kept");
+}
+
+#[test]
+fn while_all_connections_are_being_answered_nobody_expires() {
+    raise_descriptor_limit();
+    let mut bench = bench();
+    agents_beat_while(&mut bench, |bench| {
+        let control = bench.control.addr;
+        // Its body never comes, and is waited for.
+        let begin = format!(
+            "POST /api/register HTTP/1.1\r\nhost: {control}\r\ncontent-type: application/json\r\n\
+             content-length: 99\r\n\r\n{{"
+        );
+        let crowd = crowd(control, &begin);
+        let program = &mut bench.control.program;
+        program.wait_for_line("not all connections are taken");
+        program.wait_for_line("all connections are taken again");
+        drop(crowd);
+    });
+}
+
+/// Asks on a kept connection.
+fn is_answered(stream: &mut TcpStream, control: SocketAddr) -> bool {
+    let request = format!("GET /livez HTTP/1.1\r\nhost: {control}\r\n\r\n");
+    let mut answer = [0; 12];
+    within(LONG, || {
+        stream.write_all(request.as_bytes()).ok()?;
+        stream.read_exact(&mut answer).ok()?;
+        let rest = stream.read(&mut [0; 4096]).ok()?;
+        (rest > 0).then_some(answer.starts_with(b"HTTP/1.1 200"))
+    })
+    .unwrap_or(false)
+}
