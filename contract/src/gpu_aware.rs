@@ -35,6 +35,8 @@ pub struct GpuAware {
     pub latency_samples: u64,
     /// A latency that is not renewed is trusted less by a factor of e in so long.
     pub latency_memory_ms: u64,
+    /// A backend that had no session for so long gets one as a trial; 0: none does.
+    pub trial_interval_ms: u64,
     /// How long the ramp lasts that follows a warm-up.
     pub ramp_ms: u64,
     /// How often a backend reports that does not say so itself.
@@ -63,6 +65,7 @@ impl Default for GpuAware {
             slowness_max: 12.0,
             latency_samples: 64,
             latency_memory_ms: 120_000,
+            trial_interval_ms: 30_000,
             ramp_ms: 30_000,
             heartbeat_ms: 5_000,
             scan_limit: 64,
@@ -149,6 +152,7 @@ impl GpuAware {
                 HOUR_MS,
                 &mut self.latency_memory_ms,
             ),
+            ("trial_interval_ms", 0, HOUR_MS, &mut self.trial_interval_ms),
             ("ramp_ms", 0, HOUR_MS, &mut self.ramp_ms),
             ("heartbeat_ms", 100, HOUR_MS, &mut self.heartbeat_ms),
             ("scan_limit", 1, 1_024, &mut self.scan_limit),
@@ -206,6 +210,10 @@ mod tests {
             (json!({"idle_weight": -0.1}), "/gpu_aware/idle_weight"),
             (json!({"vram_hard": "all"}), "/gpu_aware/vram_hard"),
             (json!({"samples": 1}), "/gpu_aware/samples"),
+            (
+                json!({"trial_interval_ms": -1}),
+                "/gpu_aware/trial_interval_ms",
+            ),
             (
                 json!({"failure_half_life_ms": 0}),
                 "/gpu_aware/failure_half_life_ms",

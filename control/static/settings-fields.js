@@ -88,7 +88,7 @@ export const GROUPS = [
     whole: '/proxy/gpu_aware',
     fields: numbers(
       '/proxy/gpu_aware',
-      'idle_weight vram_soft vram_full vram_hard vram_cost vram_hard_cost vram_per_load gpu_cost failure_cost failure_cap failure_half_life_ms slowness_min slowness_max latency_samples latency_memory_ms ramp_ms heartbeat_ms scan_limit samples',
+      'idle_weight vram_soft vram_full vram_hard vram_cost vram_hard_cost vram_per_load gpu_cost failure_cost failure_cap failure_half_life_ms slowness_min slowness_max latency_samples latency_memory_ms trial_interval_ms ramp_ms heartbeat_ms scan_limit samples',
     ),
   },
 ];

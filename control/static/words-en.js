@@ -527,6 +527,7 @@ export const en = {
     slowness_max: 'how much slower',
     latency_samples: 'what speed is learned over',
     latency_memory_ms: 'how long it is trusted without news',
+    trial_interval_ms: 'time without a session before a trial; 0: no trials',
     ramp_ms: 'how long a warmed up backend takes to its whole share',
     heartbeat_ms: 'how often a backend reports that does not say so',
     scan_limit: 'up to so many backends are all looked at',

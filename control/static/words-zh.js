@@ -497,6 +497,7 @@ export const zh = {
     slowness_max: '可被视为慢多少',
     latency_samples: '学习速度的样本数',
     latency_memory_ms: '没有新数据时速度的可信时间',
+    trial_interval_ms: '多久没有会话后试用一次；0：不试用',
     ramp_ms: '预热完的后端达到全部份额的时间',
     heartbeat_ms: '未说明的后端的上报间隔',
     scan_limit: '后端不超过此数时全部比较',

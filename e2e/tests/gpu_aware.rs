@@ -84,6 +84,37 @@ fn a_report_moves_the_very_next_sessions_and_flows_without_a_reload() {
     }
 }
 
+/// An engine without work may never renew its figures.
+#[test]
+fn an_idle_backend_that_repeats_a_full_cache_serves_beside_the_other() {
+    let pool = two();
+    let [stuck, other] = [pool[0].addr, pool[1].addr];
+    let addrs = [stuck, other];
+    let mut settings = settings();
+    settings["gpu_aware"] = json!({"trial_interval_ms": 1_000});
+    let bench = ProxyBench::start(&addrs, settings);
+    let beat_and_ask = || {
+        report(&bench, &[(stuck, 0.99), (other, 0.1)]);
+        let asked = (0..8).map(|_| {
+            let mut session = bench.open();
+            session.echo(b"prompt").expect("it echoes");
+            session
+        });
+        // Each has ended before the next one begins.
+        asked.fold(Spread::new(), |mut reached, session| {
+            *reached.entry(session.backend.clone()).or_default() += 1;
+            reached
+        })
+    };
+    assert_eq!(beat_and_ask(), spread([("b", 8)]), "it may be full");
+    until("both serve", LONG, || {
+        let reached = beat_and_ask();
+        (reached.len() == 2 && reached["a"] >= 2 && reached["b"] >= 2).then_some(())
+    });
+    let cost = cost(&bench, stuck);
+    assert_eq!((cost.vram_expected, cost.vram), (None, 0.0), "{cost:?}");
+}
+
 #[test]
 fn the_cost_of_each_backend_is_explained() {
     let pool = two();

@@ -9,6 +9,7 @@ use contract::{
 };
 use proxy_core::backend::{BackendRegistry, SessionSlot};
 use proxy_core::health::sources::{AnsweredSources, Source};
+use proxy_core::latency::add;
 use proxy_core::meter::Moment;
 use proxy_core::pick::{BackendIndex, Request};
 use proxy_core::plan::Protocol;
@@ -85,7 +86,9 @@ impl Proxy {
         let pool = &self.snapshot.pools[0];
         let picked = pool.pick(Protocol::Tcp, &request, us(now), &mut self.random);
         let picked = picked.expect("every scenario has candidates");
-        let mut slot = SessionSlot::take(pool.backend(picked.backend));
+        let backend = pool.backend(picked.backend);
+        let mut slot = SessionSlot::take(backend);
+        add(&backend.worker(0).sessions_total, 1);
         if let Some(moment) = self.moment(now) {
             if picked.joins_batch {
                 slot.ride_along();

@@ -9,6 +9,7 @@ use contract::{
 };
 use proptest::prelude::*;
 use proxy_core::backend::{BackendRegistry, SessionSlot};
+use proxy_core::latency::add;
 use proxy_core::meter::Moment;
 use proxy_core::pick::{BackendIndex, Request};
 use proxy_core::plan::Protocol;
@@ -110,7 +111,9 @@ impl World {
 
     /// Begins a session with a request at `at`.
     fn begin(&mut self, at: usize) {
-        let mut slot = SessionSlot::take(self.snapshot().backend(BackendIndex(at as u32)));
+        let backend = self.snapshot().backend(BackendIndex(at as u32));
+        let mut slot = SessionSlot::take(backend);
+        add(&backend.worker(0).sessions_total, 1);
         slot.stir(self.moment());
         slot.sent(self.moment());
         self.in_flight.push(slot);
@@ -420,6 +423,100 @@ fn only_warming_backends_left_are_used_without_a_cap() {
     (0..100).for_each(|_| assert!(world.dispatch().is_some()));
     let warming = world.snapshot().backend(BackendIndex(0)).sessions();
     assert_eq!(warming, 1, "one session to warm up by");
+}
+
+/// One session at a time for so long, with a report a second of the first backend. Returns what each was
+/// given.
+fn serve_beside(vram: f64, gpu: f64, seconds: u32, fails: bool) -> [u32; 2] {
+    let mut world = World::new(&[(10, false), (10, false)], 6);
+    let mut counts = [0; 2];
+    for step in 0..seconds * 10 {
+        if step % 10 == 0 {
+            let report = Report {
+                vram_usage: Some(vram),
+                gpu_usage: Some(gpu),
+                reported_at_ms: Some(world.now.unix_ms),
+                heartbeat_ms: Some(1_000),
+            };
+            world.report(0, &report);
+        }
+        let picked = world.dispatch().expect("both are candidates");
+        counts[picked] += 1;
+        world.pass(30);
+        world.end_one(picked == 1 || !fails);
+        world.pass(70);
+        world.tick();
+    }
+    counts
+}
+
+#[test]
+fn an_idle_backend_whose_full_cache_is_an_old_figure_serves_too() {
+    let [doubtful, other] = serve_beside(0.99, 0.0, 120, false);
+    assert!(doubtful > other / 2, "{doubtful} beside {other}");
+}
+
+#[test]
+fn a_full_backend_loses_one_session_in_five_minutes() {
+    let [full, other] = serve_beside(0.99, 0.0, 290, true);
+    assert_eq!((full, other), (1, 2_899));
+}
+
+#[test]
+fn a_full_backend_where_somebody_else_is_at_work_is_left_alone() {
+    assert_eq!(serve_beside(0.99, 0.9, 290, false)[0], 0);
+}
+
+#[test]
+fn every_backend_gets_a_session_in_thirty_seconds_and_no_flood() {
+    // With 70 backends they are drawn, not all compared.
+    for backends in [3, 70] {
+        let weights = (0..backends).map(|at| (if at == 0 { 1 } else { 1_000 }, false));
+        let mut world = World::new(&weights.collect::<Vec<_>>(), 7);
+        world.pass(2 * SLOW_START_MS);
+        let mut given = Vec::new();
+        for step in 0..3_000 {
+            let picked = world.dispatch().expect("all are candidates");
+            if picked == 0 {
+                given.push(step);
+            }
+            world.pass(30);
+            world.end_one(true);
+            world.pass(70);
+            world.tick();
+        }
+        let gaps = given.windows(2).map(|two| two[1] - two[0]);
+        assert!((6..=10).contains(&given.len()), "{given:?}");
+        assert!(gaps.into_iter().all(|gap| gap <= 450), "{given:?}");
+    }
+}
+
+/// Else rare sessions would go to each in turn, and no longer where they cost least.
+#[test]
+fn at_most_a_quarter_of_rare_sessions_are_trials() {
+    let mut world = World::new(&[(1, false), (1, false), (1, false), (1_000, false)], 8);
+    world.pass(2 * SLOW_START_MS);
+    let mut counts = [0; 4];
+    for _ in 0..400 {
+        counts[world.dispatch().expect("all are candidates")] += 1;
+        world.pass(1_000);
+        world.tick();
+        world.end_one(true);
+        world.pass(59_000);
+        world.tick();
+    }
+    assert!(counts[3] >= 300, "{counts:?}");
+    assert!(counts.iter().all(|&count| count > 10), "{counts:?}");
+}
+
+#[test]
+fn an_unused_pool_makes_nobody_due() {
+    let mut world = World::new(&[(1, false), (1_000, false)], 8);
+    for _ in 0..600 {
+        world.pass(1_000);
+        world.tick();
+    }
+    assert_eq!(world.dispatch(), Some(1));
 }
 
 #[test]

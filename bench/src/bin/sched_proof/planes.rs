@@ -161,6 +161,7 @@ fn control_config(
             "gpu_aware": {
                 "failure_half_life_ms": faster(default.failure_half_life_ms),
                 "latency_memory_ms": faster(default.latency_memory_ms),
+                "trial_interval_ms": faster(default.trial_interval_ms),
                 "ramp_ms": faster(default.ramp_ms),
                 "heartbeat_ms": faster(default.heartbeat_ms),
             },

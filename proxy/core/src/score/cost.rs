@@ -105,6 +105,19 @@ impl Cost {
         cost
     }
 
+    /// One session more costs less than at any other backend, and each further one what it would cost
+    /// without this. The first failure makes it as expensive as an idle backend again.
+    pub fn invite(&mut self) {
+        let usual = self.line;
+        let cost = usual.cost_at(self.in_flight);
+        self.line = Line {
+            slope: usual.slope,
+            base: -usual.slope * (self.in_flight + 1.0),
+            limit: self.in_flight,
+            penalty: cost + usual.slope + usual.penalty,
+        };
+    }
+
     /// The part of new sessions that suits it, where they are drawn at random.
     pub fn share(&self) -> f32 {
         self.weight * self.warm_up / self.slowness
@@ -178,6 +191,27 @@ mod tests {
             (found - expected).abs() < 1e-3,
             "{found} for {expected}: {cost:?}"
         );
+    }
+
+    #[test]
+    fn an_invited_backend_is_the_cheapest_for_one_session() {
+        let full = Reported {
+            vram: Some(0.99),
+            ..FRESH
+        };
+        for (in_flight, report) in [(0.0, None), (0.1, Some(full)), (3.0, Some(full))] {
+            let inputs = Inputs {
+                in_flight,
+                report,
+                ..IDLE
+            };
+            let mut cost = Cost::of(&inputs, &GpuAware::default());
+            let usual = cost.line;
+            cost.invite();
+            let [now, then] = [in_flight, in_flight + 1.0].map(|load| cost.line.cost_at(load));
+            assert!(now < 0.0, "{cost:?}");
+            assert!(then >= usual.cost_at(in_flight + 1.0), "{cost:?}");
+        }
     }
 
     #[test]

@@ -8,7 +8,8 @@ use contract::GpuAware;
 use super::Now;
 use super::cost::{Cost, Reported, Warmth};
 use super::log2;
-use crate::backend::BackendState;
+use super::trial::{Seen, Trial};
+use crate::backend::{BackendCounters, BackendState};
 
 #[derive(Debug, Default)]
 pub struct Learned {
@@ -19,6 +20,9 @@ pub struct Learned {
     /// Since the last report.
     own_load: MeanLoad,
     warmth: Ramp,
+    trial: Trial,
+    begun_seen: u64,
+    failures_seen: u32,
     /// The cost as it was last computed.
     pub explained: Option<Cost>,
 }
@@ -34,6 +38,12 @@ pub struct Observed {
     pub confidence: f32,
     pub samples: u64,
     pub report: Option<Reported>,
+    /// Sessions and flows that ever began.
+    pub begun: u64,
+    /// Something of ours is or was at work there since the last time.
+    pub is_used: bool,
+    /// The next session goes there; see [`super::trial`].
+    pub is_due: bool,
 }
 
 /// The mean of `log2(latency) - log2(load at dispatch)`.
@@ -94,6 +104,8 @@ const PRIOR_WEIGHT: f32 = 8.0;
 const FRESH_HEARTBEATS: f32 = 1.2;
 /// A weight below this changes nothing any more.
 const NEGLIGIBLE: f32 = 0.01;
+/// A report above this weight can keep a trial away.
+const COUNTS: f32 = 0.5;
 
 impl Learned {
     /// Takes in what has happened since the last time.
@@ -105,7 +117,7 @@ impl Learned {
         parameters: &GpuAware,
     ) -> Observed {
         let in_flight = backend.load().in_flight();
-        self.latency.drain(backend, now, parameters);
+        let has_answered = self.latency.drain(backend, now, parameters);
         self.own_load.add(in_flight);
         self.warmth = self.warmth.after(is_warming, now);
         let reports = backend.telemetry().count();
@@ -113,8 +125,13 @@ impl Learned {
             self.reports_seen = reports;
             self.take_report(backend, in_flight, now, parameters);
         }
+        let begun = begun(backend);
+        let is_used = self.try_out(backend, begun, has_answered, now, parameters);
         let heartbeat_us = self.heartbeat_us(parameters);
         Observed {
+            begun,
+            is_used,
+            is_due: self.is_due(now, parameters),
             in_flight,
             warmth: self.warmth.at(now, parameters),
             latency_log2: (self.latency.samples >= FEWEST_SAMPLES).then_some(self.latency.mean),
@@ -123,12 +140,59 @@ impl Learned {
             report: self.report.map(|report| Reported {
                 weight: report.weight(now),
                 age_us: now.us.saturating_sub(report.at_us),
-                vram: report.vram,
+                vram: report.vram.filter(|&vram| !self.trial.contradicts(vram)),
                 foreign_gpu: report.foreign_gpu,
                 in_flight: report.in_flight,
                 vram_per_load: self.vram.get(parameters),
             }),
         }
+    }
+
+    /// Returns whether something of ours is or was at work there since the last time.
+    fn try_out(
+        &mut self,
+        backend: &BackendState,
+        begun: u64,
+        has_answered: bool,
+        now: Now,
+        parameters: &GpuAware,
+    ) -> bool {
+        let failures = backend.load().failures.in_a_row();
+        let is_failing = failures > std::mem::replace(&mut self.failures_seen, failures);
+        let has_begun = begun != std::mem::replace(&mut self.begun_seen, begun);
+        let is_used = has_begun || backend.load().is_busy() || has_answered || is_failing;
+        let seen = Seen {
+            is_used,
+            has_answered,
+            is_failing,
+            vram: self.report.and_then(|report| report.vram),
+            full_from: self.full_from(parameters),
+        };
+        let interval_us = parameters.trial_interval_ms * 1_000;
+        self.trial.observe(&seen, interval_us, now.us);
+        is_used
+    }
+
+    /// The pool was used for so long, and this backend was not.
+    pub fn left_aside(&mut self, us: u64) {
+        self.trial.pass(us);
+    }
+
+    fn is_due(&self, now: Now, parameters: &GpuAware) -> bool {
+        let is_fresh = |report: &Received| report.weight(now) > COUNTS;
+        let report = self.report.filter(is_fresh);
+        let vram = report.and_then(|report| report.vram);
+        let is_full = vram.is_some_and(|vram| {
+            vram >= self.full_from(parameters) && !self.trial.contradicts(vram)
+        });
+        let foreign_gpu = report.map_or(0.0, |report| report.foreign_gpu);
+        let interval_us = parameters.trial_interval_ms * 1_000;
+        self.trial.is_due(is_full, foreign_gpu, interval_us, now.us)
+    }
+
+    /// The share of VRAM from which one session more does not fit.
+    fn full_from(&self, parameters: &GpuAware) -> f32 {
+        parameters.vram_hard as f32 - self.vram.get(parameters)
     }
 
     fn take_report(
@@ -211,8 +275,18 @@ impl Observed {
     }
 }
 
+fn begun(backend: &BackendState) -> u64 {
+    let of_worker = |counters: &BackendCounters| {
+        let sessions = counters.sessions_total.load(Relaxed);
+        sessions.wrapping_add(counters.flows_total.load(Relaxed))
+    };
+    let all = backend.workers().iter().map(of_worker);
+    all.fold(0, u64::wrapping_add)
+}
+
 impl Latency {
-    fn drain(&mut self, backend: &BackendState, now: Now, parameters: &GpuAware) {
+    /// Returns whether there was anything.
+    fn drain(&mut self, backend: &BackendState, now: Now, parameters: &GpuAware) -> bool {
         let (mut samples, mut sum) = (0_u64, 0_u64);
         for counters in backend.workers() {
             samples = samples.wrapping_add(counters.latency_samples.load(Relaxed));
@@ -220,7 +294,7 @@ impl Latency {
         }
         let new = samples.wrapping_sub(self.drained_samples);
         if new == 0 {
-            return;
+            return false;
         }
         let mean = sum.wrapping_sub(self.drained_sum) as i64 as f32 / new as f32 / log2::ONE as f32;
         (self.drained_samples, self.drained_sum) = (samples, sum);
@@ -229,6 +303,7 @@ impl Latency {
         // All alike at first; later the newest counts for one in so many.
         let newest = new as f32 / self.samples.min(parameters.latency_samples.max(new)) as f32;
         self.mean += newest * (mean - self.mean);
+        true
     }
 
     fn confidence(&self, now: Now, heartbeat_us: u64, parameters: &GpuAware) -> f32 {

@@ -8,6 +8,8 @@
 //! are corrected by what was sent since, fade with age, and cost a bounded amount. What each part
 //! means stands in [`cost`]; how it is learned in [`learned`].
 //!
+//! A backend that is left aside gets one session now and then, as a trial: see [`trial`].
+//!
 //! Invariants: every cost is finite, whatever was reported; no backend is excluded by its cost; what
 //! is learned belongs to the backend and outlives reloads.
 
@@ -16,9 +18,10 @@ pub mod failures;
 pub mod learned;
 pub mod log2;
 pub mod peak;
+pub mod trial;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use contract::{GpuAware, Pool};
 
@@ -26,6 +29,7 @@ use crate::backend::BackendState;
 use crate::pick::BackendIndex;
 use cost::{Inputs, Warmth};
 use learned::Observed;
+use trial::PoolUse;
 
 /// How often to score while somebody is busy.
 pub const TICK_US: u64 = 100_000;
@@ -54,6 +58,7 @@ pub struct Scorer {
     middle: AtomicU32,
     /// How far those have come in slow start that are furthest, likewise.
     furthest: AtomicU32,
+    pool_use: Mutex<PoolUse>,
 }
 
 #[derive(Debug)]
@@ -96,6 +101,7 @@ impl Scorer {
             positions,
             middle: AtomicU32::new(f32::NAN.to_bits()),
             furthest: AtomicU32::new(1_f32.to_bits()),
+            pool_use: Mutex::default(),
         }
     }
 
@@ -108,6 +114,7 @@ impl Scorer {
             .iter()
             .map(|one| self.observe(one, now))
             .collect();
+        self.count_use(&observed, now);
         let middle = middle(observed.iter().filter_map(|one| one.latency_log2));
         self.middle.store(middle.to_bits(), Relaxed);
         let ramps = self.scored.iter().map(|one| one.ramp(now));
@@ -116,7 +123,8 @@ impl Scorer {
         let mut next_us: Option<u64> = None;
         for (one, observed) in self.scored.iter().zip(&observed) {
             let cost = self.draw(one, observed, middle, now);
-            share(one.index, cost.share());
+            let least = if observed.is_due { 1.0 } else { 0.0 };
+            share(one.index, cost.share().max(least));
             let due_us = if one.backend.load().is_busy() {
                 Some(TICK_US)
             } else if one.ramp(now) < 1.0 {
@@ -129,6 +137,19 @@ impl Scorer {
             next_us = next_us.into_iter().chain(due_us).min();
         }
         next_us
+    }
+
+    /// Tells the backends that are left aside how long the pool was used.
+    fn count_use(&self, observed: &[Observed], now: Now) {
+        let begun = observed.iter().map(|one| one.begun).sum();
+        let interval_us = self.parameters.trial_interval_ms * 1_000;
+        let mut pool_use = self.pool_use.lock().unwrap_or_else(PoisonError::into_inner);
+        let passed_us = pool_use.passed(begun, observed.len(), interval_us, now.us);
+        for (one, observed) in self.scored.iter().zip(observed) {
+            if !observed.is_used {
+                one.backend.learned().left_aside(passed_us);
+            }
+        }
     }
 
     /// Scores one backend, of which a report has just come, say. The rest of the pool stays as it is.
@@ -181,6 +202,9 @@ impl Scorer {
                 report: observed.report,
             };
             cost = cost::Cost::of(&inputs, parameters);
+            if observed.is_due && inputs.warmth != Warmth::Warming {
+                cost.invite();
+            }
             cost.line
         });
         one.backend.learned().explained = Some(cost);
