@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bounds::{LineLimit, Verdict};
+use contract::Faults;
 use contract::publish::PublishError;
 use tokio::sync::{mpsc, oneshot};
 
@@ -20,6 +21,7 @@ use crate::clock::Now;
 use crate::listening;
 use crate::model::{Change, Mutation, Refusal};
 use crate::registry::{Effect, Passed};
+use crate::settings::Settings;
 use crate::shared::Shared;
 
 pub use files::{Files, load};
@@ -71,6 +73,8 @@ enum Command {
     Mutate(Box<Request>),
     /// Read the sources again now.
     ReadSources(oneshot::Sender<()>),
+    /// Take over what `control_config.json` says now.
+    Configure(Arc<Settings>, oneshot::Sender<Result<(), Faults>>),
     Stop(oneshot::Sender<()>),
 }
 
@@ -111,6 +115,20 @@ impl Keeper {
         if self.0.send(Command::ReadSources(reply)).await.is_ok() {
             // A keeper that stops has nothing more to read.
             let _ = done.await;
+        }
+    }
+
+    /// Takes over what `control_config.json` says now.
+    ///
+    /// # Errors
+    /// Why the proxy would refuse it; nothing has changed then.
+    pub async fn configure(&self, settings: Arc<Settings>) -> Result<(), Faults> {
+        let (reply, done) = oneshot::channel();
+        let sent = self.0.send(Command::Configure(settings, reply)).await;
+        // A keeper that stops takes over nothing more.
+        match sent {
+            Ok(()) => done.await.unwrap_or(Ok(())),
+            Err(_) => Ok(()),
         }
     }
 
@@ -176,6 +194,12 @@ impl Task {
             match command {
                 Command::Mutate(request) => requests.push(*request),
                 Command::ReadSources(reply) => readers.push(reply),
+                Command::Configure(settings, reply) => {
+                    let configured = self.shared.model().configure(&settings);
+                    self.shared.state_changed.notify_one();
+                    // Nobody waits any more where the server stops.
+                    let _ = reply.send(configured);
+                }
                 Command::Stop(reply) => stop = Some(reply),
             }
         }

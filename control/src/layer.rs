@@ -158,6 +158,11 @@ impl Layer {
             .into()
     }
 
+    /// Whether both say the same beside listen address and algorithm.
+    pub fn has_same_optional(&self, other: &Layer) -> bool {
+        self.optional == other.optional
+    }
+
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm.unwrap_or(Algorithm::WeightedRoundRobin)
     }

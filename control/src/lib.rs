@@ -23,6 +23,7 @@ mod publish;
 mod registry;
 mod render;
 mod renew;
+pub mod reread;
 mod settings;
 mod shared;
 #[cfg(test)]

@@ -9,6 +9,7 @@ use clap::Parser;
 use contract::paths::{Root, RootError};
 use control::auth::command::{self, TokenCommand};
 use control::clock::Clock;
+use control::reread::Source;
 use control::start;
 use tracing_subscriber::EnvFilter;
 
@@ -84,7 +85,11 @@ fn serve(root: &Root, arguments: &Arguments) -> Result<(), start::StartError> {
         .enable_all()
         .build()
         .map_err(start::StartError::Runtime)?;
-    runtime.block_on(start::run(settings, root))
+    let source = Source {
+        root: root.clone(),
+        listen: arguments.listen,
+    };
+    runtime.block_on(start::run(settings, source))
 }
 
 fn exit<E: std::fmt::Display>(done: Result<(), E>) -> ExitCode {

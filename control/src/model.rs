@@ -16,7 +16,7 @@ use crate::registry::{
     Effect, Full, OverrideChange, Registration, Registry, RegistryEntry, Remover,
 };
 use crate::render::{OwnAddresses, Plan};
-use crate::settings::ExpiryPolicy;
+use crate::settings::{ExpiryPolicy, Settings};
 use crate::sources::discovery::Discovery;
 use crate::sources::runtime::override_json;
 
@@ -293,6 +293,25 @@ impl Model {
         };
         check(&plan.render(0, 0), &self.own.local)?;
         Ok(patched)
+    }
+
+    /// Takes over what `control_config.json` says now.
+    ///
+    /// # Errors
+    /// Why the proxy would refuse it together with the settings by API; nothing has changed then.
+    pub fn configure(&mut self, settings: &Settings) -> Result<(), Faults> {
+        if self.base_settings != settings.proxy {
+            let plan = Plan {
+                head: self.runtime_settings.over(&settings.proxy).head(),
+                backends: Vec::new(),
+            };
+            check(&plan.render(0, 0), &self.own.local)?;
+            self.base_settings = settings.proxy.clone();
+            self.revision += 1;
+        }
+        self.policy = settings.expiry;
+        self.max_registrations = settings.admission.max_backends;
+        Ok(())
     }
 
     fn drop_carried(&mut self, addr: BackendAddr) -> bool {

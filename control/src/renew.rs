@@ -1,5 +1,5 @@
-//! What an operator changes under a running server: tokens and certificate, looked at twice a second,
-//! and read at once on SIGHUP. A watch of the folder would be quicker and goes deaf on some file systems.
+//! What an operator changes under a running server: tokens and certificate, looked at twice a second
+//! and read at once on SIGHUP, and `control_config.json`, read on SIGHUP alone ([`reread`]). A watch of the folder would be quicker and goes deaf on some file systems.
 //! What cannot be read is tried again at every look, and told once.
 
 use std::time::Duration;
@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::auth::TokenChange;
+use crate::reread::{self, Source};
 use crate::web::App;
 use crate::web::tls::Tls;
 
@@ -18,10 +19,10 @@ const STORE_PERIOD: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// No handler can be set.
-pub fn start(app: App) -> std::io::Result<()> {
+pub fn start(app: App, source: Source) -> std::io::Result<()> {
     let hangup = signal(SignalKind::hangup())?;
     tokio::spawn(store_now_and_then(app.clone()));
-    tokio::spawn(run(app, hangup));
+    tokio::spawn(run(app, source, hangup));
     Ok(())
 }
 
@@ -37,7 +38,7 @@ async fn store_now_and_then(app: App) {
     }
 }
 
-async fn run(app: App, mut hangup: Signal) {
+async fn run(app: App, source: Source, mut hangup: Signal) {
     let mut tick = tokio::time::interval(PERIOD);
     let mut told = Told::default();
     loop {
@@ -47,6 +48,7 @@ async fn run(app: App, mut hangup: Signal) {
         };
         if is_told {
             told = Told::default();
+            reread::read_again(&app, &source).await;
         }
         if is_told || app.access.is_file_unread() {
             read_tokens(&app, &mut told.tokens);

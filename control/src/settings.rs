@@ -1,4 +1,5 @@
-//! `control_config.json`: the control plane's own settings, read once at start.
+//! `control_config.json`: the control plane's own settings, read at the start and again on SIGHUP
+//! ([`reread`](crate::reread)).
 //!
 //! The file may be absent or partial. All its faults are told at once, each with its place; an
 //! unknown key is refused with the nearest known one, since a misspelt key that is silently ignored
@@ -6,6 +7,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use contract::reload::DEFAULT_PROCESS_NAMES;
 use contract::{Algorithm, Faults, Object, Root, parse_object};
@@ -58,7 +60,7 @@ pub struct ExpiryPolicy {
 }
 
 /// The console by TLS, on a port of its own beside the one that programs use.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsSettings {
     pub listen: SocketAddr,
     pub certificate: PathBuf,
@@ -84,6 +86,15 @@ impl Settings {
         } else {
             Err(faults)
         }
+    }
+}
+
+impl Settings {
+    /// A timer of `auto_sync_interval_sec`, whose first tick comes at once.
+    pub fn auto_sync(&self) -> tokio::time::Interval {
+        let mut timer = tokio::time::interval(Duration::from_secs(self.auto_sync_interval_s));
+        timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        timer
     }
 }
 

@@ -1,9 +1,9 @@
 //! What the tasks of the control plane share: the model, the logs, and the bells they ring.
 
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::actor::Actor;
 use crate::audit::Audit;
@@ -14,7 +14,11 @@ use crate::registry::{Effect, Registration};
 use crate::settings::Settings;
 
 pub struct Shared {
+    /// As they were at the start: what only a restart changes. The rest is in [`Shared::live`].
     pub settings: Settings,
+    live: watch::Sender<Arc<Settings>>,
+    /// What is wrong with `control_config.json` as it stands, in words.
+    config_note: Mutex<Option<String>>,
     pub clock: Clock,
     pub audit: Audit,
     pub counters: Counters,
@@ -50,6 +54,7 @@ pub struct Counters {
 
 impl Shared {
     pub fn new(settings: Settings, clock: Clock, audit: Audit, model: Model) -> Shared {
+        let live = watch::Sender::new(Arc::new(settings.clone()));
         Shared {
             settings,
             clock,
@@ -57,12 +62,38 @@ impl Shared {
             counters: Counters::default(),
             model: Mutex::new(model),
             history: Mutex::default(),
+            live,
+            config_note: Mutex::default(),
             state_changed: Notify::new(),
             telemetry_changed: Notify::new(),
             telemetry_dirty: AtomicBool::new(false),
             reports_undelivered: AtomicBool::new(false),
             seen_generation: AtomicU64::new(0),
         }
+    }
+
+    /// The settings as they are now.
+    pub fn live(&self) -> Arc<Settings> {
+        self.live.borrow().clone()
+    }
+
+    /// Tells when they become others.
+    pub fn watch_live(&self) -> watch::Receiver<Arc<Settings>> {
+        self.live.subscribe()
+    }
+
+    pub fn set_live(&self, settings: Arc<Settings>) {
+        self.live.send_replace(settings);
+    }
+
+    pub fn config_note(&self) -> Option<String> {
+        let note = self.config_note.lock();
+        note.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn set_config_note(&self, note: Option<String>) {
+        let now = self.config_note.lock();
+        *now.unwrap_or_else(PoisonError::into_inner) = note;
     }
 
     /// Never held across an await, a write or a system call.

@@ -68,8 +68,8 @@ pub fn read_settings(root: &Root, listen: Option<SocketAddr>) -> Result<Settings
     })
 }
 
-/// Runs the server until it is told to stop; `root` is only told.
-pub async fn run(settings: Settings, root: &Root) -> Result<(), StartError> {
+/// Runs the server until it is told to stop; `source` is where `settings` were read, and are read again.
+pub async fn run(settings: Settings, source: crate::reread::Source) -> Result<(), StartError> {
     raise_descriptor_limit();
     make_folders(&settings)?;
     let mut pid_file = PidFile::hold(&settings.control_pid_path)?;
@@ -85,7 +85,7 @@ pub async fn run(settings: Settings, root: &Root) -> Result<(), StartError> {
         doors.push(Door { listener, tls });
     }
     let listen = listening(&doors).map_err(StartError::Runtime)?;
-    tell_where(root, &listen);
+    tell_where(&source.root, &listen);
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Runtime)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Runtime)?;
     let app = start_tasks(settings, &listen, tls, Clock::system()).await?;
@@ -96,7 +96,7 @@ pub async fn run(settings: Settings, root: &Root) -> Result<(), StartError> {
              control serves"
         );
     }
-    renew::start(app.clone()).map_err(StartError::Runtime)?;
+    renew::start(app.clone(), source).map_err(StartError::Runtime)?;
     pid_file.announce().map_err(|error| StartError::File {
         path: app.shared.settings.control_pid_path.clone(),
         error,
@@ -205,8 +205,7 @@ pub async fn start_tasks(
         shared.settings.runtime_backends_path.clone(),
         shared.settings.settings_runtime_path.clone(),
     ];
-    let interval = Duration::from_secs(shared.settings.auto_sync_interval_s);
-    tokio::spawn(watch::run(keeper.clone(), sources, interval));
+    tokio::spawn(watch::run(keeper.clone(), sources, shared.clone()));
     let names: Vec<IpAddr> = match listen.iter().any(|addr| addr.ip().is_unspecified()) {
         true => local_addresses(),
         false => listen.iter().map(SocketAddr::ip).collect(),

@@ -18,21 +18,23 @@ use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
 
 use crate::keeper::Keeper;
+use crate::shared::Shared;
 
 /// How long a file must be left alone before it is read.
 const QUIET: Duration = Duration::from_millis(100);
 /// How long a file that is never left alone goes unread.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Reads the sources whenever one of `files` changes, and every `interval` besides.
-pub async fn run(keeper: Keeper, files: Vec<PathBuf>, interval: Duration) {
+/// Reads the sources whenever one of `files` changes, and every `auto_sync_interval_sec` besides.
+pub async fn run(keeper: Keeper, files: Vec<PathBuf>, shared: Arc<Shared>) {
     let changed = Arc::new(Notify::new());
     let mut folders = Folders::new(&files, changed.clone());
-    let mut poll = tokio::time::interval(interval);
-    poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut live = shared.watch_live();
+    let mut poll = shared.live().auto_sync();
     loop {
         tokio::select! {
             () = changed.notified() => settle(&changed).await,
+            Ok(()) = live.changed() => poll = shared.live().auto_sync(),
             _ = poll.tick() => {}
         }
         // Before reading: what changes after this wakes us again.

@@ -23,7 +23,7 @@ pub struct Access {
     clock: Clock,
     file: PathBuf,
     /// Those of `control_config.json`.
-    configured: TokenSet,
+    configured: Mutex<TokenSet>,
     /// All of them; `None` where none is configured: protected mode.
     tokens: Mutex<Option<Arc<TokenSet>>>,
     last_read: LastRead,
@@ -68,7 +68,7 @@ impl Access {
         let access = Access {
             clock,
             file: file.to_owned(),
-            configured,
+            configured: Mutex::new(configured),
             tokens: Mutex::default(),
             last_read: LastRead::none_of(&[file]),
             sessions: Mutex::default(),
@@ -81,6 +81,11 @@ impl Access {
         };
         access.reload()?;
         Ok(access)
+    }
+
+    /// The tokens of `control_config.json` are others; they count from the next [`Access::reload`] on.
+    pub fn configure(&self, configured: TokenSet) {
+        *lock(&self.configured) = configured;
     }
 
     /// Whether the token file is another one than was read last, or could not be read. A look costs
@@ -97,15 +102,16 @@ impl Access {
         let is_unread = |error: &TokenFileError| matches!(error, TokenFileError::File { .. });
         let read = || token_file::read(&self.file);
         let entries = self.last_read.note(read, is_unread)?;
+        let configured = lock(&self.configured).clone();
         let mut tokens = lock(&self.tokens);
         // A file without a token in it still says that tokens are needed, and so does one that goes
         // while we run: neither the last one that is revoked or expires nor a moved file may open
         // the door to everybody on this machine.
         let new = match entries {
-            None if self.configured.0.is_empty() && tokens.is_none() => None,
-            None => Some(self.configured.clone()),
+            None if configured.0.is_empty() && tokens.is_none() => None,
+            None => Some(configured),
             Some(entries) => {
-                let mut all = self.configured.clone();
+                let mut all = configured;
                 all.0.extend(token_file::token_set(&entries).0);
                 Some(all)
             }

@@ -1,10 +1,16 @@
-//! The exact Host and Origin, against DNS rebinding and pages of other sites. Pure.
+//! The exact Host and Origin, against DNS rebinding and pages of other sites.
 
 use std::net::IpAddr;
+use std::sync::{PoisonError, RwLock};
 
 /// The exact names that we answer to, against DNS rebinding.
-#[derive(Debug, Clone)]
-pub struct Hosts(Vec<String>);
+#[derive(Debug)]
+pub struct Hosts {
+    ports: Vec<u16>,
+    own: Vec<String>,
+    /// The operator's, with and without ports.
+    allowed: RwLock<Vec<String>>,
+}
 
 impl Hosts {
     /// `ports` and `own` are the ports and addresses we listen on; `allowed` is the operator's list,
@@ -23,18 +29,34 @@ impl Hosts {
                 hosts.push(name);
             }
         }
+        let hosts = Hosts {
+            ports: ports.to_vec(),
+            own: hosts,
+            allowed: RwLock::default(),
+        };
+        hosts.allow(allowed);
+        hosts
+    }
+
+    /// Takes over another list of the operator.
+    pub fn allow(&self, allowed: &[String]) {
+        let mut hosts = Vec::new();
         for name in allowed {
             let name = name.to_ascii_lowercase();
-            hosts.extend(ports.iter().map(|port| format!("{name}:{port}")));
+            hosts.extend(self.ports.iter().map(|port| format!("{name}:{port}")));
             // As a browser asks for it behind a TLS proxy.
             hosts.push(name);
         }
-        Hosts(hosts)
+        *self.allowed.write().unwrap_or_else(PoisonError::into_inner) = hosts;
     }
 
     pub fn contain(&self, host: &str) -> bool {
         let host = host.to_ascii_lowercase();
-        self.0.contains(&host)
+        let allowed = self.allowed.read();
+        self.own.contains(&host)
+            || allowed
+                .unwrap_or_else(PoisonError::into_inner)
+                .contains(&host)
     }
 
     /// Whether a page of this origin is our own page, reached under the same host.

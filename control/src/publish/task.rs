@@ -48,9 +48,11 @@ impl Task {
             timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             timer.tick().await;
         }
+        let mut live = self.shared.watch_live();
         self.reconcile().await;
         loop {
             tokio::select! {
+                Ok(()) = live.changed() => verify = self.shared.live().auto_sync(),
                 () = self.shared.state_changed.notified() => {
                     tokio::time::sleep(COALESCE).await;
                     self.reconcile().await;
@@ -229,7 +231,7 @@ impl Task {
     async fn signal(&self) -> Result<i32, NotSent> {
         let settings = &self.shared.settings;
         let pid_file = settings.proxy_pid_path.clone();
-        let names = settings.proxy_process_names.clone();
+        let names = self.shared.live().proxy_process_names.clone();
         let signal = tokio::task::spawn_blocking(move || send_sighup(&pid_file, &names));
         let signal = signal.await.expect("signalling does not panic");
         let counters = &self.shared.counters;

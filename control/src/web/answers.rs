@@ -63,6 +63,7 @@ pub fn updated_at(app: &App) -> (Value, Value) {
 /// Everything that is not as it should be, in words.
 pub fn warnings(app: &App) -> Vec<String> {
     let mut warnings = app.shared.model().warnings.clone();
+    warnings.extend(app.shared.config_note());
     let outcome = app.publisher.outcome();
     let left_out = outcome.left_out.iter();
     warnings.extend(left_out.map(|out| format!("{} is left out: {}", out.addr, out.why)));
@@ -86,7 +87,7 @@ pub fn warnings(app: &App) -> Vec<String> {
 /// One backend as `GET /api/backends` lists it.
 pub fn row(app: &App, row: &Row) -> Value {
     let now = app.shared.clock.now();
-    let policy = app.shared.settings.expiry;
+    let policy = app.shared.live().expiry;
     let left = |registered: &Registered| registered.ttl_remaining_ms(now, policy);
     let registered = row.registered.as_ref();
     let requests = row.requests();

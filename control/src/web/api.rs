@@ -106,7 +106,7 @@ pub fn proxy_json(app: &App, status: Result<Status, Unknown>) -> Value {
         Ok(status) => (true, json!(status), None),
         Err(unknown) => {
             // A proxy without an admin socket is still told apart from none at all.
-            let settings = &app.shared.settings;
+            let settings = app.shared.live();
             let names = &settings.proxy_process_names;
             let found = contract::reload::find_proxy(&settings.proxy_pid_path, names);
             let why = found.as_ref().err().map(ToString::to_string);
@@ -119,7 +119,7 @@ pub fn proxy_json(app: &App, status: Result<Status, Unknown>) -> Value {
         "applied": applied, "last_publish": last, "updated_at": outcome.updated_at,
         "failure": outcome.failure.map(|failure| failure.to_string()),
         "warnings": answers::warnings(app), "freeze": answers::freeze(app),
-        "protected": !app.access.needs_tokens(), "ttl_ms": app.shared.settings.expiry.ttl_ms,
+        "protected": !app.access.needs_tokens(), "ttl_ms": app.shared.live().expiry.ttl_ms,
         "status": status,
     })
 }

@@ -32,8 +32,8 @@ pub async fn register(
     JsonObject(body): JsonObject,
 ) -> Result<Response, ApiError> {
     let admit = |addr, faults: &mut Faults| {
-        let admission = &app.shared.settings.admission;
-        admission.refuse(addr, client.is_local, faults);
+        let settings = app.shared.live();
+        settings.admission.refuse(addr, client.is_local, faults);
     };
     let (said, notes) = match read_registration(&body, admit) {
         Ok(read) => read,

@@ -1,0 +1,221 @@
+//! `control_config.json` read again on SIGHUP: what takes effect at once, and what a restart is needed
+//! for. A file with a fault changes nothing.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use contract::Root;
+
+use crate::settings::Settings;
+use crate::start::read_settings;
+use crate::web::App;
+
+/// Where the settings come from.
+#[derive(Debug, Clone)]
+pub struct Source {
+    pub root: Root,
+    /// Of the command line; the file does not count for it then.
+    pub listen: Option<SocketAddr>,
+}
+
+/// What a file changes of the settings that run.
+#[derive(Debug)]
+struct Renewal {
+    /// Those that run from now on.
+    settings: Settings,
+    in_effect: Vec<&'static str>,
+    needs_restart: Vec<&'static str>,
+}
+
+impl Renewal {
+    fn of(running: &Settings, file: &Settings) -> Renewal {
+        // Taken apart in full, so that no setting to come is forgotten here.
+        let Settings {
+            listen,
+            proxy_config_path,
+            proxy_pid_path,
+            k8s_endpoints_path,
+            runtime_backends_path,
+            settings_runtime_path: _,
+            audit_log_path,
+            control_pid_path: _,
+            proxy,
+            auto_sync_interval_s,
+            expiry,
+            tokens,
+            tokens_path: _,
+            token_uses_path: _,
+            allowed_hosts,
+            admission,
+            tls,
+            audit_max_bytes,
+            audit_files,
+            proxy_process_names,
+        } = file;
+        let (old, new) = (&running.proxy, proxy);
+        let needs_restart = [
+            ("host", listen.ip() != running.listen.ip()),
+            ("port", listen.port() != running.listen.port()),
+            (
+                "proxy_config_path",
+                *proxy_config_path != running.proxy_config_path,
+            ),
+            ("proxy_pid_path", *proxy_pid_path != running.proxy_pid_path),
+            (
+                "k8s_endpoints_path",
+                *k8s_endpoints_path != running.k8s_endpoints_path,
+            ),
+            (
+                "runtime_backends_path",
+                *runtime_backends_path != running.runtime_backends_path,
+            ),
+            ("audit_log_path", *audit_log_path != running.audit_log_path),
+            (
+                "audit_max_bytes",
+                *audit_max_bytes != running.audit_max_bytes,
+            ),
+            ("audit_files", *audit_files != running.audit_files),
+            ("tls", *tls != running.tls),
+        ];
+        let in_effect = [
+            ("default_listen_host", new.host != old.host),
+            ("default_listen_port", new.port != old.port),
+            ("default_algorithm", new.algorithm != old.algorithm),
+            ("proxy", !new.has_same_optional(old)),
+            (
+                "auto_sync_interval_sec",
+                *auto_sync_interval_s != running.auto_sync_interval_s,
+            ),
+            ("runtime_ttl_sec", expiry.ttl_ms != running.expiry.ttl_ms),
+            ("warmup_sec", expiry.warmup_ms != running.expiry.warmup_ms),
+            ("expiry_freeze", expiry.freeze != running.expiry.freeze),
+            ("tokens", *tokens != running.tokens),
+            ("allowed_hosts", *allowed_hosts != running.allowed_hosts),
+            ("registration", *admission != running.admission),
+            (
+                "proxy_process_names",
+                *proxy_process_names != running.proxy_process_names,
+            ),
+        ];
+        fn changed(keys: &[(&'static str, bool)]) -> Vec<&'static str> {
+            let changed = keys.iter().filter(|(_, is_changed)| *is_changed);
+            changed.map(|(key, _)| *key).collect()
+        }
+        let settings = Settings {
+            proxy: proxy.clone(),
+            auto_sync_interval_s: *auto_sync_interval_s,
+            expiry: *expiry,
+            tokens: tokens.clone(),
+            allowed_hosts: allowed_hosts.clone(),
+            admission: admission.clone(),
+            proxy_process_names: proxy_process_names.clone(),
+            ..running.clone()
+        };
+        Renewal {
+            settings,
+            in_effect: changed(&in_effect),
+            needs_restart: changed(&needs_restart),
+        }
+    }
+}
+
+/// Reads the file, and has what it says take effect.
+pub async fn read_again(app: &App, source: &Source) {
+    let path = source.root.control_config();
+    let path = path.display();
+    let result = match take_over(app, source).await {
+        Ok(renewal) => {
+            let keys = renewal.needs_restart.join(", ");
+            let note = (!keys.is_empty()).then(|| {
+                format!("{path}: {keys} changed: a restart of control puts that into effect")
+            });
+            app.shared.set_config_note(note.clone());
+            match renewal.in_effect.is_empty() {
+                true => tracing::info!("{path} has been read again: nothing to put into effect"),
+                false => {
+                    let keys = renewal.in_effect.join(", ");
+                    tracing::info!("{path} has been read again: {keys} in effect now");
+                }
+            }
+            if let Some(note) = note {
+                tracing::warn!("{note}");
+            }
+            "ok".to_owned()
+        }
+        Err(why) => {
+            let note = format!("{why}; the settings that were in effect stay");
+            app.shared.set_config_note(Some(note.clone()));
+            tracing::error!("{note}");
+            why
+        }
+    };
+    app.shared
+        .audit_own("settings", "read_config", "control_config.json", &result);
+}
+
+async fn take_over(app: &App, source: &Source) -> Result<Renewal, String> {
+    let from = source.clone();
+    let read = tokio::task::spawn_blocking(move || read_settings(&from.root, from.listen));
+    let file = read.await.expect("reading settings does not panic");
+    let file = file.map_err(|error| error.to_string())?;
+    let renewal = Renewal::of(&app.shared.live(), &file);
+    let settings = Arc::new(renewal.settings.clone());
+    let configured = app.keeper.configure(settings.clone()).await;
+    configured.map_err(|faults| {
+        let path = source.root.control_config();
+        let path = path.display();
+        format!("{path}: with what was set by API, the proxy would refuse it: {faults}")
+    })?;
+    app.hosts.allow(&settings.allowed_hosts);
+    app.access.configure(settings.tokens.clone());
+    app.shared.set_live(settings);
+    Ok(renewal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn settings(value: Value) -> Settings {
+        let bytes = value.to_string();
+        Settings::read(Some(bytes.as_bytes()), &Root("r".into())).expect("good")
+    }
+
+    #[test]
+    fn each_key_takes_effect_or_is_named_for_a_restart() {
+        let running = settings(json!({}));
+        let in_effect = json!({
+            "default_listen_host": "127.0.0.1", "default_listen_port": 10081,
+            "default_algorithm": "random", "proxy": {"connect_attempts": 2},
+            "auto_sync_interval_sec": 1, "runtime_ttl_sec": 60, "warmup_sec": 3,
+            "expiry_freeze": false, "tokens": {"write": "long-enough"},
+            "allowed_hosts": ["a.example"], "registration": {"max_backends": 9},
+            "proxy_process_names": ["other"],
+        });
+        let needs_restart = json!({
+            "host": "127.0.0.1", "port": 8081, "proxy_config_path": "a", "proxy_pid_path": "b",
+            "k8s_endpoints_path": "c", "runtime_backends_path": "d", "audit_log_path": "e",
+            "audit_max_bytes": 10000, "audit_files": 2,
+            "tls": {"certificate": "c.pem", "key": "k.pem"},
+        });
+        for (file, is_in_effect) in [(in_effect, true), (needs_restart, false)] {
+            for (key, value) in file.as_object().expect("an object") {
+                let file = settings(json!({ key: value }));
+                let renewal = Renewal::of(&running, &file);
+                let (expected, none) = match is_in_effect {
+                    true => (renewal.in_effect, renewal.needs_restart),
+                    false => (renewal.needs_restart, renewal.in_effect),
+                };
+                assert_eq!((expected, none), (vec![key.as_str()], vec![]));
+                // The same file once more changes no more; back again, what took effect changes back.
+                let again = Renewal::of(&renewal.settings, &file);
+                assert!(again.in_effect.is_empty(), "{key}");
+                assert_eq!(again.needs_restart.is_empty(), is_in_effect, "{key}");
+                let back = Renewal::of(&renewal.settings, &running);
+                assert_eq!(back.in_effect.is_empty(), !is_in_effect, "{key}");
+                assert!(back.needs_restart.is_empty(), "{key}");
+            }
+        }
+    }
+}
