@@ -62,12 +62,14 @@ pub struct Paths {
 }
 
 impl Arguments {
-    /// The contract's folder where it is needed: not if both files are named by themselves.
+    /// The contract's folder where it is needed: not if each file that is used is named by itself.
     ///
     /// # Errors
     /// It does not exist: a misspelt one is told before anything is made in it.
     pub fn require_root(&self, paths: &Paths) -> Result<(), RootError> {
-        match self.root.is_none() && self.config.is_some() && self.pid_file.is_some() {
+        let only_reads = self.check || self.dump;
+        let is_named = self.config.is_some() && (only_reads || self.pid_file.is_some());
+        match self.root.is_none() && is_named {
             true => Ok(()),
             false => Root(paths.root.clone()).require(),
         }
