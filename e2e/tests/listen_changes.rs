@@ -42,7 +42,7 @@ fn a_host_change_on_the_same_port_keeps_flows_and_serves_new_clients() {
 }
 
 #[test]
-fn a_reload_under_the_same_generation_moves_the_flows_of_a_removed_backend() {
+fn a_reload_under_the_same_generation_reaches_flows_too() {
     let [a, b] = ["a", "b"].map(|name| Backend::start(name, Manner::Echo));
     let listen = free_address();
     let folder = Folder::new();
@@ -59,7 +59,15 @@ fn a_reload_under_the_same_generation_moves_the_flows_of_a_removed_backend() {
     until("the edited file runs", LONG, || {
         (proxy.status().reloads_ok == 1).then_some(())
     });
-    assert_eq!(client.who().expect("a flow is served").backend, "b");
+    let new = UdpClient::new(listen);
+    assert_eq!(new.who().expect("a flow is served").backend, "b");
+    // The flow of a removed backend goes on while that backend answers.
+    assert_eq!(client.who().expect("a flow is served").backend, "a");
+    drop(a);
+    until("the flow moves", LONG, || {
+        let answer = client.who().ok()?;
+        (answer.backend == "b").then_some(())
+    });
 }
 
 #[test]

@@ -164,14 +164,15 @@ fn a_half_closed_session_that_is_silent_costs_no_time_of_the_processor() {
 }
 
 #[test]
-fn our_own_listener_as_a_backend_is_refused_and_the_old_configuration_lives() {
+fn our_own_listener_as_a_backend_is_skipped_and_sessions_are_served_at_once() {
     let backend = Backend::start("echo", Manner::Echo);
     let mut bench = ProxyBench::start(&[backend.addr], json!({}));
     let own = SocketAddr::new(LOOPBACK, bench.listen.port());
     let config = proxy_config(bench.listen, &[(backend.addr, 10), (own, 10)]);
-    let refused = bench.proxy.reload_refused(config.to_string().as_bytes());
-    let reason = refused.reason.expect("it says why");
-    assert!(reason.contains("/backends/1"), "{reason}");
+    bench.proxy.reload(&config);
+    let refusals = bench.proxy.status().running.refusals;
+    let places: Vec<&str> = refusals.iter().map(|one| one.place.as_str()).collect();
+    assert_eq!(places, ["/backends/1"]);
     let begun = Instant::now();
     bench.open().echo(b"served").expect("as before");
     assert!(begun.elapsed() < LONG / 2, "at once");
