@@ -211,7 +211,7 @@ impl Task {
         }
         let (settings, registry): (Vec<Request>, Vec<Request>) = requests
             .into_iter()
-            .partition(|request| matches!(request.mutation, Mutation::ChangeSettings(_)));
+            .partition(|request| request.mutation.is_of_settings());
         if !registry.is_empty() {
             self.mutate_registry(registry).await;
         }
@@ -284,11 +284,12 @@ impl Task {
         if outcome.is_ok() {
             stored = self
                 .files
-                .write_settings(&staged.runtime_settings, now)
+                .write_settings(&staged.runtime_settings, &staged.pending, now)
                 .await;
             if is_in_file(&stored) {
                 let mut model = self.shared.model();
                 model.runtime_settings = staged.runtime_settings;
+                model.pending = staged.pending;
                 model.edits = staged.edits;
             }
         }
@@ -326,6 +327,10 @@ impl Task {
     }
 
     fn audit(&self, request: &Request, answer: &Result<Stored, NotStored>) {
+        // Nothing has changed by that: the call itself has its line.
+        if matches!(request.mutation, Mutation::KeepSettings(_)) {
+            return;
+        }
         let (old, new, result) = match answer {
             Ok(stored) => (
                 stored.change.old.clone(),

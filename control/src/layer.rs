@@ -5,6 +5,7 @@
 //! The optional keys are not known here one by one: the contract's own `check` reads them, so a key
 //! added there works here at once.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use contract::{Algorithm, Faults, LocalAddresses, Object, check};
@@ -129,6 +130,59 @@ impl Layer {
             algorithm: self.algorithm.or(below.algorithm),
             optional,
         }
+    }
+
+    /// The keys of `proxy_config.json` of which the two say something else.
+    pub fn differing(&self, other: &Layer) -> BTreeSet<String> {
+        let mut keys = BTreeSet::new();
+        if self.own_listen() != other.own_listen() {
+            keys.insert("listen".to_owned());
+        }
+        if self.algorithm != other.algorithm {
+            keys.insert("algorithm".to_owned());
+        }
+        let optional = self.optional.keys().chain(other.optional.keys());
+        let differing = optional.filter(|key| self.optional.get(*key) != other.optional.get(*key));
+        keys.extend(differing.cloned());
+        keys
+    }
+
+    /// This layer with what a call has changed from `old` to `new` changed back, where it still
+    /// stands. `listen` is one key: half of an address is none.
+    pub fn taken_back(&self, old: &Layer, new: &Layer) -> Layer {
+        let mut back = self.clone();
+        for key in old.differing(new) {
+            match key.as_str() {
+                "listen" if self.own_listen() == new.own_listen() => {
+                    (back.host, back.port, back.tcp, back.udp) = old.own_listen();
+                }
+                "algorithm" if self.algorithm == new.algorithm => back.algorithm = old.algorithm,
+                "listen" | "algorithm" => {}
+                key if self.optional.get(key) == new.optional.get(key) => {
+                    match old.optional.get(key) {
+                        Some(value) => _ = back.optional.insert(key.to_owned(), value.clone()),
+                        None => _ = back.optional.remove(key),
+                    }
+                }
+                _ => {}
+            }
+        }
+        back
+    }
+
+    fn own_listen(&self) -> (Option<IpAddr>, Option<u16>, Option<bool>, Option<bool>) {
+        (self.host, self.port, self.tcp, self.udp)
+    }
+
+    /// The keys of `proxy_config.json` that a patch is about, with the values they have here.
+    pub fn asked(&self, patch: &Map<String, Value>) -> Map<String, Value> {
+        let proxy = patch.get("proxy").and_then(Value::as_object);
+        let is_asked = |key: &str| match key {
+            "listen" | "algorithm" => patch.contains_key(key),
+            _ => proxy.is_some_and(|proxy| proxy.contains_key(key)),
+        };
+        let head = self.head().into_iter();
+        head.filter(|(key, _)| is_asked(key)).collect()
     }
 
     /// What this layer says of which `other` is silent.

@@ -7,6 +7,7 @@ mod actor;
 mod admission;
 mod audit;
 pub mod auth;
+mod calls;
 mod changes;
 pub mod clock;
 mod file_version;

@@ -6,8 +6,9 @@
 use std::sync::Arc;
 
 use contract::{BackendAddr, Faults, check};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use crate::calls::{self, OnRefusal, PendingCall, SettingsCall};
 use crate::changes::{self, ChangeSet};
 use crate::clock::Now;
 use crate::layer::Layer;
@@ -29,8 +30,11 @@ pub enum Mutation {
     ClearOverride(BackendAddr),
     /// Edits of overrides, all or none.
     Change(ChangeSet),
-    /// The body of `POST /api/settings`.
-    ChangeSettings(Map<String, Value>),
+    ChangeSettings(SettingsCall),
+    /// The proxy refuses what this call has changed.
+    RollBackSettings(u64),
+    /// The outcome of this call is known, or was told to be unknown.
+    KeepSettings(u64),
     AcknowledgeExpiry,
 }
 
@@ -59,6 +63,8 @@ pub enum Refusal {
     TooMany(usize),
     #[error(transparent)]
     Full(#[from] Full),
+    #[error("the outcome of this call is known already")]
+    Settled,
 }
 
 /// What a mutation changed.
@@ -76,6 +82,8 @@ pub struct Model {
     pub discovery: Arc<Discovery>,
     /// Settings by API.
     pub runtime_settings: Layer,
+    /// Calls that changed them and are rolled back if the proxy refuses them, oldest first.
+    pub pending: Vec<PendingCall>,
     /// Settings by `control_config.json`.
     pub base_settings: Layer,
     /// Grows with every change that is to be published at once.
@@ -103,6 +111,8 @@ impl Mutation {
             Mutation::ClearOverride(_) => "clear_override",
             Mutation::Change(_) => "changes",
             Mutation::ChangeSettings(_) => "settings",
+            Mutation::RollBackSettings(_) => "roll_back_settings",
+            Mutation::KeepSettings(_) => "keep_settings",
             Mutation::AcknowledgeExpiry => "acknowledge_expiry",
         }
     }
@@ -115,7 +125,10 @@ impl Mutation {
             | Mutation::SetOverride(addr, _)
             | Mutation::ClearOverride(addr) => addr.to_string(),
             Mutation::Change(set) => set.target(),
-            Mutation::ChangeSettings(_) | Mutation::AcknowledgeExpiry => "proxy".to_owned(),
+            Mutation::ChangeSettings(_)
+            | Mutation::RollBackSettings(_)
+            | Mutation::KeepSettings(_)
+            | Mutation::AcknowledgeExpiry => "proxy".to_owned(),
         }
     }
 
@@ -125,9 +138,21 @@ impl Mutation {
             Mutation::SetOverride(..)
             | Mutation::ClearOverride(_)
             | Mutation::Change(_)
-            | Mutation::ChangeSettings(_) => true,
-            Mutation::Register(_) | Mutation::Unregister(..) | Mutation::AcknowledgeExpiry => false,
+            | Mutation::ChangeSettings(_)
+            | Mutation::RollBackSettings(_) => true,
+            Mutation::Register(_)
+            | Mutation::Unregister(..)
+            | Mutation::KeepSettings(_)
+            | Mutation::AcknowledgeExpiry => false,
         }
+    }
+
+    /// Whether it is about the settings and not about backends.
+    pub fn is_of_settings(&self) -> bool {
+        matches!(
+            self,
+            Mutation::ChangeSettings(_) | Mutation::RollBackSettings(_) | Mutation::KeepSettings(_)
+        )
     }
 
     /// The backends whose entries it may touch.
@@ -138,7 +163,10 @@ impl Mutation {
             | Mutation::SetOverride(addr, _)
             | Mutation::ClearOverride(addr) => vec![*addr],
             Mutation::Change(set) => set.edits.iter().map(|(addr, _)| *addr).collect(),
-            Mutation::ChangeSettings(_) | Mutation::AcknowledgeExpiry => Vec::new(),
+            Mutation::ChangeSettings(_)
+            | Mutation::RollBackSettings(_)
+            | Mutation::KeepSettings(_)
+            | Mutation::AcknowledgeExpiry => Vec::new(),
         }
     }
 }
@@ -199,9 +227,18 @@ impl Model {
                 }
             }
             Mutation::Change(set) => self.change(set, actor, now)?,
-            Mutation::ChangeSettings(patch) => {
-                self.runtime_settings = self.patched_settings(patch)?;
+            Mutation::ChangeSettings(call) => {
+                let new = self.patched_settings(&call.patch)?;
+                let old = std::mem::replace(&mut self.runtime_settings, new.clone());
+                if call.on_refusal == OnRefusal::RollBack {
+                    calls::add(&mut self.pending, call.id, old, new);
+                }
                 Effect::State
+            }
+            Mutation::RollBackSettings(id) => self.roll_back(*id)?,
+            Mutation::KeepSettings(id) => {
+                calls::take(&mut self.pending, *id).ok_or(Refusal::Settled)?;
+                Effect::Unchanged
             }
             Mutation::AcknowledgeExpiry => {
                 if !self.registry.acknowledge_expiry(now, self.policy) {
@@ -285,14 +322,75 @@ impl Model {
 
     /// The settings by API with `patch` written over them, where all layers together are settings
     /// that the proxy takes: what is good by itself may not go with what stands.
-    fn patched_settings(&self, patch: &Map<String, Value>) -> Result<Layer, Faults> {
+    fn patched_settings(&self, patch: &serde_json::Map<String, Value>) -> Result<Layer, Faults> {
         let patched = self.runtime_settings.patched(patch)?;
+        let plan = self.check_settings(&patched)?;
+        let control = self.own.control_at(plan.listen(), plan.listens_for_tcp());
+        if let (Some(control), true) = (control, patch.contains_key("listen")) {
+            let mut faults = Faults::default();
+            let found = format!(
+                "{}, where the control server listens ({control})",
+                plan.listen()
+            );
+            let allowed = "an address and port that the control server does not listen on";
+            faults.add("/listen", found, allowed);
+            return Err(faults);
+        }
+        Ok(patched)
+    }
+
+    /// All layers together with these settings by API.
+    fn check_settings(&self, by_api: &Layer) -> Result<Plan, Faults> {
         let plan = Plan {
-            head: patched.over(&self.base_settings).head(),
+            head: by_api.over(&self.base_settings).head(),
             backends: Vec::new(),
         };
-        check(&plan.render(0, 0), &self.own.local)?;
-        Ok(patched)
+        check(&plan.render(0, 0), &self.own.of_proxy())?;
+        Ok(plan)
+    }
+
+    /// What a call has changed is as it was before it, where it still stands.
+    fn roll_back(&mut self, id: u64) -> Result<Effect, Refusal> {
+        let call = calls::take(&mut self.pending, id).ok_or(Refusal::Settled)?;
+        let back = self.runtime_settings.taken_back(&call.old, &call.new);
+        self.check_settings(&back)?;
+        // A later call that is rolled back too must not bring the refused values again.
+        for later in &mut self.pending {
+            later.old = later.old.taken_back(&call.old, &call.new);
+        }
+        let is_same = back == self.runtime_settings;
+        self.runtime_settings = back;
+        Ok(if is_same {
+            Effect::Unchanged
+        } else {
+            Effect::State
+        })
+    }
+
+    /// `plan` with what stood before the calls whose outcome is not known, where it has their values.
+    pub fn without_pending(&self, plan: &Plan) -> Plan {
+        let head = |layer: &Layer| layer.over(&self.base_settings).head();
+        let mut plan = plan.clone();
+        for call in self.pending.iter().rev() {
+            let (old, new) = (head(&call.old), head(&call.new));
+            let find = |head: &[(String, Value)], key: &str| {
+                let found = head.iter().find(|(own, _)| own == key);
+                found.map(|(_, value)| value.clone())
+            };
+            for key in call.old.differing(&call.new) {
+                let (before, after) = (find(&old, &key), find(&new, &key));
+                if plan.value(&key) == after.as_ref() {
+                    plan.set(&key, before.as_ref());
+                }
+            }
+        }
+        plan
+    }
+
+    /// The number of the next call: above those that wait.
+    pub fn next_call(&self) -> u64 {
+        let ids = self.pending.iter().map(|call| call.id);
+        ids.max().map_or(0, |id| id.saturating_add(1))
     }
 
     /// Takes over what `control_config.json` says now.
@@ -355,8 +453,10 @@ impl Model {
     /// What a mutation is about, as it stands now: old before, new after.
     fn describe(&self, mutation: &Mutation) -> Value {
         let addr = match mutation {
-            Mutation::ChangeSettings(_) => return self.runtime_settings.to_json(),
-            Mutation::AcknowledgeExpiry => return Value::Null,
+            Mutation::ChangeSettings(_) | Mutation::RollBackSettings(_) => {
+                return self.runtime_settings.to_json();
+            }
+            Mutation::KeepSettings(_) | Mutation::AcknowledgeExpiry => return Value::Null,
             Mutation::Change(set) => return self.describe_change(set),
             Mutation::Register(said) => said.addr,
             Mutation::Unregister(addr, _)

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::auth::SecretHash;
+use crate::render::ProxyAddresses;
 use contract::{Backend, LocalAddresses, Report};
 
 const NOW: Now = Now {
@@ -35,6 +36,7 @@ fn model() -> Model {
             ..Discovery::default()
         }),
         runtime_settings: Layer::default(),
+        pending: Vec::new(),
         base_settings: Layer::default(),
         revision: 0,
         edits: 0,
@@ -47,8 +49,17 @@ fn model() -> Model {
         own: OwnAddresses {
             control: vec!["0.0.0.0:8080".parse().expect("a literal")],
             local: LocalAddresses::default(),
+            proxy: ProxyAddresses::default(),
         },
         warnings: Vec::new(),
+    }
+}
+
+fn call(patch: serde_json::Map<String, Value>) -> SettingsCall {
+    SettingsCall {
+        id: 1,
+        patch,
+        on_refusal: OnRefusal::RollBack,
     }
 }
 
@@ -128,7 +139,7 @@ fn what_is_taken_over_is_what_was_staged() {
 fn settings_that_do_not_go_together_are_refused_together_or_one_after_the_other() {
     let mut model = model();
     let settings = |value: Value| match value {
-        Value::Object(map) => Mutation::ChangeSettings(map),
+        Value::Object(map) => Mutation::ChangeSettings(call(map)),
         other => panic!("tests give objects, not {other}"),
     };
     let both = settings(json!({ "listen": { "tcp": false, "udp": false } }));
@@ -197,7 +208,7 @@ fn a_carried_backend_can_be_dropped_and_a_discovered_one_cannot() {
 fn settings_by_api_stand_above_the_base_and_bad_ones_change_nothing() {
     let mut model = model();
     let change = |value: Value| match value {
-        Value::Object(map) => Mutation::ChangeSettings(map),
+        Value::Object(map) => Mutation::ChangeSettings(call(map)),
         _ => unreachable!("tests give objects"),
     };
     let good = change(json!({"algorithm": "random", "listen": {"port": 7000}}));

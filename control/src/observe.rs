@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use contract::status::{Reports, Running, States, Status};
+use contract::status::{Refusal, Reports, Running, States, Status};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
 use hyper::{Method, Request};
@@ -32,16 +32,41 @@ pub enum Unknown {
     Failed { path: PathBuf, why: String },
 }
 
+/// What `POST /check` answers.
+#[derive(Debug, serde::Deserialize)]
+struct Checked {
+    refusals: Vec<Refusal>,
+}
+
 /// A client of one admin socket.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Proxy {
     socket: PathBuf,
+    /// Answers in the socket's place, for a simulation.
+    #[cfg(test)]
+    played: Option<Played>,
 }
+
+/// Takes method, path and body.
+#[cfg(test)]
+pub type Played =
+    std::sync::Arc<dyn Fn(&Method, &str, &[u8]) -> Result<Bytes, Unknown> + Send + Sync>;
 
 impl Proxy {
     pub fn at(socket: &Path) -> Proxy {
         Proxy {
             socket: socket.to_owned(),
+            #[cfg(test)]
+            played: None,
+        }
+    }
+
+    /// A proxy that is played by a function.
+    #[cfg(test)]
+    pub fn played(played: Played) -> Proxy {
+        Proxy {
+            socket: PathBuf::new(),
+            played: Some(played),
         }
     }
 
@@ -71,6 +96,14 @@ impl Proxy {
             .await
     }
 
+    /// What the proxy would refuse of `document` now; nothing is changed by that.
+    pub async fn check(&self, document: Vec<u8>) -> Result<Vec<Refusal>, Unknown> {
+        let checked: Checked = self
+            .call(Method::POST, "/check", document.into(), CALL_TIMEOUT)
+            .await?;
+        Ok(checked.refusals)
+    }
+
     pub async fn report(&self, reports: &Reports) -> Result<(), Unknown> {
         let body = serde_json::to_vec(reports).expect("Reports is plain data");
         let path = "/reports";
@@ -98,6 +131,10 @@ impl Proxy {
         body: Bytes,
         timeout: Duration,
     ) -> Result<Bytes, Unknown> {
+        #[cfg(test)]
+        if let Some(played) = &self.played {
+            return played(&method, path, &body);
+        }
         match tokio::time::timeout(timeout, self.exchange(method, path, body)).await {
             Ok(answer) => answer,
             Err(_) => Err(self.failed(format!("{path}: no answer in {timeout:?}"))),

@@ -2,9 +2,13 @@
 //!
 //! A reconciler: it takes no input but a bell, so that a start, a change and a retry are the same
 //! path. A changed state is published at once under a new generation and signalled; figures alone
-//! refresh the file every two seconds at most, without either. It is the file's only writer.
+//! refresh the file every two seconds at most, without either. It is the file's only writer. What the
+//! proxy refuses keeps its last accepted value ([`refusals`]), and everything else is published.
 
 mod confirm;
+mod digests;
+mod follow;
+mod refusals;
 mod task;
 
 use std::path::PathBuf;
@@ -13,14 +17,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use contract::publish::PublishError;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
 use crate::observe::Proxy;
 use crate::render::{LeftOut, Plan};
 use crate::shared::Shared;
 
-pub use confirm::Confirmation;
+pub use confirm::{Confirmation, Seen};
+pub use digests::Digests;
+pub use refusals::Incident;
 pub use task::Task;
 
 /// How long an answer waits for its change to be published.
@@ -34,6 +40,8 @@ pub struct Published {
     pub plan: Plan,
     pub generation: u64,
     pub digest: String,
+    /// [`config_digest`](contract::config_digest()) of the same.
+    pub config_digest: String,
     /// Unix seconds, where it says.
     pub updated_at: Option<u64>,
 }
@@ -53,6 +61,12 @@ pub struct Outcome {
     /// Of the published file; Unix seconds.
     pub updated_at: Option<u64>,
     pub generation: Option<u64>,
+    /// What the proxy refuses of what is wanted.
+    pub incidents: Arc<Vec<Incident>>,
+    /// What the proxy was last seen to run; `None` where it was not heard.
+    pub seen: Option<Seen>,
+    /// The publisher has followed what the proxy said of this generation.
+    followed: u64,
 }
 
 /// Why the last attempt to publish failed; it is tried again.
@@ -95,13 +109,7 @@ impl Publisher {
     pub fn start(shared: Arc<Shared>, proxy: Proxy, published: Option<Published>) -> Publisher {
         let (sender, outcome) = watch::channel(Outcome::default());
         let force = Arc::new(AtomicU64::new(0));
-        let task = Task {
-            shared: shared.clone(),
-            proxy,
-            published,
-            outcome: sender,
-            force: force.clone(),
-        };
+        let task = Task::new(shared.clone(), proxy, published, sender, force.clone());
         tokio::spawn(task.run());
         Publisher {
             shared,
@@ -121,6 +129,11 @@ impl Publisher {
         // The model's first revision is 1.
         let tried = outcome.wait_for(|outcome| outcome.revision > 0);
         tokio::time::timeout(patience, tried).await.is_ok()
+    }
+
+    /// For somebody who waits for the next one.
+    pub fn outcomes(&self) -> watch::Receiver<Outcome> {
+        self.outcome.clone()
     }
 
     /// Publishes and signals even if nothing has changed, and waits for it.
@@ -154,21 +167,50 @@ impl Publisher {
             }
         };
         let concerns = |sent: &&Arc<Sent>| sent.revision >= revision && sent.forced >= forced;
-        let sent = outcome.sent.as_ref().filter(concerns).cloned();
-        let mut confirmation = None;
-        if let (Some(sent), None) = (&sent, &outcome.failure) {
+        let mut settled = Settled {
+            sent: outcome.sent.as_ref().filter(concerns).cloned(),
+            outcome,
+            confirmation: None,
+        };
+        let deadline = tokio::time::Instant::now() + CONFIRM_PATIENCE;
+        // What the proxy refuses is published again with what it accepted, so the last one counts.
+        while let Some(sent) = settled.sent.clone() {
+            settled.confirmation = None;
+            if settled.outcome.failure.is_some() {
+                break;
+            }
             let mut receiver = sent.confirmation.clone();
-            let confirmed = receiver.wait_for(Option::is_some);
-            if let Ok(Ok(confirmed)) = tokio::time::timeout(CONFIRM_PATIENCE, confirmed).await {
-                confirmation = confirmed.clone();
+            let followed = async {
+                let confirmed = receiver.wait_for(Option::is_some).await.ok()?.clone();
+                let done = |outcome: &Outcome| outcome.followed >= sent.generation;
+                Some((
+                    confirmed,
+                    outcome_of(&mut self.outcome.clone(), done).await?,
+                ))
+            };
+            let Ok(Some((confirmed, outcome))) = tokio::time::timeout_at(deadline, followed).await
+            else {
+                settled.confirmation = sent.confirmation.borrow().clone();
+                break;
+            };
+            settled.confirmation = confirmed;
+            settled.outcome = outcome;
+            let newer = settled.outcome.sent.as_ref();
+            match newer.filter(|newer| newer.generation > sent.generation) {
+                Some(newer) => settled.sent = Some(newer.clone()),
+                None => break,
             }
         }
-        Settled {
-            outcome,
-            sent,
-            confirmation,
-        }
+        settled
     }
+}
+
+async fn outcome_of(
+    outcome: &mut watch::Receiver<Outcome>,
+    done: impl FnMut(&Outcome) -> bool,
+) -> Option<Outcome> {
+    let reached = outcome.wait_for(done).await;
+    reached.ok().map(|outcome| outcome.clone())
 }
 
 /// What became of a change, for its answer.
@@ -194,8 +236,8 @@ impl Settled {
         let generation = self.outcome.generation;
         let not_sent = |ok: Value, applied: Value, info: &str, reason: Value| {
             json!({
-                "ok": ok, "info": info, "applied": applied, "generation": generation,
-                "applied_in_ms": null, "reason": reason,
+                "ok": ok, "info": info, "applied": applied, "verified": false,
+                "generation": generation, "applied_in_ms": null, "reason": reason,
             })
         };
         if let Some(failure) = &self.outcome.failure {
@@ -209,19 +251,30 @@ impl Settled {
         };
         let unknown = Confirmation {
             applied: Some(false),
+            verified: false,
             reason: Some("no confirmation in time".to_owned()),
             in_ms: None,
         };
         let confirmation = self.confirmation.as_ref().unwrap_or(&unknown);
         json!({
             "ok": sent.signalled, "info": sent.info, "applied": confirmation.applied,
-            "generation": sent.generation, "applied_in_ms": confirmation.in_ms,
-            "reason": confirmation.reason,
+            "verified": confirmation.verified, "generation": sent.generation,
+            "applied_in_ms": confirmation.in_ms, "reason": confirmation.reason,
         })
     }
 
     pub fn was_sent(&self) -> bool {
         self.sent.is_some()
+    }
+
+    /// What the proxy refuses of these keys and values.
+    pub fn refused(&self, asked: &Map<String, Value>) -> Vec<Incident> {
+        let incidents = self.outcome.incidents.iter();
+        let refused = incidents.filter(|incident| {
+            let mut asked = asked.iter();
+            asked.any(|(key, value)| incident.refuses(key, value))
+        });
+        refused.cloned().collect()
     }
 }
 

@@ -2,9 +2,10 @@
 //!
 //! Pure. An entry that the proxy would refuse is left out and named; it never costs the good ones.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use contract::config::{MAX_BACKENDS, is_own_listener};
+use contract::status::Running;
 use contract::{Backend, BackendAddr, Faults, LocalAddresses, check};
 use serde_json::{Map, Value, json};
 
@@ -30,13 +31,47 @@ pub struct LeftOut {
 pub struct OwnAddresses {
     /// Where control listens: through the proxy, everybody would reach it from loopback.
     pub control: Vec<SocketAddr>,
+    /// Those of control's host.
     pub local: LocalAddresses,
+    pub proxy: ProxyAddresses,
+}
+
+/// What the proxy says of itself, since it may be in another container or network namespace.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProxyAddresses {
+    /// Those of its host; empty where it does not say.
+    pub addresses: Vec<IpAddr>,
+    pub listeners: Vec<SocketAddr>,
+}
+
+impl ProxyAddresses {
+    pub fn of(running: &Running) -> ProxyAddresses {
+        let listeners = running.listeners.iter().map(|listener| listener.addr);
+        let mut addresses: Vec<IpAddr> =
+            running.addresses.iter().map(IpAddr::to_canonical).collect();
+        addresses.sort();
+        addresses.dedup();
+        ProxyAddresses {
+            addresses,
+            listeners: listeners.collect(),
+        }
+    }
 }
 
 impl OwnAddresses {
+    /// The addresses of the proxy's host; control's where the proxy does not say.
+    pub fn of_proxy(&self) -> LocalAddresses {
+        match self.proxy.addresses.is_empty() {
+            true => self.local.clone(),
+            false => LocalAddresses(self.proxy.addresses.clone()),
+        }
+    }
+
     /// Why `addr` cannot be a backend of a proxy that listens on `listen`.
     pub fn refuse(&self, addr: BackendAddr, listen: SocketAddr) -> Option<String> {
-        if is_own_listener(addr, listen, &self.local) {
+        let local = self.of_proxy();
+        let mut listeners = std::iter::once(&listen).chain(&self.proxy.listeners);
+        if let Some(listen) = listeners.find(|listen| is_own_listener(addr, **listen, &local)) {
             return Some(format!(
                 "{addr}, which is the proxy's own listener {listen}"
             ));
@@ -49,9 +84,71 @@ impl OwnAddresses {
         }
         None
     }
+
+    /// Where control listens, if a proxy that listened on `listen` too would be in its way.
+    pub fn control_at(&self, listen: SocketAddr, is_tcp: bool) -> Option<SocketAddr> {
+        if !is_tcp || !self.shares_network() {
+            return None;
+        }
+        let mut control = self.control.iter();
+        control.find(|own| overlaps(**own, listen)).copied()
+    }
+
+    /// Whether control and the proxy see the same addresses, as far as the proxy says.
+    fn shares_network(&self) -> bool {
+        let mut own = self
+            .local
+            .0
+            .iter()
+            .filter(|ip| !ip.is_loopback())
+            .peekable();
+        self.proxy.addresses.is_empty()
+            || own.peek().is_none()
+            || own.any(|ip| self.proxy.addresses.contains(&ip.to_canonical()))
+    }
+}
+
+/// Whether two sockets cannot both listen on these. `::` takes IPv4 too.
+fn overlaps(one: SocketAddr, two: SocketAddr) -> bool {
+    let (a, b) = (one.ip().to_canonical(), two.ip().to_canonical());
+    let covers = |all: IpAddr, ip: IpAddr| all.is_unspecified() && (all.is_ipv6() || ip.is_ipv4());
+    one.port() == two.port() && (a == b || covers(a, b) || covers(b, a))
 }
 
 impl Plan {
+    /// The address that the head tells the proxy to listen on.
+    pub fn listen(&self) -> SocketAddr {
+        let listen = self.value("listen");
+        let host = listen.and_then(|listen| listen["host"].as_str()?.parse().ok());
+        let port = listen.and_then(|listen| listen["port"].as_u64()?.try_into().ok());
+        match (host, port) {
+            (Some(host), Some(port)) => SocketAddr::new(host, port),
+            _ => Layer::default().listen(),
+        }
+    }
+
+    pub fn listens_for_tcp(&self) -> bool {
+        self.value("listen")
+            .is_none_or(|listen| listen["tcp"] != false)
+    }
+
+    /// What the head says of a key.
+    pub fn value(&self, key: &str) -> Option<&Value> {
+        let found = self.head.iter().find(|(own, _)| own == key);
+        found.map(|(_, value)| value)
+    }
+
+    /// Changes what the head says of a key; `None` takes the key out.
+    pub fn set(&mut self, key: &str, value: Option<&Value>) {
+        let place = self.head.iter().position(|(own, _)| own == key);
+        match (place, value) {
+            (Some(place), Some(value)) => self.head[place].1 = value.clone(),
+            (Some(place), None) => _ = self.head.remove(place),
+            (None, Some(value)) => self.head.push((key.to_owned(), value.clone())),
+            (None, None) => {}
+        }
+    }
+
     /// The plan that a published file came from; the head keeps only what this build knows.
     pub fn of_published(document: &Map<String, Value>, backends: Vec<Backend>) -> Plan {
         let head = Layer::of_published(document).head();
@@ -126,10 +223,11 @@ impl Plan {
             head,
             backends: kept,
         };
+        let local = own.of_proxy();
         // All faults are told at once, so the second look finds none in a backend.
-        if let Err(faults) = check(&plan.render(0, 0), &own.local) {
+        if let Err(faults) = check(&plan.render(0, 0), &local) {
             plan.drop_faulty(&faults, &mut left_out);
-            check(&plan.render(0, 0), &own.local)?;
+            check(&plan.render(0, 0), &local)?;
         }
         Ok((plan, left_out))
     }
@@ -184,6 +282,7 @@ mod tests {
         OwnAddresses {
             control: vec!["0.0.0.0:8080".parse().expect("a literal")],
             local: LocalAddresses(vec![[192, 168, 7, 7].into()]),
+            proxy: ProxyAddresses::default(),
         }
     }
 

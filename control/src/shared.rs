@@ -10,6 +10,7 @@ use crate::audit::Audit;
 use crate::clock::Clock;
 use crate::history::Histories;
 use crate::model::Model;
+use crate::publish::Digests;
 use crate::registry::{Effect, Registration};
 use crate::settings::Settings;
 
@@ -24,6 +25,7 @@ pub struct Shared {
     pub counters: Counters,
     model: Mutex<Model>,
     history: Mutex<Histories>,
+    digests: Mutex<Digests>,
     /// Rung when the model's revision has grown: the publisher looks.
     pub state_changed: Notify,
     /// Rung when figures have changed: the telemetry task looks.
@@ -34,6 +36,8 @@ pub struct Shared {
     pub reports_undelivered: AtomicBool,
     /// The highest generation that the proxy was ever seen to run.
     pub seen_generation: AtomicU64,
+    /// The number of the next call of `POST /api/settings`.
+    pub next_call: AtomicU64,
 }
 
 /// Since the start; for `/metrics`.
@@ -56,10 +60,11 @@ impl Shared {
     pub fn new(settings: Settings, clock: Clock, audit: Audit, model: Model) -> Shared {
         let live = watch::Sender::new(Arc::new(settings.clone()));
         Shared {
-            settings,
             clock,
             audit,
             counters: Counters::default(),
+            next_call: AtomicU64::new(model.next_call()),
+            digests: Mutex::new(Digests::at(&settings.proxy_config_path)),
             model: Mutex::new(model),
             history: Mutex::default(),
             live,
@@ -69,6 +74,7 @@ impl Shared {
             telemetry_dirty: AtomicBool::new(false),
             reports_undelivered: AtomicBool::new(false),
             seen_generation: AtomicU64::new(0),
+            settings,
         }
     }
 
@@ -108,6 +114,13 @@ impl Shared {
         self.history
             .lock()
             .expect("no holder of this lock panics: it only keeps and copies")
+    }
+
+    /// Never held across an await or a write.
+    pub fn digests(&self) -> MutexGuard<'_, Digests> {
+        self.digests
+            .lock()
+            .expect("no holder of this lock panics: it only keeps and compares")
     }
 
     /// Takes a registration that changes nothing but telemetry, without waiting for disk or proxy;

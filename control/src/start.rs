@@ -19,7 +19,7 @@ use crate::keeper::{self, Keeper};
 use crate::observe::Proxy;
 use crate::ping::Pings;
 use crate::publish::{Published, Publisher, local_addresses};
-use crate::render::OwnAddresses;
+use crate::render::{OwnAddresses, ProxyAddresses};
 use crate::settings::{MAX_FILE_BYTES, Settings, read_file};
 use crate::shared::Shared;
 use crate::web::serve::Door;
@@ -173,6 +173,7 @@ pub async fn start_tasks(
     let own = OwnAddresses {
         control: listen.to_vec(),
         local: LocalAddresses(local_addresses()),
+        proxy: ProxyAddresses::default(),
     };
     let loaded = keeper::load(&settings, own, &clock);
     for warning in &loaded.model.warnings {
@@ -194,6 +195,7 @@ pub async fn start_tasks(
         seen.store(running.generation, Ordering::Relaxed);
         // Then what the file says may well be what is wanted, and yet it is not what runs.
         published = published.filter(|published| !is_restored(&shared, published, &running));
+        shared.model().own.proxy = ProxyAddresses::of(&running);
     }
     tokio::spawn(shared.clock.clone().run());
     let keeper = Keeper::start(shared.clone(), loaded.files);
@@ -212,7 +214,7 @@ pub async fn start_tasks(
     };
     let ports: Vec<u16> = listen.iter().map(SocketAddr::port).collect();
     let settings = &shared.settings;
-    Ok(App::new(AppParts {
+    let app = App::new(AppParts {
         hosts: Hosts::new(&ports, &names, &settings.allowed_hosts),
         access,
         tls,
@@ -223,7 +225,9 @@ pub async fn start_tasks(
         keeper,
         publisher,
         proxy,
-    }))
+    });
+    tokio::spawn(web::settings_call::resume(app.clone()));
+    Ok(app)
 }
 
 /// Whether somebody has put an older `proxy_config.json` back since the proxy read it.

@@ -8,6 +8,7 @@ use contract::publish::{PublishError, end_of_links};
 use contract::{BackendAddr, Checked, Faults, LocalAddresses, check, digest, parse_object};
 use serde_json::{Map, Value};
 
+use crate::calls::{self, PendingCall};
 use crate::clock::{Clock, Now};
 use crate::layer::Layer;
 use crate::model::Model;
@@ -60,23 +61,24 @@ pub fn load(settings: &Settings, own: OwnAddresses, clock: &Clock) -> Loaded {
         .map(|(document, _, _)| Layer::of_published(document))
         .unwrap_or_default();
     let found = read(&settings.settings_runtime_path);
-    let runtime_settings = match files.take_settings(found) {
-        Ok(Some(layer)) => layer,
+    let (runtime_settings, pending) = match files.take_settings(found) {
+        Ok(Some(read)) => read,
         // The first start: without this file nobody could tell later what control has published
         // for `control_config.json` from what somebody wrote into the published file by hand.
         Ok(None) => {
             files.is_settings_missing = true;
-            published_settings.beyond(&settings.proxy)
+            (published_settings.beyond(&settings.proxy), Vec::new())
         }
         Err(why) => {
             files.settings_notes = vec![format!("{why}; the published settings stand")];
-            published_settings
+            (published_settings, Vec::new())
         }
     };
     let mut model = Model {
         registry: Registry::default(),
         discovery: Arc::new(Discovery::default()),
         runtime_settings,
+        pending,
         base_settings: settings.proxy.clone(),
         revision: 1,
         edits: 0,
@@ -107,6 +109,7 @@ pub fn load(settings: &Settings, own: OwnAddresses, clock: &Clock) -> Loaded {
             plan: Plan::of_published(&document, backends),
             generation,
             digest,
+            config_digest: checked.config_digest,
             updated_at: checked.config.updated_at.map(|seconds| seconds as u64),
         }
     });
@@ -205,10 +208,15 @@ fn read_published(path: &Path) -> Option<(Map<String, Value>, Checked, String)> 
     }
 }
 
-fn parse_settings(bytes: &[u8]) -> Result<Layer, Faults> {
+/// The settings, and the calls whose outcome was not known.
+type ReadSettings = (Layer, Vec<PendingCall>);
+
+fn parse_settings(bytes: &[u8]) -> Result<ReadSettings, Faults> {
     let mut document = parse_object(bytes, MAX_FILE_BYTES)?;
     document.remove("updated_at");
-    Layer::default().patched(&document)
+    let pending = calls::from_json(document.remove("pending"));
+    let layer = Layer::default().patched(&document)?;
+    Ok((layer, pending))
 }
 
 /// What could not be written, and why.
@@ -294,8 +302,12 @@ impl Files {
             return;
         }
         let warned = self.settings_notes.clone();
-        let settings = shared.model().runtime_settings.clone();
-        if let Err((path, error)) = self.write_settings(&settings, shared.clock.now()).await {
+        let (settings, pending) = {
+            let model = shared.model();
+            (model.runtime_settings.clone(), model.pending.clone())
+        };
+        let now = shared.clock.now();
+        if let Err((path, error)) = self.write_settings(&settings, &pending, now).await {
             let path = path.display();
             self.settings_notes = vec![format!("{path} cannot be written: {error}; tried again")];
         }
@@ -312,7 +324,8 @@ impl Files {
         let mut model = shared.model();
         let mut changed = false;
         match taken {
-            Ok(Some(layer)) if self.settings_digest != before => {
+            // Calls of that time have their outcome.
+            Ok(Some((layer, _))) if self.settings_digest != before => {
                 self.settings_notes.clear();
                 changed = layer != model.runtime_settings;
                 model.runtime_settings = layer;
@@ -341,15 +354,15 @@ impl Files {
 
     /// What the file says; `None` where there is none. A file with faults is as good as unread: it is
     /// read again at the next look.
-    fn take_settings(&mut self, found: ReadResult) -> Result<Option<Layer>, String> {
+    fn take_settings(&mut self, found: ReadResult) -> Result<Option<ReadSettings>, String> {
         self.settings_digest = None;
         let Some(bytes) = found? else {
             return Ok(None);
         };
-        let layer = parse_settings(&bytes)
+        let read = parse_settings(&bytes)
             .map_err(|faults| format!("{}: {faults}", self.settings_path.display()))?;
         self.settings_digest = Some(digest(&bytes));
-        Ok(Some(layer))
+        Ok(Some(read))
     }
 
     /// Takes over what others have written into the registry's file.
@@ -521,8 +534,16 @@ impl Files {
     }
 
     /// Writes `settings_runtime.json`.
-    pub async fn write_settings(&mut self, settings: &Layer, now: Now) -> Result<(), WriteError> {
+    pub async fn write_settings(
+        &mut self,
+        settings: &Layer,
+        pending: &[PendingCall],
+        now: Now,
+    ) -> Result<(), WriteError> {
         let mut document = settings.to_json();
+        if !pending.is_empty() {
+            document["pending"] = calls::to_json(pending);
+        }
         document["updated_at"] = now.unix_s().into();
         let bytes = format!("{document:#}\n").into_bytes();
         let new_digest = digest(&bytes);

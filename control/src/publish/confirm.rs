@@ -5,7 +5,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use contract::status::Running;
+use tokio::sync::mpsc;
 
+use super::digests::{OtherFile, Runs};
 use crate::observe::{Proxy, Unknown};
 use crate::shared::Shared;
 
@@ -17,10 +19,68 @@ const WAIT: Duration = Duration::from_secs(1);
 pub struct Confirmation {
     /// `None` where it cannot be known.
     pub applied: Option<bool>,
+    /// By the digest of what the proxy runs, and not by its generation alone.
+    pub verified: bool,
     /// Why it is not, or not known.
     pub reason: Option<String>,
     /// From before the file was written.
     pub in_ms: Option<u64>,
+}
+
+/// What the proxy was last seen to run, beside what was published then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// The published one at that time.
+    pub generation: u64,
+    pub applied: bool,
+    pub verified: bool,
+    pub reason: Option<String>,
+    pub other_file: Option<OtherFile>,
+    pub pid: u32,
+}
+
+impl Seen {
+    pub fn of(shared: &Shared, running: &Running, generation: u64) -> Seen {
+        let runs = shared.digests().judge(running, generation);
+        let still = running.generation;
+        let refused = running
+            .last_reload
+            .as_ref()
+            .filter(|reload| !reload.ok && reload.generation.is_none_or(|g| g >= generation));
+        let seen = |applied, verified, reason| Seen {
+            generation,
+            applied,
+            verified,
+            reason,
+            other_file: None,
+            pid: running.pid,
+        };
+        match runs {
+            Runs::Published => seen(true, true, None),
+            Runs::Unverified => seen(true, false, None),
+            Runs::OtherFile(other) => Seen {
+                other_file: Some(other.clone()),
+                ..seen(false, true, Some(other.to_string()))
+            },
+            Runs::Unpublished => {
+                let reason = format!(
+                    "the proxy runs a configuration of generation {still} that control has not \
+                     published"
+                );
+                seen(false, true, Some(reason))
+            }
+            Runs::Earlier => {
+                let reason = match refused {
+                    Some(reload) => format!(
+                        "the proxy refused it and still runs generation {still}: {}",
+                        reload.reason.as_deref().unwrap_or_default()
+                    ),
+                    None => format!("the proxy runs generation {still}"),
+                };
+                seen(false, running.config_digest.is_some(), Some(reason))
+            }
+        }
+    }
 }
 
 /// One publish, to be asked about.
@@ -30,56 +90,62 @@ pub struct Question {
     pub generation: u64,
     pub started: Instant,
     pub signal: Result<(), String>,
+    /// To the publisher, which follows what the proxy says.
+    pub answers: mpsc::Sender<Answer>,
+}
+
+/// What the proxy said of one publish; `None` where it said nothing.
+pub struct Answer {
+    pub generation: u64,
+    pub running: Option<Running>,
 }
 
 impl Question {
     pub async fn ask(self) -> Confirmation {
-        let not_applied = |reason: String| Confirmation {
-            applied: Some(false),
+        let nothing = |applied, reason: String| Confirmation {
+            applied,
+            verified: false,
             reason: Some(reason),
             in_ms: None,
         };
+        let mut answered = None;
         let confirmation = match &self.signal {
-            Err(why) => not_applied(why.clone()),
+            Err(why) => nothing(Some(false), why.clone()),
             Ok(()) => match self.proxy.generation(self.generation, WAIT).await {
-                Ok(running) => self.judge(running),
-                Err(unknown @ Unknown::NoSocket { .. }) => Confirmation {
-                    applied: None,
-                    reason: Some(unknown.to_string()),
-                    in_ms: None,
-                },
-                Err(unknown @ Unknown::Failed { .. }) => not_applied(unknown.to_string()),
+                Ok(running) => {
+                    let confirmation = self.judge(&running);
+                    answered = Some(running);
+                    confirmation
+                }
+                Err(unknown @ Unknown::NoSocket { .. }) => nothing(None, unknown.to_string()),
+                Err(unknown @ Unknown::Failed { .. }) => nothing(Some(false), unknown.to_string()),
             },
         };
         self.tell(&confirmation);
+        let answer = Answer {
+            generation: self.generation,
+            running: answered,
+        };
+        // A publisher that has ended follows nothing any more.
+        let _ = self.answers.send(answer).await;
         confirmation
     }
 
-    fn judge(&self, running: Running) -> Confirmation {
-        let seen = &self.shared.seen_generation;
-        seen.fetch_max(running.generation, Ordering::Relaxed);
-        if running.generation >= self.generation {
-            return Confirmation {
-                applied: Some(true),
-                reason: None,
-                in_ms: Some(self.started.elapsed().as_millis() as u64),
-            };
-        }
-        let refused = running
-            .last_reload
-            .filter(|reload| !reload.ok && reload.generation.is_none_or(|g| g >= self.generation));
-        let still = running.generation;
-        let reason = match refused {
-            Some(reload) => format!(
-                "the proxy refused it and still runs generation {still}: {}",
-                reload.reason.unwrap_or_default()
-            ),
-            None => format!("no confirmation within {WAIT:?}: the proxy runs generation {still}"),
+    fn judge(&self, running: &Running) -> Confirmation {
+        let seen = Seen::of(&self.shared, running, self.generation);
+        let in_ms = self.started.elapsed().as_millis() as u64;
+        let is_refused = running.last_reload.as_ref().is_some_and(|last| !last.ok);
+        let reason = match seen.reason {
+            Some(runs) if seen.other_file.is_none() && !is_refused => {
+                Some(format!("no confirmation within {WAIT:?}: {runs}"))
+            }
+            reason => reason,
         };
         Confirmation {
-            applied: Some(false),
-            reason: Some(reason),
-            in_ms: None,
+            applied: Some(seen.applied),
+            verified: seen.verified,
+            reason,
+            in_ms: seen.applied.then_some(in_ms),
         }
     }
 

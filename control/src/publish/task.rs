@@ -1,19 +1,20 @@
 //! The publisher's loop: look, write, signal, and look again.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use contract::config::MAX_FILE_BYTES;
 use contract::reload::{NotSent, send_sighup};
-use contract::{LocalAddresses, digest};
-use tokio::sync::watch;
+use contract::{Faults, LocalAddresses, digest};
+use tokio::sync::{mpsc, watch};
 
-use super::confirm::Question;
+use super::confirm::{Answer, Question};
+use super::refusals::Holds;
 use super::{Failure, Outcome, Published, Sent, local_addresses};
 use crate::observe::{Proxy, Unknown};
-use crate::render::{OwnAddresses, Plan};
+use crate::render::{LeftOut, OwnAddresses, Plan};
 use crate::settings::read_file;
 use crate::shared::Shared;
 
@@ -21,35 +22,79 @@ use crate::shared::Shared;
 const COALESCE: Duration = Duration::from_millis(8);
 /// How often figures alone refresh the file at most.
 const REFRESH: Duration = Duration::from_secs(2);
+/// How often this host's addresses are looked at.
+const LOOK_AT_ADDRESSES: Duration = Duration::from_secs(1);
+/// How many answers of the proxy wait for the publisher at most.
+const ANSWERS: usize = 16;
 
 pub struct Task {
-    pub shared: Arc<Shared>,
-    pub proxy: Proxy,
-    pub published: Option<Published>,
-    pub outcome: watch::Sender<Outcome>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) proxy: Proxy,
+    pub(super) published: Option<Published>,
+    pub(super) outcome: watch::Sender<Outcome>,
     /// How many forced publishes have been asked for.
-    pub force: Arc<AtomicU64>,
+    force: Arc<AtomicU64>,
+    pub(super) holds: Holds,
+    /// This host's, as last seen.
+    local: Vec<IpAddr>,
+    answers: mpsc::Sender<Answer>,
+    answered: Option<mpsc::Receiver<Answer>>,
+    /// How often the proxy was looked at since a generation that it does not run was published.
+    pub(super) looks_in_vain: u32,
 }
 
 /// What the model asks for.
-struct Wanted {
-    revision: u64,
-    plan: Plan,
-    listen: SocketAddr,
-    own: OwnAddresses,
+pub(super) struct Wanted {
+    pub revision: u64,
+    pub plan: Plan,
+    pub own: OwnAddresses,
 }
 
 impl Task {
+    pub fn new(
+        shared: Arc<Shared>,
+        proxy: Proxy,
+        published: Option<Published>,
+        outcome: watch::Sender<Outcome>,
+        force: Arc<AtomicU64>,
+    ) -> Task {
+        let (answers, answered) = mpsc::channel(ANSWERS);
+        if let Some(published) = &published {
+            let digest = published.config_digest.clone();
+            shared.digests().add(published.generation, digest);
+        }
+        // What a call has changed and the proxy was not seen to run is published, but not accepted.
+        let accepted = published.as_ref().map(|published| {
+            let model = shared.model();
+            model.without_pending(&published.plan)
+        });
+        Task {
+            holds: Holds::new(accepted.as_ref()),
+            shared,
+            proxy,
+            published,
+            outcome,
+            force,
+            local: local_addresses(),
+            answers,
+            answered: Some(answered),
+            looks_in_vain: 0,
+        }
+    }
+
     pub async fn run(mut self) {
+        let mut answered = self.answered.take().expect("it is run once");
         let interval = Duration::from_secs(self.shared.settings.auto_sync_interval_s);
         let mut verify = tokio::time::interval(interval);
         let mut refresh = tokio::time::interval(REFRESH);
-        for timer in [&mut verify, &mut refresh] {
+        let mut addresses = tokio::time::interval(LOOK_AT_ADDRESSES);
+        for timer in [&mut verify, &mut refresh, &mut addresses] {
             timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             timer.tick().await;
         }
         let mut live = self.shared.watch_live();
         self.reconcile().await;
+        self.look().await;
         loop {
             tokio::select! {
                 Ok(()) = live.changed() => verify = self.shared.live().auto_sync(),
@@ -59,6 +104,8 @@ impl Task {
                 }
                 _ = refresh.tick() => self.refresh().await,
                 _ = verify.tick() => self.verify().await,
+                _ = addresses.tick() => self.look_at_addresses().await,
+                Some(answer) = answered.recv() => self.follow(answer).await,
             }
         }
     }
@@ -66,17 +113,19 @@ impl Task {
     /// Publishes the model if its state is not what is published, or if somebody insists.
     pub async fn reconcile(&mut self) {
         let forced = self.force.load(Ordering::Relaxed);
-        self.shared.model().own.local = LocalAddresses(local_addresses());
-        let Wanted {
-            revision,
-            plan,
-            listen,
-            own,
-        } = self.wanted();
+        let is_forced = forced > self.outcome.borrow().forced;
+        let before = self.holds.incidents().to_vec();
+        if is_forced && !before.is_empty() {
+            self.try_again(true).await;
+        }
+        let wanted = self.wanted();
+        let revision = wanted.revision;
+        let count = wanted.plan.backends.len();
+        let fitted = self.fit(wanted).await;
+        self.tell_incidents(&before);
         let mut outcome = self.outcome.borrow().clone();
-        outcome.merged_count = plan.backends.len();
-        let is_forced = forced > outcome.forced;
-        match plan.fit(listen, &own) {
+        outcome.merged_count = count;
+        match fitted {
             Ok((plan, left_out)) => {
                 for out in left_out
                     .iter()
@@ -105,17 +154,62 @@ impl Task {
         outcome.forced = forced;
         outcome.generation = self.published.as_ref().map(|p| p.generation);
         outcome.updated_at = self.published.as_ref().and_then(|p| p.updated_at);
+        outcome.incidents = Arc::new(self.holds.incidents().to_vec());
         self.outcome.send_replace(outcome);
     }
 
-    fn wanted(&self) -> Wanted {
-        let model = self.shared.model();
+    /// What is to be published of it: with accepted values for what is refused, and without the
+    /// backends that the proxy would not take. Where the values of keys are new, the proxy is asked
+    /// before whether it would take them.
+    async fn fit(&mut self, wanted: Wanted) -> Result<(Plan, Vec<LeftOut>), Faults> {
+        let Wanted { plan, own, .. } = wanted;
+        let (mut fitting, mut held) = self.holds.stand_in(plan.clone());
+        if self.has_new_values(&fitting) {
+            self.ask_before(&fitting, &own).await;
+            (fitting, held) = self.holds.stand_in(plan);
+        }
+        let listen = fitting.listen();
+        let backends = fitting.backends.clone();
+        let (plan, mut left_out) = match fitting.fit(listen, &own) {
+            Ok(fitted) => fitted,
+            // Accepted values of some keys may not go with the wanted ones of others.
+            Err(faults) => {
+                let head = self.holds.accepted_head().ok_or(faults)?;
+                let accepted = Plan { head, backends };
+                let listen = accepted.listen();
+                accepted.fit(listen, &own)?
+            }
+        };
+        left_out.append(&mut held);
+        Ok((plan, left_out))
+    }
+
+    fn has_new_values(&self, plan: &Plan) -> bool {
+        let published = self.published.as_ref();
+        published.is_some_and(|published| published.plan.head != plan.head)
+    }
+
+    pub(super) fn wanted(&self) -> Wanted {
+        let mut model = self.shared.model();
+        model.own.local = LocalAddresses(self.local.clone());
         Wanted {
             revision: model.revision,
             plan: model.plan(&model.rows()),
-            listen: model.settings().listen(),
             own: model.own.clone(),
         }
+    }
+
+    /// An address that has come or gone may be one that was refused.
+    async fn look_at_addresses(&mut self) {
+        let local = local_addresses();
+        if local == self.local {
+            return;
+        }
+        self.local = local;
+        let before = self.holds.incidents().to_vec();
+        self.try_again(false).await;
+        self.reconcile().await;
+        self.tell_incidents(&before);
     }
 
     async fn publish(
@@ -168,6 +262,7 @@ impl Task {
             generation,
             started,
             signal: told.map(drop),
+            answers: self.answers.clone(),
         };
         tokio::spawn(async move {
             let confirmation = question.ask().await;
@@ -180,35 +275,47 @@ impl Task {
         let updated_at = self.shared.clock.now().unix_s();
         let bytes = plan.render(generation, updated_at);
         let digest = digest(&bytes);
+        // Figures alone leave it as it is.
+        let same = self.published.as_ref();
+        let same = same.filter(|published| published.plan.has_same_state(&plan));
+        let same = same.map(|published| published.config_digest.clone());
         // Figures that come from here on are not in these bytes.
         self.shared.telemetry_dirty.store(false, Ordering::Relaxed);
         let path = self.shared.settings.proxy_config_path.clone();
         let written = tokio::task::spawn_blocking(move || {
-            contract::publish(&path, &bytes).map_err(|error| Failure::Write {
-                path,
-                error: Arc::new(error),
-            })
+            let config_digest = same.unwrap_or_else(|| digest_of(&bytes));
+            let published = contract::publish(&path, &bytes);
+            published
+                .map(|()| config_digest)
+                .map_err(|error| Failure::Write {
+                    path,
+                    error: Arc::new(error),
+                })
         });
         let written = written.await.expect("publishing a file does not panic");
         let counters = &self.shared.counters;
         match &written {
-            Ok(()) => {
+            Ok(config_digest) => {
+                let config_digest = config_digest.clone();
+                let digests = self.shared.digests();
+                { digests }.add(generation, config_digest.clone());
                 counters.published.fetch_add(1, Ordering::Relaxed);
                 self.published = Some(Published {
                     plan,
                     generation,
                     digest,
+                    config_digest,
                     updated_at: Some(updated_at),
                 });
             }
             Err(_) => _ = counters.publish_failures.fetch_add(1, Ordering::Relaxed),
         }
-        written
+        written.map(drop)
     }
 
     /// Has the proxy read its file: by a signal, or over its admin socket where none can be sent, as
     /// to another user's process or one of another container. Says which way, or why neither.
-    async fn tell_proxy(&self) -> Result<String, String> {
+    pub(super) async fn tell_proxy(&self) -> Result<String, String> {
         let not_sent = match self.signal().await {
             Ok(pid) => return Ok(format!("sent SIGHUP to pid={pid}")),
             Err(not_sent) => not_sent,
@@ -249,11 +356,13 @@ impl Task {
             return;
         }
         let wanted = self.wanted();
+        let (plan, _) = self.holds.stand_in(wanted.plan);
         let Some(published) = &self.published else {
             return;
         };
         let generation = published.generation;
-        let plan = match wanted.plan.fit(wanted.listen, &wanted.own) {
+        let listen = plan.listen();
+        let plan = match plan.fit(listen, &wanted.own) {
             // A changed state comes with a bell of its own.
             Ok((plan, _)) if published.plan.has_same_state(&plan) => plan,
             Ok(_) | Err(_) => return,
@@ -291,31 +400,22 @@ impl Task {
                 self.published = None;
             }
         }
+        let running = self.look().await;
+        let before = self.holds.incidents().to_vec();
+        self.try_again(false).await;
         self.reconcile().await;
-        self.signal_again().await;
+        self.tell_incidents(&before);
+        if let Some(running) = running {
+            self.signal_again(&running).await;
+        }
     }
+}
 
-    /// A proxy that was starting, or lost a signal, gets another one.
-    async fn signal_again(&self) {
-        let Some(published) = &self.published else {
-            return;
-        };
-        let is_asked = |sent: &Arc<Sent>| sent.confirmation.borrow().is_none();
-        if self.outcome.borrow().sent.as_ref().is_some_and(is_asked) {
-            return;
-        }
-        let Ok(running) = self.proxy.generation(0, Duration::ZERO).await else {
-            return;
-        };
-        let tried = running
-            .last_reload
-            .as_ref()
-            .and_then(|reload| reload.generation);
-        if running.generation >= published.generation || tried == Some(published.generation) {
-            return;
-        }
-        let told = self.tell_proxy().await;
-        let (ours, theirs) = (published.generation, running.generation);
-        tracing::warn!("the proxy runs generation {theirs}, published is {ours}: {told:?}");
-    }
+/// The digest of a file that was checked before it was written.
+fn digest_of(bytes: &[u8]) -> String {
+    let document = contract::parse_object(bytes, MAX_FILE_BYTES);
+    document.map_or_else(
+        |_| String::new(),
+        |document| contract::config_digest(&document),
+    )
 }

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use super::oracle::{self, Oracle, Registration as Answered};
 use crate::actor::Actor;
 use crate::audit::Audit;
+use crate::calls::{OnRefusal, SettingsCall};
 use crate::changes::{ChangeSet, OverridePatch, Part};
 use crate::clock::{Clock, Now};
 use crate::keeper::{self, NotStored};
@@ -22,7 +23,7 @@ use crate::model::{Mutation, Refusal};
 use crate::observe::Proxy;
 use crate::publish::{self, Outcome};
 use crate::registry::{OverrideChange, Registration, Remover};
-use crate::render::OwnAddresses;
+use crate::render::{OwnAddresses, ProxyAddresses};
 use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::start::remove_litter;
@@ -327,7 +328,13 @@ impl World {
         let name = names[self.random.usize(0..names.len())];
         let patch = json!({ "algorithm": name });
         let patch = patch.as_object().expect("an object").clone();
-        let changed = self.mutate(Mutation::ChangeSettings(patch)).await;
+        let changed = self
+            .mutate(Mutation::ChangeSettings(SettingsCall {
+                id: 0,
+                patch,
+                on_refusal: OnRefusal::KeepTrying,
+            }))
+            .await;
         if changed.expect("it is one of the algorithms") {
             self.oracle.algorithm = Some(name);
         }
@@ -649,6 +656,7 @@ impl World {
         let own = OwnAddresses {
             control: vec!["127.0.0.1:8080".parse().expect("a literal")],
             local: LocalAddresses::default(),
+            proxy: ProxyAddresses::default(),
         };
         let loaded = keeper::load(&self.settings, own, &self.clock);
         let settings = self.settings.clone();
@@ -668,13 +676,13 @@ impl World {
         let (sender, outcome) = watch::channel(Outcome::default());
         self.control = Some(Control {
             keeper: keeper::Task::new(shared.clone(), loaded.files),
-            publisher: publish::Task {
-                shared: shared.clone(),
+            publisher: publish::Task::new(
+                shared.clone(),
                 proxy,
-                published: loaded.published,
-                outcome: sender,
-                force: Arc::default(),
-            },
+                loaded.published,
+                sender,
+                Arc::default(),
+            ),
             shared,
             outcome,
         });

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::App;
 use super::error::status_of_write;
 use crate::merge::Row;
-use crate::publish::{Failure, Settled};
+use crate::publish::{Failure, Incident, Settled};
 use crate::registry::{Freeze, Registered};
 use crate::sources::runtime::override_json;
 
@@ -31,8 +31,14 @@ pub fn sync(app: &App, reason: &str, settled: &Settled) -> Value {
 }
 
 /// An answer that says ok, whose change is stored; 507 or 503 where it could not be published.
-pub fn published(app: &App, reason: &str, settled: &Settled, mut body: Value) -> Response {
-    body["sync"] = sync(app, reason, settled);
+pub fn published(app: &App, reason: &str, settled: &Settled, body: Value) -> Response {
+    let sync = sync(app, reason, settled);
+    with_sync(settled, body, sync)
+}
+
+/// The same with a `sync` of its own.
+pub fn with_sync(settled: &Settled, mut body: Value, sync: Value) -> Response {
+    body["sync"] = sync;
     let Some(failure) = &settled.outcome.failure else {
         return Json(body).into_response();
     };
@@ -67,6 +73,15 @@ pub fn warnings(app: &App) -> Vec<String> {
     let outcome = app.publisher.outcome();
     let left_out = outcome.left_out.iter();
     warnings.extend(left_out.map(|out| format!("{} is left out: {}", out.addr, out.why)));
+    let incidents = outcome.incidents.iter();
+    // A backend that is refused is left out, and so told already.
+    let incidents = incidents.filter(|one| !one.is_of_backend());
+    warnings.extend(incidents.map(Incident::describe));
+    let other_file = outcome
+        .seen
+        .as_ref()
+        .and_then(|seen| seen.other_file.as_ref());
+    warnings.extend(other_file.map(ToString::to_string));
     warnings.extend(
         outcome
             .failure
@@ -82,6 +97,12 @@ pub fn warnings(app: &App) -> Vec<String> {
     }
     warnings.extend(app.shared.audit.warning());
     warnings
+}
+
+/// What the proxy refuses, as it stands in answers.
+pub fn refusals(app: &App) -> Value {
+    let incidents = app.publisher.outcome().incidents;
+    incidents.iter().map(Incident::to_json).collect()
 }
 
 /// One backend as `GET /api/backends` lists it.

@@ -94,6 +94,7 @@ pub fn proxy_json(app: &App, status: Result<Status, Unknown>) -> Value {
         json!({
             "at_ms": sent.at_ms, "generation": sent.generation, "signalled": sent.signalled,
             "info": sent.info, "applied": confirmation.as_ref().and_then(|c| c.applied),
+            "verified": confirmation.as_ref().is_some_and(|c| c.verified),
             "reason": confirmation.as_ref().and_then(|c| c.reason.clone()),
             "applied_in_ms": confirmation.as_ref().and_then(|c| c.in_ms),
         })
@@ -102,6 +103,17 @@ pub fn proxy_json(app: &App, status: Result<Status, Unknown>) -> Value {
         .sent
         .as_ref()
         .and_then(|sent| sent.confirmation.borrow().as_ref()?.applied);
+    // What was last seen outlives a publish, and tells of what has changed since.
+    let seen = outcome.seen.as_ref();
+    let seen = seen.filter(|seen| Some(seen.generation) == outcome.generation);
+    let is_asked = outcome.sent.is_some() && applied.is_none();
+    let applied = match seen {
+        Some(seen) if !is_asked => Some(seen.applied),
+        _ => applied,
+    };
+    let other_file = seen.and_then(|seen| seen.other_file.as_ref());
+    let other_file =
+        other_file.map(|other| json!({ "proxy": other.proxy, "control": other.control }));
     let (running, status, why) = match status {
         Ok(status) => (true, json!(status), None),
         Err(unknown) => {
@@ -116,7 +128,8 @@ pub fn proxy_json(app: &App, status: Result<Status, Unknown>) -> Value {
     };
     json!({
         "ok": true, "running": running, "why": why, "published_generation": outcome.generation,
-        "applied": applied, "last_publish": last, "updated_at": outcome.updated_at,
+        "applied": applied, "verified": seen.map(|seen| seen.verified), "other_file": other_file,
+        "refusals": answers::refusals(app), "last_publish": last, "updated_at": outcome.updated_at,
         "failure": outcome.failure.map(|failure| failure.to_string()),
         "warnings": answers::warnings(app), "freeze": answers::freeze(app),
         "protected": !app.access.needs_tokens(), "ttl_ms": app.shared.live().expiry.ttl_ms,

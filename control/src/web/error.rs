@@ -103,7 +103,7 @@ impl From<NotStored> for ApiError {
                 }
                 Refusal::Stale { .. } => ApiError::new(StatusCode::PRECONDITION_FAILED, message),
                 Refusal::NotOwner(_) => ApiError::new(StatusCode::FORBIDDEN, message),
-                Refusal::NoFreeze | Refusal::Full(_) | Refusal::TooMany(_) => {
+                Refusal::NoFreeze | Refusal::Full(_) | Refusal::TooMany(_) | Refusal::Settled => {
                     ApiError::new(StatusCode::CONFLICT, message)
                 }
             },

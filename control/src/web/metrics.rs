@@ -1,5 +1,6 @@
 //! `/metrics` for Prometheus, `/livez` and `/readyz` for supervisors.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Json;
@@ -24,7 +25,8 @@ pub async fn livez() -> Json<serde_json::Value> {
     Json(json!({ "ok": true }))
 }
 
-/// The sources have been read and what they say is published.
+/// The sources have been read and what they say is published. What the proxy refuses of it is told,
+/// and is no reason to take control for unready: the rest is applied.
 pub async fn readyz(State(app): State<App>) -> Response {
     let outcome = app.publisher.outcome();
     let is_ready = outcome.generation.is_some() && outcome.failure.is_none();
@@ -34,6 +36,7 @@ pub async fn readyz(State(app): State<App>) -> Response {
     };
     let body = json!({
         "ok": is_ready, "generation": outcome.generation, "warnings": answers::warnings(&app),
+        "refusals": answers::refusals(&app),
     });
     (status, Json(body)).into_response()
 }
@@ -55,6 +58,8 @@ struct Values {
     gauges: Vec<(&'static str, &'static str, i64)>,
     /// Of each protocol that the proxy is known to serve.
     ready: Vec<(Protocol, i64)>,
+    /// Parts that the proxy refuses, by code and place.
+    refusals: BTreeMap<(&'static str, String), i64>,
 }
 
 impl Values {
@@ -72,8 +77,14 @@ impl Values {
         let ready = Protocol::ALL
             .into_iter()
             .filter_map(|protocol| Some((protocol, seen.count_ready(&rows, protocol)? as i64)));
+        let mut refusals = BTreeMap::new();
+        for incident in outcome.incidents.iter() {
+            let labels = (incident.code.word(), incident.part.place());
+            *refusals.entry(labels).or_default() += 1;
+        }
         Values {
             ready: ready.collect(),
+            refusals,
             counters: vec![
                 (
                     "heartbeats",
@@ -168,6 +179,11 @@ impl Values {
                     i64::from(is_frozen),
                 ),
                 (
+                    "other_file",
+                    "1 while the proxy reads another file than control writes",
+                    i64::from(outcome.seen.is_some_and(|seen| seen.other_file.is_some())),
+                ),
+                (
                     "publish_failing",
                     "1 while publishing fails",
                     i64::from(outcome.failure.is_some()),
@@ -193,6 +209,13 @@ impl Collector for Values {
         for (protocol, ready) in &self.ready {
             let metric = ConstGauge::new(*ready);
             metric.encode(family.encode_family(&[("protocol", protocol.word())])?)?;
+        }
+        let help = "Parts of the configuration that the proxy refuses";
+        let kind = MetricType::Gauge;
+        let mut family = encoder.encode_descriptor("refusals", help, None, kind)?;
+        for ((code, place), count) in &self.refusals {
+            let labels = [("code", *code), ("place", place.as_str())];
+            ConstGauge::new(*count).encode(family.encode_family(&labels)?)?;
         }
         Ok(())
     }

@@ -16,6 +16,7 @@ pub mod operations;
 mod path;
 mod routes;
 pub mod serve;
+pub mod settings_call;
 pub mod tls;
 pub mod v1;
 

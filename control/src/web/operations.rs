@@ -12,7 +12,7 @@ use super::body::JsonObject;
 use super::error::ApiError;
 use super::guard::Client;
 use super::path::BackendPath;
-use super::{App, answers, api};
+use super::{App, answers};
 use crate::actor::Actor;
 use crate::audit::Entry;
 use crate::auth::SecretHash;
@@ -160,21 +160,6 @@ pub async fn clear_override(
         json!({ "ok": true }),
     )
     .await
-}
-
-pub async fn change_settings(
-    State(app): State<App>,
-    Extension(actor): Extension<Actor>,
-    JsonObject(body): JsonObject,
-) -> Result<Response, ApiError> {
-    let stored = app
-        .keeper
-        .mutate(Mutation::ChangeSettings(body), actor)
-        .await?;
-    // As this change has left them; by the time that it is published somebody may have made another.
-    let answer = json!({ "ok": true, "settings": api::settings_json(&app) });
-    let settled = app.publisher.settled(stored.revision).await;
-    Ok(answers::published(&app, "settings", &settled, answer))
 }
 
 pub async fn acknowledge_expiry(

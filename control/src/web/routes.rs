@@ -8,7 +8,7 @@ use axum::handler::Handler;
 use axum::http::Method;
 use axum::routing::{MethodFilter, MethodRouter, on};
 
-use super::{App, api, console, metrics, operations, v1};
+use super::{App, api, console, metrics, operations, settings_call, v1};
 use crate::auth::Need;
 
 pub struct Route {
@@ -97,7 +97,7 @@ fn base() -> Vec<Route> {
             post.clone(),
             "/api/settings",
             Admin,
-            operations::change_settings,
+            settings_call::change_settings,
         ),
         route(
             post,

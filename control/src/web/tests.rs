@@ -5,6 +5,7 @@ mod forgery;
 mod harness;
 mod mutations;
 mod proxy;
+mod proxy_refusals;
 mod refusals;
 mod security;
 mod serving;

@@ -13,10 +13,10 @@ use tokio::net::UnixListener;
 use super::harness::{Folder, ask, until};
 
 /// A shell that outlives SIGHUP, named in the pid file.
-struct Process(Child);
+pub struct Process(Child);
 
 impl Process {
-    fn start(folder: &Folder) -> Process {
+    pub fn start(folder: &Folder) -> Process {
         let script = "trap : HUP; while :; do sleep 0.05; done";
         let child = Command::new("sh").args(["-c", script]).spawn();
         let child = child.expect("sh starts");
@@ -41,7 +41,7 @@ fn folder() -> Folder {
     Folder::new(json!({"proxy_process_names": ["sh"]}))
 }
 
-fn running(generation: u64, last_reload: Option<Reload>) -> Running {
+pub fn running(generation: u64, last_reload: Option<Reload>) -> Running {
     Running {
         pid: 7,
         generation,
@@ -56,7 +56,7 @@ fn running(generation: u64, last_reload: Option<Reload>) -> Running {
     }
 }
 
-fn serve(folder: &Folder, router: Router) {
+pub fn serve(folder: &Folder, router: Router) {
     let path = contract::paths::proxy_socket(&folder.root.proxy_pid());
     let listener = UnixListener::bind(path).expect("bound");
     tokio::spawn(async move { axum::serve(listener, router).await });

@@ -1,0 +1,112 @@
+//! Calls of `POST /api/settings` whose outcome is not known yet.
+//!
+//! What such a call has changed is stored beside what stood before it, so that neither is lost
+//! should control end before the proxy has taken or refused it.
+
+use contract::{Faults, Object};
+use serde_json::{Map, Value, json};
+
+use crate::layer::Layer;
+
+/// How many calls wait for their outcome at most; the oldest then counts as done.
+const MAX_PENDING: usize = 64;
+
+/// What becomes of a call that the proxy refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnRefusal {
+    /// The settings are again what they were.
+    #[default]
+    RollBack,
+    /// The settings stand, and are tried again.
+    KeepTrying,
+}
+
+impl OnRefusal {
+    const ALL: [(&str, OnRefusal); 2] = [
+        ("roll_back", OnRefusal::RollBack),
+        ("keep_trying", OnRefusal::KeepTrying),
+    ];
+}
+
+/// A call: the body of `POST /api/settings`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SettingsCall {
+    /// Unlike that of all others since the start.
+    pub id: u64,
+    /// The body without `on_refusal`.
+    pub patch: Map<String, Value>,
+    pub on_refusal: OnRefusal,
+}
+
+/// A stored call that is rolled back if the proxy refuses it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PendingCall {
+    pub id: u64,
+    /// The settings by API before the call.
+    pub old: Layer,
+    /// Those after it.
+    pub new: Layer,
+}
+
+impl SettingsCall {
+    /// Takes `on_refusal` out of the body; the rest is read where it is carried out.
+    ///
+    /// # Errors
+    /// An `on_refusal` that is none.
+    pub fn read(id: u64, mut body: Map<String, Value>) -> Result<SettingsCall, Faults> {
+        let mut faults = Faults::default();
+        let on_refusal =
+            Object::new(&body, "").take_choice("on_refusal", &OnRefusal::ALL, &mut faults);
+        body.remove("on_refusal");
+        match faults.is_empty() {
+            true => Ok(SettingsCall {
+                id,
+                patch: body,
+                on_refusal: on_refusal.unwrap_or_default(),
+            }),
+            false => Err(faults),
+        }
+    }
+}
+
+/// Adds a call that has changed `old` to `new`.
+pub fn add(pending: &mut Vec<PendingCall>, id: u64, old: Layer, new: Layer) {
+    if old == new {
+        return;
+    }
+    if pending.len() == MAX_PENDING {
+        pending.remove(0);
+    }
+    pending.push(PendingCall { id, old, new });
+}
+
+/// Takes the call out; `None` where it is not there any more.
+pub fn take(pending: &mut Vec<PendingCall>, id: u64) -> Option<PendingCall> {
+    let place = pending.iter().position(|call| call.id == id)?;
+    Some(pending.remove(place))
+}
+
+/// `pending` of `settings_runtime.json`.
+pub fn to_json(pending: &[PendingCall]) -> Value {
+    let calls = pending
+        .iter()
+        .map(|call| json!({ "id": call.id, "old": call.old.to_json(), "new": call.new.to_json() }));
+    calls.collect()
+}
+
+/// Reads the same. A call that cannot be read counts as done: its settings stand.
+pub fn from_json(value: Option<Value>) -> Vec<PendingCall> {
+    let Some(Value::Array(calls)) = value else {
+        return Vec::new();
+    };
+    let read = |call: &Value| {
+        let layer = |key: &str| Layer::default().patched(call[key].as_object()?).ok();
+        Some(PendingCall {
+            id: call["id"].as_u64()?,
+            old: layer("old")?,
+            new: layer("new")?,
+        })
+    };
+    let calls = calls.iter().rev().take(MAX_PENDING).rev();
+    calls.filter_map(read).collect()
+}

@@ -1,0 +1,180 @@
+//! The digests of the latest published generations, and whether what the proxy runs is one of them.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+
+use contract::status::Running;
+
+/// How many generations are kept: more than a proxy that still answers can be behind.
+const KEPT: usize = 64;
+
+#[derive(Debug, Default)]
+pub struct Digests {
+    /// Generation and [`config_digest`](contract::config_digest()), oldest first.
+    published: VecDeque<(u64, String)>,
+    /// The file that control writes, at the end of any links.
+    path: PathBuf,
+}
+
+/// What a proxy runs, beside what was published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Runs {
+    /// The generation that was asked about, or a later one of ours.
+    Published,
+    /// A generation so high, of a proxy that does not say which configuration that is.
+    Unverified,
+    /// A generation of ours before it.
+    Earlier,
+    /// Something that control has not published, from the file that control writes or one that is
+    /// not known.
+    Unpublished,
+    /// Something that control has not published, from another file.
+    OtherFile(OtherFile),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherFile {
+    /// What the proxy reads.
+    pub proxy: String,
+    /// What control writes.
+    pub control: String,
+}
+
+impl std::fmt::Display for OtherFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let OtherFile { proxy, control } = self;
+        write!(
+            f,
+            "the proxy reads another file: it reads {proxy}, control writes {control}"
+        )
+    }
+}
+
+impl Digests {
+    pub fn at(path: &Path) -> Digests {
+        Digests {
+            published: VecDeque::new(),
+            path: path.to_owned(),
+        }
+    }
+
+    pub fn add(&mut self, generation: u64, digest: String) {
+        if self.published.back() == Some(&(generation, digest.clone())) {
+            return;
+        }
+        if self.published.len() == KEPT {
+            self.published.pop_front();
+        }
+        self.published.push_back((generation, digest));
+    }
+
+    /// What `running` is, beside generation `asked`.
+    pub fn judge(&self, running: &Running, asked: u64) -> Runs {
+        let is_behind = running.generation < asked;
+        let Some(digest) = &running.config_digest else {
+            return match is_behind {
+                true => Runs::Earlier,
+                false => Runs::Unverified,
+            };
+        };
+        let mut published = self.published.iter();
+        if published.any(|(generation, known)| *generation >= asked && known == digest) {
+            // The same configuration may be an earlier generation's too.
+            return match is_behind {
+                true => Runs::Earlier,
+                false => Runs::Published,
+            };
+        }
+        let is_known = self.published.iter().any(|(_, known)| known == digest);
+        if let Some(path) = running.config_path.as_deref()
+            && !is_known
+            && Path::new(path) != self.real_path()
+        {
+            return Runs::OtherFile(OtherFile {
+                proxy: path.to_owned(),
+                control: self.real_path().display().to_string(),
+            });
+        }
+        match is_behind {
+            true => Runs::Earlier,
+            false => Runs::Unpublished,
+        }
+    }
+
+    fn real_path(&self) -> PathBuf {
+        self.path
+            .canonicalize()
+            .unwrap_or_else(|_| self.path.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn running(generation: u64, digest: Option<&str>, path: Option<&str>) -> Running {
+        Running {
+            pid: 7,
+            generation,
+            digest: String::new(),
+            config_digest: digest.map(str::to_owned),
+            config_path: path.map(str::to_owned),
+            loaded_at_ms: 0,
+            last_reload: None,
+            listeners: vec![],
+            addresses: vec![],
+            refusals: vec![],
+        }
+    }
+
+    #[test]
+    fn what_the_proxy_runs_is_judged_by_its_digest() {
+        let ours = "/nowhere/proxy_config.json";
+        let other = OtherFile {
+            proxy: "/else".to_owned(),
+            control: ours.to_owned(),
+        };
+        let mut digests = Digests::at(Path::new(ours));
+        for (generation, digest) in [(4, "d4"), (5, "d5"), (6, "d6"), (7, "d5")] {
+            digests.add(generation, digest.to_owned());
+        }
+        let cases = [
+            (5, Some("d5"), Some(ours), 5, Runs::Published),
+            (6, Some("d6"), Some(ours), 5, Runs::Published),
+            (4, Some("d4"), Some(ours), 5, Runs::Earlier),
+            (5, Some("d5"), Some(ours), 6, Runs::Earlier),
+            (5, Some("xx"), Some(ours), 5, Runs::Unpublished),
+            (5, Some("xx"), None, 5, Runs::Unpublished),
+            (
+                5,
+                Some("xx"),
+                Some("/else"),
+                5,
+                Runs::OtherFile(other.clone()),
+            ),
+            (1, Some("xx"), Some("/else"), 5, Runs::OtherFile(other)),
+            // Another name of the same content, as in another container.
+            (5, Some("d5"), Some("/else"), 5, Runs::Published),
+            (50, Some("d4"), Some(ours), 5, Runs::Unpublished),
+            (5, None, None, 5, Runs::Unverified),
+            (4, None, None, 5, Runs::Earlier),
+        ];
+        for (generation, digest, path, asked, expected) in cases {
+            let found = digests.judge(&running(generation, digest, path), asked);
+            assert_eq!(
+                found, expected,
+                "{generation} {digest:?} {path:?} for {asked}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_the_latest_are_kept() {
+        let mut digests = Digests::at(Path::new("/nowhere"));
+        for generation in 0..KEPT as u64 * 2 {
+            digests.add(generation, generation.to_string());
+            digests.add(generation, generation.to_string());
+        }
+        assert_eq!(digests.published.len(), KEPT);
+    }
+}

@@ -1,0 +1,215 @@
+//! The publisher follows the proxy: what it runs, what it refuses, and when that is over.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use contract::status::Running;
+use contract::{Refusal, RefusalCode};
+
+use super::confirm::{Answer, Seen};
+use super::refusals::Incident;
+use super::task::Task;
+use crate::render::{OwnAddresses, Plan, ProxyAddresses};
+
+/// A generation that the proxy has refused as a whole is signalled again after so many looks, then
+/// after twice as many, up to the most.
+const FIRST_LOOKS: u32 = 4;
+const MOST_LOOKS: u32 = 64;
+
+impl Task {
+    /// Asks the proxy what it runs, and follows that.
+    pub async fn look(&mut self) -> Option<Running> {
+        let running = match self.proxy.generation(0, Duration::ZERO).await {
+            Ok(running) => running,
+            Err(_) => {
+                self.outcome.send_modify(|outcome| outcome.seen = None);
+                return None;
+            }
+        };
+        if self.take(&running) {
+            self.reconcile().await;
+        }
+        Some(running)
+    }
+
+    /// Follows what the proxy has answered to a publish.
+    pub(super) async fn follow(&mut self, answer: Answer) {
+        if let Some(running) = &answer.running
+            && self.take(running)
+        {
+            self.reconcile().await;
+        }
+        self.outcome.send_modify(|outcome| {
+            outcome.followed = outcome.followed.max(answer.generation);
+        });
+    }
+
+    /// Takes over what the proxy says of itself; true where something else is to be published now.
+    fn take(&mut self, running: &Running) -> bool {
+        let shared = self.shared.clone();
+        let seen_generation = &shared.seen_generation;
+        seen_generation.fetch_max(running.generation, Ordering::Relaxed);
+        let learned = {
+            let own = ProxyAddresses::of(running);
+            let mut model = shared.model();
+            let is_new = model.own.proxy != own;
+            model.own.proxy = own;
+            is_new
+        };
+        let Some(published) = &self.published else {
+            return learned;
+        };
+        let generation = published.generation;
+        let seen = Seen::of(&shared, running, generation);
+        let before = self.holds.incidents().to_vec();
+        let refused = refused_as_a_whole(running, generation);
+        if let Some(refusals) = refused.filter(|_| !seen.applied) {
+            self.holds
+                .refuse(&published.plan, &refusals, Some(running.pid));
+        } else if seen.applied && running.generation == generation {
+            let (plan, refusals) = (&published.plan, &running.refusals);
+            self.holds.accept(plan, refusals, running.pid);
+        }
+        self.tell_incidents(&before);
+        if seen.other_file.is_some()
+            && self
+                .outcome
+                .borrow()
+                .seen
+                .as_ref()
+                .is_none_or(|seen| seen.other_file.is_none())
+        {
+            tracing::error!("not applied: {}", seen.reason.clone().unwrap_or_default());
+        }
+        let incidents = Arc::new(self.holds.incidents().to_vec());
+        self.outcome.send_modify(|outcome| {
+            outcome.seen = Some(seen);
+            outcome.incidents = incidents;
+        });
+        learned || self.holds.incidents() != before
+    }
+
+    /// Asks the proxy whether it would take `plan`, and control itself.
+    pub(super) async fn ask_before(&mut self, plan: &Plan, own: &OwnAddresses) {
+        let now = self.shared.clock.now().unix_ms;
+        if let Some(refusal) = refused_by_control(plan, own, now) {
+            self.holds.refuse(plan, &[refusal], None);
+            return;
+        }
+        if let Ok(refusals) = self.proxy.check(plan.render(0, now / 1_000)).await {
+            let pid = self.outcome.borrow().seen.as_ref().map(|seen| seen.pid);
+            self.holds.refuse(plan, &refusals, pid);
+        }
+    }
+
+    /// Asks the proxy whether it would take now what it has refused; what it would is not held any
+    /// more. A proxy that cannot be asked gets it published where somebody insists.
+    pub(super) async fn try_again(&mut self, is_forced: bool) {
+        let pid = self.outcome.borrow().seen.as_ref().map(|seen| seen.pid);
+        let wanted = self.wanted();
+        // What is not wanted any more is not refused either.
+        self.holds.stand_in(wanted.plan.clone());
+        let (plan, tried) = self.holds.candidate(wanted.plan, pid);
+        if tried.is_empty() {
+            return;
+        }
+        let now = self.shared.clock.now().unix_ms;
+        let by_control = refused_by_control(&plan, &wanted.own, now);
+        match self.proxy.check(plan.render(0, now / 1_000)).await {
+            Ok(mut refusals) => {
+                refusals.extend(by_control);
+                self.holds.tried(&plan, &tried, &refusals, pid);
+            }
+            Err(_) if is_forced => {
+                let refusals: Vec<Refusal> = by_control.into_iter().collect();
+                self.holds.tried(&plan, &tried, &refusals, pid);
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// The log has a line for each incident that has begun, and for each that is over.
+    pub(super) fn tell_incidents(&self, before: &[Incident]) {
+        let now = self.holds.incidents();
+        let is_in = |list: &[Incident], one: &Incident| {
+            let mut list = list.iter();
+            list.any(|other| other.part == one.part && other.code == one.code)
+        };
+        for one in now.iter().filter(|one| !is_in(before, one)) {
+            let (code, place) = (one.code.word(), one.part.place());
+            let (value, detail) = (&one.value, &one.detail);
+            tracing::error!(
+                "proxy_refused code={code} place={place} value={value} detail={detail:?}"
+            );
+        }
+        for one in before.iter().filter(|one| !is_in(now, one)) {
+            let (code, place, value) = (one.code.word(), one.part.place(), &one.value);
+            tracing::info!("proxy_refusal_over code={code} place={place} value={value}");
+        }
+    }
+
+    /// A proxy that was starting, or lost a signal, gets another one. One that has tried this
+    /// generation and refused it is signalled again too, but ever more rarely.
+    pub(super) async fn signal_again(&mut self, running: &Running) {
+        let Some(published) = &self.published else {
+            return;
+        };
+        let outcome = self.outcome.borrow().clone();
+        if let Some(sent) = &outcome.sent
+            && sent.confirmation.borrow().is_none()
+        {
+            return;
+        }
+        let (ours, theirs) = (published.generation, running.generation);
+        let is_other = |seen: &Seen| seen.other_file.is_some();
+        if theirs >= ours || outcome.seen.as_ref().is_some_and(is_other) {
+            self.looks_in_vain = 0;
+            return;
+        }
+        let last = running.last_reload.as_ref();
+        if last.and_then(|reload| reload.generation) == Some(ours) {
+            self.looks_in_vain += 1;
+            let is_due = self.looks_in_vain.is_power_of_two() && self.looks_in_vain >= FIRST_LOOKS;
+            if !is_due && !self.looks_in_vain.is_multiple_of(MOST_LOOKS) {
+                return;
+            }
+        }
+        let told = self.tell_proxy().await;
+        tracing::warn!("the proxy runs generation {theirs}, published is {ours}: {told:?}");
+    }
+}
+
+/// What the proxy refused of `generation`, which it does not run for that.
+fn refused_as_a_whole(running: &Running, generation: u64) -> Option<Vec<Refusal>> {
+    let reload = running.last_reload.as_ref().filter(|reload| !reload.ok)?;
+    if reload.generation != Some(generation) && running.refusals.is_empty() {
+        return None;
+    }
+    if reload.generation.is_some_and(|tried| tried != generation) {
+        return None;
+    }
+    if !running.refusals.is_empty() {
+        return Some(running.refusals.clone());
+    }
+    // An older proxy has no codes: all that is known is that it refused the file.
+    Some(vec![Refusal {
+        code: RefusalCode::Invalid,
+        place: String::new(),
+        value: String::new(),
+        detail: reload.reason.clone().unwrap_or_default(),
+        since: reload.at_ms,
+    }])
+}
+
+/// Control's own address is none to listen on: one of both could not be reached.
+fn refused_by_control(plan: &Plan, own: &OwnAddresses, now_ms: u64) -> Option<Refusal> {
+    let control = own.control_at(plan.listen(), plan.listens_for_tcp())?;
+    Some(Refusal {
+        code: RefusalCode::AddressInUse,
+        place: "/listen".to_owned(),
+        value: format!("{}/tcp", plan.listen()),
+        detail: format!("the control server listens on {control}"),
+        since: now_ms,
+    })
+}

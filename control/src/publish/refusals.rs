@@ -1,0 +1,324 @@
+//! What the proxy refuses of what is wanted, and what is published in its place.
+//!
+//! Pure. It acts on codes and places, never on text. A refused top-level key keeps the last value
+//! that the proxy was seen to run, a refused backend is left out, and everything else is as wanted.
+//! Each refused part is an incident until it is over.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use contract::{Backend, BackendAddr, Refusal, RefusalCode};
+use serde_json::{Value, json};
+
+use crate::render::{LeftOut, Plan};
+
+/// The keys that every published file has.
+const ALWAYS_THERE: [&str; 2] = ["listen", "algorithm"];
+/// The longest text that the faults of one part are put together to.
+const LONGEST_DETAIL: usize = 1_000;
+
+/// What is refused by itself.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// A top-level key of `proxy_config.json`.
+    Key(String),
+    Backend(BackendAddr),
+    /// The refusal names no part, and nothing but backends differs from what the proxy runs.
+    Whole,
+}
+
+/// A part that the proxy refuses, until that is over.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Incident {
+    pub part: Part,
+    pub code: RefusalCode,
+    /// The refused value, shortened.
+    pub value: String,
+    /// What the proxy said, for people.
+    pub detail: String,
+    /// Unix milliseconds.
+    pub since: u64,
+    /// What is published in its place; `None` where there is nothing.
+    pub kept: Option<Value>,
+    /// What was refused: the key's value, or the backend's entry.
+    wanted: Value,
+    /// The process that refused it; `None` where control did.
+    pid: Option<u32>,
+}
+
+/// The incidents, and what the proxy has accepted of each key.
+#[derive(Debug, Default)]
+pub struct Holds {
+    incidents: Vec<Incident>,
+    /// `None` as long as no proxy was seen to run anything.
+    accepted: Option<BTreeMap<String, Value>>,
+}
+
+impl Part {
+    /// JSON pointer of the part; that of a backend does not say which, since entries move.
+    pub fn place(&self) -> String {
+        match self {
+            Part::Key(key) => format!("/{key}"),
+            Part::Backend(_) => "/backends".to_owned(),
+            Part::Whole => String::new(),
+        }
+    }
+
+    fn value_in(&self, plan: &Plan) -> Value {
+        match self {
+            Part::Key(key) => plan.value(key).cloned().unwrap_or_default(),
+            Part::Backend(addr) => {
+                let backend = plan.backends.iter().find(|backend| backend.addr == *addr);
+                backend.map(entry).unwrap_or_default()
+            }
+            Part::Whole => Value::Null,
+        }
+    }
+}
+
+impl Incident {
+    /// Whether control tries again by itself while the process `pid` runs.
+    pub fn is_tried_again(&self, pid: Option<u32>) -> bool {
+        let needs_restart = self.code == RefusalCode::NeedsRestart;
+        !needs_restart || (pid.is_some() && self.pid != pid)
+    }
+
+    /// As it stands in answers.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "code": self.code, "place": self.part.place(), "value": self.value,
+            "detail": self.detail, "since": self.since, "kept": self.kept,
+            "tries_again": self.is_tried_again(self.pid),
+        })
+    }
+
+    /// In one sentence, for warnings and reasons.
+    pub fn describe(&self) -> String {
+        let (place, code) = (self.part.place(), self.code.word());
+        let place = if place.is_empty() { "(top)" } else { &place };
+        let kept = match (&self.part, &self.kept) {
+            (Part::Backend(_), _) => "; the entry is left out".to_owned(),
+            (_, Some(kept)) if *kept != self.wanted => format!("; {} stays in force", short(kept)),
+            (Part::Key(_) | Part::Whole, _) => String::new(),
+        };
+        let next = match self.code {
+            RefusalCode::NeedsRestart => {
+                "; not tried again: restart the proxy with --keep-bind, or choose another port"
+            }
+            _ => "",
+        };
+        let detail = match self.detail.is_empty() {
+            true => String::new(),
+            false => format!(", {}", self.detail),
+        };
+        let value = &self.value;
+        format!("the proxy refuses {place} {value} ({code}{detail}){kept}{next}")
+    }
+
+    pub fn is_of_backend(&self) -> bool {
+        matches!(self.part, Part::Backend(_))
+    }
+
+    /// The key and its value, where a key was refused.
+    pub fn refuses(&self, key: &str, value: &Value) -> bool {
+        matches!(&self.part, Part::Key(own) if own == key) && self.wanted == *value
+    }
+}
+
+impl Holds {
+    /// What the proxy is known to have accepted at a start.
+    pub fn new(accepted: Option<&Plan>) -> Holds {
+        Holds {
+            incidents: Vec::new(),
+            accepted: accepted.map(|plan| plan.head.iter().cloned().collect()),
+        }
+    }
+
+    pub fn incidents(&self) -> &[Incident] {
+        &self.incidents
+    }
+
+    /// The accepted value of each key, for a plan whose own cannot be published.
+    pub fn accepted_head(&self) -> Option<Vec<(String, Value)>> {
+        let accepted = self.accepted.as_ref()?;
+        let is_whole = ALWAYS_THERE.iter().all(|key| accepted.contains_key(*key));
+        is_whole.then(|| accepted.clone().into_iter().collect())
+    }
+
+    /// `wanted` with accepted values in place of refused ones. Incidents of what is not wanted any
+    /// more are over.
+    pub fn stand_in(&mut self, wanted: Plan) -> (Plan, Vec<LeftOut>) {
+        if self.incidents.is_empty() {
+            return (wanted, Vec::new());
+        }
+        let entries: BTreeMap<BackendAddr, &Backend> =
+            wanted.backends.iter().map(|b| (b.addr, b)).collect();
+        self.incidents.retain(|incident| match &incident.part {
+            Part::Key(key) => wanted.value(key).unwrap_or(&Value::Null) == &incident.wanted,
+            Part::Backend(addr) => entries
+                .get(addr)
+                .is_some_and(|b| entry(b) == incident.wanted),
+            Part::Whole => true,
+        });
+        self.without(wanted, |_| true)
+    }
+
+    /// `plan` without the refused parts that `is_held` names.
+    fn without(&self, mut plan: Plan, is_held: impl Fn(&Incident) -> bool) -> (Plan, Vec<LeftOut>) {
+        let mut out = BTreeMap::new();
+        for incident in self.incidents.iter().filter(|one| is_held(one)) {
+            match (&incident.part, &self.accepted) {
+                (Part::Key(key), Some(accepted)) => {
+                    let accepted = accepted.get(key);
+                    // Each accepted file has these: without them none was accepted yet.
+                    if accepted.is_some() || !ALWAYS_THERE.contains(&key.as_str()) {
+                        plan.set(key, accepted);
+                    }
+                }
+                (Part::Backend(addr), _) => _ = out.insert(*addr, incident.describe()),
+                (Part::Key(_), None) | (Part::Whole, _) => {}
+            }
+        }
+        plan.backends
+            .retain(|backend| !out.contains_key(&backend.addr));
+        let left_out = out.into_iter().map(|(addr, why)| LeftOut { addr, why });
+        (plan, left_out.collect())
+    }
+
+    /// Process `pid`, or control itself, refuses these of `plan`.
+    pub fn refuse(&mut self, plan: &Plan, refusals: &[Refusal], pid: Option<u32>) {
+        let mut found: BTreeMap<Part, Incident> = BTreeMap::new();
+        for refusal in refusals {
+            for part in self.parts(plan, &refusal.place) {
+                if let Some(incident) = found.get_mut(&part) {
+                    if incident.detail.len() < LONGEST_DETAIL {
+                        incident.detail = format!("{}; {}", incident.detail, refusal.detail);
+                    }
+                    continue;
+                }
+                let accepted = self.accepted.as_ref();
+                let kept = match &part {
+                    Part::Key(key) => accepted.and_then(|accepted| accepted.get(key)).cloned(),
+                    Part::Backend(_) | Part::Whole => None,
+                };
+                let incident = Incident {
+                    code: refusal.code,
+                    value: refusal.value.clone(),
+                    detail: refusal.detail.clone(),
+                    since: refusal.since,
+                    kept,
+                    wanted: part.value_in(plan),
+                    pid,
+                    part: part.clone(),
+                };
+                found.insert(part, incident);
+            }
+        }
+        for (part, mut incident) in found {
+            match self.incidents.iter_mut().find(|old| old.part == part) {
+                Some(old) => {
+                    let is_same = old.code == incident.code && old.wanted == incident.wanted;
+                    if is_same {
+                        incident.since = old.since;
+                    }
+                    *old = incident;
+                }
+                None => self.incidents.push(incident),
+            }
+        }
+    }
+
+    /// The proxy runs `plan` but for `refusals`.
+    pub fn accept(&mut self, plan: &Plan, refusals: &[Refusal], pid: u32) {
+        self.refuse(plan, refusals, Some(pid));
+        let refused = self.parts_of(plan, refusals);
+        self.incidents.retain(|incident| {
+            let is_published =
+                incident.part == Part::Whole || incident.part.value_in(plan) == incident.wanted;
+            refused.contains(&incident.part) || !is_published
+        });
+        let accepted = self.accepted.get_or_insert_default();
+        let is_refused = |key: &str| refused.contains(&Part::Key(key.to_owned()));
+        accepted.retain(|key, _| is_refused(key) || plan.value(key).is_some());
+        for (key, value) in plan.head.iter().filter(|(key, _)| !is_refused(key)) {
+            accepted.insert(key.clone(), value.clone());
+        }
+    }
+
+    /// `wanted` with the refused parts that are to be tried again, and which these are.
+    pub fn candidate(&self, wanted: Plan, pid: Option<u32>) -> (Plan, BTreeSet<Part>) {
+        let tried = self.incidents.iter().filter(|one| one.is_tried_again(pid));
+        let tried: BTreeSet<Part> = tried.map(|incident| incident.part.clone()).collect();
+        let (plan, _) = self.without(wanted, |incident| !tried.contains(&incident.part));
+        (plan, tried)
+    }
+
+    /// Of `tried`, only `refusals` would be refused now.
+    pub fn tried(
+        &mut self,
+        plan: &Plan,
+        tried: &BTreeSet<Part>,
+        refusals: &[Refusal],
+        pid: Option<u32>,
+    ) {
+        let refused = self.parts_of(plan, refusals);
+        self.incidents
+            .retain(|incident| !tried.contains(&incident.part) || refused.contains(&incident.part));
+        self.refuse(plan, refusals, pid);
+    }
+
+    fn parts_of(&self, plan: &Plan, refusals: &[Refusal]) -> BTreeSet<Part> {
+        let places = refusals.iter().map(|refusal| refusal.place.as_str());
+        places.flat_map(|place| self.parts(plan, place)).collect()
+    }
+
+    /// The parts of `plan` that a refusal at `place` is about. Where it names none, that is every
+    /// key whose value has not been accepted yet.
+    fn parts(&self, plan: &Plan, place: &str) -> Vec<Part> {
+        let mut steps = place.strip_prefix('/').unwrap_or_default().split('/');
+        let key = steps.next().unwrap_or_default();
+        let key = key.replace("~1", "/").replace("~0", "~");
+        if key == "backends" {
+            let index = steps.next().and_then(|index| index.parse::<usize>().ok());
+            if let Some(backend) = index.and_then(|index| plan.backends.get(index)) {
+                return vec![Part::Backend(backend.addr)];
+            }
+        } else if plan.value(&key).is_some() {
+            return vec![Part::Key(key)];
+        }
+        let none = BTreeMap::new();
+        let accepted = self.accepted.as_ref().unwrap_or(&none);
+        let keys = plan.head.iter().map(|(key, _)| key).chain(accepted.keys());
+        let differs = |key: &&String| plan.value(key) != accepted.get(*key);
+        let keys: BTreeSet<&String> = keys.filter(differs).collect();
+        match keys.is_empty() || self.accepted.is_none() {
+            true => vec![Part::Whole],
+            false => keys.into_iter().cloned().map(Part::Key).collect(),
+        }
+    }
+}
+
+/// A backend's entry without its figures, which do not make it another one.
+fn entry(backend: &Backend) -> Value {
+    let mut entry = backend.to_json();
+    if let Value::Object(entry) = &mut entry {
+        for figure in ["gpu_usage", "vram_usage", "reported_at_ms"] {
+            entry.remove(figure);
+        }
+    }
+    entry
+}
+
+/// A key's value for a sentence: an address as one.
+fn short(value: &Value) -> String {
+    const LONGEST: usize = 80;
+    let host = value["host"].as_str().and_then(|host| host.parse().ok());
+    let port = value["port"].as_u64().and_then(|port| port.try_into().ok());
+    match (host, port) {
+        (Some(host), Some(port)) => std::net::SocketAddr::new(host, port).to_string(),
+        _ => value.to_string().chars().take(LONGEST).collect(),
+    }
+}
+
+#[cfg(test)]
+#[path = "refusals_tests.rs"]
+mod tests;

@@ -1,0 +1,165 @@
+//! `POST /api/settings`: stored, published, and rolled back where the proxy refuses it.
+
+use axum::Extension;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde_json::{Value, json};
+use std::sync::atomic::Ordering;
+
+use super::body::JsonObject;
+use super::error::ApiError;
+use super::{App, answers, api};
+use crate::actor::Actor;
+use crate::calls::{OnRefusal, SettingsCall};
+use crate::keeper::NotStored;
+use crate::model::Mutation;
+use crate::publish::{Incident, Settled};
+
+/// The actor of what follows from what the proxy says.
+const PUBLISHER: Actor = Actor::Control("publisher");
+
+pub async fn change_settings(
+    State(app): State<App>,
+    Extension(actor): Extension<Actor>,
+    JsonObject(body): JsonObject,
+) -> Result<Response, ApiError> {
+    let id = app.shared.next_call.fetch_add(1, Ordering::Relaxed);
+    let call = SettingsCall::read(id, body).map_err(|faults| {
+        let audit = &app.shared.audit;
+        audit.note(&actor, "settings", "proxy", &faults.to_string());
+        ApiError::from(faults).audited()
+    })?;
+    // A client that has gone must not leave a call that nobody brings to its end.
+    tokio::spawn(carry_out(app, actor, call))
+        .await
+        .expect("it does not panic")
+}
+
+async fn carry_out(app: App, actor: Actor, call: SettingsCall) -> Result<Response, ApiError> {
+    let (id, on_refusal, patch) = (call.id, call.on_refusal, call.patch.clone());
+    let stored = app
+        .keeper
+        .mutate(Mutation::ChangeSettings(call), actor)
+        .await;
+    let stored = match stored {
+        Ok(stored) => stored,
+        // It is in the file, so it is published, and nobody is told more of it.
+        Err(error @ NotStored::NotLasting { .. }) => {
+            keep(&app, id, on_refusal).await;
+            return Err(error.into());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let asked = app.shared.model().settings().asked(&patch);
+    // As this change has left them; by the time that it is published somebody may have made another.
+    let answer = json!({ "ok": true, "settings": api::settings_json(&app) });
+    let settled = app.publisher.settled(stored.revision).await;
+    let refused = settled.refused(&asked);
+    if refused.is_empty() {
+        keep(&app, id, on_refusal).await;
+        return Ok(answers::published(&app, "settings", &settled, answer));
+    }
+    if on_refusal == OnRefusal::RollBack
+        && let Some(revision) = roll_back(&app, id).await
+    {
+        let settled = app.publisher.settled(revision).await;
+        return Err(rolled_back(&app, &settled, &refused));
+    }
+    Ok(tried_again(&app, &settled, &refused, answer))
+}
+
+/// The outcome is known, or the answer says that it is not: a later refusal is an incident, and
+/// changes no settings.
+async fn keep(app: &App, id: u64, on_refusal: OnRefusal) {
+    if on_refusal == OnRefusal::RollBack {
+        // Nothing waits where nothing was changed. What cannot be stored now is looked up at the
+        // next start, as after a crash.
+        let _ = app
+            .keeper
+            .mutate(Mutation::KeepSettings(id), PUBLISHER)
+            .await;
+    }
+}
+
+/// The model's revision afterwards; `None` where the settings stand.
+async fn roll_back(app: &App, id: u64) -> Option<u64> {
+    match app
+        .keeper
+        .mutate(Mutation::RollBackSettings(id), PUBLISHER)
+        .await
+    {
+        Ok(stored) => Some(stored.revision),
+        Err(error) => {
+            tracing::error!("settings not rolled back: {error}");
+            keep(app, id, OnRefusal::RollBack).await;
+            None
+        }
+    }
+}
+
+fn reason_of(refused: &[Incident]) -> String {
+    let reasons: Vec<String> = refused.iter().map(Incident::describe).collect();
+    reasons.join("; ")
+}
+
+fn refusals_json(refused: &[Incident]) -> Value {
+    refused.iter().map(Incident::to_json).collect()
+}
+
+fn rolled_back(app: &App, settled: &Settled, refused: &[Incident]) -> ApiError {
+    let reason = reason_of(refused);
+    let mut sync = answers::sync(app, "settings", settled);
+    not_applied(&mut sync, &reason);
+    ApiError::new(StatusCode::CONFLICT, format!("rolled back: {reason}"))
+        .with("rolled_back", true.into())
+        .with("settings", api::settings_json(app))
+        .with("refusals", refusals_json(refused))
+        .with("sync", sync)
+        .audited()
+}
+
+fn tried_again(app: &App, settled: &Settled, refused: &[Incident], mut body: Value) -> Response {
+    body["refusals"] = refusals_json(refused);
+    body["applied"] = false.into();
+    let mut sync = answers::sync(app, "settings", settled);
+    not_applied(&mut sync, &reason_of(refused));
+    answers::with_sync(settled, body, sync)
+}
+
+/// The rest may be applied; what this call is about is not.
+fn not_applied(sync: &mut Value, reason: &str) {
+    sync["reload"]["applied"] = false.into();
+    sync["reload"]["applied_in_ms"] = Value::Null;
+    sync["reload"]["reason"] = reason.into();
+}
+
+/// Calls that an earlier process has stored and not brought to their end: the outcome is looked up,
+/// and each is completed or rolled back. Silence of the proxy is no outcome.
+pub async fn resume(app: App) {
+    let calls = app.shared.model().pending.clone();
+    let mut outcomes = app.publisher.outcomes();
+    // The latest first, so that each finds what it has left.
+    for call in calls.iter().rev() {
+        let known = outcomes.wait_for(|outcome| {
+            let seen = outcome.seen.as_ref().filter(|seen| seen.applied);
+            let is_current = seen.is_some_and(|seen| Some(seen.generation) == outcome.generation);
+            is_current && outcome.failure.is_none()
+        });
+        let incidents = match known.await {
+            Ok(outcome) => outcome.incidents.clone(),
+            Err(_) => return,
+        };
+        let changed = call.old.differing(&call.new);
+        let mut head = app.shared.model().settings().head().into_iter();
+        let is_refused = head.any(|(key, value)| {
+            let mut incidents = incidents.iter();
+            changed.contains(&key) && incidents.any(|incident| incident.refuses(&key, &value))
+        });
+        if !is_refused {
+            keep(&app, call.id, OnRefusal::RollBack).await;
+        } else if let Some(revision) = roll_back(&app, call.id).await {
+            app.publisher.settled(revision).await;
+        }
+    }
+}
