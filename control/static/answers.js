@@ -43,6 +43,10 @@ export function configAnswer(proxy, now) {
     const outcome = publish === null ? words().nothingPublished : reloadOutcome(publish).text;
     return { level: 'warn', text: words().generationPublished(published), detail: outcome };
   }
+  if (proxy.other_file) {
+    const { proxy: theirs, control } = proxy.other_file;
+    return { level: 'bad', text: words().otherFile, detail: words().otherFileWarning(theirs, control) };
+  }
   const span = format.spanText((now - status.loaded_at_ms) / 1000);
   const runs = `${words().generation(status.generation)} ${words().appliedAgo(span)}`;
   const reload = status.last_reload;
@@ -53,6 +57,10 @@ export function configAnswer(proxy, now) {
   if (published > status.generation) {
     return { level: 'warn', text: words().notAppliedYet(published), detail: runs };
   }
+  if ((proxy.refusals ?? []).length > 0) {
+    return { level: 'warn', text: words().refusedParts(proxy.refusals?.length ?? 0), detail: runs };
+  }
+  if (proxy.verified === false) return { level: 'good', text: runs, detail: words().unverified };
   const changed = publish && words().lastChange(format.spanText((now - publish.at_ms) / 1000), reloadOutcome(publish).text);
   return { level: 'good', text: runs, detail: changed ?? '' };
 }

@@ -148,6 +148,21 @@
  * @property {'reject' | 'fail_open' | null} all_down_in_force the rule, while all are out
  */
 
+/** @typedef {{proxy: string, control: string, message: string}} OtherFile the two paths */
+
+/**
+ * A part of the configuration that the proxy refuses.
+ * @typedef {object} ProxyRefusal
+ * @property {string} code
+ * @property {string} place JSON pointer; empty for the whole file
+ * @property {string} value
+ * @property {string} detail what the proxy said
+ * @property {number} since unix milliseconds
+ * @property {unknown} kept what stays in force
+ * @property {number | null} try_again_s null where only a restart of the proxy helps
+ * @property {string} message the same as a sentence of the server
+ */
+
 /**
  * @typedef {object} ProxyAnswer
  * @property {boolean} running
@@ -155,6 +170,9 @@
  * @property {string | null} [why] why it gives no status
  * @property {number} published_generation
  * @property {Publish | null} last_publish null before the first
+ * @property {boolean | null} [verified] whether what it runs is known by its digest; false for an older proxy
+ * @property {OtherFile | null} [other_file] where it reads another file than control writes
+ * @property {ProxyRefusal[]} [refusals]
  */
 
 /**
@@ -216,11 +234,13 @@ export class CallError extends Error {
    * @param {'away' | 'forbidden' | 'stale' | 'refused'} kind
    * @param {string} reason in the server's words; empty where it said nothing
    * @param {Fault[]} [faults] each by itself, where the server tells them apart
+   * @param {ProxyRefusal[]} [refusals] for which the proxy had it rolled back
    */
-  constructor(kind, reason, faults = []) {
+  constructor(kind, reason, faults = [], refusals = []) {
     super(reason);
     this.kind = kind;
     this.faults = faults;
+    this.refusals = refusals;
   }
 }
 
@@ -500,7 +520,8 @@ export function refusalOf(status, text) {
   if (status === 401 || status === 403) return new CallError('forbidden', reason);
   if (status === 412) return new CallError('stale', reason);
   const faults = Array.isArray(answer?.faults) ? answer.faults : [];
-  return new CallError('refused', reason || `HTTP ${status}`, faults);
+  const refusals = Array.isArray(answer?.refusals) ? answer.refusals : [];
+  return new CallError('refused', reason || `HTTP ${status}`, faults, refusals);
 }
 
 /** @param {Response} response */

@@ -9,6 +9,7 @@ import { acknowledgeExpiry, reloadOutcome } from './changes.js';
 import { byId, element, setAttribute, setText } from './dom.js';
 import * as format from './format.js';
 import { words } from './i18n.js';
+import { warningTexts } from './incidents.js';
 import { shapeIcon } from './state.js';
 
 /** @typedef {import('./api.js').ProxyAnswer} ProxyAnswer */
@@ -68,11 +69,11 @@ function lastPublishText(proxy) {
 }
 
 /** @param {import('./api.js').WholeAnswer['status']} status */
-export function showWarnings({ warnings = [], freeze }) {
-  byId('warnings', HTMLElement).hidden = warnings.length === 0;
-  byId('acknowledge', HTMLButtonElement).hidden = !freeze;
+export function showWarnings(status) {
+  const texts = warningTexts(status);
+  byId('warnings', HTMLElement).hidden = texts.length === 0;
+  byId('acknowledge', HTMLButtonElement).hidden = !status.freeze;
   const list = byId('warning-list', HTMLUListElement);
-  const texts = warnings.map(words().warning);
   const shown = [...list.children].map((line) => line.textContent);
   if (shown.length === texts.length && shown.every((text, at) => text === texts[at])) return;
   list.replaceChildren(...texts.map((text) => element('li', {}, text)));

@@ -6,6 +6,7 @@
 import * as api from './api.js';
 import { addressText } from './format.js';
 import { words } from './i18n.js';
+import { refusalReason } from './incidents.js';
 import { addReport } from './report.js';
 
 /** @typedef {import('./api.js').Backend} Backend */
@@ -229,6 +230,10 @@ export function failureOutcome(error) {
       return { level: 'bad', text: words().failedForbidden(error.message) };
     case 'stale':
     case 'refused':
+      if (error.refusals.length > 0) {
+        const reasons = error.refusals.map((refusal) => refusalReason(refusal)).join(' ');
+        return { level: 'bad', text: words().rolledBack(reasons) };
+      }
       return { level: 'bad', text: words().failed(error.message) };
   }
 }

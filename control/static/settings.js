@@ -31,6 +31,8 @@ let config = null;
 let readAt = null;
 /** The newest generation that was heard of. @type {number | null} */
 let newest = null;
+/** What is chosen for a listen address that the proxy refuses. */
+let onRefusal = 'roll_back';
 /** What the server said against a field, by its pointer. @type {Map<string, string>} */
 let refusals = new Map();
 
@@ -115,6 +117,26 @@ function groupElement({ name, fields }) {
     element('legend', {}, title),
     note !== '' && element('p', { class: 'faint' }, note),
     ...fields.map(fieldElement),
+    name === 'listen' && onRefusalElement(),
+  );
+}
+
+/** What becomes of a listen address that the proxy refuses: it goes with the change, and is no setting. */
+function onRefusalElement() {
+  const id = 'on-refusal';
+  const choices = words().onRefusalChoice;
+  const names = /** @type {(keyof typeof choices)[]} */ (Object.keys(choices));
+  const select = element('select', { id, 'aria-describedby': `${id}-note` }, ...names.map((value) => element('option', { value }, choices[value])));
+  select.value = onRefusal;
+  select.addEventListener('change', () => {
+    onRefusal = select.value;
+  });
+  return element(
+    'div',
+    { class: 'setting' },
+    element('label', { for: id }, words().onRefusal),
+    element('span', { class: 'setting-value' }, select),
+    element('span', { class: 'setting-note', id: `${id}-note` }, words().onRefusalHint),
   );
 }
 
@@ -234,7 +256,10 @@ async function saveFields() {
   if (config === null) return;
   const [typed, shown] = [texts(), config.effective];
   await busy('fields-save', async () => {
-    const { outcome, faults } = await changeSettings((now) => patchOf(typed, shown, now));
+    const { outcome, faults } = await changeSettings((now) => {
+      const patch = patchOf(typed, shown, now);
+      return 'listen' in patch ? { ...patch, on_refusal: onRefusal } : patch;
+    });
     const known = new Map(faults.map((fault) => [fault.place, words().refusedSetting(fault.found, fault.allowed)]));
     refusals = new Map(FIELDS.flatMap(({ pointer }) => {
       const said = known.get(pointer);
