@@ -1,5 +1,6 @@
 //! The whole control plane by seed: discovery, registrations, expiry, overrides, settings,
-//! publishing, full disks, restored files, jumping clocks and crashes, in random order and in virtual time.
+//! publishing, refusals and silence of the proxy, full disks, restored files, jumping clocks and
+//! crashes, in random order and in virtual time.
 //!
 //! The code that runs is the server's own: the keeper's and the publisher's steps over a real
 //! folder, taken one at a time, so that a seed always gives the same history. Beside it an oracle
@@ -8,6 +9,7 @@
 //! plays that one alone, and `SIM_SEEDS=N` so many.
 
 mod oracle;
+mod proxy;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -34,7 +34,16 @@ pub struct Oracle {
     pub registered: BTreeMap<BackendAddr, Registration>,
     pub overrides: BTreeMap<BackendAddr, Word>,
     pub algorithm: Option<&'static str>,
+    /// The port to listen on that was asked for last and not rolled back.
+    pub port: Option<u16>,
+    /// The one before, while it is not known what becomes of the last.
+    pub port_before: Option<Option<u16>>,
+    /// Where the proxy was last seen to listen.
+    pub accepted_port: Option<u16>,
 }
+
+/// The port where nobody has asked for one.
+pub const DEFAULT_PORT: u16 = 10_080;
 
 impl Oracle {
     pub fn knows(&self, addr: BackendAddr) -> bool {

@@ -11,7 +11,8 @@ use fastrand::Rng;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::oracle::{self, Oracle, Registration as Answered};
+use super::oracle::{self, DEFAULT_PORT, Oracle, Registration as Answered};
+use super::proxy::{PlayedProxy, port_of};
 use crate::actor::Actor;
 use crate::audit::Audit;
 use crate::calls::{OnRefusal, SettingsCall};
@@ -20,7 +21,6 @@ use crate::clock::{Clock, Now};
 use crate::keeper::{self, NotStored};
 use crate::listening::TURN;
 use crate::model::{Mutation, Refusal};
-use crate::observe::Proxy;
 use crate::publish::{self, Outcome};
 use crate::registry::{OverrideChange, Registration, Remover};
 use crate::render::{OwnAddresses, ProxyAddresses};
@@ -51,16 +51,25 @@ pub struct World {
     /// Backends that go on beating, and when each does next, on the monotonic clock.
     agents: BTreeMap<BackendAddr, u64>,
     control: Option<Control>,
+    proxy: PlayedProxy,
+    /// The number of the next call for a port.
+    next_call: u64,
     /// Folders that are away, with a file in their place.
     broken: Vec<&'static str>,
     /// Time has passed that could not be stored; it is tried again 5 s later.
     is_behind: bool,
     /// What each generation has published.
     generations: BTreeMap<u64, String>,
-    /// `settings_runtime.json` as it was once, and the algorithm that it sets.
-    backup: Option<(Vec<u8>, Option<&'static str>)>,
+    backup: Option<Backup>,
     /// It is put back while control is stopped.
     is_restored_at_start: bool,
+}
+
+/// `settings_runtime.json` as it was once, and what it sets.
+struct Backup {
+    bytes: Vec<u8>,
+    algorithm: Option<&'static str>,
+    port: Option<u16>,
 }
 
 /// What a process of control has in memory.
@@ -69,6 +78,7 @@ struct Control {
     keeper: keeper::Task,
     publisher: publish::Task,
     outcome: watch::Receiver<Outcome>,
+    force: Arc<AtomicU64>,
 }
 
 /// Where files cost least.
@@ -98,6 +108,11 @@ impl World {
         let config = json!({ "runtime_ttl_sec": TTL_MS / 1000, "expiry_freeze": random.bool() });
         let config = config.to_string();
         let settings = Settings::read(Some(config.as_bytes()), &root).expect("good settings");
+        let proxy = PlayedProxy::at(
+            settings.proxy_config_path.clone(),
+            random.bool(),
+            random.bool(),
+        );
         let monotonic_ms = Arc::new(AtomicU64::new(0));
         let unix_ms = Arc::new(AtomicU64::new(1_730_000_000_000));
         let clock = clock_of(&monotonic_ms, &unix_ms);
@@ -111,6 +126,8 @@ impl World {
             clock,
             agents: BTreeMap::new(),
             control: None,
+            proxy,
+            next_call: 0,
             broken: Vec::new(),
             is_behind: false,
             generations: BTreeMap::new(),
@@ -132,15 +149,17 @@ impl World {
             42..47 => self.change_many().await,
             47..49 => self.change_algorithm().await,
             49..50 => self.back_up_or_restore().await,
-            50..58 => {
+            50..54 => self.change_port().await,
+            54..58 => {
                 self.discover();
                 self.read_sources().await;
             }
             58..62 => self.break_discovery().await,
             62..66 => self.edit_by_others().await,
-            66..76 => self.let_time_pass().await,
-            76..78 => self.stall().await,
-            78..80 => self.take_no_connections().await,
+            66..72 => self.let_time_pass().await,
+            72..74 => self.stall().await,
+            74..76 => self.take_no_connections().await,
+            76..80 => self.change_the_proxys_mind().await,
             80..82 => self.jump_the_clock(),
             82..88 => self.publish().await,
             88..90 => self.meddle_with_the_published().await,
@@ -158,6 +177,37 @@ impl World {
         self.publish().await;
         self.crash().await;
         self.look();
+        // The proxy takes everything now. One that cannot be asked is told by whoever insists.
+        {
+            let mut proxy = self.proxy.state();
+            proxy.refused_ports.clear();
+            proxy.is_silent = false;
+        }
+        let insists = !self.proxy.state().can_check();
+        self.control().force.fetch_add(u64::from(insists), Relaxed);
+        for _ in 0..3 {
+            self.verify().await;
+        }
+        self.look_at_the_published(true);
+        assert!(self.oracle.port_before.is_none(), "a call has no outcome");
+        assert_eq!(
+            self.published_port(),
+            self.oracle.port.unwrap_or(DEFAULT_PORT)
+        );
+        let bytes = fs::read(self.published_path()).expect("published");
+        let document: Value = serde_json::from_slice(&bytes).expect("JSON");
+        let document = document.as_object().expect("an object");
+        let digest = contract::config_digest(document);
+        let generation = document["generation"].as_u64().expect("a number");
+        let proxy = self.proxy.state();
+        assert_eq!(
+            proxy.runs(),
+            (generation, Some(&*digest)),
+            "the proxy runs it"
+        );
+        drop(proxy);
+        let incidents = self.control().outcome.borrow().incidents.clone();
+        assert!(incidents.is_empty(), "still told: {incidents:?}");
     }
 
     fn control(&mut self) -> &mut Control {
@@ -342,13 +392,18 @@ impl World {
 
     /// Somebody keeps the settings by API, or puts them back, with a time that says nothing.
     async fn back_up_or_restore(&mut self) {
-        if !self.can_store() {
+        // What becomes of a call whose settings are put back amid it is another test's.
+        if !self.can_store() || self.oracle.port_before.is_some() {
             return;
         }
         if self.backup.is_none() || self.random.bool() {
             let path = self.path_of("data", "settings_runtime.json");
             let kept = fs::read(path).ok();
-            self.backup = kept.map(|bytes| (bytes, self.oracle.algorithm));
+            self.backup = kept.map(|bytes| Backup {
+                bytes,
+                algorithm: self.oracle.algorithm,
+                port: self.oracle.port,
+            });
             return;
         }
         if self.random.bool() {
@@ -362,11 +417,11 @@ impl World {
 
     fn put_back(&mut self) {
         const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
-        let Some((bytes, algorithm)) = &self.backup else {
+        let Some(backup) = &self.backup else {
             return;
         };
         let path = self.path_of("data", "settings_runtime.json");
-        fs::write(&path, bytes).expect("written");
+        fs::write(&path, &backup.bytes).expect("written");
         let now = std::time::SystemTime::now();
         let at = match self.random.bool() {
             true => now + DAY,
@@ -375,7 +430,125 @@ impl World {
         let file = fs::File::options().write(true).open(&path);
         let file = file.expect("just written");
         file.set_modified(at).expect("our own file");
-        self.oracle.algorithm = *algorithm;
+        self.oracle.algorithm = backup.algorithm;
+        self.oracle.port = backup.port;
+    }
+
+    /// Somebody asks for another port, and may kill control before they hear what became of it.
+    async fn change_port(&mut self) {
+        if self.oracle.port_before.is_some() {
+            return;
+        }
+        let port = 7_000 + self.random.u16(0..4);
+        let on_refusal = match self.random.bool() {
+            true => OnRefusal::RollBack,
+            false => OnRefusal::KeepTrying,
+        };
+        let id = self.next_call;
+        self.next_call += 1;
+        let patch = json!({ "listen": { "port": port } });
+        let patch = patch.as_object().expect("an object").clone();
+        let call = SettingsCall {
+            id,
+            patch,
+            on_refusal,
+        };
+        let changed = self.mutate(Mutation::ChangeSettings(call)).await;
+        if !changed.expect("it is a port") {
+            return;
+        }
+        let before = self.oracle.port.replace(port);
+        let can_roll_back = on_refusal == OnRefusal::RollBack && before != Some(port);
+        self.oracle.port_before = can_roll_back.then_some(before);
+        match self.random.u8(0..4) {
+            0 => return self.crash().await,
+            1 if !self.broken.contains(&"config") => {
+                self.control().publisher.reconcile().await;
+                return self.crash().await;
+            }
+            _ => {}
+        }
+        self.publish().await;
+        // Silence is an outcome for whoever waits for an answer: the change stands.
+        if can_roll_back && self.oracle.port_before.is_some() {
+            let kept = self.mutate(Mutation::KeepSettings(id)).await;
+            if kept.expect("it waits") {
+                self.oracle.port_before = None;
+            }
+        }
+    }
+
+    /// Looks what became of a call that waits, as a server does after its answer or its start.
+    async fn resume(&mut self) {
+        let outcome = self.control().outcome.borrow().clone();
+        let Some(call) = self.control().shared.model().pending.last().cloned() else {
+            return;
+        };
+        let seen = outcome.seen.as_ref().filter(|seen| seen.applied);
+        let is_known = seen.is_some_and(|seen| Some(seen.generation) == outcome.generation);
+        if !is_known || outcome.failure.is_some() {
+            return;
+        }
+        let head = self.control().shared.model().settings().head();
+        let refused = outcome.incidents.iter();
+        let is_refused = { refused }
+            .any(|incident| head.iter().any(|(key, value)| incident.refuses(key, value)));
+        let port = self.oracle.port.unwrap_or(DEFAULT_PORT);
+        let may_refuse = self.proxy.state().port != Some(port);
+        assert!(
+            !is_refused || may_refuse,
+            "what the proxy runs was not refused"
+        );
+        let done = match is_refused {
+            true => self.mutate(Mutation::RollBackSettings(call.id)).await,
+            false => self.mutate(Mutation::KeepSettings(call.id)).await,
+        };
+        if done.expect("it waits") {
+            let before = self.oracle.port_before.take();
+            if is_refused {
+                self.oracle.port = before.expect("it was to be rolled back");
+            }
+        }
+    }
+
+    /// Ports become free or taken, and the proxy falls silent or speaks again.
+    async fn change_the_proxys_mind(&mut self) {
+        match self.random.u8(0..4) {
+            0 => {
+                let is_silent = self.random.bool();
+                self.proxy.state().is_silent = is_silent;
+            }
+            1 => self.proxy.state().refused_ports.clear(),
+            _ => {
+                let port = 7_000 + self.random.u16(0..4);
+                self.proxy.state().refused_ports.insert(port);
+            }
+        }
+        self.verify().await;
+    }
+
+    async fn verify(&mut self) {
+        self.control().publisher.verify().await;
+        self.after_a_publish().await;
+    }
+
+    /// The publisher hears what the proxy made of it, and whoever waits for that goes on.
+    async fn after_a_publish(&mut self) {
+        self.control().publisher.look().await;
+        let proxy = self.proxy.state();
+        let (port, is_silent) = (proxy.port, proxy.is_silent);
+        drop(proxy);
+        if !is_silent {
+            self.oracle.accepted_port = port;
+        }
+        self.resume().await;
+        self.control().publisher.reconcile().await;
+    }
+
+    fn published_port(&self) -> u16 {
+        let bytes = fs::read(self.published_path()).expect("published");
+        let document: Value = serde_json::from_slice(&bytes).expect("JSON");
+        port_of(document.as_object().expect("an object"))
     }
 
     async fn acknowledge(&mut self) {
@@ -578,6 +751,7 @@ impl World {
             self.look_at_the_published(false);
         }
         self.control().publisher.reconcile().await;
+        self.after_a_publish().await;
         let failure = self.control().outcome.borrow().failure.clone();
         let can_write = !self.broken.contains(&"config");
         assert!(failure.is_none() || !can_write, "{failure:?}");
@@ -593,7 +767,7 @@ impl World {
             true => fs::write(self.published_path(), "{").expect("written"),
             false => fs::remove_file(self.published_path()).expect("removed"),
         }
-        self.control().publisher.verify().await;
+        self.verify().await;
         self.look_at_the_published(true);
     }
 
@@ -666,13 +840,14 @@ impl World {
             settings.audit_files,
             self.clock.clone(),
         );
-        let proxy = Proxy::at(&contract::paths::proxy_socket(&settings.proxy_pid_path));
+        let proxy = self.proxy.client();
         let shared = Arc::new(Shared::new(
             settings,
             self.clock.clone(),
             audit,
             loaded.model,
         ));
+        let force: Arc<AtomicU64> = Arc::default();
         let (sender, outcome) = watch::channel(Outcome::default());
         self.control = Some(Control {
             keeper: keeper::Task::new(shared.clone(), loaded.files),
@@ -681,8 +856,9 @@ impl World {
                 proxy,
                 loaded.published,
                 sender,
-                Arc::default(),
+                force.clone(),
             ),
+            force,
             shared,
             outcome,
         });
@@ -725,7 +901,8 @@ impl World {
         let generation = config
             .generation
             .expect("control numbers what it publishes");
-        let described = format!("{:?} {state:?}", pool.algorithm);
+        let port = config.listeners[0].addr.port();
+        let described = format!("{port} {:?} {state:?}", pool.algorithm);
         let before = self
             .generations
             .entry(generation)
@@ -740,6 +917,10 @@ impl World {
             assert_eq!(state, self.oracle.published(), "published, answered");
             let algorithm = self.oracle.algorithm.unwrap_or("weighted_round_robin");
             assert_eq!(pool.algorithm.name(), algorithm, "published, answered");
+            // What is wanted, or what the proxy was last seen to run.
+            let wanted = self.oracle.port.unwrap_or(DEFAULT_PORT);
+            let is_right = port == wanted || Some(port) == self.oracle.accepted_port;
+            assert!(is_right, "{port} is published, {:?}", self.oracle);
         }
     }
 }
