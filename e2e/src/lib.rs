@@ -37,6 +37,7 @@
 //! | `control_loop` | discovery, registrations and overrides reach the proxy, and outlive control |
 //! | `control_keeps` | settings and edits survive, many callers at once are each served |
 //! | `control_faults` | what is broken around control stays outside, nobody else is signalled |
+//! | `control_refusals` | what the proxy refuses is told, rolled back or tried again; all else is applied |
 //! | `control_crashes` | a mutation is killed, or fails, at every one of its system calls |
 //! | `control_disks` | a full or a read-only disk is told, and control recovers |
 //! | `hosts` | backends and clients on other hosts vanish without a word |

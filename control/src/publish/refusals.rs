@@ -82,12 +82,13 @@ impl Incident {
         !needs_restart || (pid.is_some() && self.pid != pid)
     }
 
-    /// As it stands in answers.
-    pub fn to_json(&self) -> Value {
+    /// As it stands in answers; it is tried again every `interval_s`.
+    pub fn to_json(&self, interval_s: u64) -> Value {
+        let is_tried_again = self.is_tried_again(self.pid);
         json!({
             "code": self.code, "place": self.part.place(), "value": self.value,
             "detail": self.detail, "since": self.since, "kept": self.kept,
-            "tries_again": self.is_tried_again(self.pid),
+            "try_again_s": is_tried_again.then_some(interval_s), "message": self.describe(),
         })
     }
 

@@ -112,8 +112,10 @@ pub fn proxy_json(app: &App, status: Result<Status, Unknown>) -> Value {
         _ => applied,
     };
     let other_file = seen.and_then(|seen| seen.other_file.as_ref());
-    let other_file =
-        other_file.map(|other| json!({ "proxy": other.proxy, "control": other.control }));
+    let other_file = other_file.map(|other| {
+        let message = other.to_string();
+        json!({ "proxy": other.proxy, "control": other.control, "message": message })
+    });
     let (running, status, why) = match status {
         Ok(status) => (true, json!(status), None),
         Err(unknown) => {
@@ -129,7 +131,7 @@ pub fn proxy_json(app: &App, status: Result<Status, Unknown>) -> Value {
     json!({
         "ok": true, "running": running, "why": why, "published_generation": outcome.generation,
         "applied": applied, "verified": seen.map(|seen| seen.verified), "other_file": other_file,
-        "refusals": answers::refusals(app), "last_publish": last, "updated_at": outcome.updated_at,
+        "refusals": answers::refusals(app, &outcome.incidents), "last_publish": last, "updated_at": outcome.updated_at,
         "failure": outcome.failure.map(|failure| failure.to_string()),
         "warnings": answers::warnings(app), "freeze": answers::freeze(app),
         "protected": !app.access.needs_tokens(), "ttl_ms": app.shared.live().expiry.ttl_ms,

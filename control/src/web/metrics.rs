@@ -36,7 +36,7 @@ pub async fn readyz(State(app): State<App>) -> Response {
     };
     let body = json!({
         "ok": is_ready, "generation": outcome.generation, "warnings": answers::warnings(&app),
-        "refusals": answers::refusals(&app),
+        "refusals": answers::refusals(&app, &outcome.incidents),
     });
     (status, Json(body)).into_response()
 }

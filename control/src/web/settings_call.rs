@@ -103,10 +103,6 @@ fn reason_of(refused: &[Incident]) -> String {
     reasons.join("; ")
 }
 
-fn refusals_json(refused: &[Incident]) -> Value {
-    refused.iter().map(Incident::to_json).collect()
-}
-
 fn rolled_back(app: &App, settled: &Settled, refused: &[Incident]) -> ApiError {
     let reason = reason_of(refused);
     let mut sync = answers::sync(app, "settings", settled);
@@ -114,13 +110,13 @@ fn rolled_back(app: &App, settled: &Settled, refused: &[Incident]) -> ApiError {
     ApiError::new(StatusCode::CONFLICT, format!("rolled back: {reason}"))
         .with("rolled_back", true.into())
         .with("settings", api::settings_json(app))
-        .with("refusals", refusals_json(refused))
+        .with("refusals", answers::refusals(app, refused))
         .with("sync", sync)
         .audited()
 }
 
 fn tried_again(app: &App, settled: &Settled, refused: &[Incident], mut body: Value) -> Response {
-    body["refusals"] = refusals_json(refused);
+    body["refusals"] = answers::refusals(app, refused);
     body["applied"] = false.into();
     let mut sync = answers::sync(app, "settings", settled);
     not_applied(&mut sync, &reason_of(refused));
