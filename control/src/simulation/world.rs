@@ -535,9 +535,10 @@ impl World {
     /// The publisher hears what the proxy made of it, and whoever waits for that goes on.
     async fn after_a_publish(&mut self) {
         self.control().publisher.look().await;
-        let proxy = self.proxy.state();
-        let (port, is_silent) = (proxy.port, proxy.is_silent);
-        drop(proxy);
+        let (port, is_silent) = {
+            let proxy = self.proxy.state();
+            (proxy.port, proxy.is_silent)
+        };
         if !is_silent {
             self.oracle.accepted_port = port;
         }
