@@ -33,6 +33,13 @@ impl Task {
         Some(running)
     }
 
+    /// Asks the same of a proxy that has not been heard yet, within a reconcile.
+    pub(super) async fn hear(&mut self) {
+        if let Ok(running) = self.proxy.generation(0, Duration::ZERO).await {
+            self.take(&running);
+        }
+    }
+
     /// Follows what the proxy has answered to a publish.
     pub(super) async fn follow(&mut self, answer: Answer) {
         if let Some(running) = &answer.running
@@ -116,6 +123,7 @@ impl Task {
         }
         let now = self.shared.clock.now().unix_ms;
         let by_control = refused_by_control(&plan, &wanted.own, now);
+        let count = self.holds.incidents().len();
         match self.proxy.check(plan.render(0, now / 1_000)).await {
             Ok(mut refusals) => {
                 refusals.extend(by_control);
@@ -126,6 +134,11 @@ impl Task {
                 self.holds.tried(&plan, &tried, &refusals, pid);
             }
             Err(_) => {}
+        }
+        if self.holds.incidents().len() < count {
+            // What it would take now may stand in the file that it has refused: it is signalled at
+            // the next look, and not later and later.
+            self.looks_in_vain = MOST_LOOKS - 1;
         }
     }
 

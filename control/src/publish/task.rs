@@ -118,7 +118,12 @@ impl Task {
         if is_forced && !before.is_empty() {
             self.try_again(true).await;
         }
-        let wanted = self.wanted();
+        let mut wanted = self.wanted();
+        // What the proxy runs is what stays in force where it refuses a new value.
+        if self.holds.accepted_head().is_none() && self.has_new_values(&wanted.plan) {
+            self.hear().await;
+            wanted = self.wanted();
+        }
         let revision = wanted.revision;
         let count = wanted.plan.backends.len();
         let fitted = self.fit(wanted).await;
