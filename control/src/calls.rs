@@ -26,6 +26,13 @@ impl OnRefusal {
         ("roll_back", OnRefusal::RollBack),
         ("keep_trying", OnRefusal::KeepTrying),
     ];
+
+    fn word(self) -> &'static str {
+        match self {
+            OnRefusal::RollBack => "roll_back",
+            OnRefusal::KeepTrying => "keep_trying",
+        }
+    }
 }
 
 /// A call: the body of `POST /api/settings`.
@@ -38,10 +45,11 @@ pub struct SettingsCall {
     pub on_refusal: OnRefusal,
 }
 
-/// A stored call that is rolled back if the proxy refuses it.
+/// A stored call whose outcome is not known.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PendingCall {
     pub id: u64,
+    pub on_refusal: OnRefusal,
     /// The settings by API before the call.
     pub old: Layer,
     /// Those after it.
@@ -69,15 +77,15 @@ impl SettingsCall {
     }
 }
 
-/// Adds a call that has changed `old` to `new`.
-pub fn add(pending: &mut Vec<PendingCall>, id: u64, old: Layer, new: Layer) {
-    if old == new {
+/// Adds a call, unless it changes nothing.
+pub fn add(pending: &mut Vec<PendingCall>, call: PendingCall) {
+    if call.old == call.new {
         return;
     }
     if pending.len() == MAX_PENDING {
         pending.remove(0);
     }
-    pending.push(PendingCall { id, old, new });
+    pending.push(call);
 }
 
 /// Takes the call out; `None` where it is not there any more.
@@ -88,9 +96,12 @@ pub fn take(pending: &mut Vec<PendingCall>, id: u64) -> Option<PendingCall> {
 
 /// `pending` of `settings_runtime.json`.
 pub fn to_json(pending: &[PendingCall]) -> Value {
-    let calls = pending
-        .iter()
-        .map(|call| json!({ "id": call.id, "old": call.old.to_json(), "new": call.new.to_json() }));
+    let calls = pending.iter().map(|call| {
+        json!({
+            "id": call.id, "on_refusal": call.on_refusal.word(),
+            "old": call.old.to_json(), "new": call.new.to_json(),
+        })
+    });
     calls.collect()
 }
 
@@ -101,8 +112,12 @@ pub fn from_json(value: Option<Value>) -> Vec<PendingCall> {
     };
     let read = |call: &Value| {
         let layer = |key: &str| Layer::default().patched(call[key].as_object()?).ok();
+        let word = call["on_refusal"].as_str();
+        let mut known = OnRefusal::ALL.iter();
+        let on_refusal = known.find(|(own, _)| word == Some(*own));
         Some(PendingCall {
             id: call["id"].as_u64()?,
+            on_refusal: on_refusal.map_or_else(OnRefusal::default, |(_, known)| *known),
             old: layer("old")?,
             new: layer("new")?,
         })

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use contract::{BackendAddr, Faults, check};
 use serde_json::{Value, json};
 
-use crate::calls::{self, OnRefusal, PendingCall, SettingsCall};
+use crate::calls::{self, PendingCall, SettingsCall};
 use crate::changes::{self, ChangeSet};
 use crate::clock::Now;
 use crate::layer::Layer;
@@ -82,7 +82,7 @@ pub struct Model {
     pub discovery: Arc<Discovery>,
     /// Settings by API.
     pub runtime_settings: Layer,
-    /// Calls that changed them and are rolled back if the proxy refuses them, oldest first.
+    /// Calls that changed them and whose outcome is not known, oldest first.
     pub pending: Vec<PendingCall>,
     /// Settings by `control_config.json`.
     pub base_settings: Layer,
@@ -230,9 +230,14 @@ impl Model {
             Mutation::ChangeSettings(call) => {
                 let new = self.patched_settings(&call.patch)?;
                 let old = std::mem::replace(&mut self.runtime_settings, new.clone());
-                if call.on_refusal == OnRefusal::RollBack {
-                    calls::add(&mut self.pending, call.id, old, new);
-                }
+                let (id, on_refusal) = (call.id, call.on_refusal);
+                let pending = PendingCall {
+                    id,
+                    on_refusal,
+                    old,
+                    new,
+                };
+                calls::add(&mut self.pending, pending);
                 Effect::State
             }
             Mutation::RollBackSettings(id) => self.roll_back(*id)?,

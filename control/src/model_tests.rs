@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::auth::SecretHash;
+use crate::calls::OnRefusal;
 use crate::render::ProxyAddresses;
 use contract::{Backend, LocalAddresses, Report};
 

@@ -15,7 +15,7 @@ use super::oracle::{self, DEFAULT_PORT, Oracle, Registration as Answered};
 use super::proxy::{PlayedProxy, port_of};
 use crate::actor::Actor;
 use crate::audit::Audit;
-use crate::calls::{OnRefusal, SettingsCall};
+use crate::calls::{OnRefusal, PendingCall, SettingsCall};
 use crate::changes::{ChangeSet, OverridePatch, Part};
 use crate::clock::{Clock, Now};
 use crate::keeper::{self, NotStored};
@@ -378,9 +378,11 @@ impl World {
         let name = names[self.random.usize(0..names.len())];
         let patch = json!({ "algorithm": name });
         let patch = patch.as_object().expect("an object").clone();
+        let id = self.next_call;
+        self.next_call += 1;
         let changed = self
             .mutate(Mutation::ChangeSettings(SettingsCall {
-                id: 0,
+                id,
                 patch,
                 on_refusal: OnRefusal::KeepTrying,
             }))
@@ -393,7 +395,8 @@ impl World {
     /// Somebody keeps the settings by API, or puts them back, with a time that says nothing.
     async fn back_up_or_restore(&mut self) {
         // What becomes of a call whose settings are put back amid it is another test's.
-        if !self.can_store() || self.oracle.port_before.is_some() {
+        let is_waiting = !self.control().shared.model().pending.is_empty();
+        if !self.can_store() || is_waiting || self.oracle.port_before.is_some() {
             return;
         }
         if self.backup.is_none() || self.random.bool() {
@@ -436,7 +439,8 @@ impl World {
 
     /// Somebody asks for another port, and may kill control before they hear what became of it.
     async fn change_port(&mut self) {
-        if self.oracle.port_before.is_some() {
+        let is_waiting = !self.control().shared.model().pending.is_empty();
+        if is_waiting || self.oracle.port_before.is_some() {
             return;
         }
         let port = 7_000 + self.random.u16(0..4);
@@ -470,9 +474,14 @@ impl World {
         }
         self.publish().await;
         // Silence is an outcome for whoever waits for an answer: the change stands.
-        if can_roll_back && self.oracle.port_before.is_some() {
+        if self.oracle.port_before.is_some() || on_refusal == OnRefusal::KeepTrying {
             let kept = self.mutate(Mutation::KeepSettings(id)).await;
-            if kept.expect("it waits") {
+            let is_kept = match on_refusal {
+                OnRefusal::RollBack => kept.expect("it waits"),
+                // It may have changed nothing, or its outcome may be known.
+                OnRefusal::KeepTrying => kept.unwrap_or(false),
+            };
+            if is_kept {
                 self.oracle.port_before = None;
             }
         }
@@ -480,10 +489,14 @@ impl World {
 
     /// Looks what became of a call that waits, as a server does after its answer or its start.
     async fn resume(&mut self) {
+        let calls = self.control().shared.model().pending.clone();
+        for call in calls.into_iter().rev() {
+            self.resume_one(&call).await;
+        }
+    }
+
+    async fn resume_one(&mut self, call: &PendingCall) {
         let outcome = self.control().outcome.borrow().clone();
-        let Some(call) = self.control().shared.model().pending.last().cloned() else {
-            return;
-        };
         let seen = outcome.seen.as_ref().filter(|seen| seen.applied);
         let is_known = seen.is_some_and(|seen| Some(seen.generation) == outcome.generation);
         if !is_known || outcome.failure.is_some() {
@@ -499,13 +512,14 @@ impl World {
             !is_refused || may_refuse,
             "what the proxy runs was not refused"
         );
-        let done = match is_refused {
+        let is_undone = is_refused && call.on_refusal == OnRefusal::RollBack;
+        let done = match is_undone {
             true => self.mutate(Mutation::RollBackSettings(call.id)).await,
             false => self.mutate(Mutation::KeepSettings(call.id)).await,
         };
-        if done.expect("it waits") {
+        if done.expect("it waits") && call.on_refusal == OnRefusal::RollBack {
             let before = self.oracle.port_before.take();
-            if is_refused {
+            if is_undone {
                 self.oracle.port = before.expect("it was to be rolled back");
             }
         }

@@ -101,7 +101,7 @@ pub fn warnings(app: &App) -> Vec<String> {
 
 /// What the proxy refuses, as it stands in answers.
 pub fn refusals(app: &App, incidents: &[Incident]) -> Value {
-    let interval_s = app.shared.settings.auto_sync_interval_s;
+    let interval_s = app.shared.live().auto_sync_interval_s;
     let incidents = incidents.iter();
     incidents.map(|one| one.to_json(interval_s)).collect()
 }

@@ -46,7 +46,7 @@ async fn carry_out(app: App, actor: Actor, call: SettingsCall) -> Result<Respons
         Ok(stored) => stored,
         // It is in the file, so it is published, and nobody is told more of it.
         Err(error @ NotStored::NotLasting { .. }) => {
-            keep(&app, id, on_refusal).await;
+            keep(&app, id).await;
             return Err(error.into());
         }
         Err(error) => return Err(error.into()),
@@ -57,7 +57,7 @@ async fn carry_out(app: App, actor: Actor, call: SettingsCall) -> Result<Respons
     let settled = app.publisher.settled(stored.revision).await;
     let refused = settled.refused(&asked);
     if refused.is_empty() {
-        keep(&app, id, on_refusal).await;
+        keep(&app, id).await;
         return Ok(answers::published(&app, "settings", &settled, answer));
     }
     if on_refusal == OnRefusal::RollBack
@@ -66,20 +66,19 @@ async fn carry_out(app: App, actor: Actor, call: SettingsCall) -> Result<Respons
         let settled = app.publisher.settled(revision).await;
         return Err(rolled_back(&app, &settled, &refused));
     }
+    keep(&app, id).await;
     Ok(tried_again(&app, &settled, &refused, answer))
 }
 
 /// The outcome is known, or the answer says that it is not: a later refusal is an incident, and
 /// changes no settings.
-async fn keep(app: &App, id: u64, on_refusal: OnRefusal) {
-    if on_refusal == OnRefusal::RollBack {
-        // Nothing waits where nothing was changed. What cannot be stored now is looked up at the
-        // next start, as after a crash.
-        let _ = app
-            .keeper
-            .mutate(Mutation::KeepSettings(id), PUBLISHER)
-            .await;
-    }
+async fn keep(app: &App, id: u64) {
+    // Nothing waits where nothing was changed. What cannot be stored now is looked up at the next
+    // start, as after a crash.
+    let _ = app
+        .keeper
+        .mutate(Mutation::KeepSettings(id), PUBLISHER)
+        .await;
 }
 
 /// The model's revision afterwards; `None` where the settings stand.
@@ -92,7 +91,6 @@ async fn roll_back(app: &App, id: u64) -> Option<u64> {
         Ok(stored) => Some(stored.revision),
         Err(error) => {
             tracing::error!("settings not rolled back: {error}");
-            keep(app, id, OnRefusal::RollBack).await;
             None
         }
     }
@@ -152,10 +150,14 @@ pub async fn resume(app: App) {
             let mut incidents = incidents.iter();
             changed.contains(&key) && incidents.any(|incident| incident.refuses(&key, &value))
         });
-        if !is_refused {
-            keep(&app, call.id, OnRefusal::RollBack).await;
-        } else if let Some(revision) = roll_back(&app, call.id).await {
-            app.publisher.settled(revision).await;
+        let is_undone = is_refused && call.on_refusal == OnRefusal::RollBack;
+        let undone = match is_undone {
+            true => roll_back(&app, call.id).await,
+            false => None,
+        };
+        match undone {
+            Some(revision) => _ = app.publisher.settled(revision).await,
+            None => keep(&app, call.id).await,
         }
     }
 }

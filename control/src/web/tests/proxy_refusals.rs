@@ -309,6 +309,36 @@ async fn a_call_that_a_crash_has_cut_is_looked_up_and_completed_or_rolled_back()
 }
 
 #[tokio::test]
+async fn a_crash_leaves_what_was_accepted_before_a_call_that_keeps_trying() {
+    let folder = Folder::new(json!({"proxy_process_names": ["sh"], "auto_sync_interval_sec": 1}));
+    let _process = Process::start(&folder);
+    let fake = Fake::of(&folder);
+    fake.refuse(&listen(7001), RefusalCode::AddressInUse);
+    // Control was killed when it had published, and the proxy cannot be asked beforehand.
+    let call = json!({
+        "id": 3, "on_refusal": "keep_trying", "old": {"listen": listen(7000)},
+        "new": {"listen": listen(7001)},
+    });
+    let stored = json!({"listen": listen(7001), "pending": [call], "updated_at": 1});
+    folder.write(folder.root.settings_runtime(), &stored);
+    let published = json!({
+        "listen": listen(7001), "algorithm": "weighted_round_robin", "updated_at": 1,
+        "generation": 5, "backends": [],
+    });
+    folder.write(folder.root.proxy_config(), &published);
+    fake.serve(&folder, false);
+    let control = folder.start().await;
+    until("accepted", || folder.published()["listen"] == listen(7000)).await;
+    until("done", || control.app.shared.model().pending.is_empty()).await;
+    let stored = read_json(&folder.root.settings_runtime());
+    assert_eq!(stored["listen"], listen(7001), "it is wanted still");
+    assert_eq!(stored["pending"], Value::Null, "{stored}");
+    assert_eq!(folder.audited("roll_back_settings").len(), 0);
+    let ready = readyz(&control).await;
+    assert_eq!(ready["refusals"][0]["kept"], listen(7000), "{ready}");
+}
+
+#[tokio::test]
 async fn a_proxy_that_reads_another_file_has_applied_nothing() {
     let (folder, _process, mut fake, control) = start(|_| (), true).await;
     let copy = folder.root.0.join("copy.json");
