@@ -1,9 +1,11 @@
 #!/bin/sh
 # Checks the types of the console's modules, then drives the console in Chromium against the real
-# binaries. CHROMIUM names the browser, WICKETGATE_BIN_DIR the folder of the binaries (a relative one
-# is relative to this folder). With an argument it runs that script instead of the tests.
+# binaries. CHROMIUM names the browser, WICKETGATE_BIN_DIR the folder of the binaries, which is that
+# of the debug build by default. With an argument it runs that script instead of the tests.
 set -eu
-cd "$(dirname "$0")"
+cd "$(dirname "$0")/../.."
+WICKETGATE_BIN_DIR=$(realpath -m "${WICKETGATE_BIN_DIR:-${CARGO_TARGET_DIR:-target}/debug}")
+cd e2e/browser
 
 missing() {
     echo "browser tests: $1" >&2
@@ -12,7 +14,6 @@ missing() {
 
 command -v npm >/dev/null || missing "npm is missing: install nodejs (20 or later) and npm"
 CHROMIUM=$(command -v "${CHROMIUM:-chromium}") || missing "chromium is missing: install it or name it in CHROMIUM"
-WICKETGATE_BIN_DIR=${WICKETGATE_BIN_DIR:-../../target/debug}
 [ -x "$WICKETGATE_BIN_DIR/control_server" ] || missing "$WICKETGATE_BIN_DIR has no control_server: build it first"
 export CHROMIUM WICKETGATE_BIN_DIR
 
