@@ -192,6 +192,7 @@ export async function change(what, call, known = null) {
  */
 function syncOutcome({ ok, reason, reload }) {
   if (!ok) return { level: 'bad', text: words().notPublished(reason) };
+  if (reload.ok === null && reload.applied === false) return { level: 'warn', text: words().notApplied };
   if (reload.ok === null) return { level: 'good', text: words().noReload };
   return reloadOutcome({ ...reload, signalled: reload.ok });
 }

@@ -26,24 +26,29 @@ export async function changeAlgorithm(algorithm) {
 /**
  * @param {(now: api.SettingsAnswer) => Patch} patchOn what to change of the settings that are in force
  * @param {() => string} [what] is changed
- * @returns {Promise<{outcome: () => Outcome, faults: api.Fault[]}>} what the server refused of it
+ * @returns {Promise<{outcome: () => Outcome, faults: api.Fault[], isRolledBack: boolean}>} what the server
+ *   refused of it, and whether the proxy refused it after it was stored
  */
 export async function changeSettings(patchOn, what = () => words().settingsChange) {
   /** @type {api.Fault[]} */
   let faults = [];
+  let isRolledBack = false;
   const outcome = await change(what, async () => {
     const now = await api.readSettings();
     const patch = patchOn(now);
     const before = saidOf(patch, now);
     const { sync, settings } = await api.changeSettings(patch).catch((error) => {
-      if (error instanceof api.CallError) faults = error.faults;
+      if (error instanceof api.CallError) {
+        faults = error.faults;
+        isRolledBack = error.refusals.length > 0;
+      }
       throw error;
     });
     const made = saidOf(patch, settings);
     const undo = differing(before, made).length === 0 ? null : () => takeBack(what, made, before);
     return { sync, undo };
   });
-  return { outcome, faults };
+  return { outcome, faults, isRolledBack };
 }
 
 /**

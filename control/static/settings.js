@@ -135,7 +135,7 @@ function onRefusalElement() {
     'div',
     { class: 'setting' },
     element('label', { for: id }, words().onRefusal),
-    element('span', { class: 'setting-value' }, select),
+    element('span', { class: 'setting-value' }, select, element('span', { class: 'setting-unit' })),
     element('span', { class: 'setting-note', id: `${id}-note` }, words().onRefusalHint),
   );
 }
@@ -255,8 +255,9 @@ async function saveAlgorithm() {
 async function saveFields() {
   if (config === null) return;
   const [typed, shown] = [texts(), config.effective];
+  const changed = changedFields().map(({ pointer }) => `${pointer.slice(1)} ${typed.get(pointer) || words().byDefault}`);
   await busy('fields-save', async () => {
-    const { outcome, faults } = await changeSettings((now) => {
+    const { outcome, faults, isRolledBack } = await changeSettings((now) => {
       const patch = patchOf(typed, shown, now);
       return 'listen' in patch ? { ...patch, on_refusal: onRefusal } : patch;
     });
@@ -272,7 +273,10 @@ async function saveFields() {
     const problem = byId('fields-problem', HTMLElement);
     problem.hidden = !isRefused;
     setText(problem, refusals.size > 0 && rest === '' ? words().refusedSettings(refusals.size) : rest || outcome().text);
-    if (isRefused) markRefused();
+    if (isRolledBack) {
+      setText(problem, words().fieldsRolledBack(outcome().text, changed.join(', ')));
+      await read(() => ({ ...edits(), fields: NOTHING.fields }));
+    } else if (isRefused) markRefused();
     else await read(() => ({ ...edits(), fields: NOTHING.fields }));
   });
 }

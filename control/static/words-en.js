@@ -62,7 +62,8 @@ export const en = {
   otherFile: 'The proxy reads another file',
   otherFileWarning: (/** @type {string} */ proxy, /** @type {string} */ control) =>
     `The proxy reads another file: it reads ${proxy}, and control writes ${control}. Nothing that is changed here reaches it. Start the proxy with --config ${control}.`,
-  rolledBack: (/** @type {string} */ reasons) => `Rolled back, the settings are as before. ${reasons}`,
+  rolledBack: (/** @type {string} */ reasons) => `Rolled back: the settings are as before. ${reasons}`,
+  fieldsRolledBack: (/** @type {string} */ outcome, /** @type {string} */ changes) => `${outcome} Not applied: ${changes}.`,
   refusal: {
     sentences: (/** @type {string[]} */ parts) => parts.join(' '),
     listen: (/** @type {string} */ value) => `Listen address ${value}`,
@@ -88,8 +89,8 @@ export const en = {
     restart: 'Restart the proxy with --keep-bind, or choose another port.',
   },
   onRefusal: 'If the proxy refuses the address',
-  onRefusalHint: 'Undo: the settings stay as they were. Keep trying: the old address serves until the new one can be bound.',
-  onRefusalChoice: { roll_back: 'Undo the change', keep_trying: 'Keep trying' },
+  onRefusalHint: 'Roll back: the settings stay as they were. Keep trying: the old address serves until the new one can be bound.',
+  onRefusalChoice: { roll_back: 'Roll back', keep_trying: 'Keep trying' },
   proxySilent: 'Proxy gives no status',
   proxyDraining: 'Proxy is shutting down',
   proxyProcess: (/** @type {number} */ pid, /** @type {string} */ span) => `process ${pid}, up for ${span}`,
@@ -413,6 +414,7 @@ export const en = {
   signalled: 'saved, proxy signalled',
   noReload: 'nothing to reload',
   acknowledgeExpiry: 'Let silent registrations expire',
+  notApplied: 'saved, but not applied by the proxy',
   notConfirmed: 'saved and signalled, but the proxy did not confirm it',
   notSignalled: 'saved, but the proxy was not signalled',
   notPublished: (/** @type {string} */ reason) => `not published: ${reason}`,
