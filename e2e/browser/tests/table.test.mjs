@@ -101,7 +101,7 @@ describe('the table', () => {
     it(`shows_its_first_columns_whole_at_${width}_px in ${locale}`, async () => {
       page = await openConsole(browser, stand, { locale, width });
       // The widest of all cells: an override with a time that is left, and an address of version 6.
-      const wide = { ip: '2001:470:1234:5678:9abc:def0:1234:5678', port: 65535 };
+      const wide = { ip: '2a00:1450:1234:5678:9abc:def0:1234:5678', port: 65535 };
       await stand.call('POST', '/api/register', { ...wide, weight: 1000, vram_usage: 0.99 });
       await stand.call('POST', `/api/backends/127.0.0.1/${registered.port}/weight`, { weight: 1000 });
       await rowOf(page, registered).locator('.badge-override').waitFor();
