@@ -39,9 +39,13 @@ pub async fn serve<L: Listener>(mut listener: L, routes: Router, bounds: Bounds)
         crowd.room().await;
         // Waits by itself where descriptors are short.
         let (stream, _) = listener.accept().await;
-        let place = crowd
-            .enter(())
-            .expect("there was room, and nobody else takes it");
+        let place = loop {
+            match crowd.enter(()) {
+                Some(place) => break place,
+                // Whoever could have been closed for it has sent a request meanwhile.
+                None => crowd.room().await,
+            }
+        };
         let routes = routes.clone();
         let asked = place.clone();
         let service = service_fn(move |request: hyper::Request<Incoming>| {
@@ -63,5 +67,60 @@ pub async fn serve<L: Listener>(mut listener: L, routes: Router, bounds: Bounds)
                 _ = tokio::time::timeout(bounds.exchange, connection) => {}
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+
+    #[tokio::test]
+    async fn the_last_that_could_be_closed_may_send_its_request_before_the_next_comes() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let addr = listener.local_addr().expect("an address");
+        let gate = Arc::new(Semaphore::new(0));
+        let asked = Arc::new(Semaphore::new(0));
+        let (held, told) = (gate.clone(), asked.clone());
+        let routes = Router::new().route(
+            "/",
+            get(async move || {
+                told.add_permits(1);
+                held.acquire().await.expect("open").forget();
+                "answer"
+            }),
+        );
+        let bounds = Bounds {
+            connections: 2,
+            exchange: Duration::from_secs(60),
+        };
+        let server = tokio::spawn(serve(listener, routes, bounds));
+        let mut clients = Vec::new();
+        for _ in 0..2 {
+            clients.push(TcpStream::connect(addr).await.expect("connected"));
+        }
+        clients[0].write_all(REQUEST).await.expect("sent");
+        // By then the other one could be closed for the next, for which the server waits.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        clients[1].write_all(REQUEST).await.expect("sent");
+        let both = asked.acquire_many(2).await.expect("open");
+        clients.push(TcpStream::connect(addr).await.expect("connected"));
+        clients[2].write_all(REQUEST).await.expect("sent");
+        both.forget();
+        gate.add_permits(3);
+        for client in &mut clients {
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.expect("read");
+            assert!(answer.ends_with("answer"), "{answer}");
+        }
+        server.abort();
     }
 }
