@@ -180,9 +180,16 @@ fn trouble_lasts_until_a_backend_takes_something_of_each_protocol() {
         assert!(matches!(none, Trouble::NoneInUse(_)));
         assert_eq!(trouble(&[(1, 10)], None, Some(&none)), None);
     }
-    // The second one is on its way to the proxy.
+    // The second one is left out, or on its way to the proxy: it serves nobody, and is not out.
     let bad = serving(false, false);
-    assert_eq!(trouble(&[(1, 10), (2, 10)], Some(&bad), None), None);
+    let two = &[(1, 10), (2, 10)];
+    assert!(matches!(
+        trouble(two, Some(&bad), None),
+        Some(Trouble::AllOut(_))
+    ));
+    assert_eq!(trouble(two, Some(&good), Some(&out)), None);
+    assert_eq!(trouble(&[(2, 10)], Some(&good), None), None);
+    assert_eq!(trouble(&[(2, 10)], Some(&good), Some(&out)), Some(out));
     let mut tcp_alone = serving(true, false);
     tcp_alone.running.listeners[0].udp = false;
     assert_eq!(trouble(&[(1, 10)], Some(&tcp_alone), None), None);

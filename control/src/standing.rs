@@ -108,22 +108,20 @@ impl<'a> Seen<'a> {
     }
 
     /// What keeps all new sessions or flows from a backend that is ready. Where the proxy is not heard,
-    /// what it said `before` of its backends stands.
+    /// or knows none of them, what it said `before` of its backends stands.
     pub fn trouble(&self, rows: &[Row], before: Option<&Trouble>) -> Option<Trouble> {
         let in_use: Vec<&Row> = rows.iter().filter(|row| is_in_use(row)).collect();
         if in_use.is_empty() {
             return Some(Trouble::NoneInUse(none_in_use(rows)));
         }
-        let Some(status) = self.status else {
+        // A backend that the proxy has yet to hear of, or that is left out, says nothing of the rest.
+        let is_known = |row: &&&Row| self.backends.contains_key(&row.backend.addr);
+        let known = in_use.iter().filter(is_known).count();
+        let Some(status) = self.status.filter(|_| known > 0) else {
             return before
                 .filter(|before| matches!(before, Trouble::AllOut(_)))
                 .cloned();
         };
-        // A backend that the proxy has yet to hear of is not out.
-        let is_known = |row: &&Row| self.backends.contains_key(&row.backend.addr);
-        if !in_use.iter().all(is_known) {
-            return None;
-        }
         let is_out = |protocol: &Protocol| self.count_ready(rows, *protocol) == Some(0);
         let out: Vec<String> = Protocol::ALL
             .into_iter()
@@ -137,9 +135,8 @@ impl<'a> Seen<'a> {
             })
             .collect();
         (!out.is_empty()).then(|| {
-            let count = in_use.len();
             Trouble::AllOut(format!(
-                "all {count} backends in use are out: {}",
+                "all {known} backends in use are out: {}",
                 out.join(", ")
             ))
         })
