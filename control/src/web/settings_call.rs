@@ -51,7 +51,13 @@ async fn carry_out(app: App, actor: Actor, call: SettingsCall) -> Result<Respons
         }
         Err(error) => return Err(error.into()),
     };
-    let asked = app.shared.model().settings().asked(&patch);
+    let (asked, changed) = {
+        let model = app.shared.model();
+        let asked = model.settings().asked(&patch);
+        let call = model.pending.iter().find(|call| call.id == id);
+        let changed = call.map(|call| call.old.differing(&call.new));
+        (asked, changed.unwrap_or_default())
+    };
     // As this change has left them; by the time that it is published somebody may have made another.
     let answer = json!({ "ok": true, "settings": api::settings_json(&app) });
     let settled = app.publisher.settled(stored.revision).await;
@@ -60,7 +66,11 @@ async fn carry_out(app: App, actor: Actor, call: SettingsCall) -> Result<Respons
         keep(&app, id).await;
         return Ok(answers::published(&app, "settings", &settled, answer));
     }
+    // What was refused before, and is only said again, takes nothing back.
+    let mut own = asked;
+    own.retain(|key, _| changed.contains(key));
     if on_refusal == OnRefusal::RollBack
+        && !settled.refused(&own).is_empty()
         && let Some(revision) = roll_back(&app, id).await
     {
         let settled = app.publisher.settled(revision).await;

@@ -177,6 +177,27 @@ async fn a_call_that_the_proxy_refuses_is_rolled_back() {
 }
 
 #[tokio::test]
+async fn a_call_that_says_a_refused_value_again_takes_nothing_back() {
+    let (folder, _process, fake, control) = start(|_| (), true).await;
+    fake.refuse(&listen(7001), RefusalCode::AddressInUse);
+    let body = json!({"listen": listen(7001), "on_refusal": "keep_trying"});
+    assert_eq!(set(&control, body).await.0, 200);
+    // Whole settings, as tools send them, of which one is new.
+    let body = json!({"listen": listen(7001), "algorithm": "random"});
+    for _ in 0..2 {
+        let (status, answer) = set(&control, body.clone()).await;
+        assert_eq!(status, 200, "{answer}");
+        assert_eq!(answer["applied"], false, "{answer}");
+        assert_eq!(answer["refusals"][0]["place"], "/listen", "{answer}");
+        assert_eq!(folder.published()["algorithm"], "random");
+    }
+    assert_eq!(folder.audited("roll_back_settings").len(), 0);
+    let stored = read_json(&folder.root.settings_runtime());
+    assert_eq!(stored["pending"], Value::Null, "{stored}");
+    assert_eq!(stored["listen"]["port"], 7001, "{stored}");
+}
+
+#[tokio::test]
 async fn a_call_that_keeps_trying_is_applied_when_the_proxy_takes_it() {
     for can_check in [false, true] {
         let (folder, _process, fake, control) = start(|_| (), can_check).await;
