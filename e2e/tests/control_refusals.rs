@@ -24,11 +24,16 @@ struct Bench {
 }
 
 fn start(proxy_arguments: impl FnOnce(&Folder) -> Vec<String>) -> Bench {
+    start_every(1, proxy_arguments)
+}
+
+/// Control looks at files and proxy every `seconds`.
+fn start_every(seconds: u64, proxy_arguments: impl FnOnce(&Folder) -> Vec<String>) -> Bench {
     let folder = Folder::new();
     let backend = Backend::start("a", Manner::Echo);
     folder.write_k8s(&[(backend.addr, 10)]);
     let listen = free_address();
-    let control = Control::start(&folder, listen, &json!({"auto_sync_interval_sec": 1}));
+    let control = Control::start(&folder, listen, &json!({"auto_sync_interval_sec": seconds}));
     until("the first file is published", LONG, || {
         published(&folder, backend.addr)
     });
@@ -292,6 +297,24 @@ fn a_proxy_that_reads_another_file_is_told_with_both_paths() {
         (proxy.ends_with("copy.json") && seen["applied"] == false).then_some(())
     });
     bench.ready();
+}
+
+#[test]
+fn what_others_broke_in_the_file_is_not_laid_to_what_control_publishes() {
+    let mut bench = start_every(3_600, |_| vec![]);
+    for _ in 0..10 {
+        let mut broken = bench.folder.proxy_config().expect("published");
+        let generation = broken["generation"].as_u64().expect("a number");
+        // The number that control would give to what it publishes next.
+        broken["generation"] = (generation + 1).into();
+        broken["algorithm"] = "fastest".into();
+        bench.proxy.reload_refused(broken.to_string().as_bytes());
+        let (_, answer) = bench.api().post_nothing("/api/sync");
+        assert_eq!(answer["reload"]["applied"], true, "{answer}");
+        assert_eq!(answer["warnings"], json!([]), "{answer}");
+        assert_eq!(bench.ready()["refusals"], json!([]));
+    }
+    assert_eq!(bench.control.program.count_lines("proxy_refused"), 0);
 }
 
 #[test]

@@ -56,7 +56,10 @@ impl Task {
     fn take(&mut self, running: &Running) -> bool {
         let shared = self.shared.clone();
         let seen_generation = &shared.seen_generation;
-        seen_generation.fetch_max(running.generation, Ordering::Relaxed);
+        // One that was only tried counts too: what was said of that generation was not said of ours.
+        let tried = running.last_reload.as_ref().and_then(|r| r.generation);
+        let latest = running.generation.max(tried.unwrap_or(0));
+        seen_generation.fetch_max(latest, Ordering::Relaxed);
         let learned = {
             let own = ProxyAddresses::of(running);
             let mut model = shared.model();
@@ -74,7 +77,10 @@ impl Task {
         if let Some(refusals) = refused.filter(|_| !seen.applied) {
             self.holds
                 .refuse(&published.plan, &refusals, Some(running.pid));
-        } else if seen.applied && running.generation == generation {
+        } else if seen.applied
+            && running.generation == generation
+            && refuses_of_what_it_runs(running)
+        {
             let (plan, refusals) = (&published.plan, &running.refusals);
             self.holds.accept(plan, refusals, running.pid);
         }
@@ -191,6 +197,12 @@ impl Task {
         let told = self.tell_proxy().await;
         tracing::warn!("the proxy runs generation {theirs}, published is {ours}: {told:?}");
     }
+}
+
+/// Whether the proxy's refusals are of what it runs: those of a file that it refused as a whole are
+/// of that one.
+fn refuses_of_what_it_runs(running: &Running) -> bool {
+    running.last_reload.as_ref().is_none_or(|reload| reload.ok)
 }
 
 /// What the proxy refused of `generation`, which it does not run for that.

@@ -229,7 +229,7 @@ impl Task {
         let current = self.published.as_ref().map_or(0, |p| p.generation);
         let generation = match is_same {
             true => current,
-            false => current.max(seen) + 1,
+            false => current.max(seen).saturating_add(1),
         };
         let started = Instant::now();
         if let Err(failure) = self.write(plan, generation).await {
@@ -396,12 +396,18 @@ impl Task {
             let is_ours = matches!(&found, Ok(Some(bytes)) if digest(bytes) == published.digest);
             if !is_ours {
                 tracing::warn!("proxy_config.json was changed or removed by others; written anew");
-                // Whatever was there may be running, so it is replaced under a new generation.
+                // Whatever was there may be running or refused, so it is replaced under a new
+                // generation.
                 let target = self.shared.settings.proxy_config_path.display().to_string();
                 self.shared
                     .audit_own("publisher", "file_edit", &target, "written anew");
                 let seen = &self.shared.seen_generation;
-                seen.fetch_max(published.generation, Ordering::Relaxed);
+                let theirs = found
+                    .ok()
+                    .flatten()
+                    .and_then(|bytes| contract::config::generation_of(&bytes));
+                let latest = published.generation.max(theirs.unwrap_or(0));
+                seen.fetch_max(latest, Ordering::Relaxed);
                 self.published = None;
             }
         }
