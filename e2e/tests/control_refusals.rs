@@ -1,7 +1,7 @@
 //! What the proxy refuses costs nothing else, is told until it is over, and is rolled back or tried
 //! again as the call has asked.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::thread;
 
 use e2e::loop_bench::published;
@@ -9,9 +9,13 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use testkit::client::connect;
 use testkit::folder::read;
+use testkit::host::Host;
 use testkit::http::Request;
-use testkit::ports::free_address;
-use testkit::{Api, Backend, Control, Folder, LONG, Manner, Program, Proxy, Session, until};
+use testkit::ports::{free_address, free_address_on};
+use testkit::process::command;
+use testkit::{
+    Api, Backend, Control, Folder, LONG, Manner, Program, Proxy, Session, skipped, until,
+};
 
 /// Both planes over one folder, with one backend that discovery has found.
 struct Bench {
@@ -335,4 +339,61 @@ fn a_backend_that_is_the_listener_to_be_is_left_out_and_the_rest_applied() {
         "{warnings}"
     );
     bench.assert_serves(next);
+}
+
+/// As with control in a container of its own: it knows the proxy's addresses from the proxy alone.
+#[test]
+fn the_listener_of_a_proxy_in_another_network_is_left_out_and_holds_nothing_up() {
+    let unspecified = IpAddr::from(Ipv4Addr::UNSPECIFIED);
+    for is_on_all in [false, true] {
+        let Some(host) = Host::new() else {
+            return skipped("making network namespaces");
+        };
+        let folder = Folder::new();
+        let backend = Backend::start_at(free_address_on(host.here), "a", Manner::Echo);
+        folder.write_k8s(&[(backend.addr, 10)]);
+        let own = SocketAddr::new(host.addr, free_address().port());
+        let listen_host = if is_on_all { unspecified } else { own.ip() };
+        let listen = SocketAddr::new(listen_host, own.port());
+        let control = Control::start(&folder, listen, &json!({"auto_sync_interval_sec": 1}));
+        until("the first file is published", LONG, || {
+            published(&folder, backend.addr)
+        });
+        let start = || {
+            let mut command = command("proxy_server");
+            command.args(["--root", folder.root_argument()]);
+            Proxy::ready(&folder, Program::spawn(host.run(&command)))
+        };
+        let mut proxy = start();
+
+        // By the agent's token, and by discovery.
+        let body = json!({"ip": own.ip(), "port": own.port()});
+        let (status, answer) = control.api.post("/api/register", &body);
+        // Refused at once, or taken and left out where the proxy says that it listens there.
+        let is_left_out = answer["sync"]["warnings"]
+            .to_string()
+            .contains("is left out");
+        assert!(status == 400 || is_left_out, "{status} {answer}");
+        assert!(answer.to_string().contains(&own.to_string()), "{answer}");
+        folder.write_k8s(&[(backend.addr, 10), (own, 10)]);
+        let warning = until("it is named", LONG, || {
+            let (_, answer) = control.api.get("/api/backends");
+            let warnings = answer["warnings"].to_string();
+            warnings.contains(&own.to_string()).then_some(warnings)
+        });
+        assert!(warning.contains("left out"), "{warning}");
+        for weight in [7, 9] {
+            let (status, answer) = control.api.set_weight(backend.addr, weight);
+            assert_eq!(status, 200, "{answer}");
+            assert_eq!(answer["sync"]["reload"]["applied"], true, "{answer}");
+            assert_eq!(u64::from(proxy.backend(backend.addr).weight), weight);
+        }
+        assert_eq!(published(&folder, own), None);
+        // A proxy that is restarted meanwhile serves.
+        kill(&mut proxy.program);
+        proxy = start();
+        let served = until("served", LONG, || Some(Session::open(own).ok()?.backend));
+        assert_eq!(served, "a");
+        kill(&mut proxy.program);
+    }
 }
