@@ -14,7 +14,7 @@ use testkit::folder::k8s_endpoints;
 use testkit::ports::free_address;
 use testkit::proxy::announced;
 use testkit::wait::within;
-use testkit::{Backend, Control, Folder, LONG, Manner, Program, until};
+use testkit::{Backend, Control, Folder, LONG, Manner, Program, UdpClient, until};
 
 /// How `k8s_endpoints.json` may be changed by somebody else's program.
 type Write = fn(&Path, &[u8]);
@@ -53,6 +53,36 @@ fn a_change_of_discovery_reaches_new_sessions_within_a_second() {
             "{way}: {took:?}"
         );
     }
+}
+
+/// `docs/adr/0011`: an agent that is silent says nothing of its server.
+#[test]
+fn a_flow_of_a_registration_that_expires_goes_on_while_its_backend_answers() {
+    let bench = LoopBench::start(json!({ "runtime_ttl_sec": 2 }));
+    bench.register_b();
+    let (client, before) = until("a flow reaches b", LONG, || {
+        let client = UdpClient::new(bench.listen);
+        let who = client.who().ok()?;
+        (who.backend == "b").then_some((client, who))
+    });
+    let goes_on = || assert_eq!(client.who().expect("b answers"), before);
+    until("the silent registration is disabled", LONG, || {
+        goes_on();
+        let entry = published(&bench.folder, bench.b.addr)?;
+        (entry["enabled"] == json!(false)).then_some(())
+    });
+    until("no new flow reaches b", LONG, || {
+        goes_on();
+        let reached = spread::in_turn(Transport::Udp, bench.listen, 10);
+        (reached == spread([("a", 10)])).then_some(())
+    });
+    goes_on();
+    bench.b.silence_udp(true);
+    let timeout = Some(Duration::from_millis(100));
+    client.socket.set_read_timeout(timeout).expect("above zero");
+    until("the flow moves", LONG, || {
+        (client.who().ok()?.backend == "a").then_some(())
+    });
 }
 
 #[test]
