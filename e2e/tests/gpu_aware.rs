@@ -115,6 +115,42 @@ fn an_idle_backend_that_repeats_a_full_cache_serves_beside_the_other() {
     assert_eq!((cost.vram_expected, cost.vram), (None, 0.0), "{cost:?}");
 }
 
+/// The same of a pool that serves UDP alone.
+#[test]
+fn an_idle_backend_that_repeats_a_full_cache_serves_flows_beside_the_other() {
+    let pool = two();
+    let [stuck, other] = [pool[0].addr, pool[1].addr];
+    let mut settings = settings();
+    settings["gpu_aware"] = json!({"trial_interval_ms": 1_000});
+    // Flows that stay open would make the other backend cost more than the full one.
+    settings["udp_idle_ms"] = json!(100);
+    let bench = ProxyBench::start(&[stuck, other], settings);
+    let beat_and_ask = || {
+        report(&bench, &[(stuck, 0.99), (other, 0.1)]);
+        let asked = (0..8).map(|_| {
+            let name = Transport::Udp.ask(bench.listen);
+            until("the flow has ended", LONG, || {
+                let rows = [stuck, other].map(|addr| bench.proxy.backend(addr));
+                rows.iter()
+                    .all(|row| row.counters.flows_active == 0)
+                    .then_some(())
+            });
+            name
+        });
+        asked.fold(Spread::new(), |mut reached, name| {
+            *reached.entry(name).or_default() += 1;
+            reached
+        })
+    };
+    assert_eq!(beat_and_ask(), spread([("b", 8)]), "it may be full");
+    until("both serve", LONG, || {
+        let reached = beat_and_ask();
+        (reached.len() == 2 && reached["a"] >= 2 && reached["b"] >= 2).then_some(())
+    });
+    let cost = cost(&bench, stuck);
+    assert_eq!((cost.vram_expected, cost.vram), (None, 0.0), "{cost:?}");
+}
+
 #[test]
 fn the_cost_of_each_backend_is_explained() {
     let pool = two();
