@@ -1,17 +1,22 @@
 //! Control by TLS: a certificate that is renewed under a running server, and an agent that comes so.
 
 use std::fs::{self, Permissions};
+use std::io::{ErrorKind, Read as _};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use contract::BackendAddr;
 use control_client::{Access, Authorities, BaseUrl, ControlClient, Registration};
 use e2e::api_bench::ApiBench;
+use e2e::beats::{beat, crowd, raise_descriptor_limit};
 use rustix::process::Signal;
 use serde_json::json;
 use testkit::ports::free_address;
 use testkit::{Folder, LONG, Program, until};
+
+const TTL: Duration = Duration::from_secs(5);
 
 /// A certificate for this machine, signed by itself, and its key, as PEM.
 struct Identity {
@@ -44,7 +49,7 @@ impl Tls {
     fn start(identity: &Identity) -> Tls {
         let (files, addr) = (Folder::new(), free_address());
         write(&files, identity);
-        let bench = ApiBench::start(json!({ "tls": {
+        let bench = ApiBench::start(json!({ "runtime_ttl_sec": TTL.as_secs(), "tls": {
             "host": addr.ip(), "port": addr.port(),
             "certificate": files.beside("certificate.pem"), "key": files.beside("key.pem"),
         } }));
@@ -167,4 +172,36 @@ fn an_agent_comes_by_tls_and_what_it_owns_is_its_own() {
     ours.signal(Signal::TERM);
     assert_eq!(ours.wait_exit(LONG).code(), Some(0));
     assert!(tls.bench.row(addr).is_none(), "it has left");
+}
+
+/// More of them than control takes connections, and each is waited for for ten seconds.
+#[test]
+fn handshakes_that_are_never_finished_keep_nobody_out() {
+    raise_descriptor_limit();
+    let identity = Identity::new();
+    let tls = Tls::start(&identity);
+    let plain = SocketAddr::from(([10, 0, 0, 1], 9001));
+    let control = tls.bench.control.addr;
+    assert!(tls.is_served_as(&identity) && beat(control, plain));
+    // The beginning of a handshake record.
+    let mut crowd = crowd(tls.addr, "\u{16}\u{3}\u{1}\u{2}");
+    let began = Instant::now();
+    let oldest = &mut crowd[0];
+    let soon = Some(Duration::from_secs(1));
+    oldest.set_read_timeout(soon).expect("above zero");
+    let error = oldest.read(&mut [0; 64]).err().map(|error| error.kind());
+    assert_ne!(error, Some(ErrorKind::WouldBlock), "closed for a newer one");
+    while began.elapsed() < TTL + Duration::from_secs(1) {
+        assert!(tls.is_served_as(&identity), "by TLS");
+        assert!(beat(control, plain), "in the clear");
+        std::thread::sleep(Duration::from_millis(250));
+    }
+    drop(crowd);
+    assert_eq!(
+        tls.bench
+            .control
+            .program
+            .count_lines("expired: no heartbeat"),
+        0
+    );
 }
