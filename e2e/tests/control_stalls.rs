@@ -1,7 +1,7 @@
 //! Stalls of control's own and crowds before its door: who goes on beating does not expire.
 
-use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -10,8 +10,11 @@ use e2e::loop_bench::LoopBench;
 use rustix::process::Signal;
 use serde_json::json;
 use testkit::client::{connect, connect_from};
+use testkit::host::Host;
+use testkit::ports::free_address;
+use testkit::process::command;
 use testkit::wait::within;
-use testkit::{LONG, until};
+use testkit::{Folder, LONG, Program, skipped, until};
 
 /// Longer than a crowd takes to come.
 const TTL: Duration = Duration::from_secs(5);
@@ -137,6 +140,60 @@ fn while_all_connections_are_being_answered_nobody_expires() {
         program.wait_for_line("all connections are taken again");
         drop(crowd);
     });
+}
+
+/// A client of IPv6 has a whole /64 of addresses, and is one client all the same.
+#[test]
+fn unfinished_requests_from_many_addresses_of_one_network_keep_nobody_out() {
+    /// More than control takes of one client, and fewer than of all.
+    const CROWD: u128 = 1_500;
+    const NETWORK: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x64, 0, 0, 0, 0, 0, 0);
+    raise_descriptor_limit();
+    let Some(host) = Host::new() else {
+        return skipped("a network namespace cannot be made here");
+    };
+    host.own_network(&format!("{NETWORK}/64"));
+    let folder = Folder::new();
+    let control = SocketAddr::from((Ipv6Addr::LOCALHOST, free_address().port()));
+    folder.write_control_config(&json!({
+        "host": control.ip(), "port": control.port(), "expiry_freeze": false,
+        "default_listen_port": free_address().port(), "runtime_ttl_sec": TTL.as_secs(),
+    }));
+    let mut command = command("control_server");
+    command.args(["--root", folder.root_argument()]);
+    let program = Program::spawn(host.run(&command));
+    let playing = std::thread::spawn(move || {
+        host.enter();
+        until("control serves", LONG, || {
+            beat(control, backend(1)).then_some(())
+        });
+        let mut crowd: Vec<TcpStream> = (1..=CROWD)
+            .map(|number| {
+                let ip = Ipv6Addr::from_bits(NETWORK.to_bits() + number);
+                let mut stream = connect_from(ip, control).expect("the kernel answers");
+                // It may have been closed for another one by now.
+                let _ = stream.write_all(b"GET / HTTP/1.1\r\nhost: ");
+                stream
+            })
+            .collect();
+        let began = Instant::now();
+        let oldest = &mut crowd[0];
+        let soon = Some(Duration::from_secs(1));
+        oldest.set_read_timeout(soon).expect("above zero");
+        let error = oldest.read(&mut [0; 64]).err().map(|error| error.kind());
+        assert_ne!(
+            error,
+            Some(ErrorKind::WouldBlock),
+            "all of them are one client"
+        );
+        while began.elapsed() < TTL + BEAT {
+            assert!(beat(control, backend(1)), "an agent is served");
+            std::thread::sleep(BEAT);
+        }
+        host
+    });
+    playing.join().expect("agents are served");
+    assert_eq!(program.count_lines(EXPIRED), 0, "expired");
 }
 
 /// Asks on a kept connection.

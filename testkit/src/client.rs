@@ -38,13 +38,13 @@ pub fn connect(addr: SocketAddr) -> io::Result<TcpStream> {
 }
 
 /// The same from an address of the client's choice: on Linux all of 127.0.0.0/8 is this host.
-pub fn connect_from(ip: Ipv4Addr, addr: SocketAddr) -> io::Result<TcpStream> {
-    let socket = socket_with(
-        AddressFamily::INET,
-        SocketType::STREAM,
-        SocketFlags::CLOEXEC,
-        None,
-    )?;
+pub fn connect_from(ip: impl Into<IpAddr>, addr: SocketAddr) -> io::Result<TcpStream> {
+    let ip = ip.into();
+    let family = match ip {
+        IpAddr::V4(_) => AddressFamily::INET,
+        IpAddr::V6(_) => AddressFamily::INET6,
+    };
+    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     // Or its port, while it waits out TIME_WAIT, could not be listened on.
     set_socket_reuseaddr(&socket, true)?;
     bind(&socket, &SocketAddr::from((ip, 0)))?;

@@ -2,8 +2,11 @@
 //! one takes root and ip(8).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::AsFd as _;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::wait::{LONG, within};
 
@@ -72,6 +75,21 @@ impl Host {
         assert!(ip(&["-n", &self.name, "addr", "add", &addr, "dev", "lo"]));
     }
 
+    /// Every address of `network` is its own from now on.
+    pub fn own_network(&self, network: &str) {
+        let route = ["-n", &self.name, "-6", "route", "add", "local", network];
+        assert!(ip(&[&route[..], &["dev", "lo"]].concat()));
+        self.set("ipv6/ip_nonlocal_bind", "1");
+    }
+
+    /// What this thread connects to from now on is seen from that host.
+    pub fn enter(&self) {
+        let file = std::fs::File::open(format!("/run/netns/{}", self.name));
+        let file = file.expect("ip(8) names it there");
+        let kind = Some(LinkNameSpaceType::Network);
+        move_into_link_name_space(file.as_fd(), kind).expect("root may");
+    }
+
     /// From now on nothing that is sent to it or by it arrives, and nobody is told.
     pub fn vanish(&self) {
         let here = format!("{}/32", self.here);
@@ -136,18 +154,18 @@ impl Host {
     pub fn set_local_ports(&self, count: u16) -> u16 {
         const FIRST: u16 = 40_000;
         let range = format!("{FIRST} {}", FIRST + count - 1);
-        self.set("ip_local_port_range", &range);
+        self.set("ipv4/ip_local_port_range", &range);
         FIRST
     }
 
     /// It gives a connection up after so few retransmissions.
     pub fn set_retransmissions(&self, count: u8) {
-        self.set("tcp_retries2", &count.to_string());
+        self.set("ipv4/tcp_retries2", &count.to_string());
     }
 
     fn set(&self, key: &str, value: &str) {
         let mut shell = Command::new("sh");
-        shell.args(["-c", &format!("echo {value} > /proc/sys/net/ipv4/{key}")]);
+        shell.args(["-c", &format!("echo {value} > /proc/sys/net/{key}")]);
         let status = self.run(&shell).status();
         assert!(status.is_ok_and(|status| status.success()), "{key}");
     }
