@@ -194,7 +194,12 @@ fn build_pool(
     });
     // Where every backend is used although it is down, its flows would have nowhere better to go.
     let is_open = udp.health.all_down == Some(AllDown::FailOpen);
-    for state in &backends {
+    // Of one that is not used nothing is known any more: what was last known of it holds.
+    let used = backends
+        .iter()
+        .zip(&pool.backends)
+        .filter(|(_, b)| b.enabled);
+    for (state, _) in used {
         let is_down = state.health().standing().is_down_for(Protocol::Udp);
         state.health().set_moves_flows(is_down && !is_open);
     }
