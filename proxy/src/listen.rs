@@ -19,9 +19,6 @@ const UDP_QUEUE_BYTES: usize = 8 << 20;
 /// A client silent for so long is asked whether it still lives; one that vanished is noticed then.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(300);
 
-/// Ports from here on need no right (`ip_unprivileged_port_start`, ip(7)).
-const FIRST_FREE_PORT: u16 = 1024;
-
 /// Why an endpoint cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("{}/{}: {error}", endpoint.addr, endpoint.protocol.word())]
@@ -34,9 +31,8 @@ impl BindError {
     /// Whether it is for want of a right that the process has given up.
     pub fn needs_restart(&self, confinement: &Confinement) -> bool {
         let is_forbidden = self.error.kind() == std::io::ErrorKind::PermissionDenied;
-        is_forbidden
-            && self.endpoint.addr.port() < FIRST_FREE_PORT
-            && confinement.of_binding().is_some()
+        // The kernel says which ports need the right (`ip_unprivileged_port_start`, ip(7)).
+        is_forbidden && confinement.of_binding().is_some()
     }
 
     fn code(&self, confinement: &Confinement) -> RefusalCode {
