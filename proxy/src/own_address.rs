@@ -8,11 +8,14 @@ use rustix::net::{SocketType, bind, connect};
 
 use crate::connecting::{local_address, socket_for};
 
-/// Whether the address of `addr` is one of this host's; its port does not matter. False where
-/// descriptors are short: nothing can be asked then.
+/// Whether the address of `addr` is one of this host's; its port does not matter. True where
+/// descriptors are short: nothing can be asked then, and what is taken for another's while it is ours
+/// goes round for ever.
 pub fn is_of_this_host(addr: SocketAddr) -> bool {
-    addr.ip().is_loopback()
-        || may_be_bound(addr) && (!may_be_bound(nobodys(addr)) || is_its_own_source(addr))
+    let is_ours = || -> Option<bool> {
+        Some(may_be_bound(addr)? && (!may_be_bound(nobodys(addr))? || is_its_own_source(addr)))
+    };
+    addr.ip().is_loopback() || is_ours().unwrap_or(true)
 }
 
 /// An address of the same family that no host has (RFC 1112, section 4; RFC 6666). Where it can be
@@ -24,13 +27,12 @@ fn nobodys(addr: SocketAddr) -> SocketAddr {
     }
 }
 
-fn may_be_bound(mut addr: SocketAddr) -> bool {
+/// `None` where there is no descriptor to try it with.
+fn may_be_bound(mut addr: SocketAddr) -> Option<bool> {
     addr.set_port(0);
-    let Ok(socket) = socket_for(addr, SocketType::DGRAM) else {
-        return false;
-    };
+    let socket = socket_for(addr, SocketType::DGRAM).ok()?;
     // Every other error comes after the kernel has found the address: no port was left.
-    bind(&socket, &addr) != Err(Errno::ADDRNOTAVAIL)
+    Some(bind(&socket, &addr) != Err(Errno::ADDRNOTAVAIL))
 }
 
 /// What is sent to an address of this host leaves from that address, but for secondary ones.

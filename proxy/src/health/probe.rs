@@ -1,7 +1,7 @@
 //! One probe of one backend, on the main thread's runtime.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
@@ -10,12 +10,13 @@ use contract::health::{HttpProbe, Probe, ProbeKind};
 use contract::{BackendAddr, Listener};
 use proxy_core::health::{Outcome, ProbeFailure};
 use rustix::io::Errno;
-use rustix::net::{SocketType, getsockname, sockopt};
+use rustix::net::{SocketType, sockopt};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio::time::Instant;
 
 use crate::connecting::{is_connected_to_itself, is_shortage, reset_on_close, socket_for};
+use crate::own_address::is_of_this_host;
 
 /// The most bytes of an answer that are looked at, of a datagram too.
 const MOST_ANSWER: usize = 16 << 10;
@@ -49,20 +50,15 @@ pub fn own_listener(
     };
     let mut listeners = listeners.iter().filter(takes).peekable();
     listeners.peek()?;
-    let local = LocalAddresses(address_if_local(target.ip()).into_iter().collect());
+    let local = LocalAddresses(
+        is_of_this_host(target)
+            .then_some(target.ip())
+            .into_iter()
+            .collect(),
+    );
     let target = BackendAddr::new(target.ip(), target.port());
     let mut addresses = listeners.map(|listener| listener.addr);
     addresses.find(|listen| is_own_listener(target, *listen, &local))
-}
-
-/// `ip` where it belongs to this host: the kernel then chooses it as the source of what is sent
-/// there. Nothing is sent.
-fn address_if_local(ip: IpAddr) -> Option<IpAddr> {
-    const DISCARD: u16 = 9;
-    let socket = socket_for(SocketAddr::new(ip, DISCARD), SocketType::DGRAM).ok()?;
-    rustix::net::connect(&socket, &SocketAddr::new(ip, DISCARD)).ok()?;
-    let source = SocketAddr::try_from(getsockname(&socket).ok()?).ok()?;
-    (source.ip() == ip).then_some(ip)
 }
 
 /// Makes one probe. Ends within its time-out, whatever the backend does.
