@@ -125,6 +125,26 @@ fn an_address_that_comes_back_at_once_is_served_by_the_same_listener() {
     panic!("too slow in {ATTEMPTS} attempts");
 }
 
+#[test]
+fn an_address_that_a_backend_takes_over_is_given_up_at_once() {
+    let a = Backend::start("a", Manner::Echo);
+    let folder = Folder::new();
+    let [old, new] = [free_address(), free_address()];
+    let first = proxy_config(old, &weights(&[&a], 10));
+    let mut proxy = Proxy::start(&folder, &first, &[]);
+    assert_eq!(Transport::Tcp.ask(old), "a");
+    // The proxy is put before what is to listen where it has listened itself.
+    proxy.reload(&proxy_config(new, &[(old, 10)]));
+    for _ in 0..20 {
+        drop(connect(new));
+    }
+    proxy.await_no_sessions();
+    until("the old address is free", LONG, || connect(old).err());
+    let counters = &proxy.backend(old).counters;
+    // A session that came back to us would have been many.
+    assert!(counters.sessions_total <= 21, "{counters:?}");
+}
+
 /// The inode of each socket that listens on `addr`, of IPv4 (proc_net_tcp.rst of the kernel).
 fn listening(addr: SocketAddr) -> BTreeSet<String> {
     const LISTEN: &str = "0A";

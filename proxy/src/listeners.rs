@@ -183,7 +183,7 @@ impl Listeners {
     }
 
     /// Addresses that are accepted on although the configuration does not ask for them.
-    pub fn kept(&self) -> Vec<SocketAddr> {
+    fn kept(&self) -> Vec<SocketAddr> {
         let open = self.open.iter();
         let kept = open.filter(|endpoint| !self.wanted.contains(endpoint));
         kept.map(|endpoint| endpoint.addr).collect()
@@ -209,6 +209,22 @@ impl Listeners {
         listeners
     }
 
+    /// Retired TCP endpoints, which still accept.
+    pub fn retired(&self) -> Vec<SocketAddr> {
+        let retired = self.retired.keys();
+        let tcp = retired.filter(|endpoint| endpoint.protocol == Protocol::Tcp);
+        tcp.map(|endpoint| endpoint.addr).collect()
+    }
+
+    /// Retired endpoints at `addrs` are unused from now on: a backend is to listen there, and what we
+    /// connect to it would come back to us.
+    pub fn give_up(&mut self, addrs: &[SocketAddr]) {
+        let retired = self.retired.iter_mut();
+        for (_, since_ms) in retired.filter(|(endpoint, _)| addrs.contains(&endpoint.addr)) {
+            *since_ms = 0;
+        }
+    }
+
     pub fn has_retired(&self) -> bool {
         !self.retired.is_empty()
     }
@@ -219,7 +235,7 @@ impl Listeners {
         let now_ms = monotonic_ms();
         let flows = &mut self.flows;
         let is_unused = |endpoint: &Endpoint, since_ms: &mut u64| match endpoint.protocol {
-            Protocol::Tcp => now_ms >= *since_ms + HANDSHAKES_TAKE_MS,
+            Protocol::Tcp => *since_ms == 0 || now_ms >= *since_ms + HANDSHAKES_TAKE_MS,
             Protocol::Udp => {
                 let count = flows.get(endpoint);
                 count.is_none_or(|count| count.load(Relaxed) == 0)

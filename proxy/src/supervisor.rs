@@ -475,15 +475,15 @@ impl State {
         addresses: &LocalAddresses,
         limits: &Limits,
     ) -> Told {
-        if self.listeners.is_settled() {
-            self.file = None;
-            self.config = checked.config;
-            self.skipped = checked.skipped;
-        } else {
-            let kept = self.listeners.kept();
-            (self.config, self.skipped) = checked.while_listening(&kept, addresses);
-            self.file = Some(checked);
+        let retired = self.listeners.retired();
+        if !retired.is_empty() {
+            let (_, skipped) = checked.while_listening(&retired, addresses);
+            let taken: Vec<_> = skipped.iter().map(|skipped| skipped.listen).collect();
+            self.listeners.give_up(&taken);
         }
+        let open = self.listeners.addresses();
+        (self.config, self.skipped) = checked.while_listening(&open, addresses);
+        self.file = (!self.listeners.is_settled()).then_some(checked);
         let previous = Some(&*self.snapshot);
         let snapshot = build(previous, &self.config, &mut self.registry, limits);
         let replaced = std::mem::replace(&mut self.snapshot, Arc::new(snapshot));
