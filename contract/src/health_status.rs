@@ -49,9 +49,9 @@ pub struct BackendHealth {
     pub ejected_for_ms: Option<u64>,
     /// How far slow start has come, above 0 and up to 1.
     pub slow_start: f64,
-    /// Whether its health lets it take new sessions.
+    /// Whether its health, and warming up, let it take new sessions.
     pub takes_sessions: bool,
-    /// Whether its health lets it take new flows.
+    /// The same of new flows.
     pub takes_flows: bool,
 }
 

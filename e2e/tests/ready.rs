@@ -116,3 +116,26 @@ fn ready_is_the_same_in_the_list_and_in_both_planes_metrics() {
     assert_eq!(status, 200, "{answer}");
     await_counts(&bench, "nobody listens for UDP", 2, Some(1), None);
 }
+
+#[test]
+fn a_backend_that_gets_nothing_while_it_warms_up_is_not_ready() {
+    let settings = json!({ "proxy": { "warming_share": "none" }, "runtime_ttl_sec": 600 });
+    let bench = LoopBench::start(settings);
+    for (is_warming_up, ready) in [(true, 1), (false, 2)] {
+        let addr = bench.b.addr;
+        let body = json!({ "ip": addr.ip(), "port": addr.port(), "is_warming_up": is_warming_up });
+        let (status, answer) = bench.control.api.post("/api/register", &body);
+        assert_eq!(status, 200, "{answer}");
+        until(&format!("{ready} are ready everywhere"), LONG, || {
+            let row = row(&bench, addr);
+            let is_ready = json!(!is_warming_up);
+            let is_so = row["ready_tcp"] == is_ready && row["ready_udp"] == is_ready;
+            let counts = [
+                counted(&metrics(&bench), "control"),
+                counted(&bench.proxy.admin.metrics(), "proxy"),
+            ];
+            let found = counts.map(|one| (one.tcp, one.udp));
+            (is_so && found == [(Some(ready), Some(ready)); 2]).then_some(())
+        });
+    }
+}

@@ -220,7 +220,7 @@ impl Output<'_, '_> {
             }),
             (
                 "backend_takes_sessions",
-                "1 where its health lets it take new sessions",
+                "1 where its health and warm-up let it take new sessions",
                 |b| u64::from(b.health.takes_sessions),
             ),
             (

@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::atomic::Ordering::Relaxed;
 
-use contract::Backend;
 use contract::health::{AllDown, Health as HealthRules, ProbeKind};
 use contract::status::{
     AdminState, BackendCost, BackendStatus, Counters, HealthStatus, LimitStatus, ProtocolHealth,
     States, Status, Timings, Totals, WorkerStatus,
 };
+use contract::{Backend, Pool};
 use proxy_core::backend::{BackendCounters, BackendState};
 use proxy_core::health::subject;
 use proxy_core::latency::{Histogram, RecentMean, quantile};
 use proxy_core::live::Explained;
-use proxy_core::pick::BackendIndex;
+use proxy_core::pick::{BackendIndex, takes_sessions};
 use proxy_core::plan::Protocol;
 use proxy_core::snapshot::PoolSnapshot;
 
@@ -113,7 +113,7 @@ fn backends(state: &State) -> Vec<BackendStatus> {
     let configured = pools.clone().flat_map(|(pool, snapshot)| {
         pool.backends
             .iter()
-            .map(|backend| configured_backend(snapshot, backend, rules, protocol))
+            .map(|backend| configured_backend(pool, snapshot, backend, rules, protocol))
     });
     let is_configured = |backend: &BackendState| {
         state
@@ -159,6 +159,7 @@ fn index_of(snapshot: &PoolSnapshot, backend: &Backend) -> BackendIndex {
 }
 
 fn configured_backend(
+    pool: &Pool,
     snapshot: &PoolSnapshot,
     backend: &Backend,
     rules: &HealthRules,
@@ -179,6 +180,10 @@ fn configured_backend(
         cost: snapshot.explain(index, scoring::now()).map(cost),
     };
     let mut row = describe(snapshot.backend(index), described, rules);
+    // One that gets nothing while it warms up is not out for its health, and takes nothing all the same.
+    if admin == AdminState::Ready && !takes_sessions(pool, backend) {
+        (row.health.takes_sessions, row.health.takes_flows) = (false, false);
+    }
     if snapshot.health(protocol).all_down == Some(AllDown::FailOpen) && row.weight_effective > 0 {
         row.reason
             .push_str("; used all the same, since all are out (all_down: fail_open)");
