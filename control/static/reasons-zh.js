@@ -31,7 +31,7 @@ const WHOLE = {
   'no probe has ended yet': '尚无探测结果',
   'no connect was tried yet': '尚未尝试连接',
   // Control's own, where there is no proxy to ask.
-  'the proxy says nothing of it': '代理没有关于它的信息',
+  'the proxy says nothing of it': '代理没有该后端的信息',
 };
 
 /** @type {[RegExp, (...found: string[]) => string][]} */
@@ -41,7 +41,7 @@ const PHRASES = [
   [/^probe: passed \((\d+) of (\d+)\)$/, (count, of) => `探测通过（${count}/${of}）`],
   [/^probe: (.+) \((\d+) of (\d+)\)$/, (found = '', count, of) => `探测失败：${phrase(found)}（${count}/${of}）`],
   [/^not probed: health\.port leads to our own listener (\S+)$/, (listener) => `未探测：health.port 指向代理自己的监听 ${listener}`],
-  [/^(sessions|flows) are not judged by it$/, (work = '') => `${WORK[work]}不以此为准`],
+  [/^does not affect (sessions|flows)$/, (work = '') => work === 'flows' ? '不影响 UDP 流' : '不影响会话'],
   [/^(\d+) (sessions|flows) in a row failed$/, (count, work = '') => `连续 ${count} 个${WORK[work]}失败`],
   [/^slow start: (\d+) % of its share$/, (percent) => `慢启动：份额的 ${percent}%`],
   [

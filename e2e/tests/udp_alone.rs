@@ -102,7 +102,7 @@ fn an_alarm_of_tcp_says_that_udp_is_served() {
     let settings = settings(addr, true, true, &tcp_probes());
     let mut bench = ProxyBench::on(addr, &[refuser], settings);
     let row = await_state(&bench.proxy, refuser, Down);
-    assert!(row.reason.contains("flows are not judged by it"), "{row:?}");
+    assert!(row.reason.contains("does not affect flows"), "{row:?}");
     let line = bench
         .proxy
         .program

@@ -88,7 +88,7 @@ describe('audit, sync and refresh', () => {
     const known = await page.locator('#audit-action option').allTextContents();
     assert.deepEqual(known.filter((name) => !/\p{Script=Han}|^Ping$/u.test(name)), []);
     await page.goto(`${stand.origin}/?page=backends&open=127.0.0.1:9`);
-    await hasText(page.locator('.side-reason'), /^探测失败：连接被拒（\d\/3）；UDP 流不以此为准$|^探测失败：连接被拒（\d\/3）$/);
+    await hasText(page.locator('.side-reason'), /^探测失败：连接被拒（\d\/3）；不影响 UDP 流$|^探测失败：连接被拒（\d\/3）$/);
     await hasText(page.locator('.side-list').last(), /权重/);
     await stand.call('DELETE', '/api/backends/127.0.0.1/9/override');
     await stand.call('DELETE', '/api/register', refused);

@@ -60,7 +60,7 @@ fn down(standing: &Standing, rules: &Rules) -> String {
     let used = |protocol: &Protocol| standing.is_available(*protocol);
     match PROTOCOLS.into_iter().find(used) {
         None => why,
-        Some(protocol) => format!("{why}; {} are not judged by it", new_work(protocol)),
+        Some(protocol) => format!("{why}; does not affect {}", new_work(protocol)),
     }
 }
 
