@@ -38,7 +38,7 @@ struct Arguments {
 
 #[derive(clap::Subcommand)]
 enum Command {
-    /// Make, list and revoke tokens; a running server takes it up by itself
+    /// Create, list and revoke tokens; a running server picks up changes
     #[command(subcommand)]
     Token(TokenCommand),
 }

@@ -18,22 +18,22 @@ pub struct Arguments {
     /// The configuration [default: <root>/config/proxy_config.json]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Written once ready; the admin socket stands beside it [default: <root>/run/proxy.pid]
+    /// Written when ready; the admin socket is beside it [default: <root>/run/proxy.pid]
     #[arg(long, value_name = "FILE")]
     pid_file: Option<PathBuf>,
-    /// Worker threads [default: one a core]
+    /// Worker threads [default: one per core]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,
-    /// Keep each worker on a core of its own
+    /// Pin each worker to its own core
     #[arg(long)]
     pub pin: bool,
     /// Serve GET /metrics on this address too
     #[arg(long, value_name = "ADDR")]
     pub metrics_listen: Option<SocketAddr>,
-    /// Log to this file, opened anew at USR1 [default: standard error]
+    /// Log to this file, reopened at USR1 [default: standard error]
     #[arg(long, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
-    /// Started by root, run as this user in this one group [default: the user's own]
+    /// When started by root, run as this user and only this group [default: the user's own]
     #[arg(long, value_name = "USER[:GROUP]")]
     pub user: Option<Identity>,
     /// Let this group use the admin socket too (mode 0660)
