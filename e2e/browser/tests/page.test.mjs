@@ -283,13 +283,13 @@ describe('the server', () => {
       page = await openConsole(browser, other, { expected: /net::ERR_/ });
       await rowOf(page, registered).waitFor();
       await other.control.stop();
-      await hasText(page.locator('#banner'), /does not answer.*Traffic goes on/);
+      await hasText(page.locator('#banner'), /does not answer.*Traffic continues/);
       await rowOf(page, registered).waitFor();
       await picture(page, 'away');
       const input = rowOf(page, registered).locator('.weight-input');
       await input.fill('11');
       await input.press('Enter');
-      await hasText(newestReport(page), /not known to be done/);
+      await hasText(newestReport(page), /result unknown/);
       assert.equal(await input.inputValue(), '11');
       await other.startControl();
       await page.locator('#banner').waitFor({ state: 'hidden' });

@@ -147,7 +147,7 @@ describe('the table', () => {
     await row.locator('.cell-errors').hover();
     await hasText(tip, /0 connects refused, 0 timed out/);
     await row.locator('.time-left').hover();
-    await hasText(tip, /last heard at .*expires in .* unless it is heard from again/);
+    await hasText(tip, /last heartbeat at .*expires in .* without a heartbeat/);
     await page.mouse.move(0, 0);
     await tip.waitFor({ state: 'hidden' });
     await row.locator('.choose').focus();

@@ -209,8 +209,8 @@ describe('diagnostics', () => {
 
 describe('the batch demonstration', () => {
   for (const [locale, empty, note] of [
-    ['en-GB', /No backend says yet/, /mean of 1 that report/],
-    ['zh-CN', /还没有后端说明/, /1 个上报者的平均值/],
+    ['en-GB', /No backend has reported yet/, /mean of 1 reporting/],
+    ['zh-CN', /还没有后端上报/, /1 个上报者的平均值/],
   ]) {
     it(`says_how_to_begin_and_then_shows_both_lines in ${locale}`, async () => {
       const other = await Stand.start({ proxy: null });
