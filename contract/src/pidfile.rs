@@ -10,6 +10,7 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, OFlags, fcntl_lock};
+use rustix::io::Errno;
 use rustix::process::{Flock, FlockType, Pid, fcntl_getlk};
 
 /// A pid file held by this process. Dropping it removes the file.
@@ -35,23 +36,14 @@ pub enum PidFileError {
 }
 
 impl PidFileError {
-    /// Whether it is for want of a disk that can be written: nobody else is in the way.
-    pub fn is_of_disk(&self) -> bool {
+    /// Whether the disk is at fault, which may pass: nobody else is in the way, and no file is.
+    pub fn may_pass(&self) -> bool {
+        let is_link = |error: &io::Error| error.raw_os_error() == Some(Errno::LOOP.raw_os_error());
         match self {
-            PidFileError::Io { error, .. } => is_of_disk(error),
+            PidFileError::Io { error, .. } => !is_link(error),
             PidFileError::Held { .. } | PidFileError::NotAPidFile { .. } => false,
         }
     }
-}
-
-/// Whether the disk is full or read-only.
-pub fn is_of_disk(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull
-            | io::ErrorKind::ReadOnlyFilesystem
-            | io::ErrorKind::QuotaExceeded
-    )
 }
 
 impl PidFile {

@@ -1,16 +1,25 @@
 //! A proxy that starts while a listener cannot be bound: what can be bound serves, the rest follows when
 //! it can, and with none the proxy waits as one that runs.
 
+use std::fs;
 use std::net::{TcpListener, UdpSocket};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::path::Path;
 
 use contract::RefusalCode;
 use e2e::sessions::weights;
 use e2e::spread::Transport;
 use rustix::process::Signal;
 use testkit::ports::free_address;
-use testkit::process::run;
+use testkit::process::{User, can_become, run};
+use testkit::proxy::numbered;
 use testkit::tmpfs::Tmpfs;
 use testkit::{Backend, Folder, LONG, Manner, Program, Proxy, proxy_config, skipped};
+
+const USER: User = User {
+    uid: 64_301,
+    gid: 64_300,
+};
 
 #[test]
 fn what_can_be_bound_serves_and_the_rest_follows() {
@@ -97,7 +106,7 @@ fn while_it_waits_it_takes_another_address_and_ends_when_it_is_told() {
         proxy.reload(&config(taken));
         assert_eq!(Transport::Tcp.ask(free), "a");
         drop(proxy);
-        std::fs::remove_file(folder.root.proxy_pid()).expect("a killed proxy leaves it");
+        fs::remove_file(folder.root.proxy_pid()).expect("a killed proxy leaves it");
 
         let mut proxy = Proxy::start_on(&folder, &[]);
         assert!(proxy.status().running.listeners.is_empty());
@@ -137,7 +146,7 @@ fn on_a_full_disk_it_serves_and_writes_its_pid_file_when_there_is_room() {
     let listen = free_address();
     folder.write_proxy_config(&proxy_config(listen, &weights(&[&a], 10)));
     let run_folder = folder.root.0.join("run");
-    std::fs::create_dir_all(&run_folder).expect("a temporary folder");
+    fs::create_dir_all(&run_folder).expect("a temporary folder");
     let Some(disk) = Tmpfs::over(&run_folder, 64) else {
         return skipped("a file system cannot be mounted here");
     };
@@ -157,27 +166,116 @@ fn on_a_full_disk_it_serves_and_writes_its_pid_file_when_there_is_room() {
     assert_eq!(proxy.status().running.listeners[0].addr, listen);
 }
 
-#[test]
-fn on_a_read_only_disk_it_serves_without_pid_file_and_socket() {
+/// Starts a proxy whose pid file and admin socket cannot be made; it serves. Then `mend`s the cause, and
+/// both are there, as those of any proxy: for a hang-up, for questions, and gone at the end.
+fn made_when_it_can_be(folder: &Folder, arguments: &[&str], mend: impl FnOnce()) {
     let a = Backend::start("a", Manner::Echo);
-    let folder = Folder::new();
     let listen = free_address();
-    folder.write_proxy_config(&proxy_config(listen, &weights(&[&a], 10)));
-    let run_folder = folder.root.0.join("run");
-    std::fs::create_dir_all(&run_folder).expect("a temporary folder");
-    let Some(disk) = Tmpfs::over(&run_folder, 64) else {
-        return skipped("a file system cannot be mounted here");
-    };
-    disk.set_read_only(true);
-    let mut program = Program::start("proxy_server", ["--root", folder.root_argument()]);
-    program.wait_for_line("serving without a pid file");
-    program.wait_for_line("serving without an admin socket");
-    program.wait_for_line("serving generation");
+    let config = proxy_config(listen, &weights(&[&a], 10));
+    folder.write_proxy_config(&numbered(&config, 1));
+    let root = ["--root", folder.root_argument()];
+    let mut program = Program::start("proxy_server", root.iter().chain(arguments));
+    let without = ["a pid file", "an admin socket"].map(|what| format!("serving without {what}"));
+    for without in &without {
+        let line = program.wait_for_line(without);
+        assert!(line.contains("WARN") && line.contains("every second"));
+    }
     assert_eq!(Transport::Tcp.ask(listen), "a");
+    assert_eq!(Transport::Udp.ask(listen), "a");
     program.signal(Signal::HUP);
     program.wait_for_line("reload config success");
-    program.signal(Signal::TERM);
-    assert_eq!(program.wait_exit(LONG).code(), Some(0));
+
+    mend();
+    let mut proxy = Proxy::ready(folder, program);
+    proxy.program.wait_for_line("the admin socket is there");
+    proxy.program.wait_for_line("the pid file is written");
+    proxy.reload(&config);
+    assert_eq!(proxy.status().running.pid, proxy.program.pid());
+    for without in &without {
+        assert_eq!(proxy.program.count_lines(without), 1);
+    }
+    let second = run("proxy_server", root.iter().chain(arguments));
+    let said = String::from_utf8_lossy(&second.stderr);
+    assert!(said.contains(&proxy.program.pid().to_string()), "{said}");
+    let pid_file = folder.root.proxy_pid();
+    let socket = pid_file.with_extension("sock");
+    let mode = |path: &Path| fs::metadata(path).expect("it is there").mode() & 0o777;
+    let is_shared = arguments.contains(&"--socket-group");
+    assert_eq!(mode(&socket), if is_shared { 0o660 } else { 0o600 });
+    assert_eq!(mode(&pid_file), 0o644);
+    // The UDP session is still open, and a drain would wait for it.
+    proxy.program.signal(Signal::INT);
+    assert_eq!(proxy.program.wait_exit(LONG).code(), Some(0));
+    assert!(!pid_file.exists() && !socket.exists());
+}
+
+#[test]
+fn on_a_read_only_disk_pid_file_and_socket_are_made_when_it_can_be_written() {
+    for arguments in [&["--socket-group", "0"][..], &["--no-sandbox"]] {
+        let folder = Folder::new();
+        let run_folder = folder.root.0.join("run");
+        fs::create_dir_all(&run_folder).expect("a temporary folder");
+        let Some(disk) = Tmpfs::over(&run_folder, 64) else {
+            return skipped("a file system cannot be mounted here");
+        };
+        disk.set_read_only(true);
+        made_when_it_can_be(&folder, arguments, || disk.set_read_only(false));
+    }
+}
+
+#[test]
+fn without_rights_in_its_folder_pid_file_and_socket_are_made_when_it_has_them() {
+    if !can_become(USER) {
+        return skipped("another user cannot be taken on here");
+    }
+    let folder = Folder::new();
+    let run_folder = folder.root.0.join("run");
+    fs::create_dir_all(&run_folder).expect("a temporary folder");
+    let everybody = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(folder.beside(""), everybody).expect("ours");
+    let user = format!("{}:{}", USER.uid, USER.gid);
+    made_when_it_can_be(&folder, &["--user", &user], || {
+        chown(&run_folder, Some(USER.uid), Some(USER.gid)).expect("root may");
+    });
+}
+
+#[test]
+fn folders_in_the_way_of_pid_file_and_socket_are_replaced_when_they_are_gone() {
+    let folder = Folder::new();
+    let pid_file = folder.root.proxy_pid();
+    let socket = pid_file.with_extension("sock");
+    let in_the_way = [socket, pid_file];
+    for place in &in_the_way {
+        fs::create_dir_all(place).expect("a temporary folder");
+    }
+    made_when_it_can_be(&folder, &[], || {
+        for place in &in_the_way {
+            fs::remove_dir(place).expect("ours");
+        }
+    });
+}
+
+/// A folder that is not there and cannot be made is outside of what Landlock lets the proxy write in.
+#[test]
+fn without_a_folder_for_them_it_serves_until_a_restart_or_makes_it_unconfined() {
+    let a = Backend::start("a", Manner::Echo);
+    for (argument, outlook) in [("--keep-bind", "restart"), ("--no-sandbox", "every second")] {
+        let folder = Folder::new();
+        let listen = free_address();
+        folder.write_proxy_config(&numbered(&proxy_config(listen, &weights(&[&a], 10)), 1));
+        let in_the_way = folder.root.0.join("run");
+        fs::write(&in_the_way, "").expect("a temporary folder");
+        let arguments = ["--root", folder.root_argument(), argument];
+        let mut program = Program::start("proxy_server", arguments);
+        let line = program.wait_for_line("serving without a pid file");
+        assert!(line.contains(outlook), "{line}");
+        program.wait_for_line("serving without an admin socket");
+        assert_eq!(Transport::Tcp.ask(listen), "a");
+        fs::remove_file(&in_the_way).expect("ours");
+        if argument == "--no-sandbox" {
+            Proxy::ready(&folder, program).status();
+        }
+    }
 }
 
 #[test]

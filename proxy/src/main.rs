@@ -34,6 +34,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser as _;
+use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use admin::ReloadAsks;
@@ -120,6 +121,7 @@ fn run(arguments: &Arguments, paths: &Paths) -> Result<(), AnyError> {
         config: &paths.config,
         pid_file: &paths.pid_file,
         log_file: arguments.log_file.as_deref(),
+        makes_files: ready.announcement.lacks_files(),
     })?;
     // The first thread is started here, confined as those after it are.
     let log_file = arguments.log_file.as_deref();
@@ -133,6 +135,9 @@ fn run(arguments: &Arguments, paths: &Paths) -> Result<(), AnyError> {
     log.finish();
     served
 }
+
+/// How others find the proxy, and what serves an admin socket.
+type Announced<'a> = (&'a mut Announcement, &'a dyn Fn(UnixListener));
 
 /// Every signal that the proxy handles. Made first of all: until a handler is in place, a SIGHUP
 /// kills.
@@ -188,34 +193,31 @@ async fn serve(
 ) -> Result<(), AnyError> {
     let Ready {
         bound,
-        admin,
+        mut announcement,
         metrics,
-        pid_file,
-        missing,
     } = ready;
-    missing
-        .iter()
-        .for_each(|missing| tracing::warn!("{missing}"));
     let (reports, reported) = health::reports();
     let supervisor = Supervisor::start(bound, is_pinned, confinement, reports);
     let supervisor = supervisor.map_err(|error| format!("a worker cannot be started: {error}"))?;
     let supervisor = Arc::new(supervisor);
     tokio::spawn(health::keep_watch(Arc::clone(&supervisor), reported));
     let (asked, asks) = admin::reload_asks();
-    let socket_file = admin.map(|(listener, file)| {
-        tokio::spawn(admin::serve(listener, Arc::clone(&supervisor), asked));
-        file
-    });
+    let serve_admin = {
+        let supervisor = Arc::clone(&supervisor);
+        move |listener| {
+            let serving = admin::serve(listener, Arc::clone(&supervisor), asked.clone());
+            tokio::spawn(serving);
+        }
+    };
     if let Some(listener) = metrics {
         tokio::spawn(admin::serve_metrics(listener, Arc::clone(&supervisor)));
     }
-    let mut pid_file = Announcement::make(pid_file);
+    announcement.make(supervisor.confinement(), &serve_admin);
     notify_systemd(&[sd_notify::NotifyState::Ready]);
-    until_stopped(signals, asks, &supervisor, &mut pid_file, log).await;
+    let announced: Announced<'_> = (&mut announcement, &serve_admin);
+    until_stopped(signals, asks, &supervisor, announced, log).await;
     stop(&supervisor).await;
-    // The socket goes before the pid file, whose lock protects it.
-    drop(socket_file);
-    drop(pid_file);
+    drop(announcement);
     tracing::info!("stopped");
     Ok(())
 }
@@ -225,7 +227,7 @@ async fn until_stopped(
     signals: Signals,
     asks: ReloadAsks,
     supervisor: &Supervisor,
-    pid_file: &mut Announcement,
+    announced: Announced<'_>,
     log: &Log,
 ) {
     let Signals {
@@ -237,7 +239,7 @@ async fn until_stopped(
     let asked = tokio::select! {
         biased;
         asked = stop.recv() => asked,
-        never = keep_up(hangup, reopen, asks, supervisor, pid_file, log) => match never {},
+        never = keep_up(hangup, reopen, asks, supervisor, announced, log) => match never {},
         never = scoring::keep_scored(supervisor) => match never {},
     };
     match asked {
@@ -258,10 +260,11 @@ async fn keep_up(
     mut reopen: Signal,
     mut asks: ReloadAsks,
     supervisor: &Supervisor,
-    pid_file: &mut Announcement,
+    announced: Announced<'_>,
     log: &Log,
 ) -> Infallible {
     const SWEEP: Duration = Duration::from_secs(1);
+    let (announcement, serve_admin) = announced;
     let watchdog = sd_notify::watchdog_enabled();
     // A third of the watchdog's patience: a turn and its wait for the workers take two of them.
     let period = watchdog.map_or(SWEEP, |limit| SWEEP.min(limit / 3));
@@ -277,8 +280,8 @@ async fn keep_up(
             }
             _ = reopen.recv() => log.reopen(),
             // Without these there is nothing to wake up for.
-            _ = sweep.tick(), if watchdog.is_some() || supervisor.needs_sweep() || pid_file.is_waiting() => {
-                pid_file.try_again();
+            _ = sweep.tick(), if watchdog.is_some() || supervisor.needs_sweep() || announcement.is_waiting() => {
+                announcement.try_again(serve_admin);
                 supervisor.close_unused().await;
                 supervisor.try_listeners().await;
                 if watchdog.is_some() {

@@ -4,12 +4,10 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use contract::paths::proxy_socket;
-use contract::pidfile::{PidFile, is_of_disk};
 use proxy_core::plan::endpoints;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::TcpListener;
 
-use crate::admin;
+use crate::announcement::Announcement;
 use crate::arguments::{Arguments, Paths};
 use crate::config_file::{self, ConfigFile, ConfigFileError, Loaded};
 use crate::limits::Limits;
@@ -19,37 +17,14 @@ use crate::privileges::GroupName;
 /// All that is had before the process gives up the rights to it.
 pub struct Ready {
     pub bound: Bound,
-    /// `None` where the disk did not let its place be made; so with the pid file.
-    pub admin: Option<(UnixListener, SocketFile)>,
+    pub announcement: Announcement,
     pub metrics: Option<TcpListener>,
-    pub pid_file: Option<PidFile>,
-    /// What is missing, for a log that does not run yet.
-    pub missing: Vec<String>,
-}
-
-/// The admin socket's place, given back at the end.
-pub struct SocketFile(PathBuf);
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        // One that is gone, or a folder that became read-only, is no reason to fail an exit.
-        let _ = std::fs::remove_file(&self.0);
-    }
 }
 
 impl Ready {
     /// The pid file, the configuration, the listeners and the admin socket, in this order.
     pub fn get(arguments: &Arguments, paths: &Paths) -> Result<Ready, Box<dyn std::error::Error>> {
-        let mut missing = Vec::new();
-        let pid_file = match PidFile::hold(&paths.pid_file) {
-            Ok(file) => Some(file),
-            Err(error) if error.is_of_disk() => {
-                let text = format!("serving without a pid file until a restart: {error}");
-                missing.push(text);
-                None
-            }
-            Err(error) => return Err(error.into()),
-        };
+        let mut announcement = Announcement::hold(&paths.pid_file)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let workers = arguments.workers.map_or(cores, usize::from);
         let bound = Bound::bind(paths.config.clone(), workers)?;
@@ -57,34 +32,16 @@ impl Ready {
         let group = group
             .transpose()
             .map_err(|error| format!("--socket-group: {error}"))?;
-        let socket_path = proxy_socket(&paths.pid_file);
-        let name = socket_path.display().to_string();
-        let admin = match admin::bind(&socket_path, group) {
-            Ok(listener) => Some((listener, SocketFile(socket_path))),
-            // Without the folder of the pid file there is none for the socket either.
-            Err(error) if is_of_disk(&error) || pid_file.is_none() && is_absent(&error) => {
-                missing.push(format!(
-                    "serving without an admin socket until a restart: {name}: {error}"
-                ));
-                None
-            }
-            Err(error) => return Err(format!("{name}: {error}").into()),
-        };
+        announcement.bind_socket(group)?;
         let metrics = arguments.metrics_listen.map(|addr| {
             bind_metrics(addr).map_err(|error| format!("--metrics-listen {addr}: {error}"))
         });
         Ok(Ready {
             bound,
-            admin,
+            announcement,
             metrics: metrics.transpose()?,
-            pid_file,
-            missing,
         })
     }
-}
-
-fn is_absent(error: &std::io::Error) -> bool {
-    error.kind() == std::io::ErrorKind::NotFound
 }
 
 fn bind_metrics(addr: SocketAddr) -> std::io::Result<TcpListener> {

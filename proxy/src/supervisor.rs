@@ -169,6 +169,10 @@ impl Supervisor {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub fn confinement(&self) -> &Confinement {
+        &self.confinement
+    }
+
     /// What runs, and its changes.
     pub fn running(&self) -> watch::Receiver<Running> {
         self.running.subscribe()

@@ -96,6 +96,21 @@ const OLDER: &[c_long] = &[libc::SYS_epoll_wait, libc::SYS_unlink];
 #[cfg(not(target_arch = "x86_64"))]
 const OLDER: &[c_long] = &[];
 
+/// Allowed as well where the pid file or the admin socket is still to be made: modes, and the group of
+/// the socket. Where there is Landlock it says which files may be made.
+const MAKING: &[c_long] = &[
+    libc::SYS_fchmod,
+    libc::SYS_fchmodat,
+    libc::SYS_fchownat,
+    libc::SYS_mkdirat,
+];
+
+/// Older forms of those.
+#[cfg(target_arch = "x86_64")]
+const OLDER_MAKING: &[c_long] = &[libc::SYS_chmod, libc::SYS_lchown, libc::SYS_mkdir];
+#[cfg(not(target_arch = "x86_64"))]
+const OLDER_MAKING: &[c_long] = &[];
+
 /// What is looked at of a clone: that it makes a thread, in the namespaces of its process.
 const CLONE: u64 = THREAD | NAMESPACES;
 const THREAD: u64 = libc::CLONE_THREAD as u64;
@@ -169,11 +184,12 @@ pub enum CallsError {
     Install(#[from] io::Error),
 }
 
-/// Installs the filters in the calling thread and those it starts later.
-pub fn restrict() -> Result<(), CallsError> {
+/// Installs the filters in the calling thread and those it starts later. `makes_files`: the pid file or
+/// the admin socket is still to be made.
+pub fn restrict(makes_files: bool) -> Result<(), CallsError> {
     let absent = filter(unheard(), SeccompAction::Allow, ABSENT)?;
     install(&absent, Denied::Silent)?;
-    let all = filter(allowed()?, ABSENT, SeccompAction::Allow)?;
+    let all = filter(allowed(makes_files)?, ABSENT, SeccompAction::Allow)?;
     Ok(install(&all, Denied::Logged)?)
 }
 
@@ -186,8 +202,10 @@ fn unheard() -> Rules {
     Rules::from([(libc::SYS_clone3, Vec::new())])
 }
 
-fn allowed() -> Result<Rules, seccompiler::BackendError> {
-    let plain = PLAIN.iter().chain(OLDER).map(|call| (*call, Vec::new()));
+fn allowed(makes_files: bool) -> Result<Rules, seccompiler::BackendError> {
+    let making = [MAKING, OLDER_MAKING].into_iter().filter(|_| makes_files);
+    let plain = [PLAIN, OLDER].into_iter().chain(making).flatten();
+    let plain = plain.map(|call| (*call, Vec::new()));
     let mut rules: Rules = plain.chain(unheard()).collect();
     for (call, arguments) in with_arguments() {
         let rule = |(index, compare, value)| {
@@ -221,7 +239,7 @@ mod tests {
     fn confined<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> T {
         let confined = std::thread::spawn(|| {
             rustix::thread::set_no_new_privs(true).expect("Linux 3.5");
-            restrict().expect("this kernel has seccomp");
+            restrict(false).expect("this kernel has seccomp");
             act()
         });
         confined.join().expect("no panic")

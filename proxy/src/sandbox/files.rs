@@ -26,6 +26,8 @@ pub struct Folders {
     pub readable: Vec<PathBuf>,
     /// The pid file and the admin socket are removed from it at the end.
     run: PathBuf,
+    /// They are still to be made there.
+    makes_files: bool,
     /// The log file is made anew in these once the old one was moved away.
     log: Vec<PathBuf>,
 }
@@ -51,8 +53,15 @@ impl Folders {
         Folders {
             readable: with_target_of(wanted.config, readable),
             run: folder_of(wanted.pid_file),
+            makes_files: wanted.makes_files,
             log: log.map_or(Vec::new(), |file| with_target_of(file, folder_of(file))),
         }
+    }
+
+    /// Whether the rules let the pid file and the admin socket be made. A folder that does not stand
+    /// yet has no rule, and one for what it will stand in would be about the configuration too.
+    pub fn makes_files(&self) -> bool {
+        self.makes_files && self.run.is_dir()
     }
 }
 
@@ -86,6 +95,11 @@ pub fn restrict(folders: &Folders) -> Result<(), FilesError> {
     // On a disk that is read-only it may not exist, and then nothing in it is ours.
     if folders.run.is_dir() {
         rules = allow(rules, &folders.run, AccessFs::RemoveFile.into())?;
+    }
+    if folders.makes_files() {
+        let make = AccessFs::MakeReg | AccessFs::MakeSock;
+        let write = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::Truncate;
+        rules = allow(rules, &folders.run, make | write)?;
     }
     for log in &folders.log {
         rules = allow(rules, log, AccessFs::WriteFile | AccessFs::MakeReg)?;
@@ -137,6 +151,7 @@ mod tests {
                 config: &config,
                 pid_file: Path::new("proxy.pid"),
                 log_file: Some(&config),
+                makes_files: false,
             };
             Folders::of(&wanted)
         };

@@ -30,6 +30,8 @@ pub struct Wanted<'a> {
     pub config: &'a Path,
     pub pid_file: &'a Path,
     pub log_file: Option<&'a Path>,
+    /// The pid file or the admin socket could not be made yet: the right to make them is kept.
+    pub makes_files: bool,
 }
 
 /// How the process is confined; by default, not at all.
@@ -40,6 +42,7 @@ pub struct Confinement {
     /// Where Landlock lets files be read; `None` where it lets them be read anywhere.
     readable: Option<Vec<PathBuf>>,
     gave_up_bind: bool,
+    gave_up_files: bool,
 }
 
 /// Confines the calling thread, and every thread that it starts from now on.
@@ -49,6 +52,7 @@ pub fn enter(wanted: &Wanted<'_>) -> Result<Confinement, PrivilegeError> {
         missing: Vec::new(),
         readable: None,
         gave_up_bind: false,
+        gave_up_files: false,
     };
     if wanted.sandbox || wanted.is_other_user {
         keep_only(match wanted.keep_bind {
@@ -75,11 +79,12 @@ pub fn enter(wanted: &Wanted<'_>) -> Result<Confinement, PrivilegeError> {
     match files::restrict(&folders) {
         Ok(()) => {
             confinement.parts.push("Landlock");
+            confinement.gave_up_files = !folders.makes_files();
             confinement.readable = Some(folders.readable);
         }
         Err(why) => confinement.missing.push(format!("no Landlock: {why}")),
     }
-    match calls::restrict() {
+    match calls::restrict(wanted.makes_files) {
         Ok(()) => confinement.parts.push("seccomp"),
         Err(why) => confinement.missing.push(format!("no seccomp: {why}")),
     }
@@ -95,6 +100,11 @@ impl Confinement {
         if !self.parts.is_empty() {
             tracing::info!("confined: {}", self.parts.join(", "));
         }
+    }
+
+    /// Whether a pid file and an admin socket that could not be made at the start may be made later.
+    pub fn makes_files(&self) -> bool {
+        !self.gave_up_files
     }
 
     /// Why a file may not be read that others may read.
