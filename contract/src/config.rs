@@ -14,6 +14,7 @@ use crate::batch::Batch;
 use crate::config_digest::config_digest;
 use crate::fault::Faults;
 use crate::gpu_aware::GpuAware;
+use crate::health::ProbeKind;
 use crate::object::{Object, kind, parse_object};
 use crate::settings::Settings;
 
@@ -252,8 +253,8 @@ pub fn check(bytes: &[u8], local: &LocalAddresses) -> Result<Checked, Faults> {
     }
 }
 
-/// Like [`check`], but an unknown key or a skipped entry is a fault like any other: for a person who
-/// asks.
+/// Like [`check`], but an unknown key, a skipped entry and a probe that would reach a listener of the
+/// file are faults like any other: for a person who asks.
 pub fn check_strictly(bytes: &[u8], local: &LocalAddresses) -> Result<Config, Faults> {
     let mut faults = Faults::default();
     let mut unknown_keys = Faults::default();
@@ -262,9 +263,35 @@ pub fn check_strictly(bytes: &[u8], local: &LocalAddresses) -> Result<Config, Fa
     if let Some((_, skipped)) = &read {
         skipped.iter().for_each(|entry| entry.add_to(&mut faults));
     }
+    if let Some((config, _)) = &read {
+        add_own_probe(config, local, &mut faults);
+    }
     faults.0.extend(unknown_keys.0);
     let config = read.map(|(config, _)| config);
     config.filter(|_| faults.is_empty()).ok_or(faults)
+}
+
+/// The first backend whose probe `health.port` leads to a listener of the file. A disabled one has no
+/// probe.
+fn add_own_probe(config: &Config, local: &LocalAddresses, faults: &mut Faults) {
+    let probe = &config.settings.health.probe;
+    let Some(port) = probe.port else {
+        return;
+    };
+    let backends = config.pools.iter().flat_map(|pool| &pool.backends);
+    for backend in backends.filter(|backend| backend.enabled) {
+        let target = BackendAddr::new(backend.addr.ip(), port);
+        let mut listeners = config.listeners.iter();
+        let reaches = |listener: &&Listener| {
+            listener.takes_probe(probe.kind) && is_own_listener(target, listener.addr, local)
+        };
+        if let Some(listener) = listeners.find(reaches) {
+            let (addr, listen) = (backend.addr, listener.addr);
+            let found = format!("{port}, our listener {listen} for a probe of {addr}");
+            let allowed = "a port that this proxy does not listen on";
+            return faults.add("/health/port", found, allowed);
+        }
+    }
 }
 
 /// The generation of a file that [`check`] refuses, where it can be read that far; so that whoever
@@ -481,6 +508,15 @@ impl Config {
 }
 
 impl Listener {
+    /// Whether a probe of this kind that is sent to its address arrives here.
+    pub fn takes_probe(&self, kind: ProbeKind) -> bool {
+        match kind {
+            ProbeKind::Off => false,
+            ProbeKind::Tcp | ProbeKind::SendExpect | ProbeKind::Http => self.tcp,
+            ProbeKind::Udp => self.udp,
+        }
+    }
+
     fn to_json(&self) -> Value {
         let (host, port) = (self.addr.ip(), self.addr.port());
         json!({ "host": host, "port": port, "tcp": self.tcp, "udp": self.udp })
@@ -692,6 +728,57 @@ mod tests {
         assert!(!refused("10.0.0.1", "127.0.0.1"));
         assert!(!refused("0.0.0.0", "192.168.7.8"));
         assert!(!refused("0.0.0.0", "::1"));
+    }
+
+    #[test]
+    fn a_probe_that_would_reach_our_own_listener_is_refused_only_where_a_person_asks() {
+        let found = |host: &str, ip: &str, change: &dyn Fn(&mut Value)| {
+            let bytes = changed(|value| {
+                value["listen"]["host"] = json!(host);
+                value["backends"][0]["ip"] = json!(ip);
+                value["health"] = json!({"port": 10080});
+                change(value);
+            });
+            let checked = check(&bytes, &local()).expect("valid, whatever is probed");
+            assert!(checked.skipped.is_empty(), "{ip}:9001 is no listener");
+            let faults = check_strictly(&bytes, &local()).err()?;
+            assert_eq!(faults.0.len(), 1, "{faults}");
+            Some(faults.to_string())
+        };
+        let as_it_is = |_: &mut Value| {};
+        for (host, ip, is_own) in [
+            ("0.0.0.0", "127.0.0.1", true),
+            ("0.0.0.0", "192.168.7.7", true),
+            ("0.0.0.0", "192.168.7.8", false),
+            ("0.0.0.0", "::1", false),
+            ("::", "::1", true),
+            ("::", "127.0.0.9", true),
+            ("10.0.0.1", "10.0.0.1", true),
+            ("127.0.0.1", "127.0.0.2", false),
+        ] {
+            let right = is_own.then(|| {
+                let listen = SocketAddr::new(host.parse().expect("a literal"), 10080);
+                let addr = SocketAddr::new(ip.parse().expect("a literal"), 9001);
+                format!(
+                    "/health/port: found 10080, our listener {listen} for a probe of {addr}, \
+                     allowed: a port that this proxy does not listen on"
+                )
+            });
+            assert_eq!(found(host, ip, &as_it_is), right, "{host} {ip}");
+        }
+        let is_refused = |change: &dyn Fn(&mut Value)| found("::", "::1", change).is_some();
+        let udp = json!({"probe": "udp", "port": 10080, "send": "x"});
+        assert!(!is_refused(&|value| value["health"]["port"] = json!(10081)));
+        assert!(!is_refused(&|value| value["health"]["probe"] = json!("off")));
+        assert!(!is_refused(
+            &|value| value["backends"][0]["enabled"] = json!(false)
+        ));
+        assert!(!is_refused(&|value| value["listen"]["tcp"] = json!(false)));
+        assert!(is_refused(&|value| value["health"] = udp.clone()));
+        assert!(!is_refused(&|value| {
+            value["health"] = udp.clone();
+            value["listen"]["udp"] = json!(false);
+        }));
     }
 
     #[test]

@@ -125,6 +125,23 @@ fn check_names_every_fault_with_its_place() {
 }
 
 #[test]
+fn check_refuses_a_health_port_that_leads_to_the_proxy_itself() {
+    let folder = Folder::new();
+    let listen = free_address();
+    let mut config = proxy_config(listen, &[(free_address(), 10)]);
+    for (port, is_own) in [(free_address().port(), false), (listen.port(), true)] {
+        config["health"] = json!({"port": port});
+        folder.write_proxy_config(&config);
+        let (code, _, log) = proxy_server(&["--root", folder.root_argument(), "--check"]);
+        assert_eq!(code, Some(i32::from(is_own)), "{log}");
+        let fault = format!("/health/port: found {port}, our listener {listen} for a probe of");
+        assert_eq!(log.contains(&fault), is_own, "{log}");
+        let allowed = "allowed: a port that this proxy does not listen on";
+        assert_eq!(log.contains(allowed), is_own, "{log}");
+    }
+}
+
+#[test]
 fn exit_codes_are_0_for_right_1_for_a_bad_file_and_2_for_a_bad_call() {
     let folder = Folder::new();
     let root = folder.root_argument();

@@ -39,15 +39,8 @@ pub fn own_listener(
     kind: ProbeKind,
     listeners: &[Listener],
 ) -> Option<SocketAddr> {
-    let takes = |listener: &&Listener| {
-        let takes_kind = match kind {
-            ProbeKind::Udp => listener.udp,
-            ProbeKind::Off | ProbeKind::Tcp | ProbeKind::SendExpect | ProbeKind::Http => {
-                listener.tcp
-            }
-        };
-        takes_kind && listener.addr.port() == target.port()
-    };
+    let takes =
+        |listener: &&Listener| listener.takes_probe(kind) && listener.addr.port() == target.port();
     let mut listeners = listeners.iter().filter(takes).peekable();
     listeners.peek()?;
     let local = LocalAddresses(
