@@ -115,7 +115,7 @@ fn an_idle_backend_that_repeats_a_full_cache_serves_beside_the_other() {
     assert_eq!((cost.vram_expected, cost.vram), (None, 0.0), "{cost:?}");
 }
 
-/// The same of a pool that serves UDP alone.
+/// The same of flows: no session is opened.
 #[test]
 fn an_idle_backend_that_repeats_a_full_cache_serves_flows_beside_the_other() {
     let pool = two();
