@@ -482,7 +482,7 @@ export const en = {
   algorithmMeaning: {
     round_robin: 'in turn',
     weighted_round_robin: 'in turn, by weight',
-    least_connections: 'the backend with the fewest sessions relative to its weight',
+    least_connections: 'the backend with the fewest sessions',
     weighted_least_connections: 'the backend with the fewest sessions relative to its weight',
     random: 'a backend drawn by weight',
     power_of_two: 'the less loaded of two drawn by weight',

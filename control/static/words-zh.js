@@ -453,7 +453,7 @@ export const zh = {
   algorithmMeaning: {
     round_robin: '轮流',
     weighted_round_robin: '按权重轮流',
-    least_connections: '相对权重会话最少的后端',
+    least_connections: '会话最少的后端',
     weighted_least_connections: '相对权重会话最少的后端',
     random: '按权重随机',
     power_of_two: '按权重随机取两个，选负载较低者',
