@@ -4,11 +4,9 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use contract::pidfile::{PidFile, PidFileError};
-use contract::status::Running;
 use contract::{Faults, LocalAddresses, Root};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -18,7 +16,7 @@ use crate::clock::Clock;
 use crate::keeper::{self, Keeper};
 use crate::observe::Proxy;
 use crate::ping::Pings;
-use crate::publish::{Published, Publisher, local_addresses};
+use crate::publish::{Publisher, local_addresses};
 use crate::render::{OwnAddresses, ProxyAddresses};
 use crate::settings::{MAX_FILE_BYTES, Settings, read_file};
 use crate::shared::Shared;
@@ -28,8 +26,6 @@ use crate::web::v1::Feed;
 use crate::web::{self, App, AppParts};
 use crate::{history, renew, telemetry, watch};
 
-/// How long the start waits for a proxy that already runs to say which generation.
-const STATUS_PATIENCE: Duration = Duration::from_millis(500);
 /// How long nobody is served while the first publish is under way, of which a proxy that answers slowly
 /// may take some seconds.
 const FIRST_PUBLISH_PATIENCE: Duration = Duration::from_secs(5);
@@ -187,19 +183,9 @@ pub async fn start_tasks(
     );
     let proxy = Proxy::at(&contract::paths::proxy_socket(&settings.proxy_pid_path));
     let shared = Arc::new(Shared::new(settings, clock, audit, loaded.model));
-    // A proxy that runs a later generation than the file says would never take ours.
-    let status = tokio::time::timeout(STATUS_PATIENCE, proxy.generation(0, Duration::ZERO)).await;
-    let mut published = loaded.published;
-    if let Ok(Ok(running)) = status {
-        let seen = &shared.seen_generation;
-        seen.store(running.generation, Ordering::Relaxed);
-        // Then what the file says may well be what is wanted, and yet it is not what runs.
-        published = published.filter(|published| !is_restored(&shared, published, &running));
-        shared.model().own.proxy = ProxyAddresses::of(&running);
-    }
     tokio::spawn(shared.clock.clone().run());
     let keeper = Keeper::start(shared.clone(), loaded.files);
-    let publisher = Publisher::start(shared.clone(), proxy.clone(), published);
+    let publisher = Publisher::start(shared.clone(), proxy.clone(), loaded.published);
     tokio::spawn(telemetry::run(shared.clone(), proxy.clone()));
     tokio::spawn(history::run(shared.clone(), proxy.clone()));
     let sources = vec![
@@ -228,27 +214,6 @@ pub async fn start_tasks(
     });
     tokio::spawn(web::settings_call::resume(app.clone()));
     Ok(app)
-}
-
-/// Whether somebody has put an older `proxy_config.json` back since the proxy read it.
-fn is_restored(shared: &Shared, published: &Published, running: &Running) -> bool {
-    let (there, runs) = (published.generation, running.generation);
-    let is_older = there < runs;
-    if is_older {
-        let path = shared.settings.proxy_config_path.display();
-        tracing::info!(
-            "{path} was restored: it has generation {there}, and the proxy runs {runs}; what it and \
-             the other files say is published under a new generation"
-        );
-        let target = path.to_string();
-        shared.audit_own(
-            "publisher",
-            "file_edit",
-            &target,
-            "an older version was restored",
-        );
-    }
-    is_older
 }
 
 /// The usual soft limit of 1,024 is less than the connections that we allow.

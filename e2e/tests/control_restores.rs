@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use e2e::loop_bench::{LoopBench, published};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use testkit::folder::read;
 use testkit::ports::free_address;
@@ -166,6 +167,40 @@ fn files_that_are_put_back_while_control_is_stopped_are_published() {
         assert!(status.running.generation > before, "{age:?}");
         let (_, proxy) = bench.control.api.get("/api/proxy");
         assert_eq!(proxy["applied"], json!(true), "{proxy}");
+    }
+}
+
+#[test]
+fn what_the_proxy_read_from_our_file_while_control_was_stopped_is_replaced() {
+    for is_silent in [false, true] {
+        let mut bench = state_to_keep();
+        let path = bench.folder.root.proxy_config();
+        let ours = fs::read(&path).expect("it stands");
+        bench.kill_control();
+        let mut others = read(&path).expect("JSON");
+        others["generation"] = json!(50);
+        others["algorithm"] = json!("random");
+        fs::write(&path, others.to_string()).expect("a temporary folder");
+        bench.proxy.program.signal(Signal::HUP);
+        await_algorithm(&bench, "random");
+        // So that the file says what is wanted, and nothing is to be published for its sake.
+        fs::write(&path, ours).expect("a temporary folder");
+        if is_silent {
+            bench.proxy.program.signal(Signal::STOP);
+        }
+        bench.restart_control();
+        if is_silent {
+            bench.proxy.program.signal(Signal::CONT);
+        }
+        let line = bench.control.program.wait_for_line("was restored");
+        assert!(line.contains("generation 50"), "{line}");
+        await_algorithm(&bench, "round_robin");
+        until("control says so", LONG, || {
+            let (_, proxy) = bench.control.api.get("/api/proxy");
+            (proxy["applied"] == json!(true)).then_some(())
+        });
+        // Once is enough.
+        assert_eq!(bench.proxy.status().running.generation, 51);
     }
 }
 

@@ -101,6 +101,17 @@ impl Digests {
         }
     }
 
+    /// Whether the proxy has read something from control's file that control did not write:
+    /// another content, or a generation above the `newest` one.
+    pub fn is_foreign(&self, running: &Running, newest: u64) -> bool {
+        let is_newer = running.generation > newest;
+        if !is_newer && self.judge(running, newest) != Runs::Unpublished {
+            return false;
+        }
+        let path = running.config_path.as_deref();
+        path.is_none_or(|path| Path::new(path) == self.real_path())
+    }
+
     fn real_path(&self) -> PathBuf {
         self.path
             .canonicalize()
@@ -165,6 +176,32 @@ mod tests {
                 found, expected,
                 "{generation} {digest:?} {path:?} for {asked}"
             );
+        }
+    }
+
+    #[test]
+    fn what_others_wrote_into_our_file_is_foreign() {
+        let ours = "/nowhere/proxy_config.json";
+        let mut digests = Digests::at(Path::new(ours));
+        digests.add(5, "d5".to_owned());
+        digests.add(6, "d6".to_owned());
+        let cases = [
+            (6, Some("d6"), Some(ours), false),
+            (6, Some("d5"), Some(ours), true),
+            (6, Some("xx"), Some(ours), true),
+            (6, Some("xx"), None, true),
+            (7, Some("d6"), Some(ours), true),
+            (7, None, None, true),
+            (6, None, None, false),
+            // It reads ours at the next signal.
+            (5, Some("xx"), Some(ours), false),
+            (5, Some("d5"), Some(ours), false),
+            (6, Some("xx"), Some("/else"), false),
+            (7, Some("d6"), Some("/else"), false),
+        ];
+        for (generation, digest, path, expected) in cases {
+            let found = digests.is_foreign(&running(generation, digest, path), 6);
+            assert_eq!(found, expected, "{generation} {digest:?} {path:?}");
         }
     }
 

@@ -16,8 +16,18 @@ use crate::render::{OwnAddresses, Plan, ProxyAddresses};
 /// after twice as many, up to the most.
 const FIRST_LOOKS: u32 = 4;
 const MOST_LOOKS: u32 = 64;
+/// How long a start waits for a proxy that already runs to say what it runs.
+const FIRST_PATIENCE: Duration = Duration::from_millis(500);
 
 impl Task {
+    /// What comes before all else: hears a proxy that already runs, publishes, and looks.
+    pub async fn begin(&mut self) {
+        // One that answers slowly is followed by the first look that hears it.
+        let _ = tokio::time::timeout(FIRST_PATIENCE, self.hear()).await;
+        self.reconcile().await;
+        self.look().await;
+    }
+
     /// Asks the proxy what it runs, and follows that.
     pub async fn look(&mut self) -> Option<Running> {
         let running = match self.proxy.generation(0, Duration::ZERO).await {
@@ -33,7 +43,7 @@ impl Task {
         Some(running)
     }
 
-    /// Asks the same of a proxy that has not been heard yet, within a reconcile.
+    /// Asks the same of a proxy that has not been heard yet; the caller publishes.
     pub(super) async fn hear(&mut self) {
         if let Ok(running) = self.proxy.generation(0, Duration::ZERO).await {
             self.take(&running);
@@ -71,6 +81,7 @@ impl Task {
             return learned;
         };
         let generation = published.generation;
+        let is_foreign = shared.digests().is_foreign(running, generation);
         let seen = Seen::of(&shared, running, generation);
         let before = self.holds.incidents().to_vec();
         let refused = refused_as_a_whole(running, generation);
@@ -100,7 +111,29 @@ impl Task {
             outcome.seen = Some(seen);
             outcome.incidents = incidents;
         });
-        learned || self.holds.incidents() != before
+        let has_changed = self.holds.incidents() != before;
+        if is_foreign {
+            self.overrule(running, generation);
+        }
+        learned || is_foreign || has_changed
+    }
+
+    /// The proxy has read its file as somebody else left it. What is wanted is published again above
+    /// that generation, whatever stands in the file by now.
+    fn overrule(&mut self, running: &Running, ours: u64) {
+        let path = self.shared.settings.proxy_config_path.display().to_string();
+        let theirs = running.generation;
+        tracing::warn!(
+            "{path} was restored or written by others: the proxy runs generation {theirs} of it, \
+             which control has not published (its own is {ours}); published again above that"
+        );
+        self.shared.audit_own(
+            "publisher",
+            "file_edit",
+            &path,
+            "restored or written by others, and read by the proxy; published again",
+        );
+        self.published = None;
     }
 
     /// Asks the proxy whether it would take `plan`, and control itself.

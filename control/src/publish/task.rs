@@ -93,8 +93,7 @@ impl Task {
             timer.tick().await;
         }
         let mut live = self.shared.watch_live();
-        self.reconcile().await;
-        self.look().await;
+        self.begin().await;
         loop {
             tokio::select! {
                 Ok(()) = live.changed() => verify = self.shared.live().auto_sync(),

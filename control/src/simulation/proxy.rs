@@ -105,7 +105,7 @@ impl State {
         is_refused.then_some(refusal).into_iter().collect()
     }
 
-    fn reload(&mut self) {
+    pub fn reload(&mut self) {
         let bytes = std::fs::read(&self.path).unwrap_or_default();
         let Ok(Value::Object(document)) = serde_json::from_slice(&bytes) else {
             return;

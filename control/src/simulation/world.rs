@@ -136,6 +136,7 @@ impl World {
         };
         world.discover();
         world.start().await;
+        world.begin().await;
         world
     }
 
@@ -162,7 +163,8 @@ impl World {
             76..80 => self.change_the_proxys_mind().await,
             80..82 => self.jump_the_clock(),
             82..88 => self.publish().await,
-            88..90 => self.meddle_with_the_published().await,
+            88..89 => self.meddle_with_the_published().await,
+            89..90 => self.put_the_published_back().await,
             90..94 => self.break_or_mend_a_folder().await,
             94..97 => self.acknowledge().await,
             _ => self.crash().await,
@@ -548,6 +550,12 @@ impl World {
 
     /// The publisher hears what the proxy made of it, and whoever waits for that goes on.
     async fn after_a_publish(&mut self) {
+        let sent = self.control().outcome.borrow().sent.clone();
+        if let Some(sent) = sent.filter(|_| !self.proxy.state().is_silent) {
+            // As long as it is not known what has become of one signal, no other is sent.
+            let mut confirmation = sent.confirmation.clone();
+            _ = confirmation.wait_for(Option::is_some).await;
+        }
         self.control().publisher.look().await;
         let (port, is_silent) = {
             let proxy = self.proxy.state();
@@ -786,6 +794,56 @@ impl World {
         self.look_at_the_published(true);
     }
 
+    /// Somebody puts another version of the published file there, older or newer than what the proxy
+    /// runs, with control running or stopped. The proxy may read it, and may be silent afterwards;
+    /// and the file may be again what it was before control looks.
+    async fn put_the_published_back(&mut self) {
+        let path = self.published_path();
+        if !self.broken.is_empty() || self.is_behind || self.oracle.port_before.is_some() {
+            return;
+        }
+        let Ok(ours) = fs::read(&path) else { return };
+        let mut other: Value = serde_json::from_slice(&ours).expect("it is always whole");
+        let generation = other["generation"].as_u64().expect("a number");
+        let newest = generation + 3;
+        other["generation"] = self.random.u64(1..=newest).into();
+        if self.random.bool() {
+            other["backends"] = json!([]);
+        }
+        fs::write(&path, other.to_string()).expect("written");
+        if self.random.bool() {
+            self.proxy.state().reload();
+        }
+        if self.random.bool() {
+            fs::write(&path, &ours).expect("written");
+        }
+        let is_silent = self.random.bool();
+        self.proxy.state().is_silent = is_silent;
+        match self.random.bool() {
+            true => {
+                // Control counts on from the file and what the proxy runs: of generations above both
+                // nobody knows any more.
+                self.generations.clear();
+                self.crash().await;
+            }
+            false => self.verify().await,
+        }
+        let is_heard = !self.proxy.state().is_silent;
+        if is_heard {
+            self.verify().await;
+            self.look_at_the_published(true);
+            let bytes = fs::read(&path).expect("published");
+            let document: Value = serde_json::from_slice(&bytes).expect("JSON");
+            let digest = contract::config_digest(document.as_object().expect("an object"));
+            let proxy = self.proxy.state();
+            let is_refused = !proxy.refused_ports.is_empty();
+            assert!(
+                is_refused || proxy.runs().1 == Some(&*digest),
+                "the proxy runs what others wrote"
+            );
+        }
+    }
+
     /// A folder that cannot be used, as with a disk that is full or gone.
     async fn break_or_mend_a_folder(&mut self) {
         if !self.broken.is_empty() {
@@ -836,6 +894,13 @@ impl World {
         self.start().await;
         let now = self.now();
         self.oracle.restart(now);
+        self.begin().await;
+    }
+
+    /// The publisher's first steps.
+    async fn begin(&mut self) {
+        self.control().publisher.begin().await;
+        self.after_a_publish().await;
     }
 
     async fn start(&mut self) {
@@ -932,9 +997,13 @@ impl World {
             assert_eq!(state, self.oracle.published(), "published, answered");
             let algorithm = self.oracle.algorithm.unwrap_or("weighted_round_robin");
             assert_eq!(pool.algorithm.name(), algorithm, "published, answered");
-            // What is wanted, or what the proxy was last seen to run.
+            // What is wanted, what the proxy was last seen to run, or what stood before a call whose
+            // outcome is not known: a crash beside a silent proxy leaves nothing better.
             let wanted = self.oracle.port.unwrap_or(DEFAULT_PORT);
-            let is_right = port == wanted || Some(port) == self.oracle.accepted_port;
+            let before = self.oracle.port_before;
+            let before = before.map(|before| before.unwrap_or(DEFAULT_PORT));
+            let is_right =
+                port == wanted || [self.oracle.accepted_port, before].contains(&Some(port));
             assert!(is_right, "{port} is published, {:?}", self.oracle);
         }
     }
