@@ -27,7 +27,8 @@ pub enum Rank {
     Unanswered,
     /// The backend has answered.
     Answered,
-    /// The client has sent something since: the answer reached it, so its source is not forged.
+    /// The client has sent something since, as one does that got the answer. Whoever forges a source can
+    /// send twice too, at the price of an answer's time for each.
     Conversing,
 }
 
