@@ -12,7 +12,7 @@ use serde_json::json;
 use testkit::client::{connect, connect_from};
 use testkit::host::Host;
 use testkit::ports::free_address;
-use testkit::process::command;
+use testkit::process::{command, command_with_descriptors};
 use testkit::wait::within;
 use testkit::{Folder, LONG, Program, skipped, until};
 
@@ -207,4 +207,35 @@ fn is_answered(stream: &mut TcpStream, control: SocketAddr) -> bool {
         (rest > 0).then_some(answer.starts_with(b"HTTP/1.1 200"))
     })
     .unwrap_or(false)
+}
+
+#[test]
+fn a_crowd_leaves_descriptors_for_files_where_there_are_few() {
+    const DESCRIPTORS: u64 = 128;
+    const CROWD: usize = 300;
+    let folder = Folder::new();
+    let control = free_address();
+    folder.write_control_config(&json!({
+        "host": control.ip(), "port": control.port(),
+        "default_listen_port": free_address().port(),
+    }));
+    let mut command = command_with_descriptors("control_server", DESCRIPTORS);
+    command.args(["--root", folder.root_argument()]);
+    let program = Program::spawn(command);
+    until("control serves", LONG, || {
+        beat(control, backend(1)).then_some(())
+    });
+    let _crowd: Vec<TcpStream> = (0..CROWD)
+        .map(|_| connect(control).expect("the kernel answers"))
+        .collect();
+    for agent in 2..=AGENTS {
+        until("an agent is served", LONG, || {
+            beat(control, backend(agent)).then_some(())
+        });
+    }
+    until("all are published", LONG, || {
+        let published = folder.proxy_config()?["backends"].as_array()?.len();
+        (published == usize::from(AGENTS)).then_some(())
+    });
+    assert_eq!(program.count_lines("Too many open files"), 0);
 }

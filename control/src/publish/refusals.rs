@@ -191,7 +191,9 @@ impl Holds {
         for refusal in refusals {
             for part in self.parts(plan, &refusal.place) {
                 if let Some(incident) = found.get_mut(&part) {
-                    if incident.detail.len() < LONGEST_DETAIL {
+                    // TCP and UDP of one address mostly fail for the same reason.
+                    let is_new = !incident.detail.contains(&refusal.detail);
+                    if is_new && incident.detail.len() < LONGEST_DETAIL {
                         incident.detail = format!("{}; {}", incident.detail, refusal.detail);
                     }
                     continue;

@@ -19,6 +19,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use rustix::process::{Resource, getrlimit};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
@@ -34,14 +35,15 @@ use crate::clock::Clock;
 type Crowd = bounds::Crowd<IpAddr>;
 type Place = bounds::Place<IpAddr>;
 
-/// What clients may take; one is an address, or an IPv6 /64. Where there is no room, a new connection
-/// has the place of one that has not yet sent a request, or else that waits for its next one.
-const BOUNDS: PlaceBounds = PlaceBounds {
-    all: 4096,
-    of_one: 1024,
-    // A request has some hundred bytes of headers.
-    unfinished: 4 << 20,
-};
+/// The most connections of all clients together, and of one: an address, or an IPv6 /64.
+const MOST_CONNECTIONS: u64 = 4096;
+const MOST_OF_ONE: usize = 1024;
+/// Descriptors that connections leave to files, to the proxy's socket and to pings.
+const KEPT_DESCRIPTORS: u64 = 64;
+/// Connections that there may be even so.
+const LEAST_CONNECTIONS: u64 = 16;
+/// Bytes of requests that are not whole. A request has some hundred bytes of headers.
+const MOST_UNFINISHED: usize = 4 << 20;
 /// How many connections may wait to be accepted; the kernel allows at most `net.core.somaxconn`. Where
 /// there is no room it drops the request for one, and that client tries again a second later.
 const BACKLOG: u32 = 4096;
@@ -83,10 +85,23 @@ pub fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
+/// What clients may take of what this process has. Where there is no room, a new connection has the
+/// place of one that has not yet sent a request, or else that waits for its next one.
+fn bounds_within(descriptors: u64) -> PlaceBounds {
+    let left = descriptors.saturating_sub(KEPT_DESCRIPTORS);
+    let all = left.clamp(LEAST_CONNECTIONS, MOST_CONNECTIONS) as usize;
+    PlaceBounds {
+        all,
+        of_one: all.min(MOST_OF_ONE),
+        unfinished: MOST_UNFINISHED,
+    }
+}
+
 /// Serves until `stop` is done, then lets what is being answered finish.
 pub async fn serve(doors: Vec<Door>, router: Router, clock: Clock, stop: impl Future<Output = ()>) {
     let graceful = GracefulShutdown::new();
-    let crowd = Crowd::new(BOUNDS);
+    let limit = getrlimit(Resource::Nofile).current;
+    let crowd = Crowd::new(bounds_within(limit.unwrap_or(u64::MAX)));
     let (sender, mut accepted) = mpsc::channel(1);
     let mut accepting = JoinSet::new();
     for door in doors {
