@@ -221,7 +221,7 @@ fn udp_probes_move_flows_that_no_icmp_would() {
     });
     let row = bench.proxy.backend(served.addr);
     assert!(row.health.takes_sessions && !row.health.takes_flows);
-    assert!(row.reason.contains("sessions are not judged"), "{row:?}");
+    assert!(row.reason.contains("does not affect sessions"), "{row:?}");
     let sessions = spread::in_turn(Transport::Tcp, bench.listen, 4);
     assert_eq!(sessions, spread([("a", 2), ("b", 2)]));
     served.silence_udp(false);
