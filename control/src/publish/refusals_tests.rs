@@ -158,9 +158,12 @@ fn an_incident_keeps_its_beginning_and_puts_faults_of_one_part_together() {
     let mut holds = Holds::new(Some(&plan(1, "random", &[])));
     let wanted = plan(2, "random", &[]);
     let faults = ["/listen/host", "/listen/port"];
-    let faults = faults.map(|place| refusal(RefusalCode::Invalid, place));
+    let mut faults = faults.map(|place| refusal(RefusalCode::Invalid, place));
     holds.refuse(&wanted, &faults, Some(7));
-    assert_eq!(holds.incidents()[0].detail, "why; why");
+    assert_eq!(holds.incidents()[0].detail, "why");
+    faults[1].detail = "too low".to_owned();
+    holds.refuse(&wanted, &faults, Some(7));
+    assert_eq!(holds.incidents()[0].detail, "why; too low");
     let mut later = refusal(RefusalCode::Invalid, "/listen");
     later.since = 9;
     holds.refuse(&wanted, &[later], Some(7));
