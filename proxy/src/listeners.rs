@@ -216,13 +216,15 @@ impl Listeners {
         tcp.map(|endpoint| endpoint.addr).collect()
     }
 
-    /// Retired endpoints at `addrs` are unused from now on: a backend is to listen there, and what we
-    /// connect to it would come back to us.
-    pub fn give_up(&mut self, addrs: &[SocketAddr]) {
-        let retired = self.retired.iter_mut();
-        for (_, since_ms) in retired.filter(|(endpoint, _)| addrs.contains(&endpoint.addr)) {
-            *since_ms = 0;
-        }
+    /// Retired TCP endpoints at `addrs`, which are to be closed before anything connects there: a
+    /// backend is to listen there, and what is meant for it would come back to us. They are forgotten
+    /// here.
+    pub fn give_up(&mut self, addrs: &[SocketAddr]) -> Vec<Endpoint> {
+        let is_given_up = |endpoint: &Endpoint, _: &mut u64| {
+            endpoint.protocol == Protocol::Tcp && addrs.contains(&endpoint.addr)
+        };
+        let given_up = self.retired.extract_if(is_given_up);
+        given_up.map(|(endpoint, _)| endpoint).collect()
     }
 
     pub fn has_retired(&self) -> bool {
@@ -235,7 +237,7 @@ impl Listeners {
         let now_ms = monotonic_ms();
         let flows = &mut self.flows;
         let is_unused = |endpoint: &Endpoint, since_ms: &mut u64| match endpoint.protocol {
-            Protocol::Tcp => *since_ms == 0 || now_ms >= *since_ms + HANDSHAKES_TAKE_MS,
+            Protocol::Tcp => now_ms >= *since_ms + HANDSHAKES_TAKE_MS,
             Protocol::Udp => {
                 let count = flows.get(endpoint);
                 count.is_none_or(|count| count.load(Relaxed) == 0)

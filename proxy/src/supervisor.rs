@@ -480,10 +480,11 @@ impl State {
         limits: &Limits,
     ) -> Told {
         let retired = self.listeners.retired();
+        let mut given_up = Vec::new();
         if !retired.is_empty() {
             let (_, skipped) = checked.while_listening(&retired, addresses);
             let taken: Vec<_> = skipped.iter().map(|skipped| skipped.listen).collect();
-            self.listeners.give_up(&taken);
+            given_up = self.listeners.give_up(&taken);
         }
         let open = self.listeners.addresses();
         (self.config, self.skipped) = checked.while_listening(&open, addresses);
@@ -496,10 +497,11 @@ impl State {
         health::log_all_down(&replaced, &self.snapshot);
         self.none_in_use.update(&self.config, &self.snapshot);
         let install = || Command::Install(Arc::clone(&self.snapshot));
-        Told {
-            commands: change.around(install),
-            replaced,
+        let mut commands = change.around(install);
+        for of_worker in &mut commands {
+            of_worker.splice(0..0, given_up.iter().copied().map(Command::Close));
         }
+        Told { commands, replaced }
     }
 
     fn is_trying(&self, confinement: &Confinement) -> bool {
