@@ -93,26 +93,11 @@ fn an_idle_backend_that_repeats_a_full_cache_serves_beside_the_other() {
     let mut settings = settings();
     settings["gpu_aware"] = json!({"trial_interval_ms": 1_000});
     let bench = ProxyBench::start(&addrs, settings);
-    let beat_and_ask = || {
-        report(&bench, &[(stuck, 0.99), (other, 0.1)]);
-        let asked = (0..8).map(|_| {
-            let mut session = bench.open();
-            session.echo(b"prompt").expect("it echoes");
-            session
-        });
-        // Each has ended before the next one begins.
-        asked.fold(Spread::new(), |mut reached, session| {
-            *reached.entry(session.backend.clone()).or_default() += 1;
-            reached
-        })
-    };
-    assert_eq!(beat_and_ask(), spread([("b", 8)]), "it may be full");
-    until("both serve", LONG, || {
-        let reached = beat_and_ask();
-        (reached.len() == 2 && reached["a"] >= 2 && reached["b"] >= 2).then_some(())
+    assert_both_serve_in_the_end(&bench, [stuck, other], || {
+        let mut session = bench.open();
+        session.echo(b"prompt").expect("it echoes");
+        session.backend.clone()
     });
-    let cost = cost(&bench, stuck);
-    assert_eq!((cost.vram_expected, cost.vram), (None, 0.0), "{cost:?}");
 }
 
 /// The same of flows: no session is opened.
@@ -125,20 +110,29 @@ fn an_idle_backend_that_repeats_a_full_cache_serves_flows_beside_the_other() {
     // Flows that stay open would make the other backend cost more than the full one.
     settings["udp_idle_ms"] = json!(100);
     let bench = ProxyBench::start(&[stuck, other], settings);
-    let beat_and_ask = || {
-        report(&bench, &[(stuck, 0.99), (other, 0.1)]);
-        let asked = (0..8).map(|_| {
-            let name = Transport::Udp.ask(bench.listen);
-            until("the flow has ended", LONG, || {
-                let rows = [stuck, other].map(|addr| bench.proxy.backend(addr));
-                rows.iter()
-                    .all(|row| row.counters.flows_active == 0)
-                    .then_some(())
-            });
-            name
+    assert_both_serve_in_the_end(&bench, [stuck, other], || {
+        let name = Transport::Udp.ask(bench.listen);
+        until("the flow has ended", LONG, || {
+            let rows = [stuck, other].map(|addr| bench.proxy.backend(addr));
+            rows.iter()
+                .all(|row| row.counters.flows_active == 0)
+                .then_some(())
         });
-        asked.fold(Spread::new(), |mut reached, name| {
-            *reached.entry(name).or_default() += 1;
+        name
+    });
+}
+
+/// The first backend, "a", goes on reporting a full cache while `ask` has one session or flow after
+/// the other served and says by whom: by the other one alone, then by both.
+fn assert_both_serve_in_the_end(
+    bench: &ProxyBench,
+    [stuck, other]: [SocketAddr; 2],
+    ask: impl Fn() -> String,
+) {
+    let beat_and_ask = || {
+        report(bench, &[(stuck, 0.99), (other, 0.1)]);
+        (0..8).fold(Spread::new(), |mut reached, _| {
+            *reached.entry(ask()).or_default() += 1;
             reached
         })
     };
@@ -147,7 +141,7 @@ fn an_idle_backend_that_repeats_a_full_cache_serves_flows_beside_the_other() {
         let reached = beat_and_ask();
         (reached.len() == 2 && reached["a"] >= 2 && reached["b"] >= 2).then_some(())
     });
-    let cost = cost(&bench, stuck);
+    let cost = cost(bench, stuck);
     assert_eq!((cost.vram_expected, cost.vram), (None, 0.0), "{cost:?}");
 }
 
