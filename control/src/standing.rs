@@ -114,7 +114,7 @@ impl<'a> Seen<'a> {
         if in_use.is_empty() {
             return Some(Trouble::NoneInUse(none_in_use(rows)));
         }
-        // A backend that the proxy has yet to hear of, or that is left out, says nothing of the rest.
+        // A backend that is left out, or that the proxy has yet to hear of, does not count.
         let is_known = |row: &&&Row| self.backends.contains_key(&row.backend.addr);
         let known = in_use.iter().filter(is_known).count();
         let Some(status) = self.status.filter(|_| known > 0) else {

@@ -216,9 +216,8 @@ impl Listeners {
         tcp.map(|endpoint| endpoint.addr).collect()
     }
 
-    /// Retired TCP endpoints at `addrs`, which are to be closed before anything connects there: a
-    /// backend is to listen there, and what is meant for it would come back to us. They are forgotten
-    /// here.
+    /// Forgets the retired TCP endpoints at `addrs`, and returns them to be closed before anything
+    /// connects there: a backend is to listen there, and its sessions would come back to us.
     pub fn give_up(&mut self, addrs: &[SocketAddr]) -> Vec<Endpoint> {
         let is_given_up = |endpoint: &Endpoint, _: &mut u64| {
             endpoint.protocol == Protocol::Tcp && addrs.contains(&endpoint.addr)

@@ -42,7 +42,7 @@ pub async fn serve<L: Listener>(mut listener: L, routes: Router, bounds: Bounds)
         let place = loop {
             match crowd.enter(()) {
                 Some(place) => break place,
-                // Whoever could have been closed for it has sent a request meanwhile.
+                // The connection that could have been closed for it has sent a request meanwhile.
                 None => crowd.room().await,
             }
         };

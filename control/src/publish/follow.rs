@@ -66,7 +66,7 @@ impl Task {
     fn take(&mut self, running: &Running) -> bool {
         let shared = self.shared.clone();
         let seen_generation = &shared.seen_generation;
-        // One that was only tried counts too: what was said of that generation was not said of ours.
+        // A generation that the proxy refused counts too: its refusal must not be taken for one of ours.
         let tried = running.last_reload.as_ref().and_then(|r| r.generation);
         let latest = running.generation.max(tried.unwrap_or(0));
         seen_generation.fetch_max(latest, Ordering::Relaxed);
@@ -232,8 +232,8 @@ impl Task {
     }
 }
 
-/// Whether the proxy's refusals are of what it runs: those of a file that it refused as a whole are
-/// of that one.
+/// Whether the proxy's refusals are about what it runs, and not about a file that it refused as a
+/// whole.
 fn refuses_of_what_it_runs(running: &Running) -> bool {
     running.last_reload.as_ref().is_none_or(|reload| reload.ok)
 }

@@ -66,7 +66,7 @@ async fn carry_out(app: App, actor: Actor, call: SettingsCall) -> Result<Respons
         keep(&app, id).await;
         return Ok(answers::published(&app, "settings", &settled, answer));
     }
-    // What was refused before, and is only said again, takes nothing back.
+    // A value that was refused before and is only repeated rolls nothing back.
     let mut own = asked;
     own.retain(|key, _| changed.contains(key));
     if on_refusal == OnRefusal::RollBack

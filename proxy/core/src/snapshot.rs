@@ -194,7 +194,7 @@ fn build_pool(
     });
     // Where every backend is used although it is down, its flows would have nowhere better to go.
     let is_open = udp.health.all_down == Some(AllDown::FailOpen);
-    // Of one that is not used nothing is known any more: what was last known of it holds.
+    // A disabled backend is not probed: what was last known of it holds.
     let used = backends
         .iter()
         .zip(&pool.backends)
