@@ -53,9 +53,13 @@ pub struct Settings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SessionLog {
+    /// Of what anybody can cause for next to nothing, some lines a second and the number of the rest.
     All,
+    /// Likewise, and only failures.
     Failures,
     Off,
+    /// A line for each, whoever causes it.
+    Unlimited,
 }
 
 impl Default for Settings {
@@ -105,6 +109,7 @@ impl Settings {
             ("all", SessionLog::All),
             ("failures", SessionLog::Failures),
             ("off", SessionLog::Off),
+            ("unlimited", SessionLog::Unlimited),
         ];
         let session_log = object.take_choice("session_log", &choices, faults);
         Settings {

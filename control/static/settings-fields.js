@@ -52,7 +52,7 @@ export const GROUPS = [
     whole: null,
     fields: [
       ...numbers('/proxy', 'connect_timeout_ms connect_attempts idle_timeout_ms half_close_timeout_ms drain_timeout_ms backend_gone_timeout_ms max_sessions busy_poll_us'),
-      { pointer: '/proxy/session_log', choices: ['all', 'failures', 'off'] },
+      { pointer: '/proxy/session_log', choices: ['all', 'failures', 'off', 'unlimited'] },
     ],
   },
   {

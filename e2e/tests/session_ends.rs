@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -357,13 +357,12 @@ fn a_backend_that_is_killed_is_told_from_one_that_had_nothing_left_to_answer() {
     }
 }
 
-/// Anybody can make sessions fail. Those who ask for failures get ten lines a second of each reason and
-/// the number of the rest; those who ask for all get all.
+/// Anybody can make sessions end. Of those that carried nothing, ten lines a second of each reason are
+/// written, and the number of the rest.
 #[test]
-fn lines_of_failures_are_limited_and_none_goes_uncounted() {
+fn lines_that_strangers_cause_are_limited_and_none_goes_uncounted() {
     const SESSIONS: u64 = 400;
-    const LINES_A_SECOND: u64 = 10;
-    for (wanted, is_limited) in [("failures", true), ("all", false)] {
+    for (wanted, is_limited) in [("all", true), ("failures", true), ("unlimited", false)] {
         let settings = without_probes(json!({ "session_log": wanted }));
         let mut bench = ProxyBench::start(&[], settings);
         let begun = Instant::now();
@@ -372,25 +371,133 @@ fn lines_of_failures_are_limited_and_none_goes_uncounted() {
             let end = connect(bench.listen).and_then(|mut client| client.read(&mut [0]));
             assert!(matches!(end, Ok(0) | Err(_)), "served by nobody");
         }
-        let (mut written, mut left_out) = (0, 0);
-        while written + left_out < SESSIONS {
-            let line = bench.proxy.program.wait_for_line("no_backend");
-            match line.split_once("left out ") {
-                Some((_, rest)) => {
-                    let count = rest.split_whitespace().next().unwrap_or_default();
-                    left_out += count.parse::<u64>().expect("a number");
-                }
-                None => written += 1,
+        assert_lines(&mut bench, "no_backend", SESSIONS, begun, is_limited);
+    }
+}
+
+/// Who asks for all gets a line for each session over TCP that carried bytes both ways, also amid a
+/// flood of empty ones, which are limited whether their backend speaks first or not.
+#[test]
+fn exchanges_are_all_logged_amid_a_flood_of_empty_sessions() {
+    const SESSIONS: u64 = 100;
+    for greets in [false, true] {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let addr = listener.local_addr().expect("bound");
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                std::thread::spawn(move || answer_all(client, greets));
+            }
+        });
+        let mut bench = ProxyBench::start(&[addr], without_probes(json!({})));
+        let begun = Instant::now();
+        for _ in 0..SESSIONS {
+            let mut empty = connect(bench.listen).expect("it listens");
+            if greets {
+                empty.read_exact(&mut [0]).expect("greeted");
+            }
+            drop(empty);
+            let mut client = connect(bench.listen).expect("it listens");
+            client.write_all(b"x").expect("sent");
+            let answer_len = if greets { 2 } else { 1 };
+            client
+                .read_exact(&mut [0; 2][..answer_len])
+                .expect("answered");
+        }
+        bench
+            .proxy
+            .await_sessions_ended("client_closed", 2 * SESSIONS);
+        let (mut exchanges, mut empty, mut left_out) = (0, 0, 0);
+        while exchanges + empty + left_out < 2 * SESSIONS {
+            let line = bench.proxy.program.wait_for_line("client_closed");
+            match left_out_of(&line) {
+                Some(count) => left_out += count,
+                None if line.contains("bytes_up=0") => empty += 1,
+                None => exchanges += 1,
             }
         }
-        assert_eq!(written + left_out, SESSIONS);
-        let seconds = begun.elapsed().as_secs() + 1;
-        let most = if is_limited {
-            LINES_A_SECOND * seconds
-        } else {
-            SESSIONS
-        };
-        assert!(written <= most, "{written} lines in {seconds} s");
-        assert_eq!(left_out > 0, is_limited, "{left_out} left out");
+        assert_eq!((exchanges, empty + left_out), (SESSIONS, SESSIONS));
+        let most = LINES_A_SECOND * (begun.elapsed().as_secs() + 1);
+        assert!(empty <= most, "{empty} lines of empty sessions");
+    }
+}
+
+/// The source of a datagram may be forged, so what it causes is limited, answered or not.
+#[test]
+fn lines_of_flows_are_limited_whether_they_are_answered_or_not() {
+    const FLOWS: u64 = 300;
+    for answers in [true, false] {
+        let backend = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
+        let addr = backend.local_addr().expect("bound");
+        std::thread::spawn(move || {
+            let mut buffer = [0; 64];
+            while let Ok((len, client)) = backend.recv_from(&mut buffer) {
+                if answers {
+                    backend.send_to(&buffer[..len], client).expect("sent");
+                }
+            }
+        });
+        let settings = json!({ "udp_idle_ms": 200, "udp_responses": 1 });
+        let mut bench = ProxyBench::start(&[addr], without_probes(settings));
+        let begun = Instant::now();
+        // Kept: a later one of the same port would go on with the flow of an earlier one.
+        let mut clients = Vec::new();
+        for _ in 0..FLOWS {
+            let client = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
+            client.send_to(b"x", bench.listen).expect("sent");
+            if answers {
+                client.set_read_timeout(Some(LONG)).expect("set");
+                client.recv(&mut [0; 8]).expect("answered");
+            }
+            clients.push(client);
+        }
+        let reason = if answers { "answered" } else { "unanswered" };
+        let word = format!("reason=\"{reason}\"");
+        assert_lines(&mut bench, &word, FLOWS, begun, true);
+    }
+}
+
+const LINES_A_SECOND: u64 = 10;
+
+/// Waits until all of `count` ended sessions or flows stand in the log, as lines that hold `reason` or
+/// as part of a summary.
+fn assert_lines(
+    bench: &mut ProxyBench,
+    reason: &str,
+    count: u64,
+    begun: Instant,
+    is_limited: bool,
+) {
+    let (mut written, mut left_out) = (0, 0);
+    while written + left_out < count {
+        let line = bench.proxy.program.wait_for_line(reason);
+        match left_out_of(&line) {
+            Some(count) => left_out += count,
+            None => written += 1,
+        }
+    }
+    assert_eq!(written + left_out, count);
+    let seconds = begun.elapsed().as_secs() + 1;
+    let most = match is_limited {
+        true => LINES_A_SECOND * seconds,
+        false => count,
+    };
+    assert!(written <= most, "{written} lines in {seconds} s");
+    assert_eq!(left_out > 0, is_limited, "{left_out} left out");
+}
+
+/// How many lines a summary counts.
+fn left_out_of(line: &str) -> Option<u64> {
+    let (_, rest) = line.split_once("left_out=")?;
+    let count = rest.split_whitespace().next().unwrap_or_default();
+    Some(count.parse().expect("a number"))
+}
+
+/// Answers byte for byte, after a byte of its own where it `greets`.
+fn answer_all(mut client: TcpStream, greets: bool) {
+    // A client that has gone wants no answer.
+    let _ = greets.then(|| client.write_all(b"!"));
+    let mut buffer = [0; 64];
+    while let Ok(len @ 1..) = client.read(&mut buffer) {
+        let _ = client.write_all(&buffer[..len]);
     }
 }

@@ -3,8 +3,9 @@
 //! Workers only hand over a small record; a thread of its own makes it a line of the process log.
 //! What it cannot keep up with is dropped and counted, never waited for.
 //!
-//! Strangers can make sessions and flows fail as fast as they like, so where failures alone are asked
-//! for, the lines of each reason are limited, and a summary counts the rest. Who asks for all gets all.
+//! Strangers can make sessions and flows as fast as they like, so the lines of each kind are limited,
+//! and a summary counts the rest. Not limited is what costs a stranger more than it costs us: a session
+//! over TCP that has carried bytes both ways. The source of a datagram may be forged, so no flow is.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -54,16 +55,38 @@ pub struct SessionLogger {
     counters: Arc<WorkerCounters>,
 }
 
+impl Record {
+    /// Bytes went both ways.
+    fn is_exchange(&self) -> bool {
+        self.bytes_up > 0 && self.bytes_down > 0
+    }
+
+    /// Whether its line is limited; `None` where there is to be none.
+    fn is_limited(&self, wanted: SessionLog) -> Option<bool> {
+        match wanted {
+            SessionLog::All => Some(self.protocol == Protocol::Udp || !self.is_exchange()),
+            SessionLog::Failures => self.is_failure.then_some(true),
+            SessionLog::Off => None,
+            SessionLog::Unlimited => Some(false),
+        }
+    }
+
+    fn kind(&self) -> Kind {
+        Kind {
+            protocol: self.protocol,
+            reason: self.end,
+            is_exchange: self.is_exchange(),
+        }
+    }
+}
+
 impl SessionLogger {
     pub fn log(&self, wanted: SessionLog, record: Record) {
-        let is_wanted = match wanted {
-            SessionLog::All => true,
-            SessionLog::Failures => record.is_failure,
-            SessionLog::Off => false,
+        let Some(is_limited) = record.is_limited(wanted) else {
+            return;
         };
-        let is_limited = wanted == SessionLog::Failures;
         let wanted = Wanted { record, is_limited };
-        if is_wanted && self.records.try_send(wanted).is_err() {
+        if self.records.try_send(wanted).is_err() {
             add(&self.counters.log_lines_dropped, 1);
         }
     }
@@ -120,10 +143,16 @@ fn write_records(records: &Receiver<Wanted>) {
     }
 }
 
-/// What there is one limit for: the log lines of one reason.
-type Kind = (Protocol, &'static str);
+/// What there is one limit for. Exchanges have their own, so that a flood of empty sessions and
+/// unanswered datagrams takes no line from them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Kind {
+    protocol: Protocol,
+    reason: &'static str,
+    is_exchange: bool,
+}
 
-/// The limits of all reasons that have come up.
+/// The limits of all kinds that have come up.
 #[derive(Default)]
 struct Limits(HashMap<Kind, LineLimit>);
 
@@ -133,7 +162,7 @@ impl Limits {
         if !wanted.is_limited {
             return write_record(record);
         }
-        let kind = (record.protocol, record.end);
+        let kind = record.kind();
         match self.0.entry(kind).or_default().line(now_ms) {
             Verdict::Write => write_record(record),
             Verdict::WriteAfter(left_out) => {
@@ -166,9 +195,20 @@ fn ended(protocol: Protocol) -> &'static str {
     }
 }
 
-fn write_summary((protocol, reason): Kind, left_out: u64) {
-    let kind = ended(protocol);
-    tracing::info!(target: "session", reason, "{kind}: lines of this reason left out {left_out}");
+fn write_summary(kind: Kind, left_out: u64) {
+    let Kind {
+        protocol,
+        reason,
+        is_exchange,
+    } = kind;
+    let ended = ended(protocol);
+    tracing::info!(
+        target: "session",
+        reason,
+        exchange = is_exchange,
+        left_out,
+        "{ended}: lines left out",
+    );
 }
 
 fn write_record(record: &Record) {
@@ -186,4 +226,55 @@ fn write_record(record: &Record) {
         attempts = record.attempts,
         "{kind}",
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(protocol: Protocol, is_failure: bool, bytes_up: u64, bytes_down: u64) -> Record {
+        Record {
+            protocol,
+            client: ([192, 0, 2, 1], 1).into(),
+            backend: None,
+            end: "client_closed",
+            is_failure,
+            bytes_up,
+            bytes_down,
+            duration_us: 0,
+            attempts: 1,
+        }
+    }
+
+    #[test]
+    fn only_a_tcp_session_that_carried_bytes_both_ways_has_a_line_for_sure() {
+        let (tcp, udp) = (Protocol::Tcp, Protocol::Udp);
+        let (all, failures) = (SessionLog::All, SessionLog::Failures);
+        let (off, unlimited) = (SessionLog::Off, SessionLog::Unlimited);
+        let (none, some, limited) = (None, Some(false), Some(true));
+        let table = [
+            (all, record(tcp, false, 1, 1), some),
+            (all, record(tcp, true, 1, 1), some),
+            (all, record(tcp, false, 0, 0), limited),
+            // Whatever a server says at once, and whatever nobody answers.
+            (all, record(tcp, false, 0, 9), limited),
+            (all, record(tcp, true, 9, 0), limited),
+            (all, record(udp, false, 9, 9), limited),
+            (failures, record(tcp, false, 1, 1), none),
+            (failures, record(tcp, true, 1, 1), limited),
+            (failures, record(udp, true, 1, 0), limited),
+            (off, record(tcp, true, 1, 1), none),
+            (unlimited, record(udp, true, 0, 0), some),
+        ];
+        for (wanted, record, expected) in table {
+            assert_eq!(record.is_limited(wanted), expected, "{wanted:?} {record:?}");
+        }
+    }
+
+    #[test]
+    fn a_flood_takes_no_line_from_exchanges_with_the_same_reason() {
+        let flood = record(Protocol::Udp, false, 1, 0).kind();
+        assert_ne!(flood, record(Protocol::Udp, false, 1, 1).kind());
+        assert_eq!(flood, record(Protocol::Udp, false, 7, 0).kind());
+    }
 }
