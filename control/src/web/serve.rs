@@ -27,7 +27,7 @@ use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
 use super::deadline::WriteDeadline;
-use super::ear::Ear;
+use super::ear::{Ear, Patience};
 use super::tls::Tls;
 use crate::auth::network;
 use crate::clock::Clock;
@@ -60,6 +60,8 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 const FINISH: Duration = Duration::from_secs(3);
 /// The pause after a failed accept: without descriptors the next one fails at once too.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often it is asked whether TTLs are to run again, while there is no place for another connection.
+const FULL_LOOK: Duration = Duration::from_secs(1);
 
 /// A socket to accept on, and by which protocol.
 pub struct Door {
@@ -103,14 +105,11 @@ pub async fn serve(doors: Vec<Door>, router: Router, clock: Clock, stop: impl Fu
     let limit = getrlimit(Resource::Nofile).current;
     let crowd = Crowd::new(bounds_within(limit.unwrap_or(u64::MAX)));
     let (sender, mut accepted) = mpsc::channel(1);
+    let patience = Patience::default();
     let mut accepting = JoinSet::new();
     for door in doors {
-        accepting.spawn(accept_all(
-            door,
-            crowd.clone(),
-            clock.clone(),
-            sender.clone(),
-        ));
+        let ear = Ear::new(clock.clone(), patience.clone());
+        accepting.spawn(accept_all(door, crowd.clone(), ear, sender.clone()));
     }
     tokio::pin!(stop);
     loop {
@@ -130,8 +129,7 @@ pub async fn serve(doors: Vec<Door>, router: Router, clock: Clock, stop: impl Fu
     }
 }
 
-async fn accept_all(door: Door, crowd: Crowd, clock: Clock, sender: mpsc::Sender<Accepted>) {
-    let mut ear = Ear::new(clock);
+async fn accept_all(door: Door, crowd: Crowd, mut ear: Ear, sender: mpsc::Sender<Accepted>) {
     loop {
         match accept(&door, &crowd, &mut ear).await {
             // Who does not take it has been told to stop.
@@ -151,9 +149,9 @@ async fn accept(door: &Door, crowd: &Crowd, ear: &mut Ear) -> io::Result<Option<
         // Those that have just come are read soon.
         let _ = tokio::time::timeout(ACCEPT_PAUSE, crowd.room()).await;
     }
-    if !crowd.has_room() {
+    while !crowd.has_room() {
         ear.is_full();
-        crowd.room().await;
+        let _ = tokio::time::timeout(FULL_LOOK, crowd.room()).await;
     }
     let (stream, peer) = poll_fn(|context| {
         let polled = door.listener.poll_accept(context);
