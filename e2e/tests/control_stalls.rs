@@ -41,11 +41,14 @@ impl Drop for Stop<'_> {
     }
 }
 
-/// Agents beat while `play` lasts, each on a new connection every time, and for a TTL more; none of
-/// them may expire, and one that falls silent then does. How many beats were answered.
-fn agents_beat_while(bench: &mut LoopBench, play: impl FnOnce(&mut LoopBench)) -> u64 {
+/// Agents of `control` beat while `play` lasts, each on a new connection every time, and for a TTL more;
+/// none of them may expire, and one that falls silent then does. How many beats were answered.
+fn agents_beat_while(
+    control: SocketAddr,
+    program: &mut Program,
+    play: impl FnOnce(&mut Program),
+) -> u64 {
     let (stopping, answered) = (AtomicBool::new(false), AtomicU64::new(0));
-    let control = bench.control.addr;
     for agent in 1..=AGENTS {
         assert!(beat(control, backend(agent)));
     }
@@ -61,14 +64,14 @@ fn agents_beat_while(bench: &mut LoopBench, play: impl FnOnce(&mut LoopBench)) -
         }
         // Also where something below panics: the scope waits for the agents.
         let stop = Stop(&stopping);
-        play(bench);
+        play(program);
         // Whoever is to expire by mistake does by then.
         std::thread::sleep(TTL + BEAT);
-        assert_eq!(bench.control.program.count_lines(EXPIRED), 0, "expired");
+        assert_eq!(program.count_lines(EXPIRED), 0, "expired");
         drop(stop);
     });
     until("the silent expire", LONG, || {
-        let expired = bench.control.program.count_lines(EXPIRED);
+        let expired = program.count_lines(EXPIRED);
         (expired == usize::from(AGENTS)).then_some(())
     });
     answered.into_inner()
@@ -77,10 +80,10 @@ fn agents_beat_while(bench: &mut LoopBench, play: impl FnOnce(&mut LoopBench)) -
 #[test]
 fn a_stall_of_control_expires_nobody_who_goes_on_beating() {
     let mut bench = bench();
-    agents_beat_while(&mut bench, |bench| {
-        bench.control.program.signal(Signal::STOP);
+    agents_beat_while(bench.control.addr, &mut bench.control.program, |program| {
+        program.signal(Signal::STOP);
         std::thread::sleep(STALL);
-        bench.control.program.signal(Signal::CONT);
+        program.signal(Signal::CONT);
     });
     bench.control.program.wait_for_line("all TTLs begin again");
 }
@@ -88,8 +91,7 @@ fn a_stall_of_control_expires_nobody_who_goes_on_beating() {
 #[test]
 fn without_descriptors_nobody_expires_who_goes_on_beating() {
     let mut bench = bench();
-    agents_beat_while(&mut bench, |bench| {
-        let program = &mut bench.control.program;
+    agents_beat_while(bench.control.addr, &mut bench.control.program, |program| {
         program.limit_descriptors(3);
         program.wait_for_line("not all connections are taken");
         std::thread::sleep(STALL);
@@ -99,22 +101,26 @@ fn without_descriptors_nobody_expires_who_goes_on_beating() {
     });
 }
 
-#[test]
-fn silent_connections_of_a_few_addresses_keep_no_agent_out() {
+/// More connections than control takes, each of which begins a request, sends `more` behind its first
+/// line and the host, and then nothing.
+fn who_sends_no_whole_request_keeps_no_agent_out(line: &str, more: &str) {
     raise_descriptor_limit();
-    let begin = "GET / HTTP/1.1\r\nhost: ";
     let mut bench = bench();
     let control = bench.control.addr;
+    let begin = &format!("{line}\r\nhost: {control}{more}");
     let mut kept = connect(control).expect("connected");
     assert!(is_answered(&mut kept, control));
-    let answered = agents_beat_while(&mut bench, |_| {
+    let answered = agents_beat_while(control, &mut bench.control.program, |_| {
         let began = Instant::now();
         let mut crowd = crowd(control, begin);
         // They stay, and more come again and again.
         while began.elapsed() < STALL {
             for _ in 0..100 {
                 let again = connect_from(Ipv4Addr::new(127, 0, 0, 7), control);
-                crowd.push(again.expect("the kernel answers"));
+                let mut again = again.expect("the kernel answers");
+                // It may have been closed for another one by now.
+                let _ = again.write_all(begin.as_bytes());
+                crowd.push(again);
             }
             std::thread::sleep(Duration::from_millis(100));
         }
@@ -124,21 +130,50 @@ fn silent_connections_of_a_few_addresses_keep_no_agent_out() {
 }
 
 #[test]
+fn silent_connections_of_a_few_addresses_keep_no_agent_out() {
+    who_sends_no_whole_request_keeps_no_agent_out("GET / HTTP/1.1", "");
+}
+
+/// Anybody may send the body of a request to sign in.
+#[test]
+fn bodies_that_never_come_keep_no_agent_out() {
+    who_sends_no_whole_request_keeps_no_agent_out(
+        "POST /api/v1/session HTTP/1.1",
+        "\r\ncontent-length: 99\r\n\r\n{",
+    );
+}
+
+#[test]
 fn while_all_connections_are_being_answered_nobody_expires() {
-    raise_descriptor_limit();
-    let mut bench = bench();
-    agents_beat_while(&mut bench, |bench| {
-        let control = bench.control.addr;
-        // Its body never comes, and is waited for.
-        let begin = format!(
-            "POST /api/register HTTP/1.1\r\nhost: {control}\r\ncontent-type: application/json\r\n\
-             content-length: 99\r\n\r\n{{"
-        );
-        let crowd = crowd(control, &begin);
-        let program = &mut bench.control.program;
+    /// So many leave room for 64 connections.
+    const DESCRIPTORS: u64 = 128;
+    const CROWD: usize = 64;
+    let folder = Folder::new();
+    let control = free_address();
+    folder.write_control_config(&json!({
+        "host": control.ip(), "port": control.port(), "expiry_freeze": false,
+        "default_listen_port": free_address().port(), "runtime_ttl_sec": TTL.as_secs(),
+    }));
+    let mut command = command_with_descriptors("control_server", DESCRIPTORS);
+    command.args(["--root", folder.root_argument()]);
+    let mut program = Program::spawn(command);
+    until("control serves", LONG, || {
+        beat(control, backend(1)).then_some(())
+    });
+    agents_beat_while(control, &mut program, |program| {
+        // An answer that never ends.
+        let begin = format!("GET /api/v1/events HTTP/1.1\r\nhost: {control}\r\n\r\n");
+        let crowd: Vec<TcpStream> = (0..CROWD)
+            .map(|_| {
+                let mut stream = connect(control).expect("the kernel answers");
+                stream.write_all(begin.as_bytes()).expect("sent");
+                stream
+            })
+            .collect();
         program.wait_for_line("not all connections are taken");
-        program.wait_for_line("all connections are taken again");
+        std::thread::sleep(STALL);
         drop(crowd);
+        program.wait_for_line("all connections are taken again");
     });
 }
 

@@ -19,6 +19,7 @@ pub mod serve;
 pub mod settings_call;
 pub mod tls;
 pub mod v1;
+mod whole;
 
 use std::sync::Arc;
 

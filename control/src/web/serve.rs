@@ -29,6 +29,7 @@ use tower::ServiceExt as _;
 use super::deadline::WriteDeadline;
 use super::ear::{Ear, Patience};
 use super::tls::Tls;
+use super::whole::Whole;
 use crate::auth::network;
 use crate::clock::Clock;
 
@@ -216,13 +217,15 @@ async fn answer_http<S>(
 {
     let stream = TokioIo::new(WriteDeadline::new(stream, WRITE_TIMEOUT, place.clone()));
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-        // All headers have come.
-        place.begin();
-        let answering = Answering(place.clone());
+        let place = place.clone();
         request.extensions_mut().insert(ConnectInfo(peer));
-        let answer = router.clone().oneshot(request.map(Body::new));
+        let request = request.map(|body| Body::new(Whole::new(body, place.clone())));
+        let answer = router.clone().oneshot(request);
         async move {
             let response = answer.await?;
+            // What has its answer without its body is as good as whole.
+            place.begin();
+            let answering = Answering(place);
             // Over when the body is dropped, all of it handed over.
             Ok::<_, Infallible>(response.map(|body| {
                 body.map_frame(move |frame| {
