@@ -142,6 +142,11 @@ impl Load {
         self.add_to_base(self.failures.failed(now_ms, parameters));
     }
 
+    /// Likewise, a session without an answer, which may be forgiven.
+    pub fn left_unanswered(&self, now_ms: u64, parameters: &GpuAware) {
+        self.add_to_base(self.failures.left_unanswered(now_ms, parameters));
+    }
+
     /// A silence that may be a failure or not.
     pub fn doubted(&self, now_ms: u64, parameters: &GpuAware) {
         self.add_to_base(self.failures.doubted(now_ms, parameters));

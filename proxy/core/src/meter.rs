@@ -139,10 +139,14 @@ impl Meter {
         if !std::mem::take(&mut self.is_owed) {
             return;
         }
-        failed(backend, moment);
-        // As Finagle does, which looks at how long a request took and not at how it ended.
-        if moment.metering.wants == Wants::Peaks {
-            self.record(backend, moment);
+        match moment.metering.wants {
+            Wants::Everything => {
+                let now_ms = moment.now_us / 1_000;
+                let parameters = &moment.metering.parameters;
+                backend.load().left_unanswered(now_ms, parameters);
+            }
+            // As Finagle does, which looks at how long a request took and not at how it ended.
+            Wants::Peaks => self.record(backend, moment),
         }
     }
 
@@ -206,7 +210,7 @@ impl Meter {
     }
 }
 
-/// Somebody saw `backend` fail: refuse, reset, or keep silent where it should not.
+/// Somebody saw `backend` fail as no client can make it: refuse, or keep silent where it should not.
 pub fn failed(backend: &BackendState, moment: Moment<'_>) {
     if moment.metering.wants == Wants::Peaks {
         return;
@@ -364,6 +368,9 @@ mod tests {
         failed.broken_off(at(&metering, 0));
         failed.broken_off(at(&metering, 0));
         assert_eq!(level(), 2.0);
+        super::failed(&backend, at(&metering, 0));
+        backend.load().failures.forgive_unanswered();
+        assert_eq!(level(), 2.0, "it has refused, whoever asked");
     }
 
     #[test]
