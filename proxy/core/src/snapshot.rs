@@ -209,11 +209,12 @@ fn build_pool(
         .map(|(index, state)| (state.addr, BackendIndex(index as u32)));
     let takes_any = |index| tables.iter().any(|table| table.share(index) > 0);
     let is_scored = pool.algorithm == Algorithm::GpuAware;
+    let scored_before = previous.and_then(|previous| previous.scorer.as_ref());
     PoolSnapshot {
         by_addr: by_addr.collect(),
         serves: PROTOCOLS.map(|protocol| is_served(listeners, protocol)),
         health: rosters.each_ref().map(|roster| roster.health),
-        scorer: is_scored.then(|| Scorer::new(pool, &backends, takes_any)),
+        scorer: is_scored.then(|| Scorer::new(scored_before, pool, &backends, takes_any)),
         batches: if is_scored { Batches::of(pool) } else { None },
         metering: Metering::of(pool.algorithm, pool.gpu_aware),
         pickers,

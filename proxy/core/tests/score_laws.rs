@@ -491,6 +491,48 @@ fn every_backend_gets_a_session_in_thirty_seconds_and_no_flood() {
     }
 }
 
+/// Rare sessions, of which each counts for a while, in a pool whose health changes all the time.
+#[test]
+fn trials_come_in_time_where_snapshots_change_often() {
+    let mut world = World::new(&[(1, false), (1_000, false), (1_000, false)], 7);
+    world.pass(2 * SLOW_START_MS);
+    let mut given_s = Vec::new();
+    for second in 0..300 {
+        if second % 2 == 0 && world.dispatch().expect("all are candidates") == 0 {
+            given_s.push(second);
+        }
+        for _ in 0..10 {
+            world.pass(100);
+            world.reload();
+        }
+        world.end_one(true);
+        let flapping = &mut world.pool.backends[2];
+        flapping.enabled = !flapping.enabled;
+    }
+    let gaps = given_s.windows(2).map(|two| two[1] - two[0]);
+    assert!((7..=10).contains(&given_s.len()), "{given_s:?}");
+    assert!(gaps.into_iter().all(|gap| gap <= 45), "{given_s:?}");
+}
+
+/// Whoever comes back has begun sessions long ago.
+#[test]
+fn an_unused_pool_makes_nobody_due_whoever_comes_and_goes() {
+    let mut world = World::new(&[(1, false), (1_000, false), (1_000, false)], 8);
+    for _ in 0..1_000 {
+        world.begin(2);
+        world.end_one(true);
+    }
+    world.pass(2 * SLOW_START_MS);
+    world.tick();
+    for _ in 0..600 {
+        let flapping = &mut world.pool.backends[2];
+        flapping.enabled = !flapping.enabled;
+        world.pass(1_000);
+        world.reload();
+    }
+    assert_ne!(world.dispatch(), Some(0));
+}
+
 /// Else rare sessions would go to each in turn, and no longer where they cost least.
 #[test]
 fn at_most_a_quarter_of_rare_sessions_are_trials() {

@@ -20,6 +20,7 @@ pub mod log2;
 pub mod peak;
 pub mod trial;
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -71,8 +72,10 @@ struct Scored {
 }
 
 impl Scorer {
-    /// `is_candidate` says which of the pool's backends take new sessions.
+    /// `is_candidate` says which of the pool's backends take new sessions. What `previous` knows of the
+    /// pool's use goes on.
     pub fn new(
+        previous: Option<&Scorer>,
         pool: &Pool,
         states: &[Arc<BackendState>],
         is_candidate: impl Fn(BackendIndex) -> bool,
@@ -94,6 +97,7 @@ impl Scorer {
         let sum: f32 = scored.iter().map(|one| one.weight).sum();
         let mean = sum / scored.len().max(1) as f32;
         scored.iter_mut().for_each(|one| one.weight /= mean);
+        let pool_use = previous.map(|previous| previous.use_among(&scored));
         Scorer {
             parameters: pool.gpu_aware,
             all_warm: scored.iter().all(|one| one.is_warming),
@@ -101,8 +105,19 @@ impl Scorer {
             positions,
             middle: AtomicU32::new(f32::NAN.to_bits()),
             furthest: AtomicU32::new(1_f32.to_bits()),
-            pool_use: Mutex::default(),
+            pool_use: Mutex::new(pool_use.unwrap_or_default()),
         }
+    }
+
+    /// The use of this pool, to go on among the backends of `scored`.
+    fn use_among(&self, scored: &[Scored]) -> PoolUse {
+        let places = (0..).zip(&self.scored);
+        let places: HashMap<_, usize> = places.map(|(at, one)| (one.backend.addr, at)).collect();
+        let place_before = scored
+            .iter()
+            .map(|one| places.get(&one.backend.addr).copied());
+        let pool_use = self.pool_use.lock().unwrap_or_else(PoisonError::into_inner);
+        pool_use.followed(place_before)
     }
 
     /// Scores all. `share` is told of each candidate what part of the sessions suits it.
@@ -141,10 +156,10 @@ impl Scorer {
 
     /// Tells the backends that are left aside how long the pool was used.
     fn count_use(&self, observed: &[Observed], now: Now) {
-        let begun = observed.iter().map(|one| one.begun).sum();
+        let begun = observed.iter().map(|one| one.begun);
         let interval_us = self.parameters.trial_interval_ms * 1_000;
         let mut pool_use = self.pool_use.lock().unwrap_or_else(PoisonError::into_inner);
-        let passed_us = pool_use.passed(begun, observed.len(), interval_us, now.us);
+        let passed_us = pool_use.passed(begun, interval_us, now.us);
         for (one, observed) in self.scored.iter().zip(observed) {
             if !observed.is_used {
                 one.backend.learned().left_aside(passed_us);

@@ -102,21 +102,43 @@ fn is_same(one: Option<f32>, other: Option<f32>) -> bool {
 /// rarely, or stay long, do not make every backend due at once.
 #[derive(Debug, Default)]
 pub struct PoolUse {
-    /// Sessions and flows begun, and the time, when last asked.
-    last: Option<(u64, u64)>,
+    /// When last asked.
+    last_us: Option<u64>,
+    /// Of each backend, the sessions and flows begun when last asked; `None`: not asked of it yet.
+    begun: Vec<Option<u64>>,
     /// What sessions count for that has not passed yet.
     left_us: u64,
 }
 
 impl PoolUse {
-    /// The time of use since the last call. `begun` counts the sessions and flows of the whole pool.
-    pub fn passed(&mut self, begun: u64, backends: usize, interval_us: u64, now_us: u64) -> u64 {
-        let Some((begun_before, before_us)) = self.last.replace((begun, now_us)) else {
-            return 0;
-        };
+    /// Goes on where this one stands, with other backends, of each of which `place_before` says where it
+    /// stood, if it was there.
+    pub fn followed(&self, place_before: impl Iterator<Item = Option<usize>>) -> PoolUse {
+        let begun = place_before.map(|place| self.begun.get(place?).copied().flatten());
+        PoolUse {
+            last_us: self.last_us,
+            begun: begun.collect(),
+            left_us: self.left_us,
+        }
+    }
+
+    /// The time of use since the last call. `begun` counts the sessions and flows of each backend.
+    pub fn passed(
+        &mut self,
+        begun: impl ExactSizeIterator<Item = u64>,
+        interval_us: u64,
+        now_us: u64,
+    ) -> u64 {
         let most_us = interval_us / SESSIONS_PER_TRIAL;
-        let each_us = most_us / (backends as u64).max(1);
-        let begun = begun.saturating_sub(begun_before);
+        let each_us = most_us / (begun.len() as u64).max(1);
+        self.begun.resize(begun.len(), None);
+        let begun = self.begun.iter_mut().zip(begun).map(|(before, begun)| {
+            // Nobody knows when those of a backend began that is new here.
+            let before = before.replace(begun).unwrap_or(begun);
+            begun.saturating_sub(before)
+        });
+        let begun = begun.fold(0, u64::saturating_add);
+        let before_us = self.last_us.replace(now_us).unwrap_or(now_us);
         self.left_us = (self.left_us + begun.saturating_mul(each_us)).min(most_us);
         let passed_us = now_us.saturating_sub(before_us).min(self.left_us);
         self.left_us -= passed_us;
@@ -239,12 +261,33 @@ mod tests {
     #[test]
     fn a_pool_is_used_while_sessions_begin_and_each_counts_for_a_while() {
         let mut pool = PoolUse::default();
-        let mut passed =
-            |begun, now_ms: u64| pool.passed(begun, 2, INTERVAL_US, now_ms * 1_000) / 1_000;
+        let mut passed = |begun: u64, now_ms: u64| {
+            let of_each = [0, begun].into_iter();
+            pool.passed(of_each, INTERVAL_US, now_ms * 1_000) / 1_000
+        };
         assert_eq!(passed(1_000, 0), 0, "nobody knows when those began");
         assert_eq!(passed(1_001, 100), 100);
         assert_eq!(passed(1_001, 3_000), 2_900);
         assert_eq!(passed(1_001, 60_000), 750, "a session counts for 30 s / 8");
         assert_eq!(passed(9_999, 120_000), 7_500, "and a crowd for a quarter");
+    }
+
+    #[test]
+    fn a_pool_with_other_backends_goes_on_where_it_stood() {
+        let mut pool = PoolUse::default();
+        pool.passed([5, 70].into_iter(), INTERVAL_US, 0);
+        pool.passed([5, 71].into_iter(), INTERVAL_US, 1_000_000);
+        // The second comes first, the first is gone, and one is new.
+        let mut pool = pool.followed([Some(1), None].into_iter());
+        let left_us = INTERVAL_US / 8 - 1_000_000;
+        assert_eq!(
+            pool.passed([71, 900].into_iter(), INTERVAL_US, 60_000_000),
+            left_us
+        );
+        let mut pool = pool.followed([None, Some(0)].into_iter());
+        assert_eq!(
+            pool.passed([900, 71].into_iter(), INTERVAL_US, 90_000_000),
+            0
+        );
     }
 }
