@@ -86,7 +86,7 @@ struct EngineOptions {
     /// The address at which clients reach the engine
     #[arg(long, value_name = "IP:PORT")]
     advertise: Option<String>,
-    /// nvml, vllm, sglang, triton, trtllm, tgi, dcgm or command
+    /// nvml, vllm, sglang, triton, trtllm, tgi, lmdeploy, llamacpp, dcgm, amd or command
     #[arg(long)]
     source: Option<String>,
     /// The engine's metrics [default: its usual port on this machine]
@@ -96,7 +96,7 @@ struct EngineOptions {
     /// "queue", "running"} as JSON
     #[arg(long)]
     command: Option<String>,
-    /// The GPU that the engine runs on: an index, a UUID or a MIG UUID; several times for several
+    /// The GPU that the engine runs on: an index, a UUID or a MIG UUID; repeat it for several
     #[arg(long)]
     gpu: Vec<String>,
     /// The weight to register [default: control's]

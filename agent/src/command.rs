@@ -10,13 +10,13 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use contract::{Faults, Object, parse_object};
+use contract::{Fault, Faults, Object, parse_object};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::retry_on_intr;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
-use crate::figures::{Figures, Reading};
+use crate::figures::{Figures, Reading, share};
 
 /// The most that a command may print.
 const MAX_OUTPUT_BYTES: usize = 64 << 10;
@@ -40,30 +40,53 @@ pub enum CommandError {
 /// In words: why it gave nothing, or every fault of what it printed.
 pub fn read(command: &str, timeout: Duration) -> Result<Reading, String> {
     let output = run(command, timeout).map_err(|error| error.to_string())?;
-    let figures = parse(&output).map_err(|faults| format!("what it printed: {faults}"))?;
-    Ok(Reading {
-        figures,
-        faults: Vec::new(),
-    })
+    parse(&output).map_err(|faults| format!("what it printed: {faults}"))
 }
 
-fn parse(output: &[u8]) -> Result<Figures, Faults> {
+/// A bad figure costs itself, and a key that is not known costs nothing: the rest is as right as it
+/// would be without them. Where nothing but faults is left, it is refused.
+fn parse(output: &[u8]) -> Result<Reading, Faults> {
     const MAX_REQUESTS: u64 = 1_000_000_000;
-    let map = parse_object(output, MAX_OUTPUT_BYTES)?;
+    const MARK: &[u8] = "\u{feff}".as_bytes();
+    let mut warnings = Vec::new();
+    let text = output.strip_prefix(MARK).unwrap_or(output);
+    if text.len() < output.len() {
+        warnings.push("it begins with a byte order mark, which was passed over".to_owned());
+    }
+    let map = parse_object(text, MAX_OUTPUT_BYTES)?;
     let mut faults = Faults::default();
     let mut object = Object::new(&map, "");
     let figures = Figures {
-        gpu_usage: object.take_share("gpu_usage", &mut faults),
-        vram_usage: object.take_share("vram_usage", &mut faults),
+        gpu_usage: take_share(&mut object, "gpu_usage", &mut faults),
+        vram_usage: take_share(&mut object, "vram_usage", &mut faults),
         queue: object.take_integer("queue", 0, MAX_REQUESTS, &mut faults),
         running: object.take_integer("running", 0, MAX_REQUESTS, &mut faults),
     };
-    object.unknown_keys(&mut faults);
-    if faults.is_empty() {
-        Ok(figures)
-    } else {
-        Err(faults)
+    let mut unknown = Faults::default();
+    object.unknown_keys(&mut unknown);
+    if figures == Figures::default() && !(faults.is_empty() && unknown.is_empty()) {
+        faults.0.extend(unknown.0);
+        return Err(faults);
     }
+    warnings.extend(unknown.0.iter().map(Fault::to_string));
+    Ok(Reading {
+        figures,
+        faults: faults.0.iter().map(Fault::to_string).collect(),
+        warnings,
+    })
+}
+
+fn take_share(object: &mut Object, key: &'static str, faults: &mut Faults) -> Option<f64> {
+    let number = object.take_number(key, faults)?;
+    let figure = share(key, number);
+    if figure.is_err() {
+        faults.add(
+            &object.pointer(key),
+            number,
+            "a number from 0 to 1, or null",
+        );
+    }
+    figure.ok()
 }
 
 fn run(command: &str, timeout: Duration) -> Result<Vec<u8>, CommandError> {
@@ -191,6 +214,49 @@ mod tests {
             read(pieces, LONG).expect("figures").figures.running,
             Some(1)
         );
+    }
+
+    #[test]
+    fn one_bad_figure_or_unknown_key_costs_no_other_figure() {
+        let cases: [(&str, &str, &str); 5] = [
+            ("{\"gpu_usag\": 0.5, \"queue\": 3}", "", "gpu_usage"),
+            ("{\"gpu_usage\": 50, \"queue\": 3}", "/gpu_usage", ""),
+            ("{\"running\": -1, \"queue\": 3}", "/running", ""),
+            ("{\"vram_usage\": \"0.5\", \"queue\": 3}", "/vram_usage", ""),
+            ("\u{feff}{\"queue\": 3}", "", "byte order mark"),
+        ];
+        for (output, fault, warning) in cases {
+            let reading = parse(output.as_bytes()).expect(output);
+            let expected = Figures {
+                queue: Some(3),
+                ..Figures::default()
+            };
+            assert_eq!(reading.figures, expected, "{output}");
+            for (told, word) in [(&reading.faults, fault), (&reading.warnings, warning)] {
+                assert_eq!(
+                    told.len(),
+                    usize::from(!word.is_empty()),
+                    "{output}: {told:?}"
+                );
+                assert!(told.iter().all(|told| told.contains(word)), "{told:?}");
+            }
+        }
+        let rounded = b"{\"gpu_usage\": 1.0000000000000002, \"vram_usage\": -0.01, \"queue\": 2.0}";
+        let reading = parse(rounded).expect("figures");
+        assert!(reading.faults.is_empty() && reading.warnings.is_empty());
+        assert_eq!(reading.figures.gpu_usage, Some(1.0));
+        assert_eq!(
+            (reading.figures.vram_usage, reading.figures.queue),
+            (Some(0.0), Some(2))
+        );
+    }
+
+    #[test]
+    fn output_that_is_cut_anywhere_gives_no_figure() {
+        let whole = b"{\"gpu_usage\": 0.25, \"queue\": 31}";
+        for length in 0..whole.len() {
+            assert!(parse(&whole[..length]).is_err(), "{length}");
+        }
     }
 
     #[test]

@@ -26,29 +26,35 @@ impl Figures {
     }
 }
 
-/// One reading: the figures, and what is wrong with those that are `None` though the source should
-/// have them.
+/// One reading of a source.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Reading {
     pub figures: Figures,
+    /// What is wrong with figures that are `None`, or lack a part, though the source should have them.
     pub faults: Vec<String>,
+    /// What is odd and costs no figure.
+    pub warnings: Vec<String>,
 }
 
 /// The largest count that is believed.
 const MAX_COUNT: f64 = 1e9;
 
+/// How far a value may stand outside of its range and still be taken for its end: programs divide,
+/// subtract and round. What is beyond means something else, such as a percentage, and is a fault.
+pub const ROUNDING: f64 = 0.02;
+
 /// A value that has to be a share; else the fault. `what` names it.
 pub fn share(what: &str, value: f64) -> Result<f64, String> {
-    match (0.0..=1.0).contains(&value) {
-        true => Ok(value),
+    match (-ROUNDING..=1.0 + ROUNDING).contains(&value) {
+        true => Ok(value.clamp(0.0, 1.0)),
         false => Err(format!("{what}: found {value}, allowed: 0 to 1")),
     }
 }
 
 /// A value that has to be a count of requests; else the fault. `what` names it.
 pub fn count(what: &str, value: f64) -> Result<u64, String> {
-    match (0.0..=MAX_COUNT).contains(&value) {
-        true => Ok(value.round() as u64),
+    match (-ROUNDING..=MAX_COUNT).contains(&value) {
+        true => Ok(value.max(0.0).round() as u64),
         false => Err(format!("{what}: found {value}, allowed: 0 to {MAX_COUNT}")),
     }
 }
@@ -58,13 +64,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_out_of_range_is_told_and_not_bent() {
-        assert_eq!(share("a", 0.5), Ok(0.5));
-        assert_eq!(count("a", 3.0), Ok(3));
-        for bad in [f64::NAN, f64::INFINITY, -0.01, 1.01, 98.0] {
+    fn rounding_is_forgiven_and_everything_else_out_of_range_is_told() {
+        for (value, expected) in [
+            (0.5, 0.5),
+            (-0.0, 0.0),
+            (-0.01, 0.0),
+            (-0.02, 0.0),
+            (1.000_000_000_000_000_2, 1.0),
+            (1.01, 1.0),
+            (1.02, 1.0),
+        ] {
+            assert_eq!(share("a", value), Ok(expected), "{value}");
+        }
+        for (value, expected) in [(3.0, 3), (2.999_999, 3), (-0.01, 0), (1e9, 1_000_000_000)] {
+            assert_eq!(count("a", value), Ok(expected), "{value}");
+        }
+        for bad in [f64::NAN, f64::INFINITY, -0.021, 1.021, -1.0, 98.0] {
             assert!(share("a", bad).is_err(), "{bad}");
         }
-        for bad in [f64::NAN, f64::INFINITY, -1.0, 1e19] {
+        for bad in [
+            f64::NAN,
+            f64::INFINITY,
+            f64::NEG_INFINITY,
+            -1.0,
+            -0.021,
+            1e19,
+        ] {
             assert!(count("a", bad).is_err(), "{bad}");
         }
     }

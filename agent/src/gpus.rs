@@ -2,12 +2,15 @@
 
 use std::fmt;
 
+/// The most GPUs of one engine.
+pub const MAX_GPUS: usize = 64;
+
 /// One GPU, or one part of it, as operators name them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Gpu {
     /// The driver's number for it, in PCI order; a reboot may change it.
     Index(u32),
-    /// `GPU-...`
+    /// `GPU-...`, or, of AMD's, the UUID alone.
     Uuid(String),
     /// `MIG-...`, of a multi-instance GPU.
     Mig(String),
@@ -35,9 +38,16 @@ impl Gpu {
             Some(Gpu::Uuid(text.to_owned()))
         } else if has_more("MIG-") {
             Some(Gpu::Mig(text.to_owned()))
+        } else if is_bare_uuid(text) {
+            Some(Gpu::Uuid(text.to_owned()))
         } else {
             None
         }
+    }
+
+    /// Whether it is a name that AMD's tools give, without a word before the UUID.
+    pub fn is_bare(&self) -> bool {
+        matches!(self, Gpu::Uuid(name) if is_bare_uuid(name))
     }
 
     /// The UUID of the whole GPU and the number of the instance in it, where a MIG name gives them:
@@ -48,6 +58,13 @@ impl Gpu {
         let (instance, _) = numbers.split_once('/')?;
         parent.starts_with("GPU-").then_some((parent, instance))
     }
+}
+
+/// Five groups of hexadecimal digits (RFC 9562).
+fn is_bare_uuid(text: &str) -> bool {
+    let groups: Vec<&str> = text.split('-').collect();
+    let lengths = groups.iter().map(|group| group.len());
+    lengths.eq([8, 4, 4, 4, 12]) && groups.concat().bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 impl fmt::Display for Gpu {
@@ -111,8 +128,19 @@ mod tests {
         assert_eq!((&parsed, parsed.instance()), (&Gpu::Mig(mig.into()), None));
         let older = Gpu::parse(&format!("MIG-{uuid}/7/0")).expect("a name");
         assert_eq!(older.instance(), Some((uuid, "7")));
+        let amd = Gpu::parse("ccff74a1-0000-1000-80e0-c6d49f5b0d86").expect("a name");
+        assert!(amd.is_bare() && !parsed.is_bare());
         for bad in [
-            "", "-1", "256", "gpu0", "GPU-", "MIG-", "GPU-a b", "GPU-\n", "0,1",
+            "ccff74a1-0000-1000-80e0-c6d49f5b0d8",
+            "",
+            "-1",
+            "256",
+            "gpu0",
+            "GPU-",
+            "MIG-",
+            "GPU-a b",
+            "GPU-\n",
+            "0,1",
         ] {
             assert_eq!(Gpu::parse(bad), None, "{bad:?}");
         }

@@ -128,7 +128,11 @@ pub fn once(engine: &EngineSettings, gpus: &dyn Gpus) -> (Value, bool) {
     let reading = source::read(engine, &http, gpus);
     let health = engine.health.check(&http, engine.timeout);
     let is_read = reading.is_ok();
-    let Reading { figures, faults } = reading.unwrap_or_else(|why| Reading {
+    let Reading {
+        figures,
+        faults,
+        warnings,
+    } = reading.unwrap_or_else(|why| Reading {
         faults: vec![why],
         ..Reading::default()
     });
@@ -136,6 +140,7 @@ pub fn once(engine: &EngineSettings, gpus: &dyn Gpus) -> (Value, bool) {
     answer["advertise"] = json!(engine.advertise.to_string());
     answer["source"] = engine.source.name().into();
     answer["faults"] = faults.into();
+    answer["warnings"] = warnings.into();
     answer["is_warming_up"] = health.is_err().into();
     answer["health"] = health.err().map_or("ok".into(), Value::from);
     (answer, is_read)

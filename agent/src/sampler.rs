@@ -63,6 +63,8 @@ pub fn with_jitter(pause: Duration) -> Duration {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
     Whole,
+    /// Every figure is there, and something is odd.
+    Odd,
     /// Some figures are missing.
     Partial,
     /// It cannot be read; the last reading still counts.
@@ -87,8 +89,9 @@ impl Teller {
         is_stale: bool,
     ) {
         let standing = match reading {
-            Ok(reading) if reading.faults.is_empty() => Standing::Whole,
-            Ok(_) => Standing::Partial,
+            Ok(reading) if !reading.faults.is_empty() => Standing::Partial,
+            Ok(reading) if !reading.warnings.is_empty() => Standing::Odd,
+            Ok(_) => Standing::Whole,
             Err(_) if is_stale => Standing::Unknown,
             Err(_) => Standing::Failing,
         };
@@ -96,13 +99,16 @@ impl Teller {
             return;
         }
         match reading {
-            Ok(reading) if reading.faults.is_empty() => {
-                tracing::info!("{engine}: its figures are read");
+            Ok(reading) if !reading.faults.is_empty() => {
+                let told = [reading.faults.as_slice(), &reading.warnings].concat();
+                let told = told.join("; ");
+                tracing::warn!("{engine}: some figures are unknown or lack a part: {told}");
             }
-            Ok(reading) => {
-                let faults = reading.faults.join("; ");
-                tracing::warn!("{engine}: some figures are unknown: {faults}");
+            Ok(reading) if !reading.warnings.is_empty() => {
+                let warnings = reading.warnings.join("; ");
+                tracing::warn!("{engine}: its figures are read, and something is odd: {warnings}");
             }
+            Ok(_) => tracing::info!("{engine}: its figures are read"),
             Err(why) if is_stale => {
                 tracing::error!("{engine}: its figures are unknown: {why}");
             }

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use ureq::http::Uri;
 
 use crate::engines::Engine;
-use crate::gpus::{ALLOWED_GPU, Gpu};
+use crate::gpus::{ALLOWED_GPU, Gpu, MAX_GPUS};
 use crate::health::Health;
 use crate::source::Source;
 
@@ -21,8 +21,6 @@ use crate::source::Source;
 pub const MAX_FILE_BYTES: usize = 1 << 20;
 /// The most engines of one node.
 pub const MAX_ENGINES: usize = 64;
-/// The most GPUs of one engine.
-const MAX_GPUS: usize = 64;
 
 pub const DEFAULT_INTERVAL: Duration = Duration::from_millis(1_000);
 const DEFAULT_STALE: Duration = Duration::from_millis(5_000);
@@ -159,14 +157,17 @@ enum Kind {
     Metrics(Engine),
 }
 
-const KINDS: [(&str, Kind); 8] = [
+const KINDS: [(&str, Kind); 11] = [
     ("nvml", Kind::Nvml),
     ("vllm", Kind::Metrics(Engine::Vllm)),
     ("sglang", Kind::Metrics(Engine::Sglang)),
     ("triton", Kind::Metrics(Engine::Triton)),
     ("trtllm", Kind::Metrics(Engine::Trtllm)),
     ("tgi", Kind::Metrics(Engine::Tgi)),
+    ("lmdeploy", Kind::Metrics(Engine::Lmdeploy)),
+    ("llamacpp", Kind::Metrics(Engine::Llamacpp)),
     ("dcgm", Kind::Metrics(Engine::Dcgm)),
+    ("amd", Kind::Metrics(Engine::Amd)),
     ("command", Kind::Command),
 ];
 
@@ -231,6 +232,7 @@ fn read_gpus(object: &mut Object, kind: Option<Kind>, faults: &mut Faults) -> Ve
         return Vec::new();
     }
     let is_dcgm = matches!(kind, Some(Kind::Metrics(Engine::Dcgm)));
+    let is_amd = matches!(kind, Some(Kind::Metrics(Engine::Amd)));
     let mut gpus = Vec::with_capacity(items.len());
     for item in items {
         let text = item.as_str().map_or(item.to_string(), str::to_owned);
@@ -240,6 +242,16 @@ fn read_gpus(object: &mut Object, kind: Option<Kind>, faults: &mut Faults) -> Ve
             // Its rows name a part by the whole GPU and the instance in it.
             Some(gpu @ Gpu::Mig(_)) if is_dcgm && gpu.instance().is_none() => {
                 faults.add(&place, gpu, "with source dcgm, MIG-GPU-UUID/INSTANCE/0");
+            }
+            Some(gpu @ Gpu::Mig(_)) if is_amd => {
+                faults.add(
+                    &place,
+                    gpu,
+                    "with source amd, an index or a UUID as amd-smi lists it",
+                );
+            }
+            Some(gpu) if gpu.is_bare() && kind.is_some() && !is_amd => {
+                faults.add(&place, gpu, ALLOWED_GPU);
             }
             Some(gpu) => gpus.push(gpu),
         }

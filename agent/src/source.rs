@@ -46,9 +46,7 @@ pub fn read(settings: &EngineSettings, http: &Http, gpus: &dyn Gpus) -> Result<R
     let reading = match source {
         Source::Nvml => return read_gpus(settings, gpus).map(|gpus| of_gpus(gpus, true)),
         Source::Command(text) => command::read(text, settings.timeout),
-        Source::Metrics { engine, url } => http
-            .text(url)
-            .and_then(|text| engine.read(&text, &settings.gpus)),
+        Source::Metrics { engine, url } => http.read(url, |body| engine.read(body, &settings.gpus)),
     };
     let reading = reading.map_err(|why| format!("{}: {why}", source.place()))?;
     Ok(completed(reading, settings, gpus))
@@ -60,8 +58,7 @@ fn completed(mut reading: Reading, settings: &EngineSettings, gpus: &dyn Gpus) -
     let (wants_gpus, wants_memory) = match &settings.source {
         Source::Nvml => (false, false),
         Source::Command(_) => (true, true),
-        // DCGM has told what the driver knows.
-        Source::Metrics { engine, .. } => (*engine != Engine::Dcgm, !engine.preallocates()),
+        Source::Metrics { engine, .. } => (!engine.shows_gpus_only(), !engine.preallocates()),
     };
     let figures = &mut reading.figures;
     let lacks = figures.gpu_usage.is_none() || (wants_memory && figures.vram_usage.is_none());
@@ -99,7 +96,11 @@ fn of_gpus(gpus: Vec<GpuFigures>, wants_memory: bool) -> Reading {
         vram_usage: wants_memory.then(|| known("memory", memory)).flatten(),
         ..Figures::default()
     };
-    Reading { figures, faults }
+    Reading {
+        figures,
+        faults,
+        warnings: Vec::new(),
+    }
 }
 
 #[cfg(test)]
@@ -178,7 +179,7 @@ mod tests {
         }
         let reading = Reading {
             figures,
-            faults: vec![],
+            ..Reading::default()
         };
         completed(reading, &settings(engine), &Bench)
     }

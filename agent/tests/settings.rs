@@ -78,6 +78,21 @@ fn what_is_left_out_is_the_engines_usual_port_path_and_check() {
         ),
         ("tgi", "3000/metrics", http("http://127.0.0.1:3000/health")),
         (
+            "lmdeploy",
+            "23333/metrics",
+            http("http://127.0.0.1:23333/health"),
+        ),
+        (
+            "llamacpp",
+            "8080/metrics",
+            http("http://127.0.0.1:8080/health"),
+        ),
+        (
+            "amd",
+            "5000/metrics",
+            Health::Tcp(([10, 0, 0, 1], 8000).into()),
+        ),
+        (
             "dcgm",
             "9400/metrics",
             Health::Tcp(([10, 0, 0, 1], 8000).into()),
@@ -194,6 +209,13 @@ fn what_a_source_needs_is_asked_for() {
     assert_eq!(places(command), ["/engines/0/command"]);
     let part = json!({ "advertise": addr, "source": "dcgm", "gpu": "MIG-b6ba1f4f" });
     assert_eq!(places(part), ["/engines/0/gpu"]);
+    let amds = "ccff74a1-0000-1000-80e0-c6d49f5b0d86";
+    for (source, gpu) in [("amd", "MIG-b6ba1f4f"), ("vllm", amds), ("nvml", amds)] {
+        let engine = json!({ "advertise": addr, "source": source, "gpu": gpu });
+        assert_eq!(places(engine), ["/engines/0/gpu"], "{source}");
+    }
+    let amd = engine(json!({ "source": "amd", "gpu": amds }));
+    assert_eq!(amd.gpus, [Gpu::Uuid(amds.into())]);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use testkit::process::run;
 use testkit::server::Reply;
 use testkit::{Control, LONG, Program, Server, until};
 
-const VLLM: &str = include_str!("../../agent/tests/fixtures/vllm.txt");
+const VLLM: &str = include_str!("../../agent/tests/fixtures/vllm_0.11.txt");
 
 /// A vLLM with what the fixture shows: 3 requests wait, 21 run, the cache is at 0.6218...
 fn vllm() -> Server {

@@ -1,10 +1,16 @@
 //! Which GPU a sample is of.
 
+use std::collections::HashSet;
+
 use crate::exposition::{Exposition, Sample};
-use crate::gpus::Gpu;
+use crate::figures::share;
+use crate::gpus::{Gpu, GpuFigures, Memory};
+
+/// How many devices are named in a message.
+const MOST_NAMED: usize = 16;
 
 /// A GPU, or a part of one, as a sample's labels name it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Device<'e> {
     index: Option<&'e str>,
     uuid: Option<&'e str>,
@@ -16,7 +22,7 @@ impl<'e> Device<'e> {
     fn of(sample: &'e Sample) -> Device<'e> {
         let first = |names: &[&str]| names.iter().find_map(|name| sample.label(name));
         Device {
-            index: first(&["gpu"]),
+            index: first(&["gpu", "gpu_id", "card", "gpu_use_percent"]),
             uuid: first(&["UUID", "uuid", "gpu_uuid"]),
             instance: first(&["GPU_I_ID"]).filter(|instance| !instance.is_empty()),
         }
@@ -34,6 +40,11 @@ impl<'e> Device<'e> {
         }
     }
 
+    /// Whether it is a part of a GPU.
+    pub fn is_part(&self) -> bool {
+        self.instance.is_some()
+    }
+
     /// A name that `--gpu` takes, where the labels suffice for one.
     pub fn name(&self) -> String {
         let whole = self.index.or(self.uuid).unwrap_or("without a name");
@@ -46,15 +57,48 @@ impl<'e> Device<'e> {
 }
 
 /// Every device that has samples of one of `names`, once each.
-pub fn shown<'e>(exposition: &'e Exposition, names: &'e [&str]) -> Vec<Device<'e>> {
+pub fn shown<'e>(
+    exposition: &'e Exposition,
+    names: impl IntoIterator<Item = &'e &'static str>,
+) -> Vec<Device<'e>> {
+    let mut known = HashSet::new();
     let mut devices = Vec::new();
-    for sample in names.iter().flat_map(|name| exposition.of(name)) {
+    for sample in names.into_iter().flat_map(|name| exposition.of(name)) {
         let device = Device::of(sample);
-        if !devices.contains(&device) {
+        if known.insert(device) {
             devices.push(device);
         }
     }
     devices
+}
+
+/// The named devices; without names the only one, since which of several is meant cannot be known.
+///
+/// # Errors
+/// In words, with the names that are there.
+pub fn choose<'e>(shown: &[Device<'e>], gpus: &[Gpu]) -> Result<Vec<Device<'e>>, String> {
+    let listed = || {
+        let names: Vec<String> = shown.iter().take(MOST_NAMED).map(Device::name).collect();
+        let more = shown.len().saturating_sub(MOST_NAMED);
+        let more = (more > 0).then(|| format!(" and {more} more"));
+        format!("{}{}", names.join(", "), more.unwrap_or_default())
+    };
+    if gpus.is_empty() {
+        return match shown {
+            [only] => Ok(vec![*only]),
+            _ => Err(format!(
+                "several GPUs and none is named, allowed: {}",
+                listed()
+            )),
+        };
+    }
+    let find = |gpu: &Gpu| {
+        let found = shown.iter().find(|device| device.is(gpu));
+        found
+            .copied()
+            .ok_or_else(|| format!("GPU {gpu} is not there, allowed: {}", listed()))
+    };
+    gpus.iter().map(find).collect()
 }
 
 /// What the first of `names` that is there says of one device. An exporter that adds the names of
@@ -66,4 +110,24 @@ pub fn value(exposition: &Exposition, names: &[&str], device: Device) -> Option<
             .find(|sample| Device::of(sample) == device);
         of_device.map(|sample| sample.value)
     })
+}
+
+/// One device's figures, each right by itself: a mean over several could hide one that is not.
+pub fn figures(
+    faults: &mut Vec<String>,
+    usage: Option<(&str, f64)>,
+    memory: Option<(&str, Memory)>,
+) -> GpuFigures {
+    let usage =
+        usage.and_then(|(what, usage)| share(what, usage).map_err(|fault| faults.push(fault)).ok());
+    let memory = memory.and_then(|(what, Memory { used, total })| {
+        let used = match total.is_finite() {
+            true => share(what, used / total).map(|share| share * total),
+            false => Err(format!("{what}: found {used} of {total}")),
+        };
+        used.map_err(|fault| faults.push(fault))
+            .ok()
+            .map(|used| Memory { used, total })
+    });
+    GpuFigures { usage, memory }
 }

@@ -1,20 +1,24 @@
 //! What the engines' metrics mean. Pure: the text of one scrape in, one reading out.
 //!
-//! The names are those of the engines' own sources: vLLM `vllm/v1/metrics/loggers.py`, SGLang
-//! `srt/metrics/collector.py`, TensorRT-LLM `tensorrt_llm/metrics/collector.py`, Triton
-//! `core/src/metrics.cc` with its TensorRT-LLM backend, text-generation-inference
-//! `docs/source/reference/metrics.md`, dcgm-exporter `rendermetrics/render_metrics.go`. Older names
-//! stand behind the newer ones.
+//! The names are those of the engines' own sources: vLLM `vllm/v1/metrics/loggers.py` and
+//! `ray_wrappers.py`, SGLang `srt/observability/metrics_collector.py`, TensorRT-LLM
+//! `tensorrt_llm/metrics/collector.py`, Triton `core/src/metrics.cc` with its TensorRT-LLM backend,
+//! text-generation-inference `docs/source/reference/metrics.md`, LMDeploy `lmdeploy/metrics/loggers.py`,
+//! llama.cpp `tools/server/README.md`, dcgm-exporter `rendermetrics/render_metrics.go`, and AMD's
+//! exporters. Older names stand behind the newer ones. `docs/agent.md` lists them for operators.
 
+mod amd;
 mod dcgm;
 mod devices;
 mod samples;
 mod triton;
 
-use crate::exposition::Exposition;
+use std::io::Read;
+
+use crate::exposition::{Exposition, ReadError};
 use crate::figures::{Figures, Reading};
 use crate::gpus::Gpu;
-use samples::{Samples, every};
+use samples::{Names, Samples, every};
 
 /// A program that shows its state as Prometheus metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,47 +28,105 @@ pub enum Engine {
     Triton,
     Trtllm,
     Tgi,
+    Lmdeploy,
+    Llamacpp,
     Dcgm,
+    Amd,
+}
+
+/// A name in all spellings: with the colon, with an underscore in its place, as OpenTelemetry wants it,
+/// and both behind Ray's prefix.
+macro_rules! spelled {
+    ($engine:literal: $($name:literal),+) => {
+        &[$(
+            concat!($engine, ":", $name),
+            concat!($engine, "_", $name),
+            concat!("ray_", $engine, ":", $name),
+            concat!("ray_", $engine, "_", $name),
+        )+]
+    };
 }
 
 /// The names of an engine that has a cache of its own.
 struct Cached {
-    waiting: &'static str,
-    running: &'static str,
-    /// The cache's usage, newest name first.
-    usage: &'static [&'static str],
+    waiting: Names,
+    /// Where requests wait beside that, in versions and modes that have such queues.
+    also_waiting: &'static [Names],
+    running: Names,
+    also_running: &'static [Names],
+    usage: Names,
+    /// Whether there are versions that do not show it.
+    may_lack_usage: bool,
 }
 
 const VLLM: Cached = Cached {
-    waiting: "vllm:num_requests_waiting",
-    running: "vllm:num_requests_running",
-    usage: &["vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"],
+    waiting: spelled!("vllm": "num_requests_waiting"),
+    also_waiting: &[],
+    running: spelled!("vllm": "num_requests_running"),
+    also_running: &[],
+    usage: spelled!("vllm": "kv_cache_usage_perc", "gpu_cache_usage_perc"),
+    may_lack_usage: false,
 };
+/// Where prefill and decode are done by different servers, a request waits for its partner and for the
+/// cache's transfer before it comes to the waiting queue, and behind the prefill for its transfer.
 const SGLANG: Cached = Cached {
-    waiting: "sglang:num_queue_reqs",
-    running: "sglang:num_running_reqs",
-    usage: &["sglang:token_usage"],
+    waiting: spelled!("sglang": "num_queue_reqs"),
+    also_waiting: &[
+        spelled!("sglang": "num_prefill_bootstrap_queue_reqs", "num_prefill_prealloc_queue_reqs"),
+        spelled!("sglang": "num_decode_prealloc_queue_reqs"),
+        spelled!("sglang": "num_decode_transfer_queue_reqs"),
+    ],
+    running: spelled!("sglang": "num_running_reqs"),
+    also_running: &[spelled!("sglang": "num_prefill_inflight_queue_reqs")],
+    usage: spelled!("sglang": "token_usage"),
+    may_lack_usage: false,
 };
 const TRTLLM: Cached = Cached {
-    waiting: "trtllm_num_requests_waiting",
-    running: "trtllm_num_requests_running",
-    usage: &["trtllm_kv_cache_utilization"],
+    waiting: spelled!("trtllm": "num_requests_waiting"),
+    also_waiting: &[],
+    running: spelled!("trtllm": "num_requests_running"),
+    also_running: &[],
+    usage: spelled!("trtllm": "kv_cache_utilization"),
+    may_lack_usage: false,
 };
 /// It shows no usage of its cache.
 const TGI: Cached = Cached {
-    waiting: "tgi_queue_size",
-    running: "tgi_batch_current_size",
+    waiting: &["tgi_queue_size"],
+    also_waiting: &[],
+    running: &["tgi_batch_current_size"],
+    also_running: &[],
     usage: &[],
+    may_lack_usage: true,
+};
+/// Its newer versions also have a queue before the engine's.
+const LMDEPLOY: Cached = Cached {
+    waiting: spelled!("lmdeploy": "num_requests_waiting"),
+    also_waiting: &[spelled!("lmdeploy": "num_api_requests_waiting")],
+    running: spelled!("lmdeploy": "num_requests_running"),
+    also_running: &[],
+    usage: spelled!("lmdeploy": "gpu_cache_usage_perc"),
+    may_lack_usage: true,
+};
+const LLAMACPP: Cached = Cached {
+    waiting: spelled!("llamacpp": "requests_deferred"),
+    also_waiting: &[],
+    running: spelled!("llamacpp": "requests_processing"),
+    also_running: &[],
+    usage: spelled!("llamacpp": "kv_cache_usage_ratio"),
+    may_lack_usage: true,
 };
 
 impl Engine {
-    pub const ALL: [Engine; 6] = [
+    pub const ALL: [Engine; 9] = [
         Engine::Vllm,
         Engine::Sglang,
         Engine::Triton,
         Engine::Trtllm,
         Engine::Tgi,
+        Engine::Lmdeploy,
+        Engine::Llamacpp,
         Engine::Dcgm,
+        Engine::Amd,
     ];
 
     /// Its name on the command line and in files.
@@ -75,7 +137,10 @@ impl Engine {
             Engine::Triton => "triton",
             Engine::Trtllm => "trtllm",
             Engine::Tgi => "tgi",
+            Engine::Lmdeploy => "lmdeploy",
+            Engine::Llamacpp => "llamacpp",
             Engine::Dcgm => "dcgm",
+            Engine::Amd => "amd",
         }
     }
 
@@ -88,17 +153,25 @@ impl Engine {
             // Its /metrics is a list of iterations in JSON.
             Engine::Trtllm => "http://127.0.0.1:8000/prometheus/metrics",
             Engine::Tgi => "http://127.0.0.1:3000/metrics",
+            Engine::Lmdeploy => "http://127.0.0.1:23333/metrics",
+            Engine::Llamacpp => "http://127.0.0.1:8080/metrics",
             Engine::Dcgm => "http://127.0.0.1:9400/metrics",
+            Engine::Amd => "http://127.0.0.1:5000/metrics",
         }
     }
 
     /// The port, where it is another than that of the metrics, and the path at which it says that
-    /// it serves. DCGM's exporter knows nothing of what is served.
+    /// it serves. Exporters of GPUs know nothing of what is served.
     pub fn health(self) -> Option<(Option<u16>, &'static str)> {
         match self {
-            Engine::Vllm | Engine::Sglang | Engine::Trtllm | Engine::Tgi => Some((None, "/health")),
+            Engine::Vllm
+            | Engine::Sglang
+            | Engine::Trtllm
+            | Engine::Tgi
+            | Engine::Lmdeploy
+            | Engine::Llamacpp => Some((None, "/health")),
             Engine::Triton => Some((Some(8000), "/v2/health/ready")),
-            Engine::Dcgm => None,
+            Engine::Dcgm | Engine::Amd => None,
         }
     }
 
@@ -106,61 +179,100 @@ impl Engine {
     /// says nothing of its load.
     pub fn preallocates(self) -> bool {
         match self {
-            Engine::Vllm | Engine::Sglang | Engine::Trtllm | Engine::Tgi => true,
-            Engine::Triton | Engine::Dcgm => false,
+            Engine::Vllm
+            | Engine::Sglang
+            | Engine::Trtllm
+            | Engine::Tgi
+            | Engine::Lmdeploy
+            | Engine::Llamacpp => true,
+            Engine::Triton | Engine::Dcgm | Engine::Amd => false,
         }
     }
 
-    /// Reads a scrape. `gpus` are those of the engine, as far as they were named.
+    /// Whether it shows GPUs and nothing else: what it does not say of one, the driver does not know
+    /// either.
+    pub fn shows_gpus_only(self) -> bool {
+        matches!(self, Engine::Dcgm | Engine::Amd)
+    }
+
+    /// Reads a scrape to its end. `gpus` are those of the engine, as far as they were named.
     ///
     /// # Errors
-    /// In words, where the text holds none of this engine's metrics.
-    pub fn read(self, text: &str, gpus: &[Gpu]) -> Result<Reading, String> {
-        let names = self.names();
-        let exposition = Exposition::parse(text, &names)?;
-        if exposition.is_empty() {
-            return Err(format!(
-                "none of its metrics is there: {}",
-                names.join(", ")
-            ));
-        }
+    /// In words, where the text holds none of this engine's metrics, or was cut.
+    pub fn read(self, text: impl Read, gpus: &[Gpu]) -> Result<Reading, String> {
+        let exposition = Exposition::read(text, &self.names());
+        let exposition = exposition.map_err(|error| match error {
+            ReadError::Nothing => {
+                let expected = self.preferred().join(", ");
+                format!("none of its metrics is there: {expected}")
+            }
+            ReadError::Io(_) | ReadError::TooMany | ReadError::Cut => error.to_string(),
+        })?;
         let mut samples = Samples::of(&exposition);
-        let figures = match self {
-            Engine::Vllm => cached(&mut samples, &VLLM),
-            Engine::Sglang => cached(&mut samples, &SGLANG),
-            Engine::Trtllm => cached(&mut samples, &TRTLLM),
-            Engine::Tgi => cached(&mut samples, &TGI),
-            Engine::Triton => triton::read(&mut samples, gpus),
-            Engine::Dcgm => dcgm::read(&mut samples, gpus),
+        let figures = match self.cached() {
+            Some(names) => cached(&mut samples, names),
+            None if self == Engine::Triton => triton::read(&mut samples, gpus),
+            None if self == Engine::Amd => amd::read(&mut samples, gpus),
+            None => dcgm::read(&mut samples, gpus),
         };
-        let mut faults = samples.faults;
-        if exposition.malformed > 0 {
-            faults.push(format!("{} lines are no samples", exposition.malformed));
+        let mark = "the metrics begin with a byte order mark, which was passed over";
+        Ok(Reading {
+            figures,
+            faults: samples.faults,
+            warnings: Vec::from_iter(exposition.has_mark.then(|| mark.to_owned())),
+        })
+    }
+
+    /// Of every figure the name that is looked for first.
+    fn preferred(self) -> Vec<&'static str> {
+        match self.cached() {
+            Some(names) => {
+                let names = [names.waiting, names.running, names.usage];
+                names
+                    .iter()
+                    .filter_map(|names| names.first().copied())
+                    .collect()
+            }
+            None => self.names(),
         }
-        Ok(Reading { figures, faults })
+    }
+
+    fn cached(self) -> Option<&'static Cached> {
+        match self {
+            Engine::Vllm => Some(&VLLM),
+            Engine::Sglang => Some(&SGLANG),
+            Engine::Trtllm => Some(&TRTLLM),
+            Engine::Tgi => Some(&TGI),
+            Engine::Lmdeploy => Some(&LMDEPLOY),
+            Engine::Llamacpp => Some(&LLAMACPP),
+            Engine::Triton | Engine::Dcgm | Engine::Amd => None,
+        }
     }
 
     fn names(self) -> Vec<&'static str> {
-        let of = |cached: &Cached| [&[cached.waiting, cached.running], cached.usage].concat();
-        match self {
-            Engine::Vllm => of(&VLLM),
-            Engine::Sglang => of(&SGLANG),
-            Engine::Trtllm => of(&TRTLLM),
-            Engine::Tgi => of(&TGI),
-            Engine::Triton => triton::NAMES.to_vec(),
-            Engine::Dcgm => dcgm::NAMES.to_vec(),
+        match (self.cached(), self) {
+            (Some(names), _) => {
+                let one = [names.waiting, names.running, names.usage].concat();
+                let more = names.also_waiting.iter().chain(names.also_running);
+                one.into_iter()
+                    .chain(more.copied().flatten().copied())
+                    .collect()
+            }
+            (None, Engine::Triton) => triton::names(),
+            (None, Engine::Amd) => amd::names(),
+            (None, _) => dcgm::NAMES.to_vec(),
         }
     }
 }
 
 fn cached(samples: &mut Samples, names: &Cached) -> Figures {
-    let has_usage = !names.usage.is_empty();
+    let is_shown = !names.may_lack_usage || samples.shown(names.usage).is_some();
     Figures {
         gpu_usage: None,
-        vram_usage: has_usage
+        vram_usage: is_shown
             .then(|| samples.fullest(names.usage, every))
             .flatten(),
-        queue: samples.count(names.waiting, every),
-        running: samples.count(names.running, every),
+        queue: samples.count_with(names.waiting, names.also_waiting),
+        running: samples.count_with(names.running, names.also_running),
     }
 }

@@ -96,9 +96,8 @@ fn round_trip<T: DeserializeOwned + Serialize>(bytes: &[u8]) {
 
 /// What inference engines say in their metrics, whichever they are.
 fn expositions(bytes: &[u8]) {
-    let text = String::from_utf8_lossy(bytes);
     for engine in Engine::ALL {
-        let Ok(reading) = engine.read(&text, &[]) else {
+        let Ok(reading) = engine.read(bytes, &[]) else {
             continue;
         };
         let figures = reading.figures;
