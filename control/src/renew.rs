@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::auth::TokenChange;
+use crate::publish::local_addresses;
 use crate::reread::{self, Source};
 use crate::web::App;
 use crate::web::tls::Tls;
@@ -24,6 +25,26 @@ pub fn start(app: App, source: Source) -> std::io::Result<()> {
     tokio::spawn(store_now_and_then(app.clone()));
     tokio::spawn(run(app, source, hangup));
     Ok(())
+}
+
+/// How often this machine is asked for its addresses.
+const ADDRESSES_PERIOD: Duration = Duration::from_secs(1);
+
+/// Lets a browser reach us by each address of this machine that comes later, such as a virtual one,
+/// and by none that has gone.
+pub async fn follow_addresses(app: App) {
+    let mut tick = tokio::time::interval(ADDRESSES_PERIOD);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut known = Vec::new();
+    loop {
+        tick.tick().await;
+        let addresses = local_addresses();
+        // Where they cannot be read, as without descriptors, none has gone for that.
+        if addresses != known && !addresses.is_empty() {
+            app.hosts.own(&addresses);
+            known = addresses;
+        }
+    }
 }
 
 /// Away from the runtime's thread, which a slow disk would hold up.

@@ -46,6 +46,7 @@ impl Renewal {
             tokens_path: _,
             token_uses_path: _,
             allowed_hosts,
+            open_metrics,
             admission,
             tls,
             audit_max_bytes,
@@ -91,6 +92,7 @@ impl Renewal {
             ("expiry_freeze", expiry.freeze != running.expiry.freeze),
             ("tokens", *tokens != running.tokens),
             ("allowed_hosts", *allowed_hosts != running.allowed_hosts),
+            ("open_metrics", *open_metrics != running.open_metrics),
             ("registration", *admission != running.admission),
             (
                 "proxy_process_names",
@@ -107,6 +109,7 @@ impl Renewal {
             expiry: *expiry,
             tokens: tokens.clone(),
             allowed_hosts: allowed_hosts.clone(),
+            open_metrics: *open_metrics,
             admission: admission.clone(),
             proxy_process_names: proxy_process_names.clone(),
             ..running.clone()
@@ -191,7 +194,7 @@ mod tests {
             "auto_sync_interval_sec": 1, "runtime_ttl_sec": 60, "warmup_sec": 3,
             "expiry_freeze": false, "tokens": {"write": "long-enough"},
             "allowed_hosts": ["a.example"], "registration": {"max_backends": 9},
-            "proxy_process_names": ["other"],
+            "open_metrics": true, "proxy_process_names": ["other"],
         });
         let needs_restart = json!({
             "host": "127.0.0.1", "port": 8081, "proxy_config_path": "a", "proxy_pid_path": "b",

@@ -40,6 +40,8 @@ pub struct Settings {
     pub tokens_path: PathBuf,
     pub token_uses_path: PathBuf,
     pub allowed_hosts: Vec<String>,
+    /// `/metrics`, and the details of `/readyz`, need no token.
+    pub open_metrics: bool,
     pub admission: Admission,
     pub tls: Option<TlsSettings>,
     pub audit_max_bytes: u64,
@@ -139,6 +141,7 @@ fn read_known_keys(object: &mut Object, root: &Root, faults: &mut Faults) -> Set
         admission: Admission::read(object, faults),
         tls: read_tls(object, host, root, faults),
         allowed_hosts: read_words(object, "allowed_hosts", faults).unwrap_or_default(),
+        open_metrics: object.take_bool("open_metrics", faults).unwrap_or(false),
         audit_max_bytes,
         audit_files,
         proxy_process_names: read_words(object, "proxy_process_names", faults)
@@ -321,7 +324,7 @@ mod tests {
             "warmup_sec": 3, "tokens": {"write": "long-enough"}, "allowed_hosts": ["a.example"],
             "proxy": {"connect_attempts": 2}, "expiry_freeze": false, "audit_max_bytes": 10000,
             "audit_files": 2, "proxy_process_names": ["proxy_server"],
-            "registration": {"max_backends": 9},
+            "registration": {"max_backends": 9}, "open_metrics": true,
             "tls": {"host": "127.0.0.1", "port": 8444, "certificate": "c.pem", "key": "k.pem"},
         }))
         .expect("good");
@@ -333,6 +336,7 @@ mod tests {
             "host": "localhost", "port": 70000, "runtime_ttl_sec": 0, "default_algorithm": "rr",
             "tokens": {"write": "short", "admin": "x"}, "allowed_hosts": ["a", 7],
             "proxy": {"connect_attempts": 99}, "audit_log_path": 3, "runtime_ttl": 5,
+            "open_metrics": "yes",
             "tls": {"certificate": 1, "port": 70000, "crt": "x"},
         }))
         .expect_err("bad");
@@ -343,6 +347,7 @@ mod tests {
             "/audit_log_path",
             "/default_algorithm",
             "/host",
+            "/open_metrics",
             "/port",
             "/proxy/connect_attempts",
             "/runtime_ttl",

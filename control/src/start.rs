@@ -194,7 +194,8 @@ pub async fn start_tasks(
         shared.settings.settings_runtime_path.clone(),
     ];
     tokio::spawn(watch::run(keeper.clone(), sources, shared.clone()));
-    let names: Vec<IpAddr> = match listen.iter().any(|addr| addr.ip().is_unspecified()) {
+    let on_all = listen.iter().any(|addr| addr.ip().is_unspecified());
+    let names: Vec<IpAddr> = match on_all {
         true => local_addresses(),
         false => listen.iter().map(SocketAddr::ip).collect(),
     };
@@ -213,6 +214,9 @@ pub async fn start_tasks(
         proxy,
     });
     tokio::spawn(web::settings_call::resume(app.clone()));
+    if on_all {
+        tokio::spawn(renew::follow_addresses(app.clone()));
+    }
     Ok(app)
 }
 

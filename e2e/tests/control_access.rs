@@ -7,9 +7,11 @@ use std::time::Duration;
 use e2e::api_bench::ApiBench;
 use rustix::process::Signal;
 use serde_json::json;
-use testkit::Api;
+use testkit::host::Host;
 use testkit::http::Request;
 use testkit::ports::free_address;
+use testkit::process::command;
+use testkit::{Api, Folder, LONG, Program, skipped, until};
 
 #[test]
 fn without_tokens_only_clients_of_this_machine_are_served() {
@@ -138,6 +140,41 @@ fn foreign_hosts_and_origins_are_refused() {
         let (status, answer) = bench.api().call(request);
         assert_eq!(status, right, "{origin}: {answer}");
     }
+}
+
+/// Such as a virtual address that moves here, or a network that a container joins.
+#[test]
+fn an_address_that_comes_later_is_ours_within_seconds() {
+    let Some(host) = Host::new() else {
+        return skipped("a network namespace cannot be made here");
+    };
+    let folder = Folder::new();
+    let control = SocketAddr::from(([127, 0, 0, 1], free_address().port()));
+    folder.write_control_config(&json!({
+        "host": "0.0.0.0", "port": control.port(), "tokens": { "write": "write-token" },
+        "default_listen_port": free_address().port(),
+    }));
+    let mut command = command("control_server");
+    command.args(["--root", folder.root_argument()]);
+    let _program = Program::spawn(host.run(&command));
+    let playing = std::thread::spawn(move || {
+        host.enter();
+        let later: IpAddr = [10, 78, 0, 99].into();
+        let name = SocketAddr::new(later, control.port()).to_string();
+        // What a browser asks for at first.
+        let status = |at: SocketAddr| {
+            let page = Request::new("GET", "/login").header("Host", &name);
+            Api::at(at).exchange(page).ok().map(|answer| answer.status)
+        };
+        let refused = until("control serves", LONG, || status(control));
+        assert_eq!(refused, 403, "nobody has that address yet");
+        host.add_address(later);
+        until("the address is ours", LONG, || {
+            (status(SocketAddr::new(later, control.port())) == Some(200)).then_some(())
+        });
+        host
+    });
+    playing.join().expect("it is served");
 }
 
 #[test]

@@ -7,7 +7,8 @@ use std::sync::{PoisonError, RwLock};
 #[derive(Debug)]
 pub struct Hosts {
     ports: Vec<u16>,
-    own: Vec<String>,
+    /// Addresses of ours, and names of this machine, with ports.
+    own: RwLock<Vec<String>>,
     /// The operator's, with and without ports.
     allowed: RwLock<Vec<String>>,
 }
@@ -16,6 +17,18 @@ impl Hosts {
     /// `ports` and `own` are the ports and addresses we listen on; `allowed` is the operator's list,
     /// with or without port.
     pub fn new(ports: &[u16], own: &[IpAddr], allowed: &[String]) -> Hosts {
+        let hosts = Hosts {
+            ports: ports.to_vec(),
+            own: RwLock::default(),
+            allowed: RwLock::default(),
+        };
+        hosts.own(own);
+        hosts.allow(allowed);
+        hosts
+    }
+
+    /// Takes over other addresses of ours: they come and go while we listen on all of them.
+    pub fn own(&self, own: &[IpAddr]) {
         let literals = own.iter().map(|ip| match ip {
             IpAddr::V4(ip) => ip.to_string(),
             IpAddr::V6(ip) => format!("[{ip}]"),
@@ -23,19 +36,13 @@ impl Hosts {
         let loopback = ["localhost", "127.0.0.1", "[::1]"].map(str::to_owned);
         let mut hosts = Vec::new();
         for name in loopback.into_iter().chain(literals) {
-            hosts.extend(ports.iter().map(|port| format!("{name}:{port}")));
+            hosts.extend(self.ports.iter().map(|port| format!("{name}:{port}")));
             // A browser names no port that goes without saying.
-            if ports.iter().any(|port| [80, 443].contains(port)) {
+            if self.ports.iter().any(|port| [80, 443].contains(port)) {
                 hosts.push(name);
             }
         }
-        let hosts = Hosts {
-            ports: ports.to_vec(),
-            own: hosts,
-            allowed: RwLock::default(),
-        };
-        hosts.allow(allowed);
-        hosts
+        *self.own.write().unwrap_or_else(PoisonError::into_inner) = hosts;
     }
 
     /// Takes over another list of the operator.
@@ -52,11 +59,11 @@ impl Hosts {
 
     pub fn contain(&self, host: &str) -> bool {
         let host = host.to_ascii_lowercase();
-        let allowed = self.allowed.read();
-        self.own.contains(&host)
-            || allowed
-                .unwrap_or_else(PoisonError::into_inner)
-                .contains(&host)
+        let is_in = |hosts: &RwLock<Vec<String>>| {
+            let hosts = hosts.read().unwrap_or_else(PoisonError::into_inner);
+            hosts.contains(&host)
+        };
+        is_in(&self.own) || is_in(&self.allowed)
     }
 
     /// Whether a page of this origin is our own page, reached under the same host.
@@ -103,6 +110,17 @@ mod tests {
         for bad in bad {
             assert!(!hosts.contain(bad), "{bad}");
             assert!(!hosts.is_own_origin(&format!("http://{bad}"), bad));
+        }
+        let later = ["192.0.2.8", "2001:db8::8"].map(|ip| ip.parse().expect("a literal"));
+        hosts.own(&later);
+        for (host, is_ours) in [
+            ("192.0.2.7:8080", false),
+            ("192.0.2.8:8080", true),
+            ("[2001:db8::8]:8443", true),
+            ("127.0.0.1:8080", true),
+            ("console.example", true),
+        ] {
+            assert_eq!(hosts.contain(host), is_ours, "{host}");
         }
         let host = "localhost:8080";
         for origin in [

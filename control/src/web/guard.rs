@@ -132,16 +132,47 @@ fn judge(app: &App, peer: SocketAddr, request: &Request) -> Result<Client, ApiEr
     if path == "/livez" {
         return Ok(client(None));
     }
+    match judge_caller(app, request, &caller) {
+        Ok(grant) => Ok(client(grant)),
+        Err(_) if is_open(app, path) => Ok(client(None)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether anybody is served: a supervisor has no token to show, and asks by an address.
+fn is_open(app: &App, path: &str) -> bool {
+    path == "/readyz" || (path == "/metrics" && app.shared.live().open_metrics)
+}
+
+fn judge_caller(app: &App, request: &Request, caller: &Caller) -> Result<Option<Grant>, ApiError> {
     // Who is not served at all need not learn which names we answer to.
     if !app.access.needs_tokens() && !caller.is_local() {
         return Err(Denied::Protected.into());
     }
-    check_host_and_origin(app, headers, path)?;
+    let headers = request.headers();
+    let path = request.uri().path();
+    let checked = check_host_and_origin(app, headers, path);
+    if !may_be_a_program(headers) {
+        checked.clone()?;
+    }
     if !is_reading(request.method()) {
-        check_form(headers, bearer.is_none() && cookie.is_some())?;
+        check_form(headers, matches!(caller.shown, Shown::Session(_)))?;
     }
     let need = routes::need(request.method(), path);
-    Ok(client(app.access.judge(&caller, need)?))
+    let grant = app.access.judge(caller, need)?;
+    // No page of somebody else's knows a token, by whatever name it has reached us.
+    match grant.as_ref().map(|grant| grant.proof) {
+        Some(Proof::Token(_)) => {}
+        Some(Proof::Local | Proof::Session(_)) | None => checked?,
+    }
+    Ok(grant)
+}
+
+/// Whether a request shows a token, one Host or none, and nothing that only a browser sends.
+fn may_be_a_program(headers: &HeaderMap) -> bool {
+    let has_one_host = headers.get_all(header::HOST).iter().count() <= 1;
+    let has = |name| headers.contains_key(name);
+    bearer(headers).is_some() && has_one_host && !has("origin") && !has("sec-fetch-site")
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
@@ -199,7 +230,8 @@ fn check_host_and_origin(app: &App, headers: &HeaderMap, path: &str) -> Result<(
     if !has_one_host || !app.hosts.contain(host) {
         return refuse(format!(
             "Host: found {host:?}, allowed: the address we listen on, localhost and loopback at our \
-             port, and \"allowed_hosts\" of control_config.json"
+             port, and \"allowed_hosts\" of control_config.json; a program with a bearer token may \
+             use any"
         ));
     }
     if let Some(origin) = text(header::ORIGIN)

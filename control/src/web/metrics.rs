@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text::encode};
 use prometheus_client::metrics::MetricType;
@@ -15,7 +15,9 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use serde_json::json;
 
+use super::guard::Client;
 use super::{App, answers, costs};
+use crate::auth::Need;
 use crate::merge::RowState;
 use crate::registry::Freeze;
 use crate::standing::{Protocol, Seen, is_in_use};
@@ -26,14 +28,20 @@ pub async fn livez() -> Json<serde_json::Value> {
 }
 
 /// The sources have been read and what they say is published. What the proxy refuses of it is told,
-/// and is no reason to take control for unready: the rest is applied.
-pub async fn readyz(State(app): State<App>) -> Response {
+/// and is no reason to take control for unready: the rest is applied. The verdict is anybody's to
+/// know, and the details are for those who may read.
+pub async fn readyz(State(app): State<App>, Extension(client): Extension<Client>) -> Response {
     let outcome = app.publisher.outcome();
     let is_ready = outcome.generation.is_some() && outcome.failure.is_none();
     let status = match is_ready {
         true => StatusCode::OK,
         false => StatusCode::SERVICE_UNAVAILABLE,
     };
+    let grant = client.grant.as_ref();
+    let may_read = grant.is_some_and(|grant| grant.scope.allows(Need::Read));
+    if !may_read && !app.shared.live().open_metrics {
+        return (status, Json(json!({ "ok": is_ready }))).into_response();
+    }
     let body = json!({
         "ok": is_ready, "generation": outcome.generation, "warnings": answers::warnings(&app),
         "refusals": answers::refusals(&app, &outcome.incidents),

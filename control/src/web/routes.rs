@@ -55,6 +55,7 @@ fn open() -> Vec<Route> {
             console::static_file,
         ),
         route(Method::GET, "/livez", Nothing, metrics::livez),
+        route(Method::GET, "/readyz", Nothing, metrics::readyz),
         route(Method::GET, SESSION, Nothing, v1::session::show),
         route(Method::POST, SESSION, Nothing, v1::session::sign_in),
         route(Method::DELETE, SESSION, Nothing, v1::session::sign_out),
@@ -68,7 +69,6 @@ fn base() -> Vec<Route> {
     use Need::{Admin, Read, Register, Write};
     let (get, post, delete) = (Method::GET, Method::POST, Method::DELETE);
     vec![
-        route(get.clone(), "/readyz", Read, metrics::readyz),
         route(get.clone(), "/metrics", Read, metrics::metrics),
         route(get.clone(), "/api/backends", Read, api::backends),
         route(get.clone(), "/api/settings", Read, api::settings),

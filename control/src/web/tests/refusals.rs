@@ -155,13 +155,7 @@ async fn every_error_is_json_also_for_unknown_paths_and_methods() {
 async fn protected_mode_serves_this_machine_only_and_says_what_to_do() {
     let folder = Folder::new(json!({}));
     let control = folder.start().await;
-    for path in [
-        "/",
-        "/api/backends",
-        "/metrics",
-        "/readyz",
-        "/static/main.js",
-    ] {
+    for path in ["/", "/api/backends", "/metrics", "/static/main.js"] {
         let (status, answer) = control.ask(ask("GET", path).peer("192.0.2.1:999")).await;
         assert_eq!(status, 403, "{path}");
         let error = answer["error"].as_str().expect("a string");

@@ -1,6 +1,8 @@
 //! The matrix of who may do what, over every route there is: made from the list that the router is
 //! made of, so that a new route is in it, and fails where this file gives it no body.
 
+use std::time::Duration;
+
 use axum::http::Method;
 use serde_json::{Value, json};
 
@@ -163,8 +165,18 @@ async fn what_comes_from_elsewhere_changes_nothing_even_with_a_good_token() {
     for route in changing() {
         let path = path_of(&route);
         let cases = [
-            (vec![bearer, ("host", "evil.example:8080")], 403),
-            (vec![bearer, ("host", "127.0.0.1:80")], 403),
+            (
+                vec![session, ("origin", OWN), ("host", "evil.example:8080")],
+                403,
+            ),
+            (
+                vec![bearer, ("origin", OWN), ("host", "evil.example:8080")],
+                403,
+            ),
+            (
+                vec![bearer, ("sec-fetch-site", "none"), ("host", "127.0.0.1:80")],
+                403,
+            ),
             (vec![bearer, ("origin", "http://evil.example")], 403),
             (vec![bearer, ("origin", "null")], 403),
             (vec![bearer, ("sec-fetch-site", "cross-site")], 403),
@@ -212,12 +224,119 @@ async fn what_comes_from_elsewhere_changes_nothing_even_with_a_good_token() {
 }
 
 #[tokio::test]
+async fn a_program_with_a_good_token_is_served_whatever_name_it_has_reached_us_by() {
+    let folder = Folder::new(json!({}));
+    let control = control_with_tokens(&folder).await;
+    let registration = json!({ "ip": "10.0.0.7", "port": 9001 });
+    let questions = || {
+        [
+            ask("GET", "/api/backends"),
+            ask("GET", "/metrics"),
+            ask("POST", "/api/register").body(&registration),
+        ]
+    };
+    let cases = [
+        (Some("Bearer admin"), 200),
+        (Some("Bearer nonsense"), 401),
+        (Some("Bearer expired"), 401),
+        (None, 403),
+    ];
+    let hosts = [Some("prom.internal"), Some("127.0.0.1:1"), Some(""), None];
+    for (number, (host, (bearer, right))) in hosts
+        .into_iter()
+        .flat_map(|host| cases.map(|case| (host, case)))
+        .enumerate()
+    {
+        for mut asked in questions() {
+            asked.headers.retain(|(name, _)| *name != "host");
+            asked.headers.extend(host.map(|host| ("host", host)));
+            asked
+                .headers
+                .extend(bearer.map(|bearer| ("authorization", bearer)));
+            let told = format!("{} {} {:?}", asked.method, asked.path, asked.headers);
+            // Wrong tokens from one address are slowed down, which is another test's matter.
+            let peer = format!("192.0.2.{number}:9");
+            let (status, _, answer) = control.ask_raw(asked.peer(&peer)).await;
+            assert_eq!(status, right, "{told}: {answer}");
+        }
+    }
+    // In protected mode nothing has been proved by it.
+    let folder = Folder::new(json!({}));
+    let control = folder.start().await;
+    for asked in questions() {
+        let asked = asked.header("authorization", "Bearer admin");
+        let (status, _, answer) = control.ask_raw(asked.header("host", "prom.internal")).await;
+        assert_eq!(status, 403, "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn the_verdict_of_a_supervisor_needs_no_token_and_details_need_one_unless_they_are_open() {
+    let is_open = [json!({}), json!({ "open_metrics": true })];
+    for (config, is_open) in is_open.into_iter().zip([false, true]) {
+        let folder = Folder::new(config);
+        let control = control_with_tokens(&folder).await;
+        let strangers = [
+            ask("GET", "/readyz").peer(REMOTE),
+            ask("GET", "/readyz")
+                .peer(REMOTE)
+                .header("host", "10.1.2.3:8080"),
+            ask("GET", "/readyz")
+                .peer(REMOTE)
+                .header("authorization", "Bearer expired"),
+            ask("GET", "/readyz")
+                .peer(REMOTE)
+                .header("authorization", "Bearer register"),
+        ];
+        for asked in strangers {
+            let told = format!("{:?}", asked.headers);
+            let answer = control.good(asked).await;
+            assert_eq!(answer["warnings"].is_array(), is_open, "{told}: {answer}");
+            assert!(
+                is_open || answer == json!({ "ok": true }),
+                "{told}: {answer}"
+            );
+        }
+        let reader = ask("GET", "/readyz").header("authorization", "Bearer read");
+        let answer = control.good(reader).await;
+        assert!(answer["warnings"].is_array(), "{answer}");
+        let metrics = ask("GET", "/metrics")
+            .peer(REMOTE)
+            .header("host", "prom.internal");
+        let status = control.ask_status(metrics).await.as_u16();
+        assert_eq!(status == 200, is_open, "{status}");
+        let status = control.ask_status(ask("GET", "/api/backends")).await;
+        assert_eq!(status, 401, "nothing else is open");
+
+        // Nor in protected mode.
+        let folder = Folder::new(folder.config.clone());
+        let control = folder.start().await;
+        assert!(
+            control
+                .app
+                .publisher
+                .has_tried(Duration::from_secs(10))
+                .await
+        );
+        let answer = control.good(ask("GET", "/readyz").peer(REMOTE)).await;
+        assert_eq!(answer["warnings"].is_array(), is_open, "{answer}");
+        let metrics = ask("GET", "/metrics").peer(REMOTE);
+        let status = control.ask_status(metrics).await.as_u16();
+        assert_eq!(status == 200, is_open, "{status}");
+    }
+}
+
+#[tokio::test]
 async fn in_protected_mode_only_this_machine_is_served() {
     let folder = Folder::new(json!({}));
     let control = folder.start().await;
     control.register("10.0.0.1").await;
     let before = state(&folder, &control);
-    for route in routes().into_iter().filter(|route| route.path != "/livez") {
+    let open = ["/livez", "/readyz"];
+    for route in routes()
+        .into_iter()
+        .filter(|route| !open.contains(&route.path))
+    {
         let path = path_of(&route);
         let asked = || match route.method == Method::GET {
             true => ask("GET", &path).header("host", LISTEN),
