@@ -92,6 +92,10 @@ impl Root {
         self.0.join("data/settings_runtime.json")
     }
 
+    pub fn settings_accepted(&self) -> PathBuf {
+        self.0.join("data/settings_accepted.json")
+    }
+
     pub fn audit_log(&self) -> PathBuf {
         self.0.join("logs/audit.log")
     }

@@ -372,26 +372,6 @@ impl Model {
         })
     }
 
-    /// `plan` with what stood before the calls whose outcome is not known, where it has their values.
-    pub fn without_pending(&self, plan: &Plan) -> Plan {
-        let head = |layer: &Layer| layer.over(&self.base_settings).head();
-        let mut plan = plan.clone();
-        for call in self.pending.iter().rev() {
-            let (old, new) = (head(&call.old), head(&call.new));
-            let find = |head: &[(String, Value)], key: &str| {
-                let found = head.iter().find(|(own, _)| own == key);
-                found.map(|(_, value)| value.clone())
-            };
-            for key in call.old.differing(&call.new) {
-                let (before, after) = (find(&old, &key), find(&new, &key));
-                if plan.value(&key) == after.as_ref() {
-                    plan.set(&key, before.as_ref());
-                }
-            }
-        }
-        plan
-    }
-
     /// The number of the next call: above those that wait.
     pub fn next_call(&self) -> u64 {
         let ids = self.pending.iter().map(|call| call.id);

@@ -5,6 +5,7 @@
 //! refresh the file every two seconds at most, without either. It is the file's only writer. What the
 //! proxy refuses keeps its last accepted value ([`refusals`]), and everything else is published.
 
+pub mod accepted;
 mod confirm;
 mod digests;
 mod follow;
@@ -21,7 +22,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
 use crate::observe::Proxy;
-use crate::render::{LeftOut, Plan};
+use crate::render::{Head, LeftOut, Plan};
 use crate::shared::Shared;
 
 pub use confirm::{Confirmation, Seen};
@@ -44,6 +45,15 @@ pub struct Published {
     pub config_digest: String,
     /// Unix seconds, where it says.
     pub updated_at: Option<u64>,
+}
+
+/// What the publisher's files say at a start.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The published file, where there is a valid one.
+    pub published: Option<Published>,
+    /// The head that the proxy was last seen to run, where it was ever seen.
+    pub accepted: Option<Head>,
 }
 
 /// How far the publisher has come.
@@ -105,11 +115,11 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Starts the publisher; `published` is what the file said at the start.
-    pub fn start(shared: Arc<Shared>, proxy: Proxy, published: Option<Published>) -> Publisher {
+    /// Starts the publisher; `found` is what its files said at the start.
+    pub fn start(shared: Arc<Shared>, proxy: Proxy, found: Found) -> Publisher {
         let (sender, outcome) = watch::channel(Outcome::default());
         let force = Arc::new(AtomicU64::new(0));
-        let task = Task::new(shared.clone(), proxy, published, sender, force.clone());
+        let task = Task::new(shared.clone(), proxy, found, sender, force.clone());
         tokio::spawn(task.run());
         Publisher {
             shared,

@@ -11,11 +11,13 @@ use serde_json::{Map, Value, json};
 
 use crate::layer::Layer;
 
+/// Everything of the file but backends, `updated_at` and `generation`, in file order.
+pub type Head = Vec<(String, Value)>;
+
 /// What is to be published.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
-    /// Everything but backends, `updated_at` and `generation`, in file order.
-    pub head: Vec<(String, Value)>,
+    pub head: Head,
     pub backends: Vec<Backend>,
 }
 

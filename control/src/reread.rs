@@ -37,6 +37,7 @@ impl Renewal {
             k8s_endpoints_path,
             runtime_backends_path,
             settings_runtime_path: _,
+            settings_accepted_path: _,
             audit_log_path,
             control_pid_path: _,
             proxy,

@@ -185,7 +185,7 @@ pub async fn start_tasks(
     let shared = Arc::new(Shared::new(settings, clock, audit, loaded.model));
     tokio::spawn(shared.clock.clone().run());
     let keeper = Keeper::start(shared.clone(), loaded.files);
-    let publisher = Publisher::start(shared.clone(), proxy.clone(), loaded.published);
+    let publisher = Publisher::start(shared.clone(), proxy.clone(), loaded.found);
     tokio::spawn(telemetry::run(shared.clone(), proxy.clone()));
     tokio::spawn(history::run(shared.clone(), proxy.clone()));
     let sources = vec![
@@ -254,10 +254,11 @@ fn make_folders(settings: &Settings) -> Result<(), StartError> {
 
 /// What killed writers of our files have left behind.
 pub fn remove_litter(settings: &Settings) {
-    let ours: [&Path; 5] = [
+    let ours: [&Path; 6] = [
         &settings.proxy_config_path,
         &settings.runtime_backends_path,
         &settings.settings_runtime_path,
+        &settings.settings_accepted_path,
         &settings.tokens_path,
         &settings.token_uses_path,
     ];

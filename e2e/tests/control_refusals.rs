@@ -208,6 +208,34 @@ fn a_port_in_use_is_tried_again_until_it_is_free_and_meanwhile_all_else_goes_on(
 }
 
 #[test]
+fn a_port_that_is_refused_after_silence_and_a_restart_costs_nobody_the_old_one() {
+    for on_refusal in ["roll_back", "keep_trying"] {
+        let mut bench = start(|_| vec![]);
+        bench.assert_serves(bench.listen);
+        let before = bench.published_listen();
+        let taken = TcpListener::bind(free_address()).expect("free");
+        let addr = taken.local_addr().expect("bound");
+        kill(&mut bench.proxy.program);
+        let (status, answer) = bench.ask_to_listen(addr, Some(on_refusal));
+        assert_eq!(status, 200, "{answer}");
+        assert_eq!(answer["ok"], true, "{answer}");
+        assert_eq!(bench.published_listen(), of(addr));
+        kill(&mut bench.control.program);
+        bench.control = Control::start_on(&bench.folder, bench.control.addr);
+        bench.proxy = Proxy::start_on(&bench.folder, &[]);
+        until("the accepted address is published", LONG, || {
+            (bench.published_listen() == before).then_some(())
+        });
+        bench.assert_serves(bench.listen);
+        // Silence has rolled nothing back.
+        let stored = read(&bench.folder.root.settings_runtime()).expect("stored");
+        assert_eq!(stored["listen"], of(addr), "{stored}");
+        drop(taken);
+        bench.assert_serves(addr);
+    }
+}
+
+#[test]
 fn a_control_that_is_killed_before_the_outcome_brings_the_call_to_its_end() {
     for is_refused in [true, false] {
         let mut bench = start(|_| vec![]);

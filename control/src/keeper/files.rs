@@ -12,7 +12,7 @@ use crate::calls::{self, PendingCall};
 use crate::clock::{Clock, Now};
 use crate::layer::Layer;
 use crate::model::Model;
-use crate::publish::Published;
+use crate::publish::{Found, Published, accepted};
 use crate::registry::{Registered, Registry, Requests, Warming};
 use crate::render::{OwnAddresses, Plan};
 use crate::settings::{Settings, read_file};
@@ -47,8 +47,7 @@ pub struct Files {
 pub struct Loaded {
     pub model: Model,
     pub files: Files,
-    /// The published file, where there is a valid one.
-    pub published: Option<Published>,
+    pub found: Found,
 }
 
 /// Reads everything once, before anything is written.
@@ -116,7 +115,10 @@ pub fn load(settings: &Settings, own: OwnAddresses, clock: &Clock) -> Loaded {
     Loaded {
         model,
         files,
-        published,
+        found: Found {
+            published,
+            accepted: accepted::read(&settings.settings_accepted_path),
+        },
     }
 }
 

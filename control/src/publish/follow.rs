@@ -37,7 +37,7 @@ impl Task {
                 return None;
             }
         };
-        if self.take(&running) {
+        if self.take(&running).await {
             self.reconcile().await;
         }
         Some(running)
@@ -46,14 +46,14 @@ impl Task {
     /// Asks the same of a proxy that has not been heard yet; the caller publishes.
     pub(super) async fn hear(&mut self) {
         if let Ok(running) = self.proxy.generation(0, Duration::ZERO).await {
-            self.take(&running);
+            self.take(&running).await;
         }
     }
 
     /// Follows what the proxy has answered to a publish.
     pub(super) async fn follow(&mut self, answer: Answer) {
         if let Some(running) = &answer.running
-            && self.take(running)
+            && self.take(running).await
         {
             self.reconcile().await;
         }
@@ -63,7 +63,13 @@ impl Task {
     }
 
     /// Takes over what the proxy says of itself; true where something else is to be published now.
-    fn take(&mut self, running: &Running) -> bool {
+    async fn take(&mut self, running: &Running) -> bool {
+        let is_behind = self.take_over(running);
+        self.keep_accepted().await;
+        is_behind
+    }
+
+    fn take_over(&mut self, running: &Running) -> bool {
         let shared = self.shared.clone();
         let seen_generation = &shared.seen_generation;
         // A generation that the proxy refused counts too: its refusal must not be taken for one of ours.

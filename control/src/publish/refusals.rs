@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use contract::{Backend, BackendAddr, Refusal, RefusalCode};
 use serde_json::{Value, json};
 
-use crate::render::{LeftOut, Plan};
+use crate::render::{Head, LeftOut, Plan};
 
 /// The keys that every published file has.
 const ALWAYS_THERE: [&str; 2] = ["listen", "algorithm"];
@@ -49,7 +49,7 @@ pub struct Incident {
 #[derive(Debug, Default)]
 pub struct Holds {
     incidents: Vec<Incident>,
-    /// `None` as long as no proxy was seen to run anything.
+    /// `None` as long as no proxy was seen to run anything, and nothing is presumed.
     accepted: Option<BTreeMap<String, Value>>,
 }
 
@@ -127,10 +127,17 @@ impl Incident {
 
 impl Holds {
     /// What the proxy is known to have accepted at a start.
-    pub fn new(accepted: Option<&Plan>) -> Holds {
+    pub fn new(accepted: Option<Head>) -> Holds {
         Holds {
             incidents: Vec::new(),
-            accepted: accepted.map(|plan| plan.head.iter().cloned().collect()),
+            accepted: accepted.map(|head| head.into_iter().collect()),
+        }
+    }
+
+    /// The proxy may run `published`, before it was ever heard.
+    pub fn presume(&mut self, published: &Plan) {
+        if self.accepted.is_none() && self.incidents.is_empty() {
+            self.accepted = Some(published.head.iter().cloned().collect());
         }
     }
 
@@ -139,7 +146,7 @@ impl Holds {
     }
 
     /// The accepted value of each key, for a plan whose own cannot be published.
-    pub fn accepted_head(&self) -> Option<Vec<(String, Value)>> {
+    pub fn accepted_head(&self) -> Option<Head> {
         let accepted = self.accepted.as_ref()?;
         let is_whole = ALWAYS_THERE.iter().all(|key| accepted.contains_key(*key));
         is_whole.then(|| accepted.clone().into_iter().collect())
@@ -217,6 +224,10 @@ impl Holds {
             }
         }
         for (part, mut incident) in found {
+            if self.is_stand_in(&part, &incident.wanted) {
+                self.drop_stand_in(&part);
+                continue;
+            }
             match self.incidents.iter_mut().find(|old| old.part == part) {
                 Some(old) => {
                     let is_same = old.code == incident.code && old.wanted == incident.wanted;
@@ -227,6 +238,23 @@ impl Holds {
                 }
                 None => self.incidents.push(incident),
             }
+        }
+    }
+
+    /// Whether `value` stands in for another one that is refused.
+    fn is_stand_in(&self, part: &Part, value: &Value) -> bool {
+        let mut incidents = self.incidents.iter();
+        incidents
+            .any(|one| one.part == *part && one.wanted != *value && one.kept == Some(value.clone()))
+    }
+
+    /// A value that is refused too stands in for nothing: both would take turns for ever.
+    fn drop_stand_in(&mut self, part: &Part) {
+        if let (Part::Key(key), Some(accepted)) = (part, &mut self.accepted) {
+            accepted.remove(key);
+        }
+        for incident in self.incidents.iter_mut().filter(|one| one.part == *part) {
+            incident.kept = None;
         }
     }
 

@@ -51,7 +51,7 @@ fn places(holds: &Holds) -> Vec<String> {
 #[test]
 fn a_refused_key_keeps_its_accepted_value_and_the_rest_is_as_wanted() {
     for place in ["/listen", "/listen/port"] {
-        let mut holds = Holds::new(Some(&plan(1, "random", &[1])));
+        let mut holds = Holds::new(Some(plan(1, "random", &[1]).head));
         let wanted = plan(2, "source_hash", &[1, 2]);
         holds.accept(&wanted, &[refusal(RefusalCode::AddressInUse, place)], 7);
         let (standing, left_out) = holds.stand_in(wanted.clone());
@@ -70,7 +70,7 @@ fn a_refused_key_keeps_its_accepted_value_and_the_rest_is_as_wanted() {
 
 #[test]
 fn a_refused_backend_is_left_out_and_named() {
-    let mut holds = Holds::new(Some(&plan(1, "random", &[])));
+    let mut holds = Holds::new(Some(plan(1, "random", &[]).head));
     let wanted = plan(1, "random", &[1, 2, 3]);
     let refused = refusal(RefusalCode::OwnListener, "/backends/1");
     holds.accept(&wanted, &[refused], 7);
@@ -85,13 +85,13 @@ fn a_refused_backend_is_left_out_and_named() {
 
 #[test]
 fn a_refusal_without_a_place_holds_what_was_not_accepted() {
-    let mut holds = Holds::new(Some(&plan(1, "random", &[1])));
+    let mut holds = Holds::new(Some(plan(1, "random", &[1]).head));
     let wanted = plan(2, "random", &[1, 2]);
     holds.refuse(&wanted, &[refusal(RefusalCode::Invalid, "")], Some(7));
     assert_eq!(places(&holds), ["/listen"]);
     assert_eq!(holds.stand_in(wanted).0, plan(1, "random", &[1, 2]));
     // Where all keys are accepted ones, nothing can stand in.
-    let mut holds = Holds::new(Some(&plan(1, "random", &[1])));
+    let mut holds = Holds::new(Some(plan(1, "random", &[1]).head));
     let wanted = plan(1, "random", &[1, 2]);
     holds.refuse(
         &wanted,
@@ -119,8 +119,43 @@ fn nothing_stands_in_at_a_first_start() {
 }
 
 #[test]
+fn what_was_published_is_presumed_to_run_where_no_proxy_was_heard() {
+    let wanted = plan(2, "random", &[]);
+    let in_use = [refusal(RefusalCode::AddressInUse, "/listen")];
+    let mut holds = Holds::new(None);
+    holds.presume(&plan(1, "random", &[]));
+    holds.accept(&wanted, &in_use, 7);
+    assert_eq!(holds.stand_in(wanted.clone()).0, plan(1, "random", &[]));
+    // What is known to be refused is not.
+    let mut holds = Holds::new(None);
+    holds.refuse(&plan(1, "random", &[]), &in_use, Some(7));
+    holds.presume(&plan(1, "random", &[]));
+    assert_eq!(holds.accepted_head(), None);
+}
+
+#[test]
+fn a_stand_in_that_is_refused_too_stands_in_no_more() {
+    let (wanted, accepted) = (plan(2, "random", &[]), plan(1, "random", &[]));
+    let in_use = [refusal(RefusalCode::AddressInUse, "/listen")];
+    let mut holds = Holds::new(Some(accepted.head));
+    holds.accept(&wanted, &in_use, 7);
+    let (standing, _) = holds.stand_in(wanted.clone());
+    assert_eq!(standing.listen().port(), 1);
+    // As when the proxy was restarted meanwhile, and the old port is taken too.
+    holds.accept(&standing, &in_use, 7);
+    for _ in 0..2 {
+        assert_eq!(holds.stand_in(wanted.clone()).0, wanted);
+        assert_eq!(places(&holds), ["/listen"]);
+        assert_eq!(holds.incidents()[0].kept, None);
+        holds.accept(&wanted, &in_use, 7);
+    }
+    holds.accept(&wanted, &[], 7);
+    assert!(holds.incidents().is_empty());
+}
+
+#[test]
 fn what_would_be_taken_is_not_held_any_more() {
-    let mut holds = Holds::new(Some(&plan(1, "random", &[])));
+    let mut holds = Holds::new(Some(plan(1, "random", &[]).head));
     let wanted = plan(2, "source_hash", &[1]);
     let in_use = refusal(RefusalCode::AddressInUse, "/listen");
     let invalid = refusal(RefusalCode::Invalid, "/algorithm");
@@ -140,7 +175,7 @@ fn what_would_be_taken_is_not_held_any_more() {
 
 #[test]
 fn what_needs_a_restart_is_tried_with_another_process_alone() {
-    let mut holds = Holds::new(Some(&plan(1, "random", &[])));
+    let mut holds = Holds::new(Some(plan(1, "random", &[]).head));
     let wanted = plan(2, "random", &[]);
     let refused = refusal(RefusalCode::NeedsRestart, "/listen");
     holds.refuse(&wanted, &[refused], Some(7));
@@ -155,7 +190,7 @@ fn what_needs_a_restart_is_tried_with_another_process_alone() {
 
 #[test]
 fn an_incident_keeps_its_beginning_and_puts_faults_of_one_part_together() {
-    let mut holds = Holds::new(Some(&plan(1, "random", &[])));
+    let mut holds = Holds::new(Some(plan(1, "random", &[]).head));
     let wanted = plan(2, "random", &[]);
     let faults = ["/listen/host", "/listen/port"];
     let mut faults = faults.map(|place| refusal(RefusalCode::Invalid, place));

@@ -10,9 +10,10 @@ use contract::reload::{NotSent, send_sighup};
 use contract::{Faults, LocalAddresses, digest};
 use tokio::sync::{mpsc, watch};
 
+use super::accepted::AcceptedFile;
 use super::confirm::{Answer, Question};
 use super::refusals::Holds;
-use super::{Failure, Outcome, Published, Sent, local_addresses};
+use super::{Failure, Found, Outcome, Published, Sent, local_addresses};
 use crate::observe::{Proxy, Unknown};
 use crate::render::{LeftOut, OwnAddresses, Plan};
 use crate::settings::read_file;
@@ -35,6 +36,7 @@ pub struct Task {
     /// How many forced publishes have been asked for.
     force: Arc<AtomicU64>,
     pub(super) holds: Holds,
+    accepted: AcceptedFile,
     /// This host's, as last seen.
     local: Vec<IpAddr>,
     answers: mpsc::Sender<Answer>,
@@ -54,22 +56,26 @@ impl Task {
     pub fn new(
         shared: Arc<Shared>,
         proxy: Proxy,
-        published: Option<Published>,
+        found: Found,
         outcome: watch::Sender<Outcome>,
         force: Arc<AtomicU64>,
     ) -> Task {
+        let Found {
+            published,
+            accepted,
+        } = found;
         let (answers, answered) = mpsc::channel(ANSWERS);
         if let Some(published) = &published {
             let digest = published.config_digest.clone();
             shared.digests().add(published.generation, digest);
         }
-        // What a call has changed and the proxy was not seen to run is published, but not accepted.
-        let accepted = published.as_ref().map(|published| {
-            let model = shared.model();
-            model.without_pending(&published.plan)
-        });
+        let path = &shared.settings.settings_accepted_path;
+        let file = AcceptedFile::at(path, accepted.clone());
+        // What is published may not have been seen to run.
+        let accepted = accepted.or_else(|| Some(published.as_ref()?.plan.head.clone()));
         Task {
-            holds: Holds::new(accepted.as_ref()),
+            holds: Holds::new(accepted),
+            accepted: file,
             shared,
             proxy,
             published,
@@ -121,6 +127,9 @@ impl Task {
         // What the proxy runs is what stays in force where it refuses a new value.
         if self.holds.accepted_head().is_none() && self.has_new_values(&wanted.plan) {
             self.hear().await;
+            if let Some(published) = &self.published {
+                self.holds.presume(&published.plan);
+            }
             wanted = self.wanted();
         }
         let revision = wanted.revision;
@@ -231,6 +240,8 @@ impl Task {
             false => current.max(seen).saturating_add(1),
         };
         let started = Instant::now();
+        // Kept before it is replaced, so that a crash in between loses nothing.
+        self.keep_accepted().await;
         if let Err(failure) = self.write(plan, generation).await {
             // Told once, while it lasts.
             if outcome.failure.is_none() {
@@ -272,6 +283,15 @@ impl Task {
             let confirmation = question.ask().await;
             sender.send_replace(Some(confirmation));
         });
+    }
+
+    /// Stores what the proxy was last seen to run.
+    pub(super) async fn keep_accepted(&mut self) {
+        if let Some(head) = self.holds.accepted_head() {
+            let generation = self.published.as_ref().map_or(0, |p| p.generation);
+            let updated_at = self.shared.clock.now().unix_s();
+            self.accepted.keep(head, generation, updated_at).await;
+        }
     }
 
     /// Writes the file; what is published is then known to be `plan`.

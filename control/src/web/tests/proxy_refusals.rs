@@ -330,33 +330,59 @@ async fn a_call_that_a_crash_has_cut_is_looked_up_and_completed_or_rolled_back()
 }
 
 #[tokio::test]
-async fn a_crash_leaves_what_was_accepted_before_a_call_that_keeps_trying() {
-    let folder = Folder::new(json!({"proxy_process_names": ["sh"], "auto_sync_interval_sec": 1}));
-    let _process = Process::start(&folder);
-    let fake = Fake::of(&folder);
-    fake.refuse(&listen(7001), RefusalCode::AddressInUse);
-    // Control was killed when it had published, and the proxy cannot be asked beforehand.
+async fn what_was_accepted_before_a_published_value_outlives_control() {
+    // Control was killed before the outcome of a call that keeps trying, or had answered that the
+    // proxy is silent. The proxy cannot be asked beforehand.
     let call = json!({
         "id": 3, "on_refusal": "keep_trying", "old": {"listen": listen(7000)},
         "new": {"listen": listen(7001)},
     });
-    let stored = json!({"listen": listen(7001), "pending": [call], "updated_at": 1});
-    folder.write(folder.root.settings_runtime(), &stored);
-    let published = json!({
-        "listen": listen(7001), "algorithm": "weighted_round_robin", "updated_at": 1,
-        "generation": 5, "backends": [],
-    });
-    folder.write(folder.root.proxy_config(), &published);
-    fake.serve(&folder, false);
+    for pending in [json!([call]), json!([])] {
+        let config = json!({"proxy_process_names": ["sh"], "auto_sync_interval_sec": 1});
+        let folder = Folder::new(config);
+        let _process = Process::start(&folder);
+        let fake = Fake::of(&folder);
+        fake.refuse(&listen(7001), RefusalCode::AddressInUse);
+        let stored = json!({"listen": listen(7001), "pending": pending, "updated_at": 1});
+        folder.write(folder.root.settings_runtime(), &stored);
+        for (path, port) in [
+            (folder.root.proxy_config(), 7001),
+            (folder.root.settings_accepted(), 7000),
+        ] {
+            let document = json!({
+                "listen": listen(port), "algorithm": "weighted_round_robin", "updated_at": 1,
+                "generation": 5, "backends": [],
+            });
+            folder.write(path, &document);
+        }
+        fake.serve(&folder, false);
+        let control = folder.start().await;
+        until("accepted", || folder.published()["listen"] == listen(7000)).await;
+        until("done", || control.app.shared.model().pending.is_empty()).await;
+        let stored = read_json(&folder.root.settings_runtime());
+        assert_eq!(stored["listen"], listen(7001), "it is wanted still");
+        assert_eq!(folder.audited("roll_back_settings").len(), 0);
+        until("told", || {
+            control.app.publisher.outcome().generation.is_some()
+        })
+        .await;
+        let ready = readyz(&control).await;
+        assert_eq!(ready["refusals"][0]["kept"], listen(7000), "{ready}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_of_accepted_settings_that_cannot_be_read_holds_nothing_up() {
+    let folder = Folder::new(json!({"proxy_process_names": ["sh"], "auto_sync_interval_sec": 1}));
+    let _process = Process::start(&folder);
+    let path = folder.root.settings_accepted();
+    std::fs::write(&path, "{\"listen\": 7}").expect("written");
+    Fake::of(&folder).serve(&folder, true);
     let control = folder.start().await;
-    until("accepted", || folder.published()["listen"] == listen(7000)).await;
-    until("done", || control.app.shared.model().pending.is_empty()).await;
-    let stored = read_json(&folder.root.settings_runtime());
-    assert_eq!(stored["listen"], listen(7001), "it is wanted still");
-    assert_eq!(stored["pending"], Value::Null, "{stored}");
-    assert_eq!(folder.audited("roll_back_settings").len(), 0);
-    let ready = readyz(&control).await;
-    assert_eq!(ready["refusals"][0]["kept"], listen(7000), "{ready}");
+    let answer = control.register("10.0.0.1").await;
+    assert_eq!(answer["sync"]["reload"]["applied"], true, "{answer}");
+    let published = folder.published()["listen"].clone();
+    until("written anew", || read_json(&path)["listen"] == published).await;
 }
 
 #[tokio::test]
