@@ -84,6 +84,10 @@ impl Root {
         self.0.join("data/k8s_endpoints.json")
     }
 
+    pub fn static_backends(&self) -> PathBuf {
+        self.0.join("data/static_backends.json")
+    }
+
     pub fn backends_runtime(&self) -> PathBuf {
         self.0.join("data/backends_runtime.json")
     }

@@ -3,7 +3,9 @@
 use super::*;
 use crate::merge::merge;
 use crate::registry::Registry;
-use contract::{Backend, Report};
+use crate::sources::entry::Said;
+use crate::sources::listing::Listed;
+use std::collections::BTreeMap;
 
 fn addr(last: u8) -> BackendAddr {
     BackendAddr::new([10, 0, 0, last].into(), 9001)
@@ -11,17 +13,17 @@ fn addr(last: u8) -> BackendAddr {
 
 fn rows(weights: &[(u8, u16)]) -> Vec<Row> {
     let discovered = weights.iter().map(|(last, weight)| {
-        let backend = Backend {
-            addr: addr(*last),
-            weight: *weight,
-            enabled: true,
-            is_warming_up: false,
-            report: Report::default(),
-            batch: None,
+        let said = Said {
+            weight: Some(*weight),
+            ..Said::nothing_of(addr(*last))
         };
-        (backend.addr, backend)
+        (said.addr, said)
     });
-    merge(&discovered.collect(), &Registry::default())
+    let listed = Listed {
+        statics: &BTreeMap::new(),
+        discovered: &discovered.collect(),
+    };
+    merge(listed, &Registry::default())
 }
 
 /// A status of one backend, as the proxy gives it.

@@ -15,7 +15,7 @@ use crate::clock::{Clock, Now};
 use crate::merge::merge;
 use crate::registry::{Effect, Registry};
 use crate::settings::{ExpiryPolicy, Settings};
-use crate::sources::discovery;
+use crate::sources::listing::{self, Listed};
 use crate::sources::runtime::{self, FileEntries, Origin};
 use crate::web::body::{MAX_BODY_BYTES, MAX_CHANGES_BYTES};
 use crate::web::operations::read_registration;
@@ -39,13 +39,22 @@ pub fn settings(bytes: &[u8]) {
     }
 }
 
-/// `k8s_endpoints.json`. Every backend that it yields is one that can be published.
+/// `k8s_endpoints.json` and `static_backends.json`. Every backend that it yields is one that can be
+/// published, and what an edit writes is read again as the same.
 pub fn discovery_file(bytes: &[u8]) {
-    let Ok(found) = discovery::read(bytes) else {
+    let (Ok(found), Ok(document)) = (listing::read(bytes), listing::document(bytes)) else {
         return;
     };
-    let rows = merge(&found.backends, &Registry::default());
+    let nobody = BTreeMap::new();
+    let listed = Listed {
+        statics: &found.backends,
+        discovered: &nobody,
+    };
+    let rows = merge(listed, &Registry::default());
     assert_eq!(rows.len(), found.backends.len());
+    let written = listing::render(&listing::edited(&document, &found.backends, 7));
+    let again = listing::read(&written).expect("what we write is such a file");
+    assert_eq!(again.backends, found.backends);
 }
 
 /// `backends_runtime.json`. What was taken over is written and read again as the same.
@@ -55,11 +64,15 @@ pub fn registry_file(bytes: &[u8]) {
     };
     let registry = taken_over(&file.entries);
     let nobody = BTreeMap::new();
-    let entries = runtime::entries(&registry, &nobody, NOW);
+    let nobody = Listed {
+        statics: &nobody,
+        discovered: &nobody,
+    };
+    let entries = runtime::entries(&registry, nobody, NOW);
     let written = runtime::render(&entries, 7);
     let again = runtime::read(&written).expect("what we write is such a file");
     assert!(again.notes.is_empty(), "{:?}", again.notes);
-    let entries_again = runtime::entries(&taken_over(&again.entries), &nobody, NOW);
+    let entries_again = runtime::entries(&taken_over(&again.entries), nobody, NOW);
     assert_eq!(entries, entries_again);
 }
 

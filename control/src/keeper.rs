@@ -209,11 +209,17 @@ impl Task {
                 let _ = reader.send(());
             }
         }
-        let (settings, registry): (Vec<Request>, Vec<Request>) = requests
+        let (settings, others): (Vec<Request>, Vec<Request>) = requests
             .into_iter()
             .partition(|request| request.mutation.is_of_settings());
+        let (statics, registry): (Vec<Request>, Vec<Request>) = others
+            .into_iter()
+            .partition(|request| request.mutation.is_of_statics());
         if !registry.is_empty() {
             self.mutate_registry(registry).await;
+        }
+        for request in statics {
+            self.mutate_statics(request).await;
         }
         for request in settings {
             self.mutate_settings(request).await;
@@ -230,6 +236,7 @@ impl Task {
         self.files.write_missing_settings(&self.shared).await;
         self.files.read_edits(&self.shared).await;
         self.files.read_discovery(&self.shared).await;
+        self.files.read_statics(&self.shared).await;
         // A registry file that somebody removed is written again.
         self.dirty |= self.files.is_registry_missing(&self.shared);
     }
@@ -290,6 +297,27 @@ impl Task {
                 let mut model = self.shared.model();
                 model.runtime_settings = staged.runtime_settings;
                 model.pending = staged.pending;
+                model.edits = staged.edits;
+            }
+        }
+        self.answer(vec![request], vec![outcome], stored);
+    }
+
+    async fn mutate_statics(&mut self, request: Request) {
+        // As with the registry: an edit that we have not seen yet must not be overwritten.
+        self.files.read_statics(&self.shared).await;
+        let now = self.shared.clock.now();
+        let mut staged = self.shared.model().clone();
+        let outcome = match self.files.statics_unread() {
+            Some(why) => Err(Refusal::StaticUnread(why.to_owned())),
+            None => staged.apply(&request.mutation, &request.actor.to_string(), now),
+        };
+        let mut stored = Ok(());
+        if changes_state(&outcome) {
+            stored = self.files.write_statics(&staged.statics, now).await;
+            if is_in_file(&stored) {
+                let mut model = self.shared.model();
+                model.statics = staged.statics;
                 model.edits = staged.edits;
             }
         }

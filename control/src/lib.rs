@@ -29,7 +29,7 @@ mod settings;
 mod shared;
 #[cfg(test)]
 mod simulation;
-mod sources;
+pub mod sources;
 mod standing;
 pub mod start;
 mod telemetry;

@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -10,6 +10,7 @@ use contract::paths::{Root, RootError};
 use control::auth::command::{self, TokenCommand};
 use control::clock::Clock;
 use control::reread::Source;
+use control::sources::listing;
 use control::start;
 use tracing_subscriber::EnvFilter;
 
@@ -29,6 +30,12 @@ struct Arguments {
     /// Check the settings, name every fault with its place, and exit
     #[arg(short = 't', long)]
     check: bool,
+    /// Check a file of discovery, such as k8s_endpoints.json, name every fault, and exit
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["check", "init", "listen"])]
+    check_discovery: Option<PathBuf>,
+    /// Check a static list, such as static_backends.json, name every fault, and exit
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["check", "check_discovery", "init", "listen"])]
+    check_static: Option<PathBuf>,
     /// Print the version
     #[arg(short = 'V', long, action = clap::ArgAction::Version)]
     version: (),
@@ -52,6 +59,10 @@ fn main() -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
+    let listing = arguments.check_discovery.as_ref();
+    if let Some(file) = listing.or(arguments.check_static.as_ref()) {
+        return exit(check_listing(file));
+    }
     let root = arguments.root.clone().map_or_else(
         || Root::default_from(&std::env::current_dir().unwrap_or_default()),
         Root,
@@ -90,6 +101,25 @@ fn serve(root: &Root, arguments: &Arguments) -> Result<(), start::StartError> {
         listen: arguments.listen,
     };
     runtime.block_on(start::run(settings, source))
+}
+
+/// Names everything that is wrong with a file that lists backends.
+fn check_listing(file: &Path) -> Result<(), String> {
+    let name = file.display();
+    let bytes = std::fs::read(file).map_err(|error| format!("{name}: {error}"))?;
+    let complaints = listing::complaints(&bytes);
+    if complaints.is_empty() {
+        println!("{name}: fine");
+        return Ok(());
+    }
+    for complaint in &complaints {
+        eprintln!("{name}: {complaint}");
+    }
+    let faults = match complaints.len() {
+        1 => "1 fault".to_owned(),
+        many => format!("{many} faults"),
+    };
+    Err(format!("{name}: {faults}"))
 }
 
 fn exit<E: std::fmt::Display>(done: Result<(), E>) -> ExitCode {

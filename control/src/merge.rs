@@ -1,12 +1,12 @@
 //! Who wins where several say something of one backend: operator override, then registration, then
-//! discovery. Pure; a backend's identity is its `ip:port`.
-
-use std::collections::BTreeMap;
+//! the static list, then discovery. Each decides only what it mentions. Pure; a backend's identity is
+//! its `ip:port`.
 
 use contract::status::AdminState;
-use contract::{Backend, BackendAddr, Report};
+use contract::{Backend, BackendAddr};
 
 use crate::registry::{Override, Registered, Registry, RegistryEntry, Requests};
+use crate::sources::listing::Listed;
 
 /// One backend with everything that is known of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,6 +14,7 @@ pub struct Row {
     /// As it is published, but for a drain, which publishes weight 0.
     pub backend: Backend,
     pub discovered: bool,
+    pub is_static: bool,
     pub registered: Option<Registered>,
     pub r#override: Option<Override>,
 }
@@ -54,10 +55,20 @@ impl Row {
         }
     }
 
-    /// `k8s` or `runtime`: who has the word.
+    /// `runtime`, `static` or `k8s`: the strongest that says something.
     pub fn source(&self) -> &'static str {
-        let runtime = self.r#override.is_some() || self.counts_registration() || !self.discovered;
-        if runtime { "runtime" } else { "k8s" }
+        if self.r#override.is_some() || self.counts_registration() || !self.is_listed() {
+            "runtime"
+        } else if self.is_static {
+            "static"
+        } else {
+            "k8s"
+        }
+    }
+
+    /// Whether a file lists it, so that it needs no heartbeat to stay.
+    fn is_listed(&self) -> bool {
+        self.discovered || self.is_static
     }
 
     /// Everyone who knows this backend, the strongest first.
@@ -65,6 +76,7 @@ impl Row {
         let known = [
             (self.r#override.is_some(), "override"),
             (self.registered.is_some(), "runtime"),
+            (self.is_static, "static"),
             (self.discovered, "k8s"),
         ];
         known
@@ -75,7 +87,7 @@ impl Row {
 
     pub fn state(&self) -> RowState {
         let expired = self.registered.as_ref().is_some_and(Registered::is_expired);
-        if expired && !self.discovered {
+        if expired && !self.is_listed() {
             RowState::Expired
         } else if !self.backend.enabled {
             RowState::Disabled
@@ -96,7 +108,7 @@ impl Row {
             .unwrap_or_default()
     }
 
-    /// What operator, registration or discovery want of it.
+    /// What operator, registration or the files want of it.
     pub fn admin(&self) -> AdminState {
         if !self.backend.enabled {
             AdminState::Disabled
@@ -114,18 +126,18 @@ impl Row {
     }
 }
 
-/// Every backend that discovery or a registration knows, in the order of addresses. An override
+/// Every backend that a file lists or a registration knows, in the order of addresses. An override
 /// alone makes no backend.
-pub fn merge(discovered: &BTreeMap<BackendAddr, Backend>, registry: &Registry) -> Vec<Row> {
+pub fn merge(listed: Listed, registry: &Registry) -> Vec<Row> {
     let silent = RegistryEntry::default();
-    let mut rows = Vec::with_capacity(discovered.len() + registry.entries.len());
-    for backend in discovered.values() {
-        let entry = registry.entries.get(&backend.addr).unwrap_or(&silent);
-        rows.extend(row(backend.addr, Some(backend), entry));
+    let mut rows = Vec::with_capacity(listed.discovered.len() + registry.entries.len());
+    for addr in listed.addresses() {
+        let entry = registry.entries.get(&addr).unwrap_or(&silent);
+        rows.extend(row(addr, listed, entry));
     }
     for (addr, entry) in &registry.entries {
-        if !discovered.contains_key(addr) {
-            rows.extend(row(*addr, None, entry));
+        if !listed.is_static(*addr) && !listed.is_discovered(*addr) {
+            rows.extend(row(*addr, listed, entry));
         }
     }
     rows.sort_by_key(|row| row.backend.addr);
@@ -133,23 +145,21 @@ pub fn merge(discovered: &BTreeMap<BackendAddr, Backend>, registry: &Registry) -
 }
 
 /// The row of one backend; `None` where nobody knows it.
-pub fn merge_one(
-    addr: BackendAddr,
-    discovered: &BTreeMap<BackendAddr, Backend>,
-    registry: &Registry,
-) -> Option<Row> {
+pub fn merge_one(addr: BackendAddr, listed: Listed, registry: &Registry) -> Option<Row> {
     let silent = RegistryEntry::default();
     let entry = registry.entries.get(&addr).unwrap_or(&silent);
-    row(addr, discovered.get(&addr), entry)
+    row(addr, listed, entry)
 }
 
-fn row(addr: BackendAddr, discovered: Option<&Backend>, entry: &RegistryEntry) -> Option<Row> {
-    let mut backend = match (&entry.registered, discovered) {
-        (Some(registered), _) if !registered.is_expired() => {
-            of_registration(addr, registered, discovered)
-        }
-        (_, Some(discovered)) => discovered.clone(),
-        (Some(registered), None) => of_registration(addr, registered, None),
+fn row(addr: BackendAddr, listed: Listed, entry: &RegistryEntry) -> Option<Row> {
+    let below = listed.backend(addr);
+    let registered = entry.registered.as_ref();
+    let is_expired = registered.is_some_and(Registered::is_expired);
+    let mut backend = match (registered, &below) {
+        // Of an expired one nothing counts where a file lists the backend.
+        (Some(_), Some(below)) if is_expired => below.clone(),
+        (Some(registered), below) => registered.said(addr).over(below.as_ref()),
+        (None, Some(below)) => below.clone(),
         (None, None) => return None,
     };
     if let Some(word) = &entry.r#override {
@@ -158,43 +168,16 @@ fn row(addr: BackendAddr, discovered: Option<&Backend>, entry: &RegistryEntry) -
     }
     // Expired, and nobody else vouches for it. An operator's "enabled" says that it may serve, not
     // that it lives.
-    let expired = entry
-        .registered
-        .as_ref()
-        .is_some_and(Registered::is_expired);
-    if expired && discovered.is_none() {
+    if is_expired && below.is_none() {
         backend.enabled = false;
     }
     Some(Row {
         backend,
-        discovered: discovered.is_some(),
+        discovered: listed.is_discovered(addr),
+        is_static: listed.is_static(addr),
         registered: entry.registered.clone(),
         r#override: entry.r#override.clone(),
     })
-}
-
-fn of_registration(
-    addr: BackendAddr,
-    registered: &Registered,
-    discovered: Option<&Backend>,
-) -> Backend {
-    let own = registered.report;
-    let has_figures = own.gpu_usage.is_some() || own.vram_usage.is_some();
-    Backend {
-        addr,
-        weight: registered.weight,
-        enabled: registered.enabled,
-        is_warming_up: registered.warming.is_on(),
-        // A registration without figures leaves discovery's standing; two half reports never mix.
-        report: match discovered {
-            Some(discovered) if !has_figures => Report {
-                heartbeat_ms: own.heartbeat_ms.or(discovered.report.heartbeat_ms),
-                ..discovered.report
-            },
-            Some(_) | None => own,
-        },
-        batch: registered.batch,
-    }
 }
 
 #[cfg(test)]

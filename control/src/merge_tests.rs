@@ -4,6 +4,8 @@ use super::*;
 use crate::clock::Now;
 use crate::registry::{OverrideChange, Registration};
 use crate::settings::ExpiryPolicy;
+use crate::sources::entry::Said;
+use contract::Report;
 use proptest::prelude::*;
 
 const POLICY: ExpiryPolicy = ExpiryPolicy {
@@ -24,31 +26,38 @@ fn addr(last: u8) -> BackendAddr {
     BackendAddr::new([10, 0, 0, last].into(), 9001)
 }
 
-fn discovered(weight: u16, enabled: bool) -> Backend {
-    Backend {
-        addr: addr(1),
+/// What a source may say of weight and enabled.
+type Word = (Option<u16>, Option<bool>);
+
+fn any_word() -> impl Strategy<Value = Word> {
+    let weight = proptest::option::of(0u16..=1000);
+    (weight, proptest::option::of(any::<bool>()))
+}
+
+fn listed((weight, enabled): Word) -> Said {
+    Said {
         weight,
         enabled,
-        is_warming_up: false,
         report: Report {
             gpu_usage: Some(0.25),
             ..Report::default()
         },
-        batch: None,
+        ..Said::nothing_of(addr(1))
     }
 }
 
-fn said(weight: u16, enabled: bool) -> Registration {
+fn said((weight, enabled): Word) -> Registration {
     Registration {
-        weight: Some(weight),
+        weight,
         enabled,
         ..Registration::of(addr(1))
     }
 }
 
-/// The one row of these three words on one backend.
+/// The one row of what these sources say of one backend.
 fn merged(
-    discovery: Option<Backend>,
+    discovery: Option<Said>,
+    fixed: Option<Said>,
     registration: Option<(Registration, bool)>,
     word: &[OverrideChange],
 ) -> Option<Row> {
@@ -62,57 +71,60 @@ fn merged(
             .set_override(addr(1), *change, "op", at(1))
             .expect("not full");
     }
-    let discovery = discovery.map(|backend| (backend.addr, backend));
-    let mut rows = merge(&discovery.into_iter().collect(), &registry);
+    let of = |said: Option<Said>| said.map(|said| (said.addr, said)).into_iter().collect();
+    let listed = Listed {
+        statics: &of(fixed),
+        discovered: &of(discovery),
+    };
+    let mut rows = merge(listed, &registry);
     assert!(rows.len() <= 1);
     rows.pop()
 }
 
 proptest! {
     #[test]
-    fn override_beats_registration_beats_discovery(
-        discovery in proptest::option::of((0u16..=1000, any::<bool>())),
-        registration in proptest::option::of((0u16..=1000, any::<bool>(), any::<bool>())),
-        weight in proptest::option::of(0u16..=1000),
-        enabled in proptest::option::of(any::<bool>()),
+    fn the_strongest_that_mentions_a_value_decides_it(
+        discovery in proptest::option::of(any_word()),
+        fixed in proptest::option::of(any_word()),
+        registration in proptest::option::of((any_word(), any::<bool>())),
+        word in any_word(),
         drain in proptest::option::of(any::<bool>()),
     ) {
-        let word: Vec<OverrideChange> = [
-            weight.map(OverrideChange::Weight),
-            enabled.map(OverrideChange::Enabled),
+        let changes: Vec<OverrideChange> = [
+            word.0.map(OverrideChange::Weight),
+            word.1.map(OverrideChange::Enabled),
             drain.map(OverrideChange::Drain),
         ].into_iter().flatten().collect();
         let row = merged(
-            discovery.map(|(weight, enabled)| discovered(weight, enabled)),
-            registration.map(|(weight, enabled, expired)| (said(weight, enabled), expired)),
-            &word,
+            discovery.map(listed),
+            fixed.map(listed),
+            registration.map(|(word, expired)| (said(word), expired)),
+            &changes,
         );
-        let live = registration.filter(|(_, _, expired)| !expired);
-        let base = live.map(|(weight, enabled, _)| (weight, enabled)).or(discovery);
-        match (base, registration) {
-            (None, None) => prop_assert!(row.is_none(), "an override alone makes no backend"),
-            (None, Some((registered_weight, _, _))) => {
-                let published = row.expect("an expired one stays listed").published();
-                prop_assert!(!published.enabled);
-                let expected = if drain == Some(true) { 0 } else { weight.unwrap_or(registered_weight) };
-                prop_assert_eq!(published.weight, expected);
-            }
-            (Some((base_weight, base_enabled)), _) => {
-                let published = row.expect("known").published();
-                prop_assert_eq!(published.enabled, enabled.unwrap_or(base_enabled));
-                let expected = if drain == Some(true) { 0 } else { weight.unwrap_or(base_weight) };
-                prop_assert_eq!(published.weight, expected);
-            }
+        let is_listed = discovery.is_some() || fixed.is_some();
+        let is_expired = registration.is_some_and(|(_, expired)| expired);
+        if !is_listed && registration.is_none() {
+            prop_assert!(row.is_none(), "an override alone makes no backend");
+            return Ok(());
         }
+        let counts = registration.filter(|(_, expired)| !expired || !is_listed);
+        let words = [Some(word), counts.map(|(word, _)| word), fixed, discovery];
+        let mentioned = || words.iter().flatten();
+        let weight = mentioned().find_map(|(weight, _)| *weight).unwrap_or(10);
+        let enabled = mentioned().find_map(|(_, enabled)| *enabled).unwrap_or(true);
+        let published = row.expect("known").published();
+        let expected = if drain == Some(true) { 0 } else { weight };
+        prop_assert_eq!(published.weight, expected);
+        prop_assert_eq!(published.enabled, enabled && (is_listed || !is_expired));
     }
 }
 
 #[test]
 fn an_edit_of_a_discovered_backend_reads_as_runtime() {
-    let row = merged(Some(discovered(10, true)), None, &[]).expect("known");
+    let row = merged(Some(listed((None, None))), None, None, &[]).expect("known");
     assert_eq!((row.source(), row.sources()), ("k8s", vec!["k8s"]));
     let edit = [OverrideChange::Weight(3)];
-    let row = merged(Some(discovered(10, true)), None, &edit).expect("known");
+    let row = merged(Some(listed((None, None))), None, None, &edit).expect("known");
     assert_eq!(
         (row.source(), row.sources()),
         ("runtime", vec!["override", "k8s"])
@@ -122,8 +134,9 @@ fn an_edit_of_a_discovered_backend_reads_as_runtime() {
 #[test]
 fn when_a_registration_expires_discovery_counts_again() {
     let row = merged(
-        Some(discovered(10, true)),
-        Some((said(99, true), true)),
+        Some(listed((Some(10), None))),
+        None,
+        Some((said((Some(99), None)), true)),
         &[],
     );
     let row = row.expect("known");
@@ -134,8 +147,9 @@ fn when_a_registration_expires_discovery_counts_again() {
 #[test]
 fn a_registration_without_figures_leaves_those_of_discovery() {
     let row = merged(
-        Some(discovered(10, true)),
-        Some((said(99, true), false)),
+        Some(listed((Some(10), None))),
+        None,
+        Some((said((Some(99), None)), false)),
         &[],
     );
     let row = row.expect("known");
@@ -146,22 +160,49 @@ fn a_registration_without_figures_leaves_those_of_discovery() {
 }
 
 #[test]
+fn what_a_registration_does_not_mention_is_as_discovery_has_it() {
+    let silent = (Registration::of(addr(1)), false);
+    let found = listed((Some(90), Some(false)));
+    let row = merged(Some(found.clone()), None, Some(silent.clone()), &[]).expect("known");
+    assert_eq!((row.backend.weight, row.backend.enabled), (90, false));
+    assert_eq!(row.sources(), ["runtime", "k8s"]);
+    let fixed = listed((Some(7), None));
+    let row = merged(Some(found), Some(fixed), Some(silent), &[]).expect("known");
+    assert_eq!((row.backend.weight, row.backend.enabled), (7, false));
+}
+
+#[test]
+fn a_static_backend_needs_no_heartbeat_and_says_so() {
+    let fixed = listed((Some(7), None));
+    let row = merged(None, Some(fixed.clone()), None, &[]).expect("known");
+    assert_eq!((row.source(), row.sources()), ("static", vec!["static"]));
+    let expired = (said((Some(99), None)), true);
+    let row = merged(None, Some(fixed), Some(expired), &[]).expect("known");
+    assert_eq!((row.backend.weight, row.state()), (7, RowState::Ready));
+    assert_eq!(row.source(), "static");
+}
+
+#[test]
 fn each_state_has_its_word() {
     let check =
         |registration: (Registration, bool), word: &[OverrideChange], expected: RowState| {
-            let row = merged(None, Some(registration), word).expect("known");
+            let row = merged(None, None, Some(registration), word).expect("known");
             assert_eq!(row.state(), expected, "{}", expected.word());
         };
-    check((said(10, true), false), &[], RowState::Ready);
-    check((said(0, true), false), &[], RowState::Drain);
-    check((said(10, false), false), &[], RowState::Disabled);
-    check((said(10, true), true), &[], RowState::Expired);
+    check((said((Some(10), Some(true))), false), &[], RowState::Ready);
+    check((said((Some(0), Some(true))), false), &[], RowState::Drain);
     check(
-        (said(10, true), false),
+        (said((Some(10), Some(false))), false),
+        &[],
+        RowState::Disabled,
+    );
+    check((said((Some(10), Some(true))), true), &[], RowState::Expired);
+    check(
+        (said((Some(10), Some(true))), false),
         &[OverrideChange::Drain(true)],
         RowState::Drain,
     );
-    let mut warming = said(10, true);
+    let mut warming = said((Some(10), Some(true)));
     warming.is_warming_up = Some(true);
     check((warming, false), &[], RowState::Warming);
 }

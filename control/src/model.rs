@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use contract::config::MAX_BACKENDS;
 use contract::{BackendAddr, Faults, check};
 use serde_json::{Value, json};
 
@@ -18,7 +19,8 @@ use crate::registry::{
 };
 use crate::render::{OwnAddresses, Plan};
 use crate::settings::{ExpiryPolicy, Settings};
-use crate::sources::discovery::Discovery;
+use crate::sources::entry::Said;
+use crate::sources::listing::{Listed, Listing};
 use crate::sources::runtime::override_json;
 
 /// Everything that a client may change.
@@ -28,6 +30,9 @@ pub enum Mutation {
     Unregister(BackendAddr, Remover),
     SetOverride(BackendAddr, OverrideChange),
     ClearOverride(BackendAddr),
+    /// Lists a backend, or lists it otherwise.
+    SetStatic(Said),
+    RemoveStatic(BackendAddr),
     /// Edits of overrides, all or none.
     Change(ChangeSet),
     ChangeSettings(SettingsCall),
@@ -43,10 +48,18 @@ pub enum Mutation {
 pub enum Refusal {
     #[error("{0}")]
     Faults(#[from] Faults),
-    #[error("no backend {0} is registered or discovered")]
+    #[error("no backend {0} is registered, listed or discovered")]
     UnknownBackend(BackendAddr),
     #[error("backend {0} has no registration")]
     NotRegistered(BackendAddr),
+    #[error("backend {0} is not in the static list")]
+    NotStatic(BackendAddr),
+    #[error("the static list is full: at most {MAX_BACKENDS} backends")]
+    StaticFull,
+    #[error(
+        "the static list cannot be read, so nothing was changed in it: {0}; repair the file first"
+    )]
+    StaticUnread(String),
     #[error("it was made for revision {expected}, and revision {current} stands now")]
     Stale { expected: u64, current: u64 },
     #[error("no mass expiry is being held back")]
@@ -79,7 +92,9 @@ pub struct Change {
 #[derive(Debug, Clone)]
 pub struct Model {
     pub registry: Registry,
-    pub discovery: Arc<Discovery>,
+    pub discovery: Arc<Listing>,
+    /// The backends that operators list.
+    pub statics: Arc<Listing>,
     /// Settings by API.
     pub runtime_settings: Layer,
     /// Calls that changed them and whose outcome is not known, oldest first.
@@ -109,6 +124,8 @@ impl Mutation {
             Mutation::SetOverride(_, OverrideChange::Enabled(_)) => "enabled",
             Mutation::SetOverride(_, OverrideChange::Drain(_)) => "drain",
             Mutation::ClearOverride(_) => "clear_override",
+            Mutation::SetStatic(_) => "set_static",
+            Mutation::RemoveStatic(_) => "remove_static",
             Mutation::Change(_) => "changes",
             Mutation::ChangeSettings(_) => "settings",
             Mutation::RollBackSettings(_) => "roll_back_settings",
@@ -121,9 +138,11 @@ impl Mutation {
     pub fn target(&self) -> String {
         match self {
             Mutation::Register(said) => said.addr.to_string(),
+            Mutation::SetStatic(said) => said.addr.to_string(),
             Mutation::Unregister(addr, _)
             | Mutation::SetOverride(addr, _)
-            | Mutation::ClearOverride(addr) => addr.to_string(),
+            | Mutation::ClearOverride(addr)
+            | Mutation::RemoveStatic(addr) => addr.to_string(),
             Mutation::Change(set) => set.target(),
             Mutation::ChangeSettings(_)
             | Mutation::RollBackSettings(_)
@@ -137,6 +156,8 @@ impl Mutation {
         match self {
             Mutation::SetOverride(..)
             | Mutation::ClearOverride(_)
+            | Mutation::SetStatic(_)
+            | Mutation::RemoveStatic(_)
             | Mutation::Change(_)
             | Mutation::ChangeSettings(_)
             | Mutation::RollBackSettings(_) => true,
@@ -155,7 +176,12 @@ impl Mutation {
         )
     }
 
-    /// The backends whose entries it may touch.
+    /// Whether it is about the static list, which has a file of its own.
+    pub fn is_of_statics(&self) -> bool {
+        matches!(self, Mutation::SetStatic(_) | Mutation::RemoveStatic(_))
+    }
+
+    /// The backends whose entries in the registry it may touch.
     pub fn backends(&self) -> Vec<BackendAddr> {
         match self {
             Mutation::Register(said) => vec![said.addr],
@@ -163,7 +189,9 @@ impl Mutation {
             | Mutation::SetOverride(addr, _)
             | Mutation::ClearOverride(addr) => vec![*addr],
             Mutation::Change(set) => set.edits.iter().map(|(addr, _)| *addr).collect(),
-            Mutation::ChangeSettings(_)
+            Mutation::SetStatic(_)
+            | Mutation::RemoveStatic(_)
+            | Mutation::ChangeSettings(_)
             | Mutation::RollBackSettings(_)
             | Mutation::KeepSettings(_)
             | Mutation::AcknowledgeExpiry => Vec::new(),
@@ -178,7 +206,15 @@ impl Model {
     }
 
     pub fn rows(&self) -> Vec<Row> {
-        merge(&self.discovery.backends, &self.registry)
+        merge(self.listed(), &self.registry)
+    }
+
+    /// The backends that the files list.
+    pub fn listed(&self) -> Listed<'_> {
+        Listed {
+            statics: &self.statics.backends,
+            discovered: &self.discovery.backends,
+        }
     }
 
     /// What is to be published, before anything is left out.
@@ -225,6 +261,12 @@ impl Model {
                     true => Effect::State,
                     false => Effect::Unchanged,
                 }
+            }
+            Mutation::SetStatic(said) => self.set_static(said)?,
+            Mutation::RemoveStatic(addr) => {
+                let removed = Arc::make_mut(&mut self.statics).backends.remove(addr);
+                removed.ok_or(Refusal::NotStatic(*addr))?;
+                Effect::State
             }
             Mutation::Change(set) => self.change(set, actor, now)?,
             Mutation::ChangeSettings(call) => {
@@ -282,6 +324,27 @@ impl Model {
         self.discovery = staged.discovery;
     }
 
+    fn set_static(&mut self, said: &Said) -> Result<Effect, Refusal> {
+        self.refuse_own_address(said.addr)?;
+        let backends = &self.statics.backends;
+        let before = backends.get(&said.addr);
+        if before.is_none() && backends.len() >= MAX_BACKENDS {
+            return Err(Refusal::StaticFull);
+        }
+        let said = Said {
+            // The API takes no figures: those that stand in the file stay.
+            report: before.map(|before| before.report).unwrap_or_default(),
+            batch: before.and_then(|before| before.batch),
+            ..said.clone()
+        };
+        if before == Some(&said) {
+            return Ok(Effect::Unchanged);
+        }
+        let backends = &mut Arc::make_mut(&mut self.statics).backends;
+        backends.insert(said.addr, said);
+        Ok(Effect::State)
+    }
+
     /// A registration goes; so does a backend that stands only in the last published file, since
     /// no source that could drop it has been read.
     fn unregister(&mut self, addr: BackendAddr, now: Now) -> Result<Effect, Refusal> {
@@ -306,7 +369,7 @@ impl Model {
         for (index, (addr, _)) in set.edits.iter().enumerate() {
             if !self.knows(*addr) {
                 let place = format!("/changes/{index}/id");
-                faults.add(&place, addr, "a registered or discovered backend");
+                faults.add(&place, addr, "a registered, listed or discovered backend");
             }
         }
         if !faults.is_empty() {
@@ -398,18 +461,22 @@ impl Model {
     }
 
     fn drop_carried(&mut self, addr: BackendAddr) -> bool {
-        let is_carried = self.discovery.is_carried && self.discovery.backends.contains_key(&addr);
-        if is_carried {
-            Arc::make_mut(&mut self.discovery).backends.remove(&addr);
+        let mut was_carried = false;
+        for listing in [&mut self.discovery, &mut self.statics] {
+            if listing.is_carried && listing.backends.contains_key(&addr) {
+                Arc::make_mut(listing).backends.remove(&addr);
+                was_carried = true;
+            }
         }
-        is_carried
+        was_carried
     }
 
-    /// Whether a registration or discovery names this backend.
+    /// Whether a registration or a file names this backend.
     pub fn knows(&self, addr: BackendAddr) -> bool {
         let entry = self.registry.entries.get(&addr);
         let registered = entry.is_some_and(|entry| entry.registered.is_some());
-        registered || self.discovery.backends.contains_key(&addr)
+        let listed = self.listed();
+        registered || listed.is_static(addr) || listed.is_discovered(addr)
     }
 
     fn refuse_own_address(&self, addr: BackendAddr) -> Result<(), Faults> {
@@ -443,6 +510,10 @@ impl Model {
             }
             Mutation::KeepSettings(_) | Mutation::AcknowledgeExpiry => return Value::Null,
             Mutation::Change(set) => return self.describe_change(set),
+            Mutation::SetStatic(Said { addr, .. }) | Mutation::RemoveStatic(addr) => {
+                let said = self.statics.backends.get(addr);
+                return said.map(static_json).unwrap_or_default();
+            }
             Mutation::Register(said) => said.addr,
             Mutation::Unregister(addr, _)
             | Mutation::SetOverride(addr, _)
@@ -462,11 +533,16 @@ impl Model {
 
     fn describe_change(&self, set: &ChangeSet) -> Value {
         let described = set.edits.iter().filter_map(|(addr, _)| {
-            let row = merge_one(*addr, &self.discovery.backends, &self.registry)?;
+            let row = merge_one(*addr, self.listed(), &self.registry)?;
             Some((addr.to_string(), changes::describe(&row)))
         });
         Value::Object(described.collect())
     }
+}
+
+/// What the static list says of a backend, for answers and the audit log.
+pub fn static_json(said: &Said) -> Value {
+    json!({ "weight": said.weight, "enabled": said.enabled, "is_warming_up": said.is_warming_up })
 }
 
 #[cfg(test)]

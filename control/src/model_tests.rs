@@ -4,7 +4,7 @@ use super::*;
 use crate::auth::SecretHash;
 use crate::calls::OnRefusal;
 use crate::render::ProxyAddresses;
-use contract::{Backend, LocalAddresses, Report};
+use contract::LocalAddresses;
 
 const NOW: Now = Now {
     monotonic_ms: 0,
@@ -22,20 +22,14 @@ fn register(addr: BackendAddr) -> Mutation {
 
 /// Discovery knows 10.0.0.1, nothing else is known.
 fn model() -> Model {
-    let backend = Backend {
-        addr: addr(1),
-        weight: 10,
-        enabled: true,
-        is_warming_up: false,
-        report: Report::default(),
-        batch: None,
-    };
+    let said = Said::nothing_of(addr(1));
     Model {
         registry: Registry::default(),
-        discovery: Arc::new(Discovery {
-            backends: [(addr(1), backend)].into(),
-            ..Discovery::default()
+        discovery: Arc::new(Listing {
+            backends: [(addr(1), said)].into(),
+            ..Listing::default()
         }),
+        statics: Arc::default(),
         runtime_settings: Layer::default(),
         pending: Vec::new(),
         base_settings: Layer::default(),

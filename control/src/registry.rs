@@ -10,13 +10,14 @@
 
 use std::collections::BTreeMap;
 
-use contract::config::{DEFAULT_WEIGHT, MAX_BACKENDS};
+use contract::config::MAX_BACKENDS;
 use contract::{BackendAddr, Batch, Report};
 
 use crate::auth::SecretHash;
 use crate::changes::OverridePatch;
 use crate::clock::Now;
 use crate::settings::ExpiryPolicy;
+use crate::sources::entry::Said;
 
 /// After how many TTLs an expired registration is removed.
 const REMOVAL_TTLS: u64 = 10;
@@ -29,10 +30,11 @@ const FREEZE_POPULATION: usize = 5;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Registration {
     pub addr: BackendAddr,
-    /// Absent: as before, or the contract's default.
+    /// Absent: as before, or as the files list it.
     pub weight: Option<u16>,
-    pub enabled: bool,
-    /// Absent: not warming, or as `warmup_sec` says.
+    /// Absent: as the files list it.
+    pub enabled: Option<bool>,
+    /// Absent: as `warmup_sec` says, or as the files list it.
     pub is_warming_up: Option<bool>,
     pub report: Report,
     /// How long ago the figures were read, where that was not for this call.
@@ -49,7 +51,7 @@ impl Registration {
         Registration {
             addr,
             weight: None,
-            enabled: true,
+            enabled: None,
             is_warming_up: None,
             report: Report::default(),
             report_age_ms: 0,
@@ -67,11 +69,11 @@ pub struct Requests {
     pub running: Option<u64>,
 }
 
-/// A registration as it is kept.
+/// A registration as it is kept. What it does not mention is left to the files that list the backend.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Registered {
-    pub weight: u16,
-    pub enabled: bool,
+    pub weight: Option<u16>,
+    pub enabled: Option<bool>,
     pub warming: Warming,
     pub report: Report,
     pub requests: Requests,
@@ -91,6 +93,8 @@ pub struct Registered {
 /// Whether a registration is warming up, and on whose word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Warming {
+    /// Nobody's.
+    Unsaid,
     /// What the backend says.
     Said(bool),
     /// The server's warm-up of a new registration, until this monotonic millisecond.
@@ -98,10 +102,12 @@ pub enum Warming {
 }
 
 impl Warming {
-    pub fn is_on(self) -> bool {
+    /// Whether it is; `None` where the registration does not say.
+    pub fn is_on(self) -> Option<bool> {
         match self {
-            Warming::Said(on) => on,
-            Warming::Until(_) => true,
+            Warming::Unsaid => None,
+            Warming::Said(on) => Some(on),
+            Warming::Until(_) => Some(true),
         }
     }
 }
@@ -375,7 +381,7 @@ impl Registry {
                 Some(_) | None => {
                     if matches!(registered.warming, Warming::Until(end) if end <= now.monotonic_ms)
                     {
-                        registered.warming = Warming::Said(false);
+                        registered.warming = Warming::Unsaid;
                         passed.push(Passed::Warm(*addr));
                     }
                 }
@@ -442,6 +448,18 @@ impl Registry {
 }
 
 impl Registered {
+    /// What it says of the backend, without its age.
+    pub fn said(&self, addr: BackendAddr) -> Said {
+        Said {
+            addr,
+            weight: self.weight,
+            enabled: self.enabled,
+            is_warming_up: self.warming.is_on(),
+            report: self.report,
+            batch: self.batch,
+        }
+    }
+
     fn silence_ms(&self, now: Now) -> u64 {
         let from_ms = self.fresh_at_ms.unwrap_or(self.heard_at_ms);
         now.listened_ms.saturating_sub(from_ms)
@@ -496,13 +514,10 @@ fn registered(
         (Some(said), _) => Warming::Said(said),
         (None, Some(Warming::Until(end))) => Warming::Until(end),
         (None, None) if policy.warmup_ms > 0 => Warming::Until(now.monotonic_ms + policy.warmup_ms),
-        (None, Some(Warming::Said(_)) | None) => Warming::Said(false),
+        (None, Some(Warming::Unsaid | Warming::Said(_)) | None) => Warming::Unsaid,
     };
     Registered {
-        weight: said
-            .weight
-            .or(old.map(|old| old.weight))
-            .unwrap_or(DEFAULT_WEIGHT),
+        weight: said.weight.or(old.and_then(|old| old.weight)),
         enabled: said.enabled,
         warming,
         report: Report {

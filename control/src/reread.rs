@@ -35,6 +35,7 @@ impl Renewal {
             proxy_config_path,
             proxy_pid_path,
             k8s_endpoints_path,
+            static_backends_path,
             runtime_backends_path,
             settings_runtime_path: _,
             settings_accepted_path: _,
@@ -66,6 +67,10 @@ impl Renewal {
             (
                 "k8s_endpoints_path",
                 *k8s_endpoints_path != running.k8s_endpoints_path,
+            ),
+            (
+                "static_backends_path",
+                *static_backends_path != running.static_backends_path,
             ),
             (
                 "runtime_backends_path",
@@ -199,7 +204,7 @@ mod tests {
         });
         let needs_restart = json!({
             "host": "127.0.0.1", "port": 8081, "proxy_config_path": "a", "proxy_pid_path": "b",
-            "k8s_endpoints_path": "c", "runtime_backends_path": "d", "audit_log_path": "e",
+            "k8s_endpoints_path": "c", "static_backends_path": "f", "runtime_backends_path": "d", "audit_log_path": "e",
             "audit_max_bytes": 10000, "audit_files": 2,
             "tls": {"certificate": "c.pem", "key": "k.pem"},
         });

@@ -27,6 +27,7 @@ pub struct Settings {
     pub proxy_config_path: PathBuf,
     pub proxy_pid_path: PathBuf,
     pub k8s_endpoints_path: PathBuf,
+    pub static_backends_path: PathBuf,
     pub runtime_backends_path: PathBuf,
     pub settings_runtime_path: PathBuf,
     pub settings_accepted_path: PathBuf,
@@ -125,6 +126,7 @@ fn read_known_keys(object: &mut Object, root: &Root, faults: &mut Faults) -> Set
         proxy_config_path: path("proxy_config_path", root.proxy_config()),
         proxy_pid_path: path("proxy_pid_path", root.proxy_pid()),
         k8s_endpoints_path: path("k8s_endpoints_path", root.k8s_endpoints()),
+        static_backends_path: path("static_backends_path", root.static_backends()),
         runtime_backends_path: path("runtime_backends_path", root.backends_runtime()),
         settings_runtime_path: root.settings_runtime(),
         settings_accepted_path: root.settings_accepted(),
@@ -320,7 +322,7 @@ mod tests {
     fn every_key_of_the_field_is_known() {
         read(json!({
             "host": "127.0.0.1", "port": 8081, "proxy_config_path": "a", "proxy_pid_path": "b",
-            "k8s_endpoints_path": "c", "runtime_backends_path": "d", "audit_log_path": "e",
+            "k8s_endpoints_path": "c", "static_backends_path": "f", "runtime_backends_path": "d", "audit_log_path": "e",
             "default_listen_host": "127.0.0.1", "default_listen_port": 10081,
             "default_algorithm": "random", "auto_sync_interval_sec": 1, "runtime_ttl_sec": 2,
             "warmup_sec": 3, "tokens": {"write": "long-enough"}, "allowed_hosts": ["a.example"],

@@ -190,6 +190,7 @@ pub async fn start_tasks(
     tokio::spawn(history::run(shared.clone(), proxy.clone()));
     let sources = vec![
         shared.settings.k8s_endpoints_path.clone(),
+        shared.settings.static_backends_path.clone(),
         shared.settings.runtime_backends_path.clone(),
         shared.settings.settings_runtime_path.clone(),
     ];
@@ -238,6 +239,7 @@ fn make_folders(settings: &Settings) -> Result<(), StartError> {
         &settings.proxy_config_path,
         &settings.proxy_pid_path,
         &settings.k8s_endpoints_path,
+        &settings.static_backends_path,
         &settings.runtime_backends_path,
         &settings.settings_runtime_path,
         &settings.audit_log_path,

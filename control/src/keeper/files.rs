@@ -17,7 +17,8 @@ use crate::registry::{Registered, Registry, Requests, Warming};
 use crate::render::{OwnAddresses, Plan};
 use crate::settings::{Settings, read_file};
 use crate::shared::Shared;
-use crate::sources::discovery::{self, Discovery};
+use crate::sources::entry::Said;
+use crate::sources::listing::{self, Listing};
 use crate::sources::runtime::{self, FileEntries, Origin};
 
 /// What was last seen of the files that others may write.
@@ -34,13 +35,26 @@ pub struct Files {
     registry_updated_at: u64,
     /// The file there cannot be read as a registry; it is put aside before it is overwritten.
     registry_is_broken: bool,
-    discovery_digest: Option<String>,
+    discovery: ListingFile,
+    statics: ListingFile,
     settings_digest: Option<String>,
     /// `settings_runtime.json` is not there, and what is in memory has not been written since.
     is_settings_missing: bool,
     settings_notes: Vec<String>,
     registry_notes: Vec<String>,
-    discovery_notes: Vec<String>,
+}
+
+/// A file that lists backends, as it was last seen.
+#[derive(Debug)]
+struct ListingFile {
+    path: PathBuf,
+    /// Its name, and who speaks by it, in words for complaints.
+    name: &'static str,
+    speaker: &'static str,
+    digest: Option<String>,
+    /// Why it could not be read the last time.
+    unread: Option<String>,
+    notes: Vec<String>,
 }
 
 /// What was found at the start.
@@ -75,7 +89,8 @@ pub fn load(settings: &Settings, own: OwnAddresses, clock: &Clock) -> Loaded {
     };
     let mut model = Model {
         registry: Registry::default(),
-        discovery: Arc::new(Discovery::default()),
+        discovery: Arc::default(),
+        statics: Arc::default(),
         runtime_settings,
         pending,
         base_settings: settings.proxy.clone(),
@@ -89,16 +104,20 @@ pub fn load(settings: &Settings, own: OwnAddresses, clock: &Clock) -> Loaded {
     let found = read_registry(&settings.runtime_backends_path);
     let registry_read = files.take_registry(found, &mut model, now).is_some();
     let found = read(&settings.k8s_endpoints_path);
-    let discovery_read = files.take_discovery(found, &mut model);
+    let discovery_read = files.discovery.take(found, &mut model.discovery);
+    let found = read(&settings.static_backends_path);
+    // Who lists no backends has no such file.
+    let statics_read = found == Ok(None) || files.statics.take(found, &mut model.statics);
     if let Some((_, checked, _)) = &published {
-        carry_over(&mut model, checked, registry_read, discovery_read, now);
+        let read = ReadAtStart {
+            registry: registry_read,
+            discovery: discovery_read,
+            statics: statics_read,
+        };
+        carry_over(&mut model, checked, read, now);
     }
-    if model.discovery.is_carried && !model.discovery.backends.is_empty() {
-        let kept = model.discovery.backends.len();
-        files.discovery_notes = vec![format!(
-            "k8s_endpoints.json cannot be read, so {kept} published backends are kept until it can"
-        )];
-    }
+    files.discovery.tell_of_carried(&model.discovery);
+    files.statics.tell_of_carried(&model.statics);
     model.warnings = files.warnings();
     let published = published.map(|(document, checked, digest)| {
         let generation = checked.config.generation.unwrap_or(0);
@@ -122,40 +141,46 @@ pub fn load(settings: &Settings, own: OwnAddresses, clock: &Clock) -> Loaded {
     }
 }
 
-/// Fail static: what is published stands until the source that could drop it has been read.
-fn carry_over(
-    model: &mut Model,
-    checked: &Checked,
-    registry_read: bool,
-    discovery_read: bool,
-    now: Now,
-) {
+/// Which sources could be read at the start.
+struct ReadAtStart {
+    registry: bool,
+    discovery: bool,
+    statics: bool,
+}
+
+/// Fail static: what is published stands until each source that could drop it has been read.
+fn carry_over(model: &mut Model, checked: &Checked, read: ReadAtStart, now: Now) {
     let published = checked.config.pools.iter().flat_map(|pool| &pool.backends);
-    let mut carried = Discovery {
+    let mut carried = Listing {
         is_carried: true,
-        ..Discovery::default()
+        ..Listing::default()
     };
     for backend in published {
         if model.knows(backend.addr) {
             continue;
         }
-        if !discovery_read {
-            carried.backends.insert(backend.addr, backend.clone());
-        } else if !registry_read {
+        if !read.discovery || !read.statics {
+            let said = Said::all_of(backend);
+            carried.backends.insert(backend.addr, said);
+        } else if !read.registry {
             // It was a registration, then; it has a TTL to say so again.
             let entry = model.registry.entries.entry(backend.addr).or_default();
             entry.registered = Some(carried_registration(backend, now));
         }
     }
-    if !discovery_read {
-        model.discovery = Arc::new(carried);
+    let carried = Arc::new(carried);
+    if !read.discovery {
+        model.discovery = carried.clone();
+    }
+    if !read.statics {
+        model.statics = carried;
     }
 }
 
 fn carried_registration(backend: &contract::Backend, now: Now) -> Registered {
     Registered {
-        weight: backend.weight,
-        enabled: backend.enabled,
+        weight: Some(backend.weight),
+        enabled: Some(backend.enabled),
         warming: Warming::Said(backend.is_warming_up),
         report: backend.report,
         requests: Requests::default(),
@@ -273,18 +298,27 @@ impl Files {
             registry_known_at: 0,
             registry_updated_at: 0,
             registry_is_broken: false,
-            discovery_digest: None,
+            discovery: ListingFile::at(
+                &settings.k8s_endpoints_path,
+                "k8s_endpoints.json",
+                "discovery",
+            ),
+            statics: ListingFile::at(
+                &settings.static_backends_path,
+                "static_backends.json",
+                "the static list",
+            ),
             settings_digest: None,
             is_settings_missing: false,
             settings_notes: Vec::new(),
             registry_notes: Vec::new(),
-            discovery_notes: Vec::new(),
         }
     }
 
     /// Everything that is wrong with the sources, in words.
     fn warnings(&self) -> Vec<String> {
-        let sources = self.registry_notes.iter().chain(&self.discovery_notes);
+        let listings = self.discovery.notes.iter().chain(&self.statics.notes);
+        let sources = self.registry_notes.iter().chain(listings);
         self.settings_notes.iter().chain(sources).cloned().collect()
     }
 
@@ -390,19 +424,50 @@ impl Files {
     }
 
     pub async fn read_discovery(&mut self, shared: &Shared) {
-        let found = read_apart(shared.settings.k8s_endpoints_path.clone(), read).await;
+        let found = read_apart(self.discovery.path.clone(), read).await;
+        self.take_listing(
+            shared,
+            found,
+            |files| &mut files.discovery,
+            |model| &mut model.discovery,
+        );
+    }
+
+    pub async fn read_statics(&mut self, shared: &Shared) {
+        let found = read_apart(self.statics.path.clone(), read).await;
+        if found == Ok(None) && !shared.model().statics.backends.is_empty() {
+            return self.write_missing_statics(shared).await;
+        }
+        self.take_listing(
+            shared,
+            found,
+            |files| &mut files.statics,
+            |model| &mut model.statics,
+        );
+    }
+
+    /// Takes over what was found, and has it published.
+    fn take_listing(
+        &mut self,
+        shared: &Shared,
+        found: ReadResult,
+        file: fn(&mut Files) -> &mut ListingFile,
+        listing: fn(&mut Model) -> &mut Arc<Listing>,
+    ) {
         let mut model = shared.model();
-        let before = Arc::clone(&model.discovery);
-        let warned = self.discovery_notes.clone();
-        self.take_discovery(found, &mut model);
-        model.warnings = self.warnings();
-        let changed = !Arc::ptr_eq(&model.discovery, &before);
+        let before = Arc::clone(listing(&mut model));
+        let file_of = file(self);
+        let warned = file_of.notes.clone();
+        file_of.take(found, listing(&mut model));
+        let now = Arc::clone(listing(&mut model));
+        let changed = !Arc::ptr_eq(&now, &before);
         model.revision += u64::from(changed);
-        let now = Arc::clone(&model.discovery);
+        model.warnings = self.warnings();
         drop(model);
+        let file = file(self);
         if changed {
             if !now.has_same_state(&before) {
-                let path = shared.settings.k8s_endpoints_path.display();
+                let path = file.path.display();
                 let backends = now.backends.len();
                 tracing::info!("{path} was changed: it lists {backends} backends");
             }
@@ -410,7 +475,49 @@ impl Files {
             shared.state_changed.notify_one();
             shared.ring_telemetry();
         }
-        warn_once(&warned, &self.discovery_notes);
+        warn_once(&warned, &file.notes);
+    }
+
+    /// The static list is gone, and what it said is not: it is written again, as the registry is.
+    async fn write_missing_statics(&mut self, shared: &Shared) {
+        let (listing, now) = (shared.model().statics.clone(), shared.clock.now());
+        let warned = self.statics.notes.clone();
+        self.statics.unread = None;
+        self.statics.notes = match self.write_statics(&listing, now).await {
+            Ok(()) => {
+                tracing::warn!("static_backends.json was removed; written again as it was");
+                Vec::new()
+            }
+            Err((path, error)) => {
+                let path = path.display();
+                vec![format!("{path} cannot be written: {error}; tried again")]
+            }
+        };
+        shared.model().warnings = self.warnings();
+        warn_once(&warned, &self.statics.notes);
+    }
+
+    /// Why the static list cannot be edited: what cannot be read must not be overwritten.
+    pub fn statics_unread(&self) -> Option<&str> {
+        self.statics.unread.as_deref()
+    }
+
+    /// Writes `static_backends.json`: the file as it stands, with the backends of `listing`.
+    pub async fn write_statics(&mut self, listing: &Listing, now: Now) -> Result<(), WriteError> {
+        let path = self.statics.path.clone();
+        let unread = |why: String| (path.clone(), Arc::new(std::io::Error::other(why).into()));
+        let document = match read_apart(path.clone(), read).await.map_err(unread)? {
+            Some(bytes) => listing::document(&bytes).map_err(|why| unread(why.to_string()))?,
+            None => Map::new(),
+        };
+        let edited = listing::edited(&document, &listing.backends, now.unix_s());
+        let bytes = listing::render(&edited);
+        let new_digest = digest(&bytes);
+        let written = write(path.clone(), bytes).await;
+        if is_in_file(&written) {
+            self.statics.digest = Some(new_digest);
+        }
+        written
     }
 
     /// The backends that others have edited; `None` where the file could not be read.
@@ -476,48 +583,9 @@ impl Files {
         Some(edited)
     }
 
-    /// True where the file could be read.
-    fn take_discovery(&mut self, found: ReadResult, model: &mut Model) -> bool {
-        let read = match found {
-            Ok(Some(bytes)) => {
-                let digest = Some(digest(&bytes));
-                if digest == self.discovery_digest {
-                    return true;
-                }
-                let read = discovery::read(&bytes).map_err(|faults| faults.to_string());
-                if read.is_ok() {
-                    self.discovery_digest = digest;
-                }
-                read
-            }
-            // Who uses no discovery has nothing to be warned of.
-            Ok(None) if model.discovery.backends.is_empty() => {
-                self.discovery_digest = None;
-                self.discovery_notes.clear();
-                return false;
-            }
-            Ok(None) => Err("there is no such file".to_owned()),
-            Err(why) => Err(why),
-        };
-        match read {
-            Ok(discovery) => {
-                let named = |note: &String| format!("k8s_endpoints.json: {note}");
-                self.discovery_notes = discovery.notes.iter().map(named).collect();
-                model.discovery = Arc::new(discovery);
-                true
-            }
-            Err(why) => {
-                self.discovery_digest = None;
-                let note = format!("k8s_endpoints.json: {why}; what discovery last said stands");
-                self.discovery_notes = vec![note];
-                false
-            }
-        }
-    }
-
     /// Writes the registry's file.
     pub async fn write_registry(&mut self, model: &Model, now: Now) -> Result<(), WriteError> {
-        let entries = runtime::entries(&model.registry, &model.discovery.backends, now);
+        let entries = runtime::entries(&model.registry, model.listed(), now);
         let updated_at = model.registry.updated_at;
         let bytes = runtime::render(&entries, updated_at);
         let new_digest = digest(&bytes);
@@ -556,5 +624,71 @@ impl Files {
             self.settings_notes.clear();
         }
         written
+    }
+}
+
+impl ListingFile {
+    fn at(path: &Path, name: &'static str, speaker: &'static str) -> ListingFile {
+        ListingFile {
+            path: path.to_owned(),
+            name,
+            speaker,
+            digest: None,
+            unread: None,
+            notes: Vec::new(),
+        }
+    }
+
+    /// Takes over what the file says. True where it could be read; otherwise what it last said stands.
+    fn take(&mut self, found: ReadResult, listing: &mut Arc<Listing>) -> bool {
+        let read = match found {
+            Ok(Some(bytes)) => {
+                let digest = Some(digest(&bytes));
+                if digest == self.digest {
+                    return true;
+                }
+                let read = listing::read(&bytes).map_err(|faults| faults.to_string());
+                if read.is_ok() {
+                    self.digest = digest;
+                }
+                read
+            }
+            // Who uses no such file has nothing to be warned of.
+            Ok(None) if listing.backends.is_empty() => {
+                self.digest = None;
+                self.unread = None;
+                self.notes.clear();
+                return false;
+            }
+            Ok(None) => Err("there is no such file".to_owned()),
+            Err(why) => Err(why),
+        };
+        let name = self.name;
+        match read {
+            Ok(read) => {
+                let named = |note: &String| format!("{name}: {note}");
+                self.notes = read.notes.iter().map(named).collect();
+                self.unread = None;
+                *listing = Arc::new(read);
+                true
+            }
+            Err(why) => {
+                self.digest = None;
+                let note = format!("{name}: {why}; what {} last said stands", self.speaker);
+                self.notes = vec![note];
+                self.unread = Some(format!("{name}: {why}"));
+                false
+            }
+        }
+    }
+
+    fn tell_of_carried(&mut self, listing: &Listing) {
+        let kept = listing.backends.len();
+        if listing.is_carried && kept > 0 {
+            let name = self.name;
+            self.notes = vec![format!(
+                "{name} cannot be read, so {kept} published backends are kept until it can"
+            )];
+        }
     }
 }

@@ -8,13 +8,14 @@ use crate::clock::Now;
 use crate::model::Model;
 use crate::registry::{Override, Registered};
 use crate::settings::ExpiryPolicy;
+use contract::config::DEFAULT_WEIGHT;
 
 /// After how many TTLs an expired registration is gone, and for how long a freeze may hold.
 const TTLS: u64 = 10;
 
 #[derive(Debug, Clone)]
 pub struct Registration {
-    pub weight: u16,
+    pub weight: Option<u16>,
     /// On the clock of listening, as are the others.
     pub heard_at_ms: u64,
     /// When it was given another TTL, behind a stall.
@@ -139,7 +140,15 @@ impl Oracle {
         assert_eq!(held, self.overrides, "overrides: held, answered");
         let found = model.discovery.backends.values();
         let found: BTreeMap<_, _> = found
-            .map(|one| (one.addr, (one.weight, one.enabled)))
+            .map(|one| {
+                (
+                    one.addr,
+                    (
+                        one.weight.unwrap_or(DEFAULT_WEIGHT),
+                        one.enabled.unwrap_or(true),
+                    ),
+                )
+            })
             .collect();
         assert_eq!(found, self.discovered, "discovery: held, last good");
     }
@@ -159,9 +168,12 @@ impl Oracle {
             let live = registered.filter(|one| one.expired_at_ms.is_none());
             let discovered = self.discovered.get(addr);
             let (mut weight, mut enabled) = match (live, discovered, registered) {
-                (Some(live), _, _) => (live.weight, true),
+                (Some(live), Some((weight, enabled)), _) => {
+                    (live.weight.unwrap_or(*weight), *enabled)
+                }
+                (Some(live), None, _) => (live.weight.unwrap_or(DEFAULT_WEIGHT), true),
                 (None, Some(discovered), _) => *discovered,
-                (None, None, Some(expired)) => (expired.weight, true),
+                (None, None, Some(expired)) => (expired.weight.unwrap_or(DEFAULT_WEIGHT), true),
                 (None, None, None) => unreachable!("it is in one of both"),
             };
             if let Some((word_weight, word_enabled, drain)) = self.overrides.get(addr) {
@@ -179,7 +191,7 @@ impl Oracle {
     }
 }
 
-fn describe(held: &Registered) -> (u16, u64, bool) {
+fn describe(held: &Registered) -> (Option<u16>, u64, bool) {
     (held.weight, held.heard_at_ms, held.is_expired())
 }
 

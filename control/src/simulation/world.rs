@@ -284,11 +284,9 @@ impl World {
                 .oracle
                 .registered
                 .get(&addr)
-                .map(|before| before.weight);
+                .and_then(|before| before.weight);
             let answered = Answered {
-                weight: weight
-                    .or(before)
-                    .unwrap_or(contract::config::DEFAULT_WEIGHT),
+                weight: weight.or(before),
                 heard_at_ms: self.now().listened_ms,
                 fresh_at_ms: None,
                 due_at_ms: None,
@@ -646,7 +644,7 @@ impl World {
         // What is not in the file any more is not in memory either, and so is not edited.
         let edited = self.oracle.registered.get_mut(&addr);
         if let (Some(edited), true) = (edited, before != Some(u64::from(weight))) {
-            edited.weight = weight;
+            edited.weight = Some(weight);
             edited.heard_at_ms = self.clock.now().listened_ms;
             edited.fresh_at_ms = None;
             (edited.due_at_ms, edited.expired_at_ms) = (None, None);

@@ -1,9 +1,9 @@
-//! The files that backends come from: discovery's and the registry's own.
+//! The files that backends come from: discovery's, the static list, and the registry's own.
 //!
-//! Both are read tolerantly: one bad entry costs that entry and is told, never the good ones.
+//! All are read tolerantly: one bad entry costs that entry and is told, never the good ones.
 
-pub mod discovery;
-mod entry;
+pub mod entry;
+pub mod listing;
 pub mod runtime;
 
 /// How many complaints about one file are kept; the rest are counted.

@@ -11,11 +11,12 @@
 
 use std::collections::BTreeMap;
 
-use contract::config::{DEFAULT_WEIGHT, MAX_WEIGHT};
+use contract::config::MAX_WEIGHT;
 use contract::{Backend, BackendAddr, Faults, Object, parse_object};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use super::entry::{read_backend, take_backends};
+use super::entry::{Said, read_said, take_backends};
+use super::listing::Listed;
 use crate::auth::SecretHash;
 use crate::clock::Now;
 use crate::registry::{Override, Registered, Registry, RegistryEntry, Requests, Warming};
@@ -47,24 +48,21 @@ pub fn read(bytes: &[u8]) -> Result<RuntimeFile, Faults> {
     };
     for (index, item) in take_backends(&document)?.iter().enumerate() {
         let place = format!("/backends/{index}");
-        if let Some((backend, _)) = read_backend(item, &place, &mut file.notes) {
-            file.entries.insert(backend.addr, item.clone());
+        if let Some((said, _)) = read_said(item, &place, &mut file.notes) {
+            file.entries.insert(said.addr, item.clone());
         }
     }
     file.notes = super::bounded(file.notes);
     Ok(file)
 }
 
-/// The registry as the file's entries. `base` gives the base fields of an override alone.
-pub fn entries(
-    registry: &Registry,
-    discovered: &BTreeMap<BackendAddr, Backend>,
-    now: Now,
-) -> FileEntries {
+/// The registry as the file's entries. What the registry does not say of the base fields is as
+/// `listed` has it.
+pub fn entries(registry: &Registry, listed: Listed, now: Now) -> FileEntries {
     registry
         .entries
         .iter()
-        .map(|(addr, entry)| (*addr, to_json(*addr, entry, discovered.get(addr), now)))
+        .map(|(addr, entry)| (*addr, to_json(*addr, entry, listed, now)))
         .collect()
 }
 
@@ -85,20 +83,13 @@ pub fn render(entries: &FileEntries, updated_at: u64) -> Vec<u8> {
     text.into_bytes()
 }
 
-fn to_json(
-    addr: BackendAddr,
-    entry: &RegistryEntry,
-    discovered: Option<&Backend>,
-    now: Now,
-) -> Value {
+fn to_json(addr: BackendAddr, entry: &RegistryEntry, listed: Listed, now: Now) -> Value {
+    let below = listed.backend(addr);
     let mut object = match &entry.registered {
-        Some(registered) => registration_json(addr, registered, now),
+        Some(registered) => registration_json(addr, registered, below.as_ref(), now),
         None => {
-            let unknown = json!({
-                "ip": addr.ip(), "port": addr.port(), "weight": DEFAULT_WEIGHT, "enabled": true,
-                "is_warming_up": false, "gpu_usage": null, "vram_usage": null,
-            });
-            let mut object = discovered.map_or(unknown, Backend::to_json);
+            let below = below.unwrap_or_else(|| Said::nothing_of(addr).over(None));
+            let mut object = below.to_json();
             object["last_seen"] = Value::Null;
             object
         }
@@ -109,16 +100,31 @@ fn to_json(
     object
 }
 
-fn registration_json(addr: BackendAddr, registered: &Registered, now: Now) -> Value {
-    let backend = Backend {
-        addr,
-        weight: registered.weight,
-        enabled: registered.enabled && !registered.is_expired(),
-        is_warming_up: registered.warming.is_on(),
-        report: registered.report,
-        batch: registered.batch,
-    };
+/// The base fields are complete, for readers of the base format. Those that the backend has not said
+/// stand in `defaults` too, with the same value; one that somebody changes counts as said.
+fn registration_json(
+    addr: BackendAddr,
+    registered: &Registered,
+    below: Option<&Backend>,
+    now: Now,
+) -> Value {
+    let said = registered.said(addr);
+    let mut backend = said.over(below);
+    backend.enabled &= !registered.is_expired();
+    (backend.report, backend.batch) = (said.report, said.batch);
     let mut object = backend.to_json();
+    let unsaid = [
+        ("weight", said.weight.is_none()),
+        ("enabled", said.enabled.is_none()),
+        ("is_warming_up", said.is_warming_up.is_none()),
+    ];
+    let unsaid = unsaid.iter().filter(|(_, is_unsaid)| *is_unsaid);
+    let defaults: Map<String, Value> = unsaid
+        .map(|(key, _)| ((*key).to_owned(), object[*key].clone()))
+        .collect();
+    if !defaults.is_empty() {
+        object["defaults"] = defaults.into();
+    }
     object["last_seen"] = registered.last_seen.into();
     if registered.is_expired() {
         object["expired"] = true.into();
@@ -158,11 +164,11 @@ pub fn read_entry(
     warmup_ms: u64,
     notes: &mut Vec<String>,
 ) -> RegistryEntry {
-    let Some((backend, map)) = read_backend(value, "", notes) else {
+    let Some((said, map)) = read_said(value, "", notes) else {
         return RegistryEntry::default();
     };
     let word = map.get("override").filter(|word| !word.is_null());
-    let word = word.and_then(|word| read_override(word, backend.addr, notes));
+    let word = word.and_then(|word| read_override(word, said.addr, notes));
     let last_seen = map.get("last_seen").and_then(Value::as_f64);
     if word.is_some() && last_seen.is_none() {
         return RegistryEntry {
@@ -172,6 +178,11 @@ pub fn read_entry(
     }
     let owner = map.get("owner_sha256").and_then(Value::as_str);
     let is_expired = map.get("expired") == Some(&Value::Bool(true));
+    let defaults = map.get("defaults");
+    let is_default = |key: &str| {
+        let default = defaults.and_then(|defaults| defaults.get(key));
+        default.is_some() && default == map.get(key)
+    };
     let warms_until_ms = map
         .get("warms_until")
         .and_then(Value::as_u64)
@@ -181,17 +192,22 @@ pub fn read_entry(
         Some(end_ms) if end_ms > now.unix_ms && warmup_ms > 0 => {
             Warming::Until(now.monotonic_ms + (end_ms - now.unix_ms).min(warmup_ms))
         }
-        Some(_) => Warming::Said(false),
-        None => Warming::Said(backend.is_warming_up),
+        Some(_) => Warming::Unsaid,
+        None if is_default("is_warming_up") => Warming::Unsaid,
+        None => said.is_warming_up.map_or(Warming::Unsaid, Warming::Said),
     };
     let registered = Registered {
-        weight: backend.weight,
+        weight: said.weight.filter(|_| !is_default("weight")),
         // `enabled` of an expired entry is ours, for readers of the base format.
-        enabled: backend.enabled || is_expired,
+        enabled: match said.enabled {
+            Some(_) if is_default("enabled") => None,
+            Some(enabled) => Some(enabled || is_expired),
+            None => None,
+        },
         warming,
-        report: backend.report,
+        report: said.report,
         requests: Requests::default(),
-        batch: backend.batch,
+        batch: said.batch,
         owner: owner.and_then(SecretHash::of_hex),
         heard_at_ms: now.listened_ms,
         fresh_at_ms: None,

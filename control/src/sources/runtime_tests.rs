@@ -4,6 +4,7 @@ use super::*;
 use crate::registry::{OverrideChange, Registration};
 use crate::settings::ExpiryPolicy;
 use contract::{Batch, Report};
+use serde_json::json;
 
 const POLICY: ExpiryPolicy = ExpiryPolicy {
     ttl_ms: 15_000,
@@ -21,6 +22,15 @@ fn at(ms: u64) -> Now {
 
 fn addr(last: u8) -> BackendAddr {
     BackendAddr::new([10, 0, 0, last].into(), 9001)
+}
+
+/// No file lists anything.
+fn nobody() -> Listed<'static> {
+    static NOBODY: BTreeMap<BackendAddr, Said> = BTreeMap::new();
+    Listed {
+        statics: &NOBODY,
+        discovered: &NOBODY,
+    }
 }
 
 fn registry() -> Registry {
@@ -88,14 +98,14 @@ fn the_fullest_registry_that_there_may_be_is_read_again() {
             done.expect("not full");
         }
     }
-    let bytes = render(&entries(&registry, &BTreeMap::new(), at(2)), 1_730_000_000);
+    let bytes = render(&entries(&registry, nobody(), at(2)), 1_730_000_000);
     assert!(bytes.len() < MAX_FILE_BYTES / 2, "{} bytes", bytes.len());
     let file = read(&bytes).expect("our own file");
     assert_eq!((file.entries.len(), file.notes.len()), (MAX_BACKENDS, 0));
 }
 
 fn stored(registry: &Registry, now: Now) -> FileEntries {
-    let entries = entries(registry, &BTreeMap::new(), now);
+    let entries = entries(registry, nobody(), now);
     let file = read(&render(&entries, now.unix_s())).expect("our own file");
     assert_eq!((file.notes.len(), &file.entries), (0, &entries));
     file.entries
@@ -132,7 +142,7 @@ fn a_restart_keeps_registrations_and_overrides_and_gives_a_full_ttl() {
     }
     let one = after.entries[&addr(1)].registered.as_ref().expect("kept");
     assert_eq!(one.owner, Some(SecretHash::of("secret")));
-    assert_eq!((one.weight, one.heard_at_ms), (20, 0));
+    assert_eq!((one.weight, one.heard_at_ms), (Some(20), 0));
     assert_eq!(one.report.gpu_usage, Some(0.5));
 }
 
@@ -177,7 +187,7 @@ fn an_expired_registration_stays_expired_over_a_restart() {
     assert_eq!(entries[&addr(1)]["enabled"], json!(false));
     let after = restored(&entries, at(0));
     let one = after.entries[&addr(1)].registered.as_ref().expect("kept");
-    assert!(one.is_expired() && one.enabled);
+    assert!(one.is_expired() && one.enabled.is_none());
 }
 
 #[test]
@@ -188,7 +198,7 @@ fn what_others_edit_wins_and_the_rest_stays_ours() {
         .get_mut(&addr(1))
         .and_then(|entry| entry.registered.as_mut())
         .expect("registered")
-        .weight = 33;
+        .weight = Some(33);
     let mut found = known.clone();
     found.get_mut(&addr(2)).expect("there")["weight"] = json!(99);
     found.insert(addr(9), json!({"ip": "10.0.0.9", "port": 9001}));
@@ -211,7 +221,7 @@ fn what_others_edit_wins_and_the_rest_stays_ours() {
     };
     assert_eq!(
         (weight(1), weight(2), weight(9)),
-        (Some(33), Some(99), Some(10))
+        (Some(Some(33)), Some(Some(99)), Some(None))
     );
 }
 
@@ -247,7 +257,7 @@ fn an_override_goes_only_by_an_explicit_null() {
 #[test]
 fn what_a_restored_file_does_not_say_goes() {
     let mut registry = registry();
-    let backup = entries(&registry, &BTreeMap::new(), at(3));
+    let backup = entries(&registry, nobody(), at(3));
     let by_itself = BackendAddr::new([10, 0, 0, 77].into(), 9001);
     for set in [addr(1), by_itself] {
         let change = OverrideChange::Weight(77);
@@ -255,7 +265,7 @@ fn what_a_restored_file_does_not_say_goes() {
             .set_override(set, change, "op", at(4))
             .expect("room");
     }
-    let known = entries(&registry, &BTreeMap::new(), at(4));
+    let known = entries(&registry, nobody(), at(4));
     let (origin, mut notes) = (Origin::Restored, Vec::new());
     merge_edits(
         &mut registry,
@@ -266,7 +276,7 @@ fn what_a_restored_file_does_not_say_goes() {
         POLICY.warmup_ms,
         &mut notes,
     );
-    assert_eq!(entries(&registry, &BTreeMap::new(), at(5)), backup);
+    assert_eq!(entries(&registry, nobody(), at(5)), backup);
     assert!(!registry.entries.contains_key(&by_itself));
 }
 
@@ -279,4 +289,38 @@ fn a_bad_override_is_told_and_costs_only_itself() {
     assert_eq!(notes.len(), 1, "{notes:?}");
     let word = entry.r#override.expect("the good half");
     assert_eq!((word.weight, word.enabled), (None, Some(false)));
+}
+
+#[test]
+fn what_a_backend_has_not_said_is_in_the_file_and_stays_unsaid() {
+    let mut registry = Registry::default();
+    registry
+        .register(&Registration::of(addr(1)), at(0), POLICY)
+        .expect("not full");
+    let found = Said {
+        weight: Some(90),
+        enabled: Some(false),
+        ..Said::nothing_of(addr(1))
+    };
+    let discovered = BTreeMap::from([(addr(1), found)]);
+    let listed = Listed {
+        statics: &BTreeMap::new(),
+        discovered: &discovered,
+    };
+    let mut written = entries(&registry, listed, at(1))[&addr(1)].clone();
+    assert_eq!(
+        (&written["weight"], &written["enabled"]),
+        (&json!(90), &json!(false))
+    );
+    let again = read_entry(&written, at(2), 0, &mut Vec::new());
+    let again = again.registered.expect("a registration");
+    assert_eq!((again.weight, again.enabled), (None, None));
+    written["weight"] = json!(5);
+    let edited = read_entry(&written, at(2), 0, &mut Vec::new());
+    let edited = edited.registered.expect("a registration");
+    assert_eq!(
+        (edited.weight, edited.enabled),
+        (Some(5), None),
+        "an edit counts as said"
+    );
 }

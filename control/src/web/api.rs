@@ -206,7 +206,7 @@ pub fn ping_target(
     actor: &Actor,
     value: &Value,
 ) -> Result<(IpAddr, Vec<u16>), ApiError> {
-    const ALLOWED: &str = "the ip of a registered or discovered backend, or 127.0.0.1";
+    const ALLOWED: &str = "the ip of a registered, listed or discovered backend, or 127.0.0.1";
     let refuse = |found: String, result: &str| {
         note_ping(app, actor, value.as_str().unwrap_or_default(), result);
         let mut faults = Faults::default();

@@ -98,14 +98,17 @@ impl From<NotStored> for ApiError {
         let error = match not_stored {
             NotStored::Refused(refusal) => match refusal {
                 Refusal::Faults(faults) => faults.into(),
-                Refusal::UnknownBackend(_) | Refusal::NotRegistered(_) => {
+                Refusal::UnknownBackend(_) | Refusal::NotRegistered(_) | Refusal::NotStatic(_) => {
                     ApiError::new(StatusCode::NOT_FOUND, message)
                 }
                 Refusal::Stale { .. } => ApiError::new(StatusCode::PRECONDITION_FAILED, message),
                 Refusal::NotOwner(_) => ApiError::new(StatusCode::FORBIDDEN, message),
-                Refusal::NoFreeze | Refusal::Full(_) | Refusal::TooMany(_) | Refusal::Settled => {
-                    ApiError::new(StatusCode::CONFLICT, message)
-                }
+                Refusal::NoFreeze
+                | Refusal::Full(_)
+                | Refusal::StaticFull
+                | Refusal::StaticUnread(_)
+                | Refusal::TooMany(_)
+                | Refusal::Settled => ApiError::new(StatusCode::CONFLICT, message),
             },
             NotStored::Store { error, .. } | NotStored::NotLasting { error, .. } => {
                 ApiError::new(status_of_write(error.kind()), message)

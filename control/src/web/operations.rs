@@ -266,7 +266,7 @@ pub fn read_registration(
     let said = Registration {
         addr,
         weight: weight.map(|weight| weight as u16),
-        enabled: enabled.unwrap_or(true),
+        enabled,
         is_warming_up,
         report,
         report_age_ms: report_age_ms.unwrap_or(0),

@@ -113,6 +113,8 @@ const ENABLED: &str = "/api/backends/{ip}/{port}/enabled";
 const DRAIN: &str = "/api/backends/{ip}/{port}/drain";
 const OVERRIDE: &str = "/api/backends/{ip}/{port}/override";
 
+const STATIC: &str = "/api/v1/static/{id}";
+
 fn v1() -> Vec<Route> {
     use Need::{Read, Write};
     vec![
@@ -130,6 +132,9 @@ fn v1() -> Vec<Route> {
         route(Method::GET, "/api/v1/events", Read, v1::events::events),
         route(Method::GET, "/api/v1/audit", Read, v1::audit::lines),
         route(Method::POST, "/api/v1/pings", Write, v1::pings::ping),
+        route(Method::GET, "/api/v1/static", Read, v1::statics::list),
+        route(Method::PUT, STATIC, Write, v1::statics::put),
+        route(Method::DELETE, STATIC, Write, v1::statics::delete),
     ]
 }
 

@@ -10,6 +10,7 @@ mod refusals;
 mod security;
 mod serving;
 mod sessions;
+mod statics;
 mod v1;
 mod v1_detail;
 mod v1_streams;

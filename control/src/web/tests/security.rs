@@ -22,13 +22,18 @@ fn body_of(route: &Route) -> Value {
         ("POST", "/api/backends/{ip}/{port}/drain") => json!({ "drain": true }),
         ("POST", "/api/settings") => json!({ "algorithm": "random" }),
         ("POST", "/api/ping" | "/api/v1/pings") => json!({ "ip": "127.0.0.1" }),
-        ("PATCH", "/api/v1/backends/{id}") => json!({ "weight": 5 }),
+        ("PATCH", "/api/v1/backends/{id}") | ("PUT", "/api/v1/static/{id}") => {
+            json!({ "weight": 5 })
+        }
         ("POST", "/api/v1/changes") => {
             json!({ "changes": [{ "id": "10.0.0.1:9001", "weight": 5 }] })
         }
         ("POST", "/api/v1/session") => json!({ "token": "nonsense" }),
         ("POST", "/api/sync" | "/api/expiry/acknowledge")
-        | ("DELETE", "/api/backends/{ip}/{port}/override" | "/api/v1/session") => Value::Null,
+        | (
+            "DELETE",
+            "/api/backends/{ip}/{port}/override" | "/api/v1/session" | "/api/v1/static/{id}",
+        ) => Value::Null,
         (method, path) => panic!("{method} {path} has no body here: give it one"),
     }
 }
@@ -64,6 +69,7 @@ fn question<'a>(route: &'a Route, path: &'a str) -> Ask<'a> {
 fn state(folder: &Folder, control: &Control) -> (Vec<Value>, u64, u64) {
     let files = [
         folder.root.backends_runtime(),
+        folder.root.static_backends(),
         folder.root.settings_runtime(),
         folder.root.proxy_config(),
         folder.root.tokens(),

@@ -338,6 +338,15 @@ async fn answers_are_as_described() {
             "/api/v1/changes",
         ),
         (
+            ask("PUT", "/api/v1/static/10.0.0.8:9001").body(&json!({ "weight": 7 })),
+            "/api/v1/static/{id}",
+        ),
+        (ask("GET", "/api/v1/static"), "/api/v1/static"),
+        (
+            ask("DELETE", "/api/v1/static/10.0.0.8:9001"),
+            "/api/v1/static/{id}",
+        ),
+        (
             ask("POST", "/api/v1/pings").body(&json!({ "ip": "127.0.0.1" })),
             "/api/v1/pings",
         ),

@@ -49,7 +49,7 @@ pub fn unknown(id: &str) -> ApiError {
     faults.add(
         "(path) id",
         id,
-        "\"ip:port\" of a registered or discovered backend",
+        "\"ip:port\" of a registered, listed or discovered backend",
     );
     let mut error = ApiError::from(faults);
     error.status = StatusCode::NOT_FOUND;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::backends::unknown;
 use super::view::{look, tagged};
 use crate::changes::parse_id;
+use crate::sources::entry::Said;
 use crate::sources::runtime::override_json;
 use crate::web::App;
 use crate::web::error::ApiError;
@@ -29,22 +30,23 @@ pub async fn one(State(app): State<App>, PathOf(id): PathOf<String>) -> Result<R
     Ok(tagged(view.etag, body))
 }
 
-/// What each source says, the strongest first; the first that names a weight has the word.
+/// What each source says, the strongest first; the first that names a value decides it.
 fn layers(app: &App, addr: BackendAddr) -> Value {
     let model = app.shared.model();
     let entry = model.registry.entries.get(&addr);
     let word = entry.and_then(|entry| entry.r#override.as_ref());
     let registered = entry.and_then(|entry| entry.registered.as_ref());
-    let discovered = model.discovery.backends.get(&addr);
+    let listed = |said: Option<&Said>| {
+        said.map(|said| json!({ "weight": said.weight, "enabled": said.enabled }))
+    };
     json!({
         "override": word.map(override_json),
         "registration": registered.map(|registered| json!({
             "weight": registered.weight, "enabled": registered.enabled,
             "is_expired": registered.is_expired(),
         })),
-        "discovery": discovered.map(|backend| json!({
-            "weight": backend.weight, "enabled": backend.enabled,
-        })),
+        "static": listed(model.statics.backends.get(&addr)),
+        "discovery": listed(model.discovery.backends.get(&addr)),
     })
 }
 

@@ -12,6 +12,7 @@ pub mod pings;
 pub mod problem;
 mod query;
 pub mod session;
+pub mod statics;
 mod stream;
 pub mod view;
 

@@ -1,0 +1,108 @@
+//! The static list: backends that operators name, and that need no heartbeat to stay.
+
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
+use contract::config::MAX_WEIGHT;
+use contract::{BackendAddr, Faults, Object};
+use serde_json::{Map, Value, json};
+
+use super::backends::unknown;
+use crate::actor::Actor;
+use crate::changes::parse_id;
+use crate::model::{Mutation, static_json};
+use crate::publish::Settled;
+use crate::registry::Effect;
+use crate::sources::entry::Said;
+use crate::web::body::JsonObject;
+use crate::web::error::ApiError;
+use crate::web::path::PathOf;
+use crate::web::{App, answers};
+
+/// `GET static`.
+pub async fn list(State(app): State<App>) -> Response {
+    let statics = app.shared.model().statics.clone();
+    let backends = statics.backends.values().map(|said| {
+        let mut line = static_json(said);
+        line["id"] = said.addr.to_string().into();
+        line
+    });
+    let path = app.shared.settings.static_backends_path.display();
+    let body = json!({ "backends": backends.collect::<Vec<Value>>(), "path": path.to_string() });
+    Json(body).into_response()
+}
+
+/// `PUT static/{id}`: what the body does not mention is left to discovery, or to the default.
+pub async fn put(
+    State(app): State<App>,
+    Extension(actor): Extension<Actor>,
+    PathOf(id): PathOf<String>,
+    JsonObject(body): JsonObject,
+) -> Result<Response, ApiError> {
+    let refused = |error: ApiError| refuse(&app, &actor, "set_static", &id, error);
+    let addr = parse_id(&id).ok_or_else(|| refused(bad_id(&id)))?;
+    let said = read(addr, &body).map_err(|faults| refused(faults.into()))?;
+    mutate(&app, actor, Mutation::SetStatic(said)).await
+}
+
+/// `DELETE static/{id}`.
+pub async fn delete(
+    State(app): State<App>,
+    Extension(actor): Extension<Actor>,
+    PathOf(id): PathOf<String>,
+) -> Result<Response, ApiError> {
+    let refused = |error: ApiError| refuse(&app, &actor, "remove_static", &id, error);
+    let addr = parse_id(&id).ok_or_else(|| refused(unknown(&id)))?;
+    mutate(&app, actor, Mutation::RemoveStatic(addr)).await
+}
+
+fn read(addr: BackendAddr, body: &Map<String, Value>) -> Result<Said, Faults> {
+    let mut faults = Faults::default();
+    let mut object = Object::new(body, "");
+    let weight = object.take_integer("weight", 0, MAX_WEIGHT, &mut faults);
+    let said = Said {
+        weight: weight.map(|weight| weight as u16),
+        enabled: object.take_bool("enabled", &mut faults),
+        is_warming_up: object.take_bool("is_warming_up", &mut faults),
+        ..Said::nothing_of(addr)
+    };
+    object.unknown_keys(&mut faults);
+    match faults.is_empty() {
+        true => Ok(said),
+        false => Err(faults),
+    }
+}
+
+async fn mutate(app: &App, actor: Actor, mutation: Mutation) -> Result<Response, ApiError> {
+    let action = mutation.action();
+    let stored = app.keeper.mutate(mutation, actor).await?;
+    let settled = match stored.change.effect {
+        Effect::State => app.publisher.settled(stored.revision).await,
+        Effect::Unchanged | Effect::Telemetry => Settled::at_once(&app.publisher),
+    };
+    let reason = match settled.was_sent() {
+        true => action,
+        false => "unchanged",
+    };
+    let body = json!({ "ok": true, "old": stored.change.old, "new": stored.change.new });
+    Ok(answers::published(app, reason, &settled, body))
+}
+
+fn bad_id(id: &str) -> ApiError {
+    let mut faults = Faults::default();
+    let allowed = "\"ip:port\" with an address of one host, an IPv6 address in brackets";
+    faults.add("(path) id", id, allowed);
+    faults.into()
+}
+
+/// A change that never reached the keeper has its line too.
+fn refuse(
+    app: &App,
+    actor: &Actor,
+    action: &'static str,
+    target: &str,
+    error: ApiError,
+) -> ApiError {
+    app.shared.audit.note(actor, action, target, &error.message);
+    error.audited()
+}
