@@ -122,17 +122,22 @@ fn read_certificate(app: &App, tls: &Tls, told: &mut Option<String>) {
         .audit_own("tls", "read_certificate", "console", &result);
 }
 
+/// What has changed, which is in effect.
+pub fn tell_of_tokens(app: &App, changes: Vec<TokenChange>) {
+    for change in changes {
+        let (action, label) = match &change {
+            TokenChange::Added(label) => ("token_added", label),
+            TokenChange::Removed(label) => ("token_removed", label),
+        };
+        tracing::info!("{action}: {label}");
+        app.shared.audit_own("tokens", action, label, "ok");
+    }
+}
+
 fn read_tokens(app: &App, told: &mut Option<String>) {
     let result = match app.access.reload() {
         Ok(changes) => {
-            for change in changes {
-                let (action, label) = match &change {
-                    TokenChange::Added(label) => ("token_added", label),
-                    TokenChange::Removed(label) => ("token_removed", label),
-                };
-                tracing::info!("{action}: {label}");
-                app.shared.audit_own("tokens", action, label, "ok");
-            }
+            tell_of_tokens(app, changes);
             if told.take().is_none() {
                 return;
             }

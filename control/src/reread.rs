@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use contract::Root;
 
+use crate::renew::tell_of_tokens;
 use crate::settings::Settings;
 use crate::start::read_settings;
 use crate::web::App;
@@ -176,7 +177,8 @@ async fn take_over(app: &App, source: &Source) -> Result<Renewal, String> {
         format!("{path}: with what was set by API, the proxy would refuse it: {faults}")
     })?;
     app.hosts.allow(&settings.allowed_hosts);
-    app.access.configure(settings.tokens.clone());
+    let changes = app.access.configure(settings.tokens.clone());
+    tell_of_tokens(app, changes);
     app.shared.set_live(settings);
     Ok(renewal)
 }

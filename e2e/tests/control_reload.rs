@@ -2,6 +2,7 @@
 //! is named, and a file with a fault changes nothing.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use e2e::loop_bench::LoopBench;
 use rustix::process::Signal;
@@ -80,6 +81,73 @@ fn what_can_take_effect_does_and_the_rest_is_named_until_the_file_says_again_wha
     until("the proxy runs the algorithm again", LONG, || {
         (bench.proxy.status().algorithm == "weighted_round_robin").then_some(())
     });
+}
+
+/// Tokens of the file count before the log says so, also where the file of the other tokens cannot be
+/// read.
+#[test]
+fn tokens_are_in_effect_when_the_log_says_so() {
+    let mut bench = LoopBench::start(json!({}));
+    let before = config(&bench);
+    let status = |bench: &LoopBench, token: &str| {
+        let bearer = format!("Bearer {token}");
+        let request = Request::new("GET", "/api/backends").header("Authorization", &bearer);
+        bench.control.api.call(request).0
+    };
+    // Nobody may be let in by a file that others could have written.
+    let tokens = bench.folder.root.tokens();
+    fs::write(&tokens, "{}").expect("a temporary folder");
+    fs::set_permissions(&tokens, fs::Permissions::from_mode(0o666)).expect("set");
+    bench.control.program.wait_for_line("found mode 666");
+    let mut new = before.clone();
+    for token in ["first-token", "second-token"] {
+        new["tokens"] = json!({ "write": token });
+        reload(&mut bench, &new, "tokens in effect now");
+        assert_eq!(status(&bench, token), 200, "{token}");
+        assert_eq!(bench.control.api.get("/api/backends").0, 401);
+    }
+    assert_eq!(status(&bench, "first-token"), 401, "it is gone");
+    // Without any the door stays shut until a restart.
+    reload(&mut bench, &before, "tokens in effect now");
+    assert_eq!(status(&bench, "second-token"), 401);
+    assert_eq!(bench.control.api.get("/api/backends").0, 401);
+}
+
+#[test]
+fn another_interval_counts_at_once() {
+    let mut bench = LoopBench::start(json!({ "auto_sync_interval_sec": 3_600 }));
+    let mut new = config(&bench);
+    new["auto_sync_interval_sec"] = json!(1);
+    reload(&mut bench, &new, "auto_sync_interval_sec in effect now");
+    // The first look comes with the change, and the next ones by the interval.
+    for round in 0..3 {
+        fs::write(bench.folder.root.proxy_config(), "{}").expect("a temporary folder");
+        until("it is written anew", LONG, || {
+            let config = bench.folder.proxy_config()?;
+            config["backends"].is_array().then_some(())
+        });
+        assert!(bench.control.program.is_running(), "round {round}");
+    }
+}
+
+#[test]
+fn each_key_that_needs_a_restart_is_named() {
+    let mut bench = LoopBench::start(json!({}));
+    let before = config(&bench);
+    let mut new = before.clone();
+    new["k8s_endpoints_path"] = json!("data/others.json");
+    new["audit_max_bytes"] = json!(1_000_000);
+    new["audit_files"] = json!(3);
+    new["tls"] = json!({ "certificate": "c.pem", "key": "k.pem" });
+    let named = "k8s_endpoints_path, audit_max_bytes, audit_files, tls changed: a restart";
+    reload(&mut bench, &new, named);
+    assert!(warnings(&bench).contains(named), "{}", warnings(&bench));
+    // They are named until they are as they were.
+    new["audit_files"] = before["audit_files"].clone();
+    let named = "k8s_endpoints_path, audit_max_bytes, tls changed: a restart";
+    reload(&mut bench, &new, named);
+    reload(&mut bench, &before, "nothing to put into effect");
+    assert!(!warnings(&bench).contains("a restart"));
 }
 
 #[test]

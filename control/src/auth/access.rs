@@ -22,15 +22,44 @@ pub const SESSION_COOKIE: &str = "wicketgate_session_";
 pub struct Access {
     clock: Clock,
     file: PathBuf,
-    /// Those of `control_config.json`.
-    configured: Mutex<TokenSet>,
-    /// All of them; `None` where none is configured: protected mode.
-    tokens: Mutex<Option<Arc<TokenSet>>>,
+    tokens: Mutex<Tokens>,
     last_read: LastRead,
     sessions: Mutex<Sessions>,
     failures: Mutex<Failures>,
     uses_file: PathBuf,
     uses: Mutex<Uses>,
+}
+
+#[derive(Debug, Default)]
+struct Tokens {
+    /// Those of `control_config.json`.
+    configured: TokenSet,
+    /// Those of the token file as it was last read; `None` where there was none.
+    of_file: Option<TokenSet>,
+    /// All of them; `None` where none is configured: protected mode.
+    all: Option<Arc<TokenSet>>,
+}
+
+impl Tokens {
+    /// Puts into effect what is configured and what the file says.
+    fn take_effect(&mut self) -> Vec<TokenChange> {
+        let configured = self.configured.clone();
+        // A file without a token in it still says that tokens are needed, and so does one that goes
+        // while we run: neither the last one that is revoked or expires nor a moved file may open
+        // the door to everybody on this machine.
+        let new = match &self.of_file {
+            None if configured.0.is_empty() && self.all.is_none() => None,
+            None => Some(configured),
+            Some(of_file) => {
+                let mut all = configured;
+                all.0.extend(of_file.0.iter().cloned());
+                Some(all)
+            }
+        };
+        let changes = changes(self.all.as_deref(), new.as_ref());
+        self.all = new.map(Arc::new);
+        changes
+    }
 }
 
 /// When tokens were last used, and whether that is written down.
@@ -68,8 +97,10 @@ impl Access {
         let access = Access {
             clock,
             file: file.to_owned(),
-            configured: Mutex::new(configured),
-            tokens: Mutex::default(),
+            tokens: Mutex::new(Tokens {
+                configured,
+                ..Tokens::default()
+            }),
             last_read: LastRead::none_of(&[file]),
             sessions: Mutex::default(),
             failures: Mutex::default(),
@@ -83,9 +114,12 @@ impl Access {
         Ok(access)
     }
 
-    /// The tokens of `control_config.json` are others; they count from the next [`Access::reload`] on.
-    pub fn configure(&self, configured: TokenSet) {
-        *lock(&self.configured) = configured;
+    /// The tokens of `control_config.json` are others, and count at once, whatever becomes of the
+    /// token file.
+    pub fn configure(&self, configured: TokenSet) -> Vec<TokenChange> {
+        let mut tokens = lock(&self.tokens);
+        tokens.configured = configured;
+        tokens.take_effect()
     }
 
     /// Whether the token file is another one than was read last, or could not be read. A look costs
@@ -102,23 +136,9 @@ impl Access {
         let is_unread = |error: &TokenFileError| matches!(error, TokenFileError::File { .. });
         let read = || token_file::read(&self.file);
         let entries = self.last_read.note(read, is_unread)?;
-        let configured = lock(&self.configured).clone();
         let mut tokens = lock(&self.tokens);
-        // A file without a token in it still says that tokens are needed, and so does one that goes
-        // while we run: neither the last one that is revoked or expires nor a moved file may open
-        // the door to everybody on this machine.
-        let new = match entries {
-            None if configured.0.is_empty() && tokens.is_none() => None,
-            None => Some(configured),
-            Some(entries) => {
-                let mut all = configured;
-                all.0.extend(token_file::token_set(&entries).0);
-                Some(all)
-            }
-        };
-        let changes = changes(tokens.as_deref(), new.as_ref());
-        *tokens = new.map(Arc::new);
-        Ok(changes)
+        tokens.of_file = entries.map(|entries| token_file::token_set(&entries));
+        Ok(tokens.take_effect())
     }
 
     /// Writes down when tokens were last used, where that has changed. To be called now and then.
@@ -131,7 +151,7 @@ impl Access {
             if !std::mem::take(&mut uses.is_new) {
                 return Ok(());
             }
-            let tokens = lock(&self.tokens).clone().unwrap_or_default();
+            let tokens = self.all_tokens().unwrap_or_default();
             let ids: Vec<String> = tokens.0.iter().map(|known| known.hash.id()).collect();
             uses.last.retain(|id, _| ids.contains(id));
             uses.last.clone()
@@ -141,6 +161,10 @@ impl Access {
         written
     }
 
+    fn all_tokens(&self) -> Option<Arc<TokenSet>> {
+        lock(&self.tokens).all.clone()
+    }
+
     fn note_use(&self, hash: SecretHash, now: Now) {
         let mut uses = lock(&self.uses);
         let before = uses.last.insert(hash.id(), now.unix_s());
@@ -148,13 +172,13 @@ impl Access {
     }
 
     pub fn needs_tokens(&self) -> bool {
-        lock(&self.tokens).is_some()
+        lock(&self.tokens).all.is_some()
     }
 
     /// Decides on a request; on success what the caller has proved, which may be nothing where
     /// nothing is needed.
     pub fn judge(&self, caller: &Caller, need: Need) -> Result<Option<Grant>, Denied> {
-        let tokens = lock(&self.tokens).clone();
+        let tokens = self.all_tokens();
         let Some(tokens) = tokens else {
             let local = Grant {
                 scope: Scope::Admin,
@@ -180,7 +204,7 @@ impl Access {
     /// Whether what was granted a while ago still is: for answers that go on.
     pub fn is_still_good(&self, grant: &Grant) -> bool {
         let now = self.clock.now();
-        let tokens = lock(&self.tokens).clone();
+        let tokens = self.all_tokens();
         let hash = match grant.proof {
             Proof::Local => return tokens.is_none(),
             Proof::Token(hash) => Some(hash),
@@ -198,7 +222,7 @@ impl Access {
     /// # Errors
     /// Why this token opens none.
     pub fn sign_in(&self, ip: IpAddr, token: &str) -> Result<SignedIn, Denied> {
-        let tokens = lock(&self.tokens).clone();
+        let tokens = self.all_tokens();
         let now = self.clock.now();
         let known = self.known(tokens.as_deref(), ip, token, now)?;
         // A token for registering alone shows nothing, so a console would be of no use.
