@@ -68,7 +68,7 @@ pub struct Arguments {
     version: (),
 }
 
-const ENGINE_OPTIONS: [&str; 10] = [
+const ENGINE_OPTIONS: [&str; 13] = [
     "advertise",
     "source",
     "url",
@@ -79,6 +79,9 @@ const ENGINE_OPTIONS: [&str; 10] = [
     "batch_window_ms",
     "health",
     "timeout_ms",
+    "engine_token_file",
+    "engine_login_file",
+    "engine_ca_file",
 ];
 
 #[derive(clap::Args)]
@@ -89,7 +92,8 @@ struct EngineOptions {
     /// nvml, vllm, sglang, triton, trtllm, tgi, lmdeploy, llamacpp, dcgm, amd or command
     #[arg(long)]
     source: Option<String>,
-    /// The engine's metrics [default: its usual port on this machine]
+    /// The engine's metrics, http or https [default: the port of --advertise on this machine; of
+    /// triton, dcgm and amd their usual one]
     #[arg(long)]
     url: Option<String>,
     /// With --source command: what to run, by /bin/sh; it prints {"gpu_usage", "vram_usage",
@@ -108,13 +112,23 @@ struct EngineOptions {
     /// How long a batch waits for more requests
     #[arg(long, value_name = "MS")]
     batch_window_ms: Option<i64>,
-    /// How to tell that the engine serves: a URL, tcp (a connect to --advertise) or none
+    /// How to tell that the engine serves: a URL, http or https, tcp (a connect to --advertise) or none
     /// [default: the engine's own check, else tcp]
     #[arg(long, value_name = "URL|tcp|none")]
     health: Option<String>,
     /// How long one read of the source may take [default: 2000]
     #[arg(long, value_name = "MS")]
     timeout_ms: Option<i64>,
+    /// A file that holds a bearer token for --url and --health
+    #[arg(long, value_name = "FILE", conflicts_with = "engine_login_file")]
+    engine_token_file: Option<String>,
+    /// A file that holds USER:PASSWORD for --url and --health
+    #[arg(long, value_name = "FILE")]
+    engine_login_file: Option<String>,
+    /// For https in --url and --health: the certificates, as PEM, of those who may have signed the
+    /// engine's [default: those that the system trusts]
+    #[arg(long, value_name = "FILE")]
+    engine_ca_file: Option<String>,
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
@@ -223,6 +237,9 @@ impl EngineOptions {
             self.batch_window_ms.map(Value::from),
             words(&self.health),
             self.timeout_ms.map(Value::from),
+            words(&self.engine_token_file),
+            words(&self.engine_login_file),
+            words(&self.engine_ca_file),
         ];
         let named = ENGINE_OPTIONS.into_iter().zip(values);
         named

@@ -3,8 +3,9 @@
 //!
 //! Reading order: [`settings`] (what there is to read and for whom), [`figures`] (what is read),
 //! [`engines`] over [`exposition`] (what metrics mean), [`gpus`] and [`command`] (the other sources),
-//! [`source`] (one reading of one engine), then [`sampler`], [`latest`] and [`heartbeat`] (two
-//! threads an engine and what is between them) and [`run`] (all of them, until a signal).
+//! [`fetch`] over [`watched`] (how an engine is reached), [`source`] (one reading of one engine), then
+//! [`sampler`], [`latest`] and [`heartbeat`] (two threads an engine and what is between them) and
+//! [`run`] (all of them, until a signal).
 //!
 //! It invents nothing: what cannot be read is null, and what was read earlier is said with its age,
 //! until it is too old to be said at all. Every read is bounded in bytes and in time.
@@ -22,6 +23,7 @@ pub mod nvml;
 
 pub mod command;
 pub mod fetch;
+pub mod watched;
 
 pub mod health;
 pub mod source;

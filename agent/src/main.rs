@@ -6,6 +6,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use agent::fetch::Http;
 use agent::nvml::DriverGpus;
 use agent::run;
 use agent::settings::Settings;
@@ -38,28 +39,30 @@ fn carry_out(arguments: &Arguments) -> Result<bool, String> {
     let settings = arguments.settings()?;
     let access = arguments.access(&settings)?;
     let gpus = DriverGpus::default();
+    for engine in &settings.engines {
+        Http::open(engine.timeout, &engine.reach)?;
+    }
     if arguments.check {
         println!("{} engines: fine", settings.engines.len());
         return Ok(true);
     }
     if arguments.once {
-        return print_once(&settings, &gpus).map_err(|error| format!("standard output: {error}"));
+        return print_once(&settings, &gpus);
     }
     let control = settings.control.clone().unwrap_or_else(|| {
         arguments::refuse("--control URL is needed, or \"control\" in the file of --config")
     });
-    let done = run::run(settings, control, access, Arc::new(gpus));
-    done.map(|()| true).map_err(|error| error.to_string())
+    run::run(settings, control, access, Arc::new(gpus)).map(|()| true)
 }
 
 /// One line of JSON an engine.
-fn print_once(settings: &Settings, gpus: &DriverGpus) -> std::io::Result<bool> {
+fn print_once(settings: &Settings, gpus: &DriverGpus) -> Result<bool, String> {
     let mut all_read = true;
     let mut stdout = std::io::stdout();
     for engine in &settings.engines {
-        let (answer, is_read) = run::once(engine, gpus);
+        let (answer, is_read) = run::once(engine, gpus)?;
         all_read &= is_read;
-        writeln!(stdout, "{answer}")?;
+        writeln!(stdout, "{answer}").map_err(|error| format!("standard output: {error}"))?;
     }
     Ok(all_read)
 }

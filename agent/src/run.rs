@@ -30,14 +30,15 @@ enum Ended {
 /// Registers every engine and beats until a signal comes; then takes the registrations back.
 ///
 /// # Errors
-/// Where signals or threads cannot be had.
+/// In words, where signals or threads cannot be had, or an engine's files cannot be used.
 pub fn run(
     settings: Settings,
     control: BaseUrl,
     access: Access,
     gpus: Arc<dyn Gpus>,
-) -> io::Result<()> {
-    let signals = Signals::install()?;
+) -> Result<(), String> {
+    let told = |error: io::Error| error.to_string();
+    let signals = Signals::install().map_err(told)?;
     let (sender, ended) = channel();
     let count = settings.engines.len();
     let longest = settings.engines.iter().map(|engine| engine.timeout).max();
@@ -45,8 +46,9 @@ pub fn run(
     for engine in &settings.engines {
         let latest = Arc::new(Latest::default());
         let control = ControlClient::new(control.clone(), access.clone());
-        start_reader(&settings, engine, &gpus, &latest, sender.clone())?;
-        start_heartbeat(&settings, engine, control, &latest, sender.clone())?;
+        let http = Http::open(engine.timeout, &engine.reach)?;
+        start_reader(&settings, engine, http, &gpus, &latest, sender.clone()).map_err(told)?;
+        start_heartbeat(&settings, engine, control, &latest, sender.clone()).map_err(told)?;
         all.push(latest);
     }
     signals.wait_for_ever();
@@ -56,7 +58,8 @@ pub fn run(
         .spawn(move || {
             signals.wait_for_ever();
             std::process::exit(1);
-        })?;
+        })
+        .map_err(told)?;
     for latest in &all {
         latest.stop();
     }
@@ -82,6 +85,7 @@ pub fn run(
 fn start_reader(
     settings: &Settings,
     engine: &EngineSettings,
+    http: Http,
     gpus: &Arc<dyn Gpus>,
     latest: &Arc<Latest>,
     ended: Sender<Ended>,
@@ -90,7 +94,8 @@ fn start_reader(
     let (engine, gpus, latest) = (engine.clone(), Arc::clone(gpus), Arc::clone(latest));
     let reader = thread::Builder::new().name(format!("read {}", engine.advertise));
     reader.spawn(move || {
-        sampler::run(&engine, interval, stale_after, gpus.as_ref(), &latest);
+        let gpus = gpus.as_ref();
+        sampler::run(&engine, &http, interval, stale_after, gpus, &latest);
         // Nobody may be left to count it.
         let _ = ended.send(Ended::Reader);
     })?;
@@ -123,8 +128,11 @@ fn start_heartbeat(
 
 /// Reads one engine once, for a person: its figures, what is wrong with them, and whether it serves.
 /// The second value is false where its source gave nothing.
-pub fn once(engine: &EngineSettings, gpus: &dyn Gpus) -> (Value, bool) {
-    let http = Http::new(engine.timeout);
+///
+/// # Errors
+/// In words, where a file of the engine's cannot be used.
+pub fn once(engine: &EngineSettings, gpus: &dyn Gpus) -> Result<(Value, bool), String> {
+    let http = Http::open(engine.timeout, &engine.reach)?;
     let reading = source::read(engine, &http, gpus);
     let health = engine.health.check(&http, engine.timeout);
     let is_read = reading.is_ok();
@@ -143,5 +151,5 @@ pub fn once(engine: &EngineSettings, gpus: &dyn Gpus) -> (Value, bool) {
     answer["warnings"] = warnings.into();
     answer["is_warming_up"] = health.is_err().into();
     answer["health"] = health.err().map_or("ok".into(), Value::from);
-    (answer, is_read)
+    Ok((answer, is_read))
 }

@@ -12,28 +12,29 @@ use crate::latest::Latest;
 use crate::settings::EngineSettings;
 use crate::source;
 
-/// The longest pause between two attempts at a source that fails; so long may an engine that comes
-/// back go unseen.
+/// The longest rest behind a look that took long.
+const LONGEST_REST: Duration = Duration::from_secs(5);
+/// The longest pause between two attempts at a source that fails is two intervals, so that an engine that
+/// comes back is seen within three, and this where the intervals are long.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// A source that takes longer than the interval is still left alone for this part of it.
-const LEAST_REST: u32 = 10;
 
 /// Reads until the end comes.
 pub fn run(
     settings: &EngineSettings,
+    http: &Http,
     interval: Duration,
     stale_after: Duration,
     gpus: &dyn Gpus,
     latest: &Latest,
 ) {
-    let http = Http::new(settings.timeout);
+    let new_patience = || Patience::new(interval, LONGEST_PAUSE.min(interval * 2));
     let mut warmth = Warmth::default();
-    let mut patience = Patience::new(interval, LONGEST_PAUSE);
+    let mut patience = new_patience();
     let mut teller = Teller::default();
     loop {
         let begun = Instant::now();
-        let reading = source::read(settings, &http, gpus);
-        let health = settings.health.check(&http, settings.timeout);
+        let reading = source::read(settings, http, gpus);
+        let health = settings.health.check(http, settings.timeout);
         let is_warming_up = warmth.is_warming_up(health.is_ok());
         let figures = reading.as_ref().ok().map(|reading| reading.figures);
         latest.put(figures, is_warming_up, Instant::now());
@@ -41,9 +42,10 @@ pub fn run(
         teller.tell_source(settings, &reading, is_stale);
         teller.tell_warmth(settings, is_warming_up, health);
         let pause = if figures.is_some() {
-            patience = Patience::new(interval, LONGEST_PAUSE);
-            let rest = interval.saturating_sub(begun.elapsed());
-            rest.max(interval / LEAST_REST)
+            patience = new_patience();
+            let took = begun.elapsed();
+            teller.tell_pace(settings, took, interval);
+            rest(took, interval)
         } else {
             with_jitter(patience.next_pause())
         };
@@ -51,6 +53,13 @@ pub fn run(
             return;
         }
     }
+}
+
+/// How long to rest behind a look that went well: to the end of the interval, and as long as the look
+/// took, so that an engine that is slow to answer is not asked all the time.
+fn rest(took: Duration, interval: Duration) -> Duration {
+    let to_the_end = interval.saturating_sub(took);
+    to_the_end.max(took.min(LONGEST_REST))
 }
 
 /// Somewhere from three quarters of `pause` to all of it, so that many who failed together do not
@@ -79,9 +88,23 @@ enum Standing {
 struct Teller {
     standing: Option<Standing>,
     was_warming_up: Option<bool>,
+    is_slow: bool,
 }
 
 impl Teller {
+    /// Says that an engine takes longer to answer than it is looked at, until it takes half of that.
+    fn tell_pace(&mut self, engine: &EngineSettings, took: Duration, interval: Duration) {
+        if !self.is_slow && took > interval {
+            self.is_slow = true;
+            tracing::warn!(
+                "{engine}: a look took {took:?}, so it is looked at less often than every {interval:?}"
+            );
+        } else if self.is_slow && took <= interval / 2 {
+            self.is_slow = false;
+            tracing::info!("{engine}: a look took {took:?}; it is looked at every {interval:?}");
+        }
+    }
+
     fn tell_source(
         &mut self,
         engine: &EngineSettings,
@@ -130,6 +153,27 @@ impl Teller {
         match health {
             Err(why) if is_warming_up => tracing::warn!("{engine}: warming up: {why}"),
             Err(_) | Ok(()) => tracing::info!("{engine}: ready"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_engine_is_left_alone_for_as_long_as_it_took() {
+        let second = Duration::from_secs(1);
+        for (took, expected) in [
+            (0.0, 1.0),
+            (0.25, 0.75),
+            (0.5, 0.5),
+            (0.75, 0.75),
+            (2.0, 2.0),
+            (9.0, 5.0),
+        ] {
+            let rest = rest(second.mul_f64(took), second);
+            assert_eq!(rest, second.mul_f64(expected), "{took}");
         }
     }
 }

@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use ureq::http::Uri;
 
 use crate::engines::Engine;
+use crate::fetch::{Login, Reach};
 use crate::gpus::{ALLOWED_GPU, Gpu, MAX_GPUS};
 use crate::health::Health;
 use crate::source::Source;
@@ -49,6 +50,8 @@ pub struct EngineSettings {
     pub weight: Option<u16>,
     pub batch: Option<Batch>,
     pub health: Health,
+    /// How metrics and health are reached.
+    pub reach: Reach,
     /// How long one read and one health check may take.
     pub timeout: Duration,
 }
@@ -184,8 +187,9 @@ pub fn read_engine(
     object.take_required("source", &format!("one of {names}"), faults);
     let kind = object.take_choice("source", &KINDS, faults);
     let gpus = read_gpus(&mut object, kind, faults);
-    let source = read_source(&mut object, kind, faults);
+    let source = read_source(&mut object, kind, advertise, faults);
     let health = read_health(&mut object, source.as_ref(), advertise, faults);
+    let reach = read_reach(&mut object, faults);
     let weight = object.take_integer("weight", 0, MAX_WEIGHT, faults);
     let batch = Batch::read(&mut object, faults);
     let timeout_ms = object.take_integer("timeout_ms", 50, 30_000, faults);
@@ -200,6 +204,7 @@ pub fn read_engine(
         weight: weight.map(|weight| weight as u16),
         batch,
         health: health?,
+        reach,
         timeout: timeout_ms.map_or(DEFAULT_TIMEOUT, Duration::from_millis),
     })
 }
@@ -259,7 +264,28 @@ fn read_gpus(object: &mut Object, kind: Option<Kind>, faults: &mut Faults) -> Ve
     gpus
 }
 
-fn read_source(object: &mut Object, kind: Option<Kind>, faults: &mut Faults) -> Option<Source> {
+/// What is shown to the engine, and what it has to show.
+fn read_reach(object: &mut Object, faults: &mut Faults) -> Reach {
+    let mut path = |key| object.take_string(key, faults).map(PathBuf::from);
+    let token = path("engine_token_file").map(Login::Token);
+    let password = path("engine_login_file").map(Login::Password);
+    let ca_file = path("engine_ca_file");
+    if token.is_some() && password.is_some() {
+        let place = object.pointer("engine_login_file");
+        faults.add(&place, "a second one", "a token or a login, not both");
+    }
+    Reach {
+        ca_file,
+        login: token.or(password),
+    }
+}
+
+fn read_source(
+    object: &mut Object,
+    kind: Option<Kind>,
+    advertise: Option<BackendAddr>,
+    faults: &mut Faults,
+) -> Option<Source> {
     let url = object.take_string("url", faults);
     let command = object.take_string("command", faults);
     let mut refuse = |key, is_given: bool, allowed: &str| {
@@ -284,16 +310,20 @@ fn read_source(object: &mut Object, kind: Option<Kind>, faults: &mut Faults) -> 
             let default: Uri = engine.default_url().parse().expect("our own are right");
             let uri = match url {
                 Some(text) => read_url(object, "url", text, faults)?,
+                None if engine.shows_metrics_where_it_serves() => {
+                    let own = format!("http://127.0.0.1:{}", advertise?.port());
+                    own.parse().expect("our own are right")
+                }
                 None => default.clone(),
             };
             let path = match uri.path_and_query() {
                 Some(path) if path != "/" => path.as_str(),
                 Some(_) | None => default.path(),
             };
-            let authority = uri.authority()?;
+            let (scheme, authority) = (uri.scheme_str()?, uri.authority()?);
             Some(Source::Metrics {
                 engine,
-                url: format!("http://{authority}{path}"),
+                url: format!("{scheme}://{authority}{path}"),
             })
         }
     }
@@ -322,8 +352,10 @@ fn read_health(
                 Some((port, path)) => {
                     let uri: Uri = url.parse().expect("checked above");
                     let host = uri.host().expect("checked above");
-                    let port = port.or(uri.port_u16()).unwrap_or(80);
-                    Some(Health::Http(format!("http://{host}:{port}{path}")))
+                    let scheme = uri.scheme_str().expect("checked above");
+                    let usual = if scheme == "https" { 443 } else { 80 };
+                    let port = port.or(uri.port_u16()).unwrap_or(usual);
+                    Some(Health::Http(format!("{scheme}://{host}:{port}{path}")))
                 }
             },
         },
@@ -336,12 +368,15 @@ fn read_url(object: &Object, key: &str, text: &str, faults: &mut Faults) -> Opti
         let no_name = uri
             .authority()
             .is_some_and(|part| !part.as_str().contains('@'));
-        uri.scheme_str() == Some("http") && !host.is_empty() && no_name
+        let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
+        is_http && !host.is_empty() && no_name
     });
     if uri.is_none() {
+        const ALLOWED: &str = "http://HOST[:PORT][/PATH] or https://..., \
+            with who asks in engine_token_file or engine_login_file";
         let allowed = match key {
-            "health" => "tcp, none, or http://HOST[:PORT][/PATH]",
-            _ => "http://HOST[:PORT][/PATH]",
+            "health" => format!("tcp, none, {ALLOWED}"),
+            _ => ALLOWED.to_owned(),
         };
         faults.add(&object.pointer(key), text, allowed);
     }

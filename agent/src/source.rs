@@ -145,7 +145,7 @@ mod tests {
     }
 
     fn http() -> Http {
-        Http::new(Duration::from_secs(1))
+        Http::open(Duration::from_secs(1), &Default::default()).expect("no files")
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use agent::engines::Engine;
+use agent::fetch::{Login, Reach};
 use agent::gpus::Gpu;
 use agent::health::Health;
 use agent::settings::{EngineSettings, MAX_ENGINES, Settings};
@@ -17,7 +18,7 @@ fn read(value: &Value) -> Result<Settings, Vec<String>> {
 
 #[track_caller]
 fn engine(mut engine: Value) -> EngineSettings {
-    engine["advertise"] = "10.0.0.1:8000".into();
+    engine["advertise"] = "10.0.0.1:8123".into();
     let settings = read(&json!({ "engines": [engine] })).expect("good");
     settings.engines[0].clone()
 }
@@ -30,7 +31,8 @@ fn every_key_is_read() {
         "engines": [
             { "advertise": "10.0.0.1:8000", "source": "vllm", "url": "http://127.0.0.1:8001/metrics",
               "gpu": [0, "GPU-604ac76c"], "weight": 20, "max_batch": 8, "batch_window_ms": 10,
-              "health": "http://127.0.0.1:8001/health", "timeout_ms": 700 },
+              "health": "http://127.0.0.1:8001/health", "timeout_ms": 700,
+              "engine_token_file": "/run/engine", "engine_ca_file": "/run/engine.pem" },
             { "advertise": "10.0.0.1:8002", "source": "command", "command": "echo {}",
               "health": "none" },
         ],
@@ -52,19 +54,27 @@ fn every_key_is_read() {
     let batch = vllm.batch.expect("given");
     assert_eq!((vllm.weight, batch.max, batch.window_ms), (Some(20), 8, 10));
     assert_eq!(vllm.timeout, Duration::from_millis(700));
+    assert_eq!(
+        vllm.reach,
+        Reach {
+            ca_file: Some("/run/engine.pem".into()),
+            login: Some(Login::Token("/run/engine".into())),
+        }
+    );
+    assert_eq!(command.reach, Reach::default());
     assert_eq!(command.source, Source::Command("echo {}".into()));
     assert_eq!(command.health, Health::None);
 }
 
 #[test]
-fn what_is_left_out_is_the_engines_usual_port_path_and_check() {
+fn what_is_left_out_is_the_advertised_or_usual_port_and_the_engines_path_and_check() {
     let http = |url: &str| Health::Http(url.to_owned());
     let cases = [
-        ("vllm", "8000/metrics", http("http://127.0.0.1:8000/health")),
+        ("vllm", "8123/metrics", http("http://127.0.0.1:8123/health")),
         (
             "sglang",
-            "30000/metrics",
-            http("http://127.0.0.1:30000/health"),
+            "8123/metrics",
+            http("http://127.0.0.1:8123/health"),
         ),
         (
             "triton",
@@ -73,29 +83,29 @@ fn what_is_left_out_is_the_engines_usual_port_path_and_check() {
         ),
         (
             "trtllm",
-            "8000/prometheus/metrics",
-            http("http://127.0.0.1:8000/health"),
+            "8123/prometheus/metrics",
+            http("http://127.0.0.1:8123/health"),
         ),
-        ("tgi", "3000/metrics", http("http://127.0.0.1:3000/health")),
+        ("tgi", "8123/metrics", http("http://127.0.0.1:8123/health")),
         (
             "lmdeploy",
-            "23333/metrics",
-            http("http://127.0.0.1:23333/health"),
+            "8123/metrics",
+            http("http://127.0.0.1:8123/health"),
         ),
         (
             "llamacpp",
-            "8080/metrics",
-            http("http://127.0.0.1:8080/health"),
+            "8123/metrics",
+            http("http://127.0.0.1:8123/health"),
         ),
         (
             "amd",
             "5000/metrics",
-            Health::Tcp(([10, 0, 0, 1], 8000).into()),
+            Health::Tcp(([10, 0, 0, 1], 8123).into()),
         ),
         (
             "dcgm",
             "9400/metrics",
-            Health::Tcp(([10, 0, 0, 1], 8000).into()),
+            Health::Tcp(([10, 0, 0, 1], 8123).into()),
         ),
     ];
     for (source, place, health) in cases {
@@ -106,7 +116,7 @@ fn what_is_left_out_is_the_engines_usual_port_path_and_check() {
         assert_eq!(*url, format!("http://127.0.0.1:{place}"));
         assert_eq!(read.health, health, "{source}");
     }
-    let connect = Health::Tcp(([10, 0, 0, 1], 8000).into());
+    let connect = Health::Tcp(([10, 0, 0, 1], 8123).into());
     let nvml = engine(json!({ "source": "nvml", "gpu": 0 }));
     assert_eq!((nvml.source, nvml.health), (Source::Nvml, connect.clone()));
     let vllm = engine(json!({ "source": "vllm", "health": "tcp" }));
@@ -141,6 +151,14 @@ fn a_url_without_a_path_gets_the_engines_own() {
         )
     );
     assert_eq!(
+        url("vllm", "https://gpu-1"),
+        expected(
+            Engine::Vllm,
+            "https://gpu-1/metrics",
+            "https://gpu-1:443/health"
+        )
+    );
+    assert_eq!(
         url("vllm", "http://gpu-1/m?x=1"),
         expected(Engine::Vllm, "http://gpu-1/m?x=1", "http://gpu-1:80/health")
     );
@@ -154,7 +172,10 @@ fn each_bad_value_is_named_by_its_place() {
         ("advertise", json!("0.0.0.0:8000")),
         ("source", json!(null)),
         ("source", json!("vlm")),
-        ("url", json!("https://127.0.0.1:8000")),
+        ("url", json!("ftp://127.0.0.1:8000")),
+        ("url", json!("https://user@127.0.0.1")),
+        ("engine_token_file", json!(1)),
+        ("engine_ca_file", json!(true)),
         ("url", json!("http://user@127.0.0.1")),
         ("url", json!("127.0.0.1:8000")),
         ("url", json!(8000)),
@@ -209,6 +230,11 @@ fn what_a_source_needs_is_asked_for() {
     assert_eq!(places(command), ["/engines/0/command"]);
     let part = json!({ "advertise": addr, "source": "dcgm", "gpu": "MIG-b6ba1f4f" });
     assert_eq!(places(part), ["/engines/0/gpu"]);
+    let both = json!({
+        "advertise": addr, "source": "vllm",
+        "engine_token_file": "/run/a", "engine_login_file": "/run/b",
+    });
+    assert_eq!(places(both), ["/engines/0/engine_login_file"]);
     let amds = "ccff74a1-0000-1000-80e0-c6d49f5b0d86";
     for (source, gpu) in [("amd", "MIG-b6ba1f4f"), ("vllm", amds), ("nvml", amds)] {
         let engine = json!({ "advertise": addr, "source": source, "gpu": gpu });

@@ -144,7 +144,8 @@ impl Engine {
         }
     }
 
-    /// Where it shows its metrics, unless told otherwise.
+    /// Where it shows its metrics, unless told otherwise. Of an engine that shows them where it serves,
+    /// only the path counts: the port is the advertised one.
     pub fn default_url(self) -> &'static str {
         match self {
             Engine::Vllm => "http://127.0.0.1:8000/metrics",
@@ -157,6 +158,19 @@ impl Engine {
             Engine::Llamacpp => "http://127.0.0.1:8080/metrics",
             Engine::Dcgm => "http://127.0.0.1:9400/metrics",
             Engine::Amd => "http://127.0.0.1:5000/metrics",
+        }
+    }
+
+    /// Whether its metrics are at the port at which it serves clients.
+    pub fn shows_metrics_where_it_serves(self) -> bool {
+        match self {
+            Engine::Vllm
+            | Engine::Sglang
+            | Engine::Trtllm
+            | Engine::Tgi
+            | Engine::Lmdeploy
+            | Engine::Llamacpp => true,
+            Engine::Triton | Engine::Dcgm | Engine::Amd => false,
         }
     }
 

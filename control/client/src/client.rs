@@ -116,6 +116,17 @@ impl Authorities {
     }
 }
 
+/// TLS as `authorities` are trusted, or, without them, as the system does.
+pub fn tls_config(authorities: Option<&Authorities>) -> TlsConfig {
+    // Where the process has a provider already, that one serves as well.
+    let _ = ring::default_provider().install_default();
+    let roots = match authorities {
+        Some(Authorities(certificates)) => RootCerts::Specific(Arc::clone(certificates)),
+        None => RootCerts::PlatformVerifier,
+    };
+    TlsConfig::builder().root_certs(roots).build()
+}
+
 /// Control, at one address.
 pub struct ControlClient {
     agent: Agent,
@@ -130,12 +141,6 @@ impl ControlClient {
     const MAX_ANSWER_BYTES: u64 = 64 * 1024;
 
     pub fn new(base: BaseUrl, access: Access) -> ControlClient {
-        let roots = match &access.authorities {
-            Some(Authorities(certificates)) => RootCerts::Specific(Arc::clone(certificates)),
-            None => RootCerts::PlatformVerifier,
-        };
-        // Where the process has a provider already, that one serves as well.
-        let _ = ring::default_provider().install_default();
         let config = Agent::config_builder()
             .timeout_global(Some(ControlClient::TIMEOUT))
             // An answer of refusal says why, so it is read like any other.
@@ -143,7 +148,7 @@ impl ControlClient {
             .max_redirects(0)
             // Control serves only those that come straight to it, so no proxy of the environment.
             .proxy(None)
-            .tls_config(TlsConfig::builder().root_certs(roots).build())
+            .tls_config(tls_config(access.authorities.as_ref()))
             .build();
         ControlClient {
             agent: config.into(),

@@ -10,6 +10,6 @@ mod patience;
 mod signals;
 
 pub use arguments::BaseUrl;
-pub use client::{Access, Authorities, CallError, ControlClient, Registration};
+pub use client::{Access, Authorities, CallError, ControlClient, Registration, tls_config};
 pub use patience::{LONGEST_PAUSE, Patience};
 pub use signals::{Signal, Signals};
