@@ -18,6 +18,10 @@ pub use crate::refusal::{Refusal, RefusalCode};
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct Running {
     pub pid: u32,
+    /// When the process was started, in unix milliseconds: in a container each has the same id. Absent
+    /// from older proxies outside of a [`Status`].
+    #[serde(default)]
+    pub started_at_ms: Option<u64>,
     /// The file's `generation`, or, where the file has none, one more than the one before.
     pub generation: u64,
     /// SHA-256 of the file it came from, in hexadecimal.
@@ -68,7 +72,6 @@ pub struct Status {
     pub version: String,
     #[serde(flatten)]
     pub running: Running,
-    pub started_at_ms: u64,
     /// Since the process started, not reset by reloads.
     pub reloads_ok: u64,
     pub reloads_refused: u64,

@@ -17,6 +17,7 @@ async fn serve(router: Router) -> (tempfile::TempDir, Proxy) {
 async fn the_running_generation_is_read() {
     let running = Running {
         pid: 7,
+        started_at_ms: Some(3),
         generation: 4,
         digest: "d".to_owned(),
         loaded_at_ms: 1,

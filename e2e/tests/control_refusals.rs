@@ -1,20 +1,29 @@
 //! What the proxy refuses costs nothing else, is told until it is over, and is rolled back or tried
 //! again as the call has asked.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::process::Command;
 use std::thread;
 
 use e2e::loop_bench::published;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use testkit::client::connect;
 use testkit::folder::read;
 use testkit::host::Host;
 use testkit::http::Request;
-use testkit::ports::{free_address, free_address_on};
-use testkit::process::command;
+use testkit::ports::{LOOPBACK, free_address, free_address_on};
+use testkit::process::{User, can_become, command};
 use testkit::{
     Api, Backend, Control, Folder, LONG, Manner, Program, Proxy, Session, skipped, until,
+};
+
+/// To whom a proxy of root gives its rights up.
+const USER: User = User {
+    uid: 64_111,
+    gid: 64_110,
 };
 
 /// Both planes over one folder, with one backend that discovery has found.
@@ -233,6 +242,115 @@ fn a_port_that_is_refused_after_silence_and_a_restart_costs_nobody_the_old_one()
         drop(taken);
         bench.assert_serves(addr);
     }
+}
+
+/// A proxy that gives its rights up, as process 1 of a container of its own.
+struct Contained(Program);
+
+impl Contained {
+    fn start(folder: &Folder, more: &[&str]) -> Contained {
+        let proxy = command("proxy_server");
+        let mut command = Command::new("unshare");
+        command.args(["--pid", "--fork"]).arg(proxy.get_program());
+        command.args(["--root", folder.root_argument()]);
+        let user = format!("{}:{}", USER.uid, USER.gid);
+        command.args(["--user", &user]).args(more);
+        Contained(Program::spawn(command))
+    }
+}
+
+impl Drop for Contained {
+    /// `--kill-child` of unshare(1) ends with the rights that the proxy gives up.
+    fn drop(&mut self) {
+        let unshare = self.0.pid();
+        let children = format!("/proc/{unshare}/task/{unshare}/children");
+        let children = fs::read_to_string(children).unwrap_or_default();
+        let child = children.split_whitespace().next();
+        if let Some(child) = child.and_then(|child| Pid::from_raw(child.parse().ok()?)) {
+            // It may have ended by itself.
+            let _ = kill_process(child, Signal::KILL);
+            self.0.wait_exit(LONG);
+        }
+    }
+}
+
+#[test]
+fn a_port_that_needs_a_restart_is_tried_with_the_next_process_though_it_has_the_same_id() {
+    if !can_become(USER) {
+        return;
+    }
+    let folder = Folder::new();
+    let run = folder.root.0.join("run");
+    fs::create_dir_all(&run).expect("a temporary folder");
+    chown(&run, Some(USER.uid), Some(USER.gid)).expect("root may");
+    let temporary = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(folder.beside(""), temporary).expect("ours");
+    let backend = Backend::start("a", Manner::Echo);
+    folder.write_k8s(&[(backend.addr, 10)]);
+    let listen = free_address();
+    let control = Control::start(&folder, listen, &json!({"auto_sync_interval_sec": 1}));
+    until("the first file is published", LONG, || {
+        published(&folder, backend.addr)
+    });
+    let proxy = Contained::start(&folder, &[]);
+    let api = control.api;
+    let runs = || {
+        let (_, seen) = api.get("/api/proxy");
+        (seen["applied"] == true).then(|| seen["status"]["pid"].clone())
+    };
+    assert_eq!(until("it runs", LONG, runs), 1);
+    let low = (700..1024).map(|port| SocketAddr::new(LOOPBACK, port));
+    let is_free =
+        |addr: &SocketAddr| TcpListener::bind(addr).is_ok() && UdpSocket::bind(addr).is_ok();
+    let low = { low }.find(is_free).expect("one of 324 is free");
+    let body = json!({"listen": of(low), "on_refusal": "keep_trying"});
+    let (status, answer) = api.post("/api/settings", &body);
+    assert_eq!(
+        (status, &answer["applied"]),
+        (200, &json!(false)),
+        "{answer}"
+    );
+    let refusal = &answer["refusals"][0];
+    assert_eq!(refusal["code"], "needs_restart", "{answer}");
+    assert_eq!(refusal["try_again_s"], Value::Null, "{answer}");
+    let published_listen = || folder.proxy_config().expect("published")["listen"].clone();
+    assert_eq!(published_listen(), of(listen));
+
+    drop(proxy);
+    let _proxy = Contained::start(&folder, &["--keep-bind"]);
+    until("taken", LONG, || {
+        (published_listen() == of(low)).then_some(())
+    });
+    let served = until("served", LONG, || Some(Session::open(low).ok()?.backend));
+    assert_eq!(served, "a");
+    until("over", LONG, || {
+        (api.get("/readyz").1["refusals"] == json!([])).then_some(())
+    });
+    assert_eq!(until("it runs", LONG, runs), 1);
+}
+
+#[test]
+fn an_address_that_comes_to_this_host_is_taken_at_once() {
+    let Some(host) = Host::new() else {
+        return skipped("making network namespaces");
+    };
+    host.enter();
+    let bench = start_every(3_600, |_| vec![]);
+    let later = SocketAddr::from(([198, 51, 100, 7], bench.listen.port()));
+    let (status, answer) = bench.ask_to_listen(later, Some("keep_trying"));
+    assert_eq!(
+        (status, &answer["applied"]),
+        (200, &json!(false)),
+        "{answer}"
+    );
+    let refusal = &answer["refusals"][0];
+    assert_eq!(refusal["code"], "address_not_available", "{answer}");
+    host.add_address(later.ip());
+    until("taken", LONG, || {
+        (bench.published_listen() == of(later)).then_some(())
+    });
+    bench.assert_serves(later);
+    assert_eq!(bench.ready()["refusals"], json!([]));
 }
 
 #[test]

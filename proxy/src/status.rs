@@ -39,7 +39,6 @@ pub fn status(supervisor: &Supervisor) -> Status {
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         running: supervisor.running().borrow().clone(),
-        started_at_ms: supervisor.started_at_ms,
         reloads_ok: state.reloads_ok,
         reloads_refused: state.reloads_refused,
         draining: state.is_draining,

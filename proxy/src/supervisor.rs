@@ -37,7 +37,6 @@ pub struct Supervisor {
     confinement: Confinement,
     workers: Workers,
     limits: Limits,
-    pub started_at_ms: u64,
     running: watch::Sender<Running>,
     state: Mutex<State>,
 }
@@ -119,6 +118,7 @@ impl Supervisor {
         )?;
         let running = Running {
             pid: std::process::id(),
+            started_at_ms: Some(unix_ms()),
             generation,
             digest: file.digest,
             config_digest: Some(config_digest),
@@ -138,7 +138,6 @@ impl Supervisor {
             confinement,
             workers,
             limits,
-            started_at_ms: unix_ms(),
             running: watch::Sender::new(running),
             state: Mutex::new(State {
                 config,

@@ -8,6 +8,7 @@ use contract::status::Running;
 use tokio::sync::mpsc;
 
 use super::digests::{OtherFile, Runs};
+use super::refusals::Process;
 use crate::observe::{Proxy, Unknown};
 use crate::shared::Shared;
 
@@ -36,7 +37,7 @@ pub struct Seen {
     pub verified: bool,
     pub reason: Option<String>,
     pub other_file: Option<OtherFile>,
-    pub pid: u32,
+    pub process: Process,
 }
 
 impl Seen {
@@ -53,7 +54,7 @@ impl Seen {
             verified,
             reason,
             other_file: None,
-            pid: running.pid,
+            process: Process::of(running),
         };
         match runs {
             Runs::Published => seen(true, true, None),

@@ -126,6 +126,7 @@ mod tests {
     fn running(generation: u64, digest: Option<&str>, path: Option<&str>) -> Running {
         Running {
             pid: 7,
+            started_at_ms: None,
             generation,
             digest: String::new(),
             config_digest: digest.map(str::to_owned),

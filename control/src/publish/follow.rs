@@ -8,7 +8,7 @@ use contract::status::Running;
 use contract::{Refusal, RefusalCode};
 
 use super::confirm::{Answer, Seen};
-use super::refusals::Incident;
+use super::refusals::{Incident, Process};
 use super::task::Task;
 use crate::render::{OwnAddresses, Plan, ProxyAddresses};
 
@@ -93,13 +93,13 @@ impl Task {
         let refused = refused_as_a_whole(running, generation);
         if let Some(refusals) = refused.filter(|_| !seen.applied) {
             self.holds
-                .refuse(&published.plan, &refusals, Some(running.pid));
+                .refuse(&published.plan, &refusals, Some(Process::of(running)));
         } else if seen.applied
             && running.generation == generation
             && refuses_of_what_it_runs(running)
         {
             let (plan, refusals) = (&published.plan, &running.refusals);
-            self.holds.accept(plan, refusals, running.pid);
+            self.holds.accept(plan, refusals, Process::of(running));
         }
         self.tell_incidents(&before);
         if seen.other_file.is_some()
@@ -150,19 +150,19 @@ impl Task {
             return;
         }
         if let Ok(refusals) = self.proxy.check(plan.render(0, now / 1_000)).await {
-            let pid = self.outcome.borrow().seen.as_ref().map(|seen| seen.pid);
-            self.holds.refuse(plan, &refusals, pid);
+            let process = self.outcome.borrow().seen.as_ref().map(|seen| seen.process);
+            self.holds.refuse(plan, &refusals, process);
         }
     }
 
     /// Asks the proxy whether it would take now what it has refused; what it would is not held any
     /// more. A proxy that cannot be asked gets it published where somebody insists.
     pub(super) async fn try_again(&mut self, is_forced: bool) {
-        let pid = self.outcome.borrow().seen.as_ref().map(|seen| seen.pid);
+        let process = self.outcome.borrow().seen.as_ref().map(|seen| seen.process);
         let wanted = self.wanted();
         // What is not wanted any more is not refused either.
         self.holds.stand_in(wanted.plan.clone());
-        let (plan, tried) = self.holds.candidate(wanted.plan, pid);
+        let (plan, tried) = self.holds.candidate(wanted.plan, process);
         if tried.is_empty() {
             return;
         }
@@ -172,11 +172,11 @@ impl Task {
         match self.proxy.check(plan.render(0, now / 1_000)).await {
             Ok(mut refusals) => {
                 refusals.extend(by_control);
-                self.holds.tried(&plan, &tried, &refusals, pid);
+                self.holds.tried(&plan, &tried, &refusals, process);
             }
             Err(_) if is_forced => {
                 let refusals: Vec<Refusal> = by_control.into_iter().collect();
-                self.holds.tried(&plan, &tried, &refusals, pid);
+                self.holds.tried(&plan, &tried, &refusals, process);
             }
             Err(_) => {}
         }

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use contract::status::Running;
 use contract::{Backend, BackendAddr, Refusal, RefusalCode};
 use serde_json::{Value, json};
 
@@ -15,6 +16,14 @@ use crate::render::{Head, LeftOut, Plan};
 const ALWAYS_THERE: [&str; 2] = ["listen", "algorithm"];
 /// The longest text that the faults of one part are put together to.
 const LONGEST_DETAIL: usize = 1_000;
+
+/// One run of the proxy. In a container each has the same id; an older one does not say when it was
+/// started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Process {
+    pub pid: u32,
+    pub started_at_ms: Option<u64>,
+}
 
 /// What is refused by itself.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,8 +50,8 @@ pub struct Incident {
     pub kept: Option<Value>,
     /// What was refused: the key's value, or the backend's entry.
     wanted: Value,
-    /// The process that refused it; `None` where control did.
-    pid: Option<u32>,
+    /// The proxy that refused it; `None` where control did.
+    process: Option<Process>,
 }
 
 /// The incidents, and what the proxy has accepted of each key.
@@ -51,6 +60,15 @@ pub struct Holds {
     incidents: Vec<Incident>,
     /// `None` as long as no proxy was seen to run anything, and nothing is presumed.
     accepted: Option<BTreeMap<String, Value>>,
+}
+
+impl Process {
+    pub fn of(running: &Running) -> Process {
+        Process {
+            pid: running.pid,
+            started_at_ms: running.started_at_ms,
+        }
+    }
 }
 
 impl Part {
@@ -76,15 +94,15 @@ impl Part {
 }
 
 impl Incident {
-    /// Whether control tries again by itself while the process `pid` runs.
-    pub fn is_tried_again(&self, pid: Option<u32>) -> bool {
+    /// Whether control tries again by itself while `process` runs.
+    pub fn is_tried_again(&self, process: Option<Process>) -> bool {
         let needs_restart = self.code == RefusalCode::NeedsRestart;
-        !needs_restart || (pid.is_some() && self.pid != pid)
+        !needs_restart || (process.is_some() && self.process != process)
     }
 
     /// As it stands in answers; it is tried again every `interval_s`.
     pub fn to_json(&self, interval_s: u64) -> Value {
-        let is_tried_again = self.is_tried_again(self.pid);
+        let is_tried_again = self.is_tried_again(self.process);
         json!({
             "code": self.code, "place": self.part.place(), "value": self.value,
             "detail": self.detail, "since": self.since, "kept": self.kept,
@@ -192,8 +210,8 @@ impl Holds {
         (plan, left_out.collect())
     }
 
-    /// Process `pid`, or control itself, refuses these of `plan`.
-    pub fn refuse(&mut self, plan: &Plan, refusals: &[Refusal], pid: Option<u32>) {
+    /// `process`, or control itself, refuses these of `plan`.
+    pub fn refuse(&mut self, plan: &Plan, refusals: &[Refusal], process: Option<Process>) {
         let mut found: BTreeMap<Part, Incident> = BTreeMap::new();
         for refusal in refusals {
             for part in self.parts(plan, &refusal.place) {
@@ -217,7 +235,7 @@ impl Holds {
                     since: refusal.since,
                     kept,
                     wanted: part.value_in(plan),
-                    pid,
+                    process,
                     part: part.clone(),
                 };
                 found.insert(part, incident);
@@ -259,8 +277,8 @@ impl Holds {
     }
 
     /// The proxy runs `plan` but for `refusals`.
-    pub fn accept(&mut self, plan: &Plan, refusals: &[Refusal], pid: u32) {
-        self.refuse(plan, refusals, Some(pid));
+    pub fn accept(&mut self, plan: &Plan, refusals: &[Refusal], process: Process) {
+        self.refuse(plan, refusals, Some(process));
         let refused = self.parts_of(plan, refusals);
         self.incidents.retain(|incident| {
             let is_published =
@@ -276,8 +294,11 @@ impl Holds {
     }
 
     /// `wanted` with the refused parts that are to be tried again, and which these are.
-    pub fn candidate(&self, wanted: Plan, pid: Option<u32>) -> (Plan, BTreeSet<Part>) {
-        let tried = self.incidents.iter().filter(|one| one.is_tried_again(pid));
+    pub fn candidate(&self, wanted: Plan, process: Option<Process>) -> (Plan, BTreeSet<Part>) {
+        let tried = self
+            .incidents
+            .iter()
+            .filter(|one| one.is_tried_again(process));
         let tried: BTreeSet<Part> = tried.map(|incident| incident.part.clone()).collect();
         let (plan, _) = self.without(wanted, |incident| !tried.contains(&incident.part));
         (plan, tried)
@@ -289,12 +310,12 @@ impl Holds {
         plan: &Plan,
         tried: &BTreeSet<Part>,
         refusals: &[Refusal],
-        pid: Option<u32>,
+        process: Option<Process>,
     ) {
         let refused = self.parts_of(plan, refusals);
         self.incidents
             .retain(|incident| !tried.contains(&incident.part) || refused.contains(&incident.part));
-        self.refuse(plan, refusals, pid);
+        self.refuse(plan, refusals, process);
     }
 
     fn parts_of(&self, plan: &Plan, refusals: &[Refusal]) -> BTreeSet<Part> {

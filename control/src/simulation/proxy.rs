@@ -44,6 +44,7 @@ impl PlayedProxy {
             tried: None,
             running: Running {
                 pid: 7,
+                started_at_ms: None,
                 generation: 0,
                 digest: String::new(),
                 config_digest: None,

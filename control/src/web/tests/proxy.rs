@@ -44,6 +44,7 @@ fn folder() -> Folder {
 pub fn running(generation: u64, last_reload: Option<Reload>) -> Running {
     Running {
         pid: 7,
+        started_at_ms: None,
         generation,
         digest: String::new(),
         loaded_at_ms: 0,
@@ -292,7 +293,7 @@ fn status_with(said: Value) -> Value {
     }
     let totals = serde_json::to_value(contract::status::Totals::default());
     let mut status = json!({
-        "version": "0", "started_at_ms": 0, "reloads_ok": 0, "reloads_refused": 0,
+        "version": "0", "reloads_ok": 0, "reloads_refused": 0,
         "draining": false, "algorithm": "gpu_aware", "workers": [], "listeners": [],
         "backends": [backend], "totals": totals.expect("numbers"),
         "limits": {"max_sessions": 1, "max_flows": 1, "accept_pauses": 0, "log_lines_dropped": 0},
