@@ -93,11 +93,11 @@ fn taken_over(entries: &FileEntries) -> Registry {
 
 /// `tokens.json`. What was taken over is written and read again as the same.
 pub fn token_file(bytes: &[u8]) {
-    let Ok(entries) = token_file::parse(bytes) else {
+    let Ok(file) = token_file::parse(bytes) else {
         return;
     };
-    let again = token_file::parse(&token_file::render(&entries));
-    assert_eq!(again.expect("what we write is such a file"), entries);
+    let again = token_file::parse(&token_file::render(&file));
+    assert_eq!(again.expect("what we write is such a file"), file);
 }
 
 /// The body of `POST /api/register`. What is taken is unchanged when it is said again.

@@ -4,9 +4,10 @@
 
 use std::time::Duration;
 
+use contract::BackendAddr;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::auth::TokenChange;
+use crate::auth::{TokenChange, command};
 use crate::publish::local_addresses;
 use crate::reread::{self, Source};
 use crate::web::App;
@@ -14,7 +15,7 @@ use crate::web::tls::Tls;
 
 const PERIOD: Duration = Duration::from_millis(500);
 /// How often it is written down when tokens were last used.
-const STORE_PERIOD: Duration = Duration::from_secs(60);
+const STORE_PERIOD: Duration = Duration::from_secs(10);
 
 /// Starts to look. From here on SIGHUP does not end the process any more.
 ///
@@ -122,6 +123,27 @@ fn read_certificate(app: &App, tls: &Tls, told: &mut Option<String>) {
         .audit_own("tls", "read_certificate", "console", &result);
 }
 
+/// Who is registered when tokens are first needed goes on for a while; told when it begins.
+pub fn begin_grace(app: &App) {
+    let registered: Vec<BackendAddr> = {
+        let model = app.shared.model();
+        let entries = model.registry.entries.iter();
+        let registered = entries.filter(|(_, entry)| entry.registered.is_some());
+        registered.map(|(addr, _)| *addr).collect()
+    };
+    let Some((until_s, count)) = app.access.begin_grace(registered) else {
+        return;
+    };
+    let until = command::time(until_s);
+    tracing::warn!(
+        "tokens are needed now; {count} registrations are refreshed from this machine without one \
+         until {until}"
+    );
+    let target = format!("{count} registrations");
+    let result = format!("refreshed without a token until {until}");
+    app.shared.audit_own("tokens", "grace", &target, &result);
+}
+
 /// What has changed, which is in effect.
 pub fn tell_of_tokens(app: &App, changes: Vec<TokenChange>) {
     for change in changes {
@@ -138,6 +160,7 @@ fn read_tokens(app: &App, told: &mut Option<String>) {
     let result = match app.access.reload() {
         Ok(changes) => {
             tell_of_tokens(app, changes);
+            begin_grace(app);
             if told.take().is_none() {
                 return;
             }

@@ -214,6 +214,7 @@ pub async fn start_tasks(
         publisher,
         proxy,
     });
+    renew::begin_grace(&app);
     tokio::spawn(web::settings_call::resume(app.clone()));
     if on_all {
         tokio::spawn(renew::follow_addresses(app.clone()));

@@ -1,10 +1,11 @@
 //! Tokens as an operator handles them: by command, under a running server.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::process::Output;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use e2e::api_bench::ApiBench;
 use serde_json::json;
@@ -57,10 +58,21 @@ fn tokens_are_made_listed_and_revoked_under_a_running_server() {
     assert_eq!(status(&bench, "POST", "/api/sync", &reader), 403);
 
     let listed = String::from_utf8(token(&bench, &["list"]).stdout).expect("text");
+    let head = listed.lines().next().unwrap_or_default();
     assert!(
-        listed.contains("wall-display") && listed.contains("expires "),
+        head.starts_with("ID ") && head.ends_with("LAST USED"),
         "{listed}"
     );
+    assert!(listed.contains("wall-display"), "{listed}");
+    until("the use is listed", LONG, || {
+        let listed = String::from_utf8(token(&bench, &["list"]).stdout).expect("text");
+        let used = listed
+            .lines()
+            .filter(|line| !line.ends_with("never"))
+            .count();
+        // The names of columns, and both tokens.
+        (used == 3).then_some(())
+    });
     let file = bench.folder.root.tokens();
     let text = fs::read_to_string(&file).expect("there");
     for secret in [&reader, &admin] {
@@ -78,6 +90,57 @@ fn tokens_are_made_listed_and_revoked_under_a_running_server() {
     assert_eq!(unknown.status.code(), Some(1));
     let bad_scope = token(&bench, &["create", "--scope", "root"]);
     assert_eq!(bad_scope.status.code(), Some(2));
+}
+
+#[test]
+fn the_first_token_says_what_it_changes_and_cuts_nobody_off_at_once() {
+    const TTL: Duration = Duration::from_secs(2);
+    const GRACE: Duration = Duration::from_secs(8);
+    let mut bench = ApiBench::start(json!({ "runtime_ttl_sec": TTL.as_secs() }));
+    let backend = SocketAddr::from(([127, 0, 0, 77], 9000));
+    let body = json!({ "ip": backend.ip(), "port": backend.port() });
+    let beat = |bench: &ApiBench| bench.api().post("/api/register", &body).0;
+    assert_eq!(beat(&bench), 200);
+    let began = Instant::now();
+    let made = token(&bench, &["create", "--scope", "admin", "--grace", "8s"]);
+    let told = String::from_utf8(made.stderr).expect("text");
+    for word in [
+        "first token",
+        "401",
+        "new registrations",
+        "127.0.0.77:9000",
+        "until 2",
+    ] {
+        assert!(told.contains(word), "{word}: {told}");
+    }
+    until("the token is taken up", LONG, || {
+        (bench.api().get("/api/backends").0 == 401).then_some(())
+    });
+    let new = json!({ "ip": "127.0.0.78", "port": 9000 });
+    assert_eq!(bench.api().post("/api/register", &new).0, 401);
+    let mut beats = 0;
+    let refused = until("the grace is over", LONG, || {
+        thread::sleep(TTL / 8);
+        let status = beat(&bench);
+        beats += u32::from(status == 200);
+        (status != 200).then_some(status)
+    });
+    assert_eq!(refused, 401);
+    assert!(
+        began.elapsed() > GRACE - Duration::from_secs(1) && beats > 4,
+        "{beats}"
+    );
+    // The silent expire as ever, and not before.
+    assert_eq!(
+        bench.control.program.count_lines("127.0.0.77:9000 expired"),
+        0
+    );
+    let program = &mut bench.control.program;
+    program.wait_for_line("registration of 127.0.0.77:9000 expired");
+    // A second one changes nothing for anybody, and says no more than what it is.
+    let made = token(&bench, &["create", "--scope", "read"]);
+    let told = String::from_utf8(made.stderr).expect("text");
+    assert_eq!(told.lines().count(), 1, "{told}");
 }
 
 #[test]

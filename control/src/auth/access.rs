@@ -5,7 +5,10 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use contract::BackendAddr;
+
 use super::failures::Failures;
+use super::grace::Grace;
 use super::sessions::{MAX_AGE_MS, Sessions};
 use super::token::random_hex;
 use super::token_file::{self, TokenFileError};
@@ -23,6 +26,7 @@ pub struct Access {
     clock: Clock,
     file: PathBuf,
     tokens: Mutex<Tokens>,
+    grace: Mutex<Grace>,
     last_read: LastRead,
     sessions: Mutex<Sessions>,
     failures: Mutex<Failures>,
@@ -101,6 +105,7 @@ impl Access {
                 configured,
                 ..Tokens::default()
             }),
+            grace: Mutex::default(),
             last_read: LastRead::none_of(&[file]),
             sessions: Mutex::default(),
             failures: Mutex::default(),
@@ -135,9 +140,11 @@ impl Access {
     pub fn reload(&self) -> Result<Vec<TokenChange>, TokenFileError> {
         let is_unread = |error: &TokenFileError| matches!(error, TokenFileError::File { .. });
         let read = || token_file::read(&self.file);
-        let entries = self.last_read.note(read, is_unread)?;
+        let file = self.last_read.note(read, is_unread)?;
+        let until_s = file.as_ref().and_then(|file| file.grace_until);
+        lock(&self.grace).last_until(until_s);
         let mut tokens = lock(&self.tokens);
-        tokens.of_file = entries.map(|entries| token_file::token_set(&entries));
+        tokens.of_file = file.as_ref().map(token_file::token_set);
         Ok(tokens.take_effect())
     }
 
@@ -173,6 +180,29 @@ impl Access {
 
     pub fn needs_tokens(&self) -> bool {
         lock(&self.tokens).all.is_some()
+    }
+
+    /// Those that are registered when tokens are first needed are refreshed without one for a while.
+    /// Until when, and how many they are, where that begins with this; to be called after each
+    /// [`Access::reload`].
+    pub fn begin_grace(
+        &self,
+        registered: impl IntoIterator<Item = BackendAddr>,
+    ) -> Option<(u64, usize)> {
+        let now_s = self.clock.now().unix_s();
+        lock(&self.grace).begin(now_s, registered)
+    }
+
+    /// Whether somebody may be refreshed without a token.
+    pub fn has_grace(&self) -> bool {
+        let now_s = self.clock.now().unix_s();
+        lock(&self.grace).ends_at_s(now_s).is_some()
+    }
+
+    /// Whether this one may.
+    pub fn is_in_grace(&self, addr: BackendAddr) -> bool {
+        let now_s = self.clock.now().unix_s();
+        lock(&self.grace).covers(addr, now_s)
     }
 
     /// Decides on a request; on success what the caller has proved, which may be nothing where

@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::super::token_file::TokenEntry;
+use super::super::token_file::{TokenEntry, TokenFile};
 use super::*;
 
 const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
@@ -25,7 +25,7 @@ impl Bench {
         let temp = tempfile::tempdir().expect("a temporary folder");
         let file = temp.path().join("tokens.json");
         if !generated.is_empty() {
-            token_file::write(&file, generated).expect("written");
+            token_file::write(&file, &file_of(generated)).expect("written");
         }
         let configured = made_up.iter().map(|(token, scope)| KnownToken {
             hash: SecretHash::of(token),
@@ -50,7 +50,8 @@ impl Bench {
     }
 
     fn rewrite(&self, entries: &[TokenEntry]) {
-        token_file::write(&self.temp.path().join("tokens.json"), entries).expect("written");
+        let file = self.temp.path().join("tokens.json");
+        token_file::write(&file, &file_of(entries)).expect("written");
         assert!(self.access.is_file_unread());
         self.access.reload().expect("good");
         assert!(!self.access.is_file_unread());
@@ -64,6 +65,13 @@ impl Bench {
         };
         let grant = self.access.judge(&caller, need)?;
         Ok(grant.expect("proved").scope)
+    }
+}
+
+fn file_of(entries: &[TokenEntry]) -> TokenFile {
+    TokenFile {
+        entries: entries.to_vec(),
+        grace_until: None,
     }
 }
 

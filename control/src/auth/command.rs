@@ -10,7 +10,9 @@ use contract::Root;
 
 use super::token::generate;
 use super::token_file::{self, ALLOWED_NAME, MAX_TOKENS, TokenEntry, TokenFileError, is_name};
-use super::{Scope, SecretHash, token_uses};
+use super::token_uses::TokenUses;
+use super::{Scope, SecretHash, first_token, token_uses};
+use crate::start::read_settings;
 
 #[derive(Debug, Subcommand)]
 pub enum TokenCommand {
@@ -26,8 +28,12 @@ pub enum TokenCommand {
         /// How lists and the audit log call it [default: the scope]
         #[arg(long, value_parser = parse_name)]
         name: Option<String>,
+        /// With the first token: how long registrations that exist are still refreshed without one,
+        /// from the address that made them; 0 for not at all
+        #[arg(long, value_parser = parse_grace, default_value = "1h")]
+        grace: Duration,
     },
-    /// List the tokens, never the secrets; the last use is known to the minute
+    /// List the tokens, never the secrets; the last use is known to ten seconds
     List,
     /// End a token, and the sessions that were begun with it
     Revoke {
@@ -71,10 +77,19 @@ pub fn run(command: TokenCommand, root: &Root, now_s: u64) -> Result<(), TokenCo
     let path = &root.tokens();
     // Two commands at a time must not overwrite each other's change.
     let _only_one = lock_folder_of(path)?;
-    let mut entries = token_file::read(path)?.unwrap_or_default();
+    let found = token_file::read(path)?;
+    let is_first = found.is_none() && !has_configured_tokens(root);
+    let mut file = found.unwrap_or_default();
+    file.grace_until = file.grace_until.filter(|until| now_s < *until);
+    let entries = &mut file.entries;
     let mut out = io::stdout().lock();
     match command {
-        TokenCommand::Create { scope, ttl, name } => {
+        TokenCommand::Create {
+            scope,
+            ttl,
+            name,
+            grace,
+        } => {
             if entries.len() >= MAX_TOKENS {
                 return Err(TokenCommandError::Full);
             }
@@ -88,23 +103,22 @@ pub fn run(command: TokenCommand, root: &Root, now_s: u64) -> Result<(), TokenCo
             };
             eprintln!("{}", line(&entry, now_s));
             entries.push(entry);
-            token_file::write(path, &entries)?;
+            if is_first {
+                let until = now_s + grace.as_secs();
+                file.grace_until = (until > now_s).then_some(until);
+                eprint!("{}", first_token::consequences(root, file.grace_until));
+            }
+            token_file::write(path, &file)?;
             writeln!(out, "{token}")?;
         }
         TokenCommand::List => {
             let uses = token_uses::read(&root.token_uses());
-            for entry in &entries {
-                let used = match uses.get(&entry.id()) {
-                    Some(at) => format!("last used {}", time(*at)),
-                    None => "not used yet".to_owned(),
-                };
-                writeln!(out, "{}, {used}", line(entry, now_s))?;
-            }
+            write!(out, "{}", table(entries, &uses, now_s))?;
         }
         TokenCommand::Revoke { token } => {
-            let index = find(&entries, &token)?;
+            let index = find(entries, &token)?;
             let gone = entries.remove(index);
-            token_file::write(path, &entries)?;
+            token_file::write(path, &file)?;
             writeln!(out, "revoked {}", line(&gone, now_s))?;
         }
     }
@@ -136,8 +150,45 @@ fn line(entry: &TokenEntry, now_s: u64) -> String {
     )
 }
 
+/// All tokens, a line each below a line of names.
+fn table(entries: &[TokenEntry], uses: &TokenUses, now_s: u64) -> String {
+    const NAMES: [&str; 6] = ["ID", "NAME", "SCOPE", "CREATED", "EXPIRES", "LAST USED"];
+    let row = |entry: &TokenEntry| {
+        let expires = match entry.expires_at {
+            None => "never".to_owned(),
+            Some(end) if end <= now_s => format!("expired {}", time(end)),
+            Some(end) => time(end),
+        };
+        let used = uses
+            .get(&entry.id())
+            .map_or("never".to_owned(), |at| time(*at));
+        let (id, name) = (entry.id(), entry.name.clone());
+        let (scope, created) = (entry.scope.name().to_owned(), time(entry.created_at));
+        [id, name, scope, created, expires, used]
+    };
+    let rows = std::iter::once(NAMES.map(str::to_owned)).chain(entries.iter().map(row));
+    let rows: Vec<[String; 6]> = rows.collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let widths: [usize; 6] = std::array::from_fn(width);
+    let mut table = String::new();
+    for row in &rows {
+        let cells = row.iter().zip(widths);
+        let line: String = cells
+            .map(|(cell, width)| format!("{cell:width$}  "))
+            .collect();
+        table += line.trim_end();
+        table.push('\n');
+    }
+    table
+}
+
+/// Whether `control_config.json` has tokens; one that cannot be read is a start's matter.
+fn has_configured_tokens(root: &Root) -> bool {
+    read_settings(root, None).is_ok_and(|settings| !settings.tokens.0.is_empty())
+}
+
 /// RFC 3339 in UTC.
-fn time(seconds: u64) -> String {
+pub fn time(seconds: u64) -> String {
     let time = jiff::Timestamp::from_second(seconds as i64).unwrap_or_default();
     time.to_string()
 }
@@ -159,6 +210,13 @@ fn parse_name(text: &str) -> Result<String, String> {
     match is_name(text) {
         true => Ok(text.to_owned()),
         false => Err(format!("found {text:?}, allowed: {ALLOWED_NAME}")),
+    }
+}
+
+fn parse_grace(text: &str) -> Result<Duration, String> {
+    match text {
+        "0" => Ok(Duration::ZERO),
+        _ => parse_ttl(text),
     }
 }
 
@@ -225,6 +283,7 @@ mod tests {
             scope: Scope::Read,
             ttl: None,
             name: Some(name.to_owned()),
+            grace: Duration::ZERO,
         };
         for name in ["one", "two", "two"] {
             run(create(name), &root, 7).expect("made");
@@ -239,12 +298,72 @@ mod tests {
             revoke("two"),
             Err(TokenCommandError::Ambiguous(_))
         ));
-        let left = token_file::read(&path).expect("good").expect("there");
+        let read = || {
+            token_file::read(&path)
+                .expect("good")
+                .expect("there")
+                .entries
+        };
+        let left = read();
         assert_eq!((left.len(), left[0].created_at), (2, 7));
         revoke(&left[0].id()).expect("revoked");
-        assert_eq!(
-            token_file::read(&path).expect("good").expect("there").len(),
-            1
-        );
+        assert_eq!(read().len(), 1);
+    }
+
+    #[test]
+    fn tokens_are_listed_below_the_names_of_their_columns() {
+        let entry = |name: &str, expires_at| TokenEntry {
+            name: name.to_owned(),
+            scope: Scope::Read,
+            hash: SecretHash::of(name),
+            created_at: 0,
+            expires_at,
+        };
+        let entries = [
+            entry("a", None),
+            entry("wall-display", Some(60)),
+            entry("b", Some(7_200)),
+        ];
+        let uses = TokenUses::from([(entries[1].id(), 30)]);
+        let table = table(&entries, &uses, 3_600);
+        let lines: Vec<&str> = table.lines().collect();
+        let column = |name: &str| lines[0].find(name).expect("a column");
+        let cell = |line: usize, name: &str| lines[line][column(name)..].split("  ").next();
+        assert_eq!(lines.len(), 4, "{table}");
+        assert_eq!(cell(1, "NAME"), Some("a"));
+        assert_eq!(cell(2, "NAME"), Some("wall-display"));
+        assert_eq!(cell(1, "EXPIRES"), Some("never"));
+        assert_eq!(cell(2, "EXPIRES"), Some("expired 1970-01-01T00:01:00Z"));
+        assert_eq!(cell(3, "EXPIRES"), Some("1970-01-01T02:00:00Z"));
+        assert_eq!(cell(1, "LAST USED"), Some("never"));
+        assert_eq!(cell(2, "LAST USED"), Some("1970-01-01T00:00:30Z"));
+        assert_eq!(super::table(&[], &uses, 0).lines().count(), 1);
+    }
+
+    #[test]
+    fn the_first_token_alone_begins_a_grace_which_is_forgotten_when_it_is_over() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let root = Root(temp.path().to_owned());
+        let create = |grace_s: u64, now_s: u64| {
+            let command = TokenCommand::Create {
+                scope: Scope::Read,
+                ttl: None,
+                name: None,
+                grace: Duration::from_secs(grace_s),
+            };
+            run(command, &root, now_s).expect("made");
+            let file = token_file::read(&root.tokens()).expect("good");
+            file.expect("there").grace_until
+        };
+        assert_eq!(create(3_600, 100), Some(3_700));
+        assert_eq!(create(7_200, 200), Some(3_700), "this is the second one");
+        assert_eq!(create(7_200, 3_700), None);
+        std::fs::remove_file(root.tokens()).expect("it was there");
+        assert_eq!(create(0, 4_000), None);
+        std::fs::remove_file(root.tokens()).expect("it was there");
+        let config = r#"{"tokens": {"write": "long-enough"}}"#;
+        std::fs::create_dir_all(root.0.join("config")).expect("made");
+        std::fs::write(root.control_config(), config).expect("written");
+        assert_eq!(create(3_600, 5_000), None, "there was one before");
     }
 }

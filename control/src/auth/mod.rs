@@ -5,6 +5,8 @@
 mod access;
 pub mod command;
 mod failures;
+mod first_token;
+mod grace;
 mod hosts;
 mod sessions;
 mod token;
@@ -97,6 +99,11 @@ pub enum Denied {
     Protected,
     #[error("a token is needed: sign in, or send it as \"Authorization: Bearer TOKEN\"")]
     NoToken,
+    #[error(
+        "a token is needed: for a while after the first one, registrations that existed before are \
+         refreshed without, and this is a new one"
+    )]
+    NewWithoutToken,
     #[error("this is none of the configured tokens")]
     WrongToken,
     #[error("this token has expired")]

@@ -31,6 +31,15 @@ pub struct TokenEntry {
     pub expires_at: Option<u64>,
 }
 
+/// What the file says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TokenFile {
+    pub entries: Vec<TokenEntry>,
+    /// Until when registrations that were there before the first token are refreshed without one, in
+    /// Unix seconds.
+    pub grace_until: Option<u64>,
+}
+
 /// Why the file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenFileError {
@@ -74,32 +83,30 @@ pub fn is_name(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(usual)
 }
 
-pub fn token_set(entries: &[TokenEntry]) -> TokenSet {
-    TokenSet(entries.iter().map(TokenEntry::known).collect())
+pub fn token_set(file: &TokenFile) -> TokenSet {
+    TokenSet(file.entries.iter().map(TokenEntry::known).collect())
 }
 
-/// The entries; `None` where there is no file.
+/// What it says; `None` where there is no file.
 ///
 /// # Errors
 /// Why the file cannot be trusted, or all its faults.
-pub fn read(path: &Path) -> Result<Option<Vec<TokenEntry>>, TokenFileError> {
+pub fn read(path: &Path) -> Result<Option<TokenFile>, TokenFileError> {
     let Some(bytes) = read_private(path)? else {
         return Ok(None);
     };
-    let entries = parse(&bytes).map_err(|faults| TokenFileError::Faults {
+    let file = parse(&bytes).map_err(|faults| TokenFileError::Faults {
         path: path.to_owned(),
         faults,
     })?;
-    Ok(Some(entries))
+    Ok(Some(file))
 }
 
 /// Replaces the file.
-pub fn write(path: &Path, entries: &[TokenEntry]) -> Result<(), TokenFileError> {
-    contract::publish::publish_private(path, &render(entries)).map_err(|error| {
-        TokenFileError::File {
-            path: path.to_owned(),
-            error: error.into(),
-        }
+pub fn write(path: &Path, file: &TokenFile) -> Result<(), TokenFileError> {
+    contract::publish::publish_private(path, &render(file)).map_err(|error| TokenFileError::File {
+        path: path.to_owned(),
+        error: error.into(),
     })
 }
 
@@ -107,19 +114,23 @@ pub fn write(path: &Path, entries: &[TokenEntry]) -> Result<(), TokenFileError> 
 ///
 /// # Errors
 /// All its faults.
-pub fn parse(bytes: &[u8]) -> Result<Vec<TokenEntry>, Faults> {
+pub fn parse(bytes: &[u8]) -> Result<TokenFile, Faults> {
     let document = parse_object(bytes, MAX_FILE_BYTES)?;
     let mut faults = Faults::default();
-    let entries = read_entries(&document, &mut faults);
+    let file = read_object(&document, &mut faults);
     match faults.is_empty() {
-        true => Ok(entries),
+        true => Ok(file),
         false => Err(faults),
     }
 }
 
-pub fn render(entries: &[TokenEntry]) -> Vec<u8> {
-    let tokens: Vec<Value> = entries.iter().map(TokenEntry::to_json).collect();
-    let text = serde_json::to_string_pretty(&json!({ "tokens": tokens }));
+pub fn render(file: &TokenFile) -> Vec<u8> {
+    let tokens: Vec<Value> = file.entries.iter().map(TokenEntry::to_json).collect();
+    let mut document = json!({ "tokens": tokens });
+    if let Some(until) = file.grace_until {
+        document["grace_until"] = until.into();
+    }
+    let text = serde_json::to_string_pretty(&document);
     (text.expect("a JSON value has no key that is no string") + "\n").into_bytes()
 }
 
@@ -168,8 +179,9 @@ fn refuse_unsafe(file: &File, path: &Path) -> Result<(), TokenFileError> {
     Ok(())
 }
 
-fn read_entries(document: &Map<String, Value>, faults: &mut Faults) -> Vec<TokenEntry> {
+fn read_object(document: &Map<String, Value>, faults: &mut Faults) -> TokenFile {
     let mut object = Object::new(document, "");
+    let grace_until = object.take_integer("grace_until", 0, u64::MAX, faults);
     let list = object.take_required("tokens", "an array of tokens", faults);
     let mut entries = Vec::new();
     match list {
@@ -190,7 +202,10 @@ fn read_entries(document: &Map<String, Value>, faults: &mut Faults) -> Vec<Token
         None => {}
     }
     object.unknown_keys(faults);
-    entries
+    TokenFile {
+        entries,
+        grace_until,
+    }
 }
 
 fn read_entry(map: &Map<String, Value>, place: &str, faults: &mut Faults) -> Option<TokenEntry> {
@@ -241,9 +256,14 @@ mod tests {
         let temp = tempfile::tempdir().expect("a temporary folder");
         let path = temp.path().join("tokens.json");
         assert_eq!(read(&path).expect("absent"), None);
-        let entries = vec![entry("ci"), entry("console")];
-        write(&path, &entries).expect("written");
-        assert_eq!(read(&path).expect("good"), Some(entries));
+        for grace_until in [None, Some(3_607)] {
+            let file = TokenFile {
+                entries: vec![entry("ci"), entry("console")],
+                grace_until,
+            };
+            write(&path, &file).expect("written");
+            assert_eq!(read(&path).expect("good"), Some(file));
+        }
         let mode = std::fs::metadata(&path).expect("there").mode();
         assert_eq!(mode & 0o777, 0o600);
         let text = std::fs::read_to_string(&path).expect("read");
@@ -254,7 +274,11 @@ mod tests {
     fn a_file_that_others_could_have_written_is_refused() {
         let temp = tempfile::tempdir().expect("a temporary folder");
         let path = temp.path().join("tokens.json");
-        write(&path, &[entry("ci")]).expect("written");
+        let file = TokenFile {
+            entries: vec![entry("ci")],
+            grace_until: None,
+        };
+        write(&path, &file).expect("written");
         for mode in [0o644, 0o620, 0o660, 0o604] {
             let permissions = std::fs::Permissions::from_mode(mode);
             std::fs::set_permissions(&path, permissions).expect("set");

@@ -123,9 +123,11 @@ impl From<Denied> for ApiError {
     fn from(denied: Denied) -> ApiError {
         let message = denied.to_string();
         match denied {
-            Denied::NoToken | Denied::WrongToken | Denied::ExpiredToken | Denied::SessionOver => {
-                ApiError::new(StatusCode::UNAUTHORIZED, message)
-            }
+            Denied::NoToken
+            | Denied::NewWithoutToken
+            | Denied::WrongToken
+            | Denied::ExpiredToken
+            | Denied::SessionOver => ApiError::new(StatusCode::UNAUTHORIZED, message),
             Denied::Protected | Denied::LesserToken(_) => {
                 ApiError::new(StatusCode::FORBIDDEN, message)
             }

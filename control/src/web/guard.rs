@@ -159,13 +159,24 @@ fn judge_caller(app: &App, request: &Request, caller: &Caller) -> Result<Option<
         check_form(headers, matches!(caller.shown, Shown::Session(_)))?;
     }
     let need = routes::need(request.method(), path);
-    let grant = app.access.judge(caller, need)?;
+    let grant = match app.access.judge(caller, need) {
+        // Which backend it is stands in the body: the handler looks.
+        Err(Denied::NoToken) if may_refresh_without(app, request, caller) => None,
+        judged => judged?,
+    };
     // No page of somebody else's knows a token, by whatever name it has reached us.
     match grant.as_ref().map(|grant| grant.proof) {
         Some(Proof::Token(_)) => {}
         Some(Proof::Local | Proof::Session(_)) | None => checked?,
     }
     Ok(grant)
+}
+
+/// For a while after the first token, what was registered from this machine is refreshed without one.
+fn may_refresh_without(app: &App, request: &Request, caller: &Caller) -> bool {
+    let is_registration =
+        request.method() == Method::POST && request.uri().path() == "/api/register";
+    is_registration && caller.is_local() && app.access.has_grace()
 }
 
 /// Whether a request shows a token, one Host or none, and nothing that only a browser sends.

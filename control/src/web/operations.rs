@@ -15,7 +15,7 @@ use super::path::BackendPath;
 use super::{App, answers};
 use crate::actor::Actor;
 use crate::audit::Entry;
-use crate::auth::SecretHash;
+use crate::auth::{Denied, SecretHash};
 use crate::model::Mutation;
 use crate::publish::Settled;
 use crate::registry::{Effect, OverrideChange, Registration, Remover, Requests};
@@ -42,6 +42,14 @@ pub async fn register(
         }
     };
     let addr = said.addr;
+    let exists = app.shared.model().registry.registered(addr).is_some();
+    if client.grant.is_none() && !(exists && app.access.is_in_grace(addr)) {
+        let error = ApiError::from(Denied::NewWithoutToken);
+        let result = format!("{}: {}", error.status.as_u16(), error.message);
+        let target = format!("POST /api/register {addr}");
+        app.shared.audit.note(&actor, "refused", &target, &result);
+        return Err(error.audited());
+    }
     let backend = json!({ "ip": addr.ip(), "port": addr.port() });
     let mut answer =
         json!({ "ok": true, "message": format!("heartbeat of {addr}"), "backend": backend });

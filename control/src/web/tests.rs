@@ -2,6 +2,7 @@
 //! folder, with time moved by hand.
 
 mod forgery;
+mod grace;
 mod harness;
 mod mutations;
 mod proxy;

@@ -1,0 +1,75 @@
+//! The hour behind the first token: who was there before it is not cut off by it.
+//!
+//! Without tokens control serves this machine alone, so all registrations of that time were made from
+//! here, and from here they are refreshed without a token for a while. Pure, but for the clock, which
+//! comes as an argument.
+
+use std::collections::BTreeSet;
+
+use contract::BackendAddr;
+
+#[derive(Debug, Default)]
+pub struct Grace {
+    /// Unix seconds on the wall clock, as of tokens; `None` where there is none.
+    until_s: Option<u64>,
+    /// Those that were registered when it began.
+    holders: Option<BTreeSet<BackendAddr>>,
+}
+
+impl Grace {
+    /// What the token file says of it.
+    pub fn last_until(&mut self, until_s: Option<u64>) {
+        self.until_s = until_s;
+        if until_s.is_none() {
+            self.holders = None;
+        }
+    }
+
+    /// When it ends, where it has not.
+    pub fn ends_at_s(&self, now_s: u64) -> Option<u64> {
+        self.until_s.filter(|until_s| now_s < *until_s)
+    }
+
+    /// Those who are there when it is first seen have it, and nobody who comes later. When it ends,
+    /// and for how many, where it begins with this.
+    pub fn begin(
+        &mut self,
+        now_s: u64,
+        registered: impl IntoIterator<Item = BackendAddr>,
+    ) -> Option<(u64, usize)> {
+        let until_s = self.ends_at_s(now_s)?;
+        if self.holders.is_some() {
+            return None;
+        }
+        let holders = self.holders.insert(registered.into_iter().collect());
+        Some((until_s, holders.len()))
+    }
+
+    pub fn covers(&self, addr: BackendAddr, now_s: u64) -> bool {
+        let holders = self.holders.as_ref();
+        self.ends_at_s(now_s).is_some() && holders.is_some_and(|holders| holders.contains(&addr))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_there_is_covered_until_the_end_and_nobody_else() {
+        let [old, new] = [1, 2].map(|last| BackendAddr::new([10, 0, 0, last].into(), 9001));
+        let mut grace = Grace::default();
+        assert_eq!(grace.begin(5, [old]), None, "there is none");
+        assert!(!grace.covers(old, 5));
+        grace.last_until(Some(10));
+        assert!(!grace.covers(old, 5), "it is not known who was there");
+        assert_eq!(grace.begin(5, [old]), Some((10, 1)));
+        assert_eq!(grace.begin(6, [old, new]), None, "it has begun");
+        grace.last_until(Some(10));
+        assert!(grace.covers(old, 9) && !grace.covers(new, 9));
+        assert!(!grace.covers(old, 10));
+        assert_eq!(grace.begin(10, [old]), None);
+        grace.last_until(None);
+        assert!(!grace.covers(old, 6), "it was taken back");
+    }
+}
