@@ -8,6 +8,7 @@ use contract::{
     Algorithm, Backend, BackendAddr, Batch, Config, GpuAware, Pool, Report, Settings, WarmingShare,
 };
 use proxy_core::backend::{BackendRegistry, SessionSlot};
+use proxy_core::health::Unanswered;
 use proxy_core::health::sources::{AnsweredSources, Source};
 use proxy_core::latency::add;
 use proxy_core::meter::Moment;
@@ -100,7 +101,8 @@ impl Proxy {
     }
 
     pub fn answered(&self, mut slot: SessionSlot, now: f64) {
-        self.answered.add(Source::of(CLIENT), us(now) / 1_000);
+        let (source, now_ms) = (Source::of(CLIENT), us(now) / 1_000);
+        slot.backend().answered(&self.answered, source, now_ms);
         if let Some(moment) = self.moment(now) {
             slot.answered(moment);
         }
@@ -108,9 +110,12 @@ impl Proxy {
 
     /// The server closed without a byte.
     pub fn lost(&self, mut slot: SessionSlot, now: f64) {
-        // All are of one client, which counts once a server has answered it.
-        let is_known = self.answered.contains(Source::of(CLIENT), us(now) / 1_000);
-        if let Some(moment) = self.moment(now).filter(|_| is_known) {
+        // All are of one client, which counts while another server serves it.
+        let (source, now_ms) = (Source::of(CLIENT), us(now) / 1_000);
+        let (backend, sources) = (slot.backend(), &self.answered);
+        let unanswered = backend.left_unanswered(0, sources, source, 0, now_ms);
+        let is_held_against = unanswered != Unanswered::Ignored;
+        if let Some(moment) = self.moment(now).filter(|_| is_held_against) {
             slot.broken_off(moment);
         }
     }

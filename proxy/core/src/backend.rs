@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use contract::{Backend, BackendAddr, Report};
 
-use crate::health::Health;
 use crate::health::blame::{Record, Tally};
+use crate::health::sources::{AnsweredSources, Source};
+use crate::health::{Health, Unanswered};
 use crate::latency::RecentMean;
 use crate::load::Load;
 use crate::meter::{Meter, Moment};
@@ -21,6 +22,8 @@ use crate::score::learned::Learned;
 #[derive(Debug)]
 pub struct BackendState {
     pub addr: BackendAddr,
+    /// That many were made up to it: what tells it apart where an address is too long.
+    number: usize,
     /// False once a reload has removed or disabled it: its flows go on only while it answers.
     keeps_flows: AtomicBool,
     /// When a worker first saw that it is gone, where somebody asks; 0: nobody has.
@@ -70,9 +73,10 @@ pub enum LastConnect {
 }
 
 impl BackendState {
-    fn new(addr: BackendAddr, workers: usize) -> Self {
+    fn new(addr: BackendAddr, number: usize, workers: usize) -> Self {
         BackendState {
             addr,
+            number,
             keeps_flows: AtomicBool::new(true),
             gone_since_ms: AtomicU64::new(0),
             last_connect: AtomicU8::new(LastConnect::None as u8),
@@ -153,6 +157,28 @@ impl BackendState {
     /// How its sessions ended that waited for an answer.
     pub fn record(&self) -> Record {
         Record::of(self.by_worker.iter().map(|worker| &worker.tally))
+    }
+
+    /// This backend has begun to answer a session or flow of `source`, as `sources` of a worker is to
+    /// know.
+    pub fn answered(&self, sources: &AnsweredSources, source: Source, now_ms: u64) {
+        sources.answered(source, self.number, now_ms);
+    }
+
+    /// It has ended a session of `source` without an answer.
+    pub fn left_unanswered(
+        &self,
+        worker: usize,
+        sources: &AnsweredSources,
+        source: Source,
+        failures_to_eject: u64,
+        now_ms: u64,
+    ) -> Unanswered {
+        let can_tell = sources.can_tell_of(source, self.number, now_ms);
+        sources.unanswered(source, self.number, now_ms);
+        let tally = &self.worker(worker).tally;
+        self.health
+            .left_unanswered(source, can_tell, tally, failures_to_eject, now_ms)
     }
 
     /// How far slow start has come, above 0 and up to 1.
@@ -377,6 +403,8 @@ impl Telemetry {
 #[derive(Debug, Default)]
 pub struct BackendRegistry {
     workers: usize,
+    /// So many were made in all.
+    made: usize,
     states: HashMap<BackendAddr, Arc<BackendState>>,
 }
 
@@ -384,6 +412,7 @@ impl BackendRegistry {
     pub fn new(workers: usize) -> Self {
         BackendRegistry {
             workers,
+            made: 0,
             states: HashMap::new(),
         }
     }
@@ -396,10 +425,10 @@ impl BackendRegistry {
     ) -> Vec<Arc<BackendState>> {
         let mut adopted = Vec::new();
         for backend in backends {
-            let state = self
-                .states
-                .entry(backend.addr)
-                .or_insert_with(|| Arc::new(BackendState::new(backend.addr, self.workers)));
+            let state = self.states.entry(backend.addr).or_insert_with(|| {
+                self.made += 1;
+                Arc::new(BackendState::new(backend.addr, self.made, self.workers))
+            });
             state.keeps_flows.store(backend.enabled, Relaxed);
             if backend.enabled {
                 state.gone_since_ms.store(0, Relaxed);

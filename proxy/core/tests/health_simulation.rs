@@ -235,14 +235,13 @@ impl Simulation {
                 let is_failing = match self.truths[&addr].manner {
                     Manner::Serves if !is_stranger => {
                         backend.worker(0).tally.answered();
-                        self.answered.add(source, self.now_ms);
+                        backend.answered(&self.answered, source, self.now_ms);
                         health.answered(Protocol::Tcp);
                         break;
                     }
                     Manner::Serves | Manner::FailsSessions => {
-                        backend.worker(0).tally.unanswered();
-                        let is_answered = self.answered.contains(source, self.now_ms);
-                        health.left_unanswered(source, is_answered, failures, self.now_ms)
+                        let (known, now_ms) = (&self.answered, self.now_ms);
+                        backend.left_unanswered(0, known, source, failures, now_ms)
                             == Unanswered::OneTooMany
                     }
                     Manner::Refuses | Manner::Hangs => health.failed(Protocol::Tcp, failures),

@@ -219,11 +219,9 @@ impl Core {
     /// `backend` has ended a session of `client` without an answer. Returns whether that is a failure.
     pub fn note_unanswered(&self, backend: &BackendState, client: IpAddr) -> bool {
         let (source, now_ms) = (Source::of(client), self.now_ms());
-        backend.worker(self.worker).tally.unanswered();
-        let is_answered = self.answered_sources.contains(source, now_ms);
         let needed = self.snapshot.settings.health.ejection.failures;
-        let health = backend.health();
-        let unanswered = health.left_unanswered(source, is_answered, needed, now_ms);
+        let sources = &self.answered_sources;
+        let unanswered = backend.left_unanswered(self.worker, sources, source, needed, now_ms);
         if unanswered == Unanswered::OneTooMany {
             self.report(Protocol::Tcp, backend);
         }
@@ -233,18 +231,18 @@ impl Core {
     /// `backend` has begun to answer a session of `client`.
     pub fn note_first_answer(&self, backend: &BackendState, client: IpAddr) {
         backend.worker(self.worker).tally.answered();
-        self.note_answered_source(client);
+        self.note_answered_source(backend, client);
         self.note_answer(Protocol::Tcp, backend);
     }
 
-    pub fn note_answered_source(&self, client: IpAddr) {
-        self.answered_sources.add(Source::of(client), self.now_ms());
+    pub fn note_answered_source(&self, backend: &BackendState, client: IpAddr) {
+        backend.answered(&self.answered_sources, Source::of(client), self.now_ms());
     }
 
     /// Whether a backend has answered this client lately, as far as this worker has seen.
     pub fn is_answered_source(&self, client: IpAddr) -> bool {
         self.answered_sources
-            .contains(Source::of(client), self.now_ms())
+            .is_known(Source::of(client), self.now_ms())
     }
 
     /// `backend` has answered a session or flow.

@@ -461,7 +461,7 @@ impl Udp {
             let socket = listener.socket.as_fd();
             let bytes = answer(core, socket, receiver, listener.route_to(key));
             if flow.state.is_unanswered() {
-                core.note_answered_source(key.client.ip());
+                core.note_answered_source(flow.state.backend(), key.client.ip());
             }
             let end = flow.count_down(core, receiver.count(), bytes);
             let pool = flow.pool;

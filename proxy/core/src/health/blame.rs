@@ -19,14 +19,15 @@ pub struct Answers {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Record {
     pub recent: Answers,
-    pub ever: Answers,
+    /// Over a time in which a protocol shows its habit.
+    pub long: Answers,
 }
 
 /// The [`Record`] of one backend as one worker counts it. Only that worker writes.
 #[derive(Debug, Default)]
 pub struct Tally {
     recent: [AtomicU64; 2],
-    ever: [AtomicU64; 2],
+    long: [AtomicU64; 2],
 }
 
 /// So many sources cannot all be strangers.
@@ -37,6 +38,8 @@ const LEAST_SHARE: f64 = 0.5;
 const TIMES_WORSE: f64 = 2.0;
 /// So many sessions are recent: with more, each counts half.
 const MOST_RECENT: u64 = 16;
+/// So many are remembered for long, likewise: what a pool did in other times says nothing of it.
+const MOST_LONG: u64 = 1_024;
 /// A share that nothing is known of is that of so many sessions.
 const PRIOR_SESSIONS: f64 = 2.0;
 
@@ -50,14 +53,15 @@ impl Tally {
     }
 
     fn count(&self, kind: usize) {
-        let recent = || self.recent.each_ref().map(|count| count.load(Relaxed));
-        if recent().iter().sum::<u64>() >= MOST_RECENT {
-            for (count, now) in self.recent.iter().zip(recent()) {
-                count.store(now / 2, Relaxed);
+        for (counts, most) in [(&self.recent, MOST_RECENT), (&self.long, MOST_LONG)] {
+            let now = counts.each_ref().map(|count| count.load(Relaxed));
+            if now.iter().sum::<u64>() >= most {
+                for (count, now) in counts.iter().zip(now) {
+                    count.store(now / 2, Relaxed);
+                }
             }
+            add(&counts[kind], 1);
         }
-        add(&self.recent[kind], 1);
-        add(&self.ever[kind], 1);
     }
 
     fn record(&self) -> Record {
@@ -67,7 +71,7 @@ impl Tally {
         };
         Record {
             recent: answers(&self.recent),
-            ever: answers(&self.ever),
+            long: answers(&self.long),
         }
     }
 }
@@ -79,7 +83,7 @@ impl Record {
             let record = tally.record();
             Record {
                 recent: sum.recent.and(record.recent),
-                ever: sum.ever.and(record.ever),
+                long: sum.long.and(record.long),
             }
         })
     }
@@ -107,7 +111,7 @@ impl Answers {
 /// little is known of them, the history of the pool stands in: of a pool that is new, or that never
 /// answers, nobody is to blame.
 pub fn is_to_blame(own: &Record, others: &[Record], sources: usize) -> bool {
-    let pool = others.iter().fold(own.ever, |sum, one| sum.and(one.ever));
+    let pool = others.iter().fold(own.long, |sum, one| sum.and(one.long));
     let habit = pool.share(0.5);
     let best = others.iter().map(|other| other.recent.share(habit));
     let best = best.reduce(f64::min).unwrap_or(habit);
@@ -178,10 +182,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_recent_is_bounded_and_the_history_is_not() {
-        let record = record(1_000, 20);
-        let recent = record.recent.answered + record.recent.unanswered;
-        assert!(recent <= MOST_RECENT && record.recent.unanswered > record.recent.answered);
-        assert_eq!((record.ever.answered, record.ever.unanswered), (1_000, 20));
+    fn what_is_recent_is_bounded_and_what_is_remembered_for_long_fades() {
+        let bounded = record(1_000, 20);
+        let recent = bounded.recent.answered + bounded.recent.unanswered;
+        assert!(recent <= MOST_RECENT && bounded.recent.unanswered > bounded.recent.answered);
+        assert_eq!(
+            (bounded.long.answered, bounded.long.unanswered),
+            (1_000, 20)
+        );
+        // A pool that answered nothing for years, and does now.
+        let changed = record(0, 1_000_000);
+        let tally = Tally::default();
+        (0..1_000_000).for_each(|_| tally.unanswered());
+        (0..3_000).for_each(|_| tally.answered());
+        let (before, now) = (changed.long.share(0.0), Record::of([&tally].into_iter()));
+        assert!(before > 0.9 && now.long.share(0.0) < 0.2, "{now:?}");
     }
 }

@@ -31,7 +31,7 @@ pub use slow_start::SlowStart;
 pub use standing::{LastProbe, Outcome, ProbeFailure, Standing, Verdict};
 
 use crate::plan::Protocol;
-use blame::ENOUGH_SOURCES;
+use blame::{ENOUGH_SOURCES, Tally};
 use sources::{FailedSources, Source};
 
 /// Both protocols, each at its place in what is kept by protocol.
@@ -72,19 +72,25 @@ impl Health {
         failures_to_eject > 0 && u64::from(in_row).is_multiple_of(failures_to_eject)
     }
 
-    /// A worker counts a session of `source` that the backend ended without an answer. It is a failure
-    /// only where some backend has answered that source lately (`is_answered`) or several sources meet
-    /// it: of a few strangers, it may be the right answer to what they send.
-    pub fn left_unanswered(
+    /// A worker counts a session of `source` that the backend ended without an answer, also in its
+    /// `tally`. It is a failure only where others serve that source (`can_tell`) or several sources meet
+    /// it, and then once a source: of a few strangers, it may be the right answer to what they send,
+    /// however much that is.
+    pub(crate) fn left_unanswered(
         &self,
         source: Source,
-        is_answered: bool,
+        can_tell: bool,
+        tally: &Tally,
         failures_to_eject: u64,
         now_ms: u64,
     ) -> Unanswered {
-        self.failed_sources.add(source, now_ms);
-        let has_witnesses = is_answered || self.failed_sources.count(now_ms) >= ENOUGH_SOURCES;
-        if !has_witnesses || now_ms < self.excused_until_ms.load(Relaxed) {
+        let is_new = self.failed_sources.add(source, now_ms);
+        let are_enough = self.failed_sources.count(now_ms) >= ENOUGH_SOURCES;
+        if !(can_tell || are_enough && is_new) {
+            return Unanswered::Ignored;
+        }
+        tally.unanswered();
+        if now_ms < self.excused_until_ms.load(Relaxed) {
             return Unanswered::Ignored;
         }
         self.unanswered.fetch_add(1, Relaxed);
@@ -207,15 +213,17 @@ mod tests {
     #[test]
     fn strangers_count_from_the_third_on_and_not_while_a_backend_is_excused() {
         let health = Health::default();
-        let of = |last, now_ms| health.left_unanswered(source(last), false, 9, now_ms);
+        let tally = Tally::default();
+        let of = |last, now_ms| health.left_unanswered(source(last), false, &tally, 9, now_ms);
         let few = [1, 2, 1, 2, 1].map(|last| of(last, 0));
         assert_eq!(few, [Unanswered::Ignored; 5]);
         assert_eq!(of(3, 0), Unanswered::Failure);
+        assert_eq!(of(3, 0), Unanswered::Ignored, "once");
         health.excuse_until(1_000);
-        assert_eq!(of(3, 999), Unanswered::Ignored);
-        assert_eq!(of(3, 1_000), Unanswered::Failure);
+        assert_eq!(of(4, 999), Unanswered::Ignored);
+        assert_eq!(of(5, 1_000), Unanswered::Failure);
         assert_eq!(
-            of(3, 61_000),
+            of(6, 61_001),
             Unanswered::Ignored,
             "the others are long gone"
         );
@@ -224,7 +232,8 @@ mod tests {
     #[test]
     fn what_was_not_its_fault_leaves_what_was_in_the_row() {
         let health = Health::default();
-        let unanswered = || health.left_unanswered(source(1), true, 4, 0);
+        let tally = Tally::default();
+        let unanswered = || health.left_unanswered(source(1), true, &tally, 4, 0);
         assert!(!health.failed(Protocol::Tcp, 4));
         let ends = [unanswered(), unanswered(), unanswered()];
         let expected = [
