@@ -1,22 +1,20 @@
 //! What the command line says. Its words on an engine go through the same checks as a file's.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use agent::settings::{MAX_FILE_BYTES, Settings, read_engine};
+use agent::access::AccessFrom;
+use agent::settings::{MAX_CONTROLS, MAX_FILE_BYTES, Settings, read_engine};
+use agent::watched::read_file;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser};
 use contract::{Fault, Faults};
+use control_client::BaseUrl;
 use control_client::arguments as words;
-use control_client::{Access, Authorities, BaseUrl};
 use serde_json::{Map, Value};
 
 /// The variable that may hold control's token.
 const TOKEN_VARIABLE: &str = "WICKETGATE_TOKEN";
-/// The longest file of a token or another secret.
-const MAX_SECRET_BYTES: usize = 4096;
 
 /// Registers this node's inference engines with control, and says each second how they do.
 ///
@@ -29,17 +27,19 @@ const MAX_SECRET_BYTES: usize = 4096;
     allow_negative_numbers = true
 )]
 pub struct Arguments {
-    /// Where control answers
+    /// URL of the control server; repeat it for several, of which the next one is called when one is
+    /// silent
     #[arg(long, value_name = "URL", value_parser = words::base_url)]
-    control: Option<BaseUrl>,
+    control: Vec<BaseUrl>,
     /// Control's token for registering; visible to everyone on this machine, unlike the next two
     #[arg(long, value_parser = words::token, conflicts_with = "token_file")]
     token: Option<String>,
-    /// A file that holds the token; without one, the variable WICKETGATE_TOKEN is looked at
+    /// A file that holds the token, read again when it changes; without one, the variable
+    /// WICKETGATE_TOKEN is used
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// A file that holds a secret of 16 to 256 bytes; without it nobody else refreshes or removes what
-    /// this agent has registered
+    /// A file that holds a secret of 16 to 256 bytes; others that lack it can neither refresh nor remove
+    /// what this agent registered
     #[arg(long, value_name = "FILE")]
     owner_file: Option<PathBuf>,
     /// For an https URL: the certificates, as PEM, of those who may have signed control's
@@ -166,8 +166,11 @@ impl Arguments {
                 .settings()
                 .unwrap_or_else(|faults| refuse(&told(faults))),
         };
-        if let Some(control) = &self.control {
-            settings.control = Some(control.clone());
+        if !self.control.is_empty() {
+            settings.control = self.control.clone();
+        }
+        if settings.control.len() > MAX_CONTROLS {
+            refuse(&format!("--control: at most {MAX_CONTROLS} of them"));
         }
         settings.interval = self.interval.unwrap_or(settings.interval);
         settings.stale_after = self.stale.unwrap_or(settings.stale_after);
@@ -177,40 +180,35 @@ impl Arguments {
     /// As whom control is called; the command line goes before the file of --config.
     ///
     /// # Errors
-    /// What is wrong with a secret or a file, in words that do not tell the secret.
-    pub fn access(&self, settings: &Settings) -> Result<Access, String> {
-        let owner = self.owner_file.as_ref().or(settings.owner_file.as_ref());
-        let owner = owner.map(|path| secret_of(path, words::owner));
-        let authorities = self.ca_file.as_ref().or(settings.ca_file.as_ref());
-        let authorities = authorities.map(|path| {
-            let pem = read_file(path, MAX_FILE_BYTES)?;
-            Authorities::from_pem(&pem).map_err(|error| format!("{}: {error}", path.display()))
-        });
-        Ok(Access {
-            token: self.token(settings)?,
-            owner: owner.transpose()?,
-            authorities: authorities.transpose()?,
+    /// What is wrong with the variable, in words that do not tell the secret.
+    pub fn access(&self, settings: &Settings) -> Result<AccessFrom, String> {
+        let first = |one: &Option<PathBuf>, other: &Option<PathBuf>| {
+            one.as_ref().or(other.as_ref()).cloned()
+        };
+        let token_file = first(&self.token_file, &settings.token_file);
+        let token = match self.token.is_some() || token_file.is_some() {
+            true => self.token.clone(),
+            false => token_of_environment()?,
+        };
+        Ok(AccessFrom {
+            token,
+            token_file,
+            owner_file: first(&self.owner_file, &settings.owner_file),
+            ca_file: first(&self.ca_file, &settings.ca_file),
         })
     }
+}
 
-    /// From the command line, a file, or else the environment.
-    fn token(&self, settings: &Settings) -> Result<Option<String>, String> {
-        if self.token.is_some() {
-            return Ok(self.token.clone());
-        }
-        if let Some(path) = self.token_file.as_ref().or(settings.token_file.as_ref()) {
-            return secret_of(path, words::token).map(Some);
-        }
-        let text = match std::env::var(TOKEN_VARIABLE) {
-            Ok(text) => text,
-            Err(std::env::VarError::NotPresent) => return Ok(None),
-            Err(std::env::VarError::NotUnicode(_)) => String::new(),
-        };
-        let token = words::token(text.trim());
-        token
-            .map(Some)
-            .map_err(|allowed| format!("{TOKEN_VARIABLE}: {allowed}"))
-    }
+fn token_of_environment() -> Result<Option<String>, String> {
+    let text = match std::env::var(TOKEN_VARIABLE) {
+        Ok(text) => text,
+        Err(std::env::VarError::NotPresent) => return Ok(None),
+        Err(std::env::VarError::NotUnicode(_)) => String::new(),
+    };
+    let token = words::token(text.trim());
+    token
+        .map(Some)
+        .map_err(|allowed| format!("{TOKEN_VARIABLE}: {allowed}"))
 }
 
 impl EngineOptions {
@@ -260,24 +258,4 @@ fn told(faults: Faults) -> String {
 fn read_config(path: &Path) -> Result<Settings, String> {
     let bytes = read_file(path, MAX_FILE_BYTES)?;
     Settings::read(&bytes).map_err(|faults| format!("{}: {faults}", path.display()))
-}
-
-/// The secret in a file, without the line's end. A fault does not tell it, even a bad one.
-fn secret_of(path: &Path, read: impl Fn(&str) -> Result<String, String>) -> Result<String, String> {
-    let text = read_file(path, MAX_SECRET_BYTES)?;
-    let secret = read(String::from_utf8_lossy(&text).trim());
-    secret.map_err(|allowed| format!("{}: {allowed}", path.display()))
-}
-
-/// One byte more than allowed, so that whoever reads on sees that it is too large.
-fn read_file(path: &Path, max_bytes: usize) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| {
-        let mut bounded = file.take(max_bytes as u64 + 1);
-        bounded.read_to_end(&mut bytes)
-    });
-    match read {
-        Ok(_) => Ok(bytes),
-        Err(error) => Err(format!("{}: {error}", path.display())),
-    }
 }

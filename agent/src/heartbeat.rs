@@ -1,21 +1,28 @@
 //! The thread that says what is known of one engine: registers it, beats, and takes it back at the
-//! end.
+//! end. Of several controls it stays with one until that is silent.
 
 use std::time::{Duration, Instant};
 
-use control_client::{CallError, ControlClient, LONGEST_PAUSE, Patience, Registration};
+use control_client::{
+    Access, BaseUrl, CallError, ControlClient, LONGEST_PAUSE, Patience, Registration,
+};
 
+use crate::access::Entrance;
 use crate::latest::{Latest, Word};
 use crate::sampler::with_jitter;
 use crate::settings::EngineSettings;
 
-/// The longest pause after a refusal that only a person can end, such as that of a token.
+/// The longest pause after a refusal that only a person can end, such as that of a token. A change of
+/// the files that say who calls ends it.
 const LONGEST_PAUSE_REFUSED: Duration = Duration::from_secs(60);
+/// How long such a change goes unseen in a pause.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// One engine's beats.
 pub struct Heartbeat<'a> {
     pub settings: &'a EngineSettings,
-    pub control: &'a ControlClient,
+    pub controls: &'a [BaseUrl],
+    pub entrance: &'a Entrance,
     pub interval: Duration,
     pub stale_after: Duration,
     pub latest: &'a Latest,
@@ -29,39 +36,138 @@ enum Standing {
     Refused(u16),
 }
 
+/// One control, and what was said of it last.
+struct Control {
+    client: ControlClient,
+    standing: Option<Standing>,
+}
+
+/// All of them, and which one is called.
+struct Controls {
+    all: Vec<Control>,
+    current: usize,
+    access: Access,
+    version: u64,
+}
+
+impl Controls {
+    fn new(bases: &[BaseUrl], entrance: &Entrance) -> Controls {
+        let (version, access) = entrance.access();
+        let all = bases.iter().map(|base| Control {
+            client: ControlClient::new(base.clone(), access.clone()),
+            standing: None,
+        });
+        Controls {
+            all: all.collect(),
+            current: 0,
+            access,
+            version,
+        }
+    }
+
+    fn current(&mut self) -> &mut Control {
+        &mut self.all[self.current]
+    }
+
+    fn next(&mut self) {
+        self.current = (self.current + 1) % self.all.len();
+    }
+}
+
 impl Heartbeat<'_> {
     /// Beats until the end comes, and then leaves. A beat follows each fresh reading at once; where
     /// none comes it is half an interval late.
     pub fn run(self) {
-        let mut standing = None;
+        let mut controls = Controls::new(self.controls, self.entrance);
         let mut patience: Option<(Duration, Patience)> = None;
         let mut news = 0;
         // The reading that control has taken last.
         let mut said = None;
+        // How many were silent since one has answered, or since the last pause.
+        let mut silent = 0;
+        let mut is_refused = false;
         self.latest.wait_newer(news, self.interval * 3 / 2);
         while !self.latest.is_stopping() {
+            if self.renew(&mut controls, is_refused) {
+                patience = None;
+            }
             let word = self.latest.word(Instant::now(), self.stale_after);
             news = word.news;
-            let outcome = self.control.register(&self.registration(&word, said));
-            self.tell(&mut standing, &outcome);
+            let registration = self.registration(&word, said);
+            let outcome = controls.current().client.register(&registration);
+            self.tell(controls.current(), &outcome);
+            is_refused =
+                matches!(outcome, Err(CallError::Refused { status, .. }) if is_of_caller(status));
             let longest = match outcome {
                 Ok(_) => {
                     said = word.reading.map(|(number, _)| number);
-                    patience = None;
+                    (patience, silent) = (None, 0);
                     self.latest.wait_newer(news, self.interval * 3 / 2);
                     continue;
                 }
-                Err(CallError::Refused { status, .. }) if is_final(status) => LONGEST_PAUSE_REFUSED,
-                Err(CallError::Refused { .. } | CallError::Away(_)) => LONGEST_PAUSE,
+                Err(CallError::Refused { status, .. }) if is_final(status) => {
+                    // What has changed since the call counts at once.
+                    if is_refused && self.entrance.look(true) != controls.version {
+                        continue;
+                    }
+                    LONGEST_PAUSE_REFUSED
+                }
+                Err(CallError::Refused { .. } | CallError::Away(_)) => {
+                    controls.next();
+                    silent += 1;
+                    if silent < controls.all.len() {
+                        continue;
+                    }
+                    silent = 0;
+                    LONGEST_PAUSE
+                }
             };
             let same = patience.take().filter(|(bound, _)| *bound == longest);
             let fresh = || (longest, Patience::new(self.interval, longest));
             let (_, patience) = patience.insert(same.unwrap_or_else(fresh));
-            if self.latest.rest(with_jitter(patience.next_pause())) {
+            if self.rest(with_jitter(patience.next_pause()), controls.version) {
                 break;
             }
         }
-        self.leave(standing == Some(Standing::Registered));
+        self.leave(controls.current());
+    }
+
+    /// Calls as the files say by now; true where they say something new.
+    fn renew(&self, controls: &mut Controls, is_refused: bool) -> bool {
+        if self.entrance.look(is_refused) == controls.version {
+            return false;
+        }
+        let before = std::mem::replace(controls, Controls::new(self.controls, self.entrance));
+        // What the former owner has registered nobody else could refresh until its time is over.
+        if before.access.owner != controls.access.owner {
+            let engine = self.settings;
+            match before.all[before.current].client.leave(engine.advertise) {
+                Ok(_) => tracing::info!("{engine}: left, to come back with the new owner's secret"),
+                Err(error) => {
+                    tracing::warn!("{engine}: not left before the owner's secret changed: {error}")
+                }
+            }
+        }
+        controls.current = before.current;
+        for (control, before) in controls.all.iter_mut().zip(before.all) {
+            control.standing = before.standing;
+        }
+        true
+    }
+
+    /// Rests for `pause`, until the files say something newer than `version`, or until the end has come;
+    /// true where it has.
+    fn rest(&self, pause: Duration, version: u64) -> bool {
+        let end = Instant::now() + pause;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if self.latest.rest(left.min(LOOK_EVERY)) {
+                return true;
+            }
+            if left <= LOOK_EVERY || self.entrance.look(false) != version {
+                return false;
+            }
+        }
     }
 
     /// Figures that were said before, or could not be said when they were read, go with their age:
@@ -85,17 +191,17 @@ impl Heartbeat<'_> {
         }
     }
 
-    /// Says how control stands, once for each change.
-    fn tell(&self, standing: &mut Option<Standing>, outcome: &Result<String, CallError>) {
+    /// Says how a control stands, once for each change.
+    fn tell(&self, control: &mut Control, outcome: &Result<String, CallError>) {
         let now = match outcome {
             Ok(_) => Standing::Registered,
             Err(CallError::Away(_)) => Standing::Away,
             Err(CallError::Refused { status, .. }) => Standing::Refused(*status),
         };
-        if standing.replace(now) == Some(now) {
+        if control.standing.replace(now) == Some(now) {
             return;
         }
-        let (engine, base) = (self.settings, self.control.base());
+        let (engine, base) = (self.settings, control.client.base());
         match outcome {
             Ok(info) => tracing::info!("{engine}: registered with {base}: {info}"),
             Err(error) => {
@@ -106,15 +212,21 @@ impl Heartbeat<'_> {
                     }
                     Standing::Registered | Standing::Away | Standing::Refused(_) => "",
                 };
-                tracing::error!("{engine}: {base}: {error}{hint}; trying again, ever less often");
+                let is_silent = !matches!(now, Standing::Refused(status) if is_final(status));
+                let next = match is_silent && self.controls.len() > 1 {
+                    true => "trying the next control",
+                    false => "retrying with back-off",
+                };
+                tracing::error!("{engine}: {base}: {error}{hint}; {next}");
             }
         }
     }
 
     /// Takes the registration back. It may be there even where the last beat failed.
-    fn leave(&self, was_registered: bool) {
-        let (engine, base) = (self.settings, self.control.base());
-        match self.control.leave(self.settings.advertise) {
+    fn leave(&self, control: &Control) {
+        let (engine, base) = (self.settings, control.client.base());
+        let was_registered = control.standing == Some(Standing::Registered);
+        match control.client.leave(self.settings.advertise) {
             Ok(info) => tracing::info!("{engine}: left {base}: {info}"),
             Err(error) if was_registered => tracing::warn!(
                 "{engine}: {base}: {error}; the registration ends with its time to live"
@@ -128,4 +240,9 @@ impl Heartbeat<'_> {
 /// such as a full disk.
 fn is_final(status: u16) -> bool {
     (400..500).contains(&status)
+}
+
+/// Whether a refusal is of who calls, by token or owner.
+fn is_of_caller(status: u16) -> bool {
+    matches!(status, 401 | 403)
 }

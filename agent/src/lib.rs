@@ -4,7 +4,7 @@
 //! Reading order: [`settings`] (what there is to read and for whom), [`figures`] (what is read),
 //! [`engines`] over [`exposition`] (what metrics mean), [`gpus`] and [`command`] (the other sources),
 //! [`fetch`] over [`watched`] (how an engine is reached), [`source`] (one reading of one engine), then
-//! [`sampler`], [`latest`] and [`heartbeat`] (two threads an engine and what is between them) and
+//! [`access`] (as whom control is called), [`sampler`], [`latest`] and [`heartbeat`] (two threads an engine and what is between them) and
 //! [`run`] (all of them, until a signal).
 //!
 //! It invents nothing: what cannot be read is null, and what was read earlier is said with its age,
@@ -28,6 +28,7 @@ pub mod watched;
 pub mod health;
 pub mod source;
 
+pub mod access;
 mod heartbeat;
 mod latest;
 pub mod run;

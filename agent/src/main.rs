@@ -6,6 +6,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use agent::access::Entrance;
 use agent::fetch::Http;
 use agent::nvml::DriverGpus;
 use agent::run;
@@ -37,7 +38,7 @@ fn main() -> ExitCode {
 /// False where `--once` found a source that gives nothing.
 fn carry_out(arguments: &Arguments) -> Result<bool, String> {
     let settings = arguments.settings()?;
-    let access = arguments.access(&settings)?;
+    let entrance = Entrance::open(arguments.access(&settings)?)?;
     let gpus = DriverGpus::default();
     for engine in &settings.engines {
         Http::open(engine.timeout, &engine.reach)?;
@@ -49,10 +50,10 @@ fn carry_out(arguments: &Arguments) -> Result<bool, String> {
     if arguments.once {
         return print_once(&settings, &gpus);
     }
-    let control = settings.control.clone().unwrap_or_else(|| {
-        arguments::refuse("--control URL is needed, or \"control\" in the file of --config")
-    });
-    run::run(settings, control, access, Arc::new(gpus)).map(|()| true)
+    if settings.control.is_empty() {
+        arguments::refuse("--control URL is needed, or \"control\" in the file of --config");
+    }
+    run::run(settings, entrance, Arc::new(gpus)).map(|()| true)
 }
 
 /// One line of JSON an engine.

@@ -6,9 +6,10 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use control_client::{Access, BaseUrl, ControlClient, Signals};
+use control_client::Signals;
 use serde_json::{Value, json};
 
+use crate::access::Entrance;
 use crate::fetch::Http;
 use crate::figures::Reading;
 use crate::gpus::Gpus;
@@ -31,24 +32,19 @@ enum Ended {
 ///
 /// # Errors
 /// In words, where signals or threads cannot be had, or an engine's files cannot be used.
-pub fn run(
-    settings: Settings,
-    control: BaseUrl,
-    access: Access,
-    gpus: Arc<dyn Gpus>,
-) -> Result<(), String> {
+pub fn run(settings: Settings, entrance: Entrance, gpus: Arc<dyn Gpus>) -> Result<(), String> {
     let told = |error: io::Error| error.to_string();
     let signals = Signals::install().map_err(told)?;
     let (sender, ended) = channel();
+    let entrance = Arc::new(entrance);
     let count = settings.engines.len();
     let longest = settings.engines.iter().map(|engine| engine.timeout).max();
     let mut all = Vec::with_capacity(count);
     for engine in &settings.engines {
         let latest = Arc::new(Latest::default());
-        let control = ControlClient::new(control.clone(), access.clone());
         let http = Http::open(engine.timeout, &engine.reach)?;
         start_reader(&settings, engine, http, &gpus, &latest, sender.clone()).map_err(told)?;
-        start_heartbeat(&settings, engine, control, &latest, sender.clone()).map_err(told)?;
+        start_heartbeat(&settings, engine, &entrance, &latest, sender.clone()).map_err(told)?;
         all.push(latest);
     }
     signals.wait_for_ever();
@@ -105,17 +101,19 @@ fn start_reader(
 fn start_heartbeat(
     settings: &Settings,
     engine: &EngineSettings,
-    control: ControlClient,
+    entrance: &Arc<Entrance>,
     latest: &Arc<Latest>,
     ended: Sender<Ended>,
 ) -> io::Result<()> {
     let (interval, stale_after) = (settings.interval, settings.stale_after);
     let (engine, latest) = (engine.clone(), Arc::clone(latest));
+    let (controls, entrance) = (settings.control.clone(), Arc::clone(entrance));
     let heartbeat = thread::Builder::new().name(format!("beat {}", engine.advertise));
     heartbeat.spawn(move || {
         Heartbeat {
             settings: &engine,
-            control: &control,
+            controls: &controls,
+            entrance: &entrance,
             interval,
             stale_after,
             latest: &latest,

@@ -20,6 +20,8 @@ use crate::source::Source;
 
 /// The largest configuration file.
 pub const MAX_FILE_BYTES: usize = 1 << 20;
+/// The most controls.
+pub const MAX_CONTROLS: usize = 8;
 /// The most engines of one node.
 pub const MAX_ENGINES: usize = 64;
 
@@ -29,7 +31,8 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_millis(2_000);
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
-    pub control: Option<BaseUrl>,
+    /// In the order in which they are called; empty where nobody said.
+    pub control: Vec<BaseUrl>,
     pub token_file: Option<PathBuf>,
     pub owner_file: Option<PathBuf>,
     pub ca_file: Option<PathBuf>,
@@ -65,12 +68,7 @@ impl Settings {
         let map = parse_object(bytes, MAX_FILE_BYTES)?;
         let mut faults = Faults::default();
         let mut object = Object::new(&map, "");
-        let control = object.take_string("control", &mut faults).and_then(|url| {
-            let parsed = base_url(url);
-            parsed
-                .map_err(|allowed| add(&mut faults, "/control", url, &allowed))
-                .ok()
-        });
+        let control = read_controls(&mut object, &mut faults);
         let mut path = |key| object.take_string(key, &mut faults).map(PathBuf::from);
         let (token_file, owner_file) = (path("token_file"), path("owner_file"));
         let ca_file = path("ca_file");
@@ -98,7 +96,7 @@ impl Settings {
     /// The settings of one engine alone.
     pub fn of(engine: EngineSettings) -> Settings {
         Settings {
-            control: None,
+            control: Vec::new(),
             token_file: None,
             owner_file: None,
             ca_file: None,
@@ -110,8 +108,31 @@ impl Settings {
 }
 
 /// `allowed` as the parsers of command lines word it.
-fn add(faults: &mut Faults, place: &str, found: &str, allowed: &str) {
+fn add(faults: &mut Faults, place: &str, found: &Value, allowed: &str) {
     faults.add(place, found, allowed.trim_start_matches("allowed: "));
+}
+
+/// One URL, or several in an array.
+fn read_controls(object: &mut Object, faults: &mut Faults) -> Vec<BaseUrl> {
+    let items = match object.take("control") {
+        None => return Vec::new(),
+        Some(Value::Array(items)) => items.as_slice(),
+        Some(single) => std::slice::from_ref(single),
+    };
+    if !(1..=MAX_CONTROLS).contains(&items.len()) {
+        let allowed = format!("1 to {MAX_CONTROLS} URLs");
+        faults.add("/control", format!("{} URLs", items.len()), allowed);
+        return Vec::new();
+    }
+    let mut controls = Vec::with_capacity(items.len());
+    for item in items {
+        match item.as_str().map(base_url) {
+            Some(Ok(control)) => controls.push(control),
+            Some(Err(allowed)) => add(faults, "/control", item, &allowed),
+            None => faults.add("/control", item, "a URL, or several in an array"),
+        }
+    }
+    controls
 }
 
 fn read_engines(object: &mut Object, faults: &mut Faults) -> Vec<EngineSettings> {

@@ -38,7 +38,7 @@ fn every_key_is_read() {
         ],
     }))
     .expect("good");
-    assert_eq!(settings.control.expect("given").0, "http://10.0.0.9:8080");
+    assert_eq!(settings.control[0].0, "http://10.0.0.9:8080");
     let paths = [settings.token_file, settings.owner_file, settings.ca_file];
     let paths = paths.map(|path| path.expect("given"));
     assert_eq!(
@@ -204,6 +204,9 @@ fn each_bad_value_is_named_by_its_place() {
     for (key, value) in [
         ("control", json!("ftp://a")),
         ("control", json!(1)),
+        ("control", json!([])),
+        ("control", json!(["http://a", 7])),
+        ("control", json!(vec!["http://a"; 9])),
         ("token_file", json!(1)),
         ("owner_file", json!(1)),
         ("ca_file", json!(1)),
@@ -218,6 +221,17 @@ fn each_bad_value_is_named_by_its_place() {
         file[key] = value;
         assert_eq!(read(&file).expect_err(key), [format!("/{key}")], "{file}");
     }
+}
+
+#[test]
+fn control_may_be_several() {
+    let file = json!({
+        "control": ["http://a:8080", "https://b"],
+        "engines": [{ "advertise": "10.0.0.1:1", "source": "vllm" }],
+    });
+    let controls = read(&file).expect("good").control;
+    let controls: Vec<&str> = controls.iter().map(|control| control.0.as_str()).collect();
+    assert_eq!(controls, ["http://a:8080", "https://b"]);
 }
 
 #[test]

@@ -174,6 +174,27 @@ fn an_agent_comes_by_tls_and_what_it_owns_is_its_own() {
     assert!(tls.bench.row(addr).is_none(), "it has left");
 }
 
+#[test]
+fn an_agent_reads_its_authorities_again() {
+    let (ours, other) = (Identity::new(), Identity::new());
+    let tls = Tls::start(&ours);
+    let addr = free_address();
+    let path = tls.files.beside("ca.pem");
+    fs::write(&path, &other.certificate).expect("written");
+    let mut command = testkit::process::command("gpu_agent");
+    command.args(["--control", &tls.url(), "--advertise", &addr.to_string()]);
+    command.args(["--source", "command", "--command", "echo {}"]);
+    command.args(["--health", "none", "--interval", "0.1"]);
+    command.arg("--ca-file").arg(&path);
+    let mut agent = Program::spawn(command);
+    agent.wait_for_line("certificate");
+    fs::write(&path, "no certificate").expect("written");
+    agent.wait_for_line("what it said before stays in use");
+    fs::write(&path, &ours.certificate).expect("written");
+    agent.wait_for_line("registered");
+    assert!(tls.bench.row(addr).is_some());
+}
+
 /// More of them than control takes connections, and each is waited for for ten seconds.
 #[test]
 fn handshakes_that_are_never_finished_keep_nobody_out() {

@@ -32,11 +32,14 @@ fn say(program: &str, arguments: &[&str], file: &Path) -> Option<(bool, String)>
 #[test]
 fn systemd_takes_the_units_and_finds_little_exposed() {
     let folder = Folder::new();
-    let manual = fs::read_to_string(in_repository("docs/operations.md"));
-    let manual = manual.expect("it is in the repository");
+    let manuals = ["docs/operations.md", "docs/agent.md"].map(|manual| {
+        let manual = fs::read_to_string(in_repository(manual));
+        manual.expect("it is in the repository")
+    });
     for (unit, program) in [
         ("wicketgate-proxy.service", "proxy_server"),
         ("wicketgate-control.service", "control_server"),
+        ("wicketgate-agent.service", "gpu_agent"),
     ] {
         let text = fs::read_to_string(packaged(unit)).expect("it is in the repository");
         let installed = format!("/usr/local/bin/{program}");
@@ -46,7 +49,8 @@ fn systemd_takes_the_units_and_finds_little_exposed() {
             .find_map(|line| line.strip_prefix("ExecStart=/usr/local/bin/"));
         let start = start.expect("a unit starts something");
         let is_described = |line: &str| line.split('#').next().map(str::trim) == Some(start);
-        assert!(manual.lines().any(is_described), "{unit}: {start}");
+        let mut lines = manuals.iter().flat_map(|manual| manual.lines());
+        assert!(lines.any(is_described), "{unit}: {start}");
         let built = command(program)
             .get_program()
             .to_string_lossy()
@@ -63,6 +67,35 @@ fn systemd_takes_the_units_and_finds_little_exposed() {
             assert!(is_low, "{unit}: {said}");
         }
     }
+}
+
+#[test]
+fn the_agent_takes_the_options_of_the_sidecar() {
+    let path = in_repository("packaging/kubernetes/agent-sidecar.yaml");
+    let text = fs::read_to_string(path).expect("it is in the repository");
+    let folder = Folder::new();
+    let options = text.lines().filter_map(|line| {
+        let option = line.trim().strip_prefix("- \"--")?.strip_suffix('"')?;
+        Some(format!("--{option}").replace("$(POD_IP)", "10.0.0.1"))
+    });
+    let options = options.map(|option| {
+        let Some((name, path)) = option.split_once("=/etc/wicketgate/") else {
+            return option;
+        };
+        let secret = folder.beside(path);
+        fs::write(&secret, "a secret of enough bytes".replace(' ', "-")).expect("written");
+        format!("{name}={}", secret.display())
+    });
+    let options: Vec<String> = options.collect();
+    assert!(options.len() >= 6, "{options:?}");
+    let mut agent = command("gpu_agent");
+    let output = agent
+        .args(options)
+        .arg("--check")
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
 }
 
 /// The calls of a set, those of the sets within it included, as this machine's systemd knows them.
@@ -128,6 +161,11 @@ fn the_users_and_folders_are_made_as_described() {
             "wicketgate.sysusers",
         ),
         (
+            "systemd-sysusers",
+            vec![root.as_str()],
+            "wicketgate-agent.sysusers",
+        ),
+        (
             "systemd-tmpfiles",
             vec![&root, "--create"],
             "wicketgate.tmpfiles",
@@ -144,6 +182,7 @@ fn the_users_and_folders_are_made_as_described() {
         let found = { fields }.find(|fields| fields[0] == user);
         found.and_then(|fields| fields[2].parse::<u32>().ok())
     };
+    assert!(uid_of("wicketgate-agent").is_some(), "{users}");
     for (name, user, mode) in [
         ("config", "wicketgate-control", 0o2750),
         ("data", "wicketgate-control", 0o2750),
