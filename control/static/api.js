@@ -68,8 +68,13 @@
  */
 
 /**
+ * What the static list says of a backend; what it does not mention is left to discovery.
+ * @typedef {{weight?: number | null, enabled?: boolean | null, is_warming_up?: boolean | null}} Said
+ */
+
+/**
  * @typedef {object} Detail
- * @property {{override: Layer | null, registration: Layer | null, discovery: Layer | null}} layers the strongest first
+ * @property {{override: Layer | null, registration: Layer | null, static: Layer | null, discovery: Layer | null}} layers the strongest first
  * @property {Transition[]} history the newest first
  * @property {import('./audit-line.js').Entry[]} edits lines of the audit log, the newest first
  */
@@ -428,6 +433,24 @@ export function clearOverride(address) {
 }
 
 /**
+ * Puts a backend on the static list, or lists it otherwise.
+ * @param {string} id ip:port
+ * @param {Said} said
+ * @returns {Promise<{sync: Sync, old: Said | null}>}
+ */
+export function putStatic(id, said) {
+  return call('PUT', `/api/v1/static/${encodeURIComponent(id)}`, said);
+}
+
+/**
+ * @param {string} id ip:port
+ * @returns {Promise<{sync: Sync, old: Said | null}>}
+ */
+export function removeStatic(id) {
+  return call('DELETE', `/api/v1/static/${encodeURIComponent(id)}`);
+}
+
+/**
  * Lets a held-back mass expiry happen.
  * @returns {Promise<{sync: Sync}>}
  */
@@ -458,7 +481,7 @@ function backendPath({ ip, port }) {
 }
 
 /**
- * @param {'GET' | 'POST' | 'DELETE'} method
+ * @param {'GET' | 'POST' | 'PUT' | 'DELETE'} method
  * @param {string} path
  * @param {object} [body]
  * @param {Record<string, string>} [headers]
@@ -474,7 +497,7 @@ async function call(method, path, body, headers, signal) {
 
 /**
  * The answer of a call that was no failure, its body not read yet.
- * @param {'GET' | 'POST' | 'DELETE'} method
+ * @param {'GET' | 'POST' | 'PUT' | 'DELETE'} method
  * @param {string} path
  * @param {object} [body]
  * @param {Record<string, string>} [headers]

@@ -12,6 +12,7 @@ import * as format from './format.js';
 import { words } from './i18n.js';
 import { sourceOf } from './rows.js';
 import { drawVram, guardLine, sparkline } from './sparkline.js';
+import { takeOff } from './static-list.js';
 import { shapeIcon, shapeOf, stateText } from './state.js';
 import { tip } from './tip.js';
 import * as trace from './trace.js';
@@ -54,6 +55,11 @@ export class DetailView {
     this.edits = element('ol', { class: 'side-list' });
     this.noEdits = element('p', { class: 'faint' }, told.noEdits);
 
+    this.takeOff = element(
+      'button',
+      { type: 'button', class: 'quiet small', 'data-needs': 'write', onclick: () => takeOff(this.row.key) },
+      told.takeOff,
+    );
     const { weight, enabled, drain, clear, ping } = this.controls;
     this.costSection.append(
       this.costRank,
@@ -70,7 +76,7 @@ export class DetailView {
         element('button', { type: 'button', class: 'quiet', 'aria-label': words().close, onclick: close }, '×'),
       ),
       element('div', { class: 'side-section' }, this.state, this.reason, this.source),
-      element('div', { class: 'side-section side-controls' }, weight.element, enabled, drain, ping, clear),
+      element('div', { class: 'side-section side-controls' }, weight.element, enabled, drain, ping, clear, this.takeOff),
       section(told.weight, this.layers, this.weightWhy),
       section(
         told.usage,
@@ -100,6 +106,7 @@ export class DetailView {
     this.#writeState();
     this.controls.update(row);
     setText(this.controls.clear, words().clearOverride);
+    this.takeOff.hidden = !row.backend.sources?.includes('static');
     this.#writeUsage();
     this.#writeLayers(detail);
     this.#writeCost(rows);
@@ -133,12 +140,14 @@ export class DetailView {
   #writeLayers(detail) {
     const { backend, seen } = this.row;
     const told = words().side;
-    const { override = null, registration = null, discovery = null } = detail?.layers ?? {};
-    const hasOwn = registration !== null && registration.is_expired !== true;
-    const winner = format.isNumber(override?.weight) ? 'override' : hasOwn || discovery === null ? 'registration' : 'discovery';
+    const { override = null, registration = null, static: listed = null, discovery = null } = detail?.layers ?? {};
+    const isListed = listed !== null || discovery !== null;
+    const counts = registration?.is_expired === true && isListed ? null : registration;
+    const said = Object.entries({ override, registration: counts, static: listed, discovery });
+    const winner = said.find(([, layer]) => format.isNumber(layer?.weight))?.[0];
     /** @type {Fact[]} */
-    const facts = Object.entries({ override, registration, discovery }).map(([name, layer]) => {
-      const layerName = /** @type {'override' | 'registration' | 'discovery'} */ (name);
+    const facts = Object.entries({ override, registration, static: listed, discovery }).map(([name, layer]) => {
+      const layerName = /** @type {'override' | 'registration' | 'static' | 'discovery'} */ (name);
       const isExpired = layer?.is_expired === true ? told.layerExpired : '';
       const why = detail !== null && name === winner ? told.inForce : isExpired;
       return [told.layer[layerName], detail === null ? ASKING : format.countText(layer?.weight), why];

@@ -20,6 +20,7 @@ import { knowTargets, openPing, startPing } from './ping.js';
 import { oneAtATime } from './once.js';
 import { startReports, undoNewest } from './report.js';
 import { recordVram } from './sparkline.js';
+import { openAdd, startStaticList } from './static-list.js';
 import { startTheme } from './theme.js';
 import { startTips } from './tip.js';
 import { recordTraffic } from './traffic.js';
@@ -87,6 +88,7 @@ function start() {
   startBar();
   startTips();
   startPing();
+  startStaticList();
   const lookNow = oneAtATime(look);
   startChanges(lookNow);
   startApply(async () => {
@@ -124,6 +126,7 @@ function start() {
 function changing() {
   return {
     ping: guarded('write', () => words().pingTool, () => openPing()),
+    add: guarded('write', () => words().addBackend, openAdd),
     sync: guarded('write', () => words().sync, syncNow),
     apply: guarded('write', () => words().command.apply, apply),
     undo: guarded('write', () => words().undo, undoNewest),
@@ -143,6 +146,7 @@ async function showPalette(refresh) {
     { text: words().refresh, hint: 'r', act: refresh },
     { text: words().sync, hint: 's', act: can.sync },
     { text: words().pingTool, hint: 'p', act: can.ping },
+    { text: words().addBackend, act: can.add },
     { text: words().help, hint: '?', act: openHelp },
     { text: words().undo, hint: 'u', act: can.undo },
     { text: command.apply, hint: 'Ctrl Enter', act: can.apply },

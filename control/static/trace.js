@@ -58,8 +58,8 @@ export function latencyTip({ seen }) {
  * @param {Row} row
  */
 export function heartbeatText({ backend }) {
-  const { last_seen: seenAt, expires_at_ms: expires } = backend;
-  if (!isNumber(seenAt) || seenAt <= 0) return words().never;
+  const { last_seen: seenAt, expires_at_ms: expires, sources } = backend;
+  if (!isNumber(seenAt) || seenAt <= 0) return sources?.includes('static') ? words().neverListed : words().never;
   const at = words().heardAt(dateTimeText(seenAt * 1000));
   return isNumber(expires) ? `${at}, ${words().expiresIn(timeLeft(expires))}` : at;
 }

@@ -202,7 +202,7 @@ function stayInField(event) {
  * @param {string} text
  * @returns {number | null} null where it is no weight
  */
-function parseWeight(text) {
+export function parseWeight(text) {
   const trimmed = text.trim();
   if (!/^\d{1,4}$/.test(trimmed)) return null;
   const weight = Number(trimmed);

@@ -221,7 +221,7 @@ export const en = {
   moreRows: 'Show more',
   noBackends: 'No backends yet.',
   noBackendsHint:
-    'Start an agent or a demo backend, or write control/data/k8s_endpoints.json; they appear here by themselves.',
+    'Add one here, start an agent or a demo backend, or write control/data/k8s_endpoints.json; they appear by themselves.',
   nothingMatches: 'No backend matches the filter.',
   loading: 'Loading…',
   admin: { ready: 'ready', drain: 'draining', disabled: 'disabled' },
@@ -239,10 +239,10 @@ export const en = {
   warning: (/** @type {string} */ said) => said,
   gone: 'no longer listed',
   source: (/** @type {string} */ source) =>
-    source === 'k8s' ? 'discovered' : source === 'runtime' ? 'registered' : source,
+    source === 'k8s' ? 'discovered' : source === 'runtime' ? 'registered' : source === 'static' ? 'static' : source,
   override: 'override',
   overrideHint: (/** @type {string} */ parts) =>
-    `Set by an operator: ${parts}. It overrides the backend and discovery.`,
+    `Set by an operator: ${parts}. It overrides the backend, the static list and discovery.`,
   overrideWeight: (/** @type {number} */ weight) => `weight ${weight}`,
   clearOverride: 'Clear override',
   clearOverrideOf: (/** @type {string} */ address) => `Clear override of ${address}`,
@@ -265,6 +265,7 @@ export const en = {
     `VRAM over the last 3 minutes: ${low} to ${high}`,
   noVramYet: 'No VRAM reports yet',
   never: 'listed by discovery only; sends no heartbeats',
+  neverListed: 'sends no heartbeats, and needs none to stay',
   expiresIn: (/** @type {string} */ span) => `expires in ${span} without a heartbeat`,
   heardAt: (/** @type {string} */ time) => `last heartbeat at ${time}`,
   sessionsOf: (
@@ -295,7 +296,8 @@ export const en = {
   // The side panel
   side: {
     weight: 'Weight',
-    layer: { override: 'Override', registration: 'Registration', discovery: 'Discovery' },
+    layer: { override: 'Override', registration: 'Registration', static: 'Static list', discovery: 'Discovery' },
+    takeOff: 'Take off the static list',
     inForce: 'in force',
     layerExpired: 'expired',
     configured: 'Configured',
@@ -423,6 +425,16 @@ export const en = {
   failedAway: 'result unknown: the control server did not answer',
   failedForbidden: (/** @type {string} */ reason) => `not allowed: ${reason}`,
 
+  // The static list
+  addBackend: 'Add backend',
+  addBackendHint: 'A backend that you add stays, without a heartbeat, until you take it off the static list.',
+  addAddress: 'Address and port',
+  addWeight: 'Weight',
+  addNow: 'Add',
+  addAddressBad: 'Only an IPv4 address and port such as 10.0.0.7:9001, or an IPv6 address in brackets',
+  addBackendOf: (/** @type {string} */ address) => `add ${address}`,
+  removeStaticOf: (/** @type {string} */ address) => `take ${address} off the static list`,
+
   // Ping and audit
   pingTool: 'Ping tool',
   pingTarget: 'Address',
@@ -450,6 +462,8 @@ export const en = {
   /** @type {Record<string, string>} */
   auditActions: {
     clear_override: 'clear override',
+    set_static: 'add to static list',
+    remove_static: 'take off static list',
     changes_dry_run: 'dry run of changes',
     acknowledge_expiry: 'let expire',
     sign_in: 'sign in',

@@ -34,6 +34,13 @@ impl Api {
         self.call(request.header("Content-Type", "application/json"))
     }
 
+    /// A PUT of JSON.
+    #[track_caller]
+    pub fn put(&self, path: &str, body: &Value) -> (u16, Value) {
+        let request = Request::new("PUT", path).body(body.to_string());
+        self.call(request.header("Content-Type", "application/json"))
+    }
+
     /// A POST without a body and without a content type.
     #[track_caller]
     pub fn post_nothing(&self, path: &str) -> (u16, Value) {

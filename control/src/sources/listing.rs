@@ -284,6 +284,43 @@ mod tests {
     }
 
     #[test]
+    fn the_schema_describes_what_is_read() {
+        let schema = include_str!("../../../docs/schemas/backends.schema.json");
+        let schema: Value = serde_json::from_str(schema).expect("JSON");
+        let backend = &schema["$defs"]["backend"];
+        let described = backend["properties"].as_object().expect("properties");
+        let mut entry: Map<String, Value> = described
+            .keys()
+            .map(|key| (key.clone(), Value::Null))
+            .collect();
+        (entry["ip"], entry["port"]) = (json!("10.0.0.1"), json!(1));
+        let file = json!({ "backends": [entry] }).to_string();
+        assert_eq!(complaints(file.as_bytes()), Vec::<String>::new());
+        for (key, property) in described {
+            let (min, max) = (&property["minimum"], &property["maximum"]);
+            for (bound, beyond) in [(min, -1.0), (max, 1.0)] {
+                let Some(bound) = bound.as_f64() else {
+                    continue;
+                };
+                let mut entry = json!({ "ip": "10.0.0.1", "port": 1, key: bound });
+                if key == "max_batch" {
+                    entry["batch_window_ms"] = json!(1);
+                } else if key == "batch_window_ms" {
+                    entry["max_batch"] = json!(1);
+                }
+                let count = |entry: &Value| {
+                    complaints(json!({ "backends": [entry] }).to_string().as_bytes()).len()
+                };
+                assert_eq!(count(&entry), 0, "{key}: {bound}");
+                entry[key] = json!(bound + beyond);
+                assert_eq!(count(&entry), 1, "{key}: {bound} and beyond");
+            }
+        }
+        let most = schema["properties"]["backends"]["maxItems"].as_u64();
+        assert_eq!(most, Some(MAX_BACKENDS as u64));
+    }
+
+    #[test]
     fn an_edit_leaves_everything_else_as_it_is_written() {
         let text = br#"{"owner": "ops", "backends": [
             {"ip": "10.0.0.1", "port": "1", "rack": 7}, {"ip": "gpu-1", "port": 1},

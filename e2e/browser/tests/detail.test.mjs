@@ -61,7 +61,7 @@ describe('the side panel', () => {
   it('says_which_weight_counts_and_why_and_follows_the_stream', async () => {
     await open();
     const weight = section('Weight');
-    await hasText(weight, /Override–Registration20in forceDiscovery30Configured20Effective20/);
+    await hasText(weight, /Override–Registration20in forceStatic list–Discovery30Configured20Effective20/);
     await stand.call('POST', `/api/backends/127.0.0.1/${backend.port}/weight`, { weight: 7 });
     await hasText(weight, /Override7in forceRegistration20Discovery30Configured7/);
     assert.equal(await page.locator('.side .weight-input').inputValue(), '7');
@@ -81,9 +81,9 @@ describe('the side panel', () => {
       await route.continue();
     });
     await rowOf(page, backend).locator('.cell-sessions').click();
-    await hasText(section('Weight'), /^WeightOverride…Registration…Discovery…Configured20/);
+    await hasText(section('Weight'), /^WeightOverride…Registration…Static list…Discovery…Configured20/);
     release();
-    await hasText(section('Weight'), /Override–Registration20in forceDiscovery30/);
+    await hasText(section('Weight'), /Override–Registration20in forceStatic list–Discovery30/);
   });
 
   it('shows_the_states_with_their_times', async () => {

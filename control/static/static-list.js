@@ -1,0 +1,81 @@
+/**
+ * @file The static list: a dialog that puts a backend on it, and taking one off. A backend of the list
+ * needs no heartbeat to stay.
+ */
+
+import * as api from './api.js';
+import { change } from './changes.js';
+import { byId, setText } from './dom.js';
+import { words } from './i18n.js';
+import { parseWeight } from './weight.js';
+
+/** An address and a port, an IPv6 address in brackets; the server says whether a backend can have it. */
+const ADDRESS = /^(\d{1,3}(\.\d{1,3}){3}|\[[0-9a-fA-F:.]+\]):\d{1,5}$/;
+
+/** Binds the dialog and its button. */
+export function startStaticList() {
+  byId('add-backend', HTMLButtonElement).addEventListener('click', openAdd);
+  byId('add-form', HTMLFormElement).addEventListener('submit', (event) => {
+    event.preventDefault();
+    void add();
+  });
+}
+
+export function openAdd() {
+  byId('add-problem', HTMLElement).hidden = true;
+  byId('add-dialog', HTMLDialogElement).showModal();
+  byId('add-address', HTMLInputElement).select();
+}
+
+async function add() {
+  const address = byId('add-address', HTMLInputElement).value.trim();
+  const typed = byId('add-weight', HTMLInputElement).value.trim();
+  const weight = typed === '' ? null : parseWeight(typed);
+  if (!ADDRESS.test(address)) return refuse(words().addAddressBad);
+  if (typed !== '' && weight === null) return refuse(words().weightRange);
+  const outcome = await change(
+    () => words().addBackendOf(address),
+    () => putWithUndo(address, { weight }),
+  );
+  const { level, text } = outcome();
+  if (level === 'bad') return refuse(text);
+  byId('add-dialog', HTMLDialogElement).close();
+}
+
+/** @param {string} text */
+function refuse(text) {
+  const problem = byId('add-problem', HTMLElement);
+  problem.hidden = false;
+  setText(problem, text);
+}
+
+/**
+ * @param {string} address
+ * @param {api.Said} said
+ */
+async function putWithUndo(address, said) {
+  const answer = await api.putStatic(address, said);
+  return { ...answer, undo: undoOf(address, answer.old) };
+}
+
+/** @param {string} address of a backend on the list */
+export function takeOff(address) {
+  return change(
+    () => words().removeStaticOf(address),
+    async () => {
+      const answer = await api.removeStatic(address);
+      return { ...answer, undo: undoOf(address, answer.old) };
+    },
+  );
+}
+
+/**
+ * What makes the list say of a backend what it said before.
+ * @param {string} address
+ * @param {api.Said | null} before
+ */
+function undoOf(address, before) {
+  const call = () => (before === null ? api.removeStatic(address) : api.putStatic(address, before));
+  const done = () => (before === null ? words().addBackendOf(address) : words().removeStaticOf(address));
+  return () => change(() => words().undoing(done()), call);
+}

@@ -1,0 +1,72 @@
+//! The static list reaches the proxy, whoever edits it, and what no source mentions is left alone.
+
+use e2e::loop_bench::{LoopBench, published};
+use serde_json::json;
+use testkit::folder::k8s_endpoints;
+use testkit::process::run;
+use testkit::{LONG, until};
+
+#[test]
+fn a_static_backend_is_served_without_a_heartbeat_and_goes_when_it_is_taken_off() {
+    let bench = LoopBench::start(json!({ "runtime_ttl_sec": 1 }));
+    let path = format!("/api/v1/static/{}", bench.b.addr);
+    let (status, answer) = bench.control.api.put(&path, &json!({ "weight": 20 }));
+    assert_eq!(
+        (status, &answer["sync"]["reload"]["applied"]),
+        (200, &json!(true)),
+        "{answer}"
+    );
+    bench.await_reached("b");
+    let entry = published(&bench.folder, bench.b.addr).expect("published");
+    assert_eq!(entry["weight"], 20);
+
+    // By hand, as an editor saves it.
+    let list = json!({ "backends": [{ "ip": bench.b.addr.ip(), "port": bench.b.addr.port(), "weight": "30" }] });
+    std::fs::write(bench.folder.root.static_backends(), list.to_string()).expect("written");
+    until("the edit is published", LONG, || {
+        (published(&bench.folder, bench.b.addr)?["weight"] == 30).then_some(())
+    });
+    let (status, _) = bench.control.api.delete(&path, None);
+    assert_eq!(status, 200);
+    assert_eq!(published(&bench.folder, bench.b.addr), None);
+}
+
+#[test]
+fn an_agent_that_says_no_weight_leaves_discoverys_in_force() {
+    let bench = LoopBench::start(json!({}));
+    let found = k8s_endpoints(&[(bench.a.addr, 10), (bench.b.addr, 90)]);
+    std::fs::write(bench.folder.root.k8s_endpoints(), found.to_string()).expect("written");
+    bench.await_reached("b");
+    let body = json!({ "ip": bench.b.addr.ip(), "port": bench.b.addr.port(), "gpu_usage": 0.5 });
+    let (status, answer) = bench.control.api.post("/api/register", &body);
+    assert_eq!(status, 200, "{answer}");
+    let entry = published(&bench.folder, bench.b.addr).expect("published");
+    assert_eq!(entry["weight"], 90);
+}
+
+#[test]
+fn a_check_of_a_list_names_every_fault() {
+    let bench = LoopBench::start(json!({}));
+    let file = bench.folder.beside("list.json");
+    let name = file.to_str().expect("a temporary name");
+    for flag in ["--check-static", "--check-discovery"] {
+        std::fs::write(&file, r#"{"backends": [{"ip": "10.0.0.1", "port": 1}]}"#).expect("written");
+        let good = run("control_server", [flag, name]);
+        assert!(good.status.success(), "{good:?}");
+        let bad = r#"{"backends": [{"ip": "gpu-1", "port": 1}, {"ip": "10.0.0.1", "port": 1, "weight": 2000, "wieght": 1}]}"#;
+        std::fs::write(&file, bad).expect("written");
+        let found = run("control_server", [flag, name]);
+        assert_eq!(found.status.code(), Some(1));
+        let told = String::from_utf8_lossy(&found.stderr);
+        for place in [
+            "/backends/0/ip",
+            "/backends/1/weight",
+            "/backends/1/wieght",
+            "3 faults",
+        ] {
+            assert!(told.contains(place), "{told}");
+        }
+    }
+    let missing = run("control_server", ["--check-static", "/nowhere/list.json"]);
+    assert_eq!(missing.status.code(), Some(1));
+}
