@@ -6,8 +6,10 @@ use contract::refusal::{Refusal, RefusalCode};
 
 use crate::config_file::ConfigFileError;
 
-/// Refusals of one kind that are listed; a file may hold thousands of faults.
+/// Faults of a file that are listed; it may hold thousands.
 const MOST: usize = 16;
+/// Backends that are listed as listeners of ours; of more, the number.
+const MOST_SKIPPED: usize = 64;
 
 /// Of a file that was refused as a whole. `hint` says whether that is for what the process gave up.
 pub fn of_file(error: &ConfigFileError, hint: Option<&str>, now_ms: u64) -> Vec<Refusal> {
@@ -49,13 +51,22 @@ pub fn of_file(error: &ConfigFileError, hint: Option<&str>, now_ms: u64) -> Vec<
 
 /// Of backends that are listeners of ours.
 pub fn of_skipped(skipped: &[Skipped], now_ms: u64) -> impl Iterator<Item = Refusal> {
-    skipped.iter().take(MOST).map(move |entry| Refusal {
+    let named = skipped.iter().take(MOST_SKIPPED).map(move |entry| Refusal {
         code: RefusalCode::OwnListener,
         place: entry.place(),
         value: entry.addr.to_string(),
         detail: format!("the proxy listens on {}", entry.listen),
         since: now_ms,
-    })
+    });
+    let more = skipped.len().saturating_sub(MOST_SKIPPED);
+    let summary = (more > 0).then(|| Refusal {
+        code: RefusalCode::OwnListener,
+        place: "/backends".to_owned(),
+        value: format!("and {more} more"),
+        detail: "the proxy listens on these, too".to_owned(),
+        since: now_ms,
+    });
+    named.chain(summary)
 }
 
 /// Gives those of `now` that were refused `before` already the time of their beginning.
@@ -109,7 +120,9 @@ fn words(refusal: &Refusal) -> String {
 }
 
 fn is_same(one: &Refusal, other: &Refusal) -> bool {
-    (one.code, &one.place, &one.value) == (other.code, &other.place, &other.value)
+    // A backend is the same wherever it stands in the file.
+    let has_same_place = one.code == RefusalCode::OwnListener || one.place == other.place;
+    (one.code, &one.value) == (other.code, &other.value) && has_same_place
 }
 
 #[cfg(test)]
@@ -138,6 +151,56 @@ mod tests {
         let cut = &faulty("{\"listen\":")[0];
         assert_eq!((cut.code, cut.place.as_str()), (RefusalCode::Invalid, ""));
         assert!(cut.detail.contains("line 1"), "{}", cut.detail);
+    }
+
+    #[test]
+    fn own_listeners_are_all_named_up_to_a_bound_and_then_counted() {
+        let named = |count: usize| -> Vec<String> {
+            let skipped: Vec<Skipped> = (0..count).map(skipped).collect();
+            of_skipped(&skipped, 0).map(|one| one.value).collect()
+        };
+        assert_eq!(named(0), [""; 0]);
+        assert_eq!(named(1), ["127.0.0.1:80"]);
+        assert_eq!(named(64).last().map(String::as_str), Some("127.0.0.64:80"));
+        let many = named(100);
+        assert_eq!(
+            (many.len(), &*many[63], &*many[64]),
+            (65, "127.0.0.64:80", "and 36 more")
+        );
+    }
+
+    #[test]
+    fn a_backend_that_moves_in_the_file_stays_refused_since_when_it_was() {
+        let at = |indices: &[usize], now_ms| -> Vec<Refusal> {
+            let moved = indices.iter().zip(0..);
+            let skipped: Vec<Skipped> = moved
+                .map(|(&index, at)| Skipped {
+                    index,
+                    ..skipped(at)
+                })
+                .collect();
+            of_skipped(&skipped, now_ms).collect()
+        };
+        let mut shown = at(&[3, 5], 1);
+        assert!(
+            update(&mut shown, at(&[2, 4, 9], 2)),
+            "the places are others"
+        );
+        let since: Vec<(u64, &str)> = shown.iter().map(|one| (one.since, &*one.place)).collect();
+        assert_eq!(
+            since,
+            [(1, "/backends/2"), (1, "/backends/4"), (2, "/backends/9")]
+        );
+    }
+
+    /// The backend at this place.
+    fn skipped(at: usize) -> Skipped {
+        let ip = [127, 0, 0, at as u8 + 1];
+        Skipped {
+            index: at,
+            addr: contract::BackendAddr::new(ip.into(), 80),
+            listen: ([0, 0, 0, 0], 80).into(),
+        }
     }
 
     #[test]
