@@ -114,11 +114,44 @@ fn datagrams_of_peers_begin_no_flow() {
     bench
         .proxy
         .reload(&configuration(bench.listen, &[backend.addr], peers));
-    assert_eq!(bench.flows_ended("source_refused"), 1);
+    until("its flow has ended", LONG, || {
+        (bench.flows_ended("source_refused") == 1).then_some(())
+    });
     let timeout = Some(Duration::from_millis(100));
     before.socket.set_read_timeout(timeout).expect("above zero");
     before.who().expect_err("it is a peer now");
     await_dropped(&bench, "from_peer", 1);
+}
+
+/// More than the workers look at in one turn; those of others go on.
+#[test]
+fn a_new_entry_of_udp_peers_ends_all_flows_of_its_network_and_no_other() {
+    let backend = Backend::start("echo", Manner::Echo);
+    let mut bench = ProxyBench::start(&[backend.addr], json!({ "max_flows": 6_000 }));
+    let begin = |last: u8, count: usize| -> Vec<UdpSocket> {
+        let begun = (0..count).map(|_| {
+            let client =
+                UdpSocket::bind((Ipv4Addr::new(127, 0, 0, last), 0)).expect("of this host");
+            client.set_read_timeout(Some(LONG)).expect("above zero");
+            client.send_to(b"hello", bench.listen).expect("sent");
+            client.recv_from(&mut [0; 64]).expect("an answer");
+            client
+        });
+        begun.collect()
+    };
+    let peers = begin(7, 1_600);
+    let others = begin(8, 800);
+    let last_peers = begin(7, 1_600);
+    let settings = json!({ "max_flows": 6_000, "udp_peers": ["127.0.0.7"] });
+    let config = configuration(bench.listen, &[backend.addr], settings);
+    bench.proxy.reload(&config);
+    let refused = (peers.len() + last_peers.len()) as u64;
+    until("all flows of peers have ended", LONG, || {
+        (bench.flows_ended("source_refused") >= refused).then_some(())
+    });
+    let counters = bench.proxy.status().totals.counters;
+    assert_eq!(counters.flows_active, others.len() as u64);
+    assert_eq!(bench.flows_ended("source_refused"), refused);
 }
 
 #[test]

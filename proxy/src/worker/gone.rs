@@ -5,13 +5,12 @@
 //! is over and notes when the next one's is. Nothing of it is kept in a session, and where the settings
 //! let them go on nothing is looked at.
 
-/// Sessions of one turn: some tens of microseconds.
-const PART: usize = 1_000;
+use super::sweep::Sweep;
 
 #[derive(Debug, Default)]
 pub struct Gone {
-    /// Where the look that is under way goes on.
-    at: Option<usize>,
+    /// The look that is under way.
+    sweep: Sweep,
     /// The earliest time at which a session is to end, of those that this look has seen so far.
     earliest_ms: Option<u64>,
     /// When the next look is due.
@@ -21,15 +20,13 @@ pub struct Gone {
 impl Gone {
     /// The backends are others, or the settings: looks at all sessions.
     pub fn look_anew(&mut self) {
-        *self = Gone {
-            at: Some(0),
-            ..Gone::default()
-        };
+        *self = Gone::default();
+        self.sweep.begin();
     }
 
     /// Whether a look is under way.
     pub fn is_looking(&self) -> bool {
-        self.at.is_some()
+        self.sweep.is_under_way()
     }
 
     pub fn next_wakeup_ms(&self) -> Option<u64> {
@@ -41,12 +38,7 @@ impl Gone {
         if self.due_ms.is_some_and(|due_ms| due_ms <= now_ms) {
             self.look_anew();
         }
-        let Some(from) = self.at else {
-            return 0..0;
-        };
-        let to = places.min(from + PART);
-        self.at = (to < places).then_some(to);
-        from..to
+        self.sweep.part(places)
     }
 
     /// A session of this part is to end at `end_ms`.
@@ -56,7 +48,7 @@ impl Gone {
 
     /// The part has been looked at.
     pub fn part_is_done(&mut self) {
-        if self.at.is_none() {
+        if !self.sweep.is_under_way() {
             self.due_ms = self.earliest_ms;
         }
     }

@@ -11,6 +11,7 @@ pub mod mailbox;
 mod pipes;
 mod session;
 pub mod session_log;
+mod sweep;
 mod tcp;
 mod transfer;
 mod udp;
@@ -147,7 +148,7 @@ impl Worker {
                 }
                 self.core.snapshot = snapshot;
                 self.tcp.backends_changed(&self.core);
-                self.udp.backends_changed(&mut self.core);
+                self.udp.backends_changed(&self.core);
                 // Sessions have waited for this since the events came.
                 let begun_us = self.core.now_us;
                 self.core.update_time();

@@ -23,6 +23,7 @@ use super::flow::{Flow, answer, connected_socket, is_refusal};
 use super::gone::Gone;
 use super::load::Meters;
 use super::session_log::Record;
+use super::sweep::Sweep;
 use crate::connecting::is_shortage;
 use crate::own_address::is_of_this_host;
 
@@ -74,6 +75,8 @@ pub struct Udp {
     gone: Gone,
     /// `udp_peers`, by which the flows that there are were let in.
     peers: Networks,
+    /// For flows of sources that none would be begun for any more.
+    refused_sources: Sweep,
 }
 
 /// Consecutive datagrams of one client are sent on with one system call.
@@ -91,6 +94,7 @@ impl Udp {
             meters: Meters::new(core.now_ms()),
             gone: Gone::default(),
             peers: core.snapshot.settings.udp_peers.clone(),
+            refused_sources: Sweep::default(),
         }
     }
 
@@ -115,7 +119,7 @@ impl Udp {
             flows,
             lost: 0,
         });
-        self.end_refused_sources(core);
+        self.refused_sources.begin();
         Ok(())
     }
 
@@ -154,7 +158,8 @@ impl Udp {
 
     /// Whether listeners, or flows that are looked at, wait for their next turn.
     pub fn has_unfinished(&self) -> bool {
-        self.listeners.iter().any(|(_, l)| l.is_ready) || self.gone.is_looking()
+        let is_any_ready = self.listeners.iter().any(|(_, l)| l.is_ready);
+        is_any_ready || self.gone.is_looking() || self.refused_sources.is_under_way()
     }
 
     /// Reads from every ready listener, in bounded steps.
@@ -371,16 +376,15 @@ impl Udp {
         })
     }
 
-    /// Ends the flows of sources that none would be begun for any more: one that goes round would never
-    /// end by itself.
+    /// Ends flows of sources that none would be begun for any more: one that goes round would never end
+    /// by itself.
     fn end_refused_sources(&mut self, core: &mut Core) {
-        let is_refused = |index: &FlowIndex| {
-            let (key, _) = self.flows.get(*index).expect("listed just now");
-            self.refuses(key.client).is_some()
-        };
-        let refused: Vec<FlowIndex> = self.flows.indices().filter(is_refused).collect();
-        for index in refused {
-            self.end(core, index, FlowEnd::SourceRefused);
+        for index in self.refused_sources.part(self.flows.places()) {
+            let index = index as FlowIndex;
+            let client = self.flows.get(index).map(|(key, _)| key.client);
+            if client.is_some_and(|client| self.refuses(client).is_some()) {
+                self.end(core, index, FlowEnd::SourceRefused);
+            }
         }
     }
 
@@ -486,10 +490,10 @@ impl Udp {
     }
 
     /// A new snapshot is installed.
-    pub fn backends_changed(&mut self, core: &mut Core) {
+    pub fn backends_changed(&mut self, core: &Core) {
         if self.peers != core.snapshot.settings.udp_peers {
             self.peers = core.snapshot.settings.udp_peers.clone();
-            self.end_refused_sources(core);
+            self.refused_sources.begin();
         }
         self.gone = Gone::default();
         if core.snapshot.settings.backend_gone_timeout_ms.is_some() {
@@ -515,9 +519,11 @@ impl Udp {
         self.gone.part_is_done();
     }
 
-    /// Ends the flows that have been silent for the idle time, and those of gone backends.
+    /// Ends the flows that have been silent for the idle time, those of gone backends and of refused
+    /// sources.
     pub fn run_timers(&mut self, core: &mut Core) {
         self.end_those_of_gone_backends(core);
+        self.end_refused_sources(core);
         let flows = &mut self.flows;
         while self.meters.look(core, |index| {
             let (_, flow) = flows.get_mut(index)?;
