@@ -21,6 +21,8 @@ pub const MAX_LABELS: usize = 64;
 pub const MAX_LINE_BYTES: usize = 32 << 10;
 /// The longest value of a label in [`KEPT`].
 const MAX_KEPT_BYTES: usize = 128;
+/// The most that the values of such labels hold in all.
+const MAX_KEPT_IN_ALL: usize = 2 << 20;
 
 /// The labels that choose among samples: the devices of exporters, the kinds of Triton's backend, and
 /// the priorities of SGLang.
@@ -78,6 +80,8 @@ pub enum ReadError {
     Io(#[from] io::Error),
     #[error("more than {MAX_SAMPLES} samples of the names that are read")]
     TooMany,
+    #[error("more than {MAX_KEPT_IN_ALL} bytes in the labels of the names that are read")]
+    TooLarge,
     #[error("none of the names is there")]
     Nothing,
     #[error("the answer ends within a line, so it was cut; none of it is used")]
@@ -94,6 +98,7 @@ impl Exposition {
             exposition: Exposition::default(),
             hasher: RandomState::new(),
             wanted,
+            kept_bytes: 0,
         };
         let mut lines = Lines::new(document);
         let mut is_first = true;
@@ -154,6 +159,8 @@ struct Reader<'w> {
     exposition: Exposition,
     hasher: RandomState,
     wanted: &'w [&'static str],
+    /// In the labels of all samples so far.
+    kept_bytes: usize,
 }
 
 impl Reader<'_> {
@@ -167,6 +174,11 @@ impl Reader<'_> {
         };
         let rest = String::from_utf8_lossy(rest);
         let sample = is_whole.then(|| self.sample(name, &rest)).flatten();
+        let labels = sample.iter().flat_map(|sample| &sample.labels);
+        self.kept_bytes += labels.map(|(_, value)| value.len()).sum::<usize>();
+        if self.kept_bytes > MAX_KEPT_IN_ALL {
+            return Err(ReadError::TooLarge);
+        }
         let exposition = &mut self.exposition;
         match sample {
             Some(_) if exposition.samples.len() == MAX_SAMPLES => return Err(ReadError::TooMany),
@@ -509,6 +521,18 @@ mod tests {
             parse(text.as_bytes(), "b"),
             Err(ReadError::Nothing)
         ));
+    }
+
+    #[test]
+    fn what_is_kept_of_labels_is_bounded() {
+        let value = "x".repeat(MAX_KEPT_BYTES);
+        let labels = KEPT.map(|label| format!("{label}=\"{value}\"")).join(",");
+        let rows = MAX_KEPT_IN_ALL / (KEPT.len() * MAX_KEPT_BYTES);
+        let text = format!("a{{{labels}}} 1\n").repeat(rows);
+        assert!(parse(text.as_bytes(), "a").is_ok());
+        let text = format!("{text}{text}");
+        let read = parse(text.as_bytes(), "a");
+        assert!(matches!(read, Err(ReadError::TooLarge)));
     }
 
     /// Answers with a few bytes at a time.

@@ -220,7 +220,9 @@ impl Engine {
                 let expected = self.preferred().join(", ");
                 format!("none of its metrics is there: {expected}")
             }
-            ReadError::Io(_) | ReadError::TooMany | ReadError::Cut => error.to_string(),
+            ReadError::Io(_) | ReadError::TooMany | ReadError::TooLarge | ReadError::Cut => {
+                error.to_string()
+            }
         })?;
         let mut samples = Samples::of(&exposition);
         let figures = match self.cached() {
