@@ -149,6 +149,20 @@ fn a_reset_is_told_from_one_that_ends_a_finished_exchange() {
         (&[Up, Down, Up, BackendResets], "backend_reset"),
         // Closed, and not answered: the end of no exchange.
         (&[Up, ClientCloses, BackendResets], "backend_reset"),
+        // Closed and still owed, and maybe not all of it has come.
+        (&[Up, ClientCloses, Down, BackendResets], "backend_reset"),
+        (
+            &[Up, Down, Up, ClientCloses, BackendResets],
+            "backend_reset",
+        ),
+        (
+            &[Up, Down, Up, ClientCloses, Down, Down, BackendResets],
+            "backend_reset",
+        ),
+        (
+            &[Up, Down, Up, BackendCloses, BackendResets],
+            "backend_reset",
+        ),
         // As RabbitMQ and coturn end.
         (
             &[Up, Down, ClientCloses, BackendResets],
@@ -355,6 +369,32 @@ fn a_backend_that_is_killed_is_told_from_one_that_had_nothing_left_to_answer() {
         drop(client);
         bench.assert_sessions_ended(reason, 1);
     }
+}
+
+/// A client that has closed both ways waits for no answer: its kernel resets at the last one.
+#[test]
+fn a_reset_behind_the_last_answer_fails_no_client_that_has_gone() {
+    const ROUNDS: u64 = 50;
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let addr = listener.local_addr().expect("it is bound");
+    let bench = ProxyBench::start(&[addr], without_probes(json!({})));
+    for _ in 0..ROUNDS {
+        let mut client = connect(bench.listen).expect("it listens");
+        client.write_all(b"bye").expect("sent");
+        drop(client);
+        let (mut backend, _) = listener.accept().expect("the proxy connects");
+        backend
+            .read_to_end(&mut Vec::new())
+            .expect("an orderly end");
+        // The proxy may have heard of the client's reset by the second one.
+        let _ = backend.write_all(&[7; 84]);
+        reset(backend);
+    }
+    bench.proxy.await_no_sessions();
+    let ended = bench.proxy.status().totals.sessions_ended;
+    let of = |reason: &str| ended.get(reason).copied().unwrap_or(0);
+    let after_end = of("backend_reset_after_end") + of("client_reset_after_end");
+    assert_eq!(after_end, ROUNDS, "{ended:?}");
 }
 
 /// Anybody can make sessions end. Of those that carried nothing, ten lines a second of each reason are

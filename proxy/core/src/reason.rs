@@ -16,10 +16,11 @@ pub enum SessionEnd {
     ClientResetAfterEnd,
     /// The connection to the client timed out, or no way leads there any more.
     ClientLost,
-    /// The backend reset the connection before either side had closed, or without any answer.
+    /// The backend reset the connection before either side had closed, or while the client waited for
+    /// an answer.
     BackendReset,
-    /// The backend reset the connection after one of both had closed its side, and had answered or was
-    /// asked nothing.
+    /// The backend reset the connection after one of both had closed its side, when the client waited
+    /// for no answer.
     BackendResetAfterEnd,
     /// The connection to the backend timed out, or no way leads there any more.
     BackendLost,

@@ -29,16 +29,14 @@ impl Side {
 pub enum Verdict {
     /// Bytes may still pass.
     Continue,
-    /// Both directions closed in order; `first` closed first. `is_owed`: at that moment the client's
-    /// last bytes had no answer.
-    Closed { first: Side, is_owed: bool },
+    /// Both directions closed in order.
+    Closed(Closed),
     /// The connection to `by` broke, and all that it sent before has been written to the other end:
-    /// reset that one as soon as its send queue is empty. `is_after_end`: one of the two had closed its
-    /// side before.
+    /// reset that one as soon as its send queue is empty.
     Broken {
         by: Side,
         how: Break,
-        is_after_end: bool,
+        after: Option<Closed>,
     },
 }
 
@@ -57,17 +55,19 @@ pub struct Relay {
     backend_failed: bool,
 }
 
+/// The first close of a side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Closed {
-    first: Side,
-    is_owed: bool,
+pub struct Closed {
+    pub first: Side,
+    /// At that moment the client's last bytes had no answer.
+    pub is_owed: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Broken {
     by: Side,
     how: Break,
-    is_after_end: bool,
+    after: Option<Closed>,
 }
 
 impl Relay {
@@ -159,12 +159,8 @@ impl Relay {
     }
 
     fn note_break(&mut self, by: Side, how: Break) {
-        let is_after_end = self.first_closed.is_some();
-        self.broken.get_or_insert(Broken {
-            by,
-            how,
-            is_after_end,
-        });
+        let after = self.first_closed;
+        self.broken.get_or_insert(Broken { by, how, after });
     }
 
     pub fn verdict(&self) -> Verdict {
@@ -175,12 +171,9 @@ impl Relay {
             (Some(broken), _) => Verdict::Broken {
                 by: broken.by,
                 how: broken.how,
-                is_after_end: broken.is_after_end,
+                after: broken.after,
             },
-            (None, Some(closed)) => Verdict::Closed {
-                first: closed.first,
-                is_owed: closed.is_owed,
-            },
+            (None, Some(closed)) => Verdict::Closed(closed),
             (None, None) => unreachable!("a half is done only by an end of a side"),
         }
     }
@@ -210,7 +203,7 @@ mod tests {
         relay.down.sink_shut();
         let first = Side::Client;
         let is_owed = false;
-        assert_eq!(relay.verdict(), Verdict::Closed { first, is_owed });
+        assert_eq!(relay.verdict(), Verdict::Closed(Closed { first, is_owed }));
     }
 
     #[test]
@@ -222,15 +215,11 @@ mod tests {
         assert_eq!(relay.verdict(), Verdict::Continue);
         relay.ready(Side::Client, false, true, false);
         relay.down.wrote(100);
-        assert_eq!(relay.verdict(), broken(Side::Backend, Break::Reset, false));
+        assert_eq!(relay.verdict(), broken(Side::Backend, Break::Reset, None));
     }
 
-    fn broken(by: Side, how: Break, is_after_end: bool) -> Verdict {
-        Verdict::Broken {
-            by,
-            how,
-            is_after_end,
-        }
+    fn broken(by: Side, how: Break, after: Option<Closed>) -> Verdict {
+        Verdict::Broken { by, how, after }
     }
 
     #[test]
@@ -242,7 +231,7 @@ mod tests {
         assert!(matches!(relay.down.step(), Step::Read { .. }));
         // The failed write used up the error, so the read ends like an orderly close.
         relay.read_ended(Side::Backend, End::Eof);
-        assert_eq!(relay.verdict(), broken(Side::Backend, Break::Lost, false));
+        assert_eq!(relay.verdict(), broken(Side::Backend, Break::Lost, None));
     }
 
     #[test]
@@ -255,7 +244,11 @@ mod tests {
             relay.half_from(side).sink_shut();
             assert!(relay.has_failed_unread(side) && !relay.has_failed_unread(side.other()));
             relay.write_failed(side, Break::Reset);
-            assert_eq!(relay.verdict(), broken(side, Break::Reset, true));
+            let after = Closed {
+                first: side,
+                is_owed: false,
+            };
+            assert_eq!(relay.verdict(), broken(side, Break::Reset, Some(after)));
         }
     }
 
@@ -281,7 +274,8 @@ mod tests {
             let first = Side::Backend;
             let is_owed = expected;
             let found = relay.verdict();
-            assert_eq!(found, Verdict::Closed { first, is_owed }, "{moves:?}");
+            let closed = Closed { first, is_owed };
+            assert_eq!(found, Verdict::Closed(closed), "{moves:?}");
         }
     }
 }

@@ -9,8 +9,8 @@ use proxy_core::half::{Break, Step};
 use proxy_core::pick::BackendIndex;
 use proxy_core::plan::Protocol;
 use proxy_core::reason::SessionEnd;
-use proxy_core::relay::{Relay, Side, Verdict};
-use proxy_sys::send_queue::unacknowledged_bytes;
+use proxy_core::relay::{Closed, Relay, Side, Verdict};
+use proxy_sys::send_queue::{self, unacknowledged_bytes};
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::sockopt;
@@ -342,26 +342,35 @@ impl Session {
         })
     }
 
+    /// Whether the first close ended the exchange. A client that had closed and was still owed an answer
+    /// may have got only part of it; one that has gone does not wait for the rest.
+    fn is_finished(&self, after: Option<Closed>) -> bool {
+        after.is_some_and(|closed| {
+            let may_wait = closed.is_owed && !self.has_client_gone();
+            !may_wait
+        })
+    }
+
+    fn has_client_gone(&self) -> bool {
+        // A socket that cannot tell is none of a client that waits.
+        send_queue::is_closed(self.client.as_fd()).unwrap_or(true)
+    }
+
     /// What the session is called that ends by the relay's verdict.
     pub fn end_of(&self, verdict: Verdict) -> Option<SessionEnd> {
-        let was_answered = self.bytes_down > 0 || self.bytes_up == 0;
         Some(match verdict {
             Verdict::Continue => return None,
-            Verdict::Closed { first, is_owed } => match first {
+            Verdict::Closed(Closed { first, is_owed }) => match first {
                 Side::Client => SessionEnd::ClientClosed,
                 Side::Backend if is_owed => SessionEnd::BackendClosedUnanswered,
                 Side::Backend => SessionEnd::BackendClosed,
             },
-            Verdict::Broken {
-                by,
-                how,
-                is_after_end,
-            } => match (by, how) {
+            Verdict::Broken { by, how, after } => match (by, how) {
                 (Side::Client, Break::Lost) => SessionEnd::ClientLost,
                 (Side::Backend, Break::Lost) => SessionEnd::BackendLost,
-                (Side::Client, Break::Reset) if is_after_end => SessionEnd::ClientResetAfterEnd,
+                (Side::Client, Break::Reset) if after.is_some() => SessionEnd::ClientResetAfterEnd,
                 (Side::Client, Break::Reset) => SessionEnd::ClientReset,
-                (Side::Backend, Break::Reset) if is_after_end && was_answered => {
+                (Side::Backend, Break::Reset) if self.is_finished(after) => {
                     SessionEnd::BackendResetAfterEnd
                 }
                 (Side::Backend, Break::Reset) => SessionEnd::BackendReset,

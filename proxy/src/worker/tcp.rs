@@ -272,7 +272,7 @@ impl Tcp {
         let verdict = session.relay.verdict();
         match (verdict, session.end_of(verdict)) {
             (Verdict::Broken { by, .. }, Some(end)) => self.forward_reset(core, index, by, end),
-            (Verdict::Closed { .. }, Some(end)) => self.end(core, index, end),
+            (Verdict::Closed(_), Some(end)) => self.end(core, index, end),
             (_, _) => {
                 if !was_half_closed && session.relay.is_half_closed() {
                     self.timers

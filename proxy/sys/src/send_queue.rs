@@ -32,7 +32,7 @@ fn queued_bytes(socket: BorrowedFd<'_>) -> io::Result<usize> {
 }
 
 /// Whether the kernel has given the connection up, so that nothing of it is under way any more.
-fn is_closed(socket: BorrowedFd<'_>) -> io::Result<bool> {
+pub fn is_closed(socket: BorrowedFd<'_>) -> io::Result<bool> {
     // The state is the first byte of `struct tcp_info` (tcp(7)), and the kernel fills as much as asked for.
     let mut state: u8 = 0;
     let mut length: libc::socklen_t = 1;
