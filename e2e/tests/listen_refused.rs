@@ -174,6 +174,30 @@ fn a_backend_that_is_the_kept_listener_is_skipped_until_it_is_none() {
     });
 }
 
+/// A listener on all addresses gets those that the host gains, and a backend there is the proxy then.
+#[test]
+fn a_backend_whose_address_becomes_the_proxys_own_is_skipped_then() {
+    let Some(host) = Host::new() else {
+        return skipped("a network namespace cannot be made here");
+    };
+    let a = Backend::start_at(free_address_on(host.here), "a", Manner::Echo);
+    let all = SocketAddr::from(([0, 0, 0, 0], 9_000));
+    let later = SocketAddr::from(([198, 51, 100, 7], 9_000));
+    let config = [(a.addr, 10), (later, 10)];
+    let mut far = FarProxy::start(host, all, &[a.addr], without_probes(json!({})));
+    let config = without_probes(proxy_config(all, &config));
+    far.proxy.reload(&config);
+    far.proxy.await_refusals(&[]);
+
+    far.host.add_address(later.ip());
+    let own = later.to_string();
+    let refused = [(RefusalCode::OwnListener, "/backends/1", &*own)];
+    far.proxy.await_refusals(&refused);
+    let status = far.proxy.status();
+    assert!(status.running.addresses.contains(&later.ip()));
+    assert_eq!(status.backends.len(), 1, "{:?}", status.backends);
+}
+
 #[test]
 fn an_address_that_comes_later_is_taken_when_it_is_here() {
     let Some(host) = Host::new() else {

@@ -182,6 +182,12 @@ impl Listeners {
         self.open.iter().map(|endpoint| endpoint.addr).collect()
     }
 
+    /// Whether an address that this host gains is accepted on.
+    pub fn take_all_addresses(&self) -> bool {
+        let mut open = self.open.iter();
+        open.any(|endpoint| endpoint.addr.ip().is_unspecified())
+    }
+
     /// Addresses that are accepted on although the configuration does not ask for them.
     fn kept(&self) -> Vec<SocketAddr> {
         let open = self.open.iter();
@@ -274,7 +280,7 @@ impl Listeners {
         commands
     }
 
-    fn no_change(&self) -> Change {
+    pub fn no_change(&self) -> Change {
         Change {
             open: self.no_commands(),
             revive: Vec::new(),

@@ -284,6 +284,7 @@ async fn keep_up(
                 announcement.try_again(serve_admin);
                 supervisor.close_unused().await;
                 supervisor.try_listeners().await;
+                supervisor.look_at_addresses().await;
                 if watchdog.is_some() {
                     feed_watchdog(supervisor, period).await;
                 }

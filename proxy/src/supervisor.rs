@@ -4,6 +4,7 @@
 //! a worker only swaps a pointer. A file that is wrong leaves everything as it was; a listener that
 //! cannot be bound leaves the listener as it was, and all else is applied.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -48,8 +49,8 @@ pub struct State {
     pub registry: BackendRegistry,
     pub watch: Watch,
     listeners: Listeners,
-    /// What the file says, while not all its listeners can be bound: `config` lacks the backends that
-    /// are a listener which is kept until then.
+    /// What the file says, for as long as it [`is_judged_again`]: `config` lacks the backends that are a
+    /// listener of ours by now.
     file: Option<Checked>,
     /// Backends of the file that are not in `config`.
     skipped: Vec<Skipped>,
@@ -94,7 +95,7 @@ impl Supervisor {
             sockets,
         } = bound;
         warn_of_unknown_keys(&file);
-        let tried = (!listeners.is_settled()).then(|| file.checked.clone());
+        let kept = is_judged_again(&listeners).then(|| file.checked.clone());
         let Checked {
             config,
             config_digest,
@@ -145,7 +146,7 @@ impl Supervisor {
                 registry,
                 watch,
                 listeners,
-                file: tried,
+                file: kept,
                 skipped,
                 none_in_use,
                 of_file: Vec::new(),
@@ -317,6 +318,41 @@ impl Supervisor {
         });
     }
 
+    /// Judges the backends again where this host's addresses are others than when the file was read: one
+    /// of them may have become a listener of ours, or be none any more.
+    pub async fn look_at_addresses(&self) {
+        if !self.state().is_watching_addresses() {
+            return;
+        }
+        let addresses = config_file::local_addresses();
+        // A host without any has failed to say.
+        let is_known = !addresses.0.is_empty();
+        if !is_known || is_same_set(&addresses.0, &self.running.borrow().addresses) {
+            return;
+        }
+        let told = {
+            let mut state = self.state();
+            state.file.take().and_then(|checked| {
+                let open = state.listeners.addresses();
+                let (_, skipped) = checked.while_listening(&open, &addresses);
+                if skipped == state.skipped {
+                    state.file = Some(checked);
+                    return None;
+                }
+                let change = state.listeners.no_change();
+                Some(state.install(change, checked, &addresses, &self.limits))
+            })
+        };
+        if let Some(told) = told {
+            self.carry_out(told).await;
+        }
+        let refusals = self.state().refusals(&self.confinement);
+        self.running.send_modify(|running| {
+            running.addresses = addresses.0;
+            refusals::update(&mut running.refusals, refusals);
+        });
+    }
+
     /// Has the workers take over what was installed. Returns what is then accepted on and refused.
     async fn carry_out(&self, told: Told) -> (Vec<ListenerStatus>, Vec<Refusal>) {
         let Told { commands, replaced } = told;
@@ -398,10 +434,12 @@ impl Supervisor {
         self.limits.probes() as usize
     }
 
-    /// Whether sockets wait for [`Supervisor::close_unused`] or [`Supervisor::try_listeners`].
+    /// Whether something waits for [`Supervisor::close_unused`], [`Supervisor::try_listeners`] or
+    /// [`Supervisor::look_at_addresses`].
     pub fn needs_sweep(&self) -> bool {
         let state = self.state();
-        state.listeners.has_retired() || state.is_trying(&self.confinement)
+        let is_trying = state.is_trying(&self.confinement);
+        state.listeners.has_retired() || is_trying || state.is_watching_addresses()
     }
 
     /// Closes retired endpoints that nobody needs any more.
@@ -487,7 +525,7 @@ impl State {
         }
         let open = self.listeners.addresses();
         (self.config, self.skipped) = checked.while_listening(&open, addresses);
-        self.file = (!self.listeners.is_settled()).then_some(checked);
+        self.file = is_judged_again(&self.listeners).then_some(checked);
         let previous = Some(&*self.snapshot);
         let snapshot = build(previous, &self.config, &mut self.registry, limits);
         let replaced = std::mem::replace(&mut self.snapshot, Arc::new(snapshot));
@@ -503,6 +541,10 @@ impl State {
         Told { commands, replaced }
     }
 
+    fn is_watching_addresses(&self) -> bool {
+        !self.is_draining && self.listeners.take_all_addresses() && self.file.is_some()
+    }
+
     fn is_trying(&self, confinement: &Confinement) -> bool {
         !self.is_draining && self.listeners.is_trying(confinement)
     }
@@ -514,6 +556,17 @@ impl State {
         let all = self.of_file.iter().cloned();
         all.chain(of_listeners).chain(of_skipped).collect()
     }
+}
+
+/// Whether the file may come to mean something else without a reload: a listener may still be bound, or
+/// a backend become one of ours.
+fn is_judged_again(listeners: &Listeners) -> bool {
+    !listeners.is_settled() || listeners.take_all_addresses()
+}
+
+fn is_same_set(one: &[IpAddr], other: &[IpAddr]) -> bool {
+    let contains = |all: &[IpAddr], some: &[IpAddr]| some.iter().all(|addr| all.contains(addr));
+    contains(one, other) && contains(other, one)
 }
 
 fn build(
