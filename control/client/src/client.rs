@@ -139,6 +139,8 @@ impl ControlClient {
     const TIMEOUT: Duration = Duration::from_secs(3);
     /// The longest answer that is read.
     const MAX_ANSWER_BYTES: u64 = 64 * 1024;
+    /// What of a call and of an answer is held at a time; a node may have a client for each engine.
+    const BUFFER_BYTES: usize = 16 * 1024;
 
     pub fn new(base: BaseUrl, access: Access) -> ControlClient {
         let config = Agent::config_builder()
@@ -148,6 +150,8 @@ impl ControlClient {
             .max_redirects(0)
             // Control serves only those that come straight to it, so no proxy of the environment.
             .proxy(None)
+            .input_buffer_size(ControlClient::BUFFER_BYTES)
+            .output_buffer_size(ControlClient::BUFFER_BYTES)
             .tls_config(tls_config(access.authorities.as_ref()))
             .build();
         ControlClient {
