@@ -16,9 +16,9 @@ use serde_json::{Map, Value};
 /// The variable that may hold control's token.
 const TOKEN_VARIABLE: &str = "WICKETGATE_TOKEN";
 
-/// Registers this node's inference engines with control, and says each second how they do.
+/// Registers this node's inference engines with control and reports their load every second.
 ///
-/// One engine by options, or several by --config. Stopped, it takes the registrations back.
+/// One engine is set by options, several by --config. Stopped, the agent deregisters them.
 #[derive(Parser)]
 #[command(
     name = "gpu_agent",
@@ -27,11 +27,10 @@ const TOKEN_VARIABLE: &str = "WICKETGATE_TOKEN";
     allow_negative_numbers = true
 )]
 pub struct Arguments {
-    /// URL of the control server; repeat it for several, of which the next one is called when one is
-    /// silent
+    /// URL of the control server; repeat it for several: if one does not answer, the next is called
     #[arg(long, value_name = "URL", value_parser = words::base_url)]
     control: Vec<BaseUrl>,
-    /// Control's token for registering; visible to everyone on this machine, unlike the next two
+    /// Control's token for registering; everyone on this machine can see it, unlike --token-file
     #[arg(long, value_parser = words::token, conflicts_with = "token_file")]
     token: Option<String>,
     /// A file that holds the token, read again when it changes; without one, the variable
@@ -42,14 +41,14 @@ pub struct Arguments {
     /// what this agent registered
     #[arg(long, value_name = "FILE")]
     owner_file: Option<PathBuf>,
-    /// For an https URL: the certificates, as PEM, of those who may have signed control's
+    /// PEM certificates of the authorities that may sign control's certificate, for an https URL
     /// [default: those that the system trusts]
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
     /// Seconds from one heartbeat to the next, 0.1 to 60 [default: 1]
     #[arg(long, value_name = "S", value_parser = interval)]
     interval: Option<Duration>,
-    /// How many seconds old figures may be to be said at all, 0.1 to 600 [default: 5]
+    /// Do not report figures older than this many seconds, 0.1 to 600 [default: 5]
     #[arg(long, value_name = "S", value_parser = stale)]
     stale: Option<Duration>,
     /// A JSON file that lists the engines, instead of the options below
@@ -92,8 +91,8 @@ struct EngineOptions {
     /// nvml, vllm, sglang, triton, trtllm, tgi, lmdeploy, llamacpp, dcgm, amd or command
     #[arg(long)]
     source: Option<String>,
-    /// The engine's metrics, http or https [default: the port of --advertise on this machine; of
-    /// triton, dcgm and amd their usual one]
+    /// The engine's metrics, http or https [default: 127.0.0.1 with the port of --advertise; for
+    /// triton, dcgm and amd with their usual port]
     #[arg(long)]
     url: Option<String>,
     /// With --source command: what to run, by /bin/sh; it prints {"gpu_usage", "vram_usage",
@@ -112,7 +111,7 @@ struct EngineOptions {
     /// How long a batch waits for more requests
     #[arg(long, value_name = "MS")]
     batch_window_ms: Option<i64>,
-    /// How to tell that the engine serves: a URL, http or https, tcp (a connect to --advertise) or none
+    /// The engine's health check: an http or https URL, tcp (a connect to --advertise) or none
     /// [default: the engine's own check, else tcp]
     #[arg(long, value_name = "URL|tcp|none")]
     health: Option<String>,
@@ -125,8 +124,8 @@ struct EngineOptions {
     /// A file that holds USER:PASSWORD for --url and --health
     #[arg(long, value_name = "FILE")]
     engine_login_file: Option<String>,
-    /// For https in --url and --health: the certificates, as PEM, of those who may have signed the
-    /// engine's [default: those that the system trusts]
+    /// PEM certificates of the authorities that may sign the engine's certificate, for https in --url
+    /// and --health [default: those that the system trusts]
     #[arg(long, value_name = "FILE")]
     engine_ca_file: Option<String>,
 }
