@@ -63,7 +63,7 @@ describe('the side panel', () => {
     const weight = section('Weight');
     await hasText(weight, /Override–Registration20in forceStatic list–Discovery30Configured20Effective20/);
     await stand.call('POST', `/api/backends/127.0.0.1/${backend.port}/weight`, { weight: 7 });
-    await hasText(weight, /Override7in forceRegistration20Discovery30Configured7/);
+    await hasText(weight, /Override7in forceRegistration20Static list–Discovery30Configured7/);
     assert.equal(await page.locator('.side .weight-input').inputValue(), '7');
     await hasText(section('Last entries of the audit log'), /weight.*127\.0\.0\.1.*7/);
     await stand.call('DELETE', `/api/backends/127.0.0.1/${backend.port}/override`);
