@@ -2,7 +2,8 @@
 //!
 //! The folder ([`Root`]), the file the proxy is configured by ([`Config`], with the one [`check`]
 //! that control and proxy share), how a file is replaced ([`publish`]), who the proxy is
-//! ([`pidfile`]), how it is told ([`reload`]), and what it answers ([`status`]).
+//! ([`pidfile`]), how it is told ([`reload`]), what it answers ([`status`]), and the two forms of
+//! metrics ([`exposition`]).
 //! No sockets, no threads, no policy: those belong to the planes.
 
 pub mod address;
@@ -10,6 +11,7 @@ pub mod batch;
 pub mod config;
 mod config_digest;
 mod cost;
+pub mod exposition;
 pub mod fault;
 pub mod gpu_aware;
 pub mod health;

@@ -216,7 +216,7 @@ fn the_metrics_are_whole_and_agree_with_the_status() {
     let below = timed.buckets.iter().filter(|(most, _)| *most < 1024);
     let below: u64 = below.map(|(_, count)| count).sum();
     assert_eq!(bucket("0.001024"), Ok(below));
-    assert!(text.ends_with("# EOF\n"), "whole");
+    assert!(text.ends_with('\n'), "whole");
 }
 
 #[test]

@@ -14,10 +14,11 @@ use axum::Json;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use contract::config::MAX_FILE_BYTES;
+use contract::exposition::Form;
 use contract::status::{Reports, Running, States, Status};
 use contract::{BackendAddr, Report};
 use rustix::fs::Mode;
@@ -197,11 +198,16 @@ async fn answer_states(State(supervisor): State<Arc<Supervisor>>) -> Json<States
     Json(states(&supervisor))
 }
 
-async fn answer_metrics(State(supervisor): State<Arc<Supervisor>>) -> impl IntoResponse {
-    (
-        [(header::CONTENT_TYPE, metrics::CONTENT_TYPE)],
-        metrics::text(status(&supervisor)),
-    )
+async fn answer_metrics(
+    State(supervisor): State<Arc<Supervisor>>,
+    headers: HeaderMap,
+) -> impl IntoResponse {
+    let accept = headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok());
+    let form = Form::wanted(accept);
+    let text = form.of(metrics::text(status(&supervisor)));
+    ([(header::CONTENT_TYPE, form.content_type())], text)
 }
 
 #[derive(Debug, Deserialize)]

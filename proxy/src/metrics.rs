@@ -1,4 +1,4 @@
-//! `GET /metrics`: the status in the OpenMetrics text format, which Prometheus reads.
+//! `GET /metrics`: the status as OpenMetrics text.
 
 use std::collections::BTreeMap;
 
@@ -20,10 +20,7 @@ use prometheus_client::registry::{Registry, Unit};
 const SHORTEST_OCTAVE: u32 = 6;
 const LONGEST_OCTAVE: u32 = 26;
 
-/// The content type that goes with [`text`].
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-/// Metrics of `status`, as text.
+/// Metrics of `status`, as OpenMetrics text.
 pub fn text(status: Status) -> String {
     let mut registry = Registry::with_prefix("wicketgate_proxy");
     registry.register_collector(Box::new(StatusCollector(status)));
@@ -54,10 +51,10 @@ impl Collector for StatusCollector {
             "Generation of the running configuration",
             running.generation,
         )?;
-        out.gauge(
-            "loaded_at_ms",
-            "When it was loaded, unix milliseconds",
-            running.loaded_at_ms,
+        out.seconds(
+            "loaded_timestamp",
+            "When the running configuration was loaded, Unix time in seconds",
+            running.loaded_at_ms as f64 / 1e3,
         )?;
         out.counter("reloads_ok", "Reloads that took effect", self.0.reloads_ok)?;
         out.counter(
@@ -129,6 +126,14 @@ impl Output<'_, '_> {
         let metric = self
             .0
             .encode_descriptor(name, help, None, MetricType::Gauge)?;
+        ConstGauge::new(value).encode(metric)
+    }
+
+    fn seconds(&mut self, name: &str, help: &str, value: f64) -> Encoded {
+        let unit = Some(&Unit::Seconds);
+        let metric = self
+            .0
+            .encode_descriptor(name, help, unit, MetricType::Gauge)?;
         ConstGauge::new(value).encode(metric)
     }
 
@@ -214,7 +219,7 @@ impl Output<'_, '_> {
 
     fn of_backends(&mut self, backends: &[BackendStatus]) -> Encoded {
         type Value = fn(&BackendStatus) -> u64;
-        let gauges: [(&str, &str, Value); 10] = [
+        let gauges: [(&str, &str, Value); 8] = [
             ("backend_up", "1 unless it is down or ejected", |b| {
                 u64::from(is_up(b.operational))
             }),
@@ -227,16 +232,6 @@ impl Output<'_, '_> {
                 "backend_takes_flows",
                 "1 where its health lets it take new flows",
                 |b| u64::from(b.health.takes_flows),
-            ),
-            (
-                "backend_ejected_ms",
-                "What is left of an ejection, milliseconds",
-                |b| b.health.ejected_for_ms.unwrap_or(0),
-            ),
-            (
-                "backend_slow_start_percent",
-                "How far slow start has come",
-                |b| (b.health.slow_start * 100.0) as u64,
             ),
             (
                 "backend_in_use",
@@ -298,30 +293,36 @@ impl Output<'_, '_> {
         let help = "1, by operational state and how the last probe ended";
         let states = backends.iter().map(|b| (state_label(b), 1));
         self.family("backend_state", help, MetricType::Gauge, states)?;
-        let latencies = |latency: fn(&BackendStatus) -> Option<u64>| {
-            backends
-                .iter()
-                .filter_map(move |b| Some((label(b), latency(b)?)))
-        };
-        let connect = latencies(|b| b.connect_latency_us);
-        let help = "Recent mean connect latency, microseconds";
-        self.family(
-            "backend_connect_latency_us",
-            help,
-            MetricType::Gauge,
-            connect,
-        )?;
-        let probe = latencies(|b| b.health.probe_latency_us);
-        let help = "How long the last passed probe took, microseconds";
-        self.family("backend_probe_latency_us", help, MetricType::Gauge, probe)?;
-        let first_byte = latencies(|b| b.first_byte_latency_us);
-        let help = "Recent mean first-byte latency, microseconds";
-        self.family(
-            "backend_first_byte_latency_us",
-            help,
-            MetricType::Gauge,
-            first_byte,
-        )?;
+        let help = "How far slow start has come, 0 to 1";
+        let slow_start = backends.iter().map(|b| (label(b), b.health.slow_start));
+        self.fractions("backend_slow_start_ratio", help, None, slow_start)?;
+        let help = "What is left of an ejection, in seconds";
+        let ejected_s = |b: &BackendStatus| b.health.ejected_for_ms.unwrap_or(0) as f64 / 1e3;
+        let ejected = backends.iter().map(|b| (label(b), ejected_s(b)));
+        self.fractions("backend_ejected", help, Some(&Unit::Seconds), ejected)?;
+        type Latency = fn(&BackendStatus) -> Option<u64>;
+        let latencies: [(&str, &str, Latency); 3] = [
+            (
+                "backend_connect_latency",
+                "Recent mean time of a connect, in seconds",
+                |b| b.connect_latency_us,
+            ),
+            (
+                "backend_probe_latency",
+                "How long the last passed probe took, in seconds",
+                |b| b.health.probe_latency_us,
+            ),
+            (
+                "backend_first_byte_latency",
+                "Recent mean time to the first byte, in seconds",
+                |b| b.first_byte_latency_us,
+            ),
+        ];
+        for (name, help, latency) in latencies {
+            let known = backends.iter();
+            let known = known.filter_map(|b| Some((label(b), seconds(latency(b)?))));
+            self.fractions(name, help, Some(&Unit::Seconds), known)?;
+        }
         self.costs(backends)
     }
 
@@ -347,6 +348,21 @@ impl Output<'_, '_> {
                 let labels = [(name, addr), ("part", part.to_owned())];
                 ConstGauge::new(value).encode(metric.encode_family(&labels)?)?;
             }
+        }
+        Ok(())
+    }
+
+    fn fractions<L: EncodeLabelSet>(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<&Unit>,
+        values: impl Iterator<Item = (L, f64)>,
+    ) -> Encoded {
+        let kind = MetricType::Gauge;
+        let mut metric = self.0.encode_descriptor(name, help, unit, kind)?;
+        for (labels, value) in values {
+            ConstGauge::new(value).encode(metric.encode_family(&labels)?)?;
         }
         Ok(())
     }

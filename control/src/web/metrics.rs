@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
+use contract::exposition::Form;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text::encode};
 use prometheus_client::metrics::MetricType;
@@ -49,14 +50,17 @@ pub async fn readyz(State(app): State<App>, Extension(client): Extension<Client>
     (status, Json(body)).into_response()
 }
 
-pub async fn metrics(State(app): State<App>) -> Response {
+pub async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
     let mut registry = Registry::with_prefix("wicketgate_control");
     let status = costs::status(&app).await;
     registry.register_collector(Box::new(Values::read(&app, &Seen::of(status.as_ref()))));
     let mut text = String::new();
     encode(&mut text, &registry).expect("writing to a String does not fail");
-    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, content_type)], text).into_response()
+    let accept = headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok());
+    let form = Form::wanted(accept);
+    ([(header::CONTENT_TYPE, form.content_type())], form.of(text)).into_response()
 }
 
 /// All values at one moment, with name and help.
@@ -112,7 +116,7 @@ impl Values {
                 ),
                 (
                     "publish_failures",
-                    "Times it could not be",
+                    "Times the configuration could not be written",
                     load(&counters.publish_failures),
                 ),
                 ("signals", "Reload signals sent", load(&counters.signals)),

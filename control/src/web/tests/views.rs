@@ -240,7 +240,7 @@ async fn health_metrics_and_headers() {
         !text.contains("wicketgate_control_backends_ready{"),
         "{text}"
     );
-    assert!(text.ends_with("# EOF\n"));
+    assert!(text.ends_with('\n'));
     let policy = headers["content-security-policy"].to_str().expect("text");
     assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"));
     assert_eq!(headers["x-content-type-options"], "nosniff");

@@ -1,0 +1,101 @@
+//! The metrics of both planes: each is described, in base units, and in the form that is asked for.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use e2e::loop_bench::LoopBench;
+use serde_json::json;
+use testkit::http::Request;
+use testkit::installed::binary;
+use testkit::{LONG, until};
+
+const DOCUMENT: &str = include_str!("../../docs/metrics-and-logs.md");
+
+/// Of each plane, in the Prometheus text format, once every kind of metric has a value.
+fn expositions() -> Vec<String> {
+    let bench = LoopBench::start(json!({}));
+    let settings = json!({ "algorithm": "gpu_aware" });
+    let (status, answer) = bench.control.api.post("/api/settings", &settings);
+    assert_eq!(status, 200, "{answer}");
+    bench.await_reached("a");
+    until("a session has ended and a cost is told", LONG, || {
+        let metrics = bench.proxy.admin.metrics();
+        (metrics.contains("sessions_ended_total{") && metrics.contains("backend_cost{"))
+            .then_some(())
+    });
+    let answer = bench.control.api.exchange(Request::new("GET", "/metrics"));
+    let answer = answer.expect("control answers");
+    assert_eq!(
+        answer.header("content-type"),
+        Some("text/plain; version=0.0.4; charset=utf-8")
+    );
+    let wanted = Request::new("GET", "/metrics").header("Accept", "application/openmetrics-text");
+    let openmetrics = bench.control.api.exchange(wanted).expect("control answers");
+    assert!(openmetrics.text().ends_with("# EOF\n"));
+    vec![answer.text(), bench.proxy.admin.metrics()]
+}
+
+#[test]
+fn each_metric_is_described_in_base_units_and_the_document_lists_it() {
+    let mut names = Vec::new();
+    for text in expositions() {
+        let described: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# HELP ")?.split(' ').next())
+            .collect();
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let name = line.split(['{', ' ']).next().expect("a name");
+            let of_histogram = ["_bucket", "_sum", "_count"];
+            let family = of_histogram.iter().find_map(|end| name.strip_suffix(end));
+            let is_described = described.contains(&name)
+                || family.is_some_and(|family| described.contains(&family));
+            assert!(is_described, "no help: {name}");
+        }
+        for name in described {
+            for unit in ["_ms", "_us", "_percent", "_kb", "_mb"] {
+                assert!(!name.ends_with(unit), "{name} is not in its base unit");
+            }
+            names.push(name.to_owned());
+        }
+    }
+    for name in &names {
+        let rows = [format!("| `{name}` |"), format!("| `{name}{{")];
+        let is_listed = rows.iter().any(|row| DOCUMENT.contains(row.as_str()));
+        assert!(is_listed, "docs/metrics-and-logs.md does not list {name}");
+    }
+    let listed = DOCUMENT.lines().filter_map(|line| {
+        let name = line
+            .strip_prefix("| `wicketgate_")?
+            .split(['`', '{', ' '])
+            .next()?;
+        (!line.contains("`{") && line.matches('|').count() == 4)
+            .then(|| format!("wicketgate_{name}"))
+    });
+    for name in listed {
+        assert!(
+            names.contains(&name),
+            "docs/metrics-and-logs.md lists {name}, which is none"
+        );
+    }
+}
+
+#[test]
+fn promtool_finds_nothing_to_complain_about() {
+    let Some(promtool) = binary("promtool") else {
+        eprintln!("skipped: promtool is missing; on Debian: apt-get install prometheus");
+        return;
+    };
+    for text in expositions() {
+        let mut check = Command::new(&promtool);
+        check.args(["check", "metrics"]).stdin(Stdio::piped());
+        check.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut check = check.spawn().expect("promtool starts");
+        let mut input = check.stdin.take().expect("a pipe");
+        input.write_all(text.as_bytes()).expect("promtool reads");
+        drop(input);
+        let output = check.wait_with_output().expect("promtool ends");
+        let told = [output.stdout, output.stderr].concat();
+        let told = String::from_utf8_lossy(&told);
+        assert!(output.status.success() && told.is_empty(), "{told}");
+    }
+}
