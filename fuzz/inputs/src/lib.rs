@@ -100,6 +100,8 @@ fn expositions(bytes: &[u8]) {
         let Ok(reading) = engine.read(bytes, &[]) else {
             continue;
         };
+        let is_cut = !bytes.ends_with(b"\n") && !bytes.ends_with(b"# EOF");
+        assert!(!is_cut, "{}: read though it was cut", engine.name());
         let figures = reading.figures;
         for share in [figures.gpu_usage, figures.vram_usage]
             .into_iter()
