@@ -3,24 +3,28 @@
 //! Every mutation has its line before its answer is sent, refused ones too. What repeats (polling
 //! pages, heartbeats that change nothing) has one line at first and then one a minute with a count.
 //! A line is one `write` to a file opened for appending, so lines never mix; the file is opened
-//! anew each time, so that a log moved away or a disk that recovers needs no restart.
+//! anew each time, so that a log moved away or a disk that recovers needs no restart. In the server a
+//! thread of its own writes ([`Audit::write_apart`]): a disk that does not answer freezes nobody.
 
+mod log;
+mod queue;
 mod tail;
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use contract::BackendAddr;
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
 use crate::actor::Actor;
-use crate::clock::{Clock, Now};
+use crate::clock::Clock;
+
+pub use log::Failing;
+use log::{Line, Log, numbered, time_of};
+use queue::{Job, Queue};
 
 /// How many different repeated events are counted apart; more share one count.
 const MAX_REPEATS: usize = 512;
@@ -31,35 +35,18 @@ const LONGEST: usize = 256;
 const LONGEST_RESULT: usize = 1024;
 
 pub struct Audit {
-    path: PathBuf,
-    max_bytes: u64,
-    files: u64,
+    log: Arc<Log>,
     clock: Clock,
     inner: Mutex<Inner>,
-    /// The number of the last line, for those who wait for the next.
-    seq: watch::Sender<u64>,
-    lines: AtomicU64,
-    failures: AtomicU64,
+    /// Where a thread of its own writes.
+    queue: OnceLock<Queue>,
 }
 
 #[derive(Default)]
 struct Inner {
-    seq: u64,
     repeats: HashMap<Repeated, u64>,
     heartbeats: u64,
     heartbeat_backends: BTreeSet<BackendAddr>,
-    /// The last write failed: a full disk is told once and not per line.
-    failing: Option<Failing>,
-}
-
-/// The audit log cannot be written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failing {
-    /// Since when, in Unix milliseconds.
-    pub since_ms: u64,
-    /// Lines that were lost since then.
-    pub lost: u64,
-    pub error: String,
 }
 
 /// An event that is listed once and then counted.
@@ -85,31 +72,38 @@ pub struct Entry<'a> {
 
 impl Audit {
     pub fn open(path: &Path, max_bytes: u64, files: u64, clock: Clock) -> Audit {
-        let seq = [path.to_owned(), numbered(path, 1)]
-            .iter()
-            .find_map(|path| last_seq(path))
-            .unwrap_or(0);
-        end_cut_line(path);
         Audit {
-            path: path.to_owned(),
-            max_bytes,
-            files,
+            log: Arc::new(Log::open(path, max_bytes, files, clock.clone())),
             clock,
-            inner: Mutex::new(Inner {
-                seq,
-                ..Inner::default()
-            }),
-            seq: watch::Sender::new(seq),
-            lines: AtomicU64::new(0),
-            failures: AtomicU64::new(0),
+            inner: Mutex::default(),
+            queue: OnceLock::new(),
+        }
+    }
+
+    /// From now on a thread of its own writes, and whoever wants its line to be written waits with
+    /// [`Audit::settle`].
+    ///
+    /// # Errors
+    /// No thread can be started; whoever has a line goes on writing it.
+    pub fn write_apart(&self) -> io::Result<()> {
+        let queue = Queue::start(self.log.clone())?;
+        // Where one writes already, that one goes on.
+        let _ = self.queue.set(queue);
+        Ok(())
+    }
+
+    /// Waits until all lines so far are written or lost; for a disk that does not answer, not long.
+    pub async fn settle(&self) {
+        if let Some(queue) = self.queue.get() {
+            queue.settle().await;
         }
     }
 
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.log.path
     }
 
-    /// Writes one line now.
+    /// Writes one line.
     pub fn write(&self, entry: Entry) {
         let mut more = Map::new();
         more.insert("old".into(), entry.old);
@@ -120,7 +114,7 @@ impl Audit {
             target: shorten(entry.target, LONGEST),
             result: shorten(entry.result, LONGEST_RESULT),
         };
-        self.write_line(&mut self.lock(), &repeated, more);
+        self.write_line(&repeated, more);
     }
 
     /// Writes a line the first time, and counts from then on.
@@ -146,7 +140,7 @@ impl Audit {
         match inner.repeats.get_mut(&repeated) {
             Some(count) => *count += 1,
             None => {
-                self.write_line(&mut inner, &repeated, Map::new());
+                self.write_line(&repeated, Map::new());
                 inner.repeats.insert(repeated, 0);
             }
         }
@@ -166,7 +160,7 @@ impl Audit {
         for (repeated, count) in counted {
             if count > 0 {
                 let more = Map::from_iter([("repeated".to_owned(), json!(count))]);
-                self.write_line(&mut inner, &repeated, more);
+                self.write_line(&repeated, more);
                 // What goes on repeating stays known, so that it is not listed as new each minute.
                 inner.repeats.insert(repeated, 0);
             }
@@ -184,19 +178,19 @@ impl Audit {
                 target: "backends".to_owned(),
                 result: "ok".to_owned(),
             };
-            self.write_line(&mut inner, &repeated, more);
+            self.write_line(&repeated, more);
         }
     }
 
     /// The last `lines` lines as one string.
     pub fn tail(&self, lines: usize) -> io::Result<String> {
-        tail::last_lines(&self.path, lines)
+        tail::last_lines(self.path(), lines)
     }
 
     /// The lines after number `after`, oldest first; without it the newest ones. As far back as the
     /// tails of this file and of the one before it reach.
     pub fn lines(&self, after: Option<u64>, limit: usize) -> io::Result<Vec<Value>> {
-        let mut text = tail::last_lines(&self.path, usize::MAX)?;
+        let mut text = tail::last_lines(self.path(), usize::MAX)?;
         let parse = |text: &str| -> Vec<Value> {
             text.lines()
                 .filter_map(|line| serde_json::from_str(line).ok())
@@ -205,7 +199,7 @@ impl Audit {
         let mut lines = parse(&text);
         let first = lines.first().and_then(|line| line["seq"].as_u64());
         if first.is_none_or(|first| after.is_some_and(|after| after + 1 < first)) {
-            text = tail::last_lines(&numbered(&self.path, 1), usize::MAX)?;
+            text = tail::last_lines(&numbered(self.path(), 1), usize::MAX)?;
             lines.splice(0..0, parse(&text));
         }
         match after {
@@ -219,27 +213,31 @@ impl Audit {
     }
 
     pub fn last_seq(&self) -> u64 {
-        *self.seq.borrow()
+        *self.log.last().borrow()
     }
 
     /// The number of the last line as it grows.
     pub fn follow(&self) -> watch::Receiver<u64> {
-        self.seq.subscribe()
+        self.log.last().subscribe()
     }
 
     /// Lines written and lines that could not be, since the start.
     pub fn counts(&self) -> (u64, u64) {
-        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        (load(&self.lines), load(&self.failures))
+        self.log.counts()
     }
 
     /// What keeps lines from being written, while something does.
     pub fn failing(&self) -> Option<Failing> {
-        self.lock().failing.clone()
+        self.log.failing()
     }
 
     /// The same in words, for those who look for what is not as it should be.
     pub fn warning(&self) -> Option<String> {
+        if let Some(waiting) = self.queue.get().and_then(Queue::stuck) {
+            return Some(format!(
+                "the audit log's disk does not answer: {waiting} lines wait to be written"
+            ));
+        }
         let failing = self.failing()?;
         Some(format!(
             "the audit log cannot be written since {}, {} lines are lost: {}",
@@ -251,190 +249,37 @@ impl Audit {
 
     /// Tries to write again, where lines were lost: to be called now and then.
     pub fn retry(&self) {
-        self.write_lost(&mut self.lock());
+        match self.queue.get() {
+            Some(queue) if self.failing().is_some() => queue.push(&self.log, Job::Retry),
+            Some(_) => {}
+            None => self.log.retry(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner
             .lock()
-            .expect("no holder of this lock panics: it only counts and writes")
+            .expect("no holder of this lock panics: it only counts")
     }
 
-    /// The line that says how many were lost; once it is written, none is any more.
-    fn write_lost(&self, inner: &mut Inner) {
-        let Some(failing) = &inner.failing else {
-            return;
+    fn write_line(&self, entry: &Repeated, more: Map<String, Value>) {
+        let line = Line {
+            at: self.clock.now(),
+            actor: entry.actor.clone(),
+            action: entry.action,
+            target: entry.target.clone(),
+            result: entry.result.clone(),
+            more,
         };
-        let (since, lost) = (time_of(failing.since_ms), failing.lost);
-        let seq = inner.seq + 1;
-        let line = json!({
-            "time": time(self.clock.now()), "seq": seq, "actor": "control: audit",
-            "action": "lines_lost", "target": "audit log", "result": "ok",
-            "since": since, "lost": lost,
-        });
-        if self.append(one_line(&line).as_bytes()).is_ok() {
-            inner.seq = seq;
-            inner.failing = None;
-            self.lines.fetch_add(1, Ordering::Relaxed);
-            self.seq.send_replace(seq);
-            let path = self.path.display();
-            tracing::warn!("audit log {path}: written again; {lost} lines since {since} are lost");
+        match self.queue.get() {
+            Some(queue) => queue.push(&self.log, Job::Write(line)),
+            None => self.log.write(line),
         }
     }
-
-    fn write_line(&self, inner: &mut Inner, entry: &Repeated, more: Map<String, Value>) {
-        // Before whatever comes behind what was lost.
-        self.write_lost(inner);
-        inner.seq += 1;
-        let mut line = json!({
-            "time": time(self.clock.now()), "seq": inner.seq, "actor": entry.actor,
-            "action": entry.action, "target": entry.target, "result": entry.result,
-        });
-        line.as_object_mut()
-            .expect("an object just above")
-            .extend(more);
-        let written = self.append(one_line(&line).as_bytes());
-        match &written {
-            Ok(()) => {
-                self.lines.fetch_add(1, Ordering::Relaxed);
-                self.seq.send_replace(inner.seq);
-            }
-            // Who waits for the next line goes on waiting: there is none to be read.
-            Err(error) => {
-                self.failures.fetch_add(1, Ordering::Relaxed);
-                let failing = inner.failing.get_or_insert_with(|| {
-                    let path = self.path.display();
-                    tracing::error!("audit log {path}: {error}; lines are being lost");
-                    Failing {
-                        since_ms: self.clock.now().unix_ms,
-                        lost: 0,
-                        error: error.to_string(),
-                    }
-                });
-                failing.lost += 1;
-            }
-        }
-    }
-
-    fn append(&self, line: &[u8]) -> io::Result<()> {
-        let mut file = match open_to_append(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                fs::create_dir_all(self.path.parent().unwrap_or(Path::new(".")))?;
-                open_to_append(&self.path)?
-            }
-            opened => opened?,
-        };
-        let mut length = file.metadata()?.len();
-        if length + line.len() as u64 > self.max_bytes {
-            self.rotate()?;
-            file = open_to_append(&self.path)?;
-            length = 0;
-        }
-        // A disk that filled up in the middle of a line must not spoil the next one.
-        file.write_all(line)
-            .inspect_err(|_| _ = file.set_len(length))
-    }
-
-    /// `audit.log` becomes `audit.log.1`, that one `.2`, and the oldest goes.
-    fn rotate(&self) -> io::Result<()> {
-        if self.files == 1 {
-            return fs::remove_file(&self.path);
-        }
-        for number in (1..self.files - 1).rev() {
-            match fs::rename(
-                numbered(&self.path, number),
-                numbered(&self.path, number + 1),
-            ) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                Ok(()) | Err(_) => {}
-            }
-        }
-        fs::rename(&self.path, numbered(&self.path, 1))
-    }
-}
-
-fn open_to_append(path: &Path) -> io::Result<File> {
-    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o640)
-        .custom_flags(flags.bits() as i32)
-        .open(path)
-}
-
-fn numbered(path: &Path, number: u64) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{number}"));
-    path.with_file_name(name)
-}
-
-/// A kill may have cut the last line; what we write must not be glued to it. Best effort: a log
-/// that cannot be written is told at the first line.
-fn end_cut_line(path: &Path) {
-    let last = tail::last_lines(path, 1).unwrap_or_default();
-    if !last.is_empty()
-        && !last.ends_with('\n')
-        && let Ok(mut file) = open_to_append(path)
-    {
-        let _ = file.write_all(b"\n");
-    }
-}
-
-/// A line with a larger number is not ours: JSON's readers lose count there, and we never get so far.
-const MAX_SEQ: u64 = 1 << 53;
-
-/// The number of the last whole line; a kill may have cut the one after it.
-fn last_seq(path: &Path) -> Option<u64> {
-    const LOOKED_AT: usize = 10;
-    let last = tail::last_lines(path, LOOKED_AT).ok()?;
-    last.lines().rev().find_map(|line| {
-        let line: Value = serde_json::from_str(line).ok()?;
-        let seq = line.get("seq")?.as_u64()?;
-        (seq <= MAX_SEQ).then_some(seq)
-    })
-}
-
-/// RFC 3339 in UTC with milliseconds.
-fn time(now: Now) -> String {
-    time_of(now.unix_ms)
-}
-
-fn time_of(unix_ms: u64) -> String {
-    let time = jiff::Timestamp::from_millisecond(unix_ms as i64).unwrap_or_default();
-    format!("{time:.3}")
 }
 
 fn shorten(text: &str, longest: usize) -> String {
     text.chars().take(longest).collect()
-}
-
-/// What cannot be seen and changes how the rest is: line and paragraph ends, marks of direction,
-/// spaces of no width.
-fn is_mark(character: char) -> bool {
-    matches!(
-        character,
-        '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-            | '\u{feff}'
-    )
-}
-
-/// The value as one line. JSON escapes what ends a line for most programs; what ends one for a
-/// terminal or a browser (C1 controls, U+2028, U+2029, bidirectional marks) is escaped here.
-fn one_line(value: &Value) -> String {
-    use std::fmt::Write as _;
-    let text = value.to_string();
-    let mut line = String::with_capacity(text.len() + 1);
-    for character in text.chars() {
-        if character.is_control() || is_mark(character) {
-            write!(line, "\\u{:04x}", u32::from(character))
-                .expect("writing to a String does not fail");
-        } else {
-            line.push(character);
-        }
-    }
-    line.push('\n');
-    line
 }
 
 #[cfg(test)]

@@ -100,7 +100,10 @@ fn serve(root: &Root, arguments: &Arguments) -> Result<(), start::StartError> {
         root: root.clone(),
         listen: arguments.listen,
     };
-    runtime.block_on(start::run(settings, source))
+    let served = runtime.block_on(start::run(settings, source));
+    // A call of the system that a disk does not answer must not hold up the end.
+    runtime.shutdown_background();
+    served
 }
 
 /// Names everything that is wrong with a file that lists backends.

@@ -48,15 +48,12 @@ pub async fn follow_addresses(app: App) {
     }
 }
 
-/// Away from the runtime's thread, which a slow disk would hold up.
 async fn store_now_and_then(app: App) {
     let mut tick = tokio::time::interval(STORE_PERIOD);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        let app = app.clone();
-        let stored = tokio::task::spawn_blocking(move || store_uses(&app)).await;
-        stored.expect("writing a file does not panic");
+        store_uses_apart(&app).await;
     }
 }
 
@@ -72,15 +69,23 @@ async fn run(app: App, source: Source, mut hangup: Signal) {
             told = Told::default();
             reread::read_again(&app, &source).await;
         }
-        if is_told || app.access.is_file_unread() {
-            read_tokens(&app, &mut told.tokens);
-        }
-        if let Some(tls) = &app.tls
-            && (is_told || tls.is_a_file_unread())
-        {
-            read_certificate(&app, tls, &mut told.certificate);
-        }
+        let ours = app.clone();
+        let looked = tokio::task::spawn_blocking(move || look(&ours, is_told, told));
+        told = looked.await.expect("looking at files does not panic");
     }
+}
+
+/// Reads what is another file now; all of them where `is_told`.
+fn look(app: &App, is_told: bool, mut told: Told) -> Told {
+    if is_told || app.access.is_file_unread() {
+        read_tokens(app, &mut told.tokens);
+    }
+    if let Some(tls) = &app.tls
+        && (is_told || tls.is_a_file_unread())
+    {
+        read_certificate(app, tls, &mut told.certificate);
+    }
+    told
 }
 
 /// The error of either that was told last, where it still stands.
@@ -95,8 +100,15 @@ fn is_news(told: &mut Option<String>, error: &str) -> bool {
     told.replace(error.to_owned()).as_deref() != Some(error)
 }
 
+/// Away from the runtime's thread, which a slow disk would hold up.
+pub async fn store_uses_apart(app: &App) {
+    let app = app.clone();
+    let stored = tokio::task::spawn_blocking(move || store_uses(&app)).await;
+    stored.expect("writing a file does not panic");
+}
+
 /// Nothing hangs on it, so that a full disk is only told.
-pub fn store_uses(app: &App) {
+fn store_uses(app: &App) {
     if let Err(error) = app.access.store_uses() {
         let path = app.shared.settings.token_uses_path.display();
         tracing::warn!("{path}: {error}: when tokens were last used is not written down");

@@ -30,6 +30,9 @@ use crate::{history, renew, telemetry, watch};
 /// may take some seconds.
 const FIRST_PUBLISH_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long the end waits for a disk.
+const STORE_PATIENCE: Duration = Duration::from_secs(10);
+
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -116,9 +119,15 @@ pub async fn run(settings: Settings, source: crate::reread::Source) -> Result<()
     };
     let clock = shared.clock.clone();
     web::serve::serve(doors, web::router(app), clock, stop).await;
-    keeper.stop().await;
-    renew::store_uses(&stopped);
+    let store = async {
+        keeper.stop().await;
+        renew::store_uses_apart(&stopped).await;
+    };
+    if tokio::time::timeout(STORE_PATIENCE, store).await.is_err() {
+        tracing::warn!("what was heard last is not stored within {STORE_PATIENCE:?}");
+    }
     shared.audit_own("server", "stop", &listen.to_string(), "ok");
+    shared.audit.settle().await;
     tracing::info!("stopped");
     Ok(())
 }
@@ -181,6 +190,9 @@ pub async fn start_tasks(
         settings.audit_files,
         clock.clone(),
     );
+    if let Err(error) = audit.write_apart() {
+        tracing::warn!("no thread for the audit log: {error}; a slow disk holds up all else");
+    }
     let proxy = Proxy::at(&contract::paths::proxy_socket(&settings.proxy_pid_path));
     let shared = Arc::new(Shared::new(settings, clock, audit, loaded.model));
     tokio::spawn(shared.clock.clone().run());

@@ -37,8 +37,13 @@ pub async fn run(keeper: Keeper, files: Vec<PathBuf>, shared: Arc<Shared>) {
             Ok(()) = live.changed() => poll = shared.live().auto_sync(),
             _ = poll.tick() => {}
         }
-        // Before reading: what changes after this wakes us again.
-        folders.watch();
+        // Before reading: what changes after this wakes us again. Away from the runtime's thread,
+        // which a file system that does not answer would hold up.
+        let watched = tokio::task::spawn_blocking(move || {
+            folders.watch();
+            folders
+        });
+        folders = watched.await.expect("watching folders does not panic");
         keeper.read_sources().await;
     }
 }

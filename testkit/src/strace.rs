@@ -22,11 +22,17 @@ pub enum Tampering {
     Kill,
     /// It fails with this error, by the name that errno(3) gives it.
     Error(&'static str),
+    /// It begins only after so long, as where a file system does not answer; each further one too.
+    Delay(Duration),
 }
 
 /// A strace that is attached. Dropped, it lets go, and the program goes on.
 #[derive(Debug)]
-pub struct Strace(Program);
+pub struct Strace {
+    program: Program,
+    /// What it says of a call that was tampered with.
+    told: &'static str,
+}
 
 /// Whether strace is here and may attach to a process of ours.
 pub fn is_at_hand() -> bool {
@@ -55,6 +61,12 @@ impl Strace {
         let what = match tampering {
             Tampering::Kill => "signal=KILL".to_owned(),
             Tampering::Error(name) => format!("error={name}"),
+            Tampering::Delay(delay) => format!("delay_enter={}", delay.as_micros()),
+        };
+        let (and_later, told) = match tampering {
+            Tampering::Kill | Tampering::Error(_) => ("", "INJECTED"),
+            // Of one that it lets go in the middle.
+            Tampering::Delay(_) => ("+", "<detached"),
         };
         let mut command = Command::new("strace");
         command.args(["-f", "-p", &pid.to_string()]);
@@ -64,20 +76,20 @@ impl Strace {
         command.arg("-e").arg(format!("trace=/^{call}"));
         command
             .arg("-e")
-            .arg(format!("inject=/^{call}:{what}:when={when}"));
-        let mut strace = Program::spawn(command);
-        strace.wait_for_line("attached");
-        Strace(strace)
+            .arg(format!("inject=/^{call}:{what}:when={when}{and_later}"));
+        let mut program = Program::spawn(command);
+        program.wait_for_line("attached");
+        Strace { program, told }
     }
 
     /// Lets go; whether any call was made to fail.
     pub fn detach(mut self) -> bool {
-        if self.0.is_running() {
-            self.0.signal(Signal::INT);
+        if self.program.is_running() {
+            self.program.signal(Signal::INT);
         }
         // Where its program was killed it may wait for a thread that never tells of its end; dropped
         // below, it is killed then, which lets go as well.
-        within(LET_GO, || (!self.0.is_running()).then_some(()));
-        self.0.line_within("INJECTED", LAST_LINES).is_some()
+        within(LET_GO, || (!self.program.is_running()).then_some(()));
+        self.program.line_within(self.told, LAST_LINES).is_some()
     }
 }

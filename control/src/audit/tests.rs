@@ -1,5 +1,9 @@
 //! Lines, sums, numbers and rotation.
 
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+
 use super::*;
 
 struct Log {

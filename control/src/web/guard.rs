@@ -98,6 +98,8 @@ pub async fn guard(
         let result = status.as_u16().to_string();
         app.shared.audit.note(&actor, "access", &target, &result);
     }
+    // Whatever it changed has its line before it is answered.
+    app.shared.audit.settle().await;
     add_headers(response.headers_mut());
     if path.starts_with("/api/v1/") {
         return v1::problem::render(response, &path);

@@ -140,6 +140,7 @@ async fn no_string_of_a_client_makes_or_breaks_a_line() {
         }
     }
     control.app.shared.audit.sum_up();
+    control.app.shared.audit.settle().await;
     check_log(&std::fs::read(folder.root.audit_log()).expect("written"));
 }
 
