@@ -143,6 +143,29 @@ fn a_probe_that_asks_ends_in_order_whatever_the_server_still_says() {
     }
 }
 
+/// The verdict is known with the answer, and the close may take as long as the time-out allows.
+#[test]
+fn a_server_that_refuses_to_close_delays_no_verdict() {
+    let settings = json!({ "timeout_ms": 60_000, "interval_ms": 60_000 });
+    let answers_and_stays = |stream: &mut TcpStream| {
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n220 ready\r\n")?;
+        loop {
+            std::thread::park();
+        }
+    };
+    for kind in ["http", "send_expect"] {
+        let mut probe = settings.clone();
+        probe["probe"] = json!(kind);
+        if kind == "send_expect" {
+            probe["expect"] = json!("220");
+        }
+        let (addr, _ended) = serve_each(answers_and_stays);
+        let bench = ProxyBench::start(&[addr], json!({ "health": probe }));
+        await_state(&bench.proxy, addr, Up);
+        assert_eq!(bench.proxy.backend(addr).health.probes_total, 1);
+    }
+}
+
 #[test]
 fn a_probe_that_would_reach_the_proxy_itself_is_not_made() {
     let listen = free_address();

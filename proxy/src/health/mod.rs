@@ -23,6 +23,7 @@ use proxy_core::snapshot::Snapshot;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use self::probe::Closing;
 use crate::clock::monotonic_ms;
 use crate::supervisor::{State, Supervisor};
 
@@ -34,7 +35,15 @@ pub fn reports() -> (mpsc::Sender<Failing>, mpsc::Receiver<Failing>) {
     mpsc::channel(MOST_REPORTS)
 }
 
-type Probes = JoinSet<(Job, Outcome)>;
+/// Probes under way, and connections of ended ones that are being closed.
+type Probes = JoinSet<Option<Probed>>;
+
+/// A probe that has ended.
+struct Probed {
+    job: Job,
+    outcome: Outcome,
+    closing: Option<Closing>,
+}
 
 /// Watches over all backends, for ever.
 pub async fn keep_watch(supervisor: Arc<Supervisor>, mut reports: mpsc::Receiver<Failing>) {
@@ -60,7 +69,15 @@ pub async fn keep_watch(supervisor: Arc<Supervisor>, mut reports: mpsc::Receiver
                 let State { watch, registry, .. } = &mut *supervisor.state();
                 watch.failing(registry, failing, monotonic_ms());
             }
-            Some(ended) = probes.join_next() => if let Ok((job, outcome)) = ended {
+            Some(ended) = probes.join_next() => if let Ok(Some(probed)) = ended {
+                let Probed { job, outcome, closing } = probed;
+                if let Some(closing) = closing {
+                    // Nobody waits for it, but its descriptor counts as that of a probe.
+                    probes.spawn(async {
+                        closing.run().await;
+                        None
+                    });
+                }
                 let State { watch, registry, .. } = &mut *supervisor.state();
                 if let Outcome::OwnListener(listener) = outcome {
                     warn_of_own_listener(registry, job.addr, listener);
@@ -99,11 +116,16 @@ fn start_due_probes(supervisor: &Supervisor, probes: &mut Probes) {
         let target = probe::target(job.addr, rules);
         let own = probe::own_listener(target, rules.kind, &state.config.listeners);
         probes.spawn(async move {
-            let outcome = match own {
-                Some(listener) => Outcome::OwnListener(listener),
+            let (outcome, closing) = match own {
+                Some(listener) => (Outcome::OwnListener(listener), None),
                 None => probe::probe(target, &snapshot.settings.health.probe).await,
             };
-            (job, outcome)
+            let probed = Probed {
+                job,
+                outcome,
+                closing,
+            };
+            Some(probed)
         });
     }
 }

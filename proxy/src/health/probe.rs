@@ -54,21 +54,32 @@ pub fn own_listener(
     addresses.find(|listen| is_own_listener(target, *listen, &local))
 }
 
-/// Makes one probe. Ends within its time-out, whatever the backend does.
-pub async fn probe(target: SocketAddr, probe: &Probe) -> Outcome {
+/// Makes one probe. Ends within its time-out, whatever the backend does, and does not wait for the close
+/// of its connection, which changes nothing of the verdict.
+pub async fn probe(target: SocketAddr, probe: &Probe) -> (Outcome, Option<Closing>) {
     let begun = Instant::now();
     let deadline = begun + Duration::from_millis(probe.timeout_ms);
     match tokio::time::timeout_at(deadline, attempt(target, probe)).await {
-        Err(_) => Outcome::Failed(ProbeFailure::TimedOut),
+        Err(_) => (Outcome::Failed(ProbeFailure::TimedOut), None),
         Ok((verdict, left)) => {
             let latency_us = begun.elapsed().as_micros() as u64;
-            // What was asked for is known, and nothing that the close meets changes it.
-            let _ = tokio::time::timeout_at(deadline, left.close()).await;
-            match verdict {
-                Ok(()) => Outcome::Passed { latency_us },
-                Err(outcome) => outcome,
-            }
+            let outcome = verdict.map_or_else(|failed| failed, |()| Outcome::Passed { latency_us });
+            (outcome, left.map(|left| Closing { left, deadline }))
         }
+    }
+}
+
+/// What is left to do of a probe.
+pub struct Closing {
+    left: Left,
+    deadline: Instant,
+}
+
+impl Closing {
+    /// Closes the connection, by the end of the probe's time-out.
+    pub async fn run(self) {
+        // Who has not let it be closed by then is cut off.
+        let _ = tokio::time::timeout_at(self.deadline, self.left.close()).await;
     }
 }
 
@@ -76,10 +87,7 @@ pub async fn probe(target: SocketAddr, probe: &Probe) -> Outcome {
 /// server's program has accepted, as long as the server ends what it sends: a reset is an error there,
 /// which is logged, counted, or the end of the program.
 enum Left {
-    Nothing,
-    /// Nothing was sent or awaited.
-    Unused(TcpStream),
-    /// The server has answered.
+    /// Its program may know of it.
     Used(TcpStream),
     /// The server has been asked to close behind its answer.
     ClosedByServer(TcpStream),
@@ -88,8 +96,6 @@ enum Left {
 impl Left {
     async fn close(self) {
         match self {
-            Left::Nothing => {}
-            Left::Unused(stream) => close_unused(stream).await,
             Left::Used(stream) => close_in_order(stream).await,
             Left::ClosedByServer(mut stream) => {
                 // Who closes first keeps the port for a minute (TIME_WAIT).
@@ -104,12 +110,16 @@ impl Left {
 
 /// Takes back a connection that the server's program has not been told of: the reset overtakes the
 /// last segment of the handshake, see [`connect_quietly`]. Where the kernel has sent that one already
-/// (it waits for 200 ms at most, and less where a route says so), the close is an orderly one.
-async fn close_unused(stream: TcpStream) {
+/// (it waits for 200 ms at most, and less where a route says so), an orderly close is left. At once, since
+/// the kernel does not wait.
+fn take_back(stream: TcpStream) -> Option<Left> {
     match proxy_sys::handshake::has_answered(stream.as_fd()) {
         // A system that cannot tell is not relied on.
-        Ok(true) | Err(_) => close_in_order(stream).await,
-        Ok(false) => reset_on_close(&stream),
+        Ok(true) | Err(_) => Some(Left::Used(stream)),
+        Ok(false) => {
+            reset_on_close(&stream);
+            None
+        }
     }
 }
 
@@ -128,12 +138,12 @@ async fn take_rest(stream: &mut TcpStream) {
     let _ = tokio::io::copy(&mut rest, &mut tokio::io::sink()).await;
 }
 
-async fn attempt(target: SocketAddr, probe: &Probe) -> (Result<(), Outcome>, Left) {
+async fn attempt(target: SocketAddr, probe: &Probe) -> (Result<(), Outcome>, Option<Left>) {
     let send = probe.send.as_deref().unwrap_or_default();
     let expect = probe.expect.as_deref().unwrap_or_default();
     let connected = match probe.kind {
-        ProbeKind::Off => return (Err(Outcome::Inconclusive), Left::Nothing),
-        ProbeKind::Udp => return (ask(target, send, expect).await, Left::Nothing),
+        ProbeKind::Off => return (Err(Outcome::Inconclusive), None),
+        ProbeKind::Udp => return (ask(target, send, expect).await, None),
         ProbeKind::Tcp => connect_quietly(target).await,
         ProbeKind::SendExpect | ProbeKind::Http => {
             TcpStream::connect(target).await.map_err(outcome_of)
@@ -141,18 +151,18 @@ async fn attempt(target: SocketAddr, probe: &Probe) -> (Result<(), Outcome>, Lef
     };
     let mut stream = match connected.and_then(|stream| refuse_itself(stream, target)) {
         Ok(stream) => stream,
-        Err(outcome) => return (Err(outcome), Left::Nothing),
+        Err(outcome) => return (Err(outcome), None),
     };
     match probe.kind {
         ProbeKind::Http => {
             let verdict = get(&mut stream, target, &probe.http).await;
-            (verdict, Left::ClosedByServer(stream))
+            (verdict, Some(Left::ClosedByServer(stream)))
         }
         ProbeKind::SendExpect => {
             let verdict = send_and_expect(&mut stream, send, expect).await;
-            (verdict, Left::Used(stream))
+            (verdict, Some(Left::Used(stream)))
         }
-        ProbeKind::Off | ProbeKind::Tcp | ProbeKind::Udp => (Ok(()), Left::Unused(stream)),
+        ProbeKind::Off | ProbeKind::Tcp | ProbeKind::Udp => (Ok(()), take_back(stream)),
     }
 }
 
@@ -344,7 +354,8 @@ mod tests {
     #[tokio::test]
     async fn a_connection_that_the_server_knows_of_is_closed_in_order() {
         use std::io::{Read as _, Write as _};
-        for left in [Left::Unused, Left::Used, Left::ClosedByServer] {
+        let unused = |stream| take_back(stream).expect("its program knows of it");
+        for left in [unused, Left::Used, Left::ClosedByServer] {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
             let addr = listener.local_addr().expect("it is bound");
             let stream = TcpStream::connect(addr).await.expect("it listens");
