@@ -53,6 +53,9 @@ pub struct Running {
 pub struct Trial {
     /// Empty where a reload would put all of it in force.
     pub refusals: Vec<Refusal>,
+    /// What `--check` refuses besides, and a reload takes, for people.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// One attempt to take a new configuration.

@@ -270,6 +270,14 @@ fn a_check_says_what_would_be_refused_and_changes_nothing() {
     bad["algorithm"] = json!("fastest");
     let invalid = (RefusalCode::Invalid, "\"fastest\"".to_owned());
     assert_eq!(check(&bad), [invalid]);
+    // A reload takes these, and whoever asks hears of them all the same, as with `--check`.
+    let mut doubtful = config(listen);
+    doubtful["health"] = json!({ "port": listen.port() });
+    doubtful["pools_"] = json!([]);
+    let trial = proxy.admin.check(&doubtful);
+    assert_eq!(trial.refusals, []);
+    let warned = |place: &str| trial.warnings.iter().any(|one| one.starts_with(place));
+    assert!(warned("/health/port") && warned("/pools_"), "{trial:?}");
     // Free for others at once.
     TcpListener::bind(free).expect("released");
     UdpSocket::bind(free).expect("released");

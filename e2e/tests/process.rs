@@ -38,6 +38,35 @@ fn proxy_server(arguments: &[&str]) -> (Option<i32>, String, String) {
     )
 }
 
+/// Whoever reads the log file alone learns why nothing runs.
+#[test]
+fn a_start_that_fails_is_told_in_the_log_file_too() {
+    let folder = Folder::new();
+    let listen = free_address();
+    folder.write_proxy_config(&proxy_config(listen, &[(free_address(), 10)]));
+    let log_path = folder.root.0.join("proxy.log");
+    let log_name = log_path.to_str().expect("it is ASCII");
+    let always = ["--root", folder.root_argument(), "--log-file", log_name];
+    let mut lines = 0;
+    for wrong in [
+        ["--pid-file", "/proc/self/comm"],
+        ["--metrics-listen", "192.0.2.1:1"],
+        ["--config", "/proc/none.json"],
+    ] {
+        let (code, _, said) = proxy_server(&[&always[..], &wrong].concat());
+        assert_eq!(code, Some(1), "{said}");
+        let log = fs::read_to_string(&log_path).expect("it is written");
+        let reason = said.trim_start_matches("proxy_server: ").trim_end();
+        lines += 1;
+        assert_eq!(log.lines().count(), lines, "{log}");
+        let last = log.lines().last().expect("counted above");
+        assert!(
+            last.contains("ERROR") && last.ends_with(reason),
+            "{log}: {said}"
+        );
+    }
+}
+
 #[test]
 fn the_pid_file_names_the_proxy_and_proves_it_while_it_runs() {
     let (mut bench, _echo) = before_echo(json!({}));

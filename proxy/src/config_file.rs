@@ -12,6 +12,9 @@ use contract::config::{MAX_FILE_BYTES, generation_of};
 use contract::{Checked, Config, Faults, LocalAddresses};
 use rustix::fs::OFlags;
 
+/// A file may hold thousands of unknown keys.
+const MOST_WARNINGS: usize = 16;
+
 /// A file that was read and found right.
 #[derive(Debug)]
 pub struct ConfigFile {
@@ -67,6 +70,18 @@ pub fn check(path: &Path, bytes: &[u8]) -> Result<ConfigFile, ConfigFileError> {
         digest: contract::digest(bytes),
         addresses,
     })
+}
+
+/// What `--check` would refuse of a file that holds `bytes`, and [`check`] does not.
+pub fn warnings(bytes: &[u8], addresses: &LocalAddresses) -> Vec<String> {
+    let faults = contract::check_strictly(bytes, addresses).err();
+    let faults = faults.filter(|_| contract::check(bytes, addresses).is_ok());
+    let faults = faults.map_or_else(Vec::new, |faults| faults.0);
+    faults
+        .iter()
+        .take(MOST_WARNINGS)
+        .map(ToString::to_string)
+        .collect()
 }
 
 /// For `--check`: an unknown key is a fault too.

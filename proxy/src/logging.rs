@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer as FormatWriter;
+use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 
 /// Lines under way to the log thread, which writes them faster than they can be formatted.
 const QUEUE_LINES: usize = 65_536;
@@ -142,6 +144,14 @@ impl Write for LogFileWriter {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Writes a line of its own, where no log runs.
+pub fn append(path: &Path, line: &str) -> io::Result<()> {
+    let mut stamp = String::new();
+    // The form of the other lines; a clock that cannot be told leaves it out.
+    let _ = SystemTime.format_time(&mut FormatWriter::new(&mut stamp));
+    writeln!(append_to(path)?, "{stamp} {line}")
 }
 
 fn append_to(path: &Path) -> io::Result<File> {

@@ -61,8 +61,19 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("proxy_server: {error}");
+            tell_log_file(&arguments, &*error);
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Whoever reads the log alone learns of a start that failed before the log began. Not as a user that
+/// the proxy is not to run as, whose file it could not write then.
+fn tell_log_file(arguments: &Arguments, error: &dyn std::error::Error) {
+    let is_own_user = arguments.user.is_none() || !rustix::process::geteuid().is_root();
+    if let Some(path) = arguments.log_file.as_deref().filter(|_| is_own_user) {
+        // It stands on standard error, too, which is all that is left where this cannot be written.
+        let _ = logging::append(path, &format!("ERROR the start has failed: {error}"));
     }
 }
 

@@ -394,6 +394,7 @@ impl Supervisor {
         };
         Trial {
             refusals: refusals::dated(&self.running.borrow().refusals, refusals),
+            warnings: config_file::warnings(bytes, &config_file::local_addresses()),
         }
     }
 
