@@ -3,6 +3,18 @@
 
 use serde::{Deserialize, Serialize};
 
+/// What has failed at a backend.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct Failed {
+    /// `connect_refused`, `connect_timed_out`, `session_unanswered`, `flow_refused` or
+    /// `flow_unanswered`.
+    pub what: String,
+    /// How often, since the proxy knows the backend.
+    pub count: u64,
+    /// How long ago the last time was.
+    pub age_ms: u64,
+}
+
 /// `total = (in_flight + 1 + failures) * slowness / (weight * warm_up)
 ///        + report_weight * (vram + gpu)`,
 /// and much more where a warming backend has its one session. The least total is picked.
@@ -21,6 +33,9 @@ pub struct BackendCost {
     pub warm_up: f64,
     /// Recent failures, in sessions.
     pub failures: f64,
+    /// What they were, while they cost something.
+    #[serde(default)]
+    pub failed: Vec<Failed>,
     /// The share of VRAM that one session more is expected to lead to; absent without a report.
     pub vram_expected: Option<f64>,
     /// What that costs.

@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::cost::BackendCost;
+pub use crate::cost::{BackendCost, Failed};
 pub use crate::health_status::{BackendHealth, HealthStatus, ProtocolHealth};
 pub use crate::refusal::{Refusal, RefusalCode};
 

@@ -46,6 +46,7 @@
  * @property {number} latency_samples
  * @property {number} warm_up
  * @property {number} failures
+ * @property {{what: string, count: number, age_ms: number}[]} [failed] what they were, while they cost something
  * @property {number | null} vram_expected
  * @property {number} vram
  * @property {number} gpu

@@ -33,7 +33,7 @@ export function costParts(cost) {
   const expected = isNumber(cost.vram_expected) ? told.vramWhy(percentText(cost.vram_expected)) : told.noReport;
   const parts = [
     part(told.load, load, told.loadWhy(rateText(cost.in_flight))),
-    part(told.failures, failures, told.failuresWhy(rateText(cost.failures))),
+    part(told.failures, failures, failuresWhy(cost)),
     part(told.vram, vram, expected),
     part(told.gpu, gpu, told.gpuWhy),
   ];
@@ -41,6 +41,14 @@ export function costParts(cost) {
   const rest = cost.total - load - failures - vram - gpu;
   if (rest > cost.total * ROUNDING) parts.push(part(told.warming, rest, told.warmingWhy));
   return parts;
+}
+
+/** What has failed, how often, and when last. @param {Cost} cost */
+function failuresWhy({ failures, failed = [] }) {
+  const told = words().cost;
+  if (failures === 0) return told.noFailures;
+  const kinds = failed.map(({ what, count, age_ms: age }) => told.failedOf(told.failed[what] ?? what, count, ageText(age)));
+  return [told.failuresWhy(rateText(failures)), ...kinds].join('; ');
 }
 
 /**

@@ -343,7 +343,18 @@ export const en = {
     load: 'Load',
     loadWhy: (/** @type {string} */ count) => `${count} in flight, and one more`,
     failures: 'Failures',
-    failuresWhy: (/** @type {string} */ count) => `recent refused connects and sessions without an answer count as ${count} sessions`,
+    noFailures: 'no recent failure',
+    failuresWhy: (/** @type {string} */ count) => `recent failures count as ${count} sessions`,
+    /** @type {Record<string, string>} */
+    failed: {
+      connect_refused: 'connect refused',
+      connect_timed_out: 'connect timed out',
+      session_unanswered: 'session without an answer',
+      flow_refused: 'UDP flow refused',
+      flow_unanswered: 'UDP flow without an answer',
+    },
+    failedOf: (/** @type {string} */ what, /** @type {number} */ count, /** @type {string} */ age) =>
+      `${what}: ${counted(count, 'time')}, last ${age} ago`,
     vram: 'VRAM guard',
     vramWhy: (/** @type {string} */ share) => `one more is expected to lead to ${share}`,
     noReport: 'no report of it',

@@ -214,6 +214,35 @@ fn a_backend_that_fails_fast_does_not_attract_everybody() {
     assert!(answered >= 92, "{answered} of 100, {} lost", hole.served());
     let cost = cost(&bench, hole.addr);
     assert!(cost.failures > 1.0, "{cost:?}");
+    let [failed] = &cost.failed[..] else {
+        panic!("one kind of failure: {cost:?}")
+    };
+    assert_eq!(failed.what, "session_unanswered");
+    assert!(
+        failed.count as usize >= 100 - answered && failed.age_ms < 60_000,
+        "{failed:?}"
+    );
+}
+
+#[test]
+fn the_cost_says_what_failed_how_often_and_when() {
+    let refusing = testkit::ports::free_address();
+    let good = Scripted::answering_after(Duration::from_millis(5));
+    let bench = ProxyBench::start(&[refusing, good.addr], settings());
+    let answered = (0..20).filter(|_| ask(bench.listen)).count();
+    assert_eq!(answered, 20, "a refused connect goes to another backend");
+    let row = bench.proxy.backend(refusing);
+    let cost = row.cost.expect("under gpu_aware");
+    let [failed] = &cost.failed[..] else {
+        panic!("one kind of failure: {cost:?}")
+    };
+    let found = (failed.what.as_str(), failed.count);
+    assert_eq!(found, ("connect_refused", row.counters.connect_failures));
+    assert!(cost.failures > 0.0 && failed.age_ms < 60_000, "{cost:?}");
+    assert_eq!(
+        bench.proxy.backend(good.addr).cost.expect("a cost").failed,
+        []
+    );
 }
 
 #[test]

@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use contract::health::{AllDown, Health as HealthRules, ProbeKind};
 use contract::status::{
-    AdminState, BackendCost, BackendStatus, Counters, HealthStatus, LimitStatus, ProtocolHealth,
-    States, Status, Timings, Totals, WorkerStatus,
+    AdminState, BackendCost, BackendStatus, Counters, Failed, HealthStatus, LimitStatus,
+    ProtocolHealth, States, Status, Timings, Totals, WorkerStatus,
 };
 use contract::{Backend, Pool};
 use proxy_core::backend::{BackendCounters, BackendState};
@@ -176,7 +176,9 @@ fn configured_backend(
         weight: backend.weight,
         weight_effective: snapshot.table(protocol).share(index),
         is_warming_up: backend.is_warming_up,
-        cost: snapshot.explain(index, scoring::now()).map(cost),
+        cost: snapshot
+            .explain(index, scoring::now())
+            .map(|explained| cost(explained, snapshot.backend(index))),
     };
     let mut row = describe(snapshot.backend(index), described, rules);
     // One that gets nothing while it warms up is not out for its health, and takes nothing all the same.
@@ -217,7 +219,7 @@ fn describe(backend: &BackendState, described: Described, rules: &HealthRules) -
     }
 }
 
-fn cost(explained: Explained) -> BackendCost {
+fn cost(explained: Explained, backend: &BackendState) -> BackendCost {
     let Explained {
         cost,
         in_flight,
@@ -231,12 +233,27 @@ fn cost(explained: Explained) -> BackendCost {
         latency_samples: cost.samples,
         warm_up: cost.warm_up.into(),
         failures: cost.failures.into(),
+        failed: match cost.failures > 0.0 {
+            true => failed(backend),
+            false => Vec::new(),
+        },
         vram_expected: cost.vram_expected.map(f64::from),
         vram: cost.vram.into(),
         gpu: cost.gpu.into(),
         report_weight: cost.report_weight.into(),
         report_age_ms: cost.report_age_us.map(|age_us| age_us / 1_000),
     }
+}
+
+fn failed(backend: &BackendState) -> Vec<Failed> {
+    let now_ms = monotonic_ms();
+    let witnessed = backend.witnessed().all();
+    let failed = witnessed.map(|one| Failed {
+        what: one.failure.word().to_owned(),
+        count: one.count,
+        age_ms: now_ms.saturating_sub(one.last_ms),
+    });
+    failed.collect()
 }
 
 fn backend_counters(backend: &BackendState) -> Counters {

@@ -18,6 +18,7 @@ use crate::latency::RecentMean;
 use crate::load::Load;
 use crate::meter::{Meter, Moment};
 use crate::score::learned::Learned;
+use crate::score::witnessed::Witnessed;
 
 #[derive(Debug)]
 pub struct BackendState {
@@ -34,6 +35,7 @@ pub struct BackendState {
     telemetry: Telemetry,
     health: Health,
     load: Load,
+    witnessed: Witnessed,
     /// Not read on the path.
     learned: Mutex<Learned>,
     by_worker: Box<[BackendCounters]>,
@@ -84,6 +86,7 @@ impl BackendState {
             telemetry: Telemetry::default(),
             health: Health::default(),
             load: Load::default(),
+            witnessed: Witnessed::default(),
             learned: Mutex::default(),
             by_worker: (0..workers).map(|_| BackendCounters::default()).collect(),
         }
@@ -124,6 +127,17 @@ impl BackendState {
 
     pub fn workers(&self) -> &[BackendCounters] {
         &self.by_worker
+    }
+
+    /// What has failed at it.
+    pub fn witnessed(&self) -> &Witnessed {
+        &self.witnessed
+    }
+
+    /// Sessions without an answer were no fault of its.
+    pub fn forgive_unanswered(&self) {
+        self.load.failures.forgive_unanswered();
+        self.witnessed.forgive_unanswered();
     }
 
     pub fn telemetry(&self) -> &Telemetry {

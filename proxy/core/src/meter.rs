@@ -12,6 +12,7 @@ use crate::backend::BackendState;
 use crate::latency::add;
 use crate::load::Count;
 use crate::score::log2;
+use crate::score::witnessed::Failure;
 
 /// How long a session that waits for nothing must be silent until it is idle.
 pub const QUIET_MS: u64 = 1_000;
@@ -144,6 +145,8 @@ impl Meter {
                 let now_ms = moment.now_us / 1_000;
                 let parameters = &moment.metering.parameters;
                 backend.load().left_unanswered(now_ms, parameters);
+                let failure = Failure::SessionUnanswered;
+                backend.witnessed().note(failure, now_ms);
             }
             // As Finagle does, which looks at how long a request took and not at how it ended.
             Wants::Peaks => self.record(backend, moment),
@@ -155,6 +158,8 @@ impl Meter {
         if std::mem::take(&mut self.is_owed) && moment.metering.wants == Wants::Everything {
             let now_ms = moment.now_us / 1_000;
             backend.load().doubted(now_ms, &moment.metering.parameters);
+            let failure = Failure::FlowUnanswered;
+            backend.witnessed().note(failure, now_ms);
         }
     }
 
@@ -211,12 +216,13 @@ impl Meter {
 }
 
 /// Somebody saw `backend` fail as no client can make it: refuse, or keep silent where it should not.
-pub fn failed(backend: &BackendState, moment: Moment<'_>) {
+pub fn failed(backend: &BackendState, failure: Failure, moment: Moment<'_>) {
     if moment.metering.wants == Wants::Peaks {
         return;
     }
     let now_ms = moment.now_us / 1_000;
     backend.load().failed(now_ms, &moment.metering.parameters);
+    backend.witnessed().note(failure, now_ms);
 }
 
 /// What a latency is divided by, so that it speaks of the backend and not of its load: half of the
@@ -368,9 +374,16 @@ mod tests {
         failed.broken_off(at(&metering, 0));
         failed.broken_off(at(&metering, 0));
         assert_eq!(level(), 2.0);
-        super::failed(&backend, at(&metering, 0));
-        backend.load().failures.forgive_unanswered();
+        super::failed(&backend, Failure::ConnectRefused, at(&metering, 0));
+        let kinds = |backend: &BackendState| -> Vec<Failure> {
+            let all = backend.witnessed().all();
+            all.map(|one| one.failure).collect()
+        };
+        let both = [Failure::ConnectRefused, Failure::SessionUnanswered];
+        assert_eq!(kinds(&backend), both);
+        backend.forgive_unanswered();
         assert_eq!(level(), 2.0, "it has refused, whoever asked");
+        assert_eq!(kinds(&backend), [Failure::ConnectRefused]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use proxy_core::backend::{BackendState, LastConnect};
 use proxy_core::flow::{FlowState, Reading};
 use proxy_core::plan::Protocol;
 use proxy_core::reason::{DropReason, FlowEnd};
+use proxy_core::score::witnessed::Failure;
 use proxy_sys::datagrams::{self, MOST_SEGMENTS, Receiver, Route};
 use rustix::io::Errno;
 use rustix::net::{SocketType, sockopt};
@@ -69,7 +70,8 @@ impl Flow {
     pub fn refuse(&mut self, core: &Core) {
         self.state.refuse();
         core.count_refusal(Protocol::Udp, self.state.backend());
-        core.meter_failure(self.pool, self.state.backend());
+        let failure = Failure::FlowRefused;
+        core.meter_failure(self.pool, self.state.backend(), failure);
     }
 
     pub fn count_up(&mut self, core: &Core, datagrams: usize, bytes: usize) {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst, fence};
 use proxy_core::backend::{BackendState, Slot};
 use proxy_core::meter::{self, Metering, Moment, QUIET_MS};
 use proxy_core::reason::FlowEnd;
+use proxy_core::score::witnessed::Failure;
 use proxy_core::snapshot::Snapshot;
 use proxy_core::timer_wheel::TimerWheel;
 use tokio::sync::Notify;
@@ -201,9 +202,9 @@ impl Core {
     }
 
     /// `backend` refused a session or flow, or could not be reached.
-    pub fn meter_failure(&self, pool: usize, backend: &BackendState) {
+    pub fn meter_failure(&self, pool: usize, backend: &BackendState, failure: Failure) {
         if let Some(moment) = self.moment(pool) {
-            meter::failed(backend, moment);
+            meter::failed(backend, failure, moment);
         }
     }
 }

@@ -10,6 +10,7 @@ use proxy_core::pick::BackendIndex;
 use proxy_core::plan::Protocol;
 use proxy_core::reason::SessionEnd;
 use proxy_core::relay::{Closed, Relay, Side, Verdict};
+use proxy_core::score::witnessed::Failure;
 use proxy_sys::send_queue::{self, unacknowledged_bytes};
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
@@ -218,12 +219,18 @@ impl Session {
 
     pub fn count_failure(&mut self, core: &Core, backend: &BackendState, failure: ConnectFailure) {
         self.tried.push(backend.addr);
-        match failure {
-            ConnectFailure::Refused => core.count_refusal(Protocol::Tcp, backend),
-            ConnectFailure::TimedOut => core.count_timeout(backend),
+        let failure = match failure {
+            ConnectFailure::Refused => {
+                core.count_refusal(Protocol::Tcp, backend);
+                Failure::ConnectRefused
+            }
+            ConnectFailure::TimedOut => {
+                core.count_timeout(backend);
+                Failure::ConnectTimedOut
+            }
             ConnectFailure::NoPort => return,
-        }
-        core.meter_failure(self.pool, backend);
+        };
+        core.meter_failure(self.pool, backend, failure);
     }
 
     /// Counts what one run of each half moved. A sink that takes bytes is as alive as a source that

@@ -13,6 +13,7 @@ use proxy_core::latency::add;
 use proxy_core::pick::BackendIndex;
 use proxy_core::plan::{Endpoint, Protocol};
 use proxy_core::reason::{DropReason, FlowEnd};
+use proxy_core::score::witnessed::Failure;
 use proxy_sys::datagrams::{self, Datagram, MOST_SEGMENTS, Receiver, Route};
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
@@ -344,7 +345,7 @@ impl Udp {
                 Err(error) if is_shortage(error) => return Err(DropReason::NoRoom),
                 Err(_) => {
                     core.count_refusal(Protocol::Udp, backend);
-                    core.meter_failure(pool, backend);
+                    core.meter_failure(pool, backend, Failure::FlowRefused);
                     tried.push(backend.addr);
                 }
             }

@@ -182,7 +182,7 @@ impl Watch {
         if by_itself < needed && !self.is_to_blame(registry, backend, now_ms) {
             backend.health().forget_unanswered();
             backend.health().excuse_until(now_ms + EXCUSED_MS);
-            backend.load().failures.forgive_unanswered();
+            backend.forgive_unanswered();
             return;
         }
         if self.out[protocol as usize] >= self.most_out() {

@@ -19,6 +19,7 @@ pub mod learned;
 pub mod log2;
 pub mod peak;
 pub mod trial;
+pub mod witnessed;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
