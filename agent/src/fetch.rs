@@ -1,12 +1,12 @@
 //! What an engine answers over HTTP: bounded in bytes and in time, one request at a time.
 
 use std::cell::RefCell;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use control_client::{Authorities, arguments as words, tls_config};
-use ureq::http::header::{ACCEPT, AUTHORIZATION, CONTENT_ENCODING, LOCATION};
+use ureq::http::header::{ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, LOCATION};
 use ureq::http::{Response, Uri};
 use ureq::{Agent, Body};
 
@@ -22,6 +22,9 @@ const BUFFER_BYTES: usize = 16 << 10;
 const MAX_REDIRECTS: usize = 5;
 /// The text format; an engine that knows several answers in this one.
 const FORMATS: &str = "text/plain;version=0.0.4,*/*;q=0.5";
+
+/// The other format, which says where it ends.
+const OPEN_METRICS: &[u8] = b"application/openmetrics-text";
 
 /// How an engine is reached.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -107,8 +110,14 @@ impl Http {
                 "found content encoding {encoding:?}, allowed: gzip"
             ));
         }
+        let kind = answer.headers().get(CONTENT_TYPE);
+        let is_open_metrics = kind.is_some_and(|kind| kind.as_bytes().starts_with(OPEN_METRICS));
         let mut body = answer.into_body();
-        take(&mut body.with_config().limit(MAX_BODY_BYTES).reader())
+        let mut body = body.with_config().limit(MAX_BODY_BYTES).reader();
+        match is_open_metrics {
+            true => take(&mut Ended::new(body)),
+            false => take(&mut body),
+        }
     }
 
     /// Whether there is an answer of success at a URL.
@@ -162,6 +171,38 @@ impl State {
         {
             self.agent = agent(Some(file.get()));
         }
+    }
+}
+
+/// A document of OpenMetrics. Its last line says that all is there, which the transport may not: an answer
+/// without a length ends wherever its connection is closed.
+struct Ended<R> {
+    document: R,
+    /// The last bytes so far.
+    tail: Vec<u8>,
+}
+
+impl<R> Ended<R> {
+    const END: &'static [u8] = b"# EOF";
+
+    fn new(document: R) -> Ended<R> {
+        let tail = Vec::with_capacity(Self::END.len() + 1);
+        Ended { document, tail }
+    }
+}
+
+impl<R: Read> Read for Ended<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.document.read(buffer)?;
+        if length == 0 && !buffer.is_empty() && !self.tail.trim_ascii_end().ends_with(Self::END) {
+            let why = "the answer ends without # EOF, so it was cut";
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
+        }
+        let kept = Self::END.len() + 1;
+        self.tail
+            .extend(&buffer[length.saturating_sub(kept)..length]);
+        self.tail.drain(..self.tail.len().saturating_sub(kept));
+        Ok(length)
     }
 }
 

@@ -327,6 +327,28 @@ fn an_answer_that_breaks_off_gives_nothing_wherever_that_is() {
     assert_eq!(queue(&http, &url), Ok(3));
 }
 
+/// Without a length, an answer ends wherever the connection does.
+#[test]
+fn an_answer_of_open_metrics_is_whole_only_with_its_last_line() {
+    const WHOLE: &str = include_str!("fixtures/vllm_0.11_openmetrics.txt");
+    let engines = Engines::start(|head: &str| {
+        let path = head.split(' ').nth(1).unwrap_or_default();
+        let end: usize = path[1..].parse().expect("the test's own");
+        let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        let head = format!("HTTP/1.1 200 S\r\nConnection: close\r\nContent-Type: {kind}\r\n\r\n");
+        format!("{head}{}", &WHOLE[..end]).into_bytes()
+    });
+    let http = http(&Reach::default());
+    let mut end = 0;
+    for line in WHOLE.split_inclusive('\n') {
+        end += line.len();
+        let read = queue(&http, &engines.url(&format!("/{end}")));
+        assert_eq!(read.is_ok(), end == WHOLE.len(), "{end}: {read:?}");
+    }
+    let without_feed = engines.url(&format!("/{}", WHOLE.len() - 1));
+    assert_eq!(queue(&http, &without_feed), Ok(3));
+}
+
 #[test]
 fn an_answer_that_drips_is_waited_for_no_longer_than_allowed() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
