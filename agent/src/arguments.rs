@@ -1,5 +1,6 @@
 //! What the command line says. Its words on an engine go through the same checks as a file's.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -51,6 +52,9 @@ pub struct Arguments {
     /// Do not report figures older than this many seconds, 0.1 to 600 [default: 5]
     #[arg(long, value_name = "S", value_parser = stale)]
     stale: Option<Duration>,
+    /// Serve the agent's own metrics at http://ADDR/metrics, such as 127.0.0.1:9105
+    #[arg(long, value_name = "ADDR")]
+    metrics_listen: Option<SocketAddr>,
     /// A JSON file that lists the engines, instead of the options below
     #[arg(long, value_name = "FILE", conflicts_with_all = ENGINE_OPTIONS)]
     config: Option<PathBuf>,
@@ -171,6 +175,7 @@ impl Arguments {
         if settings.control.len() > MAX_CONTROLS {
             refuse(&format!("--control: at most {MAX_CONTROLS} of them"));
         }
+        settings.metrics_listen = self.metrics_listen.or(settings.metrics_listen);
         settings.interval = self.interval.unwrap_or(settings.interval);
         settings.stale_after = self.stale.unwrap_or(settings.stale_after);
         Ok(settings)

@@ -5,11 +5,13 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::figures::Figures;
+use crate::metrics::Counts;
 
 #[derive(Debug)]
 pub struct Latest {
     state: Mutex<State>,
     changed: Condvar,
+    counts: Counts,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +54,7 @@ impl Default for Latest {
         Latest {
             state: Mutex::new(state),
             changed: Condvar::new(),
+            counts: Counts::default(),
         }
     }
 }
@@ -104,6 +107,10 @@ impl Latest {
         let goes_on = |state: &mut State| !state.is_stopping;
         let waited = self.changed.wait_timeout_while(self.lock(), pause, goes_on);
         waited.expect(NO_PANIC).0.is_stopping
+    }
+
+    pub fn counts(&self) -> &Counts {
+        &self.counts
     }
 
     pub fn is_stopping(&self) -> bool {

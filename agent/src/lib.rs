@@ -31,5 +31,6 @@ pub mod source;
 pub mod access;
 mod heartbeat;
 mod latest;
+pub mod metrics;
 pub mod run;
 mod sampler;

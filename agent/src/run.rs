@@ -15,6 +15,7 @@ use crate::figures::Reading;
 use crate::gpus::Gpus;
 use crate::heartbeat::Heartbeat;
 use crate::latest::Latest;
+use crate::metrics::{self, Named};
 use crate::sampler;
 use crate::settings::{EngineSettings, Settings};
 use crate::source;
@@ -46,6 +47,15 @@ pub fn run(settings: Settings, entrance: Entrance, gpus: Arc<dyn Gpus>) -> Resul
         start_reader(&settings, engine, http, &gpus, &latest, sender.clone()).map_err(told)?;
         start_heartbeat(&settings, engine, &entrance, &latest, sender.clone()).map_err(told)?;
         all.push(latest);
+    }
+    if let Some(listen) = settings.metrics_listen {
+        let names = settings.engines.iter().map(|engine| engine.advertise);
+        let named = names.zip(&all).map(|(name, latest)| Named {
+            name: name.to_string(),
+            latest: Arc::clone(latest),
+        });
+        metrics::start(listen, named.collect(), settings.stale_after)
+            .map_err(|error| format!("--metrics-listen {listen}: {error}"))?;
     }
     signals.wait_for_ever();
     tracing::info!("stopping; a second signal ends at once");

@@ -34,6 +34,7 @@ pub fn run(
     loop {
         let begun = Instant::now();
         let reading = source::read(settings, http, gpus);
+        latest.counts().read(reading.is_ok());
         let health = settings.health.check(http, settings.timeout);
         let is_warming_up = warmth.is_warming_up(health.is_ok());
         let figures = reading.as_ref().ok().map(|reading| reading.figures);

@@ -36,6 +36,8 @@ pub struct Settings {
     pub token_file: Option<PathBuf>,
     pub owner_file: Option<PathBuf>,
     pub ca_file: Option<PathBuf>,
+    /// Where the agent serves its own metrics.
+    pub metrics_listen: Option<SocketAddr>,
     pub interval: Duration,
     /// How old a reading may be to be said at all.
     pub stale_after: Duration,
@@ -72,6 +74,7 @@ impl Settings {
         let mut path = |key| object.take_string(key, &mut faults).map(PathBuf::from);
         let (token_file, owner_file) = (path("token_file"), path("owner_file"));
         let ca_file = path("ca_file");
+        let metrics_listen = read_listen(&mut object, &mut faults);
         let mut duration = |key, min, max, default| {
             let ms = object.take_integer(key, min, max, &mut faults);
             ms.map_or(default, Duration::from_millis)
@@ -81,6 +84,7 @@ impl Settings {
             token_file,
             owner_file,
             ca_file,
+            metrics_listen,
             interval: duration("interval_ms", 100, 60_000, DEFAULT_INTERVAL),
             stale_after: duration("stale_ms", 100, 600_000, DEFAULT_STALE),
             engines: read_engines(&mut object, &mut faults),
@@ -100,11 +104,22 @@ impl Settings {
             token_file: None,
             owner_file: None,
             ca_file: None,
+            metrics_listen: None,
             interval: DEFAULT_INTERVAL,
             stale_after: DEFAULT_STALE,
             engines: vec![engine],
         }
     }
+}
+
+fn read_listen(object: &mut Object, faults: &mut Faults) -> Option<SocketAddr> {
+    let value = object.take("metrics_listen")?;
+    let listen = value.as_str().and_then(|text| text.parse().ok());
+    if listen.is_none() {
+        let allowed = "an address and port such as 127.0.0.1:9105";
+        faults.add("/metrics_listen", value, allowed);
+    }
+    listen
 }
 
 /// `allowed` as the parsers of command lines word it.

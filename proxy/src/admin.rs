@@ -32,9 +32,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::metrics;
 use crate::scoring;
-use crate::serve::{self, Bounds};
 use crate::status::{states, status};
 use crate::supervisor::Supervisor;
+use serve::Bounds;
 
 /// 20,000 reports take about 3 MB, and a whole configuration may come as well.
 const MAX_BODY_BYTES: usize = MAX_FILE_BYTES;

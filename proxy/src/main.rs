@@ -21,7 +21,6 @@ mod ready;
 mod refusals;
 mod sandbox;
 mod scoring;
-mod serve;
 mod status;
 mod supervisor;
 mod worker;

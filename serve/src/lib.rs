@@ -1,4 +1,4 @@
-//! The accept loop of admin socket and metrics: HTTP/1.1, one request a connection, and a bound on
+//! How status and metrics are served: HTTP/1.1, one request a connection, and a bound on
 //! connections and on the time that each may take. `axum::serve` has none of these, and clients that
 //! connect and say nothing would take every descriptor from the sessions.
 
