@@ -1,4 +1,4 @@
-//! The metrics of both planes: each is described, in base units, and in the form that is asked for.
+//! The metrics of all programs: each is described, in base units, and in the form that is asked for.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -7,11 +7,12 @@ use e2e::loop_bench::LoopBench;
 use serde_json::json;
 use testkit::http::Request;
 use testkit::installed::binary;
-use testkit::{LONG, until};
+use testkit::ports::free_address;
+use testkit::{Api, LONG, Program, until};
 
 const DOCUMENT: &str = include_str!("../../docs/metrics-and-logs.md");
 
-/// Of each plane, in the Prometheus text format, once every kind of metric has a value.
+/// Of each program, in the Prometheus text format, once every kind of metric has a value.
 fn expositions() -> Vec<String> {
     let bench = LoopBench::start(json!({}));
     let settings = json!({ "algorithm": "gpu_aware" });
@@ -32,7 +33,41 @@ fn expositions() -> Vec<String> {
     let wanted = Request::new("GET", "/metrics").header("Accept", "application/openmetrics-text");
     let openmetrics = bench.control.api.exchange(wanted).expect("control answers");
     assert!(openmetrics.text().ends_with("# EOF\n"));
-    vec![answer.text(), bench.proxy.admin.metrics()]
+    vec![answer.text(), bench.proxy.admin.metrics(), of_agent(&bench)]
+}
+
+/// Of an agent that has read figures and said them.
+fn of_agent(bench: &LoopBench) -> String {
+    let (control, listen) = (format!("http://{}", bench.control.addr), free_address());
+    let figures = r#"{"gpu_usage": 0.5, "vram_usage": 0.25, "queue": 1, "running": 2}"#;
+    let agent = Program::start(
+        "gpu_agent",
+        [
+            "--control",
+            &control,
+            "--advertise",
+            &bench.b.addr.to_string(),
+            "--source",
+            "command",
+            "--command",
+            &format!("echo '{figures}'"),
+            "--health",
+            "none",
+            "--interval",
+            "0.1",
+            "--metrics-listen",
+            &listen.to_string(),
+        ],
+    );
+    let api = Api::at(listen);
+    let text = until("the agent says what it has read", LONG, || {
+        let answer = api.exchange(Request::new("GET", "/metrics")).ok()?.text();
+        answer
+            .contains("wicketgate_agent_vram_usage_ratio{")
+            .then_some(answer)
+    });
+    drop(agent);
+    text
 }
 
 #[test]

@@ -253,7 +253,7 @@ async fn backends_are_listed_with_what_the_proxy_says_they_cost() {
     control.register("10.0.0.1").await;
     let cost = json!({
         "total": 3.5, "in_flight": 2.0, "weight": 1.0, "slowness": 1.0, "latency_samples": 9,
-        "warm_up": 1.0, "failures": 0.0, "vram_expected": 0.83, "vram": 0.5, "gpu": 0.0,
+        "warm_up": 1.0, "failures": 0.0, "failed": [], "vram_expected": 0.83, "vram": 0.5, "gpu": 0.0,
         "report_weight": 1.0, "report_age_ms": 120,
     });
     let status = status_with(json!({ "ip": "10.0.0.1", "port": 9001, "cost": cost }));
