@@ -89,6 +89,7 @@ fn main() -> ExitCode {
 fn serve(root: &Root, arguments: &Arguments) -> Result<(), start::StartError> {
     let settings = start::read_settings(root, arguments.listen)?;
     if arguments.check {
+        start::check(root, &settings)?;
         println!("{}: fine", root.control_config().display());
         return Ok(());
     }

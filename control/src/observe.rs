@@ -10,7 +10,7 @@ use std::time::Duration;
 use contract::status::{Refusal, Reports, Running, States, Status};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
-use hyper::{Method, Request};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
@@ -28,6 +28,9 @@ pub enum Unknown {
     /// There is no such socket, or nobody listens on it.
     #[error("the proxy has no admin socket ({path}: {error})")]
     NoSocket { path: PathBuf, error: io::Error },
+    /// It is older than this call.
+    #[error("admin socket {path}: {call}: the proxy does not know this call")]
+    NoSuchCall { path: PathBuf, call: String },
     #[error("admin socket {path}: {why}")]
     Failed { path: PathBuf, why: String },
 }
@@ -161,9 +164,13 @@ impl Proxy {
             let status = response.status();
             let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES);
             let bytes = body.collect().await.map_err(|error| failed(&error))?;
-            match status.is_success() {
-                true => Ok(bytes.to_bytes()),
-                false => Err(failed(&status)),
+            match status {
+                status if status.is_success() => Ok(bytes.to_bytes()),
+                StatusCode::NOT_FOUND => Err(Unknown::NoSuchCall {
+                    path: self.socket.clone(),
+                    call: path.to_owned(),
+                }),
+                status => Err(failed(&status)),
             }
         };
         tokio::pin!(answer);

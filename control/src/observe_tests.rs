@@ -48,7 +48,7 @@ async fn no_socket_is_told_apart_from_a_proxy_that_fails() {
     assert!(matches!(told, Unknown::Failed { .. }), "{told}");
     let reports = Reports { reports: vec![] };
     let told = proxy.report(&reports).await.expect_err("404");
-    assert!(matches!(told, Unknown::Failed { .. }), "{told}");
+    assert!(matches!(told, Unknown::NoSuchCall { .. }), "{told}");
 }
 
 #[tokio::test]

@@ -27,6 +27,7 @@ use crate::shared::Shared;
 
 pub use confirm::{Confirmation, Seen};
 pub use digests::Digests;
+pub use follow::refused_by_control;
 pub use refusals::Incident;
 pub use task::Task;
 

@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::keeper::{self, Keeper};
 use crate::observe::Proxy;
 use crate::ping::Pings;
-use crate::publish::{Publisher, local_addresses};
+use crate::publish::{Publisher, local_addresses, refused_by_control};
 use crate::render::{OwnAddresses, ProxyAddresses};
 use crate::settings::{MAX_FILE_BYTES, Settings, read_file};
 use crate::shared::Shared;
@@ -65,6 +65,34 @@ pub fn read_settings(root: &Root, listen: Option<SocketAddr>) -> Result<Settings
         listen: listen.unwrap_or(settings.listen),
         ..settings
     })
+}
+
+/// What is wrong with settings that can be read: the proxy would listen where control does.
+///
+/// # Errors
+/// The fault, at the key that says where the proxy listens, or else control.
+pub fn check(root: &Root, settings: &Settings) -> Result<(), StartError> {
+    let tls = settings.tls.as_ref().map(|tls| tls.listen);
+    let own = OwnAddresses {
+        control: [settings.listen].into_iter().chain(tls).collect(),
+        local: LocalAddresses(local_addresses()),
+        proxy: ProxyAddresses::default(),
+    };
+    let model = keeper::load(settings, own, &Clock::system()).model;
+    let plan = model.plan(&[]);
+    let Some(refusal) = refused_by_control(&plan, &model.own, 0) else {
+        return Ok(());
+    };
+    let mut faults = Faults::default();
+    let place = match settings.proxy.port {
+        Some(port) if port == plan.listen().port() => "/default_listen_port",
+        _ => "/port",
+    };
+    let allowed = "different ports for the proxy and the control server";
+    let found = format!("{}: {}", refusal.value, refusal.detail);
+    faults.add(place, found, allowed);
+    let path = root.control_config();
+    Err(StartError::Settings { path, faults })
 }
 
 /// Runs the server until it is told to stop; `source` is where `settings` were read, and are read again.

@@ -294,6 +294,25 @@ fn a_bad_control_config_is_refused_with_the_nearest_known_key() {
 }
 
 #[test]
+fn a_check_names_a_port_that_both_planes_would_listen_on() {
+    let free = free_address();
+    let own = |key: &str| json!({"host": "127.0.0.1", "port": free.port(), key: free.port()});
+    for (config, place) in [
+        (own("default_listen_port"), Some("/default_listen_port")),
+        (json!({"host": "127.0.0.1", "port": 10_080}), Some("/port")),
+        (json!({"host": "127.0.0.1", "port": free.port()}), None),
+    ] {
+        let folder = Folder::new();
+        folder.write_control_config(&config);
+        let arguments = ["--root", folder.root_argument(), "--check"];
+        let output = testkit::process::run("control_server", arguments);
+        let log = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.success(), place.is_none(), "{config}: {log}");
+        assert!(log.contains(place.unwrap_or_default()), "{config}: {log}");
+    }
+}
+
+#[test]
 fn a_first_configuration_is_written_only_where_there_is_none() {
     let folder = Folder::new();
     let listen = free_address();

@@ -119,7 +119,9 @@ impl Question {
                     confirmation
                 }
                 Err(unknown @ Unknown::NoSocket { .. }) => nothing(None, unknown.to_string()),
-                Err(unknown @ Unknown::Failed { .. }) => nothing(Some(false), unknown.to_string()),
+                Err(unknown @ (Unknown::NoSuchCall { .. } | Unknown::Failed { .. })) => {
+                    nothing(Some(false), unknown.to_string())
+                }
             },
         };
         self.tell(&confirmation);

@@ -10,6 +10,7 @@ use contract::{Refusal, RefusalCode};
 use super::confirm::{Answer, Seen};
 use super::refusals::{Incident, Process};
 use super::task::Task;
+use crate::observe::Unknown;
 use crate::render::{OwnAddresses, Plan, ProxyAddresses};
 
 /// A generation that the proxy has refused as a whole is signalled again after so many looks, then
@@ -142,13 +143,23 @@ impl Task {
         self.published = None;
     }
 
-    /// Asks the proxy whether it would take `plan`, and control itself.
-    pub(super) async fn ask_before(&mut self, plan: &Plan, own: &OwnAddresses) {
+    /// Whether control itself refuses something of `plan` that is not held already.
+    pub(super) fn refuse_before(&mut self, plan: &Plan, own: &OwnAddresses) -> bool {
         let now = self.shared.clock.now().unix_ms;
-        if let Some(refusal) = refused_by_control(plan, own, now) {
-            self.holds.refuse(plan, &[refusal], None);
-            return;
-        }
+        let refusal = refused_by_control(plan, own, now);
+        let listen = plan.value("listen").cloned().unwrap_or_default();
+        let mut held = self.holds.incidents().iter();
+        let is_held = held.any(|incident| incident.refuses("listen", &listen));
+        let Some(refusal) = refusal.filter(|_| !is_held) else {
+            return false;
+        };
+        self.holds.refuse(plan, &[refusal], None);
+        true
+    }
+
+    /// Asks the proxy whether it would take `plan`.
+    pub(super) async fn ask_before(&mut self, plan: &Plan) {
+        let now = self.shared.clock.now().unix_ms;
         if let Ok(refusals) = self.proxy.check(plan.render(0, now / 1_000)).await {
             let process = self.outcome.borrow().seen.as_ref().map(|seen| seen.process);
             self.holds.refuse(plan, &refusals, process);
@@ -156,7 +167,7 @@ impl Task {
     }
 
     /// Asks the proxy whether it would take now what it has refused; what it would is not held any
-    /// more. A proxy that cannot be asked gets it published where somebody insists.
+    /// more. A proxy that is too old to be asked gets it published, as any does where somebody insists.
     pub(super) async fn try_again(&mut self, is_forced: bool) {
         let process = self.outcome.borrow().seen.as_ref().map(|seen| seen.process);
         let wanted = self.wanted();
@@ -174,9 +185,14 @@ impl Task {
                 refusals.extend(by_control);
                 self.holds.tried(&plan, &tried, &refusals, process);
             }
-            Err(_) if is_forced => {
-                let refusals: Vec<Refusal> = by_control.into_iter().collect();
-                self.holds.tried(&plan, &tried, &refusals, process);
+            // An older one is told to take it, and holds everything else up for that moment alone.
+            Err(unknown) if is_forced || matches!(unknown, Unknown::NoSuchCall { .. }) => {
+                if !self.holds.publish_again(&tried) {
+                    // It stands in the file already.
+                    self.looks_in_vain = MOST_LOOKS - 1;
+                }
+                let by_control: Vec<Refusal> = by_control.into_iter().collect();
+                self.holds.refuse(&plan, &by_control, None);
             }
             Err(_) => {}
         }
@@ -267,7 +283,7 @@ fn refused_as_a_whole(running: &Running, generation: u64) -> Option<Vec<Refusal>
 }
 
 /// Control's own address is none to listen on: one of both could not be reached.
-fn refused_by_control(plan: &Plan, own: &OwnAddresses, now_ms: u64) -> Option<Refusal> {
+pub fn refused_by_control(plan: &Plan, own: &OwnAddresses, now_ms: u64) -> Option<Refusal> {
     let control = own.control_at(plan.listen(), plan.listens_for_tcp())?;
     Some(Refusal {
         code: RefusalCode::AddressInUse,

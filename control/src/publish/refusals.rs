@@ -48,6 +48,8 @@ pub struct Incident {
     pub since: u64,
     /// What is published in its place; `None` where there is nothing.
     pub kept: Option<Value>,
+    /// It is published once more, since the proxy cannot be asked whether it would take it now.
+    is_on_trial: bool,
     /// What was refused: the key's value, or the backend's entry.
     wanted: Value,
     /// The proxy that refused it; `None` where control did.
@@ -185,7 +187,7 @@ impl Holds {
                 .is_some_and(|b| entry(b) == incident.wanted),
             Part::Whole => true,
         });
-        self.without(wanted, |_| true)
+        self.without(wanted, |one| !one.is_on_trial)
     }
 
     /// `plan` without the refused parts that `is_held` names.
@@ -234,6 +236,7 @@ impl Holds {
                     detail: refusal.detail.clone(),
                     since: refusal.since,
                     kept,
+                    is_on_trial: false,
                     wanted: part.value_in(plan),
                     process,
                     part: part.clone(),
@@ -316,6 +319,19 @@ impl Holds {
         self.incidents
             .retain(|incident| !tried.contains(&incident.part) || refused.contains(&incident.part));
         self.refuse(plan, refusals, process);
+    }
+
+    /// Of a proxy that cannot be asked: `tried` is published once more, and held again when that is
+    /// refused. The incidents last meanwhile. True where something is published by that.
+    pub fn publish_again(&mut self, tried: &BTreeSet<Part>) -> bool {
+        let incidents = self.incidents.iter_mut();
+        let tried = incidents.filter(|incident| tried.contains(&incident.part));
+        let mut has_parts = false;
+        for incident in tried {
+            incident.is_on_trial = true;
+            has_parts |= incident.part != Part::Whole;
+        }
+        has_parts
     }
 
     fn parts_of(&self, plan: &Plan, refusals: &[Refusal]) -> BTreeSet<Part> {

@@ -177,8 +177,13 @@ impl Task {
     async fn fit(&mut self, wanted: Wanted) -> Result<(Plan, Vec<LeftOut>), Faults> {
         let Wanted { plan, own, .. } = wanted;
         let (mut fitting, mut held) = self.holds.stand_in(plan.clone());
+        // Where nothing can stand in, as at a first start, it is published all the same: the proxy may
+        // be in another network, which control knows only once that one has started.
+        if self.refuse_before(&fitting, &own) {
+            (fitting, held) = self.holds.stand_in(plan.clone());
+        }
         if self.has_new_values(&fitting) {
-            self.ask_before(&fitting, &own).await;
+            self.ask_before(&fitting).await;
             (fitting, held) = self.holds.stand_in(plan);
         }
         let listen = fitting.listen();
@@ -355,7 +360,9 @@ impl Task {
             }
             // An ordinary case: there is just nobody.
             Err(Unknown::NoSocket { .. }) => Err(not_sent.to_string()),
-            Err(unknown @ Unknown::Failed { .. }) => Err(format!("{not_sent}; {unknown}")),
+            Err(unknown @ (Unknown::NoSuchCall { .. } | Unknown::Failed { .. })) => {
+                Err(format!("{not_sent}; {unknown}"))
+            }
         }
     }
 

@@ -84,7 +84,12 @@ impl PlayedProxy {
                     json!({ "refusals": state.refusals(&document) })
                 }
                 (&Method::GET, "/generation") => json!(state.running),
-                _ => return Err(unknown("no such path")),
+                _ => {
+                    return Err(Unknown::NoSuchCall {
+                        path: PathBuf::new(),
+                        call: path.to_owned(),
+                    });
+                }
             };
             Ok(Bytes::from(answer.to_string()))
         });
@@ -146,10 +151,6 @@ impl State {
     pub fn runs(&self) -> (u64, Option<&str>) {
         let running = &self.running;
         (running.generation, running.config_digest.as_deref())
-    }
-
-    pub fn can_check(&self) -> bool {
-        self.can_check
     }
 }
 

@@ -78,7 +78,6 @@ struct Control {
     keeper: keeper::Task,
     publisher: publish::Task,
     outcome: watch::Receiver<Outcome>,
-    force: Arc<AtomicU64>,
 }
 
 /// Where files cost least.
@@ -179,14 +178,12 @@ impl World {
         self.publish().await;
         self.crash().await;
         self.look();
-        // The proxy takes everything now. One that cannot be asked is told by whoever insists.
+        // The proxy takes everything now.
         {
             let mut proxy = self.proxy.state();
             proxy.refused_ports.clear();
             proxy.is_silent = false;
         }
-        let insists = !self.proxy.state().can_check();
-        self.control().force.fetch_add(u64::from(insists), Relaxed);
         for _ in 0..3 {
             self.verify().await;
         }
@@ -925,7 +922,6 @@ impl World {
             audit,
             loaded.model,
         ));
-        let force: Arc<AtomicU64> = Arc::default();
         let (sender, outcome) = watch::channel(Outcome::default());
         self.control = Some(Control {
             keeper: keeper::Task::new(shared.clone(), loaded.files),
@@ -934,9 +930,8 @@ impl World {
                 proxy,
                 loaded.found,
                 sender,
-                force.clone(),
+                Arc::default(),
             ),
-            force,
             shared,
             outcome,
         });

@@ -229,11 +229,17 @@ async fn a_call_that_keeps_trying_is_applied_when_the_proxy_takes_it() {
         assert!(metrics.contains(line), "{metrics}");
         let seen = control.good(ask("GET", "/api/proxy")).await;
         assert_eq!(seen["refusals"][0]["code"], "address_in_use");
-        // Nobody has to say it again; a proxy that cannot be asked is told by whoever insists.
+        // Nobody has to say it again. A proxy that cannot be asked is told again at each interval, and
+        // the incident is one all the time.
+        let tries = |folder: &Folder| folder.published()["generation"].as_u64();
+        let before = tries(&folder);
+        until("tried again", || {
+            can_check || tries(&folder) > before.map(|g| g + 3)
+        })
+        .await;
+        let ready = readyz(&control).await;
+        assert_eq!(ready["refusals"][0]["since"], 5, "{ready}");
         fake.take_everything();
-        if !can_check {
-            control.good(ask("POST", "/api/sync")).await;
-        }
         until("taken", || folder.published()["listen"] == listen(7001)).await;
         until("over", || {
             control.app.publisher.outcome().incidents.is_empty()
@@ -434,6 +440,37 @@ async fn controls_own_address_is_none_to_listen_on() {
         let (status, answer) = set(&control, json!({"listen": other})).await;
         assert_eq!(status, 200, "{other}: {answer}");
     }
+}
+
+#[tokio::test]
+async fn controls_own_address_is_an_incident_from_the_first_start_on() {
+    let config = json!({
+        "proxy_process_names": ["sh"], "default_listen_host": "127.0.0.1",
+        "default_listen_port": 8080, "auto_sync_interval_sec": 1,
+    });
+    let folder = Folder::new(config);
+    let _process = Process::start(&folder);
+    let control = folder.start().await;
+    until("published", || {
+        control.app.publisher.outcome().generation.is_some()
+    })
+    .await;
+    let ready = readyz(&control).await;
+    assert_eq!(ready["refusals"][0]["place"], "/listen", "{ready}");
+    let told = text(&ready["warnings"]);
+    assert!(told.contains("the control server listens on"), "{told}");
+    // A proxy in another network has an address of its own there.
+    let fake = Fake::of(&folder);
+    fake.last.lock().expect("no panic").addresses = vec![[10, 79, 0, 1].into()];
+    fake.serve(&folder, true);
+    let has_no_address = crate::publish::local_addresses()
+        .iter()
+        .all(|ip| ip.is_loopback());
+    until("over", || {
+        has_no_address || control.app.publisher.outcome().incidents.is_empty()
+    })
+    .await;
+    assert_eq!(folder.published()["listen"], listen(8080));
 }
 
 #[tokio::test]
