@@ -435,6 +435,20 @@ impl Model {
         })
     }
 
+    /// Calls whose values the proxy was seen to run have their outcome, though that could not be stored.
+    pub fn drop_accepted(&mut self, accepted: &[(String, Value)]) {
+        let base = &self.base_settings;
+        self.pending.retain(|call| {
+            let new = call.new.over(base).head();
+            let mut changed = call.old.differing(&call.new).into_iter();
+            let value = |head: &[(String, Value)], key: &str| {
+                let found = head.iter().find(|(own, _)| own == key);
+                found.map(|(_, value)| value.clone())
+            };
+            accepted.is_empty() || changed.any(|key| value(&new, &key) != value(accepted, &key))
+        });
+    }
+
     /// The number of the next call: above those that wait.
     pub fn next_call(&self) -> u64 {
         let ids = self.pending.iter().map(|call| call.id);

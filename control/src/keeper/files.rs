@@ -101,6 +101,8 @@ pub fn load(settings: &Settings, own: OwnAddresses, clock: &Clock) -> Loaded {
         own,
         warnings: Vec::new(),
     };
+    let accepted = accepted::read(&settings.settings_accepted_path);
+    model.drop_accepted(accepted.as_deref().unwrap_or_default());
     let found = read_registry(&settings.runtime_backends_path);
     let registry_read = files.take_registry(found, &mut model, now).is_some();
     let found = read(&settings.k8s_endpoints_path);
@@ -136,7 +138,7 @@ pub fn load(settings: &Settings, own: OwnAddresses, clock: &Clock) -> Loaded {
         files,
         found: Found {
             published,
-            accepted: accepted::read(&settings.settings_accepted_path),
+            accepted,
         },
     }
 }

@@ -91,18 +91,33 @@ impl Task {
         let is_foreign = shared.digests().is_foreign(running, generation);
         let seen = Seen::of(&shared, running, generation);
         let before = self.holds.incidents().to_vec();
-        let refused = refused_as_a_whole(running, generation);
+        let sent_at_ms = {
+            let outcome = self.outcome.borrow();
+            let sent = outcome.sent.as_ref();
+            sent.filter(|sent| sent.generation == generation)
+                .map(|sent| sent.at_ms)
+        };
+        let refused = refused_as_a_whole(running, generation, sent_at_ms);
         if let Some(refusals) = refused.filter(|_| !seen.applied) {
             self.holds
                 .refuse(&published.plan, &refusals, Some(Process::of(running)));
-        } else if seen.applied
-            && running.generation == generation
-            && refuses_of_what_it_runs(running)
-        {
-            let (plan, refusals) = (&published.plan, &running.refusals);
-            self.holds.accept(plan, refusals, Process::of(running));
+        } else if seen.applied && running.generation == generation {
+            match running.last_reload.as_ref().filter(|reload| !reload.ok) {
+                None => {
+                    let (plan, refusals) = (&published.plan, &running.refusals);
+                    self.holds.accept(plan, refusals, Process::of(running));
+                }
+                // It runs ours, so what it has refused since is another's. What it makes of our last
+                // signal may be still to come.
+                Some(reload) if sent_at_ms.is_none_or(|at_ms| reload.at_ms > at_ms) => {
+                    let refusals = &running.refusals;
+                    self.holds
+                        .refuse_file(reload, refusals, Process::of(running));
+                }
+                Some(_) => {}
+            }
         }
-        self.tell_incidents(&before);
+        self.tell_incidents();
         if seen.other_file.is_some()
             && self
                 .outcome
@@ -113,11 +128,8 @@ impl Task {
         {
             tracing::error!("not applied: {}", seen.reason.clone().unwrap_or_default());
         }
-        let incidents = Arc::new(self.holds.incidents().to_vec());
-        self.outcome.send_modify(|outcome| {
-            outcome.seen = Some(seen);
-            outcome.incidents = incidents;
-        });
+        self.outcome
+            .send_modify(|outcome| outcome.seen = Some(seen));
         let has_changed = self.holds.incidents() != before;
         if is_foreign {
             self.overrule(running, generation);
@@ -203,9 +215,14 @@ impl Task {
         }
     }
 
-    /// The log has a line for each incident that has begun, and for each that is over.
-    pub(super) fn tell_incidents(&self, before: &[Incident]) {
+    /// The log has a line for each incident that has begun since it was last told, and for each that is
+    /// over; answers name those that last.
+    pub(super) fn tell_incidents(&mut self) {
         let now = self.holds.incidents();
+        let before = &self.told;
+        if now == before {
+            return;
+        }
         let is_in = |list: &[Incident], one: &Incident| {
             let mut list = list.iter();
             list.any(|other| other.part == one.part && other.code == one.code)
@@ -221,6 +238,10 @@ impl Task {
             let (code, place, value) = (one.code.word(), one.part.place(), &one.value);
             tracing::info!("proxy_refusal_over code={code} place={place} value={value}");
         }
+        self.told = now.to_vec();
+        let incidents = Arc::new(self.told.clone());
+        self.outcome
+            .send_modify(|outcome| outcome.incidents = incidents);
     }
 
     /// A proxy that was starting, or lost a signal, gets another one. One that has tried this
@@ -254,19 +275,23 @@ impl Task {
     }
 }
 
-/// Whether the proxy's refusals are about what it runs, and not about a file that it refused as a
-/// whole.
-fn refuses_of_what_it_runs(running: &Running) -> bool {
-    running.last_reload.as_ref().is_none_or(|reload| reload.ok)
-}
-
-/// What the proxy refused of `generation`, which it does not run for that.
-fn refused_as_a_whole(running: &Running, generation: u64) -> Option<Vec<Refusal>> {
+/// What the proxy refused of `generation`, which it does not run for that; it was told of it at
+/// `sent_at_ms`.
+fn refused_as_a_whole(
+    running: &Running,
+    generation: u64,
+    sent_at_ms: Option<u64>,
+) -> Option<Vec<Refusal>> {
     let reload = running.last_reload.as_ref().filter(|reload| !reload.ok)?;
-    if reload.generation != Some(generation) && running.refusals.is_empty() {
-        return None;
-    }
-    if reload.generation.is_some_and(|tried| tried != generation) {
+    let is_ours = match reload.generation {
+        Some(tried) => tried == generation,
+        // The file could not be read that far: it may be another's, from before.
+        None => {
+            let is_later = sent_at_ms.is_some_and(|at_ms| reload.at_ms >= at_ms);
+            is_later && !running.refusals.is_empty()
+        }
+    };
+    if !is_ours {
         return None;
     }
     if !running.refusals.is_empty() {
@@ -292,4 +317,44 @@ pub fn refused_by_control(plan: &Plan, own: &OwnAddresses, now_ms: u64) -> Optio
         detail: format!("the control server listens on {control}"),
         since: now_ms,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use contract::status::Reload;
+    use serde_json::json;
+
+    #[test]
+    fn a_refusal_without_a_generation_is_ours_only_where_it_came_after_our_signal() {
+        const OURS: u64 = 5;
+        let refusal = Refusal {
+            code: RefusalCode::Invalid,
+            place: String::new(),
+            value: String::new(),
+            detail: String::new(),
+            since: 0,
+        };
+        for (tried, at_ms, sent_at_ms, is_ours) in [
+            (Some(5), 10, None, true),
+            (Some(4), 30, Some(20), false),
+            (None, 10, Some(20), false),
+            (None, 30, Some(20), true),
+            (None, 30, None, false),
+        ] {
+            let running = json!({
+                "pid": 7, "generation": 4, "digest": "", "loaded_at_ms": 0, "last_reload": null,
+                "refusals": [refusal],
+            });
+            let mut running: Running = serde_json::from_value(running).expect("plain data");
+            running.last_reload = Some(Reload {
+                at_ms,
+                ok: false,
+                generation: tried,
+                reason: None,
+            });
+            let found = refused_as_a_whole(&running, OURS, sent_at_ms);
+            assert_eq!(found.is_some(), is_ours, "{tried:?} {at_ms} {sent_at_ms:?}");
+        }
+    }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use contract::status::Running;
+use contract::status::{Reload, Running};
 use contract::{Backend, BackendAddr, Refusal, RefusalCode};
 use serde_json::{Value, json};
 
@@ -33,6 +33,8 @@ pub enum Part {
     Backend(BackendAddr),
     /// The refusal names no part, and nothing but backends differs from what the proxy runs.
     Whole,
+    /// The published file, as somebody else has left it.
+    File,
 }
 
 /// A part that the proxy refuses, until that is over.
@@ -79,7 +81,7 @@ impl Part {
         match self {
             Part::Key(key) => format!("/{key}"),
             Part::Backend(_) => "/backends".to_owned(),
-            Part::Whole => String::new(),
+            Part::Whole | Part::File => String::new(),
         }
     }
 
@@ -90,7 +92,7 @@ impl Part {
                 let backend = plan.backends.iter().find(|backend| backend.addr == *addr);
                 backend.map(entry).unwrap_or_default()
             }
-            Part::Whole => Value::Null,
+            Part::Whole | Part::File => Value::Null,
         }
     }
 }
@@ -115,11 +117,19 @@ impl Incident {
     /// In one sentence, for warnings and reasons.
     pub fn describe(&self) -> String {
         let (place, code) = (self.part.place(), self.code.word());
+        if self.part == Part::File {
+            let detail = &self.detail;
+            return format!(
+                "somebody else has changed proxy_config.json, and the proxy refuses it ({code}, \
+                 {detail}); it runs what it ran before; control writes the file again every \
+                 auto_sync_interval_sec"
+            );
+        }
         let place = if place.is_empty() { "(top)" } else { &place };
         let kept = match (&self.part, &self.kept) {
             (Part::Backend(_), _) => "; the entry is left out".to_owned(),
             (_, Some(kept)) if *kept != self.wanted => format!("; {} stays in force", short(kept)),
-            (Part::Key(_) | Part::Whole, _) => String::new(),
+            (Part::Key(_) | Part::Whole | Part::File, _) => String::new(),
         };
         let next = match self.code {
             RefusalCode::NeedsRestart => {
@@ -185,7 +195,7 @@ impl Holds {
             Part::Backend(addr) => entries
                 .get(addr)
                 .is_some_and(|b| entry(b) == incident.wanted),
-            Part::Whole => true,
+            Part::Whole | Part::File => true,
         });
         self.without(wanted, |one| !one.is_on_trial)
     }
@@ -203,7 +213,7 @@ impl Holds {
                     }
                 }
                 (Part::Backend(addr), _) => _ = out.insert(*addr, incident.describe()),
-                (Part::Key(_), None) | (Part::Whole, _) => {}
+                (Part::Key(_), None) | (Part::Whole | Part::File, _) => {}
             }
         }
         plan.backends
@@ -228,7 +238,7 @@ impl Holds {
                 let accepted = self.accepted.as_ref();
                 let kept = match &part {
                     Part::Key(key) => accepted.and_then(|accepted| accepted.get(key)).cloned(),
-                    Part::Backend(_) | Part::Whole => None,
+                    Part::Backend(_) | Part::Whole | Part::File => None,
                 };
                 let incident = Incident {
                     code: refusal.code,
@@ -279,6 +289,28 @@ impl Holds {
         }
     }
 
+    /// `process` runs what is published, and has refused its file as somebody else left it since.
+    pub fn refuse_file(&mut self, reload: &Reload, refusals: &[Refusal], process: Process) {
+        if self.has_refused_file() {
+            return;
+        }
+        self.incidents.push(Incident {
+            part: Part::File,
+            code: { refusals.first() }.map_or(RefusalCode::Invalid, |refusal| refusal.code),
+            value: "proxy_config.json".to_owned(),
+            detail: reload.reason.clone().unwrap_or_default(),
+            since: reload.at_ms,
+            kept: None,
+            is_on_trial: false,
+            wanted: Value::Null,
+            process: Some(process),
+        });
+    }
+
+    pub fn has_refused_file(&self) -> bool {
+        { self.incidents.iter() }.any(|incident| incident.part == Part::File)
+    }
+
     /// The proxy runs `plan` but for `refusals`.
     pub fn accept(&mut self, plan: &Plan, refusals: &[Refusal], process: Process) {
         self.refuse(plan, refusals, Some(process));
@@ -298,10 +330,8 @@ impl Holds {
 
     /// `wanted` with the refused parts that are to be tried again, and which these are.
     pub fn candidate(&self, wanted: Plan, process: Option<Process>) -> (Plan, BTreeSet<Part>) {
-        let tried = self
-            .incidents
-            .iter()
-            .filter(|one| one.is_tried_again(process));
+        let incidents = { self.incidents.iter() }.filter(|one| one.part != Part::File);
+        let tried = incidents.filter(|one| one.is_tried_again(process));
         let tried: BTreeSet<Part> = tried.map(|incident| incident.part.clone()).collect();
         let (plan, _) = self.without(wanted, |incident| !tried.contains(&incident.part));
         (plan, tried)

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::accepted::AcceptedFile;
 use super::confirm::{Answer, Question};
-use super::refusals::Holds;
+use super::refusals::{Holds, Incident};
 use super::{Failure, Found, Outcome, Published, Sent, local_addresses};
 use crate::observe::{Proxy, Unknown};
 use crate::render::{LeftOut, OwnAddresses, Plan};
@@ -23,8 +23,8 @@ use crate::shared::Shared;
 const COALESCE: Duration = Duration::from_millis(8);
 /// How often figures alone refresh the file at most.
 const REFRESH: Duration = Duration::from_secs(2);
-/// How often this host's addresses are looked at.
-const LOOK_AT_ADDRESSES: Duration = Duration::from_secs(1);
+/// How often this host's addresses are looked at, and what the proxy runs.
+const GLANCE: Duration = Duration::from_secs(1);
 /// How many answers of the proxy wait for the publisher at most.
 const ANSWERS: usize = 16;
 
@@ -36,6 +36,8 @@ pub struct Task {
     /// How many forced publishes have been asked for.
     force: Arc<AtomicU64>,
     pub(super) holds: Holds,
+    /// The incidents that the log and answers were last told of.
+    pub(super) told: Vec<Incident>,
     accepted: AcceptedFile,
     /// This host's, as last seen.
     local: Vec<IpAddr>,
@@ -75,6 +77,7 @@ impl Task {
         let accepted = accepted.or_else(|| Some(published.as_ref()?.plan.head.clone()));
         Task {
             holds: Holds::new(accepted),
+            told: Vec::new(),
             accepted: file,
             shared,
             proxy,
@@ -93,8 +96,8 @@ impl Task {
         let interval = Duration::from_secs(self.shared.settings.auto_sync_interval_s);
         let mut verify = tokio::time::interval(interval);
         let mut refresh = tokio::time::interval(REFRESH);
-        let mut addresses = tokio::time::interval(LOOK_AT_ADDRESSES);
-        for timer in [&mut verify, &mut refresh, &mut addresses] {
+        let mut glance = tokio::time::interval(GLANCE);
+        for timer in [&mut verify, &mut refresh, &mut glance] {
             timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             timer.tick().await;
         }
@@ -109,7 +112,10 @@ impl Task {
                 }
                 _ = refresh.tick() => self.refresh().await,
                 _ = verify.tick() => self.verify().await,
-                _ = addresses.tick() => self.look_at_addresses().await,
+                _ = glance.tick() => {
+                    self.look_at_addresses().await;
+                    self.look().await;
+                }
                 Some(answer) = answered.recv() => self.follow(answer).await,
             }
         }
@@ -119,8 +125,7 @@ impl Task {
     pub async fn reconcile(&mut self) {
         let forced = self.force.load(Ordering::Relaxed);
         let is_forced = forced > self.outcome.borrow().forced;
-        let before = self.holds.incidents().to_vec();
-        if is_forced && !before.is_empty() {
+        if is_forced && !self.holds.incidents().is_empty() {
             self.try_again(true).await;
         }
         let mut wanted = self.wanted();
@@ -135,7 +140,7 @@ impl Task {
         let revision = wanted.revision;
         let count = wanted.plan.backends.len();
         let fitted = self.fit(wanted).await;
-        self.tell_incidents(&before);
+        self.tell_incidents();
         let mut outcome = self.outcome.borrow().clone();
         outcome.merged_count = count;
         match fitted {
@@ -148,8 +153,10 @@ impl Task {
                 }
                 outcome.left_out = left_out;
                 let published = self.published.as_ref();
-                let is_same =
-                    published.is_some_and(|published| published.plan.has_same_state(&plan));
+                // A refused file is replaced under a new generation, so that its end is told apart.
+                let is_same = published
+                    .is_some_and(|published| published.plan.has_same_state(&plan))
+                    && !(is_forced && self.holds.has_refused_file());
                 if !is_same || is_forced {
                     self.publish(plan, is_same, &mut outcome, revision, forced)
                         .await;
@@ -167,7 +174,6 @@ impl Task {
         outcome.forced = forced;
         outcome.generation = self.published.as_ref().map(|p| p.generation);
         outcome.updated_at = self.published.as_ref().and_then(|p| p.updated_at);
-        outcome.incidents = Arc::new(self.holds.incidents().to_vec());
         self.outcome.send_replace(outcome);
     }
 
@@ -224,10 +230,8 @@ impl Task {
             return;
         }
         self.local = local;
-        let before = self.holds.incidents().to_vec();
         self.try_again(false).await;
         self.reconcile().await;
-        self.tell_incidents(&before);
     }
 
     async fn publish(
@@ -258,6 +262,8 @@ impl Task {
             outcome.failure = Some(failure);
             return;
         }
+        // A refusal from before that is not about this.
+        let at_ms = self.shared.clock.now().unix_ms;
         let told = self.tell_proxy().await;
         outcome.failure = None;
         let (signalled, info) = match &told {
@@ -271,7 +277,7 @@ impl Task {
             revision,
             forced,
             generation,
-            at_ms: self.shared.clock.now().unix_ms,
+            at_ms,
             signalled,
             info,
             confirmation,
@@ -388,6 +394,7 @@ impl Task {
         }
         let wanted = self.wanted();
         let (plan, _) = self.holds.stand_in(wanted.plan);
+        self.tell_incidents();
         let Some(published) = &self.published else {
             return;
         };
@@ -435,13 +442,15 @@ impl Task {
                 let latest = published.generation.max(theirs.unwrap_or(0));
                 seen.fetch_max(latest, Ordering::Relaxed);
                 self.published = None;
+            } else if self.holds.has_refused_file() {
+                // Put right by somebody who has not told the proxy.
+                let told = self.tell_proxy().await;
+                tracing::info!("proxy_config.json is control's again: {told:?}");
             }
         }
         let running = self.look().await;
-        let before = self.holds.incidents().to_vec();
         self.try_again(false).await;
         self.reconcile().await;
-        self.tell_incidents(&before);
         if let Some(running) = running {
             self.signal_again(&running).await;
         }

@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::{Value, json};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::body::JsonObject;
 use super::error::ApiError;
@@ -15,6 +16,9 @@ use crate::calls::{OnRefusal, SettingsCall};
 use crate::keeper::NotStored;
 use crate::model::Mutation;
 use crate::publish::{Incident, Settled};
+
+/// How often it is tried to store that the outcome of a call is known.
+const KEEP_AGAIN: Duration = Duration::from_secs(1);
 
 /// The actor of what follows from what the proxy says.
 const PUBLISHER: Actor = Actor::Control("publisher");
@@ -46,7 +50,7 @@ async fn carry_out(app: App, actor: Actor, call: SettingsCall) -> Result<Respons
         Ok(stored) => stored,
         // It is in the file, so it is published, and nobody is told more of it.
         Err(error @ NotStored::NotLasting { .. }) => {
-            keep(&app, id).await;
+            let _ = keep(&app, id).await;
             return Err(error.into());
         }
         Err(error) => return Err(error.into()),
@@ -63,8 +67,9 @@ async fn carry_out(app: App, actor: Actor, call: SettingsCall) -> Result<Respons
     let settled = app.publisher.settled(stored.revision).await;
     let refused = settled.refused(&asked);
     if refused.is_empty() {
-        keep(&app, id).await;
-        return Ok(answers::published(&app, "settings", &settled, answer));
+        let mut sync = answers::sync(&app, "settings", &settled);
+        warn_unless(keep(&app, id).await, &mut sync);
+        return Ok(answers::with_sync(&settled, answer, sync));
     }
     // A value that was refused before and is only repeated rolls nothing back.
     let mut own = asked;
@@ -76,20 +81,39 @@ async fn carry_out(app: App, actor: Actor, call: SettingsCall) -> Result<Respons
         let settled = app.publisher.settled(revision).await;
         return Err(rolled_back(&app, &settled, &refused));
     }
-    keep(&app, id).await;
-    Ok(tried_again(&app, &settled, &refused, answer))
+    let is_kept = keep(&app, id).await;
+    Ok(tried_again(&app, &settled, &refused, answer, is_kept))
 }
 
 /// The outcome is known, or the answer says that it is not: a later refusal is an incident, and
-/// changes no settings.
-async fn keep(app: &App, id: u64) {
-    // Nothing waits where nothing was changed. What cannot be stored now is looked up at the next
-    // start, as after a crash.
-    let _ = app
-        .keeper
-        .mutate(Mutation::KeepSettings(id), PUBLISHER)
-        .await;
+/// changes no settings. False where that could not be stored: it is tried again until it is, since a
+/// later start would take the call for one that a crash has cut.
+async fn keep(app: &App, id: u64) -> bool {
+    if is_kept(app, id).await {
+        return true;
+    }
+    let app = app.clone();
+    tokio::spawn(async move {
+        while !is_kept(&app, id).await {
+            tokio::time::sleep(KEEP_AGAIN).await;
+        }
+    });
+    false
 }
+
+async fn is_kept(app: &App, id: u64) -> bool {
+    let kept = app.keeper.mutate(Mutation::KeepSettings(id), PUBLISHER);
+    match kept.await {
+        Err(NotStored::Store { .. }) => false,
+        // Nothing waits where nothing was changed, or where its outcome is known.
+        Ok(_) | Err(NotStored::Refused(_) | NotStored::NotLasting { .. } | NotStored::Stopping) => {
+            true
+        }
+    }
+}
+
+const NOT_KEPT: &str = "settings_runtime.json cannot be written: if control is restarted before it can, \
+                        and the proxy then refuses these settings, they are rolled back";
 
 /// The model's revision afterwards; `None` where the settings stand.
 async fn roll_back(app: &App, id: u64) -> Option<u64> {
@@ -99,6 +123,11 @@ async fn roll_back(app: &App, id: u64) -> Option<u64> {
         .await
     {
         Ok(stored) => Some(stored.revision),
+        // It is in the file, and so in force.
+        Err(error @ NotStored::NotLasting { .. }) => {
+            tracing::error!("settings rolled back: {error}");
+            Some(app.shared.model().revision)
+        }
         Err(error) => {
             tracing::error!("settings not rolled back: {error}");
             None
@@ -123,12 +152,25 @@ fn rolled_back(app: &App, settled: &Settled, refused: &[Incident]) -> ApiError {
         .audited()
 }
 
-fn tried_again(app: &App, settled: &Settled, refused: &[Incident], mut body: Value) -> Response {
+fn tried_again(
+    app: &App,
+    settled: &Settled,
+    refused: &[Incident],
+    mut body: Value,
+    is_kept: bool,
+) -> Response {
     body["refusals"] = answers::refusals(app, refused);
     body["applied"] = false.into();
     let mut sync = answers::sync(app, "settings", settled);
     not_applied(&mut sync, &reason_of(refused));
+    warn_unless(is_kept, &mut sync);
     answers::with_sync(settled, body, sync)
+}
+
+fn warn_unless(is_kept: bool, sync: &mut Value) {
+    if let (false, Value::Array(warnings)) = (is_kept, &mut sync["warnings"]) {
+        warnings.push(NOT_KEPT.into());
+    }
 }
 
 /// The rest may be applied; what this call is about is not.
@@ -167,7 +209,7 @@ pub async fn resume(app: App) {
         };
         match undone {
             Some(revision) => _ = app.publisher.settled(revision).await,
-            None => keep(&app, call.id).await,
+            None => _ = keep(&app, call.id).await,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::body::Bytes;
@@ -13,6 +14,9 @@ use serde_json::{Map, Value, json};
 
 use super::harness::{Control, Folder, ask, read_json, until};
 use super::proxy::{Process, running, serve};
+
+/// After every signal of these tests.
+const LATER_MS: u64 = 4_000_000_000_000;
 
 /// What it refuses: JSON of a top-level key's value, and why.
 type Refused = BTreeMap<String, RefusalCode>;
@@ -27,6 +31,8 @@ struct Fake {
     whole: bool,
     /// Knows refusals and digests.
     is_new: bool,
+    /// It has not read the file yet.
+    is_slow: Arc<AtomicBool>,
 }
 
 impl Fake {
@@ -37,6 +43,7 @@ impl Fake {
             last: Arc::new(Mutex::new(running(0, None))),
             whole: false,
             is_new: true,
+            is_slow: Arc::default(),
         }
     }
 
@@ -81,6 +88,9 @@ impl Fake {
 
     /// Reads the file and runs what it takes of it.
     fn look(&self) -> Running {
+        if self.is_slow.load(Ordering::Relaxed) {
+            return self.last.lock().expect("no panic").clone();
+        }
         let Value::Object(document) = read_json(&self.path) else {
             return self.last.lock().expect("no panic").clone();
         };
@@ -89,7 +99,7 @@ impl Fake {
         let is_refused = self.whole && !refusals.is_empty();
         let mut last = self.last.lock().expect("no panic");
         last.last_reload = Some(Reload {
-            at_ms: 1,
+            at_ms: LATER_MS,
             ok: !is_refused,
             generation,
             reason: is_refused.then(|| "the reason".to_owned()),
@@ -374,6 +384,127 @@ async fn what_was_accepted_before_a_published_value_outlives_control() {
         .await;
         let ready = readyz(&control).await;
         assert_eq!(ready["refusals"][0]["kept"], listen(7000), "{ready}");
+    }
+}
+
+/// As a control that was killed leaves them.
+fn write_a_cut_call(folder: &Folder, accepted: u16) {
+    let call = json!({"id": 3, "old": {"listen": listen(7000)}, "new": {"listen": listen(7001)}});
+    let stored = json!({"listen": listen(7001), "pending": [call], "updated_at": 1});
+    folder.write(folder.root.settings_runtime(), &stored);
+    for (path, port) in [
+        (folder.root.proxy_config(), 7001),
+        (folder.root.settings_accepted(), accepted),
+    ] {
+        let document = json!({
+            "listen": listen(port), "algorithm": "weighted_round_robin", "updated_at": 1,
+            "generation": 5, "backends": [],
+        });
+        folder.write(path, &document);
+    }
+}
+
+/// Its outcome could not be stored, and the answer was given.
+#[tokio::test]
+async fn a_call_whose_values_the_proxy_has_run_is_not_rolled_back_at_a_later_start() {
+    for (accepted, lines) in [(7001, 0), (7000, 1)] {
+        let config = json!({"proxy_process_names": ["sh"], "auto_sync_interval_sec": 1});
+        let folder = Folder::new(config);
+        let _process = Process::start(&folder);
+        let fake = Fake::of(&folder);
+        fake.refuse(&listen(7001), RefusalCode::AddressInUse);
+        write_a_cut_call(&folder, accepted);
+        fake.serve(&folder, true);
+        let control = folder.start().await;
+        until("told", || {
+            !control.app.publisher.outcome().incidents.is_empty() || lines > 0
+        })
+        .await;
+        until("done", || control.app.shared.model().pending.is_empty()).await;
+        let is_told = || folder.audited("roll_back_settings").len() == lines;
+        until("rolled back or not", is_told).await;
+        let stored = read_json(&folder.root.settings_runtime());
+        assert_eq!(stored["listen"] == listen(7001), lines == 0, "{stored}");
+    }
+}
+
+#[tokio::test]
+async fn an_outcome_that_cannot_be_stored_is_told_and_stored_as_soon_as_it_can() {
+    let (folder, _process, fake, control) = start(|_| (), false).await;
+    fake.is_slow.store(true, Ordering::Relaxed);
+    let stored = folder.root.settings_runtime();
+    let data = stored.parent().expect("a folder").to_owned();
+    let away = data.with_extension("away");
+    let break_it = async {
+        until("published", || folder.published()["listen"] == listen(7001)).await;
+        std::fs::rename(&data, &away).expect("renamed");
+        std::fs::write(&data, "in the way").expect("written");
+    };
+    let call = set(&control, json!({"listen": listen(7001)}));
+    let ((status, answer), ()) = tokio::join!(call, break_it);
+    assert_eq!(status, 200, "{answer}");
+    let warnings = text(&answer["sync"]["warnings"]);
+    assert!(warnings.contains("settings_runtime.json"), "{answer}");
+    assert!(!control.app.shared.model().pending.is_empty());
+    std::fs::remove_file(&data).expect("removed");
+    std::fs::rename(&away, &data).expect("renamed");
+    until("stored", || read_json(&stored)["pending"] == Value::Null).await;
+    assert_eq!(read_json(&stored)["listen"], listen(7001));
+}
+
+#[tokio::test]
+async fn a_refusal_that_comes_after_the_answer_rolls_nothing_back() {
+    let (folder, _process, fake, control) = start(|_| (), false).await;
+    let before = folder.published()["listen"].clone();
+    fake.refuse(&listen(7001), RefusalCode::AddressInUse);
+    fake.is_slow.store(true, Ordering::Relaxed);
+    let (status, answer) = set(&control, json!({"listen": listen(7001)})).await;
+    assert_eq!((status, &answer["ok"]), (200, &json!(true)), "{answer}");
+    assert_eq!(answer["sync"]["reload"]["applied"], false, "{answer}");
+    assert_eq!(answer["rolled_back"], Value::Null, "{answer}");
+    fake.is_slow.store(false, Ordering::Relaxed);
+    until("refused", || folder.published()["listen"] == before).await;
+    let ready = readyz(&control).await;
+    assert_eq!(ready["refusals"][0]["kept"], before, "{ready}");
+    let stored = read_json(&folder.root.settings_runtime());
+    assert_eq!(stored["listen"], listen(7001), "it is wanted still");
+    assert_eq!(folder.audited("roll_back_settings").len(), 0);
+    fake.take_everything();
+    until("taken", || folder.published()["listen"] == listen(7001)).await;
+}
+
+#[tokio::test]
+async fn what_others_broke_in_the_file_is_an_incident_until_it_is_over() {
+    for has_generation in [true, false] {
+        let config = json!({"proxy_process_names": ["sh"], "auto_sync_interval_sec": 3600});
+        let folder = Folder::new(config);
+        let _process = Process::start(&folder);
+        let mut fake = Fake::of(&folder);
+        fake.whole = true;
+        fake.serve(&folder, true);
+        let control = folder.start().await;
+        let answer = control.register("10.0.0.1").await;
+        assert_eq!(answer["sync"]["reload"]["applied"], true, "{answer}");
+        fake.refuse(&json!("fastest"), RefusalCode::Invalid);
+        let mut broken = folder.published();
+        broken["algorithm"] = "fastest".into();
+        if !has_generation {
+            broken["generation"] = Value::Null;
+        }
+        std::fs::write(folder.root.proxy_config(), broken.to_string()).expect("written");
+        let is_told = || !control.app.publisher.outcome().incidents.is_empty();
+        until("told", is_told).await;
+        let ready = readyz(&control).await;
+        assert_eq!(ready["refusals"][0]["code"], "invalid", "{ready}");
+        assert!(text(&ready["warnings"]).contains("the reason"), "{ready}");
+        let (_, _, metrics) = control.ask_raw(ask("GET", "/metrics")).await;
+        let line = "wicketgate_control_refusals{code=\"invalid\",place=\"\"} 1";
+        assert!(metrics.contains(line), "{metrics}");
+        // What control wants is as before: nothing of it is refused.
+        let wanted = control.good(ask("POST", "/api/sync")).await;
+        assert_eq!(wanted["reload"]["applied"], true, "{wanted}");
+        assert_eq!(folder.published()["algorithm"], "weighted_round_robin");
+        assert_eq!(readyz(&control).await["refusals"], json!([]));
     }
 }
 
