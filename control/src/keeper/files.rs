@@ -38,6 +38,8 @@ pub struct Files {
     discovery: ListingFile,
     statics: ListingFile,
     settings_digest: Option<String>,
+    /// The file there cannot be read as settings; it is put aside before it is overwritten.
+    settings_is_broken: bool,
     /// `settings_runtime.json` is not there, and what is in memory has not been written since.
     is_settings_missing: bool,
     settings_notes: Vec<String>,
@@ -268,7 +270,7 @@ pub fn is_in_file(written: &Result<(), WriteError>) -> bool {
     }
 }
 
-/// Keeps a file that cannot be read as a registry, since somebody may still want what is in it. A link
+/// Keeps a file that cannot be read as registry or settings, since somebody may still want what is in it. A link
 /// stays, and its target is put aside.
 async fn put_aside(path: PathBuf) -> Result<(), WriteError> {
     let rename = |path: &Path| {
@@ -311,6 +313,7 @@ impl Files {
                 "the static list",
             ),
             settings_digest: None,
+            settings_is_broken: false,
             is_settings_missing: false,
             settings_notes: Vec::new(),
             registry_notes: Vec::new(),
@@ -394,11 +397,14 @@ impl Files {
     /// read again at the next look.
     fn take_settings(&mut self, found: ReadResult) -> Result<Option<ReadSettings>, String> {
         self.settings_digest = None;
+        self.settings_is_broken = false;
         let Some(bytes) = found? else {
             return Ok(None);
         };
-        let read = parse_settings(&bytes)
-            .map_err(|faults| format!("{}: {faults}", self.settings_path.display()))?;
+        let read = parse_settings(&bytes).map_err(|faults| {
+            self.settings_is_broken = true;
+            format!("{}: {faults}", self.settings_path.display())
+        })?;
         self.settings_digest = Some(digest(&bytes));
         Ok(Some(read))
     }
@@ -561,7 +567,7 @@ impl Files {
         let is_older = file
             .updated_at
             .is_some_and(|at| at < self.registry_known_at);
-        let origin = match is_older {
+        let origin = match is_older && file.is_ours {
             true => Origin::Restored,
             false => Origin::Edited,
         };
@@ -619,8 +625,12 @@ impl Files {
         document["updated_at"] = now.unix_s().into();
         let bytes = format!("{document:#}\n").into_bytes();
         let new_digest = digest(&bytes);
+        if self.settings_is_broken {
+            put_aside(self.settings_path.clone()).await?;
+        }
         let written = write(self.settings_path.clone(), bytes).await;
         if is_in_file(&written) {
+            self.settings_is_broken = false;
             self.settings_digest = Some(new_digest);
             self.is_settings_missing = false;
             self.settings_notes.clear();

@@ -6,13 +6,14 @@
 //! Edits by others: entry by entry, what differs from the file as we last knew it wins over what we
 //! hold, and counts as heard now. An entry that is gone takes its registration with it. An override
 //! goes only by an explicit `"override": null`, so that a tool that knows only the base keys cannot
-//! lose one. A file older than the one we last knew is a backup that somebody has restored: then what
-//! it does not say does not count either.
+//! lose one. A file that control wrote itself (`sha256` says so), and that is older than the one we last
+//! knew, is a backup that somebody has restored: then what it does not say does not count either. An
+//! edit made in an older copy is still an edit.
 
 use std::collections::BTreeMap;
 
 use contract::config::MAX_WEIGHT;
-use contract::{Backend, BackendAddr, Faults, Object, parse_object};
+use contract::{Backend, BackendAddr, Faults, Object, digest, parse_object};
 use serde_json::{Map, Value};
 
 use super::entry::{Said, read_said, take_backends};
@@ -32,6 +33,8 @@ pub type FileEntries = BTreeMap<BackendAddr, Value>;
 #[derive(Debug, Default)]
 pub struct RuntimeFile {
     pub updated_at: Option<u64>,
+    /// It says what control wrote, nothing more and nothing less.
+    pub is_ours: bool,
     pub entries: FileEntries,
     pub notes: Vec<String>,
 }
@@ -52,6 +55,8 @@ pub fn read(bytes: &[u8]) -> Result<RuntimeFile, Faults> {
             file.entries.insert(said.addr, item.clone());
         }
     }
+    let sealed = document.get("sha256").and_then(Value::as_str);
+    file.is_ours = sealed == Some(&*seal(&file.entries, file.updated_at.unwrap_or(0)));
     file.notes = super::bounded(file.notes);
     Ok(file)
 }
@@ -68,8 +73,11 @@ pub fn entries(registry: &Registry, listed: Listed, now: Now) -> FileEntries {
 
 /// The file's bytes, one entry a line.
 pub fn render(entries: &FileEntries, updated_at: u64) -> Vec<u8> {
-    let mut text =
-        format!("{{\n  \"source\": \"runtime_register\",\n  \"updated_at\": {updated_at},\n");
+    let sha256 = seal(entries, updated_at);
+    let mut text = format!(
+        "{{\n  \"source\": \"runtime_register\",\n  \"updated_at\": {updated_at},\n  \
+         \"sha256\": \"{sha256}\",\n"
+    );
     text.push_str("  \"backends\": [");
     for (index, entry) in entries.values().enumerate() {
         text.push_str(if index == 0 { "\n    " } else { ",\n    " });
@@ -81,6 +89,16 @@ pub fn render(entries: &FileEntries, updated_at: u64) -> Vec<u8> {
         "\n  ]\n}\n"
     });
     text.into_bytes()
+}
+
+/// Of what a version says, however it is laid out.
+fn seal(entries: &FileEntries, updated_at: u64) -> String {
+    let mut text = updated_at.to_string();
+    for entry in entries.values() {
+        text.push('\n');
+        text.push_str(&entry.to_string());
+    }
+    digest(text.as_bytes())
 }
 
 fn to_json(addr: BackendAddr, entry: &RegistryEntry, listed: Listed, now: Now) -> Value {
@@ -249,7 +267,7 @@ fn read_override(value: &Value, addr: BackendAddr, notes: &mut Vec<String>) -> O
 /// How a version of the file that is not ours came to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// Somebody has changed the version that we knew.
+    /// Somebody has changed the version that we knew, or an older one.
     Edited,
     /// Somebody has put an older version back.
     Restored,

@@ -1,8 +1,12 @@
 //! What the API changes: in the answer, in the files, and over a restart.
 
+use contract::BackendAddr;
 use serde_json::{Value, json};
 
 use super::harness::{Folder, ask, read_json, until};
+use crate::actor::Actor;
+use crate::model::Mutation;
+use crate::registry::OverrideChange;
 
 #[tokio::test]
 async fn a_registration_is_answered_stored_and_published() {
@@ -385,4 +389,47 @@ async fn who_may_register_what_is_bounded_and_told() {
         let text = std::fs::read_to_string(path).expect("written");
         assert!(!text.contains(secret), "the secret leaked: {text}");
     }
+}
+
+#[tokio::test]
+async fn an_edit_of_an_older_registry_keeps_overrides_made_since_and_a_backup_does_not() {
+    for is_edited in [true, false] {
+        let folder = Folder::new(json!({}));
+        let control = folder.start().await;
+        control.register("10.0.0.1").await;
+        control.register("10.0.0.2").await;
+        let path = folder.root.backends_runtime();
+        let mut copy = read_json(&path);
+        control.pass_ms(5_000);
+        let addr = |last| BackendAddr::new([10, 0, 0, last].into(), 9001);
+        let change = Mutation::SetOverride(addr(2), OverrideChange::Weight(7));
+        let actor = Actor::Control("test");
+        let changed = control.app.keeper.mutate(change, actor).await;
+        changed.expect("it is registered");
+        assert!(read_json(&path)["updated_at"].as_u64() > copy["updated_at"].as_u64());
+        if is_edited {
+            copy["backends"][0]["weight"] = 33.into();
+        }
+        folder.write(path, &copy);
+        control.app.keeper.read_sources().await;
+        let model = control.app.shared.model();
+        let entry = |last| model.registry.entries[&addr(last)].clone();
+        assert_eq!(entry(2).r#override.is_some(), is_edited);
+        let weight = entry(1).registered.expect("it stands").weight;
+        assert_eq!(weight == Some(33), is_edited, "{weight:?}");
+    }
+}
+
+#[tokio::test]
+async fn faulty_settings_are_put_aside_before_they_are_overwritten() {
+    let folder = Folder::new(json!({}));
+    let path = folder.root.settings_runtime();
+    let faulty = "{\"algorithm\": \"fastest\"}";
+    std::fs::write(&path, faulty).expect("written");
+    let control = folder.start().await;
+    let body = json!({"algorithm": "random"});
+    control.good(ask("POST", "/api/settings").body(&body)).await;
+    assert_eq!(read_json(&path)["algorithm"], "random");
+    let kept = std::fs::read_to_string(path.with_extension("json.broken"));
+    assert_eq!(kept.expect("put aside"), faulty);
 }
