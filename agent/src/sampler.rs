@@ -130,14 +130,14 @@ impl Teller {
             }
             Ok(reading) if !reading.warnings.is_empty() => {
                 let warnings = reading.warnings.join("; ");
-                tracing::warn!("{engine}: its figures are read, and something is odd: {warnings}");
+                tracing::warn!("{engine}: its figures are read, with warnings: {warnings}");
             }
             Ok(_) => tracing::info!("{engine}: its figures are read"),
             Err(why) if is_stale => {
                 tracing::error!("{engine}: its figures are unknown: {why}");
             }
             Err(why) => tracing::warn!(
-                "{engine}: its figures cannot be read, and the last ones grow old: {why}"
+                "{engine}: figures cannot be read; using the last ones until they expire: {why}"
             ),
         }
     }
