@@ -19,7 +19,7 @@ const TOKEN_VARIABLE: &str = "WICKETGATE_TOKEN";
 
 /// Registers this node's inference engines with control and reports their load every second.
 ///
-/// One engine is set by options, several by --config. Stopped, the agent deregisters them.
+/// Set one engine by options, or several by --config. When the agent stops, it deregisters them.
 #[derive(Parser)]
 #[command(
     name = "gpu_agent",
@@ -28,17 +28,17 @@ const TOKEN_VARIABLE: &str = "WICKETGATE_TOKEN";
     allow_negative_numbers = true
 )]
 pub struct Arguments {
-    /// URL of the control server; repeat it for several: if one does not answer, the next is called
+    /// URL of the control server; repeat it for several: if one does not answer, the agent calls the next
     #[arg(long, value_name = "URL", value_parser = words::base_url)]
     control: Vec<BaseUrl>,
-    /// Control's token for registering; everyone on this machine can see it, unlike --token-file
+    /// Token for registering with control; visible to everyone on this machine, unlike --token-file
     #[arg(long, value_parser = words::token, conflicts_with = "token_file")]
     token: Option<String>,
-    /// A file that holds the token, read again when it changes; without one, the variable
-    /// WICKETGATE_TOKEN is used
+    /// A file that holds the token, read again when it changes [default: the variable
+    /// WICKETGATE_TOKEN]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// A file that holds a secret of 16 to 256 bytes; others that lack it can neither refresh nor remove
+    /// A file that holds a secret of 16 to 256 bytes; clients without it can neither refresh nor remove
     /// what this agent registered
     #[arg(long, value_name = "FILE")]
     owner_file: Option<PathBuf>,
@@ -55,15 +55,15 @@ pub struct Arguments {
     /// Serve the agent's own metrics at http://ADDR/metrics, such as 127.0.0.1:9105
     #[arg(long, value_name = "ADDR")]
     metrics_listen: Option<SocketAddr>,
-    /// A JSON file that lists the engines, instead of the options below
+    /// A JSON file that lists the engines; replaces the options below
     #[arg(long, value_name = "FILE", conflicts_with_all = ENGINE_OPTIONS)]
     config: Option<PathBuf>,
     #[command(flatten)]
     engine: EngineOptions,
-    /// Read each engine once, print a line of JSON for it, and exit; needs no control
+    /// Read each engine once, print a line of JSON for each, and exit; needs no control
     #[arg(long, conflicts_with = "check")]
     pub once: bool,
-    /// Check options and file, name every fault with its place, and exit
+    /// Check the options and the file, name each fault and its place, and exit
     #[arg(short = 't', long)]
     pub check: bool,
     /// Print the version
@@ -95,24 +95,24 @@ struct EngineOptions {
     /// nvml, vllm, sglang, triton, trtllm, tgi, lmdeploy, llamacpp, dcgm, amd or command
     #[arg(long)]
     source: Option<String>,
-    /// The engine's metrics, http or https [default: 127.0.0.1 with the port of --advertise; for
-    /// triton, dcgm and amd with their usual port]
+    /// URL of the engine's metrics, http or https [default: 127.0.0.1 with the port of --advertise, or
+    /// the usual port of triton, dcgm and amd]
     #[arg(long)]
     url: Option<String>,
-    /// With --source command: what to run, by /bin/sh; it prints {"gpu_usage", "vram_usage",
+    /// With --source command: the command to run with /bin/sh; it prints {"gpu_usage", "vram_usage",
     /// "queue", "running"} as JSON
     #[arg(long)]
     command: Option<String>,
     /// The GPU that the engine runs on: an index, a UUID or a MIG UUID; repeat it for several
     #[arg(long)]
     gpu: Vec<String>,
-    /// The weight to register [default: control's]
+    /// The weight to register [default: none, so control decides]
     #[arg(long, value_name = "N")]
     weight: Option<i64>,
-    /// Up to how many requests the engine serves together; with --batch-window-ms
+    /// The largest batch of requests that the engine serves together; needs --batch-window-ms
     #[arg(long, value_name = "N")]
     max_batch: Option<i64>,
-    /// How long a batch waits for more requests
+    /// How long a batch waits for more requests; needs --max-batch
     #[arg(long, value_name = "MS")]
     batch_window_ms: Option<i64>,
     /// The engine's health check: an http or https URL, tcp (a connect to --advertise) or none

@@ -18,22 +18,22 @@ use tracing_subscriber::EnvFilter;
 #[derive(Parser)]
 #[command(name = "control_server", version, disable_version_flag = true)]
 struct Arguments {
-    /// The contract's root folder, which must exist [default: control, or . inside of it]
+    /// The root folder, which must exist [default: control, or the current folder inside it]
     #[arg(long, value_name = "FOLDER", global = true)]
     root: Option<PathBuf>,
-    /// Make the root folder if it does not exist
+    /// Create the root folder if it does not exist
     #[arg(long, conflicts_with = "check")]
     init: bool,
     /// The address to listen on, instead of the one in control_config.json
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
-    /// Check the settings, name every fault with its place, and exit
+    /// Check the settings, name each fault and its place, and exit
     #[arg(short = 't', long)]
     check: bool,
-    /// Check a file of discovery, such as k8s_endpoints.json, name every fault, and exit
+    /// Check a discovery file, such as k8s_endpoints.json, name each fault and its place, and exit
     #[arg(long, value_name = "FILE", conflicts_with_all = ["check", "init", "listen"])]
     check_discovery: Option<PathBuf>,
-    /// Check a static list, such as static_backends.json, name every fault, and exit
+    /// Check a static list, such as static_backends.json, name each fault and its place, and exit
     #[arg(long, value_name = "FILE", conflicts_with_all = ["check", "check_discovery", "init", "listen"])]
     check_static: Option<PathBuf>,
     /// Print the version
@@ -74,7 +74,7 @@ fn main() -> ExitCode {
     if let Err(error) = is_there {
         let is_start = !arguments.check && arguments.command.is_none();
         let hint = match error {
-            RootError::Missing(_) if is_start => ", or make it with --init",
+            RootError::Missing(_) if is_start => ", or create it with --init",
             RootError::Missing(_) | RootError::NotAFolder(_) | RootError::Io { .. } => "",
         };
         return exit(Err(format!("{error}{hint}")));
