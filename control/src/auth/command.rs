@@ -1,4 +1,4 @@
-//! `control_server token create, list, revoke`. A running server takes the change up by itself.
+//! `control_server token create, list, revoke`. A running server picks up changes.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -16,28 +16,28 @@ use crate::start::read_settings;
 
 #[derive(Debug, Subcommand)]
 pub enum TokenCommand {
-    /// Make a token and print it; it is kept by its hash alone, so it is shown only this once
+    /// Create a token and print it; only its hash is stored, so it cannot be shown again
     Create {
-        /// What it is for: read; register (backends, nothing else); write (read, register and edit);
+        /// What the token may do: read; register (backends only); write (read, register and edit);
         /// admin (also settings)
         #[arg(long)]
         scope: Scope,
-        /// How long it is good for: a number with s, m, h, d or w [default: for ever]
+        /// How long the token is valid: a number with s, m, h, d or w [default: without end]
         #[arg(long, value_parser = parse_ttl)]
         ttl: Option<Duration>,
-        /// How lists and the audit log call it [default: the scope]
+        /// Its name in lists and in the audit log [default: the scope]
         #[arg(long, value_parser = parse_name)]
         name: Option<String>,
-        /// With the first token: how long registrations that exist are still refreshed without one,
-        /// from the address that made them; 0 for not at all
+        /// With the first token: how long programs on this machine may still refresh existing
+        /// registrations without one; 0: not at all
         #[arg(long, value_parser = parse_grace, default_value = "1h")]
         grace: Duration,
     },
-    /// List the tokens, never the secrets; the last use is known to ten seconds
+    /// List the tokens without their secrets; the last use is accurate to ten seconds
     List,
-    /// End a token, and the sessions that were begun with it
+    /// Revoke a token and end the sessions that were started with it
     Revoke {
-        /// Its id, or its name
+        /// Its id or name
         token: String,
     },
 }
@@ -64,11 +64,11 @@ pub enum TokenCommandError {
     Random(io::Error),
     #[error("output: {0}")]
     Output(#[from] io::Error),
-    #[error("there are {MAX_TOKENS} tokens already, allowed: at most that many")]
+    #[error("there are already {MAX_TOKENS} tokens, the most allowed; revoke one first")]
     Full,
     #[error("no token has the id or the name {0:?}; \"control_server token list\" shows all")]
     Unknown(String),
-    #[error("several tokens have the name {0:?}: name one by its id")]
+    #[error("several tokens have the name {0:?}; use an id instead")]
     Ambiguous(String),
 }
 

@@ -21,8 +21,8 @@ pub fn consequences(root: &Root, grace_until: Option<u64>) -> String {
         false => ", /metrics and the details of /readyz",
     };
     let mut text = format!(
-        "This is the first token. Until now control served every client on this machine, and no other.\n\
-         From now on it serves clients on any machine with a token, and refuses (401) without one:\n  \
+        "This is the first token. Until now control served all clients on this machine and no others.\n\
+         From now on it serves any client with a token, and refuses these without one (401):\n  \
          - the console, all calls that read{also_read}\n  \
          - edits, settings, sync, pings\n  \
          - new registrations (POST /api/register) and deregistrations\n\
@@ -39,14 +39,14 @@ pub fn consequences(root: &Root, grace_until: Option<u64>) -> String {
     }
     let what = match grace_until {
         Some(until) => format!(
-            "are refreshed from this machine without a token until {}",
+            "can be refreshed from this machine without a token until {}",
             time(until)
         ),
-        None => "expire unless their agents have a token by then (--grace 0)".to_owned(),
+        None => "expire unless their agents get a token in time (--grace 0)".to_owned(),
     };
     writeln!(
         text,
-        "Registrations that exist ({count}) {what}: {names}.\n\
+        "The existing registrations ({count}) {what}: {names}.\n\
          Give their agents a token before that: control_server token create --scope register"
     )
     .expect("writing to a String does not fail");
