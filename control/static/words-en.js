@@ -221,7 +221,7 @@ export const en = {
   moreRows: 'Show more',
   noBackends: 'No backends yet.',
   noBackendsHint:
-    'Add one here, start an agent or a demo backend, or write control/data/k8s_endpoints.json; they appear by themselves.',
+    'Add a backend here, start an agent or a demo backend, or write control/data/k8s_endpoints.json. New backends appear automatically.',
   nothingMatches: 'No backend matches the filter.',
   loading: 'Loading…',
   admin: { ready: 'ready', drain: 'draining', disabled: 'disabled' },
@@ -242,7 +242,7 @@ export const en = {
     source === 'k8s' ? 'discovered' : source === 'runtime' ? 'registered' : source === 'static' ? 'static' : source,
   override: 'override',
   overrideHint: (/** @type {string} */ parts) =>
-    `Set by an operator: ${parts}. It overrides the backend, the static list and discovery.`,
+    `Set by an operator: ${parts}. It overrides the registration, the static list and discovery.`,
   overrideWeight: (/** @type {number} */ weight) => `weight ${weight}`,
   clearOverride: 'Clear override',
   clearOverrideOf: (/** @type {string} */ address) => `Clear override of ${address}`,
@@ -265,7 +265,7 @@ export const en = {
     `VRAM over the last 3 minutes: ${low} to ${high}`,
   noVramYet: 'No VRAM reports yet',
   never: 'listed by discovery only; sends no heartbeats',
-  neverListed: 'sends no heartbeats, and needs none to stay',
+  neverListed: 'on the static list; sends no heartbeats and needs none',
   expiresIn: (/** @type {string} */ span) => `expires in ${span} without a heartbeat`,
   heardAt: (/** @type {string} */ time) => `last heartbeat at ${time}`,
   sessionsOf: (
@@ -438,11 +438,11 @@ export const en = {
 
   // The static list
   addBackend: 'Add backend',
-  addBackendHint: 'A backend that you add stays, without a heartbeat, until you take it off the static list.',
+  addBackendHint: 'A backend on the static list needs no heartbeat. It stays until you take it off the list.',
   addAddress: 'Address and port',
   addWeight: 'Weight',
   addNow: 'Add',
-  addAddressBad: 'Only an IPv4 address and port such as 10.0.0.7:9001, or an IPv6 address in brackets',
+  addAddressBad: 'Enter an IPv4 address and port such as 10.0.0.7:9001, or an IPv6 address in brackets and a port',
   addBackendOf: (/** @type {string} */ address) => `add ${address}`,
   removeStaticOf: (/** @type {string} */ address) => `take ${address} off the static list`,
 
@@ -486,6 +486,7 @@ export const en = {
     read_certificate: 'read certificate',
     token_added: 'token added',
     token_removed: 'token removed',
+    grace: 'grace after the first token',
     read_tokens: 'read tokens',
   },
   /** @type {Record<string, string>} */

@@ -202,7 +202,7 @@ export const zh = {
   sortBy: (column) => `按${column}排序`,
   moreRows: '显示更多',
   noBackends: '还没有后端。',
-  noBackendsHint: '可在此添加，也可启动 gpu_agent 或演示后端，或写入 control/data/k8s_endpoints.json，后端会自动出现。',
+  noBackendsHint: '可在此添加后端，也可启动 gpu_agent 或演示后端，或写入 control/data/k8s_endpoints.json；新后端会自动出现。',
   nothingMatches: '没有符合筛选条件的后端。',
   loading: '加载中…',
   admin: { ready: '就绪', drain: '排空中', disabled: '已停用' },
@@ -222,7 +222,7 @@ export const zh = {
   source: (source) =>
     source === 'k8s' ? '服务发现' : source === 'runtime' ? '动态注册' : source === 'static' ? '静态列表' : source,
   override: '人工覆盖',
-  overrideHint: (parts) => `由操作员设定：${parts}。优先于后端自身、静态列表和服务发现的数据。`,
+  overrideHint: (parts) => `由操作员设定：${parts}。优先于动态注册、静态列表和服务发现的数据。`,
   overrideWeight: (weight) => `权重 ${weight}`,
   clearOverride: '清除覆盖',
   clearOverrideOf: (address) => `清除覆盖：${address}`,
@@ -244,7 +244,7 @@ export const zh = {
   vramSpan: (low, high) => `最近 3 分钟显存占用：${low} 到 ${high}`,
   noVramYet: '还没有显存上报',
   never: '仅来自服务发现，不发送心跳',
-  neverListed: '不发送心跳，也无需心跳',
+  neverListed: '在静态列表中，不发送也不需要心跳',
   expiresIn: (span) => `若无新心跳，${span}后过期`,
   heardAt: (time) => `最近一次心跳 ${time}`,
   sessionsOf: (sessions, flows, total) =>
@@ -398,7 +398,7 @@ export const zh = {
   failedForbidden: (reason) => `没有权限：${reason}`,
 
   addBackend: '添加后端',
-  addBackendHint: '添加的后端无需心跳，一直有效，直到移出静态列表。',
+  addBackendHint: '静态列表中的后端无需心跳，移出列表之前一直有效。',
   addAddress: '地址和端口',
   addWeight: '权重',
   addNow: '添加',
@@ -454,6 +454,7 @@ export const zh = {
     read_certificate: '读取证书',
     token_added: '新增令牌',
     token_removed: '移除令牌',
+    grace: '首个令牌后的宽限期',
     read_tokens: '读取令牌',
   },
   auditResults: { ok: '完成', applied: '已生效' },
