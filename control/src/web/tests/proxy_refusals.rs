@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::routing::{get, post};
@@ -50,7 +51,13 @@ impl Fake {
     /// Listens on the socket; `can_check` is whether it can be asked beforehand.
     fn serve(&self, folder: &Folder, can_check: bool) {
         let (one, two) = (self.clone(), self.clone());
-        let tell = async move || Json(one.look());
+        let tell = async move || {
+            // As the proxy does where it has not got so far.
+            if one.is_slow.load(Ordering::Relaxed) {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+            }
+            Json(one.look())
+        };
         let mut router = Router::new().route("/generation", get(tell));
         if can_check {
             let check = async move |body: Bytes| {
