@@ -95,7 +95,7 @@ impl Heartbeat<'_> {
             news = word.news;
             let registration = self.registration(&word, said);
             let outcome = controls.current().client.register(&registration);
-            self.latest.counts().beaten(outcome.is_ok());
+            self.latest.counts().called(outcome.is_ok());
             self.tell(controls.current(), &outcome);
             is_refused =
                 matches!(outcome, Err(CallError::Refused { status, .. }) if is_of_caller(status));

@@ -25,13 +25,13 @@ const BOUNDS: serve::Bounds = serve::Bounds {
     exchange: Duration::from_secs(5),
 };
 
-/// How reads of one engine and heartbeats for it went.
+/// How reads of one engine and calls to control servers for it went.
 #[derive(Debug, Default)]
 pub struct Counts {
     pub reads: AtomicU64,
     pub read_failures: AtomicU64,
-    pub heartbeats: AtomicU64,
-    pub heartbeat_failures: AtomicU64,
+    pub calls: AtomicU64,
+    pub call_failures: AtomicU64,
 }
 
 impl Counts {
@@ -40,10 +40,9 @@ impl Counts {
         self.read_failures.fetch_add(u64::from(!is_ok), Relaxed);
     }
 
-    pub fn beaten(&self, is_ok: bool) {
-        self.heartbeats.fetch_add(1, Relaxed);
-        self.heartbeat_failures
-            .fetch_add(u64::from(!is_ok), Relaxed);
+    pub fn called(&self, is_ok: bool) {
+        self.calls.fetch_add(1, Relaxed);
+        self.call_failures.fetch_add(u64::from(!is_ok), Relaxed);
     }
 }
 
@@ -116,11 +115,15 @@ impl Collector for Engines {
             ("read_failures", "Reads that gave nothing", |counts| {
                 &counts.read_failures
             }),
-            ("heartbeats", "Heartbeats sent", |counts| &counts.heartbeats),
             (
-                "heartbeat_failures",
-                "Heartbeats that no control server took",
-                |counts| &counts.heartbeat_failures,
+                "control_calls",
+                "Calls to a control server; a heartbeat makes one for each that it tries",
+                |counts| &counts.calls,
+            ),
+            (
+                "control_call_failures",
+                "Calls that failed or were refused",
+                |counts| &counts.call_failures,
             ),
         ];
         for (name, help, count) in counters {
@@ -191,7 +194,7 @@ mod tests {
         engines[0].latest.put(Some(figures), false, now);
         engines[0].latest.counts().read(true);
         engines[1].latest.counts().read(false);
-        engines[1].latest.counts().beaten(true);
+        engines[1].latest.counts().called(true);
         let text = text(&engines, Duration::from_secs(5), now);
         let has = |line: &str| text.lines().any(|one| one == line);
         assert!(has(
@@ -208,7 +211,7 @@ mod tests {
             "wicketgate_agent_read_failures_total{backend=\"10.0.0.8:9001\"} 1"
         ));
         assert!(has(
-            "wicketgate_agent_heartbeats_total{backend=\"10.0.0.8:9001\"} 1"
+            "wicketgate_agent_control_calls_total{backend=\"10.0.0.8:9001\"} 1"
         ));
     }
 }

@@ -170,7 +170,8 @@ pub fn parse_id(text: &str) -> Option<BackendAddr> {
     if bare.is_some() != ip.contains(':') {
         return None;
     }
-    let port = port.parse::<u16>().ok().filter(|port| *port > 0)?;
+    let is_plain = port.bytes().all(|digit| digit.is_ascii_digit()) && !port.starts_with('0');
+    let port = port.parse::<u16>().ok().filter(|_| is_plain)?;
     Some(BackendAddr::new(parse_backend_ip(ip)?, port))
 }
 
@@ -267,6 +268,8 @@ mod tests {
             "",
             "10.0.0.1",
             "10.0.0.1:0",
+            "10.0.0.1:+5",
+            "10.0.0.1:05",
             "10.0.0.1:70000",
             "2001:db8::1:80",
             "[10.0.0.1]:80",

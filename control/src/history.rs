@@ -138,7 +138,11 @@ pub fn note(shared: &Shared, rows: &[Row], seen: Option<&Status>) {
     };
     match (before, trouble) {
         (None, Some(trouble)) => tracing::warn!("{}", trouble.text()),
-        (Some(_), None) => tracing::info!("backends take new sessions and flows again"),
+        // Whether it takes anything is the proxy's to say.
+        (Some(Trouble::NoneInUse(_)), None) => tracing::info!("a backend is in use again"),
+        (Some(Trouble::AllOut(_)), None) => {
+            tracing::info!("backends take new sessions and flows again");
+        }
         (None, None) | (Some(_), Some(_)) => {}
     }
 }

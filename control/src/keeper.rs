@@ -319,6 +319,7 @@ impl Task {
                 let mut model = self.shared.model();
                 model.statics = staged.statics;
                 model.edits = staged.edits;
+                model.warnings = self.files.warnings();
             }
         }
         self.answer(vec![request], vec![outcome], stored);

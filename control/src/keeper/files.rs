@@ -321,7 +321,7 @@ impl Files {
     }
 
     /// Everything that is wrong with the sources, in words.
-    fn warnings(&self) -> Vec<String> {
+    pub fn warnings(&self) -> Vec<String> {
         let listings = self.discovery.notes.iter().chain(&self.statics.notes);
         let sources = self.registry_notes.iter().chain(listings);
         self.settings_notes.iter().chain(sources).cloned().collect()
@@ -521,9 +521,12 @@ impl Files {
         let edited = listing::edited(&document, &listing.backends, now.unix_s());
         let bytes = listing::render(&edited);
         let new_digest = digest(&bytes);
+        // What was wrong before may be mended, or stand at another place.
+        let notes = listing::read(&bytes).map_or_else(|_| Vec::new(), |read| read.notes);
         let written = write(path.clone(), bytes).await;
         if is_in_file(&written) {
             self.statics.digest = Some(new_digest);
+            self.statics.note(&notes);
         }
         written
     }
@@ -678,8 +681,7 @@ impl ListingFile {
         let name = self.name;
         match read {
             Ok(read) => {
-                let named = |note: &String| format!("{name}: {note}");
-                self.notes = read.notes.iter().map(named).collect();
+                self.note(&read.notes);
                 self.unread = None;
                 *listing = Arc::new(read);
                 true
@@ -692,6 +694,11 @@ impl ListingFile {
                 false
             }
         }
+    }
+
+    fn note(&mut self, notes: &[String]) {
+        let named = |note: &String| format!("{}: {note}", self.name);
+        self.notes = notes.iter().map(named).collect();
     }
 
     fn tell_of_carried(&mut self, listing: &Listing) {

@@ -131,3 +131,18 @@ async fn bad_entries_are_refused_with_their_place() {
     }
     assert!(!folder.root.static_backends().exists());
 }
+
+#[tokio::test]
+async fn a_fault_that_an_edit_mends_is_no_warning_any_more() {
+    let folder = Folder::new(json!({}));
+    let bad = json!({ "backends": [{ "ip": "10.0.0.1", "port": 9001, "weight": "abc" }] });
+    folder.write(folder.root.static_backends(), &bad);
+    let control = folder.start().await;
+    let listed = control.good(ask("GET", "/api/backends")).await;
+    assert!(listed["warnings"].to_string().contains("abc"), "{listed}");
+    control
+        .good(ask("PUT", ID).body(&json!({ "weight": 7 })))
+        .await;
+    let listed = control.good(ask("GET", "/api/backends")).await;
+    assert!(!listed["warnings"].to_string().contains("abc"), "{listed}");
+}
