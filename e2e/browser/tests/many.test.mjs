@@ -10,6 +10,8 @@ import { fleet } from './fleet.mjs';
 import { Stand, hasText, newestReport, openConsole, picture, startBrowser, until } from './harness.mjs';
 
 const SECONDS = Number(process.env.WICKETGATE_MANY_SECONDS ?? 15);
+/** More writes to the page than an update needs for the rows in sight. */
+const WRITTEN_EACH = 2_000;
 
 let browser;
 let stand;
@@ -38,7 +40,7 @@ describe('three thousand backends', () => {
       return count > 10 && count < 80;
     });
     await page.evaluate(() => {
-      const seen = { updates: [], frames: [] };
+      const seen = { updates: [], frames: [], written: 0 };
       Object.assign(window, { seen });
       new PerformanceObserver((list) => {
         for (const { name, duration } of list.getEntries()) if (name === 'update') seen.updates.push(duration);
@@ -46,6 +48,8 @@ describe('three thousand backends', () => {
       new PerformanceObserver((list) => {
         for (const { duration } of list.getEntries()) seen.frames.push(duration);
       }).observe({ type: 'longtask' });
+      const everything = { subtree: true, childList: true, attributes: true, characterData: true };
+      new MutationObserver((records) => (seen.written += records.length)).observe(document.body, everything);
     });
     const heap = () => page.evaluate(() => /** @type {any} */ (performance).memory.usedJSHeapSize / 1e6);
     const heapBefore = await heap();
@@ -54,16 +58,17 @@ describe('three thousand backends', () => {
       await page.locator('#table-scroll').evaluate((scroller, top) => scroller.scrollTo(0, top), second * 500);
       await pause(1_000);
     }
-    const { updates, frames } = await page.evaluate(() => /** @type {any} */ (window).seen);
+    const { updates, frames, written } = await page.evaluate(() => /** @type {any} */ (window).seen);
     updates.sort((a, b) => a - b);
     const p99 = updates[Math.min(updates.length - 1, Math.floor(updates.length * 0.99))];
-    const figures = { updates: updates.length, median: updates[Math.floor(updates.length / 2)], p99, longFrames: frames, heapBefore, heapAfter: await heap() };
+    const figures = { updates: updates.length, median: updates[Math.floor(updates.length / 2)], p99, longFrames: frames, writtenEach: Math.round(written / updates.length), heapBefore, heapAfter: await heap() };
     console.log(`# ${JSON.stringify(figures)}`);
     // Fewer than seconds on a busy machine, where news that come together are shown together.
     assert.ok(updates.length >= SECONDS / 3, `${updates.length} updates`);
     await picture(page, 'many');
-    // A quiet machine takes 6 ms, a very busy one 16; the other figures, which jump, are printed above.
-    assert.ok(figures.median < 33, `median of an update: ${figures.median} ms`);
+    // What an update costs in time depends on the machine, and is printed above; what it writes does
+    // not. The rows in sight are some fifty, and all of them would be three thousand.
+    assert.ok(figures.writtenEach < WRITTEN_EACH, `${figures.writtenEach} writes each update`);
   });
 
   it('are_walked_through_by_the_keyboard', async () => {
