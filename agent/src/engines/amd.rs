@@ -4,7 +4,7 @@
 use super::devices::{self, Device};
 use super::samples::Samples;
 use crate::figures::Figures;
-use crate::gpus::{Gpu, GpuFigures, Memory, together};
+use crate::gpus::{Gpu, GpuFigures, Memory};
 
 /// Percent. The Device Metrics Exporter's names may be given a prefix, and were in upper case once.
 const ACTIVITY: &[&str] = &[
@@ -29,34 +29,9 @@ pub fn names() -> Vec<&'static str> {
 }
 
 pub fn read(samples: &mut Samples, gpus: &[Gpu]) -> Figures {
-    let exposition = samples.exposition;
-    let names = names();
-    let chosen = match devices::choose(&devices::shown(exposition, &names), gpus) {
-        Ok(chosen) => chosen,
-        Err(fault) => {
-            samples.faults.push(fault);
-            return Figures::default();
-        }
-    };
-    let before = samples.faults.len();
-    let figures: Vec<GpuFigures> = chosen
-        .into_iter()
-        .map(|device| figures_of(samples, device))
-        .collect();
-    let has_told = samples.faults.len() > before;
-    let (usage, memory) = together(&figures);
     let has_memory = samples.shown(ACTIVITY) != Some(SMI);
-    for (names, found, is_due) in [(ACTIVITY, usage, true), (USED, memory, has_memory)] {
-        if found.is_none() && is_due && !has_told {
-            samples.faults.push(format!("no {}", names[0]));
-        }
-    }
-    Figures {
-        gpu_usage: usage,
-        vram_usage: memory,
-        queue: None,
-        running: None,
-    }
+    let due = [Some(ACTIVITY), has_memory.then_some(USED)];
+    devices::read(samples, gpus, &names(), due, figures_of)
 }
 
 fn figures_of(samples: &mut Samples, device: Device) -> GpuFigures {

@@ -3,7 +3,7 @@
 use super::devices::{self, Device};
 use super::samples::Samples;
 use crate::figures::Figures;
-use crate::gpus::{Gpu, GpuFigures, Memory, together};
+use crate::gpus::{Gpu, GpuFigures, Memory};
 
 /// Percent; and the name under `--use-old-namespace`.
 const UTILIZATION: &[&str] = &["DCGM_FI_DEV_GPU_UTIL", "dcgm_gpu_utilization"];
@@ -29,32 +29,8 @@ pub const NAMES: &[&str] = &[
 const BLANK: f64 = 2_147_483_632.0;
 
 pub fn read(samples: &mut Samples, gpus: &[Gpu]) -> Figures {
-    let exposition = samples.exposition;
-    let chosen = match devices::choose(&devices::shown(exposition, NAMES), gpus) {
-        Ok(chosen) => chosen,
-        Err(fault) => {
-            samples.faults.push(fault);
-            return Figures::default();
-        }
-    };
-    let before = samples.faults.len();
-    let figures: Vec<GpuFigures> = chosen
-        .into_iter()
-        .map(|device| figures_of(samples, device))
-        .collect();
-    let has_told = samples.faults.len() > before;
-    let (usage, memory) = together(&figures);
-    for (names, found) in [(UTILIZATION, usage), (USED, memory)] {
-        if found.is_none() && !has_told {
-            samples.faults.push(format!("no {}", names[0]));
-        }
-    }
-    Figures {
-        gpu_usage: usage,
-        vram_usage: memory,
-        queue: None,
-        running: None,
-    }
+    let due = [Some(UTILIZATION), Some(USED)];
+    devices::read(samples, gpus, NAMES, due, figures_of)
 }
 
 fn figures_of(samples: &mut Samples, device: Device) -> GpuFigures {

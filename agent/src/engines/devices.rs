@@ -3,8 +3,10 @@
 use std::collections::HashSet;
 
 use crate::exposition::{Exposition, Sample};
-use crate::figures::share;
-use crate::gpus::{Gpu, GpuFigures, Memory};
+use crate::figures::{Figures, share};
+use crate::gpus::{Gpu, GpuFigures, Memory, together};
+
+use super::samples::Samples;
 
 /// How many devices are named in a message.
 const MOST_NAMED: usize = 16;
@@ -56,10 +58,47 @@ impl<'e> Device<'e> {
     }
 }
 
+/// The GPUs' figures together, as an exporter shows each by `names`. `due` are the names by which
+/// usage and memory are shown, where the exporter shows them.
+pub fn read<'e>(
+    samples: &mut Samples<'e>,
+    gpus: &[Gpu],
+    names: &[&'static str],
+    due: [Option<&[&str]>; 2],
+    figures_of: impl Fn(&mut Samples<'e>, Device<'e>) -> GpuFigures,
+) -> Figures {
+    let exposition = samples.exposition;
+    let chosen = match choose(&shown(exposition, names), gpus) {
+        Ok(chosen) => chosen,
+        Err(fault) => {
+            samples.faults.push(fault);
+            return Figures::default();
+        }
+    };
+    let before = samples.faults.len();
+    let figures: Vec<GpuFigures> = chosen
+        .into_iter()
+        .map(|device| figures_of(samples, device))
+        .collect();
+    let has_told = samples.faults.len() > before;
+    let (usage, memory) = together(&figures);
+    for (names, found) in due.into_iter().zip([usage, memory]) {
+        if let (Some(names), None, false) = (names, found, has_told) {
+            samples.faults.push(format!("no {}", names[0]));
+        }
+    }
+    Figures {
+        gpu_usage: usage,
+        vram_usage: memory,
+        queue: None,
+        running: None,
+    }
+}
+
 /// Every device that has samples of one of `names`, once each.
-pub fn shown<'e>(
+pub fn shown<'e, 'n>(
     exposition: &'e Exposition,
-    names: impl IntoIterator<Item = &'e &'static str>,
+    names: impl IntoIterator<Item = &'n &'static str>,
 ) -> Vec<Device<'e>> {
     let mut known = HashSet::new();
     let mut devices = Vec::new();
@@ -76,7 +115,7 @@ pub fn shown<'e>(
 ///
 /// # Errors
 /// In words, with the names that are there.
-pub fn choose<'e>(shown: &[Device<'e>], gpus: &[Gpu]) -> Result<Vec<Device<'e>>, String> {
+fn choose<'e>(shown: &[Device<'e>], gpus: &[Gpu]) -> Result<Vec<Device<'e>>, String> {
     let listed = || {
         let names: Vec<String> = shown.iter().take(MOST_NAMED).map(Device::name).collect();
         let more = shown.len().saturating_sub(MOST_NAMED);
