@@ -10,6 +10,7 @@ use contract::{Backend, BackendAddr, Faults, LocalAddresses, check};
 use serde_json::{Map, Value, json};
 
 use crate::layer::Layer;
+use crate::sources::push_backends;
 
 /// Everything of the file but backends, `updated_at` and `generation`, in file order.
 pub type Head = Vec<(String, Value)>;
@@ -180,17 +181,8 @@ impl Plan {
             let key = Value::from(key.as_str());
             writeln!(text, "  {key}: {value},").expect("writing to a String does not fail");
         }
-        text.push_str("  \"backends\": [");
-        for (index, backend) in self.backends.iter().enumerate() {
-            text.push_str(if index == 0 { "\n    " } else { ",\n    " });
-            text.push_str(&backend.to_json().to_string());
-        }
-        let end = if self.backends.is_empty() {
-            "]\n}\n"
-        } else {
-            "\n  ]\n}\n"
-        };
-        text.push_str(end);
+        let backends = self.backends.iter().map(Backend::to_json);
+        push_backends(&mut text, backends);
         text.into_bytes()
     }
 

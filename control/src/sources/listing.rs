@@ -207,18 +207,8 @@ pub fn render(document: &Map<String, Value>) -> Vec<u8> {
     for (key, value) in document.iter().filter(|(key, _)| *key != "backends") {
         text.push_str(&format!("  {}: {value},\n", Value::from(key.as_str())));
     }
-    text.push_str("  \"backends\": [");
     let items = document.get("backends").and_then(Value::as_array);
-    let items = items.map(Vec::as_slice).unwrap_or_default();
-    for (index, item) in items.iter().enumerate() {
-        text.push_str(if index == 0 { "\n    " } else { ",\n    " });
-        text.push_str(&item.to_string());
-    }
-    text.push_str(if items.is_empty() {
-        "]\n}\n"
-    } else {
-        "\n  ]\n}\n"
-    });
+    super::push_backends(&mut text, items.into_iter().flatten());
     text.into_bytes()
 }
 

@@ -18,3 +18,15 @@ fn bounded(mut notes: Vec<String>) -> Vec<String> {
     }
     notes
 }
+
+/// Ends the text of a file with its `backends`, one a line.
+pub fn push_backends(text: &mut String, backends: impl Iterator<Item = impl std::fmt::Display>) {
+    text.push_str("  \"backends\": [");
+    let mut is_empty = true;
+    for backend in backends {
+        text.push_str(if is_empty { "\n    " } else { ",\n    " });
+        text.push_str(&backend.to_string());
+        is_empty = false;
+    }
+    text.push_str(if is_empty { "]\n}\n" } else { "\n  ]\n}\n" });
+}

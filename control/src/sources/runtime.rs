@@ -78,16 +78,7 @@ pub fn render(entries: &FileEntries, updated_at: u64) -> Vec<u8> {
         "{{\n  \"source\": \"runtime_register\",\n  \"updated_at\": {updated_at},\n  \
          \"sha256\": \"{sha256}\",\n"
     );
-    text.push_str("  \"backends\": [");
-    for (index, entry) in entries.values().enumerate() {
-        text.push_str(if index == 0 { "\n    " } else { ",\n    " });
-        text.push_str(&entry.to_string());
-    }
-    text.push_str(if entries.is_empty() {
-        "]\n}\n"
-    } else {
-        "\n  ]\n}\n"
-    });
+    super::push_backends(&mut text, entries.values());
     text.into_bytes()
 }
 

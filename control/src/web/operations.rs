@@ -16,7 +16,7 @@ use super::{App, answers};
 use crate::actor::Actor;
 use crate::audit::Entry;
 use crate::auth::{Denied, SecretHash};
-use crate::model::Mutation;
+use crate::model::{Change, Mutation};
 use crate::publish::Settled;
 use crate::registry::{Effect, OverrideChange, Registration, Remover, Requests};
 
@@ -107,7 +107,10 @@ pub async fn unregister(
         true => Remover::Operator,
         false => Remover::Backend(owner),
     };
-    mutate(&app, actor, Mutation::Unregister(addr, remover), backend).await
+    mutate(&app, actor, Mutation::Unregister(addr, remover), |_| {
+        backend
+    })
+    .await
 }
 
 pub async fn set_weight(
@@ -165,7 +168,7 @@ pub async fn clear_override(
         &app,
         actor,
         Mutation::ClearOverride(addr),
-        json!({ "ok": true }),
+        |_| json!({ "ok": true }),
     )
     .await
 }
@@ -178,7 +181,7 @@ pub async fn acknowledge_expiry(
         &app,
         actor,
         Mutation::AcknowledgeExpiry,
-        json!({ "ok": true }),
+        |_| json!({ "ok": true }),
     )
     .await
 }
@@ -203,11 +206,11 @@ pub async fn sync(State(app): State<App>, Extension(actor): Extension<Actor>) ->
 }
 
 /// Carries out a mutation, waits for what became of it, and answers.
-async fn mutate(
+pub async fn mutate(
     app: &App,
     actor: Actor,
     mutation: Mutation,
-    answer: Value,
+    answer: impl FnOnce(&Change) -> Value,
 ) -> Result<Response, ApiError> {
     let action = mutation.action();
     let stored = app.keeper.mutate(mutation, actor).await?;
@@ -220,6 +223,7 @@ async fn mutate(
     } else {
         "unchanged"
     };
+    let answer = answer(&stored.change);
     Ok(answers::published(app, reason, &settled, answer))
 }
 
@@ -239,7 +243,7 @@ async fn change_override(
     let mut updated = json!({ "ip": addr.ip(), "port": addr.port() });
     updated[key] = body[key].clone();
     let answer = json!({ "ok": true, "updated": updated });
-    mutate(app, actor, Mutation::SetOverride(addr, change), answer).await
+    mutate(app, actor, Mutation::SetOverride(addr, change), |_| answer).await
 }
 
 pub fn read_registration(

@@ -10,14 +10,13 @@ use serde_json::{Map, Value, json};
 use super::backends::unknown;
 use crate::actor::Actor;
 use crate::changes::parse_id;
-use crate::model::{Mutation, static_json};
-use crate::publish::Settled;
-use crate::registry::Effect;
+use crate::model::{Change, Mutation, static_json};
 use crate::sources::entry::Said;
+use crate::web::App;
 use crate::web::body::JsonObject;
 use crate::web::error::ApiError;
+use crate::web::operations::mutate;
 use crate::web::path::PathOf;
-use crate::web::{App, answers};
 
 /// `GET static`.
 pub async fn list(State(app): State<App>) -> Response {
@@ -42,7 +41,7 @@ pub async fn put(
     let refused = |error: ApiError| refuse(&app, &actor, "set_static", &id, error);
     let addr = parse_id(&id).ok_or_else(|| refused(bad_id(&id)))?;
     let said = read(addr, &body).map_err(|faults| refused(faults.into()))?;
-    mutate(&app, actor, Mutation::SetStatic(said)).await
+    mutate(&app, actor, Mutation::SetStatic(said), both).await
 }
 
 /// `DELETE static/{id}`.
@@ -53,7 +52,7 @@ pub async fn delete(
 ) -> Result<Response, ApiError> {
     let refused = |error: ApiError| refuse(&app, &actor, "remove_static", &id, error);
     let addr = parse_id(&id).ok_or_else(|| refused(unknown(&id)))?;
-    mutate(&app, actor, Mutation::RemoveStatic(addr)).await
+    mutate(&app, actor, Mutation::RemoveStatic(addr), both).await
 }
 
 fn read(addr: BackendAddr, body: &Map<String, Value>) -> Result<Said, Faults> {
@@ -73,19 +72,9 @@ fn read(addr: BackendAddr, body: &Map<String, Value>) -> Result<Said, Faults> {
     }
 }
 
-async fn mutate(app: &App, actor: Actor, mutation: Mutation) -> Result<Response, ApiError> {
-    let action = mutation.action();
-    let stored = app.keeper.mutate(mutation, actor).await?;
-    let settled = match stored.change.effect {
-        Effect::State => app.publisher.settled(stored.revision).await,
-        Effect::Unchanged | Effect::Telemetry => Settled::at_once(&app.publisher),
-    };
-    let reason = match settled.was_sent() {
-        true => action,
-        false => "unchanged",
-    };
-    let body = json!({ "ok": true, "old": stored.change.old, "new": stored.change.new });
-    Ok(answers::published(app, reason, &settled, body))
+/// What the list said of the backend, and says now.
+fn both(change: &Change) -> Value {
+    json!({ "ok": true, "old": change.old, "new": change.new })
 }
 
 fn bad_id(id: &str) -> ApiError {
