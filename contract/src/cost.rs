@@ -9,7 +9,8 @@ pub struct Failed {
     /// `connect_refused`, `connect_timed_out`, `session_unanswered`, `flow_refused` or
     /// `flow_unanswered`.
     pub what: String,
-    /// How often, since the proxy knows the backend.
+    /// How often, since the proxy knows the backend or last found that its unanswered sessions were
+    /// no fault of its own.
     pub count: u64,
     /// How long ago the last time was.
     pub age_ms: u64,

@@ -218,9 +218,11 @@ fn a_backend_that_fails_fast_does_not_attract_everybody() {
         panic!("one kind of failure: {cost:?}")
     };
     assert_eq!(failed.what, "session_unanswered");
+    // Those before the other backend had answered anything may have been forgiven.
     assert!(
-        failed.count as usize >= 100 - answered && failed.age_ms < 60_000,
-        "{failed:?}"
+        (1..=hole.served()).contains(&failed.count) && failed.age_ms < 60_000,
+        "{failed:?} of {}",
+        hole.served()
     );
 }
 
