@@ -44,7 +44,7 @@
 //! | `local_ports` | where ports to connect from run out, no backend is blamed |
 //! | `link_local` | a client whose address counts on its link alone is answered there |
 //! | `networks` | over slow, sliced, stalling and broken networks what can arrive arrives |
-//! | `demonstrations` | the six of the README, with every program that takes part |
+//! | `demonstrations` | the six of docs/demonstrations.md, with every program that takes part |
 //! | `simulators` | what each simulator says that it does |
 //! | `agent` | what the GPU agent reads reaches control, whatever fails meanwhile |
 //!

@@ -1,4 +1,4 @@
-//! The six demonstrations of the README, with every program that takes part in them.
+//! The six demonstrations of `docs/demonstrations.md`, with every program that takes part in them.
 
 use std::io::{self, BufRead as _, BufReader};
 use std::net::{Shutdown, SocketAddr};

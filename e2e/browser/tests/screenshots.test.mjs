@@ -1,5 +1,5 @@
 /**
- * @file Pictures of every page in both themes, as the READMEs show them. They are taken in each run, so
+ * @file Pictures of every page in both themes, as README and docs/console.md show them. They are taken in each run, so
  * that none of the pages can go missing, and written to docs/screenshots/ only where
  * WICKETGATE_SCREENSHOTS=1 asks for it: times and ports differ from run to run.
  */

@@ -151,7 +151,7 @@ impl Simulation {
             .is_some_and(|(since_ms, timeout_ms)| since_ms + timeout_ms <= self.now_ms)
     }
 
-    /// Why the next datagram of this flow goes elsewhere, if it does, as the README says it.
+    /// Why the next datagram of this flow goes elsewhere, if it does, as docs/traffic.md says it.
     fn moves(&self, known: &Known) -> Option<FlowEnd> {
         if known.is_refused {
             return Some(FlowEnd::Refused);
