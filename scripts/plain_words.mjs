@@ -1,0 +1,251 @@
+/**
+ * @file Checks what users read: words that scripts/plain_words.txt lists, and that both languages have
+ * the same keys, placeholders, sections and table keys. `make test` begins with it.
+ *
+ * Read are README*, SECURITY.md, docs/ (without the decisions in docs/adr), the words of the console,
+ * openapi.json, what Makefile and scripts print, and the Rust sources' strings and help texts. In
+ * Rust, a string counts if it has a blank and is no proof of an `expect`; tests are left out.
+ *
+ *     node scripts/plain_words.mjs            all of it; exits with 1 if there is a fault
+ *     node scripts/plain_words.mjs FILE...    only the words of these files
+ */
+
+import { readFileSync, readdirSync, existsSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+
+const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), '..');
+/** By a name in the log; where a name is absent, it is shown itself. */
+const OPEN_LISTS = new Set(['auditActions', 'auditResults']);
+/** @type {string[]} */
+const faults = [];
+
+/** @param {string} path */
+function read(path) {
+  return readFileSync(resolve(ROOT, path), 'utf8');
+}
+
+/** @param {string} text */
+function readPatterns(text) {
+  /** @type {{ en: {pattern: RegExp, instead: string}[], zh: {pattern: RegExp, instead: string}[] }} */
+  const found = { en: [], zh: [] };
+  let list = found.en;
+  for (const line of text.split('\n')) {
+    if (line.trim() === '[zh]') list = found.zh;
+    const parts = /^(\S.*?)\s{2,}(\S.*)$/.exec(line);
+    if (line.startsWith('#') || parts === null) continue;
+    const [, source = '', instead = ''] = parts;
+    const begin = /^\w/.test(source) || source.startsWith('(') ? '\\b' : '';
+    const end = list === found.en && /[\w)?]$/.test(source) ? '\\b' : '';
+    list.push({ pattern: new RegExp(`${list === found.en ? begin : ''}(?:${source})${end}`, 'iu'), instead });
+  }
+  return found;
+}
+
+/** @param {string} path @param {number} line @param {string} text */
+function checkWords(path, line, text) {
+  const list = /\p{Script=Han}/u.test(text) ? patterns.zh : patterns.en;
+  for (const { pattern, instead } of list) {
+    const found = pattern.exec(text);
+    if (found !== null) faults.push(`${path}:${line}: "${found[0]}" (instead: ${instead}): ${text.trim().slice(0, 140)}`);
+  }
+}
+
+function filesToRead() {
+  const markdown = ['README.md', 'README.zh-CN.md', 'SECURITY.md'];
+  for (const folder of ['docs', 'docs/zh-CN']) {
+    for (const name of readdirSync(join(ROOT, folder))) {
+      if (name.endsWith('.md')) markdown.push(`${folder}/${name}`);
+    }
+  }
+  const sources = readdirSync(ROOT, { recursive: true, encoding: 'utf8' }).filter(isUsersRust);
+  const consoles = ['words-en', 'words-zh', 'reasons-zh'].map((name) => `control/static/${name}.js`);
+  const scripts = readdirSync(join(ROOT, 'scripts')).filter((name) => name.endsWith('.sh'));
+  return [
+    ...markdown,
+    ...consoles,
+    'control/src/web/v1/openapi.json',
+    'Makefile',
+    ...scripts.map((name) => `scripts/${name}`),
+    ...sources.sort(),
+  ];
+}
+
+/** Whether a program that users run has its strings in this file. @param {string} path */
+function isUsersRust(path) {
+  const isProgram = /^(agent|bounds|contract|control|proxy|serve)\/(?!.*\/(tests|target|bin)\/)/.test(path);
+  return isProgram && path.endsWith('.rs') && !/(^|[/_])tests\.rs$/.test(path) && !/\/(simulation|testing)/.test(path);
+}
+
+/** The texts of a file that users read, each with its line. @param {string} path */
+function textsOf(path) {
+  const text = read(path);
+  if (path.endsWith('.md')) return ofMarkdown(text);
+  if (path.endsWith('.rs')) return ofRust(text);
+  if (path.endsWith('.json')) return ofOpenApi(text);
+  if (path.endsWith('.js')) return ofJavaScript(text);
+  return ofScript(text);
+}
+
+/** Paragraphs, rows of tables and items, without code. @param {string} text */
+function ofMarkdown(text) {
+  /** @type {{line: number, text: string}[]} */
+  const found = [];
+  let isCode = false;
+  let isNew = true;
+  for (const [index, line] of text.split('\n').entries()) {
+    if (line.startsWith('```')) isCode = !isCode;
+    if (isCode || line.startsWith('    ') || line.startsWith('```') || line.trim() === '') {
+      isNew = true;
+      continue;
+    }
+    const plain = line.replace(/`[^`]*`/g, 'X').replace(/\]\([^)]*\)/g, ']');
+    const last = found.at(-1);
+    if (isNew || last === undefined || /^(\||#|- )/.test(line)) found.push({ line: index + 1, text: plain });
+    else last.text += ` ${plain.trim()}`;
+    isNew = line.startsWith('|') || line.startsWith('#');
+  }
+  return found;
+}
+
+/** String literals with a blank in them, and the help texts of clap. @param {string} text */
+function ofRust(text) {
+  /** @type {{line: number, text: string}[]} */
+  const found = [];
+  // Tests stand last in a file.
+  const code = text.split(/^#\[cfg\(test\)\]\nmod /m)[0] ?? '';
+  const isHelp = /derive\([^)]*(Parser|Args|Subcommand|ValueEnum)/.test(code);
+  const tokens = /\/\/[^\n]*|\bb?r(#*)"[\s\S]*?"\1|b?"(?:\\[\s\S]|[^"\\])*"|'(?:\\.[^']*|[^'\\])'/g;
+  for (const token of code.matchAll(tokens)) {
+    const line = code.slice(0, token.index).split('\n').length;
+    const [all] = token;
+    if (all.startsWith('///') && isHelp) {
+      const last = found.at(-1);
+      const words = all.slice(3).trim();
+      if (last !== undefined && last.line === line - 1 - (last.text.match(/\n/g)?.length ?? 0)) last.text += `\n${words}`;
+      else found.push({ line, text: words });
+    }
+    if (all.startsWith('//') || all.startsWith("'")) continue;
+    const before = code.slice(Math.max(0, token.index - 12), token.index);
+    if (/expect\(\s*$/.test(before)) continue;
+    const words = all.replace(/\\\n\s*/g, '').replace(/\{[^}]*\}/g, 'X');
+    if (/[a-z] [a-z]/.test(words)) found.push({ line, text: words });
+  }
+  return found.map(({ line, text: words }) => ({ line, text: words.replaceAll('\n', ' ') }));
+}
+
+/** Titles, summaries and descriptions. @param {string} text */
+function ofOpenApi(text) {
+  return text.split('\n').flatMap((line, index) => {
+    const words = /"(?:description|summary|title)": (".*"),?$/.exec(line);
+    return words === null ? [] : [{ line: index + 1, text: JSON.parse(words[1] ?? '""') }];
+  });
+}
+
+/** @param {string} text */
+function ofJavaScript(text) {
+  return text.split('\n').flatMap((line, index) => {
+    const isComment = /^\s*(\/\/|\/?\*)/.test(line);
+    const words = isComment ? [] : [...line.matchAll(/'(?:\\.|[^'\\])*'|`(?:\\.|[^`\\])*`/g)];
+    return words.map(([all]) => ({ line: index + 1, text: all }));
+  });
+}
+
+/** What a script or the Makefile prints. @param {string} text */
+function ofScript(text) {
+  return text.split('\n').flatMap((line, index) => {
+    const words = /\b(?:echo|printf|fail|say)\b(.*)$/.exec(line);
+    return words === null || line.trim().startsWith('#') ? [] : [{ line: index + 1, text: words[1] ?? '' }];
+  });
+}
+
+/** The words of both languages: the same names, and the same placeholders of each. */
+async function checkConsoleWords() {
+  const load = async (/** @type {string} */ name) => import(pathToFileURL(join(ROOT, 'control/static', name)).href);
+  const { en } = await load('words-en.js');
+  const { zh } = await load('words-zh.js');
+  compareWords(en, zh, '');
+}
+
+/** @param {any} en @param {any} zh @param {string} place */
+function compareWords(en, zh, place) {
+  const where = place === '' ? 'words' : place;
+  if (typeof en !== typeof zh) {
+    faults.push(`console words: ${where} is a ${typeof en} in English and a ${typeof zh} in Chinese`);
+  } else if (typeof en === 'object') {
+    for (const key of new Set([...Object.keys(en), ...Object.keys(zh)])) {
+      if (OPEN_LISTS.has(place)) continue;
+      if (!(key in en) || !(key in zh)) faults.push(`console words: ${place}.${key} is only in one language`);
+      else compareWords(en[key], zh[key], place === '' ? key : `${place}.${key}`);
+    }
+  } else if (typeof en === 'function') {
+    const missing = placeholdersMissing(en, zh);
+    if (missing !== '') faults.push(`console words: ${where} ${missing}`);
+  }
+}
+
+/** Which arguments one language shows and the other does not. @param {Function} en @param {Function} zh */
+function placeholdersMissing(en, zh) {
+  if (zh.length > en.length) return `takes ${en.length} arguments in English and ${zh.length} in Chinese`;
+  const shown = (/** @type {Function} */ words) => {
+    const marks = Array.from({ length: en.length }, (_, index) => `\u{e000}${index}\u{e001}`);
+    try {
+      const said = String(words(...marks));
+      return marks.map((mark) => said.includes(mark));
+    } catch {
+      return null; // A list or a number is wanted, which no mark stands for.
+    }
+  };
+  const [first, second] = [shown(en), shown(zh)];
+  if (first === null || second === null) return '';
+  const differing = first.findIndex((is, index) => is !== second[index]);
+  return differing < 0 ? '' : `shows argument ${differing + 1} in one language only`;
+}
+
+/** Pages with a Chinese twin: the same sections, and tables with the same keys. */
+function checkTwins() {
+  const twins = readdirSync(join(ROOT, 'docs/zh-CN')).map((name) => [`docs/${name}`, `docs/zh-CN/${name}`]);
+  for (const [english = '', chinese = ''] of [['README.md', 'README.zh-CN.md'], ...twins]) {
+    if (!existsSync(join(ROOT, english))) {
+      faults.push(`${chinese} has no English page`);
+      continue;
+    }
+    const [en, zh] = [outline(read(english)), outline(read(chinese))];
+    for (let index = 0; index < Math.max(en.length, zh.length); index += 1) {
+      const [one, other] = [en[index], zh[index]];
+      if (one?.form === other?.form) continue;
+      const at = (/** @type {typeof one} */ part, /** @type {string} */ path) =>
+        part === undefined ? `${path} ends` : `${path}:${part.line} has ${part.form}`;
+      faults.push(`languages differ: ${at(one, english)}, ${at(other, chinese)}`);
+      break;
+    }
+  }
+}
+
+/** Headings by their level, and the code in the first cell of each row. @param {string} text */
+function outline(text) {
+  let isCode = false;
+  return text.split('\n').flatMap((line, index) => {
+    if (line.startsWith('```')) isCode = !isCode;
+    const heading = isCode ? null : /^(#+) /.exec(line);
+    if (heading !== null) return [{ line: index + 1, form: `a heading of level ${heading[1]?.length}` }];
+    if (!line.startsWith('| ')) return [];
+    const keys = [...(line.split(' | ')[0] ?? '').matchAll(/`[^`]*`/g)].map(([key]) => key);
+    return [{ line: index + 1, form: `a row ${keys.join(' ')}` }];
+  });
+}
+
+const named = process.argv.slice(2);
+const patterns = readPatterns(read('scripts/plain_words.txt'));
+for (const path of named.length > 0 ? named : filesToRead()) {
+  for (const { line, text } of textsOf(path)) checkWords(path, line, text);
+}
+if (named.length === 0) {
+  await checkConsoleWords();
+  checkTwins();
+}
+for (const fault of faults) console.log(fault);
+if (faults.length > 0) {
+  console.log(`${faults.length} faults; scripts/plain_words.txt says what to write instead`);
+  process.exit(1);
+}
