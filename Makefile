@@ -3,6 +3,8 @@
 
 CARGO ?= cargo
 target := $(or $(CARGO_TARGET_DIR),target)
+# What `make run` starts.
+demonstrated := proxy_server control_server demo_backend gen_k8s_endpoints
 simulators := gen_k8s_endpoints sim_backend_register_batch dummy_proxy demo_backend
 
 .DEFAULT_GOAL := help
@@ -33,19 +35,13 @@ build:
 
 run:
 	@scripts/need.sh $(CARGO) cc curl
-	@$(MAKE) --no-print-directory build
-	@scripts/run.sh
-
-# The end-to-end tests run the programs of the debug build, so these are built before.
-test:
-	@scripts/need.sh $(CARGO) cc
-	@scripts/need_browser.sh
 	@scripts/console_charts.sh
-	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	$(CARGO) build --workspace --bins --locked
-	$(CARGO) test --workspace --locked
-	e2e/browser/run.sh
+	@echo "building the four programs of the demonstration: some two minutes the first time, on two cores"
+	@$(CARGO) build --profile demo --locked $(addprefix --bin ,$(demonstrated))
+	@BIN=$(target)/demo scripts/run.sh
+
+test:
+	@CARGO=$(CARGO) scripts/test.sh
 
 # MINUTES is shared out: half to the scenarios, half to mutated inputs of every format; then as long
 # again a console looks on at 3,000 backends, whose memory must not grow.

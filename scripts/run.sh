@@ -1,23 +1,27 @@
 #!/usr/bin/env bash
 # Runs everything on this machine until Ctrl-C: control, proxy, five demo backends on loopback and
-# the discovery simulator. `make run` builds first. Needs no root.
+# the discovery simulator. `make run` builds first; BIN is the folder of the programs. Needs no root.
 #
 # The discovery simulator hands out the first three backends, which come and go there; the last two
 # register themselves. CONTROL_PORT (8080), PROXY_PORT (10080) and BACKEND_PORT (19001, the first of
-# five) choose other ports. With PROXY_PORT everything lives in target/run-PORT instead of control,
+# five) choose other ports. With PROXY_PORT everything lives in ROOT (target/run-PORT) instead of control,
 # so that the settings of the one in use stay untouched.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly DEADLINE_S=20
+readonly BIN=${BIN:-target/demo}
 readonly HOST=127.0.0.1
 readonly CONTROL_PORT=${CONTROL_PORT:-8080}
 readonly BACKEND_PORT=${BACKEND_PORT:-19001}
 readonly CONSOLE=http://$HOST:$CONTROL_PORT
 root=control
 if [[ -n ${PROXY_PORT:-} ]]; then
-    root=target/run-$PROXY_PORT
+    root=${ROOT:-target/run-$PROXY_PORT}
 fi
+readonly DISCOVERY=$root/data/k8s_endpoints.json
+# The list that was there before, while the simulator's is in its place; empty if there was none.
+readonly DISCOVERY_BEFORE=$DISCOVERY.before_run
 
 # The children in the order in which they are stopped, and their names.
 pids=()
@@ -52,11 +56,11 @@ main() {
 backend_ports() { seq "$BACKEND_PORT" $((BACKEND_PORT + 4)); }
 
 start_planes() {
-    start control control/bin/control_server --root "$root" --listen "0.0.0.0:$CONTROL_PORT"
+    start control "$BIN/control_server" --root "$root" --listen "0.0.0.0:$CONTROL_PORT"
     await "control answers" control curl -fsS -o /dev/null "$CONSOLE/livez"
     await "control has published" control test -s "$root/config/proxy_config.json"
     check_port_is_free "$(published_port)" PROXY_PORT
-    start proxy proxy/bin/proxy_server --root "$root"
+    start proxy "$BIN/proxy_server" --root "$root"
     await "the proxy is ready" proxy test -s "$root/run/proxy.pid"
 }
 
@@ -64,16 +68,20 @@ start_backends() {
     local port discovered=()
     for port in $(backend_ports); do
         if ((${#discovered[@]} < 3)); then
-            start "demo-$port" control/scripts/demo_backend --port "$port"
+            start "demo-$port" "$BIN/demo_backend" --port "$port"
             discovered+=("$HOST:$port")
         else
-            start "demo-$port" control/scripts/demo_backend --port "$port" --register "$CONSOLE"
+            start "demo-$port" "$BIN/demo_backend" --port "$port" --register "$CONSOLE"
         fi
     done
     for port in $(backend_ports); do
         await "demo-$port answers" "demo-$port" answers "$port"
     done
-    start discovery control/scripts/gen_k8s_endpoints --out "$root/data/k8s_endpoints.json" \
+    # A run that was killed has left its own list in place, and the earlier one beside it.
+    if [[ ! -e $DISCOVERY_BEFORE ]]; then
+        cp -p "$DISCOVERY" "$DISCOVERY_BEFORE" 2>/dev/null || : >"$DISCOVERY_BEFORE"
+    fi
+    start discovery "$BIN/gen_k8s_endpoints" --out "$DISCOVERY" \
         --backends "$(IFS=,; echo "${discovered[*]}")" --loop --interval 5
     for port in $(backend_ports); do
         await "control lists demo-$port" control is_listed "$port"
@@ -178,7 +186,34 @@ stop_all() {
     local pid
     for pid in "${pids[@]}"; do
         stop "$pid"
+        if [[ ${names[$pid]} == discovery ]]; then
+            withdraw_discovery
+        fi
     done
+    # Control has published without it by now, or was not there to read it.
+    if [[ -n ${is_withdrawn:-} ]]; then
+        rm -f "$DISCOVERY" "$DISCOVERY_BEFORE"
+    fi
+}
+
+# The earlier list comes back. Without one an empty list tells control that no backend is left.
+withdraw_discovery() {
+    if [[ -s $DISCOVERY_BEFORE ]]; then
+        mv "$DISCOVERY_BEFORE" "$DISCOVERY"
+        return
+    fi
+    "$BIN/gen_k8s_endpoints" --n 0 --out "$DISCOVERY" >/dev/null
+    is_withdrawn=yes
+    local _
+    for _ in {1..30}; do
+        lists_discovered || return 0
+        sleep 0.1
+    done
+}
+
+# Whether control still lists a backend from discovery.
+lists_discovered() {
+    curl -fsS "$CONSOLE/api/backends" 2>/dev/null | tr -d ' \n' | grep -q '"source":"k8s"'
 }
 
 # TERM, then KILL after three seconds. The proxy gets INT: at TERM it would wait for open sessions.

@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Runs every check of `make test`, stage by stage, and says how long each took.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+readonly CARGO=${CARGO:-cargo}
+# One line per finished stage.
+times=()
+
+main() {
+    local started=$SECONDS
+    trap 'show_times' EXIT
+    stage "what the tests need" need
+    stage "formatting" "$CARGO" fmt --all --check
+    stage "lints" "$CARGO" clippy --workspace --all-targets --locked -- -D warnings
+    # The end-to-end tests run the programs of the debug build.
+    stage "build" "$CARGO" build --workspace --bins --locked
+    stage "Rust tests" "$CARGO" test --workspace --locked
+    stage "browser tests" e2e/browser/run.sh
+    times+=("$(printf '%6d s  %s' $((SECONDS - started)) "all of make test")")
+}
+
+need() {
+    scripts/need.sh "$CARGO" cc
+    scripts/need_browser.sh
+    scripts/console_charts.sh
+}
+
+# stage NAME COMMAND...: a failure ends the script, with the name of the stage.
+stage() {
+    local name=$1 started=$SECONDS
+    shift
+    echo "make test: $name"
+    if ! "$@"; then
+        times+=("$(printf '%6d s  %s: failed' $((SECONDS - started)) "$name")")
+        exit 1
+    fi
+    times+=("$(printf '%6d s  %s' $((SECONDS - started)) "$name")")
+}
+
+show_times() {
+    echo "make test: time of each stage"
+    printf '%s\n' "${times[@]}"
+}
+
+main
