@@ -1,7 +1,6 @@
 //! What the proxy answers on its admin socket, and what control reads there.
 //!
-//! `GET /status` is a [`Status`], with `?backends=false` one whose `backends` is empty, which costs the same
-//! however many there are; `GET /generation?at_least=N&timeout_ms=T` a [`Running`], held back
+//! `GET /status` is a [`Status`]; `GET /generation?at_least=N&timeout_ms=T` a [`Running`], held back
 //! until generation N runs, has been refused, or T (at most 10,000 ms) has passed;
 //! `POST /reload` does what SIGHUP does and answers with the [`Running`] after it; `POST /check`, whose
 //! body is a `proxy_config.json`, answers with what the proxy would refuse of it now ([`Trial`]) and

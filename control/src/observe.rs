@@ -78,16 +78,6 @@ impl Proxy {
             .await
     }
 
-    /// The status without its backends, which are empty; an older proxy sends them all the same.
-    pub async fn summary(&self) -> Result<Status, Unknown> {
-        let path = "/status?backends=false";
-        let mut whole: Status = self
-            .call(Method::GET, path, Bytes::new(), CALL_TIMEOUT)
-            .await?;
-        whole.backends = Vec::new();
-        Ok(whole)
-    }
-
     /// Whether states are as they were, without all else that a status tells.
     pub async fn states(&self) -> Result<States, Unknown> {
         self.call(Method::GET, "/states", Bytes::new(), CALL_TIMEOUT)

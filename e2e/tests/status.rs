@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use contract::status::{AdminState, OperationalState, Status, Timings};
+use contract::status::{AdminState, OperationalState, Timings};
 use e2e::proxy_bench::ProxyBench;
 use e2e::sessions::open_sessions;
 use e2e::spread::{self, Transport, spread};
@@ -142,29 +142,6 @@ fn a_backend_that_dies_fails_no_new_session_and_is_used_again_when_it_is_back() 
         bench.proxy.backend(back.addr).operational,
         OperationalState::Up
     );
-}
-
-#[test]
-fn the_status_without_backends_is_the_same_otherwise() {
-    let back = Backend::start("one", Manner::Echo);
-    let bench = ProxyBench::start(&[back.addr], json!({}));
-    spread::in_turn(Transport::Tcp, bench.listen, 3);
-    bench.proxy.await_no_sessions();
-    let ask = |query: &str| {
-        let path = format!("/status{query}");
-        let answer = bench.proxy.admin.exchange(Request::new("GET", &path));
-        answer.expect("it answers")
-    };
-    let of =
-        |query: &str| -> Status { serde_json::from_slice(&ask(query).body).expect("a status") };
-    let (whole, without) = (of("?backends=true"), of("?backends=false"));
-    assert_eq!(whole.backends.len(), 1);
-    assert_eq!(without.backends, []);
-    let (mut both, of_probes) = (whole, without.health.clone());
-    both.backends.clear();
-    both.health = of_probes;
-    assert_eq!(both, without);
-    assert_eq!(ask("?backends=some").status, 400);
 }
 
 #[test]

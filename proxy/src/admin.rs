@@ -19,7 +19,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use contract::config::MAX_FILE_BYTES;
 use contract::exposition::Form;
-use contract::status::{Reports, Running, States};
+use contract::status::{Reports, Running, States, Status};
 use contract::{BackendAddr, Report};
 use rustix::fs::Mode;
 use rustix::io::Errno;
@@ -32,7 +32,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::metrics;
 use crate::scoring;
-use crate::status::{states, status, summary};
+use crate::status::{states, status};
 use crate::supervisor::Supervisor;
 use serve::Bounds;
 
@@ -190,22 +190,8 @@ pub async fn serve_metrics(listener: TcpListener, supervisor: Arc<Supervisor>) {
     serve::serve(listener, routes, METRICS_BOUNDS).await;
 }
 
-#[derive(Debug, Deserialize)]
-struct Part {
-    backends: Option<bool>,
-}
-
-async fn answer_status(
-    State(supervisor): State<Arc<Supervisor>>,
-    part: Result<Query<Part>, axum::extract::rejection::QueryRejection>,
-) -> Response {
-    let Ok(Query(part)) = part else {
-        return problem(StatusCode::BAD_REQUEST, "backends is true or false");
-    };
-    match part.backends {
-        None | Some(true) => Json(status(&supervisor)).into_response(),
-        Some(false) => Json(summary(&supervisor)).into_response(),
-    }
+async fn answer_status(State(supervisor): State<Arc<Supervisor>>) -> Json<Status> {
+    Json(status(&supervisor))
 }
 
 async fn answer_states(State(supervisor): State<Arc<Supervisor>>) -> Json<States> {
