@@ -50,6 +50,10 @@ fn proven_process(pid_file: &Path, process_names: &[String]) -> Result<(i32, Own
         rustix::io::Errno::SRCH => NotSent::NoProcess(pid),
         error => NotSent::Refused { pid, error },
     })?;
+    // It has ended, and its parent has not asked how: it takes signals, and does nothing any more.
+    if Process::read(announced.pid).is_some_and(|process| process.has_ended) {
+        return Err(NotSent::NoProcess(pid));
+    }
     // Asked only now: what held the lock before the process was pinned may have been another one.
     let evidence = announced.evidence();
     let evidence = evidence.map_err(|error| NotSent::NoEvidence { pid, error })?;
@@ -94,13 +98,14 @@ fn prove_by_age_and_name(pid: Pid, evidence: Evidence, names: &[String]) -> Resu
 
 struct Process {
     name: String,
+    has_ended: bool,
     /// Unix seconds.
     started_at: i64,
 }
 
 impl Process {
     /// `/proc/PID/stat`, see proc_pid_stat(5): the name is field 2, in parentheses and cut to 15
-    /// bytes; the start is field 22, in clock ticks since boot.
+    /// bytes; the state is field 3; the start is field 22, in clock ticks since boot.
     fn read(pid: Pid) -> Option<Process> {
         let stat = fs::read(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
         let stat = String::from_utf8_lossy(&stat);
@@ -108,14 +113,13 @@ impl Process {
         let (before, after) = stat.rsplit_once(')')?;
         let name = before.split_once('(')?.1.to_owned();
         const FIELDS_AFTER_NAME: usize = 3;
-        let ticks: u64 = after
-            .split_whitespace()
-            .nth(22 - FIELDS_AFTER_NAME)?
-            .parse()
-            .ok()?;
+        let mut fields = after.split_whitespace();
+        let state = fields.next()?;
+        let ticks: u64 = fields.nth(22 - FIELDS_AFTER_NAME - 1)?.parse().ok()?;
         let since_boot = (ticks / rustix::param::clock_ticks_per_second()) as i64;
         Some(Process {
             name,
+            has_ended: matches!(state, "Z" | "X"),
             started_at: boot_time()? + since_boot,
         })
     }
@@ -204,6 +208,22 @@ mod tests {
         let sent = send_sighup(&path, &names(&["sleep"]));
         assert!(matches!(sent, Err(NotSent::NoProof { .. })), "{sent:?}");
         assert!(bystander.is_unharmed());
+    }
+
+    #[test]
+    fn a_process_that_has_ended_and_was_not_waited_for_is_none() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let path = temp.path().join("proxy.pid");
+        let mut process = Bystander::start();
+        fs::write(&path, process.0.id().to_string()).expect("written");
+        process.0.kill().expect("our child");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            match send_sighup(&path, &names(&["sleep"])) {
+                Err(NotSent::NoProcess(pid)) => break assert_eq!(pid, process.0.id() as i32),
+                sent => assert!(Instant::now() < deadline, "{sent:?}"),
+            }
+        }
     }
 
     #[test]
