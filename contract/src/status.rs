@@ -190,10 +190,14 @@ pub struct Counters {
 }
 
 /// What `GET /states` answers: a mark that is another one once a backend comes, goes, or changes its
-/// operational state. Cheap to ask for, beside a whole status.
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+/// operational state, a generation is loaded, a listener is bound or refused, or a drain begins; and the
+/// counters. Cheap to ask for, beside a whole status.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct States {
     pub mark: String,
+    /// As in a [`Status`]; absent from older proxies.
+    #[serde(default)]
+    pub totals: Option<Totals>,
 }
 
 /// How many took how long.

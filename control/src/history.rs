@@ -4,8 +4,6 @@
 //! listed. What lasts for less than the time between two looks may be missed.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::Arc;
-use std::time::Duration;
 
 use contract::BackendAddr;
 use contract::status::{AdminState, BackendStatus, OperationalState, Status};
@@ -13,12 +11,7 @@ use serde_json::{Value, json};
 
 use crate::clock::Now;
 use crate::merge::{Row, RowState};
-use crate::observe::Proxy;
-use crate::shared::Shared;
-use crate::standing::{Seen, Trouble};
 
-/// How often control looks while nobody else asks the proxy for its status.
-const PERIOD: Duration = Duration::from_secs(1);
 /// Transitions that are kept of a backend.
 const KEPT: usize = 20;
 
@@ -63,10 +56,6 @@ impl Transition {
 pub struct Histories {
     /// The oldest transition first; the first one is what was found when control began to look.
     of: BTreeMap<BackendAddr, VecDeque<Transition>>,
-    /// On the monotonic clock.
-    looked_at_ms: Option<u64>,
-    /// Why no backend takes anything new; `None` where some do.
-    trouble: Option<Trouble>,
 }
 
 impl Histories {
@@ -96,24 +85,12 @@ impl Histories {
             }
             self.of.insert(addr, kept);
         }
-        self.looked_at_ms = Some(now.monotonic_ms);
     }
 
     /// The transitions of one backend, the newest first.
     pub fn of(&self, addr: BackendAddr) -> Vec<Value> {
         let kept = self.of.get(&addr).into_iter().flatten().rev();
         kept.map(Transition::to_json).collect()
-    }
-
-    /// Why no backend takes new sessions or flows.
-    pub fn trouble(&self) -> Option<&Trouble> {
-        self.trouble.as_ref()
-    }
-
-    fn is_due(&self, now: Now) -> bool {
-        let half = PERIOD.as_millis() as u64 / 2;
-        self.looked_at_ms
-            .is_none_or(|looked_at_ms| now.monotonic_ms >= looked_at_ms + half)
     }
 }
 
@@ -126,54 +103,6 @@ fn operational<'a>(row: &Row, seen: Option<&'a BackendStatus>) -> (Operational, 
     }
 }
 
-/// Keeps what has changed, and tells where backends begin or cease to take anything new.
-pub fn note(shared: &Shared, rows: &[Row], seen: Option<&Status>) {
-    let now = shared.clock.now();
-    let (before, trouble) = {
-        let mut history = shared.history();
-        history.note(rows, seen, now);
-        let trouble = Seen::of(seen).trouble(rows, history.trouble.as_ref());
-        let before = std::mem::replace(&mut history.trouble, trouble.clone());
-        (before, trouble)
-    };
-    match (before, trouble) {
-        (None, Some(trouble)) => tracing::warn!("{}", trouble.text()),
-        // Whether it takes anything is the proxy's to say.
-        (Some(Trouble::NoneInUse(_)), None) => tracing::info!("a backend is in use again"),
-        (Some(Trouble::AllOut(_)), None) => {
-            tracing::info!("backends take new sessions and flows again");
-        }
-        (None, None) | (Some(_), Some(_)) => {}
-    }
-}
-
-/// Looks on for as long as the server runs; whoever reads the live view looks in our place. A whole
-/// status of many backends costs both of us milliseconds, so it is read where something is new.
-pub async fn run(shared: Arc<Shared>, proxy: Proxy) {
-    let mut seen_last = None;
-    let mut tick = tokio::time::interval(PERIOD);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tick.tick().await;
-        if !shared.history().is_due(shared.clock.now()) {
-            continue;
-        }
-        // An older proxy tells no states, and is asked for everything.
-        let states = proxy.states().await.ok();
-        let is_now = states.map(|states| (states, shared.model().revision));
-        if is_now.is_some() && is_now == seen_last {
-            continue;
-        }
-        let seen = proxy.status().await;
-        seen_last = is_now.filter(|_| seen.is_ok());
-        if let Err(unknown) = &seen {
-            tracing::debug!("no states seen: {unknown}");
-        }
-        let rows = shared.model().rows();
-        note(&shared, &rows, seen.as_ref().ok());
-    }
-}
-
 #[cfg(test)]
 #[path = "history_tests.rs"]
-mod tests;
+pub mod tests;

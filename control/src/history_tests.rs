@@ -5,6 +5,7 @@ use crate::merge::merge;
 use crate::registry::Registry;
 use crate::sources::entry::Said;
 use crate::sources::listing::Listed;
+use crate::standing::Seen;
 use std::collections::BTreeMap;
 
 fn addr(last: u8) -> BackendAddr {
@@ -27,7 +28,7 @@ fn rows(weights: &[(u8, u16)]) -> Vec<Row> {
 }
 
 /// A status of one backend, as the proxy gives it.
-fn seen(operational: &str, reason: &str) -> Status {
+pub fn seen(operational: &str, reason: &str) -> Status {
     let counters = json!({
         "sessions_active": 0, "sessions_total": 0, "flows_active": 0, "flows_total": 0,
         "bytes_up": 0, "bytes_down": 0, "connect_failures": 0, "connect_timeouts": 0,
@@ -118,15 +119,6 @@ fn what_is_kept_is_bounded_and_goes_with_its_backend() {
     assert_eq!(told(&histories, 1), Vec::<String>::new());
 }
 
-#[test]
-fn a_look_is_due_where_nobody_else_has_looked() {
-    let mut histories = Histories::default();
-    assert!(histories.is_due(at(0)));
-    histories.note(&[], None, at(0));
-    assert!(!histories.is_due(at(400)));
-    assert!(histories.is_due(at(1_000)));
-}
-
 /// The same of a proxy that serves TCP and UDP.
 fn serving(takes_sessions: bool, takes_flows: bool) -> Status {
     let mut status = seen("up", "probe: ok");
@@ -165,34 +157,4 @@ fn ready_is_told_of_each_protocol_and_not_where_the_proxy_is_not_heard() {
     assert_eq!(ready(10, Some(&drained)), [Some(false); 2]);
     drained.backends.clear();
     assert_eq!(ready(10, Some(&drained)), [Some(false); 2]);
-}
-
-#[test]
-fn trouble_lasts_until_a_backend_takes_something_of_each_protocol() {
-    let trouble = |weights: &[(u8, u16)], status: Option<&Status>, before: Option<&Trouble>| {
-        Seen::of(status).trouble(&rows(weights), before)
-    };
-    let good = serving(true, true);
-    let out = trouble(&[(1, 10)], Some(&serving(false, true)), None).expect("no session is taken");
-    assert!(matches!(&out, Trouble::AllOut(text) if text.contains("TCP") && !text.contains("UDP")));
-    assert_eq!(trouble(&[(1, 10)], None, Some(&out)), Some(out.clone()));
-    assert_eq!(trouble(&[(1, 10)], Some(&good), Some(&out)), None);
-    for weights in [&[][..], &[(1, 0)]] {
-        let none = trouble(weights, Some(&good), None).expect("none is in use");
-        assert!(matches!(none, Trouble::NoneInUse(_)));
-        assert_eq!(trouble(&[(1, 10)], None, Some(&none)), None);
-    }
-    // The second one is left out, or on its way to the proxy: it serves nobody, and is not out.
-    let bad = serving(false, false);
-    let two = &[(1, 10), (2, 10)];
-    assert!(matches!(
-        trouble(two, Some(&bad), None),
-        Some(Trouble::AllOut(_))
-    ));
-    assert_eq!(trouble(two, Some(&good), Some(&out)), None);
-    assert_eq!(trouble(&[(2, 10)], Some(&good), None), None);
-    assert_eq!(trouble(&[(2, 10)], Some(&good), Some(&out)), Some(out));
-    let mut tcp_alone = serving(true, false);
-    tcp_alone.running.listeners[0].udp = false;
-    assert_eq!(trouble(&[(1, 10)], Some(&tcp_alone), None), None);
 }

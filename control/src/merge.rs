@@ -44,15 +44,20 @@ impl RowState {
 impl Row {
     /// The entry for `proxy_config.json`.
     pub fn published(&self) -> Backend {
-        let drained = self
-            .r#override
-            .as_ref()
-            .and_then(|word| word.drain)
-            .unwrap_or(false);
+        let weight = match self.is_drained() {
+            true => 0,
+            false => self.backend.weight,
+        };
         Backend {
-            weight: if drained { 0 } else { self.backend.weight },
+            weight,
             ..self.backend.clone()
         }
+    }
+
+    /// Whether an operator drains it; a weight of 0 does the same without that word.
+    pub fn is_drained(&self) -> bool {
+        let word = self.r#override.as_ref();
+        word.and_then(|word| word.drain).unwrap_or(false)
     }
 
     /// `runtime`, `static` or `k8s`: the strongest that says something.

@@ -17,8 +17,10 @@ use tokio::net::UnixStream;
 
 /// The largest answer: a status of 20,000 backends takes about 14 MB.
 const MAX_ANSWER_BYTES: usize = 32 << 20;
-/// How long `GET /status`, `GET /states`, `POST /reports` and `POST /reload` may take.
+/// How long `GET /status`, `POST /reports` and `POST /reload` may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long `GET /states` may take: whoever looks often need not wait for long.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
 /// How much longer than asked for a held-back answer may take.
 const GRACE: Duration = Duration::from_millis(200);
 
@@ -80,7 +82,7 @@ impl Proxy {
 
     /// Whether states are as they were, without all else that a status tells.
     pub async fn states(&self) -> Result<States, Unknown> {
-        self.call(Method::GET, "/states", Bytes::new(), CALL_TIMEOUT)
+        self.call(Method::GET, "/states", Bytes::new(), LOOK_TIMEOUT)
             .await
     }
 

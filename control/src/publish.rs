@@ -80,6 +80,26 @@ pub struct Outcome {
     followed: u64,
 }
 
+impl Outcome {
+    /// Whether the proxy runs what is published; `None` where that is not known, or not yet.
+    pub fn applied(&self) -> Option<bool> {
+        let sent = self.sent.as_ref();
+        let confirmed = sent.and_then(|sent| sent.confirmation.borrow().as_ref()?.applied);
+        // What was last seen outlives a publish, and tells of what has changed since.
+        let is_asked = sent.is_some() && confirmed.is_none();
+        match self.seen_of_published() {
+            Some(seen) if !is_asked => Some(seen.applied),
+            Some(_) | None => confirmed,
+        }
+    }
+
+    /// What the proxy was last seen to run, where that was beside what is published now.
+    pub fn seen_of_published(&self) -> Option<&Seen> {
+        let seen = self.seen.as_ref();
+        seen.filter(|seen| Some(seen.generation) == self.generation)
+    }
+}
+
 /// Why the last attempt to publish failed; it is tried again.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Failure {

@@ -13,6 +13,7 @@ use crate::model::Model;
 use crate::publish::Digests;
 use crate::registry::{Effect, Registration};
 use crate::settings::Settings;
+use crate::verdict::Verdicts;
 
 pub struct Shared {
     /// As they were at the start: what only a restart changes. The rest is in [`Shared::live`].
@@ -25,6 +26,9 @@ pub struct Shared {
     pub counters: Counters,
     model: Mutex<Model>,
     history: Mutex<Histories>,
+    verdicts: Mutex<Verdicts>,
+    /// Rung when the verdict is another one: whoever tells it need not wait for the next look.
+    pub verdict_changed: Notify,
     digests: Mutex<Digests>,
     /// Rung when the model's revision has grown: the publisher looks.
     pub state_changed: Notify,
@@ -67,6 +71,8 @@ impl Shared {
             digests: Mutex::new(Digests::at(&settings.proxy_config_path)),
             model: Mutex::new(model),
             history: Mutex::default(),
+            verdicts: Mutex::default(),
+            verdict_changed: Notify::new(),
             live,
             config_note: Mutex::default(),
             state_changed: Notify::new(),
@@ -114,6 +120,13 @@ impl Shared {
         self.history
             .lock()
             .expect("no holder of this lock panics: it only keeps and copies")
+    }
+
+    /// Never held across an await, a write or a system call.
+    pub fn verdicts(&self) -> MutexGuard<'_, Verdicts> {
+        self.verdicts
+            .lock()
+            .expect("no holder of this lock panics: it only judges and keeps")
     }
 
     /// Never held across an await or a write.

@@ -24,7 +24,7 @@ use crate::web::serve::Door;
 use crate::web::tls::{Tls, TlsError};
 use crate::web::v1::Feed;
 use crate::web::{self, App, AppParts};
-use crate::{history, renew, telemetry, watch};
+use crate::{look, renew, telemetry, watch};
 
 /// How long nobody is served while the first publish is under way, of which a proxy that answers slowly
 /// may take some seconds.
@@ -227,7 +227,11 @@ pub async fn start_tasks(
     let keeper = Keeper::start(shared.clone(), loaded.files);
     let publisher = Publisher::start(shared.clone(), proxy.clone(), loaded.found);
     tokio::spawn(telemetry::run(shared.clone(), proxy.clone()));
-    tokio::spawn(history::run(shared.clone(), proxy.clone()));
+    tokio::spawn(look::run(
+        shared.clone(),
+        proxy.clone(),
+        publisher.outcomes(),
+    ));
     let sources = vec![
         shared.settings.k8s_endpoints_path.clone(),
         shared.settings.static_backends_path.clone(),

@@ -81,10 +81,44 @@
  */
 
 /**
+ * One thing that control finds, by its code; `args` are the figures of that code.
+ * @typedef {object} Finding
+ * @property {'ok' | 'degraded' | 'unknown' | 'down'} level
+ * @property {string} code
+ * @property {Record<string, any>} args
+ * @property {number | null} since unix milliseconds; null: since before control started
+ * @property {string} text the same in English
+ */
+
+/**
+ * What clients met in the last minute.
+ * @typedef {object} Traffic
+ * @property {number} window_s what the figures cover
+ * @property {number} sessions began or ended, whichever are more
+ * @property {number} new_sessions
+ * @property {number} failed
+ * @property {number | null} failed_share
+ * @property {number} failed_per_s
+ * @property {Record<string, number>} failed_reasons
+ * @property {number} retries
+ * @property {number} flows
+ * @property {number} flows_failed
+ * @property {number | null} flows_failed_share
+ * @property {Record<string, number>} flows_ended
+ * @property {number} datagrams_dropped
+ * @property {Record<string, number>} dropped_reasons
+ */
+
+/**
+ * Whether traffic flows: the worst that is found, and all else that is, the worst first.
+ * @typedef {Finding & {others: Finding[], pools: Record<string, Finding>, traffic: Traffic, at_ms: number}} Verdict
+ */
+
+/**
  * The whole, by `/api/v1`.
  * @typedef {object} WholeAnswer
  * @property {string} etag of the edits as they stand
- * @property {Omit<ProxyAnswer, 'status'> & {proxy: ProxyStatus | null, warnings?: string[], freeze?: object | null, at_ms: number, etag?: string, audit_seq?: number, ttl_ms?: number, protected?: boolean, updated_at?: number | null, k8s_updated_at?: number | null, runtime_updated_at?: number | null}} status
+ * @property {Omit<ProxyAnswer, 'status'> & {proxy: ProxyStatus | null, verdict?: Verdict, warnings?: string[], freeze?: object | null, at_ms: number, etag?: string, audit_seq?: number, ttl_ms?: number, protected?: boolean, updated_at?: number | null, k8s_updated_at?: number | null, runtime_updated_at?: number | null}} status
  * @property {Backend[]} backends
  */
 

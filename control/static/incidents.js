@@ -55,12 +55,14 @@ function nextText({ try_again_s: seconds }) {
  * @param {import('./api.js').WholeAnswer['status']} status
  * @returns {string[]}
  */
-export function warningTexts({ warnings = [], refusals = [], other_file: otherFile = null, proxy }) {
+export function warningTexts({ warnings = [], refusals = [], other_file: otherFile = null, proxy, verdict }) {
   const listening = (proxy?.listeners ?? []).map(({ addr }) => addr);
   const texts = refusals.map((refusal) => refusalText(refusal, listening));
   if (otherFile !== null) texts.push(words().otherFileWarning(otherFile.proxy, otherFile.control));
   // The server says the same in its own words, for those who read no codes.
   const said = [...refusals, ...(otherFile === null ? [] : [otherFile])].map(({ message }) => message);
-  const rest = warnings.filter((warning) => !said.some((message) => warning.endsWith(message)));
+  const findings = verdict ? [verdict, ...verdict.others].map(({ text }) => text) : [];
+  const isSaid = (/** @type {string} */ warning) => said.some((message) => warning.endsWith(message));
+  const rest = warnings.filter((warning) => !isSaid(warning) && !findings.includes(warning));
   return [...texts, ...rest.map(words().warning)];
 }

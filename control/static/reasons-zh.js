@@ -59,15 +59,6 @@ const PHRASES = [
 const WARNINGS = [
   [/^mass expiry held back: .*$/, () => '大规模过期已暂缓：超过一半的注册后端没有上报'],
   [/^(\S+) is left out: (.*)$/, (address, why) => `${address} 未被发布：${why}`],
-  [/^no backend is in use: none is known$/, () => '没有后端接收新流量：尚无任何后端'],
-  [
-    /^no backend is in use: of (\d+), (\d+) are drained, (\d+) disabled, (\d+) expired$/,
-    (all, drained, disabled, expired) => `没有后端接收新流量：共 ${all} 个，排空 ${drained} 个，停用 ${disabled} 个，过期 ${expired} 个`,
-  ],
-  [
-    /^all (\d+) backends in use are out: (.*)$/,
-    (count, what = '') => `在用的 ${count} 个后端全部不可用：${what.split(', ').map(outText).join('，')}`,
-  ],
   [
     /^the audit log cannot be written since (.*), (\d+) lines are lost: (.*)$/,
     (since, lost, why) => `审计日志自 ${since} 起无法写入，已丢失 ${lost} 行：${why}`,
@@ -82,12 +73,6 @@ const WARNINGS = [
   [/^(.*); what the static list last said stands$/, (why) => `${why}；沿用静态列表上次的内容`],
   [/^(.*); the published settings stand$/, (why) => `${why}；沿用已发布的设置`],
 ];
-
-/** What becomes of new sessions or flows where all backends are out. @param {string} text */
-function outText(text) {
-  const what = text.includes('flows') ? '新 UDP 流' : '新 TCP 会话';
-  return text.includes('fail_open') ? `${what}仍发往全部后端（all_down: fail_open）` : `${what}被拒绝`;
-}
 
 /** @param {string} text as control says it */
 export function warningText(text) {

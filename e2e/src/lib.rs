@@ -23,6 +23,7 @@
 //! | `health` | backends that fail their probes are left out, and come back |
 //! | `probes` | what servers notice of probes: nothing, or an orderly end |
 //! | `ejection` | so are those that fail sessions, within bounds; who is back starts slowly |
+//! | `verdict` | an outage is told within two seconds, in one way everywhere |
 //! | `status` | what passes is counted and shown, and the admin socket takes anything |
 //! | `process` | start, check, signals and exit codes |
 //! | `descriptors` | at the descriptor limit accepting pauses and all else goes on |

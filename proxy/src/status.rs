@@ -57,7 +57,8 @@ pub fn status(supervisor: &Supervisor) -> Status {
     }
 }
 
-/// A mark of the states that the configured backends are in; the same as long as those are.
+/// A mark of the states that the configured backends are in, and of what the configuration came to; the
+/// same as long as those are.
 pub fn states(supervisor: &Supervisor) -> States {
     let state = supervisor.state();
     let rules = &state.config.settings.health;
@@ -71,8 +72,20 @@ pub fn states(supervisor: &Supervisor) -> States {
             (backend.addr, operational).hash(&mut mark);
         }
     }
+    let running = supervisor.running();
+    let running = running.borrow();
+    running.generation.hash(&mut mark);
+    running.config_digest.hash(&mut mark);
+    for listener in &running.listeners {
+        (listener.addr, listener.tcp, listener.udp).hash(&mut mark);
+    }
+    for refusal in &running.refusals {
+        (refusal.code, &refusal.place, &refusal.value).hash(&mut mark);
+    }
+    state.is_draining.hash(&mut mark);
     States {
         mark: format!("{:016x}", mark.finish()),
+        totals: Some(totals(supervisor)),
     }
 }
 

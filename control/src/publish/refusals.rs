@@ -145,6 +145,11 @@ impl Incident {
         format!("the proxy refuses {place} {value} ({code}{detail}){kept}{next}")
     }
 
+    /// What is in force in its place, where that is something else.
+    pub fn stays(&self) -> Option<&Value> {
+        self.kept.as_ref().filter(|kept| **kept != self.wanted)
+    }
+
     pub fn is_of_backend(&self) -> bool {
         matches!(self.part, Part::Backend(_))
     }

@@ -87,9 +87,7 @@ pub fn warnings(app: &App) -> Vec<String> {
             .failure
             .map(|failure| format!("not published: {failure}")),
     );
-    let history = app.shared.history();
-    warnings.extend(history.trouble().map(|trouble| trouble.text().to_owned()));
-    drop(history);
+    warnings.extend(app.shared.verdicts().report().no_backend());
     if let Freeze::Held { .. } = app.shared.model().registry.freeze {
         warnings.push(
             "mass expiry held back: more than half of the registrations are silent".to_owned(),

@@ -99,18 +99,7 @@ pub fn proxy_json(app: &App, status: Result<Status, Unknown>) -> Value {
             "applied_in_ms": confirmation.as_ref().and_then(|c| c.in_ms),
         })
     });
-    let applied = outcome
-        .sent
-        .as_ref()
-        .and_then(|sent| sent.confirmation.borrow().as_ref()?.applied);
-    // What was last seen outlives a publish, and tells of what has changed since.
-    let seen = outcome.seen.as_ref();
-    let seen = seen.filter(|seen| Some(seen.generation) == outcome.generation);
-    let is_asked = outcome.sent.is_some() && applied.is_none();
-    let applied = match seen {
-        Some(seen) if !is_asked => Some(seen.applied),
-        _ => applied,
-    };
+    let (applied, seen) = (outcome.applied(), outcome.seen_of_published());
     let other_file = seen.and_then(|seen| seen.other_file.as_ref());
     let other_file = other_file.map(|other| {
         let message = other.to_string();

@@ -22,6 +22,7 @@ use crate::auth::Need;
 use crate::merge::RowState;
 use crate::registry::Freeze;
 use crate::standing::{Protocol, Seen, is_in_use};
+use crate::verdict::Level;
 
 /// The process lives and its event loop turns.
 pub async fn livez() -> Json<serde_json::Value> {
@@ -46,14 +47,18 @@ pub async fn readyz(State(app): State<App>, Extension(client): Extension<Client>
     let body = json!({
         "ok": is_ready, "generation": outcome.generation, "warnings": answers::warnings(&app),
         "refusals": answers::refusals(&app, &outcome.incidents),
+        "verdict": app.shared.verdicts().report().in_short(),
     });
     (status, Json(body)).into_response()
 }
 
 pub async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
-    let mut registry = Registry::with_prefix("wicketgate_control");
+    let mut registry = Registry::with_prefix("wicketgate");
+    registry.register_collector(Box::new(VerdictLevels::read(&app)));
     let status = costs::status(&app).await;
-    registry.register_collector(Box::new(Values::read(&app, &Seen::of(status.as_ref()))));
+    let values = Values::read(&app, &Seen::of(status.as_ref()));
+    let of_control = registry.sub_registry_with_prefix("control");
+    of_control.register_collector(Box::new(values));
     let mut text = String::new();
     encode(&mut text, &registry).expect("writing to a String does not fail");
     let accept = headers
@@ -61,6 +66,46 @@ pub async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
         .and_then(|accept| accept.to_str().ok());
     let form = Form::wanted(accept);
     ([(header::CONTENT_TYPE, form.content_type())], form.of(text)).into_response()
+}
+
+/// The level of the whole and of each pool.
+#[derive(Debug)]
+struct VerdictLevels {
+    whole: Level,
+    pools: Vec<(&'static str, Level)>,
+}
+
+impl VerdictLevels {
+    fn read(app: &App) -> VerdictLevels {
+        let verdicts = app.shared.verdicts();
+        let report = verdicts.report();
+        VerdictLevels {
+            whole: report.level(),
+            pools: report.pools().collect(),
+        }
+    }
+}
+
+impl Collector for VerdictLevels {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
+        let help = "1 at the level that stands: ok, degraded, unknown or down";
+        let mut family = encoder.encode_descriptor("verdict", help, None, MetricType::Gauge)?;
+        for level in Level::ALL {
+            let stands = ConstGauge::new(i64::from(level == self.whole));
+            stands.encode(family.encode_family(&[("level", level.word())])?)?;
+        }
+        let help = "The same of each pool";
+        let mut family =
+            encoder.encode_descriptor("pool_verdict", help, None, MetricType::Gauge)?;
+        for (pool, stands) in &self.pools {
+            for level in Level::ALL {
+                let labels = [("pool", *pool), ("level", level.word())];
+                let stands = ConstGauge::new(i64::from(level == *stands));
+                stands.encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// All values at one moment, with name and help.

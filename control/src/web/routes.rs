@@ -119,6 +119,7 @@ fn v1() -> Vec<Route> {
     use Need::{Read, Write};
     vec![
         route(Method::GET, "/api/v1/status", Read, v1::view::status),
+        route(Method::GET, "/api/v1/verdict", Read, v1::view::verdict),
         route(Method::GET, "/api/v1/backends", Read, v1::backends::list),
         route(Method::GET, "/api/v1/backends/{id}", Read, v1::detail::one),
         route(

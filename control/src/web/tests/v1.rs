@@ -319,6 +319,7 @@ async fn answers_are_as_described() {
         (ask("GET", "/api/v1/session"), "/api/v1/session"),
         (ask("DELETE", "/api/v1/session"), "/api/v1/session"),
         (ask("GET", "/api/v1/status"), "/api/v1/status"),
+        (ask("GET", "/api/v1/verdict"), "/api/v1/verdict"),
         (ask("GET", "/api/v1/backends"), "/api/v1/backends"),
         (ask("GET", one), "/api/v1/backends/{id}"),
         (

@@ -1,6 +1,6 @@
 //! `GET events`: the whole as server-sent events, first once, then once a second what changed.
 //!
-//! One look a second serves all who listen, and none is made while nobody does. What was told stays
+//! An outage is told at once. One look a second serves all who listen, and none is made while nobody does. What was told stays
 //! a while, so that a client that comes back with `Last-Event-ID` gets what it missed; one that was
 //! away for longer, or from before a restart, gets the whole again.
 
@@ -179,7 +179,10 @@ async fn look_on(app: App) {
     let mut tick = tokio::time::interval(PERIOD);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        tick.tick().await;
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = app.shared.verdict_changed.notified() => {}
+        }
         if *parts.closing.borrow() {
             return;
         }

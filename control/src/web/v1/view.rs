@@ -10,7 +10,6 @@ use axum::response::{IntoResponse, Response};
 use contract::BackendAddr;
 use serde_json::Value;
 
-use crate::history;
 use crate::web::{App, answers, api};
 
 pub struct View {
@@ -37,7 +36,8 @@ pub async fn look(app: &App) -> View {
         (model.edits, model.rows())
     };
     let now = app.shared.clock.now();
-    history::note(&app.shared, &rows, seen.as_ref().ok());
+    let outcome = app.publisher.outcome();
+    crate::look::note(&app.shared, &outcome, &rows, seen.as_ref()).await;
     let mut status = api::proxy_json(app, seen);
     let seen = take_seen(&mut status);
     let rows = rows.iter().map(|row| {
@@ -93,11 +93,17 @@ fn finish_status(app: &App, mut status: Value, etag: &str) -> Value {
     status["proxy"] = proxy;
     status["at_ms"] = app.shared.clock.now().unix_ms.into();
     status["etag"] = etag.into();
+    status["verdict"] = app.shared.verdicts().report().to_json();
     status["audit_seq"] = app.shared.audit.last_seq().into();
     let (k8s_updated_at, runtime_updated_at) = answers::updated_at(app);
     status["k8s_updated_at"] = k8s_updated_at;
     status["runtime_updated_at"] = runtime_updated_at;
     status
+}
+
+/// The verdict as of the last look, which is half a second old at most.
+pub async fn verdict(State(app): State<App>) -> Json<Value> {
+    Json(app.shared.verdicts().report().to_json())
 }
 
 pub async fn status(State(app): State<App>) -> Response {

@@ -1,0 +1,179 @@
+//! Looks at the proxy for as long as control runs, and notes what it finds: the states that backends
+//! are in, and the verdict.
+//!
+//! A whole status of many backends costs both planes milliseconds, so it is read where its mark is
+//! another one; the counters come with the mark. Whoever reads the live view looks besides.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use contract::pidfile::ReadError;
+use contract::reload::{NotSent, find_proxy};
+use contract::status::{States, Status};
+use tokio::sync::watch;
+
+use crate::merge::Row;
+use crate::observe::{Proxy, Unknown};
+use crate::publish::{Incident, Outcome};
+use crate::shared::Shared;
+use crate::verdict::{Config, Level, Look, Picture, Process, RefusedPart};
+
+/// An outage is to be seen within two seconds, on the page too.
+const PERIOD: Duration = Duration::from_millis(500);
+
+/// What was seen last, for as long as it stands.
+struct Last {
+    mark: String,
+    /// The model's.
+    revision: u64,
+    status: Status,
+    picture: Picture,
+}
+
+pub async fn run(shared: Arc<Shared>, proxy: Proxy, outcome: watch::Receiver<Outcome>) {
+    let mut last: Option<Last> = None;
+    let mut tick = tokio::time::interval(PERIOD);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let states = proxy.states().await;
+        let revision = shared.model().revision;
+        if let (Ok(states), Some(last)) = (&states, &mut last)
+            && (&last.mark, last.revision) == (&states.mark, revision)
+            && let Some(totals) = &states.totals
+        {
+            last.status.totals = totals.clone();
+            let outcome = outcome.borrow().clone();
+            let status = Some(&last.status);
+            judge(&shared, &outcome, Process::Heard, status, &last.picture);
+            continue;
+        }
+        // An older proxy tells no states, and is asked for everything.
+        let (mark, seen) = match states {
+            Ok(States { mark, .. }) => (Some(mark), proxy.status().await),
+            Err(Unknown::NoSuchCall { .. }) => (None, proxy.status().await),
+            Err(unknown) => (None, Err(unknown)),
+        };
+        let rows = shared.model().rows();
+        let outcome = outcome.borrow().clone();
+        let picture = note(&shared, &outcome, &rows, seen.as_ref()).await;
+        last = mark.zip(seen.ok()).map(|(mark, status)| Last {
+            mark,
+            revision,
+            status,
+            picture,
+        });
+    }
+}
+
+/// Notes what was seen of the backends and the proxy.
+pub async fn note(
+    shared: &Shared,
+    outcome: &Outcome,
+    rows: &[Row],
+    seen: Result<&Status, &Unknown>,
+) -> Picture {
+    let process = match seen {
+        Ok(_) => Process::Heard,
+        Err(unknown) => {
+            tracing::debug!("the proxy is not seen: {unknown}");
+            process(shared, unknown).await
+        }
+    };
+    let status = seen.ok();
+    shared.history().note(rows, status, shared.clock.now());
+    let left_out = outcome.left_out.iter().map(|out| &out.addr);
+    let picture = Picture::of(rows, status, left_out);
+    judge(shared, outcome, process, status, &picture);
+    picture
+}
+
+fn judge(
+    shared: &Shared,
+    outcome: &Outcome,
+    process: Process,
+    status: Option<&Status>,
+    picture: &Picture,
+) {
+    let look = Look {
+        process,
+        picture,
+        config: &config(outcome),
+        totals: status.map(|status| {
+            let running = &status.running;
+            (running.pid, running.started_at_ms, &status.totals)
+        }),
+    };
+    let changed = {
+        let mut verdicts = shared.verdicts();
+        let is_news = verdicts.note(look, shared.clock.now());
+        is_news.then(|| verdicts.report().verdict().clone())
+    };
+    let Some(verdict) = changed else {
+        return;
+    };
+    let (level, code) = (verdict.finding.level(), verdict.finding.code());
+    let (word, text) = (level.word(), verdict.text());
+    match level {
+        Level::Ok => tracing::info!("verdict level={word} code={code}: {text}"),
+        Level::Degraded | Level::Unknown | Level::Down => {
+            tracing::warn!("verdict level={word} code={code}: {text}");
+        }
+    }
+    shared.verdict_changed.notify_one();
+}
+
+/// Why the proxy is not heard, by its pid file.
+async fn process(shared: &Shared, unknown: &Unknown) -> Process {
+    let settings = shared.live();
+    let find = move || find_proxy(&settings.proxy_pid_path, &settings.proxy_process_names);
+    // The file may lie on a slow disk.
+    let found = tokio::task::spawn_blocking(find).await;
+    match found.expect("finding a process does not panic") {
+        Ok(pid) => {
+            let pid = pid.unsigned_abs();
+            match unknown {
+                Unknown::NoSocket { .. } => Process::WithoutStatus { pid },
+                Unknown::NoSuchCall { .. } | Unknown::Failed { .. } => Process::Stuck {
+                    pid: Some(pid),
+                    silent_ms: 0,
+                },
+            }
+        }
+        Err(NotSent::NoProcess(pid)) => Process::Gone {
+            pid: Some(pid.unsigned_abs()),
+        },
+        Err(NotSent::PidFile(ReadError::Missing(_))) => Process::Gone { pid: None },
+        Err(error) => match unknown {
+            // Its pid file proves nothing, and it does not answer.
+            Unknown::NoSocket { .. } => Process::Unseen {
+                why: error.to_string(),
+            },
+            Unknown::NoSuchCall { .. } | Unknown::Failed { .. } => Process::Stuck {
+                pid: None,
+                silent_ms: 0,
+            },
+        },
+    }
+}
+
+fn config(outcome: &Outcome) -> Config {
+    let incidents = outcome.incidents.iter();
+    let refused = incidents.filter(|one| !one.is_of_backend());
+    let part = |one: &Incident| RefusedPart {
+        code: one.code,
+        place: one.part.place(),
+        value: one.value.clone(),
+        detail: one.detail.clone(),
+        kept: one.stays().cloned().unwrap_or_default(),
+    };
+    let seen = outcome.seen_of_published();
+    let other_file = seen.and_then(|seen| seen.other_file.as_ref());
+    Config {
+        published: outcome.generation,
+        refused: refused.map(part).collect(),
+        failure: outcome.failure.as_ref().map(ToString::to_string),
+        other_file: other_file.map(|other| (other.proxy.clone(), other.control.clone())),
+        is_behind: outcome.applied() == Some(false),
+    }
+}

@@ -1,0 +1,263 @@
+//! What can be found, as a closed list of codes, each with its level and typed arguments.
+
+use contract::RefusalCode;
+use serde_json::{Value, json};
+
+use super::picture::Counts;
+use crate::standing::Protocol;
+
+/// How bad it is, the worst last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Traffic flows.
+    Ok,
+    /// Traffic flows, and something is wrong.
+    Degraded,
+    /// Control cannot tell whether traffic flows.
+    Unknown,
+    /// New sessions or flows of a protocol are refused, or most of them fail.
+    Down,
+}
+
+impl Level {
+    pub const ALL: [Level; 4] = [Level::Ok, Level::Degraded, Level::Unknown, Level::Down];
+
+    pub fn word(self) -> &'static str {
+        match self {
+            Level::Ok => "ok",
+            Level::Degraded => "degraded",
+            Level::Unknown => "unknown",
+            Level::Down => "down",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Finding {
+    /// Control has not looked yet.
+    NotLooked,
+    ProxyNotRunning {
+        /// The process that is gone, where it is known.
+        pid: Option<u32>,
+    },
+    /// It runs, and answers nothing on its admin socket.
+    ProxyStuck {
+        pid: Option<u32>,
+        silent_ms: u64,
+    },
+    /// It runs, and has no admin socket.
+    ProxyWithoutStatus {
+        pid: u32,
+    },
+    /// Whether it runs cannot be seen from here.
+    ProxyUnseen {
+        why: String,
+    },
+    /// It was told to stop.
+    ProxyDraining {
+        sessions: u64,
+    },
+    /// Nothing accepts sessions or flows of this protocol.
+    NotListening {
+        /// `None`: no listener at all is bound.
+        protocol: Option<Protocol>,
+        /// The addresses that are wanted.
+        values: Vec<String>,
+        refusal: Option<RefusalCode>,
+    },
+    NoBackendKnown {
+        refused_per_s: f64,
+    },
+    NoBackendUsable {
+        /// `None`: of all protocols that are served.
+        protocol: Option<Protocol>,
+        counts: Counts,
+        /// Sessions and flows that are refused for that.
+        refused_per_s: f64,
+    },
+    /// All are out for their health, and used all the same.
+    FailOpen {
+        protocol: Option<Protocol>,
+        counts: Counts,
+    },
+    /// Sessions (TCP) or flows (UDP) fail.
+    Failing {
+        protocol: Protocol,
+        is_most: bool,
+        share: f64,
+        per_s: f64,
+        /// The reason of most of them.
+        reason: String,
+        failed: u64,
+        of: u64,
+        window_s: u64,
+    },
+    Refused {
+        /// The published generation, where the proxy runs an earlier one for that.
+        generation: Option<u64>,
+        running: Option<u64>,
+        code: RefusalCode,
+        place: String,
+        value: String,
+        detail: String,
+        /// What stays in force.
+        kept: Value,
+        /// All parts that are refused.
+        parts: usize,
+    },
+    OtherFile {
+        proxy: String,
+        control: String,
+    },
+    NotPublished {
+        why: String,
+    },
+    NotApplied {
+        published: u64,
+        running: Option<u64>,
+    },
+    /// Backends that should take traffic do not.
+    BackendsOut {
+        counts: Counts,
+    },
+    Serving {
+        counts: Counts,
+    },
+}
+
+impl Finding {
+    pub fn level(&self) -> Level {
+        match self {
+            Finding::NotLooked
+            | Finding::ProxyStuck { .. }
+            | Finding::ProxyWithoutStatus { .. }
+            | Finding::ProxyUnseen { .. } => Level::Unknown,
+            Finding::ProxyNotRunning { .. }
+            | Finding::ProxyDraining { .. }
+            | Finding::NotListening { .. }
+            | Finding::NoBackendKnown { .. }
+            | Finding::NoBackendUsable { .. }
+            | Finding::Failing { is_most: true, .. } => Level::Down,
+            Finding::FailOpen { .. }
+            | Finding::Failing { is_most: false, .. }
+            | Finding::Refused { .. }
+            | Finding::OtherFile { .. }
+            | Finding::NotPublished { .. }
+            | Finding::NotApplied { .. }
+            | Finding::BackendsOut { .. } => Level::Degraded,
+            Finding::Serving { .. } => Level::Ok,
+        }
+    }
+
+    pub fn code(&self) -> &'static str {
+        match self {
+            Finding::NotLooked => "not_looked",
+            Finding::ProxyNotRunning { .. } => "proxy_not_running",
+            Finding::ProxyStuck { .. } => "proxy_stuck",
+            Finding::ProxyWithoutStatus { .. } => "proxy_without_status",
+            Finding::ProxyUnseen { .. } => "proxy_unseen",
+            Finding::ProxyDraining { .. } => "proxy_draining",
+            Finding::NotListening { .. } => "not_listening",
+            Finding::NoBackendKnown { .. } => "no_backend_known",
+            Finding::NoBackendUsable { .. } => "no_backend_usable",
+            Finding::FailOpen { .. } => "fail_open",
+            Finding::Failing { protocol, .. } => match protocol {
+                Protocol::Tcp => "sessions_failing",
+                Protocol::Udp => "flows_failing",
+            },
+            Finding::Refused { .. } => "refused",
+            Finding::OtherFile { .. } => "other_file",
+            Finding::NotPublished { .. } => "not_published",
+            Finding::NotApplied { .. } => "not_applied",
+            Finding::BackendsOut { .. } => "backends_out",
+            Finding::Serving { .. } => "serving",
+        }
+    }
+
+    pub fn args(&self) -> Value {
+        let word = |protocol: &Option<Protocol>| protocol.map(Protocol::word);
+        match self {
+            Finding::NotLooked => json!({}),
+            Finding::ProxyNotRunning { pid } => json!({ "pid": pid }),
+            Finding::ProxyStuck { pid, silent_ms } => {
+                json!({ "pid": pid, "silent_s": silent_ms / 1000 })
+            }
+            Finding::ProxyWithoutStatus { pid } => json!({ "pid": pid }),
+            Finding::ProxyUnseen { why } => json!({ "why": why }),
+            Finding::ProxyDraining { sessions } => json!({ "sessions": sessions }),
+            Finding::NotListening {
+                protocol,
+                values,
+                refusal,
+            } => json!({
+                "protocol": word(protocol), "values": values,
+                "refusal": refusal.map(RefusalCode::word),
+            }),
+            Finding::NoBackendKnown { refused_per_s } => {
+                json!({ "refused_per_s": rounded(*refused_per_s) })
+            }
+            Finding::NoBackendUsable {
+                protocol,
+                counts,
+                refused_per_s,
+            } => json!({
+                "protocol": word(protocol), "backends": counts.to_json(),
+                "refused_per_s": rounded(*refused_per_s),
+            }),
+            Finding::FailOpen { protocol, counts } => {
+                json!({ "protocol": word(protocol), "backends": counts.to_json() })
+            }
+            Finding::Failing {
+                protocol: _,
+                is_most: _,
+                share,
+                per_s,
+                reason,
+                failed,
+                of,
+                window_s,
+            } => json!({
+                "share": rounded(*share), "per_s": rounded(*per_s), "reason": reason,
+                "failed": failed, "of": of, "window_s": window_s,
+            }),
+            Finding::Refused {
+                generation,
+                running,
+                code,
+                place,
+                value,
+                detail,
+                kept,
+                parts,
+            } => json!({
+                "generation": generation, "running": running, "refusal": code.word(),
+                "place": place, "value": value, "detail": detail, "kept": kept, "parts": parts,
+            }),
+            Finding::OtherFile { proxy, control } => json!({ "proxy": proxy, "control": control }),
+            Finding::NotPublished { why } => json!({ "why": why }),
+            Finding::NotApplied { published, running } => {
+                json!({ "published": published, "running": running })
+            }
+            Finding::BackendsOut { counts } | Finding::Serving { counts } => {
+                json!({ "backends": counts.to_json() })
+            }
+        }
+    }
+
+    /// Whether it is about one pool and not about the whole.
+    pub fn is_of_pool(&self) -> bool {
+        matches!(
+            self,
+            Finding::NoBackendKnown { .. }
+                | Finding::NoBackendUsable { .. }
+                | Finding::FailOpen { .. }
+                | Finding::Failing { .. }
+                | Finding::BackendsOut { .. }
+        )
+    }
+}
+
+/// To four digits after the point: more is noise, and would make each delta of the event stream longer.
+pub fn rounded(value: f64) -> f64 {
+    (value * 10_000.0).round() / 10_000.0
+}

@@ -1,0 +1,290 @@
+//! What is wrong, from what is seen. Several things may be; the worst one is the verdict.
+
+use std::collections::BTreeMap;
+
+use contract::RefusalCode;
+use serde_json::Value;
+
+use super::finding::Finding;
+use super::picture::{Heard, Picture};
+use super::traffic::{Figures, NO_BACKEND};
+use crate::standing::Protocol;
+
+/// Failures in the last minute below which nothing is said of their share.
+pub const MIN_FAILED: u64 = 5;
+/// From which share on sessions count as failing, and below which they do no longer.
+const FAILING_SHARE: f64 = 0.01;
+const RECOVERED_SHARE: f64 = 0.005;
+/// The same of most of them failing.
+const MOST_SHARE: f64 = 0.5;
+const NO_MORE_MOST_SHARE: f64 = 0.4;
+/// Failures are of now where one is this young, and are still going on while one is.
+pub const RECENT_MS: u64 = 10_000;
+pub const GOING_ON_MS: u64 = 30_000;
+
+/// Whether the proxy's process is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Process {
+    /// It answers.
+    Heard,
+    /// It is gone, or was never there.
+    Gone {
+        pid: Option<u32>,
+    },
+    /// It is there, and has not answered for so long.
+    Stuck {
+        pid: Option<u32>,
+        silent_ms: u64,
+    },
+    /// It is there, and has no admin socket.
+    WithoutStatus {
+        pid: u32,
+    },
+    Unseen {
+        why: String,
+    },
+}
+
+/// A part that the proxy refuses.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RefusedPart {
+    pub code: RefusalCode,
+    pub place: String,
+    pub value: String,
+    pub detail: String,
+    pub kept: Value,
+}
+
+/// What became of what is published.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Config {
+    pub published: Option<u64>,
+    /// Not counting backends, which are left out one by one.
+    pub refused: Vec<RefusedPart>,
+    pub failure: Option<String>,
+    /// What the proxy reads, and what control writes.
+    pub other_file: Option<(String, String)>,
+    /// The proxy had its time to run it, and does not.
+    pub is_behind: bool,
+}
+
+/// How far a protocol's failures had gone at the last look: what hysteresis needs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Before {
+    pub is_failing: bool,
+    pub is_most: bool,
+}
+
+/// What clients met, over three spans of time.
+#[derive(Debug, Clone, Default)]
+pub struct Spans {
+    pub minute: Figures,
+    pub going_on: Figures,
+    pub recent: Figures,
+}
+
+pub struct Facts<'a> {
+    pub process: &'a Process,
+    pub picture: &'a Picture,
+    pub config: &'a Config,
+    pub spans: &'a Spans,
+    pub before: &'a BTreeMap<Protocol, Before>,
+}
+
+/// The worst first; never empty.
+pub fn judge(facts: &Facts) -> Vec<Finding> {
+    let mut found: Vec<Finding> = Vec::new();
+    found.extend(of_process(facts.process));
+    if let Some(heard) = &facts.picture.heard {
+        found.extend(of_listeners(heard));
+        let draining = heard.draining;
+        found.extend(draining.map(|sessions| Finding::ProxyDraining { sessions }));
+    }
+    found.extend(of_backends(facts));
+    found.extend(of_failures(facts));
+    found.extend(of_config(facts));
+    if facts.picture.counts.out() > 0 {
+        let counts = facts.picture.counts;
+        found.push(Finding::BackendsOut { counts });
+    }
+    if found.is_empty() {
+        let counts = facts.picture.counts;
+        found.push(Finding::Serving { counts });
+    }
+    found.sort_by_key(|finding| std::cmp::Reverse(finding.level()));
+    found
+}
+
+fn of_process(process: &Process) -> Option<Finding> {
+    match process {
+        Process::Heard => None,
+        Process::Gone { pid } => Some(Finding::ProxyNotRunning { pid: *pid }),
+        Process::Stuck { pid, silent_ms } => Some(Finding::ProxyStuck {
+            pid: *pid,
+            silent_ms: *silent_ms,
+        }),
+        Process::WithoutStatus { pid } => Some(Finding::ProxyWithoutStatus { pid: *pid }),
+        Process::Unseen { why } => Some(Finding::ProxyUnseen { why: why.clone() }),
+    }
+}
+
+fn of_listeners(heard: &Heard) -> Option<Finding> {
+    let first = heard.unbound.first()?;
+    let values = heard.unbound.iter().map(|unbound| unbound.value.clone());
+    Some(Finding::NotListening {
+        protocol: first.protocol.filter(|_| !heard.served.is_empty()),
+        values: values.collect(),
+        refusal: Some(first.code),
+    })
+}
+
+fn of_backends(facts: &Facts) -> Vec<Finding> {
+    let Picture { counts, heard } = facts.picture;
+    let counts = *counts;
+    let refused_per_s = facts.spans.recent.refused_per_s();
+    let Some(heard) = heard else {
+        if !matches!(facts.process, Process::WithoutStatus { .. }) {
+            return Vec::new();
+        }
+        // It takes what is published, so what operators, registrations and discovery leave counts.
+        let none_usable = Finding::NoBackendUsable {
+            protocol: None,
+            counts,
+            refused_per_s: 0.0,
+        };
+        return match (counts.total, counts.unknown) {
+            (0, _) => vec![Finding::NoBackendKnown { refused_per_s: 0.0 }],
+            (_, 0) => vec![none_usable],
+            (_, _) => Vec::new(),
+        };
+    };
+    let out = heard.served.iter().filter(|served| served.usable == 0);
+    let (open, shut): (Vec<_>, Vec<_>) = out.partition(|served| served.is_fail_open);
+    // What is said of all protocols names none.
+    let protocol = |of: &[&super::picture::Served]| match of {
+        [one] if heard.served.len() > 1 => Some(one.protocol),
+        _ => None,
+    };
+    let mut found = Vec::new();
+    if !shut.is_empty() {
+        found.push(match counts.total {
+            0 => Finding::NoBackendKnown { refused_per_s },
+            _ => Finding::NoBackendUsable {
+                protocol: protocol(&shut),
+                counts,
+                refused_per_s,
+            },
+        });
+    }
+    if !open.is_empty() {
+        let protocol = protocol(&open);
+        found.push(Finding::FailOpen { protocol, counts });
+    }
+    found
+}
+
+fn of_failures(facts: &Facts) -> Vec<Finding> {
+    let protocols = Protocol::ALL.into_iter();
+    protocols
+        .filter_map(|protocol| failing(protocol, facts))
+        .collect()
+}
+
+fn failing(protocol: Protocol, facts: &Facts) -> Option<Finding> {
+    let before = facts.before.get(&protocol).copied().unwrap_or_default();
+    let minute = failed_of(protocol, &facts.spans.minute);
+    let recent = failed_of(protocol, &facts.spans.recent);
+    let going_on = failed_of(protocol, &facts.spans.going_on);
+    let is_failing = match before.is_failing {
+        false => {
+            let is_enough = minute.failed >= MIN_FAILED && recent.failed > 0;
+            is_enough && minute.share() >= FAILING_SHARE
+        }
+        true => going_on.failed > 0 && minute.share() >= RECOVERED_SHARE,
+    };
+    if !is_failing {
+        return None;
+    }
+    let is_most = match before.is_most {
+        false => recent.failed >= MIN_FAILED && recent.share() >= MOST_SHARE,
+        true => recent.failed > 0 && recent.share() >= NO_MORE_MOST_SHARE,
+    };
+    let (shown, figures) = match is_most {
+        true => (recent, &facts.spans.recent),
+        false => (minute, &facts.spans.minute),
+    };
+    Some(Finding::Failing {
+        protocol,
+        is_most,
+        share: shown.share(),
+        per_s: figures.per_s(shown.failed),
+        reason: shown.reason,
+        failed: shown.failed,
+        of: shown.of,
+        window_s: figures.window_ms.div_ceil(1000),
+    })
+}
+
+struct Failed {
+    failed: u64,
+    of: u64,
+    /// Of most of them.
+    reason: String,
+}
+
+impl Failed {
+    fn share(&self) -> f64 {
+        match self.of {
+            0 => 0.0,
+            of => self.failed as f64 / of as f64,
+        }
+    }
+}
+
+/// Without those that came while no backend took any: that is said of the backends, and is over with
+/// them.
+fn failed_of(protocol: Protocol, figures: &Figures) -> Failed {
+    let (reasons, of) = match protocol {
+        Protocol::Tcp => (&figures.failed, figures.sessions),
+        Protocol::Udp => (&figures.flows_failed, figures.flows),
+    };
+    let reasons = reasons.iter().filter(|(reason, _)| *reason != NO_BACKEND);
+    let failed = reasons.clone().map(|(_, count)| count).sum();
+    let most = reasons.max_by_key(|(_, count)| **count);
+    Failed {
+        failed,
+        of,
+        reason: most.map(|(reason, _)| reason.clone()).unwrap_or_default(),
+    }
+}
+
+fn of_config(facts: &Facts) -> Vec<Finding> {
+    let config = facts.config;
+    let running = facts.picture.heard.as_ref().map(|heard| heard.generation);
+    let mut found = Vec::new();
+    if let Some(why) = &config.failure {
+        found.push(Finding::NotPublished { why: why.clone() });
+    }
+    if let Some((proxy, control)) = &config.other_file {
+        let (proxy, control) = (proxy.clone(), control.clone());
+        found.push(Finding::OtherFile { proxy, control });
+    }
+    let behind = config
+        .published
+        .filter(|published| running.is_some_and(|running| running < *published));
+    if let Some(first) = config.refused.first() {
+        found.push(Finding::Refused {
+            generation: behind,
+            running,
+            code: first.code,
+            place: first.place.clone(),
+            value: first.value.clone(),
+            detail: first.detail.clone(),
+            kept: first.kept.clone(),
+            parts: config.refused.len(),
+        });
+    } else if let Some(published) = behind.filter(|_| config.is_behind) {
+        found.push(Finding::NotApplied { published, running });
+    }
+    found
+}

@@ -1,0 +1,266 @@
+//! The verdict as it stands, since when, and what led to it.
+//!
+//! In memory: what was so already when control began to look has no beginning that it knows.
+
+use std::collections::BTreeMap;
+
+use contract::status::Totals;
+use serde_json::{Map, Value, json};
+
+use super::finding::{Finding, Level};
+use super::judge::{Before, Config, Facts, GOING_ON_MS, Process, RECENT_MS, Spans, judge};
+use super::picture::Picture;
+use super::text;
+use super::traffic::{Figures, WINDOW_MS, Window};
+use crate::clock::Now;
+use crate::standing::Protocol;
+
+/// How long the proxy may be silent before it counts as stuck.
+pub const STUCK_MS: u64 = 3_000;
+/// There is one pool.
+const POOL: &str = "default";
+
+/// One finding with the time since which it stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Standing {
+    pub finding: Finding,
+    /// Unix milliseconds; `None`: it was so already when control began to look.
+    pub since: Option<u64>,
+}
+
+/// What was decided at the last look.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// The worst first; never empty.
+    findings: Vec<Standing>,
+    pools: BTreeMap<&'static str, Standing>,
+    traffic: Figures,
+    /// Unix milliseconds.
+    at_ms: u64,
+}
+
+#[derive(Debug)]
+pub struct Verdicts {
+    window: Window,
+    before: BTreeMap<Protocol, Before>,
+    /// When it last answered, on the monotonic clock.
+    heard_at_ms: Option<u64>,
+    pid: Option<u32>,
+    report: Report,
+}
+
+impl Default for Verdicts {
+    fn default() -> Verdicts {
+        let not_looked = Standing {
+            finding: Finding::NotLooked,
+            since: None,
+        };
+        Verdicts {
+            window: Window::default(),
+            before: BTreeMap::new(),
+            heard_at_ms: None,
+            pid: None,
+            report: Report {
+                pools: [(POOL, not_looked.clone())].into(),
+                findings: vec![not_looked],
+                traffic: Figures::default(),
+                at_ms: 0,
+            },
+        }
+    }
+}
+
+/// What one look found.
+pub struct Look<'a> {
+    pub process: Process,
+    pub picture: &'a Picture,
+    pub config: &'a Config,
+    /// Of which process the counters are, and the counters; `None` where it was not heard.
+    pub totals: Option<(u32, Option<u64>, &'a Totals)>,
+}
+
+impl Verdicts {
+    /// Judges what was found; true where level or code of the whole are others than before.
+    pub fn note(&mut self, look: Look, now: Now) -> bool {
+        let Look {
+            mut process,
+            picture,
+            config,
+            totals,
+        } = look;
+        if let Some((pid, started_at_ms, totals)) = totals {
+            self.window
+                .add((pid, started_at_ms), totals, now.monotonic_ms);
+            self.pid = Some(pid);
+        }
+        match &mut process {
+            Process::Heard => self.heard_at_ms = Some(now.monotonic_ms),
+            Process::Gone { pid } => *pid = pid.or(self.pid),
+            Process::Stuck { pid, silent_ms } => {
+                // One that was never heard is silent from the first look on.
+                let heard_at_ms = *self.heard_at_ms.get_or_insert(now.monotonic_ms);
+                *silent_ms = now.monotonic_ms.saturating_sub(heard_at_ms);
+                *pid = pid.or(self.pid);
+                if *silent_ms < STUCK_MS {
+                    return false;
+                }
+            }
+            Process::WithoutStatus { .. } | Process::Unseen { .. } => {}
+        }
+        let spans = match process {
+            Process::Heard => Spans {
+                minute: self.window.last(WINDOW_MS),
+                going_on: self.window.last(GOING_ON_MS),
+                recent: self.window.last(RECENT_MS),
+            },
+            // What was counted before says nothing of now.
+            _ => Spans::default(),
+        };
+        let found = judge(&Facts {
+            process: &process,
+            picture,
+            config,
+            spans: &spans,
+            before: &self.before,
+        });
+        self.before = found.iter().filter_map(failing).collect();
+        let report = self.report_of(found, picture, spans.minute, now);
+        let is_news = !is_same(
+            &report.findings[0].finding,
+            &self.report.findings[0].finding,
+        );
+        self.report = report;
+        is_news
+    }
+
+    fn report_of(
+        &self,
+        found: Vec<Finding>,
+        picture: &Picture,
+        traffic: Figures,
+        now: Now,
+    ) -> Report {
+        let before = &self.report;
+        let standing = |finding: &Finding, mut before: Vec<&Standing>| {
+            before.retain(|standing| is_same(&standing.finding, finding));
+            let since = match (before.first(), finding) {
+                (Some(before), _) => before.since,
+                (None, _) if self.report.at_ms == 0 => None,
+                (None, Finding::ProxyStuck { silent_ms, .. }) => Some(now.unix_ms - silent_ms),
+                (None, _) => Some(now.unix_ms),
+            };
+            let finding = finding.clone();
+            Standing { finding, since }
+        };
+        // What stops everything stops each pool.
+        let of_pool = found
+            .iter()
+            .find(|finding| finding.is_of_pool() || finding.level() >= Level::Unknown);
+        let serving = Finding::Serving {
+            counts: picture.counts,
+        };
+        let of_pool = of_pool.unwrap_or(&serving);
+        let of_pool = standing(of_pool, before.pools.values().collect());
+        let findings = found
+            .iter()
+            .map(|finding| standing(finding, before.findings.iter().collect()));
+        Report {
+            findings: findings.collect(),
+            pools: [(POOL, of_pool)].into(),
+            traffic,
+            at_ms: now.unix_ms,
+        }
+    }
+
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+}
+
+/// By level and code, since arguments change with each look.
+fn is_same(one: &Finding, other: &Finding) -> bool {
+    (one.level(), one.code()) == (other.level(), other.code())
+}
+
+fn failing(finding: &Finding) -> Option<(Protocol, Before)> {
+    match finding {
+        Finding::Failing {
+            protocol, is_most, ..
+        } => Some((
+            *protocol,
+            Before {
+                is_failing: true,
+                is_most: *is_most,
+            },
+        )),
+        _ => None,
+    }
+}
+
+impl Standing {
+    fn fields(&self) -> Map<String, Value> {
+        let finding = &self.finding;
+        let fields = json!({
+            "level": finding.level().word(), "code": finding.code(), "args": finding.args(),
+            "since": self.since, "text": self.text(),
+        });
+        let Value::Object(fields) = fields else {
+            return Map::new();
+        };
+        fields
+    }
+
+    pub fn text(&self) -> String {
+        text::sentence(&self.finding, self.since)
+    }
+}
+
+impl Report {
+    /// What stands first: the worst.
+    pub fn verdict(&self) -> &Standing {
+        &self.findings[0]
+    }
+
+    pub fn level(&self) -> Level {
+        self.verdict().finding.level()
+    }
+
+    pub fn pools(&self) -> impl Iterator<Item = (&'static str, Level)> {
+        let pools = self.pools.iter();
+        pools.map(|(name, standing)| (*name, standing.finding.level()))
+    }
+
+    /// Why no backend takes traffic, for warnings; what else is wrong is said there already.
+    pub fn no_backend(&self) -> impl Iterator<Item = String> {
+        let findings = self.findings.iter();
+        let of_backends = findings.filter(|standing| {
+            matches!(
+                standing.finding,
+                Finding::NoBackendKnown { .. }
+                    | Finding::NoBackendUsable { .. }
+                    | Finding::FailOpen { .. }
+            )
+        });
+        of_backends.map(Standing::text)
+    }
+
+    /// As it stands in answers.
+    pub fn to_json(&self) -> Value {
+        let others = self.findings[1..].iter().map(Standing::fields);
+        let pools = self.pools.iter();
+        let pools: Map<String, Value> = pools
+            .map(|(name, standing)| ((*name).to_owned(), standing.fields().into()))
+            .collect();
+        let mut whole = self.verdict().fields();
+        whole.insert("others".to_owned(), others.collect());
+        whole.insert("pools".to_owned(), pools.into());
+        whole.insert("traffic".to_owned(), self.traffic.to_json());
+        whole.insert("at_ms".to_owned(), self.at_ms.into());
+        whole.into()
+    }
+
+    /// The verdict alone, for `/readyz`.
+    pub fn in_short(&self) -> Value {
+        self.verdict().fields().into()
+    }
+}

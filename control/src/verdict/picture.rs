@@ -1,0 +1,197 @@
+//! What the backends look like at one moment, in counts, and what the proxy says of itself.
+
+use std::collections::{HashMap, HashSet};
+
+use contract::status::{AdminState, BackendStatus, OperationalState, Status};
+use contract::{BackendAddr, RefusalCode};
+use serde_json::{Value, json};
+
+use crate::merge::{Row, RowState};
+use crate::standing::Protocol;
+
+/// How many backends are in which state, each counted once. A backend that takes one of two protocols
+/// counts by the one that it does not take.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub total: usize,
+    pub usable: usize,
+    pub disabled: usize,
+    pub drained: usize,
+    pub weight_0: usize,
+    pub expired: usize,
+    pub down: usize,
+    pub ejected: usize,
+    /// Warming up under `warming_share: none`.
+    pub warming: usize,
+    /// The proxy refuses the entry.
+    pub left_out: usize,
+    /// The proxy is not heard, or has yet to hear of it.
+    pub unknown: usize,
+}
+
+impl Counts {
+    /// Those that should take traffic and do not.
+    pub fn out(&self) -> usize {
+        self.expired + self.down + self.ejected + self.left_out
+    }
+
+    /// Those that nobody has taken out on purpose.
+    pub fn wanted(&self) -> usize {
+        self.total - self.disabled - self.drained - self.weight_0
+    }
+
+    pub fn to_json(self) -> Value {
+        let Counts {
+            total,
+            usable,
+            disabled,
+            drained,
+            weight_0,
+            expired,
+            down,
+            ejected,
+            warming,
+            left_out,
+            unknown,
+        } = self;
+        json!({
+            "total": total, "usable": usable, "disabled": disabled, "drained": drained,
+            "weight_0": weight_0, "expired": expired, "down": down, "ejected": ejected,
+            "warming": warming, "left_out": left_out, "unknown": unknown,
+        })
+    }
+}
+
+/// A protocol that the proxy serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Served {
+    pub protocol: Protocol,
+    /// Backends that take new sessions or flows.
+    pub usable: usize,
+    /// All are out for their health, and used all the same.
+    pub is_fail_open: bool,
+}
+
+/// A listener that is asked for and not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unbound {
+    pub protocol: Option<Protocol>,
+    pub value: String,
+    pub code: RefusalCode,
+}
+
+/// What the proxy says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heard {
+    pub generation: u64,
+    pub served: Vec<Served>,
+    pub unbound: Vec<Unbound>,
+    /// It was told to stop, and so many sessions are still open.
+    pub draining: Option<u64>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Picture {
+    pub counts: Counts,
+    /// `None`: it is not heard.
+    pub heard: Option<Heard>,
+}
+
+impl Picture {
+    /// `left_out` are the entries that the proxy refuses.
+    pub fn of<'a>(
+        rows: &[Row],
+        status: Option<&Status>,
+        left_out: impl Iterator<Item = &'a BackendAddr>,
+    ) -> Picture {
+        let left_out: HashSet<&BackendAddr> = left_out.collect();
+        let backends = status.iter().flat_map(|status| &status.backends);
+        let seen: HashMap<BackendAddr, &BackendStatus> = backends
+            .filter(|backend| backend.configured)
+            .map(|backend| (BackendAddr::new(backend.ip, backend.port), backend))
+            .collect();
+        let served = status.map(served).unwrap_or_default();
+        let mut counts = Counts {
+            total: rows.len(),
+            ..Counts::default()
+        };
+        for row in rows {
+            let addr = &row.backend.addr;
+            let place = match row.state() {
+                RowState::Expired => &mut counts.expired,
+                RowState::Disabled => &mut counts.disabled,
+                RowState::Drain if row.is_drained() => &mut counts.drained,
+                RowState::Drain => &mut counts.weight_0,
+                RowState::Warming | RowState::Ready if left_out.contains(addr) => {
+                    &mut counts.left_out
+                }
+                RowState::Warming | RowState::Ready => match seen.get(addr) {
+                    None => &mut counts.unknown,
+                    Some(backend) if takes_all(backend, &served) => &mut counts.usable,
+                    Some(backend) => match backend.operational {
+                        OperationalState::Down => &mut counts.down,
+                        OperationalState::Ejected => &mut counts.ejected,
+                        OperationalState::Warming => &mut counts.warming,
+                        // One protocol of two is out.
+                        OperationalState::Up | OperationalState::Checking => &mut counts.ejected,
+                    },
+                },
+            };
+            *place += 1;
+        }
+        let heard = status.map(|status| Heard {
+            generation: status.running.generation,
+            unbound: unbound(status),
+            draining: status
+                .draining
+                .then_some(status.totals.counters.sessions_active),
+            served,
+        });
+        Picture { counts, heard }
+    }
+}
+
+/// What the proxy itself would choose from, whatever is wanted by now: traffic follows what it runs.
+fn served(status: &Status) -> Vec<Served> {
+    let is_served = |protocol: &Protocol| protocol.is_served(status);
+    let served = Protocol::ALL.into_iter().filter(is_served);
+    let of = |protocol: Protocol| {
+        let backends = status.backends.iter();
+        let usable = backends.filter(|backend| {
+            let is_in_use = backend.configured && backend.admin == AdminState::Ready;
+            is_in_use && protocol.is_taken(backend)
+        });
+        Served {
+            protocol,
+            usable: usable.count(),
+            is_fail_open: protocol.rule(status) == Some("fail_open"),
+        }
+    };
+    served.map(of).collect()
+}
+
+fn takes_all(backend: &BackendStatus, served: &[Served]) -> bool {
+    let mut served = served.iter();
+    served.all(|served| served.protocol.is_taken(backend))
+}
+
+/// Listeners that are refused while nothing else serves their protocol.
+fn unbound(status: &Status) -> Vec<Unbound> {
+    let refusals = status.running.refusals.iter();
+    let of_listeners = refusals.filter(|refusal| refusal.code.is_of_listener());
+    let unbound = of_listeners.filter_map(|refusal| {
+        let protocol = Protocol::ALL
+            .into_iter()
+            .find(|protocol| refusal.value.ends_with(&format!("/{}", protocol.word())));
+        let is_served = match protocol {
+            Some(protocol) => protocol.is_served(status),
+            None => !status.running.listeners.is_empty(),
+        };
+        (!is_served).then(|| Unbound {
+            protocol,
+            value: refusal.value.clone(),
+            code: refusal.code,
+        })
+    });
+    unbound.collect()
+}
