@@ -233,7 +233,7 @@ impl Task {
 
     pub async fn read_sources(&mut self) {
         self.files.read_settings(&self.shared).await;
-        self.files.write_missing_settings(&self.shared).await;
+        self.files.write_unwritten_settings(&self.shared).await;
         self.files.read_edits(&self.shared).await;
         self.files.read_discovery(&self.shared).await;
         self.files.read_statics(&self.shared).await;

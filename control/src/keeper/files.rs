@@ -29,8 +29,6 @@ pub struct Files {
     registry_digest: Option<String>,
     /// The entries of that version, against which edits by others are recognized.
     registry_known: FileEntries,
-    /// `updated_at` of that version; 0 where it has none.
-    registry_known_at: u64,
     /// `updated_at` of the version that we wrote last.
     registry_updated_at: u64,
     /// The file there cannot be read as a registry; it is put aside before it is overwritten.
@@ -40,8 +38,9 @@ pub struct Files {
     settings_digest: Option<String>,
     /// The file there cannot be read as settings; it is put aside before it is overwritten.
     settings_is_broken: bool,
-    /// `settings_runtime.json` is not there, and what is in memory has not been written since.
-    is_settings_missing: bool,
+    /// What is in memory does not stand in `settings_runtime.json`: there is no such file, or one that
+    /// somebody has put back with calls of another time.
+    is_settings_unwritten: bool,
     settings_notes: Vec<String>,
     registry_notes: Vec<String>,
 }
@@ -81,7 +80,7 @@ pub fn load(settings: &Settings, own: OwnAddresses, clock: &Clock) -> Loaded {
         // The first start: without this file nobody could tell later what control has published
         // for `control_config.json` from what somebody wrote into the published file by hand.
         Ok(None) => {
-            files.is_settings_missing = true;
+            files.is_settings_unwritten = true;
             (published_settings.beyond(&settings.proxy), Vec::new())
         }
         Err(why) => {
@@ -299,7 +298,6 @@ impl Files {
             settings_path: settings.settings_runtime_path.clone(),
             registry_digest: None,
             registry_known: FileEntries::new(),
-            registry_known_at: 0,
             registry_updated_at: 0,
             registry_is_broken: false,
             discovery: ListingFile::at(
@@ -314,7 +312,7 @@ impl Files {
             ),
             settings_digest: None,
             settings_is_broken: false,
-            is_settings_missing: false,
+            is_settings_unwritten: false,
             settings_notes: Vec::new(),
             registry_notes: Vec::new(),
         }
@@ -336,10 +334,10 @@ impl Files {
         self.registry_digest.is_none() && !shared.model().registry.entries.is_empty()
     }
 
-    /// Writes the settings by API where there has been no file of them yet. What cannot be written
-    /// is told, and tried again at the next call.
-    pub async fn write_missing_settings(&mut self, shared: &Shared) {
-        if !self.is_settings_missing {
+    /// Writes the settings by API where their file does not say them. What cannot be written is told,
+    /// and tried again at the next call.
+    pub async fn write_unwritten_settings(&mut self, shared: &Shared) {
+        if !self.is_settings_unwritten {
             return;
         }
         let warned = self.settings_notes.clone();
@@ -365,15 +363,18 @@ impl Files {
         let mut model = shared.model();
         let mut changed = false;
         match taken {
-            // Calls of that time have their outcome.
-            Ok(Some((layer, _))) if self.settings_digest != before => {
+            // What it says stands. The calls of another time have their outcome, and so have those
+            // that wait and that it does not mention.
+            Ok(Some((layer, pending))) if self.settings_digest != before => {
                 self.settings_notes.clear();
                 changed = layer != model.runtime_settings;
                 model.runtime_settings = layer;
+                model.pending.retain(|call| pending.contains(call));
+                self.is_settings_unwritten = model.pending.len() < pending.len();
             }
             // What is wrong with a file was told when it was read.
             Ok(Some(_)) => {}
-            Ok(None) => self.is_settings_missing = true,
+            Ok(None) => self.is_settings_unwritten = true,
             // The note of the start says which settings stand since then.
             Err(why) if warned.iter().any(|note| note.starts_with(&why)) => {}
             Err(why) => {
@@ -567,10 +568,7 @@ impl Files {
         };
         let mut notes = file.notes;
         let warmup_ms = model.policy.warmup_ms;
-        let is_older = file
-            .updated_at
-            .is_some_and(|at| at < self.registry_known_at);
-        let origin = match is_older && file.is_ours {
+        let origin = match file.is_ours {
             true => Origin::Restored,
             false => Origin::Edited,
         };
@@ -587,7 +585,6 @@ impl Files {
             model.registry.updated_at = model.registry.updated_at.max(updated_at);
         }
         self.registry_known = file.entries;
-        self.registry_known_at = file.updated_at.unwrap_or(0);
         self.registry_is_broken = false;
         let named = |note| format!("backends_runtime.json: {note}");
         self.registry_notes = notes.into_iter().map(named).collect();
@@ -607,7 +604,6 @@ impl Files {
         if is_in_file(&written) {
             self.registry_digest = Some(new_digest);
             self.registry_known = entries;
-            self.registry_known_at = updated_at;
             self.registry_updated_at = updated_at;
             self.registry_is_broken = false;
         }
@@ -635,7 +631,7 @@ impl Files {
         if is_in_file(&written) {
             self.settings_is_broken = false;
             self.settings_digest = Some(new_digest);
-            self.is_settings_missing = false;
+            self.is_settings_unwritten = false;
             self.settings_notes.clear();
         }
         written

@@ -25,6 +25,9 @@ pub struct Registration {
     pub expired_at_ms: Option<u64>,
 }
 
+/// Weight and enabled, where they are mentioned.
+pub type Listed = (Option<u16>, Option<bool>);
+
 /// Weight, enabled, drain.
 pub type Word = (Option<u16>, Option<bool>, Option<bool>);
 
@@ -32,6 +35,8 @@ pub type Word = (Option<u16>, Option<bool>, Option<bool>);
 pub struct Oracle {
     /// The last good version of discovery's file: weight and enabled.
     pub discovered: BTreeMap<BackendAddr, (u16, bool)>,
+    /// What the static list mentions: weight and enabled.
+    pub statics: BTreeMap<BackendAddr, Listed>,
     pub registered: BTreeMap<BackendAddr, Registration>,
     pub overrides: BTreeMap<BackendAddr, Word>,
     pub algorithm: Option<&'static str>,
@@ -48,7 +53,20 @@ pub const DEFAULT_PORT: u16 = 10_080;
 
 impl Oracle {
     pub fn knows(&self, addr: BackendAddr) -> bool {
-        self.registered.contains_key(&addr) || self.discovered.contains_key(&addr)
+        self.registered.contains_key(&addr) || self.listed(addr).is_some()
+    }
+
+    /// Weight and enabled as the files list it, the static list above discovery.
+    fn listed(&self, addr: BackendAddr) -> Option<(u16, bool)> {
+        let discovered = self.discovered.get(&addr).copied();
+        let Some((weight, enabled)) = self.statics.get(&addr) else {
+            return discovered;
+        };
+        let (below_weight, below_enabled) = discovered.unwrap_or((DEFAULT_WEIGHT, true));
+        Some((
+            weight.unwrap_or(below_weight),
+            enabled.unwrap_or(below_enabled),
+        ))
     }
 
     /// A new process has heard nobody yet, and gives each that had not expired a full TTL.
@@ -151,14 +169,20 @@ impl Oracle {
             })
             .collect();
         assert_eq!(found, self.discovered, "discovery: held, last good");
+        let listed = model.statics.backends.values();
+        let listed: BTreeMap<_, _> = listed
+            .map(|one| (one.addr, (one.weight, one.enabled)))
+            .collect();
+        assert_eq!(listed, self.statics, "static list: held, answered");
     }
 
     /// Address, weight and enabled of each backend that is to be published: an operator's word above
-    /// a live registration above discovery, and the expired do not serve.
+    /// a live registration above what files list, and the expired do not serve.
     pub fn published(&self) -> Vec<(BackendAddr, u16, bool)> {
         let mut addresses: Vec<_> = self
             .registered
             .keys()
+            .chain(self.statics.keys())
             .chain(self.discovered.keys())
             .collect();
         addresses.sort();
@@ -166,15 +190,15 @@ impl Oracle {
         let one = |addr: &BackendAddr| {
             let registered = self.registered.get(addr);
             let live = registered.filter(|one| one.expired_at_ms.is_none());
-            let discovered = self.discovered.get(addr);
-            let (mut weight, mut enabled) = match (live, discovered, registered) {
+            let listed = self.listed(*addr);
+            let (mut weight, mut enabled) = match (live, listed, registered) {
                 (Some(live), Some((weight, enabled)), _) => {
-                    (live.weight.unwrap_or(*weight), *enabled)
+                    (live.weight.unwrap_or(weight), enabled)
                 }
                 (Some(live), None, _) => (live.weight.unwrap_or(DEFAULT_WEIGHT), true),
-                (None, Some(discovered), _) => *discovered,
+                (None, Some(listed), _) => listed,
                 (None, None, Some(expired)) => (expired.weight.unwrap_or(DEFAULT_WEIGHT), true),
-                (None, None, None) => unreachable!("it is in one of both"),
+                (None, None, None) => unreachable!("somebody knows it"),
             };
             if let Some((word_weight, word_enabled, drain)) = self.overrides.get(addr) {
                 weight = if *drain == Some(true) {
@@ -184,7 +208,7 @@ impl Oracle {
                 };
                 enabled = word_enabled.unwrap_or(enabled);
             }
-            let nobody_vouches = live.is_none() && discovered.is_none();
+            let nobody_vouches = live.is_none() && listed.is_none();
             (*addr, weight, enabled && !nobody_vouches)
         };
         addresses.into_iter().map(one).collect()

@@ -31,6 +31,7 @@ use crate::model::{Mutation, Refusal};
 use crate::publish::{self, Outcome};
 use crate::settings::Settings;
 use crate::shared::Shared;
+use restores::Backup;
 
 /// More than a mass expiry needs.
 const BACKENDS: u8 = 9;
@@ -62,16 +63,10 @@ pub struct World {
     is_behind: bool,
     /// What each generation has published.
     generations: BTreeMap<u64, String>,
-    backup: Option<Backup>,
-    /// It is put back while control is stopped.
-    is_restored_at_start: bool,
-}
-
-/// `settings_runtime.json` as it was once, and what it sets.
-struct Backup {
-    bytes: Vec<u8>,
-    algorithm: Option<&'static str>,
-    port: Option<u16>,
+    /// By the name of the file.
+    backups: BTreeMap<&'static str, Backup>,
+    /// The one that is put back while control is stopped.
+    restored_at_start: Option<&'static str>,
 }
 
 /// What a process of control has in memory.
@@ -132,8 +127,8 @@ impl World {
             broken: Vec::new(),
             is_behind: false,
             generations: BTreeMap::new(),
-            backup: None,
-            is_restored_at_start: false,
+            backups: BTreeMap::new(),
+            restored_at_start: None,
         };
         world.discover();
         world.start().await;
@@ -143,20 +138,19 @@ impl World {
 
     /// One thing happens, and everything is looked at.
     pub async fn step(&mut self) {
-        match self.random.u32(0..100) {
+        match self.random.u32(0..108) {
             0..20 => self.register().await,
             20..25 => self.unregister().await,
             25..37 => self.set_override().await,
             37..42 => self.clear_override().await,
             42..47 => self.change_many().await,
             47..49 => self.change_algorithm().await,
-            49..50 => self.back_up_or_restore().await,
-            50..54 => self.change_port().await,
+            49..54 => self.change_port().await,
             54..58 => {
                 self.discover();
                 self.read_sources().await;
             }
-            58..62 => self.break_discovery().await,
+            58..62 => self.break_a_list().await,
             62..66 => self.edit_by_others().await,
             66..72 => self.let_time_pass().await,
             72..74 => self.stall().await,
@@ -168,6 +162,10 @@ impl World {
             89..90 => self.put_the_published_back().await,
             90..94 => self.break_or_mend_a_folder().await,
             94..97 => self.acknowledge().await,
+            97..100 => self.list().await,
+            100..101 => self.list_no_more().await,
+            101..102 => self.edit_the_static_list().await,
+            102..105 => self.back_up_or_restore().await,
             _ => self.crash().await,
         }
         self.look();

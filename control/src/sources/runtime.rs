@@ -6,9 +6,9 @@
 //! Edits by others: entry by entry, what differs from the file as we last knew it wins over what we
 //! hold, and counts as heard now. An entry that is gone takes its registration with it. An override
 //! goes only by an explicit `"override": null`, so that a tool that knows only the base keys cannot
-//! lose one. A file that control wrote itself (`sha256` says so), and that is older than the one we last
-//! knew, is a backup that somebody has restored: then what it does not say does not count either. An
-//! edit made in an older copy is still an edit.
+//! lose one. A file that control wrote itself (`sha256` says so) is a backup that somebody has restored,
+//! be its time older or newer, since clocks jump: then what it does not say does not count either. An
+//! edit made in a copy is still an edit.
 
 use std::collections::BTreeMap;
 
@@ -258,9 +258,9 @@ fn read_override(value: &Value, addr: BackendAddr, notes: &mut Vec<String>) -> O
 /// How a version of the file that is not ours came to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// Somebody has changed the version that we knew, or an older one.
+    /// Somebody has changed the version that we knew, or another one.
     Edited,
-    /// Somebody has put an older version back.
+    /// Somebody has put another version back as we wrote it.
     Restored,
 }
 

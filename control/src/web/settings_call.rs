@@ -14,7 +14,7 @@ use super::{App, answers, api};
 use crate::actor::Actor;
 use crate::calls::{OnRefusal, SettingsCall};
 use crate::keeper::NotStored;
-use crate::model::Mutation;
+use crate::model::{Mutation, Refusal};
 use crate::publish::{Incident, Settled};
 
 /// How often it is tried to store that the outcome of a call is known.
@@ -128,6 +128,8 @@ async fn roll_back(app: &App, id: u64) -> Option<u64> {
             tracing::error!("settings rolled back: {error}");
             Some(app.shared.model().revision)
         }
+        // Somebody has put other settings there meanwhile: those stand.
+        Err(NotStored::Refused(Refusal::Settled)) => None,
         Err(error) => {
             tracing::error!("settings not rolled back: {error}");
             None

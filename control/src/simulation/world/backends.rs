@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use super::super::oracle::Registration as Answered;
 use super::{BEAT_MS, World};
 use crate::changes::{ChangeSet, OverridePatch, Part};
-use crate::model::Mutation;
+use crate::model::{Mutation, Refusal};
 use crate::registry::{OverrideChange, Registration, Remover};
+use crate::sources::entry::Said;
 
 impl World {
     pub(super) async fn register(&mut self) {
@@ -123,5 +124,43 @@ impl World {
     pub(super) async fn acknowledge(&mut self) {
         // Refused where nothing is held; either way nothing but the freeze is touched.
         let _ = self.mutate(Mutation::AcknowledgeExpiry).await;
+    }
+
+    /// Somebody puts a backend into the static list, or lists it otherwise.
+    pub(super) async fn list(&mut self) {
+        let addr = self.addr();
+        let weight = self.random.bool().then(|| self.random.u16(100..200));
+        let enabled = self.random.bool().then(|| self.random.bool());
+        let said = Said {
+            weight,
+            enabled,
+            ..Said::nothing_of(addr)
+        };
+        if self.mutate_statics(Mutation::SetStatic(said)).await {
+            self.oracle.statics.insert(addr, (weight, enabled));
+        }
+    }
+
+    pub(super) async fn list_no_more(&mut self) {
+        let addr = self.addr();
+        if self.mutate_statics(Mutation::RemoveStatic(addr)).await {
+            let listed = self.oracle.statics.remove(&addr);
+            assert!(listed.is_some(), "{addr} was not listed");
+        }
+    }
+
+    async fn mutate_statics(&mut self, mutation: Mutation) -> bool {
+        match self.mutate(mutation).await {
+            Ok(done) => done,
+            Err(Refusal::StaticUnread(why)) => {
+                assert!(!self.can_store(), "nothing keeps it from being read: {why}");
+                false
+            }
+            Err(Refusal::NotStatic(addr)) => {
+                assert!(!self.oracle.statics.contains_key(&addr), "{addr} is listed");
+                false
+            }
+            Err(other) => panic!("{other}"),
+        }
     }
 }

@@ -48,4 +48,13 @@ impl World {
     pub(super) fn root(&self) -> PathBuf {
         self.temporary.path().join("control")
     }
+
+    /// What could not be stored for a while is stored.
+    pub(super) async fn catch_up(&mut self) {
+        const STORED_WITHIN_MS: u64 = 5_000;
+        if self.is_behind {
+            self.pass_ms(STORED_WITHIN_MS).await;
+            self.is_behind = false;
+        }
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use contract::LocalAddresses;
 use tokio::sync::watch;
 
-use super::{Control, World, clock_of};
+use super::{Control, World, clock_of, restores};
 use crate::audit::Audit;
 use crate::keeper;
 use crate::publish::{self, Outcome};
@@ -20,12 +20,8 @@ const NOBODY: u32 = 4_194_305;
 impl World {
     /// The process dies between two of its steps, maybe in the middle of a file, and starts again.
     pub(super) async fn crash(&mut self) {
-        const STORED_WITHIN_MS: u64 = 5_000;
         self.mend_all();
-        if self.is_behind {
-            self.pass_ms(STORED_WITHIN_MS).await;
-            self.is_behind = false;
-        }
+        self.catch_up().await;
         self.control = None;
         for path in [
             &self.settings.proxy_config_path,
@@ -41,8 +37,8 @@ impl World {
             )
             .expect("written");
         }
-        if std::mem::take(&mut self.is_restored_at_start) {
-            self.put_back();
+        if let Some(name) = self.restored_at_start.take() {
+            self.put_back(name, restores::Control::Stopped);
         }
         self.start().await;
         self.settle_what_was_seen();

@@ -1,46 +1,147 @@
 //! Files that somebody puts back as they once were, or breaks.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::time::{Duration, SystemTime};
 
+use contract::BackendAddr;
 use serde_json::{Value, json};
 
-use super::{Backup, World};
+use super::super::oracle::{Listed, Registration, Word};
+use super::World;
+use super::sources::addr_of;
+use crate::calls::{OnRefusal, PendingCall};
+use crate::sources::runtime;
+
+pub(super) const SETTINGS: &str = "settings_runtime.json";
+pub(super) const REGISTRY: &str = "backends_runtime.json";
+pub(super) const STATIC_LIST: &str = "static_backends.json";
+
+/// A file of control as it was once, and what it says.
+#[derive(Clone)]
+pub(super) struct Backup {
+    /// `None` where there was none.
+    bytes: Option<Vec<u8>>,
+    said: Said,
+}
+
+#[derive(Clone)]
+enum Said {
+    Settings {
+        algorithm: Option<&'static str>,
+        port: Option<u16>,
+        port_before: Option<Option<u16>>,
+        pending: Vec<PendingCall>,
+    },
+    Registry {
+        registered: BTreeMap<BackendAddr, Registration>,
+        overrides: BTreeMap<BackendAddr, Word>,
+    },
+    Statics(BTreeMap<BackendAddr, Listed>),
+}
+
+/// What control does while a file is put back.
+#[derive(Clone, Copy)]
+pub(super) enum Control {
+    Running,
+    Stopped,
+}
 
 impl World {
-    /// Somebody keeps the settings by API, or puts them back, with a time that says nothing.
+    /// Somebody keeps a file of control, or puts it back.
     pub(super) async fn back_up_or_restore(&mut self) {
-        // What becomes of a call whose settings are put back amid it is another test's.
-        let is_waiting = !self.control().shared.model().pending.is_empty();
-        if !self.can_store() || is_waiting || self.oracle.port_before.is_some() {
+        let names = [SETTINGS, REGISTRY, STATIC_LIST];
+        let name = names[self.random.usize(0..names.len())];
+        self.back_up_or_restore_file(name).await;
+    }
+
+    pub(super) async fn back_up_or_restore_file(&mut self, name: &'static str) {
+        if !self.can_store() {
             return;
         }
-        if self.backup.is_none() || self.random.bool() {
-            let path = self.path_of("data", "settings_runtime.json");
-            let kept = fs::read(path).ok();
-            self.backup = kept.map(|bytes| Backup {
-                bytes,
-                algorithm: self.oracle.algorithm,
-                port: self.oracle.port,
-            });
+        self.catch_up().await;
+        if !self.backups.contains_key(name) || self.random.bool() {
+            let backup = self.backup_of(name);
+            let bytes = backup.bytes.as_deref();
+            let is_good = match name {
+                // Without its settings control begins with what is published, as at a first start.
+                SETTINGS => bytes.is_some(),
+                // One that somebody has edited is none of control's: put back it is an edit again.
+                REGISTRY => {
+                    bytes.is_none_or(|bytes| runtime::read(bytes).is_ok_and(|file| file.is_ours))
+                }
+                _ => true,
+            };
+            if is_good {
+                self.backups.insert(name, backup);
+            }
             return;
         }
-        if self.random.bool() {
-            self.is_restored_at_start = true;
-            self.crash().await;
-        } else {
-            self.put_back();
-            self.read_sources().await;
+        match self.random.u8(0..3) {
+            0 => {
+                self.restored_at_start = Some(name);
+                self.crash().await;
+            }
+            1 => {
+                self.put_back(name, Control::Running);
+                self.read_sources().await;
+            }
+            _ => {
+                self.put_back(name, Control::Running);
+                self.edit_file(name).await;
+            }
+        }
+        self.look();
+    }
+
+    /// Control finds a file that was put back when it is asked for an edit.
+    async fn edit_file(&mut self, name: &'static str) {
+        match name {
+            STATIC_LIST => self.list().await,
+            REGISTRY => self.change_many().await,
+            _ => self.change_algorithm().await,
         }
     }
 
-    pub(super) fn put_back(&mut self) {
-        const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
-        let Some(backup) = &self.backup else {
+    fn backup_of(&self, name: &'static str) -> Backup {
+        let control = self.control.as_ref().expect("one runs between two steps");
+        let oracle = &self.oracle;
+        let said = match name {
+            STATIC_LIST => Said::Statics(oracle.statics.clone()),
+            REGISTRY => Said::Registry {
+                registered: oracle.registered.clone(),
+                overrides: oracle.overrides.clone(),
+            },
+            _ => Said::Settings {
+                algorithm: oracle.algorithm,
+                port: oracle.port,
+                port_before: oracle.port_before,
+                pending: control.shared.model().pending.clone(),
+            },
+        };
+        Backup {
+            bytes: fs::read(self.path_of("data", name)).ok(),
+            said,
+        }
+    }
+
+    /// The file is again what it was, with a time that says nothing.
+    pub(super) fn put_back(&mut self, name: &'static str, control: Control) {
+        const DAY: Duration = Duration::from_secs(86_400);
+        let path = self.path_of("data", name);
+        let before = fs::read(&path).ok();
+        let Backup { bytes, said } = self.backups[name].clone();
+        let Some(bytes) = bytes else {
+            // There was none. A control that runs writes it again.
+            let _ = fs::remove_file(&path);
+            self.is_behind = true;
+            if let Control::Stopped = control {
+                self.take_back(said);
+            }
             return;
         };
-        let path = self.path_of("data", "settings_runtime.json");
-        fs::write(&path, &backup.bytes).expect("written");
-        let now = std::time::SystemTime::now();
+        fs::write(&path, &bytes).expect("written");
+        let now = SystemTime::now();
         let at = match self.random.bool() {
             true => now + DAY,
             false => now - DAY,
@@ -48,8 +149,98 @@ impl World {
         let file = fs::File::options().write(true).open(&path);
         let file = file.expect("just written");
         file.set_modified(at).expect("our own file");
-        self.oracle.algorithm = backup.algorithm;
-        self.oracle.port = backup.port;
+        match (control, said) {
+            (
+                Control::Running,
+                Said::Registry {
+                    registered,
+                    overrides,
+                },
+            ) => {
+                let before = before.as_deref();
+                self.take_back_differing(registered, overrides, before, &bytes);
+            }
+            (
+                Control::Running,
+                Said::Settings {
+                    algorithm,
+                    port,
+                    pending,
+                    ..
+                },
+            ) => {
+                // The calls that it does not mention have their outcome.
+                let waiting = self.control().shared.model().pending.clone();
+                let mut waiting = waiting.iter().filter(|call| pending.contains(call));
+                if !waiting.any(|call| call.on_refusal == OnRefusal::RollBack) {
+                    self.oracle.port_before = None;
+                }
+                (self.oracle.algorithm, self.oracle.port) = (algorithm, port);
+            }
+            (_, said) => self.take_back(said),
+        }
+    }
+
+    /// A control that starts finds it.
+    fn take_back(&mut self, said: Said) {
+        let oracle = &mut self.oracle;
+        match said {
+            Said::Settings {
+                algorithm,
+                port,
+                port_before,
+                ..
+            } => {
+                (oracle.algorithm, oracle.port) = (algorithm, port);
+                oracle.port_before = port_before;
+            }
+            Said::Registry {
+                registered,
+                overrides,
+            } => (oracle.registered, oracle.overrides) = (registered, overrides),
+            Said::Statics(statics) => oracle.statics = statics,
+        }
+        self.forget_agents();
+    }
+
+    /// A control that runs takes over the entries that differ from those that it knew, and counts
+    /// them as heard now.
+    fn take_back_differing(
+        &mut self,
+        mut registered: BTreeMap<BackendAddr, Registration>,
+        mut overrides: BTreeMap<BackendAddr, Word>,
+        before: Option<&[u8]>,
+        after: &[u8],
+    ) {
+        let now = self.now();
+        let (before, after) = (entries(before.unwrap_or(b"{}")), entries(after));
+        let addresses: BTreeSet<_> = before.keys().chain(after.keys()).collect();
+        let addresses = addresses.into_iter();
+        for addr in addresses.filter(|addr| before.get(addr) != after.get(addr)) {
+            match registered.remove(addr) {
+                Some(mut one) => {
+                    one.heard_at_ms = now.listened_ms;
+                    (one.fresh_at_ms, one.due_at_ms) = (None, None);
+                    one.expired_at_ms = one.expired_at_ms.map(|_| now.listened_ms);
+                    self.oracle.registered.insert(*addr, one);
+                }
+                None => _ = self.oracle.registered.remove(addr),
+            }
+            match overrides.remove(addr) {
+                Some(word) => _ = self.oracle.overrides.insert(*addr, word),
+                None => _ = self.oracle.overrides.remove(addr),
+            }
+        }
+        self.forget_agents();
+    }
+
+    /// Agents whose registration is not there any more are other tests' matter.
+    fn forget_agents(&mut self) {
+        let registered = &self.oracle.registered;
+        self.agents.retain(|addr, _| {
+            let registered = registered.get(addr);
+            registered.is_some_and(|one| one.expired_at_ms.is_none())
+        });
     }
 
     /// Somebody writes into the published file or removes it; control puts it right.
@@ -114,4 +305,12 @@ impl World {
             );
         }
     }
+}
+
+/// The entries of a registry's file.
+fn entries(bytes: &[u8]) -> BTreeMap<BackendAddr, Value> {
+    let file: Value = serde_json::from_slice(bytes).expect("it is always whole");
+    let entries = file["backends"].as_array().cloned().unwrap_or_default();
+    let entries = entries.into_iter();
+    entries.map(|entry| (addr_of(&entry), entry)).collect()
 }

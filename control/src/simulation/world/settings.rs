@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::super::oracle::DEFAULT_PORT;
 use super::World;
+use super::restores::SETTINGS;
 use crate::calls::{OnRefusal, PendingCall, SettingsCall};
 use crate::model::Mutation;
 
@@ -54,12 +55,13 @@ impl World {
         let before = self.oracle.port.replace(port);
         let can_roll_back = on_refusal == OnRefusal::RollBack && before != Some(port);
         self.oracle.port_before = can_roll_back.then_some(before);
-        match self.random.u8(0..4) {
+        match self.random.u8(0..5) {
             0 => return self.crash().await,
             1 if !self.broken.contains(&"config") => {
                 self.control().publisher.reconcile().await;
                 return self.crash().await;
             }
+            2 => return self.back_up_or_restore_file(SETTINGS).await,
             _ => {}
         }
         self.publish().await;

@@ -6,7 +6,9 @@ use std::fs;
 use contract::BackendAddr;
 use serde_json::{Value, json};
 
+use super::super::oracle;
 use super::World;
+use super::restores::STATIC_LIST;
 
 impl World {
     /// Discovery writes another list.
@@ -30,18 +32,43 @@ impl World {
         self.oracle.discovered = found;
     }
 
-    /// Discovery writes something else, or nothing, for a while.
-    pub(super) async fn break_discovery(&mut self) {
+    /// Somebody writes something else into a list of backends, or nothing, for a while.
+    pub(super) async fn break_a_list(&mut self) {
+        let names = ["k8s_endpoints.json", STATIC_LIST];
+        let name = names[self.random.usize(0..names.len())];
+        let path = self.path_of("data", name);
+        let Ok(good) = fs::read(&path) else { return };
         let broken: [&[u8]; 5] = [b"", b"{", b"{}", b"\xff\x00", b"{\"backends\": [7]}"];
         let bytes = broken[self.random.usize(0..broken.len())];
-        let path = self.path_of("data", "k8s_endpoints.json");
-        let good = fs::read(&path).expect("it was written at the start");
         fs::write(&path, bytes).expect("written");
         self.read_sources().await;
         self.look();
         // A restart meanwhile is another test's: here what it last said is to be found again.
         contract::publish(&path, &good).expect("written");
         self.read_sources().await;
+    }
+
+    /// Somebody writes another static list by hand.
+    pub(super) async fn edit_the_static_list(&mut self) {
+        if !self.can_store() {
+            return;
+        }
+        let mut listed = BTreeMap::new();
+        for _ in 0..self.random.usize(0..4) {
+            let weight = self.random.bool().then(|| self.random.u16(100..200));
+            let enabled = self.random.bool().then(|| self.random.bool());
+            listed.insert(self.addr(), (weight, enabled));
+        }
+        let entry = |(addr, (weight, enabled)): (&BackendAddr, &oracle::Listed)| json!({ "ip": addr.ip(), "port": addr.port(), "weight": weight, "enabled": enabled });
+        let backends: Vec<Value> = listed.iter().map(entry).collect();
+        let document = json!({ "owner": "ops", "backends": backends });
+        fs::write(self.path_of("data", STATIC_LIST), document.to_string()).expect("written");
+        self.oracle.statics = listed;
+        match self.random.bool() {
+            true => self.read_sources().await,
+            // Control finds it when it is asked for an edit.
+            false => self.list().await,
+        }
     }
 
     /// Somebody edits a weight in the registry's file.
@@ -63,11 +90,7 @@ impl World {
         }
         let entry = self.random.usize(0..entries.len());
         let entry = &mut *entries[entry];
-        let port = entry["port"].as_u64().expect("a port") as u16;
-        let addr = BackendAddr::new(
-            entry["ip"].as_str().expect("an ip").parse().expect("an ip"),
-            port,
-        );
+        let addr = addr_of(entry);
         let before = entry["weight"].as_u64();
         let weight = self.random.u16(50..99);
         entry["weight"] = weight.into();
@@ -86,4 +109,11 @@ impl World {
     pub(super) async fn read_sources(&mut self) {
         self.control().keeper.read_sources().await;
     }
+}
+
+/// Whose entry of a file it is.
+pub(super) fn addr_of(entry: &Value) -> BackendAddr {
+    let port = entry["port"].as_u64().and_then(|port| port.try_into().ok());
+    let ip = entry["ip"].as_str().and_then(|ip| ip.parse().ok());
+    BackendAddr::new(ip.expect("an ip"), port.expect("a port"))
 }

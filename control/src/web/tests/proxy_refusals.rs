@@ -435,6 +435,40 @@ async fn a_call_whose_values_the_proxy_has_run_is_not_rolled_back_at_a_later_sta
     }
 }
 
+/// A backup says what is wanted: no call from before it takes that back, be it one that waits or one
+/// that the backup itself names.
+#[tokio::test]
+async fn what_a_restore_says_stands_while_a_call_waits() {
+    let other = json!({"id": 9, "old": {"listen": listen(7000)}, "new": {"listen": listen(7001)}});
+    for pending in [None, Some(other)] {
+        let config = json!({"proxy_process_names": ["sh"], "auto_sync_interval_sec": 1});
+        let folder = Folder::new(config);
+        let _process = Process::start(&folder);
+        let fake = Fake::of(&folder);
+        fake.refuse(&listen(7001), RefusalCode::AddressInUse);
+        write_a_cut_call(&folder, 7000);
+        // Nobody says yet what becomes of the call.
+        let control = folder.start().await;
+        let mut restored = json!({"listen": listen(7001), "updated_at": 1});
+        if let Some(call) = &pending {
+            restored["pending"] = json!([call]);
+        }
+        folder.write(folder.root.settings_runtime(), &restored);
+        control.app.keeper.read_sources().await;
+        assert!(control.app.shared.model().pending.is_empty());
+        let stored = read_json(&folder.root.settings_runtime());
+        assert_eq!(stored["pending"], Value::Null, "{stored}");
+        fake.serve(&folder, true);
+        until("an incident", || {
+            !control.app.publisher.outcome().incidents.is_empty()
+        })
+        .await;
+        let stored = read_json(&folder.root.settings_runtime());
+        assert_eq!(stored["listen"], listen(7001), "{stored}");
+        assert!(folder.audited("roll_back_settings").is_empty());
+    }
+}
+
 #[tokio::test]
 async fn an_outcome_that_cannot_be_stored_is_told_and_stored_as_soon_as_it_can() {
     let (folder, _process, fake, control) = start(|_| (), false).await;
