@@ -6,11 +6,25 @@ use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
 
 use super::App;
-use super::error::status_of_write;
+use super::error::{ApiError, status_of_write};
+use crate::actor::Actor;
 use crate::merge::Row;
 use crate::publish::{Failure, Incident, Settled};
 use crate::registry::{Freeze, Registered};
 use crate::sources::runtime::override_json;
+
+/// A call that never reached the keeper has its line in the audit log too.
+pub fn refused(
+    app: &App,
+    actor: &Actor,
+    action: &'static str,
+    target: &str,
+    why: impl Into<ApiError>,
+) -> ApiError {
+    let error = why.into();
+    app.shared.audit.note(actor, action, target, &error.message);
+    error.audited()
+}
 
 /// The `sync` of an answer.
 pub fn sync(app: &App, reason: &str, settled: &Settled) -> Value {

@@ -38,7 +38,13 @@ pub async fn register(
     let (said, notes) = match read_registration(&body, admit) {
         Ok(read) => read,
         Err(faults) => {
-            return Err(refuse(&app, &actor, "register", &target_of(&body), faults));
+            return Err(answers::refused(
+                &app,
+                &actor,
+                "register",
+                &target_of(&body),
+                faults,
+            ));
         }
     };
     let addr = said.addr;
@@ -94,7 +100,7 @@ pub async fn unregister(
     let addr = read_backend_addr(&mut object, &mut faults);
     let owner = read_owner(&mut object, &mut faults);
     let Some(addr) = addr.filter(|_| faults.is_empty()) else {
-        return Err(refuse(
+        return Err(answers::refused(
             &app,
             &actor,
             "unregister",
@@ -162,7 +168,7 @@ pub async fn clear_override(
 ) -> Result<Response, ApiError> {
     let addr = path.addr().map_err(|faults| {
         let target = path.target();
-        refuse(&app, &actor, "clear_override", &target, faults)
+        answers::refused(&app, &actor, "clear_override", &target, faults)
     })?;
     mutate(
         &app,
@@ -235,7 +241,7 @@ async fn change_override(
     body: Map<String, Value>,
     read: impl Fn(&mut Object, &mut Faults) -> Option<OverrideChange>,
 ) -> Result<Response, ApiError> {
-    let refused = |faults| refuse(app, &actor, key, &path.target(), faults);
+    let refused = |faults: Faults| answers::refused(app, &actor, key, &path.target(), faults);
     let addr = path.addr().map_err(refused)?;
     let mut faults = Faults::default();
     let change = read(&mut Object::new(&body, ""), &mut faults);
@@ -306,18 +312,4 @@ fn read_owner(object: &mut Object, faults: &mut Faults) -> Option<SecretHash> {
 fn target_of(body: &Map<String, Value>) -> String {
     let part = |key| body.get(key).map_or("?".to_owned(), Value::to_string);
     format!("{}:{}", part("ip"), part("port"))
-}
-
-/// A mutation that never reached the keeper has its line too.
-fn refuse(
-    app: &App,
-    actor: &Actor,
-    action: &'static str,
-    target: &str,
-    faults: Faults,
-) -> ApiError {
-    app.shared
-        .audit
-        .note(actor, action, target, &faults.to_string());
-    ApiError::from(faults).audited()
 }

@@ -29,11 +29,8 @@ pub async fn change_settings(
     JsonObject(body): JsonObject,
 ) -> Result<Response, ApiError> {
     let id = app.shared.next_call.fetch_add(1, Ordering::Relaxed);
-    let call = SettingsCall::read(id, body).map_err(|faults| {
-        let audit = &app.shared.audit;
-        audit.note(&actor, "settings", "proxy", &faults.to_string());
-        ApiError::from(faults).audited()
-    })?;
+    let call = SettingsCall::read(id, body)
+        .map_err(|faults| answers::refused(&app, &actor, "settings", "proxy", faults))?;
     // A client that has gone must not leave a call that nobody brings to its end.
     tokio::spawn(carry_out(app, actor, call))
         .await

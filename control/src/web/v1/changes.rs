@@ -1,7 +1,7 @@
 //! Writing: edits of one backend or of many, all or none, made for a revision.
 
 use axum::extract::{RawQuery, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, header};
 use axum::response::Response;
 use axum::{Extension, Json, response::IntoResponse as _};
 use contract::Faults;
@@ -30,7 +30,7 @@ pub async fn patch(
     headers: HeaderMap,
     JsonObject(body): JsonObject,
 ) -> Result<Response, ApiError> {
-    let refused = |error: ApiError| refuse(&app, &actor, &id, error);
+    let refused = |error: ApiError| answers::refused(&app, &actor, "changes", &id, error);
     let addr = parse_id(&id).ok_or_else(|| refused(unknown(&id)))?;
     let if_revision = precondition(&app, &headers).map_err(refused)?;
     let mut faults = Faults::default();
@@ -53,7 +53,7 @@ pub async fn post(
     headers: HeaderMap,
     JsonObject(body): JsonObject<MAX_CHANGES_BYTES>,
 ) -> Result<Response, ApiError> {
-    let refused = |error: ApiError| refuse(&app, &actor, "backends", error);
+    let refused = |error: ApiError| answers::refused(&app, &actor, "changes", "backends", error);
     let mut query = Query::new(query.as_deref());
     let dry_run = query.flag("dry_run");
     if !query.faults.is_empty() {
@@ -142,13 +142,4 @@ fn try_out(app: &App, actor: &Actor, set: ChangeSet) -> Result<Response, ApiErro
 fn lines(old: &Value, new: &Value, dry_run: bool) -> Value {
     let (changes, undo) = diff(old, new);
     json!({ "ok": true, "dry_run": dry_run, "changes": changes, "undo": undo })
-}
-
-/// A change that never reached the keeper has its line too.
-fn refuse(app: &App, actor: &Actor, target: &str, error: ApiError) -> ApiError {
-    debug_assert_ne!(error.status, StatusCode::OK);
-    app.shared
-        .audit
-        .note(actor, "changes", target, &error.message);
-    error.audited()
 }

@@ -12,11 +12,11 @@ use crate::actor::Actor;
 use crate::changes::parse_id;
 use crate::model::{Change, Mutation, static_json};
 use crate::sources::entry::Said;
-use crate::web::App;
 use crate::web::body::JsonObject;
 use crate::web::error::ApiError;
 use crate::web::operations::mutate;
 use crate::web::path::PathOf;
+use crate::web::{App, answers};
 
 /// `GET static`.
 pub async fn list(State(app): State<App>) -> Response {
@@ -38,7 +38,7 @@ pub async fn put(
     PathOf(id): PathOf<String>,
     JsonObject(body): JsonObject,
 ) -> Result<Response, ApiError> {
-    let refused = |error: ApiError| refuse(&app, &actor, "set_static", &id, error);
+    let refused = |error: ApiError| answers::refused(&app, &actor, "set_static", &id, error);
     let addr = parse_id(&id).ok_or_else(|| refused(bad_id(&id)))?;
     let said = read(addr, &body).map_err(|faults| refused(faults.into()))?;
     mutate(&app, actor, Mutation::SetStatic(said), both).await
@@ -50,7 +50,7 @@ pub async fn delete(
     Extension(actor): Extension<Actor>,
     PathOf(id): PathOf<String>,
 ) -> Result<Response, ApiError> {
-    let refused = |error: ApiError| refuse(&app, &actor, "remove_static", &id, error);
+    let refused = |error: ApiError| answers::refused(&app, &actor, "remove_static", &id, error);
     let addr = parse_id(&id).ok_or_else(|| refused(unknown(&id)))?;
     mutate(&app, actor, Mutation::RemoveStatic(addr), both).await
 }
@@ -82,16 +82,4 @@ fn bad_id(id: &str) -> ApiError {
     let allowed = "\"ip:port\" with an address of one host, an IPv6 address in brackets";
     faults.add("(path) id", id, allowed);
     faults.into()
-}
-
-/// A change that never reached the keeper has its line too.
-fn refuse(
-    app: &App,
-    actor: &Actor,
-    action: &'static str,
-    target: &str,
-    error: ApiError,
-) -> ApiError {
-    app.shared.audit.note(actor, action, target, &error.message);
-    error.audited()
 }
