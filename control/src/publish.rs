@@ -26,7 +26,7 @@ use crate::render::{Head, LeftOut, Plan};
 use crate::shared::Shared;
 
 pub use confirm::{Confirmation, Seen};
-pub use digests::Digests;
+pub use digests::{Digests, end_of};
 pub use follow::refused_by_control;
 pub use refusals::Incident;
 pub use task::Task;

@@ -10,7 +10,7 @@ use crate::audit::Audit;
 use crate::clock::Clock;
 use crate::history::Histories;
 use crate::model::Model;
-use crate::publish::Digests;
+use crate::publish::{Digests, end_of};
 use crate::registry::{Effect, Registration};
 use crate::settings::Settings;
 use crate::verdict::Verdicts;
@@ -68,7 +68,7 @@ impl Shared {
             audit,
             counters: Counters::default(),
             next_call: AtomicU64::new(model.next_call()),
-            digests: Mutex::new(Digests::at(&settings.proxy_config_path)),
+            digests: Mutex::new(Digests::at(end_of(&settings.proxy_config_path))),
             model: Mutex::new(model),
             history: Mutex::default(),
             verdicts: Mutex::default(),

@@ -12,8 +12,14 @@ const KEPT: usize = 64;
 pub struct Digests {
     /// Generation and [`config_digest`](contract::config_digest()), oldest first.
     published: VecDeque<(u64, String)>,
-    /// The file that control writes, at the end of any links.
+    /// The file that control writes, at the end of any links. Looked up beside reads and writes of it,
+    /// which happen away from the runtime's thread: a disk may hang.
     path: PathBuf,
+}
+
+/// The file at the end of any links, where its disk answers.
+pub fn end_of(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
 /// What a proxy runs, beside what was published.
@@ -51,11 +57,17 @@ impl std::fmt::Display for OtherFile {
 }
 
 impl Digests {
-    pub fn at(path: &Path) -> Digests {
+    /// Of the file at `path`, at the end of any links.
+    pub fn at(path: PathBuf) -> Digests {
         Digests {
             published: VecDeque::new(),
-            path: path.to_owned(),
+            path,
         }
+    }
+
+    /// The links lead to `path` now.
+    pub fn move_to(&mut self, path: PathBuf) {
+        self.path = path;
     }
 
     pub fn add(&mut self, generation: u64, digest: String) {
@@ -88,11 +100,11 @@ impl Digests {
         let is_known = self.published.iter().any(|(_, known)| known == digest);
         if let Some(path) = running.config_path.as_deref()
             && !is_known
-            && Path::new(path) != self.real_path()
+            && Path::new(path) != self.path
         {
             return Runs::OtherFile(OtherFile {
                 proxy: path.to_owned(),
-                control: self.real_path().display().to_string(),
+                control: self.path.display().to_string(),
             });
         }
         match is_behind {
@@ -109,13 +121,7 @@ impl Digests {
             return false;
         }
         let path = running.config_path.as_deref();
-        path.is_none_or(|path| Path::new(path) == self.real_path())
-    }
-
-    fn real_path(&self) -> PathBuf {
-        self.path
-            .canonicalize()
-            .unwrap_or_else(|_| self.path.clone())
+        path.is_none_or(|path| Path::new(path) == self.path)
     }
 }
 
@@ -146,7 +152,7 @@ mod tests {
             proxy: "/else".to_owned(),
             control: ours.to_owned(),
         };
-        let mut digests = Digests::at(Path::new(ours));
+        let mut digests = Digests::at(ours.into());
         for (generation, digest) in [(4, "d4"), (5, "d5"), (6, "d6"), (7, "d5")] {
             digests.add(generation, digest.to_owned());
         }
@@ -183,7 +189,7 @@ mod tests {
     #[test]
     fn what_others_wrote_into_our_file_is_foreign() {
         let ours = "/nowhere/proxy_config.json";
-        let mut digests = Digests::at(Path::new(ours));
+        let mut digests = Digests::at(ours.into());
         digests.add(5, "d5".to_owned());
         digests.add(6, "d6".to_owned());
         let cases = [
@@ -208,7 +214,7 @@ mod tests {
 
     #[test]
     fn only_the_latest_are_kept() {
-        let mut digests = Digests::at(Path::new("/nowhere"));
+        let mut digests = Digests::at("/nowhere".into());
         for generation in 0..KEPT as u64 * 2 {
             digests.add(generation, generation.to_string());
             digests.add(generation, generation.to_string());

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::accepted::AcceptedFile;
 use super::confirm::{Answer, Question};
+use super::digests::end_of;
 use super::refusals::{Holds, Incident};
 use super::{Failure, Found, Outcome, Published, Sent, local_addresses};
 use crate::observe::{Proxy, Unknown};
@@ -321,7 +322,7 @@ impl Task {
             let config_digest = same.unwrap_or_else(|| digest_of(&bytes));
             let published = contract::publish(&path, &bytes);
             published
-                .map(|()| config_digest)
+                .map(|()| (config_digest, end_of(&path)))
                 .map_err(|error| Failure::Write {
                     path,
                     error: Arc::new(error),
@@ -330,10 +331,12 @@ impl Task {
         let written = written.await.expect("publishing a file does not panic");
         let counters = &self.shared.counters;
         match &written {
-            Ok(config_digest) => {
+            Ok((config_digest, path)) => {
                 let config_digest = config_digest.clone();
-                let digests = self.shared.digests();
-                { digests }.add(generation, config_digest.clone());
+                let mut digests = self.shared.digests();
+                digests.move_to(path.clone());
+                digests.add(generation, config_digest.clone());
+                drop(digests);
                 counters.published.fetch_add(1, Ordering::Relaxed);
                 self.published = Some(Published {
                     plan,
@@ -423,8 +426,10 @@ impl Task {
     /// Looks whether the file is still ours and the proxy runs it; puts right what is not.
     pub async fn verify(&mut self) {
         let path = self.shared.settings.proxy_config_path.clone();
-        let read = tokio::task::spawn_blocking(move || read_file(&path, MAX_FILE_BYTES)).await;
-        let found = read.expect("reading a file does not panic");
+        let read = move || (read_file(&path, MAX_FILE_BYTES), end_of(&path));
+        let read = tokio::task::spawn_blocking(read).await;
+        let (found, path) = read.expect("reading a file does not panic");
+        self.shared.digests().move_to(path);
         if let Some(published) = &self.published {
             let is_ours = matches!(&found, Ok(Some(bytes)) if digest(bytes) == published.digest);
             if !is_ours {
