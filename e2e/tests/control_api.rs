@@ -3,6 +3,7 @@
 use std::fs;
 
 use e2e::api_bench::ApiBench;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use testkit::http::Request;
 use testkit::ports::free_address;
@@ -179,14 +180,25 @@ fn a_sync_says_that_dummy_proxy_cannot_confirm() {
 
 #[test]
 fn a_sync_says_that_there_is_no_proxy() {
-    let bench = ApiBench::start(json!({}));
-    let (status, sync) = bench.api().post_nothing("/api/sync");
-    assert_eq!(status, 200, "{sync}");
-    assert_sync(&sync, &bench);
-    assert_eq!(sync["reload"]["ok"], json!(false), "{sync}");
-    let info = sync["reload"]["info"].as_str().expect("text");
-    assert!(info.contains("proxy.pid"), "{info}");
-    assert_ne!(sync["reload"]["applied"], json!(true), "{sync}");
+    let mut bench = ApiBench::start(json!({}));
+    for _ in 0..3 {
+        let (status, sync) = bench.api().post_nothing("/api/sync");
+        assert_eq!(status, 200, "{sync}");
+        assert_sync(&sync, &bench);
+        assert_eq!(sync["reload"]["ok"], json!(false), "{sync}");
+        let info = sync["reload"]["info"].as_str().expect("text");
+        assert!(info.contains("proxy.pid"), "{info}");
+        assert_ne!(sync["reload"]["applied"], json!(true), "{sync}");
+    }
+    // Said once while it lasts, and again when it comes again.
+    let mut proxy = Proxy::start_on(&bench.folder, &[]);
+    bench.api().post_nothing("/api/sync");
+    bench.control.program.wait_for_line("applied generation=");
+    assert_eq!(bench.control.program.count_lines("not confirmed"), 1);
+    proxy.program.signal(Signal::TERM);
+    proxy.program.wait_exit(LONG);
+    bench.api().post_nothing("/api/sync");
+    bench.control.program.wait_for_line("not confirmed");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Whether the proxy has applied what was published.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use contract::status::Running;
@@ -91,6 +91,8 @@ pub struct Question {
     pub generation: u64,
     pub started: Instant,
     pub signal: Result<(), String>,
+    /// That a publish was not confirmed was logged, and none has been confirmed since.
+    pub is_told: Arc<AtomicBool>,
     /// To the publisher, which follows what the proxy says.
     pub answers: mpsc::Sender<Answer>,
 }
@@ -158,9 +160,14 @@ impl Question {
             (Some(true), _) => {
                 let in_ms = confirmation.in_ms.unwrap_or_default();
                 tracing::info!("applied generation={generation} in_ms={in_ms}");
+                self.is_told.store(false, Ordering::Relaxed);
                 "applied".to_owned()
             }
             (applied, reason) => {
+                if !self.is_told.swap(true, Ordering::Relaxed) {
+                    let reason = reason.as_deref().unwrap_or_default();
+                    tracing::warn!("not confirmed generation={generation}: {reason}");
+                }
                 if applied == Some(false) {
                     let counters = &self.shared.counters;
                     counters.not_applied.fetch_add(1, Ordering::Relaxed);

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use contract::config::MAX_FILE_BYTES;
@@ -44,6 +44,8 @@ pub struct Task {
     local: Vec<IpAddr>,
     answers: mpsc::Sender<Answer>,
     answered: Option<mpsc::Receiver<Answer>>,
+    /// That a publish was not confirmed was logged, and none has been confirmed since.
+    unconfirmed_is_told: Arc<AtomicBool>,
     /// How often the proxy was looked at since a generation that it does not run was published.
     pub(super) looks_in_vain: u32,
 }
@@ -88,6 +90,7 @@ impl Task {
             local: local_addresses(),
             answers,
             answered: Some(answered),
+            unconfirmed_is_told: Arc::default(),
             looks_in_vain: 0,
         }
     }
@@ -289,6 +292,7 @@ impl Task {
             generation,
             started,
             signal: told.map(drop),
+            is_told: self.unconfirmed_is_told.clone(),
             answers: self.answers.clone(),
         };
         tokio::spawn(async move {
