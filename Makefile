@@ -20,7 +20,7 @@ help:
 	@echo "make sched-proof  the same by the real planes, before models of GPUs on real sockets (10 minutes)"
 	@echo "make soak    what takes too long for make test: millions of sessions, mutated inputs, more"
 	@echo "             seeds (MINUTES=10); make figures plays the same through haproxy and nginx"
-	@echo "make test    check formatting and lints, run every test, a browser's among them"
+	@echo "make test    check words, formatting and lints, run every test, a browser's among them"
 	@echo "make clean   remove what was built"
 
 build:

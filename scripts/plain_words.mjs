@@ -1,6 +1,7 @@
 /**
- * @file Checks what users read: words that scripts/plain_words.txt lists, and that both languages have
- * the same keys, placeholders, sections and table keys. `make test` begins with it.
+ * @file Checks what users read: no words that scripts/plain_words.txt lists, the same keys, placeholders,
+ * sections and table keys in both languages, and a reference that names every call, option and key.
+ * `make test` begins with it.
  *
  * Read are README*, SECURITY.md, docs/ (without the decisions in docs/adr), the words of the console,
  * openapi.json, what Makefile and scripts print, and the Rust sources' strings and help texts. In
@@ -10,7 +11,8 @@
  *     node scripts/plain_words.mjs FILE...    only the words of these files
  */
 
-import { readFileSync, readdirSync, existsSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
@@ -73,7 +75,7 @@ function filesToRead() {
 
 /** Whether a program that users run has its strings in this file. @param {string} path */
 function isUsersRust(path) {
-  const isProgram = /^(agent|bounds|contract|control|proxy|serve)\/(?!.*\/(tests|target|bin)\/)/.test(path);
+  const isProgram = /^(agent|bounds|contract|control|proxy|serve)\/(?!(.*\/)?(tests|target|benches|examples)\/)/.test(path);
   return isProgram && path.endsWith('.rs') && !/(^|[/_])tests\.rs$/.test(path) && !/\/(simulation|testing)/.test(path);
 }
 
@@ -161,10 +163,19 @@ function ofScript(text) {
 
 /** The words of both languages: the same names, and the same placeholders of each. */
 async function checkConsoleWords() {
-  const load = async (/** @type {string} */ name) => import(pathToFileURL(join(ROOT, 'control/static', name)).href);
-  const { en } = await load('words-en.js');
-  const { zh } = await load('words-zh.js');
-  compareWords(en, zh, '');
+  // No package.json says that the console's files are modules, and not every Node.js finds that out.
+  const folder = mkdtempSync(join(tmpdir(), 'plain-words-'));
+  try {
+    writeFileSync(join(folder, 'package.json'), '{ "type": "module" }');
+    for (const name of ['words-en.js', 'words-zh.js', 'reasons-zh.js']) {
+      writeFileSync(join(folder, name), read(`control/static/${name}`));
+    }
+    const { en } = await import(pathToFileURL(join(folder, 'words-en.js')).href);
+    const { zh } = await import(pathToFileURL(join(folder, 'words-zh.js')).href);
+    compareWords(en, zh, '');
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 }
 
 /** @param {any} en @param {any} zh @param {string} place */
@@ -222,6 +233,40 @@ function checkTwins() {
   }
 }
 
+/** The reference names every call of the API, every option of the agent and every key of both files. */
+function checkReference() {
+  /** @type {Record<string, Record<string, unknown>>} */
+  const paths = JSON.parse(read('control/src/web/v1/openapi.json')).paths;
+  const calls = Object.entries(paths).flatMap(([path, methods]) => {
+    const shown = path.replace('{ip}/{port}', 'IP/PORT').replace('{id}', 'IP:PORT');
+    return Object.keys(methods).filter((name) => name !== 'parameters').map((name) => `${name.toUpperCase()} ${shown}`);
+  });
+  demand('docs/api.md', calls, (text, call) => new RegExp(`\`${escaped(call)}[\`?]`).test(text));
+
+  const options = [...read('agent/src/arguments.rs').matchAll(/#\[arg\([^\]]*long[^\]]*\)\]\s+(?:pub )?(\w+):/g)];
+  const named = options.map(([, field = '']) => `--${field.replaceAll('_', '-')}`);
+  demand('docs/agent.md', named, (text, option) => new RegExp(`\\| [^|]*\`${option}\\b`).test(text));
+
+  const readers = ['config', 'settings', 'health', 'gpu_aware', 'batch', 'networks'].map((name) => `contract/src/${name}.rs`);
+  const keys = [...readers, 'control/src/settings.rs', 'control/src/admission.rs'].flatMap((path) => {
+    const code = read(path).split(/^#\[cfg\(test\)\]\nmod /m)[0] ?? '';
+    const taken = /(?:take\w*|integer|path|read_\w+)\(\s*(?:&mut )?(?:\w+,\s*)?\[?"(\w+)"|^\s+\(?"(\w+)",\s*[\d.]/gm;
+    return [...code.matchAll(taken)].map(([, one, other]) => one ?? other ?? '');
+  });
+  demand('docs/configuration.md', [...new Set(keys)], (text, key) => new RegExp(`[\`"]${key}[\`"]`).test(text));
+}
+
+/** @param {string} path @param {string[]} names @param {(text: string, name: string) => boolean} isNamed */
+function demand(path, names, isNamed) {
+  const text = read(path);
+  for (const name of names) if (!isNamed(text, name)) faults.push(`${path} does not describe ${name}`);
+}
+
+/** @param {string} text */
+function escaped(text) {
+  return text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
+}
+
 /** Headings by their level, and the code in the first cell of each row. @param {string} text */
 function outline(text) {
   let isCode = false;
@@ -230,7 +275,7 @@ function outline(text) {
     const heading = isCode ? null : /^(#+) /.exec(line);
     if (heading !== null) return [{ line: index + 1, form: `a heading of level ${heading[1]?.length}` }];
     if (!line.startsWith('| ')) return [];
-    const keys = [...(line.split(' | ')[0] ?? '').matchAll(/`[^`]*`/g)].map(([key]) => key);
+    const keys = [...(line.split(' | ')[0] ?? '').matchAll(/`[^`]*`/g)].map(([key]) => key).sort();
     return [{ line: index + 1, form: `a row ${keys.join(' ')}` }];
   });
 }
@@ -243,6 +288,7 @@ for (const path of named.length > 0 ? named : filesToRead()) {
 if (named.length === 0) {
   await checkConsoleWords();
   checkTwins();
+  checkReference();
 }
 for (const fault of faults) console.log(fault);
 if (faults.length > 0) {

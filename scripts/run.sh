@@ -134,7 +134,7 @@ await() {
             fi
         done
         if ((SECONDS >= deadline)); then
-            fail "waited $DEADLINE_S s in vain: $what" "$(log_of "$name")"
+            fail "not ready after $DEADLINE_S s: $what" "$(log_of "$name")"
         fi
         sleep 0.1
     done

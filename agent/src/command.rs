@@ -26,7 +26,7 @@ const MAX_OUTPUT_BYTES: usize = 64 << 10;
 pub enum CommandError {
     #[error("it cannot be run: {0}")]
     Run(#[from] io::Error),
-    #[error("it has not ended within {0:?}, and was killed")]
+    #[error("it did not end within {0:?}, and was killed")]
     Late(Duration),
     #[error("it printed more than {MAX_OUTPUT_BYTES} bytes, and was killed")]
     TooLong,
@@ -51,7 +51,7 @@ fn parse(output: &[u8]) -> Result<Reading, Faults> {
     let mut warnings = Vec::new();
     let text = output.strip_prefix(MARK).unwrap_or(output);
     if text.len() < output.len() {
-        warnings.push("it begins with a byte order mark, which was passed over".to_owned());
+        warnings.push("it begins with a byte order mark, which was skipped".to_owned());
     }
     let map = parse_object(text, MAX_OUTPUT_BYTES)?;
     let mut faults = Faults::default();

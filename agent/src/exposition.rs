@@ -82,9 +82,9 @@ pub enum ReadError {
     TooMany,
     #[error("more than {MAX_KEPT_IN_ALL} bytes in the labels of the names that are read")]
     TooLarge,
-    #[error("none of the names is there")]
+    #[error("none of the names was found")]
     Nothing,
-    #[error("the answer ends within a line, so it was cut; none of it is used")]
+    #[error("the answer was cut off within a line, so it is ignored")]
     Cut,
 }
 
@@ -148,7 +148,7 @@ impl Exposition {
     /// What is wrong with the lines of the wanted names, in words.
     pub fn faults(&self) -> impl Iterator<Item = String> {
         let counts = self.malformed.iter();
-        counts.map(|(name, count)| format!("{name}: {count} of its lines are no samples"))
+        counts.map(|(name, count)| format!("{name}: {count} malformed lines"))
     }
 }
 

@@ -195,7 +195,7 @@ impl<R: Read> Read for Ended<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let length = self.document.read(buffer)?;
         if length == 0 && !buffer.is_empty() && !self.tail.trim_ascii_end().ends_with(Self::END) {
-            let why = "the answer ends without # EOF, so it was cut";
+            let why = "the answer was cut off: its last line is not # EOF";
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
         }
         let kept = Self::END.len() + 1;
@@ -209,7 +209,7 @@ impl<R: Read> Read for Ended<R> {
 /// Whether there is something new.
 fn tell(look: Look) -> bool {
     if let Look::Bad(why) = &look {
-        tracing::warn!("{why}; what it said before stays in use");
+        tracing::warn!("{why}; the last good content stays in use");
     }
     look == Look::Changed
 }
@@ -266,7 +266,7 @@ fn base64(bytes: &[u8]) -> String {
 /// What to do about a status that asks for credentials.
 fn hint(status: u16) -> &'static str {
     match status {
-        401 | 403 => "; --engine-token-file or --engine-login-file says who asks",
+        401 | 403 => "; use --engine-token-file or --engine-login-file",
         _ => "",
     }
 }
@@ -306,7 +306,7 @@ fn follow(from: &Uri, to: &str) -> Result<Uri, String> {
             .map_or("", |(folder, _)| folder);
         format!("{scheme}://{authority}{folder}/{to}")
     };
-    let uri: Uri = text.parse().map_err(|_| refuse("which is no URL"))?;
+    let uri: Uri = text.parse().map_err(|_| refuse("which is not a URL"))?;
     let is_same_host = match (uri.host(), from.host()) {
         (Some(one), Some(other)) => one.eq_ignore_ascii_case(other),
         _ => false,

@@ -143,9 +143,13 @@ impl Heartbeat<'_> {
         if before.access.owner != controls.access.owner {
             let engine = self.settings;
             match before.all[before.current].client.leave(engine.advertise) {
-                Ok(_) => tracing::info!("{engine}: left, to come back with the new owner's secret"),
+                Ok(_) => tracing::info!(
+                    "{engine}: deregistered, to register with the new owner's secret"
+                ),
                 Err(error) => {
-                    tracing::warn!("{engine}: not left before the owner's secret changed: {error}")
+                    tracing::warn!(
+                        "{engine}: not deregistered before the owner's secret changed: {error}"
+                    )
                 }
             }
         }
@@ -208,8 +212,7 @@ impl Heartbeat<'_> {
             Err(error) => {
                 let hint = match now {
                     Standing::Refused(401 | 403) => {
-                        "; control's token for registering is given by --token-file, --token or \
-                         WICKETGATE_TOKEN"
+                        "; give a token for registering with --token-file, --token or WICKETGATE_TOKEN"
                     }
                     Standing::Registered | Standing::Away | Standing::Refused(_) => "",
                 };
@@ -229,9 +232,9 @@ impl Heartbeat<'_> {
         let was_registered = control.standing == Some(Standing::Registered);
         match control.client.leave(self.settings.advertise) {
             Ok(info) => tracing::info!("{engine}: left {base}: {info}"),
-            Err(error) if was_registered => tracing::warn!(
-                "{engine}: {base}: {error}; the registration ends with its time to live"
-            ),
+            Err(error) if was_registered => {
+                tracing::warn!("{engine}: {base}: {error}; the registration expires after its TTL")
+            }
             Err(error) => tracing::info!("{engine}: {base}: {error}"),
         }
     }

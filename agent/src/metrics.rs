@@ -112,7 +112,7 @@ impl Collector for Engines {
         type Count = fn(&Counts) -> &AtomicU64;
         let counters: [(&str, &str, Count); 4] = [
             ("reads", "Reads of the engine", |counts| &counts.reads),
-            ("read_failures", "Reads that gave nothing", |counts| {
+            ("read_failures", "Failed reads of the engine", |counts| {
                 &counts.read_failures
             }),
             (
@@ -137,7 +137,7 @@ impl Collector for Engines {
         let gauges: [(&str, &str, Option<Unit>, Value); 6] = [
             (
                 "warming_up",
-                "1 while the health check does not pass",
+                "1 while the engine is warming up",
                 None,
                 |word| Some(f64::from(u8::from(word.is_warming_up))),
             ),
@@ -147,15 +147,18 @@ impl Collector for Engines {
             ("vram_usage_ratio", "VRAM usage as reported", None, |word| {
                 word.figures.vram_usage
             }),
-            ("queued_requests", "Requests that wait", None, |word| {
-                word.figures.queue.map(|queue| queue as f64)
-            }),
+            (
+                "queued_requests",
+                "Requests waiting in the engine's queue",
+                None,
+                |word| word.figures.queue.map(|queue| queue as f64),
+            ),
             ("running_requests", "Requests in progress", None, |word| {
                 word.figures.running.map(|running| running as f64)
             }),
             (
                 "reading_age",
-                "Age of the figures that are reported",
+                "Age of the reported figures",
                 Some(Unit::Seconds),
                 |word| word.reading.map(|(_, age)| age.as_secs_f64()),
             ),

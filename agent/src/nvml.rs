@@ -38,8 +38,8 @@ fn load() -> Result<Nvml, String> {
         }
     }
     Err(format!(
-        "NVML, the library of NVIDIA's driver, cannot be used ({}); the driver has to be installed, \
-         and in a container its utility libraries have to be passed in",
+        "NVML, the library of NVIDIA's driver, cannot be used ({}); install the driver; \
+         in a container, pass in its utility libraries",
         failures.join("; ")
     ))
 }
@@ -50,7 +50,7 @@ impl Gpus for DriverGpus {
         let device = find(nvml, gpu).map_err(|error| {
             let known = match nvml.device_count() {
                 Ok(count) => format!("the driver knows {count}"),
-                Err(error) => format!("the driver does not say how many there are: {error}"),
+                Err(error) => format!("the driver does not report their number: {error}"),
             };
             format!("GPU {gpu}: {error}; {known}")
         })?;

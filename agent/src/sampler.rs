@@ -98,11 +98,13 @@ impl Teller {
         if !self.is_slow && took > interval {
             self.is_slow = true;
             tracing::warn!(
-                "{engine}: a look took {took:?}, so it is looked at less often than every {interval:?}"
+                "{engine}: a read took {took:?}, so the engine is read less often than every {interval:?}"
             );
         } else if self.is_slow && took <= interval / 2 {
             self.is_slow = false;
-            tracing::info!("{engine}: a look took {took:?}; it is looked at every {interval:?}");
+            tracing::info!(
+                "{engine}: a read took {took:?}; the engine is read every {interval:?} again"
+            );
         }
     }
 

@@ -144,7 +144,7 @@ fn read_controls(object: &mut Object, faults: &mut Faults) -> Vec<BaseUrl> {
         match item.as_str().map(base_url) {
             Some(Ok(control)) => controls.push(control),
             Some(Err(allowed)) => add(faults, "/control", item, &allowed),
-            None => faults.add("/control", item, "a URL, or several in an array"),
+            None => faults.add("/control", item, "a URL, or several URLs in an array"),
         }
     }
     controls
@@ -409,7 +409,7 @@ fn read_url(object: &Object, key: &str, text: &str, faults: &mut Faults) -> Opti
     });
     if uri.is_none() {
         const ALLOWED: &str = "http://HOST[:PORT][/PATH] or https://..., \
-            with who asks in engine_token_file or engine_login_file";
+            with credentials only in engine_token_file or engine_login_file";
         let allowed = match key {
             "health" => format!("tcp, none, {ALLOWED}"),
             _ => ALLOWED.to_owned(),

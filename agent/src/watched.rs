@@ -163,7 +163,7 @@ pub fn read_file(path: &Path, max_bytes: usize) -> Result<Vec<u8>, String> {
         return Err(told(&"it is a folder"));
     }
     if !found.is_file() {
-        return Err(told(&"it is no regular file"));
+        return Err(told(&"it is not a regular file"));
     }
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| {

@@ -389,12 +389,13 @@ fn read_backends(
     faults: &mut Faults,
     unknown_keys: &mut Faults,
 ) -> Vec<(usize, Backend)> {
-    let Some(value) = object.take_required("backends", "an array, maybe empty", faults) else {
+    let Some(value) = object.take_required("backends", "an array, which may be empty", faults)
+    else {
         return Vec::new();
     };
     let place = object.pointer("backends");
     let Value::Array(items) = value else {
-        faults.add(&place, kind(value), "an array, maybe empty");
+        faults.add(&place, kind(value), "an array, which may be empty");
         return Vec::new();
     };
     if items.len() > MAX_BACKENDS {

@@ -13,6 +13,14 @@ pub struct Fault {
     pub allowed: String,
 }
 
+/// What is found where something is missing.
+pub(crate) const NOTHING: &str = "nothing";
+pub(crate) const UNKNOWN_KEY: &str = "an unknown key";
+/// Begins what is allowed in place of an unknown key that resembles a known one.
+pub(crate) const A_KNOWN_KEY: &str = "a known key";
+/// Begins what is found where the text is not JSON.
+pub(crate) const INVALID_JSON: &str = "invalid JSON: ";
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let place = if self.place.is_empty() {
@@ -20,11 +28,16 @@ impl fmt::Display for Fault {
         } else {
             &self.place
         };
-        write!(
-            f,
-            "{place}: found {}, allowed: {}",
-            self.found, self.allowed
-        )
+        let Fault { found, allowed, .. } = self;
+        match found.as_str() {
+            NOTHING => write!(f, "{place} is required: {allowed}"),
+            UNKNOWN_KEY => match allowed.strip_prefix(A_KNOWN_KEY) {
+                Some(hint) => write!(f, "{place}: unknown key{hint}"),
+                None => write!(f, "{place}: unknown key, allowed: {allowed}"),
+            },
+            _ if found.starts_with(INVALID_JSON) => write!(f, "{place}: {found}"),
+            _ => write!(f, "{place}: found {found}, allowed: {allowed}"),
+        }
     }
 }
 
@@ -92,6 +105,34 @@ mod tests {
         let mut faults = Faults::default();
         faults.add("/a", "x\nreload config success", "an IP address");
         assert!(!faults.to_string().contains('\n'));
+    }
+
+    #[test]
+    fn a_fault_reads_as_a_sentence() {
+        let cases = [
+            ("3", "an IP address", "/a: found 3, allowed: an IP address"),
+            (NOTHING, "an IP address", "/a is required: an IP address"),
+            (
+                UNKNOWN_KEY,
+                "a known key; did you mean \"port\"?",
+                "/a: unknown key; did you mean \"port\"?",
+            ),
+            (
+                UNKNOWN_KEY,
+                "one of b, c",
+                "/a: unknown key, allowed: one of b, c",
+            ),
+            (
+                "invalid JSON: EOF",
+                "a JSON object",
+                "/a: invalid JSON: EOF",
+            ),
+        ];
+        for (found, allowed, sentence) in cases {
+            let mut faults = Faults::default();
+            faults.add("/a", found, allowed);
+            assert_eq!(faults.to_string(), sentence);
+        }
     }
 
     #[test]

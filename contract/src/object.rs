@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::fault::Faults;
+use crate::fault::{A_KNOWN_KEY, Faults, INVALID_JSON, UNKNOWN_KEY};
 use crate::value::read_value;
 
 /// Parses `bytes` as one JSON object of at most `max_bytes`.
@@ -33,7 +33,11 @@ pub fn parse_object(bytes: &[u8], max_bytes: usize) -> Result<Map<String, Value>
         }
         Err(error) => {
             let place = format!("(line {}, column {})", error.line(), error.column());
-            faults.add(&place, error, "valid JSON, nested at most 128 deep");
+            let error = error.to_string();
+            // The place says it already.
+            let error = error.split(" at line ").next().unwrap_or_default();
+            let found = format!("{INVALID_JSON}{error}");
+            faults.add(&place, found, "valid JSON, nested at most 128 levels");
             Err(faults)
         }
     }
@@ -174,10 +178,10 @@ impl<'a> Object<'a> {
             .filter(|key| !self.known.contains(&key.as_str()))
         {
             let allowed = match nearest(key, &self.known) {
-                Some(known) => format!("a known key; did you mean {known:?}?"),
+                Some(known) => format!("{A_KNOWN_KEY}; did you mean {known:?}?"),
                 None => format!("one of {}", self.known.join(", ")),
             };
-            faults.add(&self.pointer(key), "an unknown key", allowed);
+            faults.add(&self.pointer(key), UNKNOWN_KEY, allowed);
         }
     }
 }

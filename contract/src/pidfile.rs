@@ -91,7 +91,8 @@ impl PidFile {
                 });
             }
         }
-        let error = io::Error::other("it changes hands all the time");
+        let error =
+            io::Error::other("the pid file kept changing owner; gave up after several attempts");
         Err(io_error(error))
     }
 

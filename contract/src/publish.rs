@@ -17,7 +17,7 @@ pub enum PublishError {
     #[error(transparent)]
     NotReplaced(#[from] io::Error),
     /// Every reader sees the new version; a loss of power may bring the old one back.
-    #[error("replaced, but maybe not for good: the folder cannot be synced: {0}")]
+    #[error("applied, but may be lost in a power failure: the folder cannot be synced: {0}")]
     NotLasting(io::Error),
 }
 
@@ -329,7 +329,7 @@ mod tests {
         let why = io::Error::from(io::ErrorKind::StorageFull);
         let error = io::Error::from(PublishError::NotLasting(why));
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
-        assert!(error.to_string().starts_with("replaced, but"), "{error}");
+        assert!(error.to_string().starts_with("applied, but"), "{error}");
     }
 
     #[test]

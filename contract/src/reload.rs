@@ -78,7 +78,7 @@ fn prove(pid: Pid, evidence: Evidence, process_names: &[String]) -> Result<(), S
 fn prove_by_age_and_name(pid: Pid, evidence: Evidence, names: &[String]) -> Result<(), String> {
     const TOLERANCE_S: i64 = 2;
     if evidence.anybody_may_write {
-        return Err("anybody may have written the pid file, which is not locked".to_owned());
+        return Err("the pid file is not locked, and any user can write it".to_owned());
     }
     let process = Process::read(pid).ok_or("its /proc entry cannot be read")?;
     // The kernel keeps 15 bytes of a name.

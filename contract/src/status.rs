@@ -42,7 +42,7 @@ pub struct Running {
     /// had to wait was bound.
     #[serde(default)]
     pub addresses: Vec<IpAddr>,
-    /// What the configuration asks for and the proxy does not run; empty when all of it is in force.
+    /// Parts of the configuration that the proxy refuses; empty when all of it is in force.
     #[serde(default)]
     pub refusals: Vec<Refusal>,
 }

@@ -97,9 +97,9 @@ impl Histories {
 /// The state of a backend, and why it is so.
 fn operational<'a>(row: &Row, seen: Option<&'a BackendStatus>) -> (Operational, &'a str) {
     match seen {
-        _ if row.state() == RowState::Expired => (Operational::Expired, "its registration ran out"),
+        _ if row.state() == RowState::Expired => (Operational::Expired, "its registration expired"),
         Some(seen) => (Operational::Seen(seen.operational), &seen.reason),
-        None => (Operational::Unknown, "the proxy says nothing of it"),
+        None => (Operational::Unknown, "the proxy does not report it"),
     }
 }
 

@@ -95,7 +95,7 @@ fn a_transition_is_kept_with_its_time_and_reason_and_no_change_is_none() {
     }
     histories.note(&rows(&[(1, 0)]), None, at(4_000));
     let expected = [
-        "1004000 drain unknown the proxy says nothing of it",
+        "1004000 drain unknown the proxy does not report it",
         "1003000 drain down 3 probes failed: refused",
         "1002000 ready down 3 probes failed: refused",
         "1000000 ready up a probe passed",

@@ -60,18 +60,17 @@ pub enum Refusal {
         "the static list cannot be read, so nothing was changed in it: {0}; repair the file first"
     )]
     StaticUnread(String),
-    #[error("it was made for revision {expected}, and revision {current} stands now")]
+    #[error("the change was made for revision {expected}; the current revision is {current}")]
     Stale { expected: u64, current: u64 },
     #[error("no mass expiry is being held back")]
     NoFreeze,
     #[error(
-        "{0} is registered by somebody else: \"owner\" has to be the one that it was registered \
-         with, or absent where it was absent"
+        "{0} has another owner: \"owner\" must be the one that it was registered with, or absent \
+         if it was registered without one"
     )]
     NotOwner(BackendAddr),
     #[error(
-        "there are {0} registrations, allowed: at most that many (\"registration\" of \
-         control_config.json)"
+        "there are {0} registrations, the most allowed (\"registration\" of control_config.json)"
     )]
     TooMany(usize),
     #[error(transparent)]
@@ -494,9 +493,10 @@ impl Model {
     }
 
     fn refuse_own_address(&self, addr: BackendAddr) -> Result<(), Faults> {
-        let Some(found) = self.own.refuse(addr, self.settings().listen()) else {
+        let Some(why) = self.own.refuse(addr, self.settings().listen()) else {
             return Ok(());
         };
+        let found = format!("{addr}: {why}");
         let mut faults = Faults::default();
         let allowed = "an address that neither the proxy nor the control server listens on";
         faults.add("/ip", found, allowed);

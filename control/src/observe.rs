@@ -31,7 +31,7 @@ pub enum Unknown {
     #[error("the proxy has no admin socket ({path}: {error})")]
     NoSocket { path: PathBuf, error: io::Error },
     /// It is older than this call.
-    #[error("admin socket {path}: {call}: the proxy does not know this call")]
+    #[error("admin socket {path}: {call}: the proxy does not support this call")]
     NoSuchCall { path: PathBuf, call: String },
     #[error("admin socket {path}: {why}")]
     Failed { path: PathBuf, why: String },
@@ -126,7 +126,7 @@ impl Proxy {
     ) -> Result<T, Unknown> {
         let bytes = self.answer(method, path, body, timeout).await?;
         serde_json::from_slice(&bytes)
-            .map_err(|error| self.failed(format!("{path}: not what the contract says: {error}")))
+            .map_err(|error| self.failed(format!("{path}: unexpected answer: {error}")))
     }
 
     async fn answer(
@@ -193,7 +193,7 @@ impl Proxy {
                 error,
             },
             io::ErrorKind::PermissionDenied => self.failed(format!(
-                "{error}: it is another user's; proxy_server --socket-group shares it"
+                "{error}: it belongs to another user; share it with proxy_server --socket-group"
             )),
             _ => self.failed(error.to_string()),
         }

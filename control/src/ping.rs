@@ -135,7 +135,7 @@ async fn tcp(ip: IpAddr, ports: &[u16], count: u16, sender: mpsc::Sender<Probe>)
             .copied();
         let result = match port {
             Some(port) => connect(SocketAddr::new(ip, port)).await,
-            None => Err("no port of this address is known to connect to".to_owned()),
+            None => Err("no known port to connect to".to_owned()),
         };
         let probe = Probe {
             sequence,

@@ -277,13 +277,13 @@ impl Settled {
             return not_sent(no.clone(), no, "nothing was signalled", reason.into());
         }
         let Some(sent) = &self.sent else {
-            let info = "no reload needed: nothing but figures can have changed";
+            let info = "no reload needed: only load figures changed";
             return not_sent(Value::Null, Value::Null, info, Value::Null);
         };
         let unknown = Confirmation {
             applied: Some(false),
             verified: false,
-            reason: Some("no confirmation in time".to_owned()),
+            reason: Some("the proxy did not confirm in time".to_owned()),
             in_ms: None,
         };
         let confirmation = self.confirmation.as_ref().unwrap_or(&unknown);

@@ -75,15 +75,11 @@ impl OwnAddresses {
         let local = self.of_proxy();
         let mut listeners = std::iter::once(&listen).chain(&self.proxy.listeners);
         if let Some(listen) = listeners.find(|listen| is_own_listener(addr, **listen, &local)) {
-            return Some(format!(
-                "{addr}, which is the proxy's own listener {listen}"
-            ));
+            return Some(format!("it is the proxy's own listener {listen}"));
         }
         let mut control = self.control.iter();
         if let Some(control) = control.find(|own| is_own_listener(addr, **own, &self.local)) {
-            return Some(format!(
-                "{addr}, which is the control server's own {control}"
-            ));
+            return Some(format!("it is the control server's own address {control}"));
         }
         None
     }
@@ -201,7 +197,7 @@ impl Plan {
         for backend in backends {
             let why = match own.refuse(backend.addr, listen) {
                 None if kept.len() == MAX_BACKENDS => Some(format!(
-                    "more than {MAX_BACKENDS} backends, allowed: at most that many"
+                    "more than {MAX_BACKENDS} backends, the most allowed"
                 )),
                 why => why,
             };

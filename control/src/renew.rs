@@ -111,7 +111,7 @@ pub async fn store_uses_apart(app: &App) {
 fn store_uses(app: &App) {
     if let Err(error) = app.access.store_uses() {
         let path = app.shared.settings.token_uses_path.display();
-        tracing::warn!("{path}: {error}: when tokens were last used is not written down");
+        tracing::warn!("{path}: {error}: the last use of tokens is not stored");
     }
 }
 
@@ -127,7 +127,7 @@ fn read_certificate(app: &App, tls: &Tls, told: &mut Option<String>) {
             if !is_news(told, &error) {
                 return;
             }
-            tracing::error!("{error}; the old certificate lives on");
+            tracing::error!("{error}; the old certificate stays in use");
             error
         }
     };
@@ -148,8 +148,8 @@ pub fn begin_grace(app: &App) {
     };
     let until = command::time(until_s);
     tracing::warn!(
-        "tokens are needed now; {count} registrations are refreshed from this machine without one \
-         until {until}"
+        "calls need a token now; {count} registrations can be refreshed from this machine without \
+         one until {until}"
     );
     let target = format!("{count} registrations");
     let result = format!("refreshed without a token until {until}");
@@ -184,7 +184,7 @@ fn read_tokens(app: &App, told: &mut Option<String>) {
             if !is_news(told, &error) {
                 return;
             }
-            tracing::error!("{error}; the tokens that were known stay");
+            tracing::error!("{error}; the last known tokens stay valid");
             error
         }
     };

@@ -136,12 +136,11 @@ pub async fn read_again(app: &App, source: &Source) {
     let result = match take_over(app, source).await {
         Ok(renewal) => {
             let keys = renewal.needs_restart.join(", ");
-            let note = (!keys.is_empty()).then(|| {
-                format!("{path}: {keys} changed: a restart of control puts that into effect")
-            });
+            let note = (!keys.is_empty())
+                .then(|| format!("{path}: {keys} changed: restart control to apply this"));
             app.shared.set_config_note(note.clone());
             match renewal.in_effect.is_empty() {
-                true => tracing::info!("{path} has been read again: nothing to put into effect"),
+                true => tracing::info!("{path} has been read again: nothing has changed"),
                 false => {
                     let keys = renewal.in_effect.join(", ");
                     tracing::info!("{path} has been read again: {keys} in effect now");

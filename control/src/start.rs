@@ -152,7 +152,7 @@ pub async fn run(settings: Settings, source: crate::reread::Source) -> Result<()
         renew::store_uses_apart(&stopped).await;
     };
     if tokio::time::timeout(STORE_PATIENCE, store).await.is_err() {
-        tracing::warn!("what was heard last is not stored within {STORE_PATIENCE:?}");
+        tracing::warn!("the last heartbeats are not stored within {STORE_PATIENCE:?}");
     }
     shared.audit_own("server", "stop", &listen.to_string(), "ok");
     shared.audit.settle().await;
@@ -219,7 +219,7 @@ pub async fn start_tasks(
         clock.clone(),
     );
     if let Err(error) = audit.write_apart() {
-        tracing::warn!("no thread for the audit log: {error}; a slow disk holds up all else");
+        tracing::warn!("no thread for the audit log: {error}; a slow disk delays everything else");
     }
     let proxy = Proxy::at(&contract::paths::proxy_socket(&settings.proxy_pid_path));
     let shared = Arc::new(Shared::new(settings, clock, audit, loaded.model));
@@ -311,7 +311,10 @@ pub fn remove_litter(settings: &Settings) {
     ];
     for path in ours {
         if let Err(error) = contract::publish::remove_litter(path) {
-            tracing::warn!("{}: litter beside it: {error}", path.display());
+            tracing::warn!(
+                "{}: a leftover temporary file cannot be removed: {error}",
+                path.display()
+            );
         }
     }
 }

@@ -25,9 +25,9 @@
  * @property {string} source who has the word: `k8s` or `runtime`, which an override is too
  * @property {string[]} [sources] all who know it, the strongest first: `override`, `runtime`, `k8s`
  * @property {Override | null} [override]
- * @property {string} [state] the control plane's word: `expired` where its registration ran out
+ * @property {string} [state] the control plane's word: `expired` where its registration expired
  * @property {number | null} [expires_at_ms] when it expires unless it is heard again
- * @property {SeenBackend | null} proxy null where the proxy says nothing of it
+ * @property {SeenBackend | null} proxy null where the proxy does not report it
  * @property {Cost | null} [cost] where the algorithm has one
  * @property {number | null} [reported_at_ms] when its GPU and VRAM were reported
  * @property {number | null} [queue] requests that wait there, by its own word

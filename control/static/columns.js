@@ -105,7 +105,7 @@ function sortBy(column) {
   const isFirst = order.column === FIRST_ORDER.column && !order.descending;
   keepInAddress({ sort: isFirst ? '' : order.descending ? `${column}.descending` : column });
   writeHeaders();
-  // The headers were written anew, and the keyboard must not lose its place.
+  // The headers were written again, and the keyboard must not lose its place.
   const button = document.querySelector(`.head-${column} button`);
   if (button instanceof HTMLElement) button.focus();
   changed();

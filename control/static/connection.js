@@ -39,7 +39,7 @@ export function showConnection() {
   const signIn = byId('banner-sign-in', HTMLAnchorElement);
   signIn.hidden = kind !== 'forbidden';
   signIn.href = `/login${location.search}${location.hash}`;
-  // Guarded: written anew each second, it would cost the whole page its styles.
+  // Guarded: written again each second, it would cost the whole page its styles.
   setAttribute(document.documentElement, 'data-connection', kind);
   const age = goodAt === null ? '' : words().updatedAgo(spanText((Date.now() - goodAt) / 1000));
   setText(byId('updated', HTMLElement), age);

@@ -115,8 +115,17 @@ export function momentText(when) {
   return new Intl.DateTimeFormat(locale(), style).format(when);
 }
 
-/** @param {number | Date} when unix milliseconds */
+/**
+ * `29 Nov 2026, 23:55:27 UTC`; in Chinese `2026-11-29 23:55:27 UTC`.
+ * @param {number | Date} when unix milliseconds
+ */
 export function dateTimeText(when) {
+  if (locale() === 'zh-CN') {
+    // Swedish dates are written as ISO 8601 has them.
+    const time = new Intl.DateTimeFormat('sv-SE', { dateStyle: 'short', timeStyle: 'medium' }).format(when);
+    const parts = new Intl.DateTimeFormat('en-GB', { timeZoneName: 'short' }).formatToParts(when);
+    return `${time} ${parts.find(({ type }) => type === 'timeZoneName')?.value ?? ''}`.trim();
+  }
   const style = /** @type {const} */ ({ dateStyle: 'medium', timeStyle: 'long', hourCycle: 'h23' });
   return formatter('date', (tag) => new Intl.DateTimeFormat(tag, style)).format(when);
 }

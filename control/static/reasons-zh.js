@@ -29,10 +29,10 @@ const WHOLE = {
   'the last flow was answered': '最近的 UDP 流得到了应答',
   'the last flow was refused': '最近的 UDP 流被拒',
   'no probe has ended yet': '尚无探测结果',
-  'no connect was tried yet': '尚未尝试连接',
-  'used all the same, since all are out (all_down: fail_open)': '后端全部不可用，仍继续使用（all_down: fail_open）',
+  'no connect was tried yet': '尚未连接过',
+  'still used: all backends are out (all_down: fail_open)': '后端全部不可用，仍继续使用（all_down: fail_open）',
   // Control's own, where there is no proxy to ask.
-  'the proxy says nothing of it': '代理没有该后端的信息',
+  'the proxy does not report it': '代理没有该后端的信息',
 };
 
 /** @type {[RegExp, (...found: string[]) => string][]} */
@@ -68,11 +68,23 @@ const WARNINGS = [
     (file, kept) => `${file} 无法读取，暂时保留已发布的 ${kept} 个后端`,
   ],
   [/^not published: (.*)$/, (why) => `未发布：${why}`],
-  [/^(.*); what is in memory stands$/, (why) => `${why}；沿用内存中的内容`],
-  [/^(.*); what discovery last said stands$/, (why) => `${why}；沿用服务发现上次给出的内容`],
-  [/^(.*); what the static list last said stands$/, (why) => `${why}；沿用静态列表上次的内容`],
-  [/^(.*); the published settings stand$/, (why) => `${why}；沿用已发布的设置`],
+  [/^(.*); keeping the state in memory$/, (why) => `${why}；沿用内存中的内容`],
+  [/^(.*); keeping the last valid backends of discovery$/, (why) => `${why}；沿用服务发现上次给出的内容`],
+  [/^(.*); keeping the last valid backends of the static list$/, (why) => `${why}；沿用静态列表上次的内容`],
+  [/^(.*); keeping the published settings$/, (why) => `${why}；沿用已发布的设置`],
 ];
+
+/** Why a request was refused. @type {Record<string, string>} */
+const REFUSALS = {
+  'unknown or revoked token': '令牌无效',
+  'this token has expired': '令牌已过期',
+  'this session has ended: sign in again': '会话已结束，请重新登录',
+};
+
+/** @param {string} text as control says it */
+export function refusalText(text) {
+  return REFUSALS[text] ?? text;
+}
 
 /** @param {string} text as control says it */
 export function warningText(text) {

@@ -15,7 +15,7 @@ import { errorsOf, rateOf } from './traffic.js';
  * @property {string} key the address, which is the backend's identity
  * @property {string} place the address as text that sorts as addresses do
  * @property {Backend} backend
- * @property {SeenBackend | null} seen null where the proxy says nothing of it
+ * @property {SeenBackend | null} seen null where the proxy does not report it
  * @property {import('./state.js').State} state
  */
 

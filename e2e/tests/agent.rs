@@ -179,13 +179,13 @@ fn control_may_come_late_and_go_and_come_back() {
     let engine = vllm();
     let addr = free_address();
     let mut agent = agent(control.addr, &engine, addr, &[]);
-    agent.wait_for_line("control is away");
+    agent.wait_for_line("control does not answer");
     for _ in 0..2 {
         control = Control::start_on(&folder, control.addr);
         agent.wait_for_line("registered with");
         control.program.signal(Signal::KILL);
         control.program.wait_exit(LONG);
-        agent.wait_for_line("control is away");
+        agent.wait_for_line("control does not answer");
     }
     // Away or not, it ends when told to.
     agent.signal(Signal::TERM);

@@ -142,11 +142,11 @@ fn a_bad_token_file_costs_nothing_and_a_good_one_counts() {
     };
     until("it is published", LONG, || is_in_use().then_some(()));
     write(&path, "");
-    agent.wait_for_line("it is empty; what it said before stays in use");
+    agent.wait_for_line("it is empty; the last good content stays in use");
     fs::remove_file(&path).expect("it is there");
-    agent.wait_for_line("what it said before stays in use");
+    agent.wait_for_line("the last good content stays in use");
     fs::create_dir(&path).expect("nothing is there");
-    agent.wait_for_line("it is a folder; what it said before stays in use");
+    agent.wait_for_line("it is a folder; the last good content stays in use");
     outlive_a_ttl();
     assert!(is_in_use(), "it beats on");
     assert_eq!(agent.count_lines("stays in use"), 3, "each told once");
@@ -169,7 +169,7 @@ fn what_an_agent_owns_stays_its_own_under_a_new_secret() {
     let mut agent = agent(&[bench.control.addr], addr, &["--owner-file", file]);
     agent.wait_for_line("registered with");
     write(&path, "the second secret of node 7\n");
-    agent.wait_for_line("left, to come back");
+    agent.wait_for_line("deregistered, to register");
     until("it is back", LONG, || bench.row(addr));
     let body = |owner: &str| json!({ "ip": addr.ip(), "port": addr.port(), "owner": owner });
     let delete = |owner| bench.api().delete("/api/register", Some(&body(owner))).0;

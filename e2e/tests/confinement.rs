@@ -283,7 +283,7 @@ fn a_log_behind_a_link_is_opened_anew_where_it_was_moved_away() {
     proxy.program.signal(Signal::USR1);
     until("the log is opened anew", LONG, || {
         let text = fs::read_to_string(&log).ok()?;
-        text.contains("opened anew").then_some(())
+        text.contains("log file reopened").then_some(())
     });
 }
 

@@ -122,7 +122,7 @@ fn another_interval_counts_at_once() {
     // The first look comes with the change, and the next ones by the interval.
     for round in 0..3 {
         fs::write(bench.folder.root.proxy_config(), "{}").expect("a temporary folder");
-        until("it is written anew", LONG, || {
+        until("it is written again", LONG, || {
             let config = bench.folder.proxy_config()?;
             config["backends"].is_array().then_some(())
         });
@@ -146,7 +146,7 @@ fn each_key_that_needs_a_restart_is_named() {
     new["audit_files"] = before["audit_files"].clone();
     let named = "k8s_endpoints_path, audit_max_bytes, tls changed: a restart";
     reload(&mut bench, &new, named);
-    reload(&mut bench, &before, "nothing to put into effect");
+    reload(&mut bench, &before, "nothing has changed");
     assert!(!warnings(&bench).contains("a restart"));
 }
 

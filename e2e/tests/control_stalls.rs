@@ -93,11 +93,11 @@ fn without_descriptors_nobody_expires_who_goes_on_beating() {
     let mut bench = bench();
     agents_beat_while(bench.control.addr, &mut bench.control.program, |program| {
         program.limit_descriptors(3);
-        program.wait_for_line("not all connections are taken");
+        program.wait_for_line("not all connections are accepted");
         std::thread::sleep(STALL);
         program.limit_descriptors(4096);
-        program.wait_for_line("all connections are taken again");
-        assert!(program.count_lines("not all connections are taken") < 20);
+        program.wait_for_line("all connections are accepted again");
+        assert!(program.count_lines("not all connections are accepted") < 20);
     });
 }
 
@@ -170,10 +170,10 @@ fn while_all_connections_are_being_answered_nobody_expires() {
                 stream
             })
             .collect();
-        program.wait_for_line("not all connections are taken");
+        program.wait_for_line("not all connections are accepted");
         std::thread::sleep(STALL);
         drop(crowd);
-        program.wait_for_line("all connections are taken again");
+        program.wait_for_line("all connections are accepted again");
     });
 }
 

@@ -109,7 +109,7 @@ fn a_renewed_certificate_is_taken_up_and_a_bad_one_never() {
         tls.bench
             .control
             .program
-            .wait_for_line("the old certificate lives on");
+            .wait_for_line("the old certificate stays in use");
         assert!(tls.is_served_as(&second));
     }
     // What would hang whoever opens it.
@@ -189,7 +189,7 @@ fn an_agent_reads_its_authorities_again() {
     let mut agent = Program::spawn(command);
     agent.wait_for_line("certificate");
     fs::write(&path, "no certificate").expect("written");
-    agent.wait_for_line("what it said before stays in use");
+    agent.wait_for_line("the last good content stays in use");
     fs::write(&path, &ours.certificate).expect("written");
     agent.wait_for_line("registered");
     assert!(tls.bench.row(addr).is_some());

@@ -145,7 +145,7 @@ fn the_first_token_says_what_it_changes_and_cuts_nobody_off_at_once() {
 
 #[test]
 fn what_cannot_be_read_for_a_moment_is_read_when_it_can_and_told_once() {
-    const TOLD: &str = "the tokens that were known stay";
+    const TOLD: &str = "the last known tokens stay valid";
     let mut bench = ApiBench::start(json!({}));
     let (reader, id) = create(&bench, &["--scope", "read"]);
     until("the token is taken up", LONG, || {

@@ -266,7 +266,7 @@ fn the_log_file_is_opened_anew_while_lines_come() {
     until_it_says(&log, "serving generation=1");
     fs::rename(&log, &moved).expect("moved away");
     proxy.program.signal(Signal::USR1);
-    until_it_says(&log, "opened anew");
+    until_it_says(&log, "log file reopened");
     let old = fs::read_to_string(&moved).expect("the old file");
     assert!(old.contains("serving generation=1"), "{old}");
 }

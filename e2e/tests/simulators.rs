@@ -132,7 +132,7 @@ fn batching_costs_plainly_less_memory_and_modes_can_follow_each_other() {
     until("in a batch, little memory is held", LONG, || {
         usage().filter(|usage| *usage < 0.35)
     });
-    assert_eq!(rows(&control).len(), 1, "the same row goes on");
+    assert_eq!(rows(&control).len(), 1, "the same row shows");
     program.signal(Signal::INT);
     program.wait_exit(LONG);
 }

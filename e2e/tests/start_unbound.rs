@@ -187,7 +187,7 @@ fn made_when_it_can_be(folder: &Folder, arguments: &[&str], mend: impl FnOnce())
 
     mend();
     let mut proxy = Proxy::ready(folder, program);
-    proxy.program.wait_for_line("the admin socket is there");
+    proxy.program.wait_for_line("the admin socket is ready");
     proxy.program.wait_for_line("the pid file is written");
     proxy.reload(&config);
     assert_eq!(proxy.status().running.pid, proxy.program.pid());

@@ -53,7 +53,7 @@ const METRICS_BOUNDS: Bounds = Bounds {
 /// Why the admin socket could not be bound.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    #[error("what stands in the admin socket's place is no socket")]
+    #[error("the path of the admin socket is taken by a file that is not a socket")]
     NoSocket,
     #[error(
         "another proxy answers on this admin socket; \
@@ -61,7 +61,7 @@ pub enum BindError {
     )]
     Answered,
     #[error(
-        "group {} is not let in, allowed: a group that the proxy is in: {error}",
+        "group {} cannot get access, allowed: a group that the proxy is in: {error}",
         group.as_raw()
     )]
     Group { group: Gid, error: io::Error },

@@ -97,8 +97,8 @@ impl Announcement {
     pub fn make(&mut self, confinement: &Confinement, serve: &dyn Fn(UnixListener)) {
         self.makes_files = confinement.makes_files();
         let outlook = match self.makes_files {
-            true => "it is tried again every second",
-            false => "it wants a restart: its folder was not there at the start",
+            true => "retrying every second",
+            false => "a restart is needed: its folder did not exist at the start",
         };
         for missing in self.missing.drain(..) {
             tracing::warn!("{missing}; {outlook}");
@@ -106,9 +106,7 @@ impl Announcement {
         self.listener.take().into_iter().for_each(serve);
         if let Some(Err(error)) = self.write() {
             let path = self.pid_path.display();
-            tracing::warn!(
-                "serving without a pid file: {path}: {error}; it is tried again every second"
-            );
+            tracing::warn!("serving without a pid file: {path}: {error}; retrying every second");
         }
     }
 
@@ -128,7 +126,7 @@ impl Announcement {
         }
         // Without the pid file, another proxy may hold it by now, and the socket is that one's.
         if self.pid_file.is_some() && self.socket.is_none() && self.try_socket().is_ok() {
-            tracing::info!("the admin socket is there");
+            tracing::info!("the admin socket is ready");
             self.listener.take().into_iter().for_each(serve);
         }
         if !self.is_written && matches!(self.write(), Some(Ok(()))) {

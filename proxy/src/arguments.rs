@@ -12,7 +12,7 @@ use crate::privileges::{GroupName, Identity};
 #[derive(Debug, Parser)]
 #[command(name = "proxy_server", version, about)]
 pub struct Arguments {
-    /// The contract's folder [default: control, or the working folder inside it]
+    /// The root folder [default: control, or the current folder inside it]
     #[arg(long, value_name = "FOLDER")]
     root: Option<PathBuf>,
     /// The configuration [default: <root>/config/proxy_config.json]
@@ -65,7 +65,7 @@ impl Arguments {
     /// The contract's folder where it is needed: not if each file that is used is named by itself.
     ///
     /// # Errors
-    /// It does not exist: a misspelt one is told before anything is made in it.
+    /// It does not exist: a misspelt one is refused before anything is made in it.
     pub fn require_root(&self, paths: &Paths) -> Result<(), RootError> {
         let only_reads = self.check || self.dump;
         let is_named = self.config.is_some() && (only_reads || self.pid_file.is_some());

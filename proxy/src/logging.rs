@@ -70,9 +70,9 @@ impl Log {
     /// Opens the log file anew, for those who moved the old one away.
     pub fn reopen(&self) {
         match self.file.as_ref().map(LogFile::reopen) {
-            Some(Err(error)) => tracing::error!("the log file cannot be opened anew: {error}"),
-            Some(Ok(())) => tracing::info!("log file opened anew"),
-            None => tracing::info!("no log file to open anew: the log goes to standard error"),
+            Some(Err(error)) => tracing::error!("the log file cannot be reopened: {error}"),
+            Some(Ok(())) => tracing::info!("log file reopened"),
+            None => tracing::info!("no log file to reopen: the log goes to standard error"),
         }
     }
 

@@ -66,16 +66,20 @@ impl Collector for StatusCollector {
         out.gauge("sessions_active", "TCP sessions open", all.sessions_active)?;
         out.counter("sessions", "TCP sessions accepted", all.sessions_total)?;
         out.gauge("flows_active", "UDP flows open", all.flows_active)?;
-        out.counter("flows", "UDP flows begun", all.flows_total)?;
-        out.counter("bytes_up", "Payload from clients to backends", all.bytes_up)?;
+        out.counter("flows", "UDP flows started", all.flows_total)?;
+        out.counter(
+            "bytes_up",
+            "Payload bytes from clients to backends",
+            all.bytes_up,
+        )?;
         out.counter(
             "bytes_down",
-            "Payload from backends to clients",
+            "Payload bytes from backends to clients",
             all.bytes_down,
         )?;
         out.counter(
             "connect_retries",
-            "Connects after a first one",
+            "Further connect attempts of a session after the first",
             totals.connect_retries,
         )?;
         out.gauge(
@@ -86,7 +90,7 @@ impl Collector for StatusCollector {
         out.gauge("max_flows", "UDP flows allowed at once", limits.max_flows)?;
         out.counter(
             "accept_pauses",
-            "Pauses for want of room",
+            "Times that accepting paused at a limit",
             limits.accept_pauses,
         )?;
         out.counter(
@@ -96,7 +100,7 @@ impl Collector for StatusCollector {
         )?;
         out.timings(
             "first_byte",
-            "From a client's first byte to its backend's",
+            "Time from the client's first byte to the backend's first byte",
             &totals.first_byte,
         )?;
         out.by_reason(
@@ -107,7 +111,7 @@ impl Collector for StatusCollector {
         out.by_reason("flows_ended", "UDP flows ended", &totals.flows_ended)?;
         out.by_reason(
             "datagrams_dropped",
-            "Datagrams lost",
+            "Datagrams dropped",
             &totals.datagrams_dropped,
         )?;
         out.of_health(health, &running.listeners)?;
@@ -190,7 +194,7 @@ impl Output<'_, '_> {
             let labels = [("code", code.to_owned()), ("place", place.to_owned())];
             (labels, count)
         });
-        let help = "What the configuration asks for and the proxy does not run";
+        let help = "Parts of the configuration that the proxy refuses";
         self.family("refusals", help, MetricType::Gauge, counts)
     }
 
@@ -198,7 +202,7 @@ impl Output<'_, '_> {
         let protocols = [("tcp", &health.tcp), ("udp", &health.udp)];
         let of = |name, count| ([("protocol", name)], count);
         // The configuration says the same of both.
-        let help = "Backends that get new sessions and flows unless their health forbids it";
+        let help = "Backends that may get new sessions and flows, whatever their health";
         self.gauge("backends_in_use", help, health.tcp.ready)?;
         // For a protocol that no listener takes, nothing is ready.
         let is_taken = [
@@ -207,35 +211,35 @@ impl Output<'_, '_> {
         ];
         let taken = protocols.iter().zip(is_taken).filter(|(_, is)| *is);
         let ready = taken.map(|((name, one), _)| of(*name, one.available));
-        let help = "Backends in use that their health lets take new sessions or flows";
+        let help = "Backends in use whose health allows new sessions or flows";
         self.family("backends_ready", help, MetricType::Gauge, ready)?;
-        let help = "1 while the rule for all being out is in force";
+        let help = "1 while all backends are out and all_down applies";
         let all_down =
             protocols.map(|(name, one)| of(name, one.all_down_in_force.is_some().into()));
         self.family("all_down", help, MetricType::Gauge, all_down.into_iter())?;
-        let help = "Ejections that would have left too few";
+        let help = "Ejections not made, since too few backends would remain";
         self.counter("ejections_spared", help, health.ejections_spared)
     }
 
     fn of_backends(&mut self, backends: &[BackendStatus]) -> Encoded {
         type Value = fn(&BackendStatus) -> u64;
         let gauges: [(&str, &str, Value); 8] = [
-            ("backend_up", "1 unless it is down or ejected", |b| {
-                u64::from(is_up(b.operational))
-            }),
+            (
+                "backend_up",
+                "1 unless the backend is down or ejected",
+                |b| u64::from(is_up(b.operational)),
+            ),
             (
                 "backend_takes_sessions",
-                "1 where its health and warm-up let it take new sessions",
+                "1 if health and warm-up allow new sessions",
                 |b| u64::from(b.health.takes_sessions),
             ),
-            (
-                "backend_takes_flows",
-                "1 where its health lets it take new flows",
-                |b| u64::from(b.health.takes_flows),
-            ),
+            ("backend_takes_flows", "1 if health allows new flows", |b| {
+                u64::from(b.health.takes_flows)
+            }),
             (
                 "backend_in_use",
-                "1 where the configuration wants it to be used",
+                "1 if the configuration uses the backend",
                 |b| u64::from(b.admin == AdminState::Ready),
             ),
             ("backend_weight", "Weight as configured", |b| {
@@ -255,20 +259,22 @@ impl Output<'_, '_> {
             ("backend_sessions", "TCP sessions connected", |b| {
                 b.counters.sessions_total
             }),
-            ("backend_flows", "UDP flows begun", |b| {
+            ("backend_flows", "UDP flows started", |b| {
                 b.counters.flows_total
             }),
-            ("backend_bytes_up", "Payload to the backend", |b| {
+            ("backend_bytes_up", "Payload bytes to the backend", |b| {
                 b.counters.bytes_up
             }),
-            ("backend_bytes_down", "Payload from the backend", |b| {
-                b.counters.bytes_down
-            }),
+            (
+                "backend_bytes_down",
+                "Payload bytes from the backend",
+                |b| b.counters.bytes_down,
+            ),
             ("backend_probes", "Probes made", |b| b.health.probes_total),
             ("backend_probe_failures", "Probes failed", |b| {
                 b.health.probe_failures_total
             }),
-            ("backend_ejections", "Ejections begun", |b| {
+            ("backend_ejections", "Ejections", |b| {
                 b.health.ejections_total
             }),
             ("backend_connect_failures", "Connects refused", |b| {
@@ -290,13 +296,13 @@ impl Output<'_, '_> {
             let counts = backends.iter().map(|b| (label(b), value(b)));
             self.family(name, help, MetricType::Counter, counts)?;
         }
-        let help = "1, by operational state and how the last probe ended";
+        let help = "1, labelled with the operational state and last probe result";
         let states = backends.iter().map(|b| (state_label(b), 1));
         self.family("backend_state", help, MetricType::Gauge, states)?;
-        let help = "How far slow start has come, 0 to 1";
+        let help = "Progress of slow start, 0 to 1";
         let slow_start = backends.iter().map(|b| (label(b), b.health.slow_start));
         self.fractions("backend_slow_start_ratio", help, None, slow_start)?;
-        let help = "What is left of an ejection, in seconds";
+        let help = "Time left of an ejection, in seconds";
         let ejected_s = |b: &BackendStatus| b.health.ejected_for_ms.unwrap_or(0) as f64 / 1e3;
         let ejected = backends.iter().map(|b| (label(b), ejected_s(b)));
         self.fractions("backend_ejected", help, Some(&Unit::Seconds), ejected)?;
@@ -304,12 +310,12 @@ impl Output<'_, '_> {
         let latencies: [(&str, &str, Latency); 3] = [
             (
                 "backend_connect_latency",
-                "Recent mean time of a connect, in seconds",
+                "Recent mean connect time, in seconds",
                 |b| b.connect_latency_us,
             ),
             (
                 "backend_probe_latency",
-                "How long the last passed probe took, in seconds",
+                "Duration of the last passed probe, in seconds",
                 |b| b.health.probe_latency_us,
             ),
             (
@@ -329,7 +335,7 @@ impl Output<'_, '_> {
     /// Under `gpu_aware`: what one session more costs, and the parts of it.
     fn costs(&mut self, backends: &[BackendStatus]) -> Encoded {
         let costs = || backends.iter().filter_map(|b| Some((b, b.cost.as_ref()?)));
-        let help = "What one session more costs, and its parts";
+        let help = "gpu_aware cost of one more session, and its parts";
         let kind = MetricType::Gauge;
         let mut metric = self.0.encode_descriptor("backend_cost", help, None, kind)?;
         for (backend, cost) in costs() {

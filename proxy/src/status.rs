@@ -200,7 +200,7 @@ fn configured_backend(
     }
     if snapshot.health(protocol).all_down == Some(AllDown::FailOpen) && row.weight_effective > 0 {
         row.reason
-            .push_str("; used all the same, since all are out (all_down: fail_open)");
+            .push_str("; still used: all backends are out (all_down: fail_open)");
     }
     row
 }

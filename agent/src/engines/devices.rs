@@ -126,7 +126,7 @@ fn choose<'e>(shown: &[Device<'e>], gpus: &[Gpu]) -> Result<Vec<Device<'e>>, Str
         return match shown {
             [only] => Ok(vec![*only]),
             _ => Err(format!(
-                "several GPUs and none is named, allowed: {}",
+                "found several GPUs, and --gpu names none; allowed: {}",
                 listed()
             )),
         };
@@ -135,7 +135,7 @@ fn choose<'e>(shown: &[Device<'e>], gpus: &[Gpu]) -> Result<Vec<Device<'e>>, Str
         let found = shown.iter().find(|device| device.is(gpu));
         found
             .copied()
-            .ok_or_else(|| format!("GPU {gpu} is not there, allowed: {}", listed()))
+            .ok_or_else(|| format!("no GPU {gpu}; allowed: {}", listed()))
     };
     gpus.iter().map(find).collect()
 }

@@ -48,7 +48,7 @@ pub fn token(text: &str) -> Result<String, String> {
 pub fn owner(text: &str) -> Result<String, String> {
     match OWNER_BYTES.contains(&text.len()) {
         true => Ok(text.to_owned()),
-        false => Err("allowed: 16 to 256 bytes that nobody else knows".into()),
+        false => Err("allowed: a secret of 16 to 256 bytes".into()),
     }
 }
 

@@ -77,7 +77,7 @@ impl Registration {
 /// Why a call did not do what it was for.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
-    #[error("control is away ({0})")]
+    #[error("control does not answer ({0})")]
     Away(ureq::Error),
     #[error("control refused with status {status}: {message}")]
     Refused { status: u16, message: String },
@@ -229,7 +229,7 @@ fn told_of_proxy(answer: &Map<String, Value>) -> String {
         .get("sync")
         .and_then(|sync| sync.pointer("/reload/info"))
         .and_then(Value::as_str);
-    info.unwrap_or("control does not say whether the proxy was told")
+    info.unwrap_or("control does not report whether the proxy was notified")
         .to_owned()
 }
 

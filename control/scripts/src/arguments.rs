@@ -24,7 +24,7 @@ pub fn backends(text: &str) -> Result<Backends, String> {
         })?;
         if !seen.insert(addr) {
             return Err(format!(
-                "{addr} stands there twice, allowed: each address once"
+                "{addr} is listed twice, allowed: each address once"
             ));
         }
         addrs.push(addr);

@@ -136,7 +136,7 @@ impl Access {
     /// Reads the token file again; sessions of tokens that are gone end with them.
     ///
     /// # Errors
-    /// Why the file cannot be used; the tokens that were known stay.
+    /// Why the file cannot be used; the last known tokens stay valid.
     pub fn reload(&self) -> Result<Vec<TokenChange>, TokenFileError> {
         let is_unread = |error: &TokenFileError| matches!(error, TokenFileError::File { .. });
         let read = || token_file::read(&self.file);

@@ -100,21 +100,21 @@ pub enum Denied {
     #[error("a token is needed: sign in, or send it as \"Authorization: Bearer TOKEN\"")]
     NoToken,
     #[error(
-        "a token is needed: for a while after the first one, registrations that existed before are \
-         refreshed without, and this is a new one"
+        "a token is needed: without one, only registrations from before the first token can be \
+         refreshed, and this is a new one"
     )]
     NewWithoutToken,
-    #[error("this is none of the configured tokens")]
+    #[error("unknown or revoked token")]
     WrongToken,
     #[error("this token has expired")]
     ExpiredToken,
     #[error("this session has ended: sign in again")]
     SessionOver,
-    #[error("this token does not allow that: {} is needed", .0.word())]
+    #[error("the token lacks the scope {}", .0.word())]
     LesserToken(Need),
     #[error(
         "too many wrong tokens from this address: try again in {retry_after_s} s, or use a token \
-         that \"control_server token create\" made, which is taken at any time"
+         that \"control_server token create\" made, which is always accepted"
     )]
     TooManyFailures { retry_after_s: u64 },
 }

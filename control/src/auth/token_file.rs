@@ -174,7 +174,7 @@ fn refuse_unsafe(file: &File, path: &Path) -> Result<(), TokenFileError> {
     }
     let mode = metadata.mode() & 0o777;
     if mode & 0o077 != 0 {
-        return refuse(format!("mode {mode:03o}"), "600: nobody but its owner");
+        return refuse(format!("mode {mode:03o}"), "600: only its owner");
     }
     Ok(())
 }

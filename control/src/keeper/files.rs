@@ -84,7 +84,7 @@ pub fn load(settings: &Settings, own: OwnAddresses, clock: &Clock) -> Loaded {
             (published_settings.beyond(&settings.proxy), Vec::new())
         }
         Err(why) => {
-            files.settings_notes = vec![format!("{why}; the published settings stand")];
+            files.settings_notes = vec![format!("{why}; keeping the published settings")];
             (published_settings, Vec::new())
         }
     };
@@ -220,7 +220,7 @@ fn read_published(path: &Path) -> Option<(Map<String, Value>, Checked, String)> 
     let bytes = match read(path) {
         Ok(bytes) => bytes?,
         Err(why) => {
-            tracing::warn!("{why}; it will be written anew");
+            tracing::warn!("{why}; it will be written again");
             return None;
         }
     };
@@ -232,7 +232,7 @@ fn read_published(path: &Path) -> Option<(Map<String, Value>, Checked, String)> 
         }
         Err(faults) => {
             let path = path.display();
-            tracing::warn!("{path}: {faults}; it will be written anew");
+            tracing::warn!("{path}: {faults}; it will be written again");
             None
         }
     }
@@ -378,7 +378,7 @@ impl Files {
             // The note of the start says which settings stand since then.
             Err(why) if warned.iter().any(|note| note.starts_with(&why)) => {}
             Err(why) => {
-                self.settings_notes = vec![format!("{why}; the settings in memory stand")];
+                self.settings_notes = vec![format!("{why}; keeping the settings in memory")];
             }
         }
         model.warnings = self.warnings();
@@ -548,7 +548,7 @@ impl Files {
                 return Some(Vec::new());
             }
             Err(why) => {
-                self.registry_notes = vec![format!("{why}; what is in memory stands")];
+                self.registry_notes = vec![format!("{why}; keeping the state in memory")];
                 return None;
             }
         };
@@ -561,7 +561,7 @@ impl Files {
             Ok(file) => file,
             Err(faults) => {
                 self.registry_is_broken = true;
-                let note = format!("backends_runtime.json: {faults}; what is in memory stands");
+                let note = format!("backends_runtime.json: {faults}; keeping the state in memory");
                 self.registry_notes = vec![note];
                 return None;
             }
@@ -684,7 +684,10 @@ impl ListingFile {
             }
             Err(why) => {
                 self.digest = None;
-                let note = format!("{name}: {why}; what {} last said stands", self.speaker);
+                let note = format!(
+                    "{name}: {why}; keeping the last valid backends of {}",
+                    self.speaker
+                );
                 self.notes = vec![note];
                 self.unread = Some(format!("{name}: {why}"));
                 false

@@ -26,7 +26,7 @@ pub fn read(path: &Path) -> Option<Head> {
     let bytes = match read_file(path, MAX_FILE_BYTES) {
         Ok(bytes) => bytes?,
         Err(error) => {
-            tracing::warn!("{}: {error}; it is ignored", path.display());
+            tracing::warn!("{}: {error}; ignored", path.display());
             return None;
         }
     };
@@ -35,7 +35,7 @@ pub fn read(path: &Path) -> Option<Head> {
     match document {
         Ok(document) => Some(Plan::of_published(&document, Vec::new()).head),
         Err(faults) => {
-            tracing::warn!("{}: {faults}; it is ignored", path.display());
+            tracing::warn!("{}: {faults}; ignored", path.display());
             None
         }
     }

@@ -120,7 +120,7 @@ impl Incident {
         if self.part == Part::File {
             let detail = &self.detail;
             return format!(
-                "somebody else has changed proxy_config.json, and the proxy refuses it ({code}, \
+                "another program has changed proxy_config.json, and the proxy refuses it ({code}, \
                  {detail}); it runs what it ran before; control writes the file again every \
                  auto_sync_interval_sec"
             );

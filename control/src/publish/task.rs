@@ -437,12 +437,12 @@ impl Task {
         if let Some(published) = &self.published {
             let is_ours = matches!(&found, Ok(Some(bytes)) if digest(bytes) == published.digest);
             if !is_ours {
-                tracing::warn!("proxy_config.json was changed or removed by others; written anew");
+                tracing::warn!("proxy_config.json was changed or removed by others; written again");
                 // Whatever was there may be running or refused, so it is replaced under a new
                 // generation.
                 let target = self.shared.settings.proxy_config_path.display().to_string();
                 self.shared
-                    .audit_own("publisher", "file_edit", &target, "written anew");
+                    .audit_own("publisher", "file_edit", &target, "written again");
                 let seen = &self.shared.seen_generation;
                 let theirs = found
                     .ok()
@@ -454,7 +454,7 @@ impl Task {
             } else if self.holds.has_refused_file() {
                 // Put right by somebody who has not told the proxy.
                 let told = self.tell_proxy().await;
-                tracing::info!("proxy_config.json is control's again: {told:?}");
+                tracing::info!("proxy_config.json is written again: {told:?}");
             }
         }
         let running = self.look().await;

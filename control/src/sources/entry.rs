@@ -119,7 +119,7 @@ pub fn read_said_and_unknown<'a>(
         report: read_report(&mut object, &mut faults),
         batch: Batch::read(&mut object, &mut faults),
     };
-    notes.extend(named(&faults, "taken as if it were not there"));
+    notes.extend(named(&faults, "value ignored"));
     let mut unknown = Faults::default();
     object.unknown_keys(&mut unknown);
     Some((said, map, unknown))
@@ -190,7 +190,7 @@ pub fn take_backends(document: &Map<String, Value>) -> Result<&[Value], Faults> 
         other => {
             let mut faults = Faults::default();
             let found = other.map_or("nothing".to_owned(), Value::to_string);
-            faults.add("/backends", found, "an array, maybe empty");
+            faults.add("/backends", found, "an array, which may be empty");
             Err(faults)
         }
     }
@@ -244,7 +244,7 @@ mod tests {
             assert_eq!((backend.weight, backend.enabled), (10, true), "{key}");
             assert_eq!(backend.report.gpu_usage, Some(0.25), "{key}");
             assert_eq!(notes.len(), 1, "{notes:?}");
-            assert!(notes[0].ends_with("taken as if it were not there"));
+            assert!(notes[0].ends_with("value ignored"));
         }
     }
 

@@ -113,7 +113,7 @@ fn read_with_all_notes(bytes: &[u8]) -> Result<(Listing, Faults), Faults> {
         let place = format!("/backends/{index}");
         if backends.len() == MAX_BACKENDS {
             notes.push(format!(
-                "{place}: more than {MAX_BACKENDS} backends; the rest is skipped"
+                "{place}: more than {MAX_BACKENDS} backends; the others are skipped"
             ));
             break;
         }

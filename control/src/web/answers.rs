@@ -57,7 +57,7 @@ pub fn with_sync(settled: &Settled, mut body: Value, sync: Value) -> Response {
         return Json(body).into_response();
     };
     body["ok"] = false.into();
-    let error = format!("stored, but not published yet: {failure}; it is tried again by itself");
+    let error = format!("stored, but not published yet: {failure}; control tries again");
     body["error"] = error.into();
     (status_of(failure), Json(body)).into_response()
 }

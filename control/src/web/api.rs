@@ -203,7 +203,7 @@ pub fn ping_target(
         ApiError::from(faults).audited()
     };
     let Some(ip) = value.as_str().and_then(parse_backend_ip) else {
-        return Err(refuse(value.to_string(), "refused: no unicast address"));
+        return Err(refuse(value.to_string(), "refused: not a unicast address"));
     };
     let rows = app.shared.model().rows();
     let of_ip = rows.iter().filter(|row| row.backend.addr.ip() == ip);
@@ -212,8 +212,8 @@ pub fn ping_target(
         ports.insert(app.port);
     }
     if ports.is_empty() {
-        let found = format!("{ip}, which is no known backend");
-        return Err(refuse(found, "refused: no known backend"));
+        let found = format!("{ip}, which is not a known backend");
+        return Err(refuse(found, "refused: not a known backend"));
     }
     Ok((ip, ports.into_iter().collect()))
 }

@@ -34,7 +34,7 @@ impl<S: Send + Sync, const MAX: usize> FromRequest<S> for JsonObject<MAX> {
             true => too_large(MAX),
             false => ApiError::new(
                 StatusCode::BAD_REQUEST,
-                format!("the body broke off: {error}"),
+                format!("the body was cut off: {error}"),
             ),
         })?;
         Ok(JsonObject(parse_object(&bytes.to_bytes(), MAX)?))

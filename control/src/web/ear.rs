@@ -82,18 +82,21 @@ impl Ear {
 
     /// One was taken, and more may wait. Whoever waits for long is not silent, either.
     pub fn took(&mut self) {
-        self.crowd(BEHIND_MS, "more come than can be taken at once");
+        self.crowd(
+            BEHIND_MS,
+            "more connections arrive than can be accepted at once",
+        );
     }
 
     /// None can be taken before one of those that were ends.
     pub fn is_full(&mut self) {
-        self.crowd(0, "all of them are being answered");
+        self.crowd(0, "all connections have a request in progress");
     }
 
     /// All that have come are taken.
     pub fn took_all(&mut self) {
         self.behind_since_ms = None;
-        self.hear("all connections are taken again");
+        self.hear("all connections are accepted again");
     }
 
     fn crowd(&mut self, after_ms: u64, why: &str) {
@@ -130,7 +133,7 @@ impl Ear {
         }
         if verdict != Verdict::LeaveOut {
             tracing::warn!(
-                "not all connections are taken: {why}; no registration expires meanwhile"
+                "not all connections are accepted: {why}; no registration expires meanwhile"
             );
         }
     }
@@ -158,13 +161,13 @@ impl Ear {
 
 impl Drop for Ear {
     fn drop(&mut self) {
-        self.hear("nothing is waited for any more");
+        self.hear("control no longer accepts connections");
     }
 }
 
 fn tell_of_left_out(left_out: u64) {
     tracing::warn!(
-        "not all connections are taken: {left_out} more lines of this kind were left out"
+        "not all connections are accepted: {left_out} more lines of this kind were left out"
     );
 }
 

@@ -149,11 +149,11 @@ pub fn status_of_write(kind: std::io::ErrorKind) -> StatusCode {
 }
 
 pub async fn not_found(OriginalUri(uri): OriginalUri) -> ApiError {
-    let message = format!("nothing is served at {:?}", uri.path());
+    let message = format!("no such path: {:?}", uri.path());
     ApiError::new(StatusCode::NOT_FOUND, message)
 }
 
 pub async fn method_not_allowed(method: Method, OriginalUri(uri): OriginalUri) -> ApiError {
-    let message = format!("{method} is not served at {:?}", uri.path());
+    let message = format!("{method} is not allowed for {:?}", uri.path());
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, message)
 }

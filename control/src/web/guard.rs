@@ -216,7 +216,7 @@ fn session_cookie<'a>(app: &App, headers: &'a HeaderMap) -> Option<&'a str> {
 fn check_form(headers: &HeaderMap, by_cookie: bool) -> Result<(), ApiError> {
     let has_origin = headers.contains_key(header::ORIGIN);
     if by_cookie && !has_origin {
-        let message = "Origin: found nothing, allowed: our own page, whose session this is";
+        let message = "Origin is required: this session belongs to the console's own page";
         return Err(ApiError::new(StatusCode::FORBIDDEN, message));
     }
     let Some(found) = headers.get(header::CONTENT_TYPE).filter(|_| has_origin) else {
@@ -250,14 +250,16 @@ fn check_host_and_origin(app: &App, headers: &HeaderMap, path: &str) -> Result<(
     if let Some(origin) = text(header::ORIGIN)
         && !app.hosts.is_own_origin(origin, host)
     {
-        return refuse(format!("Origin: found {origin:?}, allowed: our own page"));
+        return refuse(format!(
+            "Origin: found {origin:?}, allowed: the console's own page"
+        ));
     }
     // A browser tells by itself when another site's page asks; a link to our page is no harm.
     let is_foreign = headers
         .get("sec-fetch-site")
         .is_some_and(|site| site == "cross-site" || site == "same-site");
     if is_foreign && path.starts_with("/api/") {
-        return refuse("Sec-Fetch-Site: another site's page may not use this interface".to_owned());
+        return refuse("Sec-Fetch-Site: a page of another site may not use this API".to_owned());
     }
     Ok(())
 }

@@ -151,7 +151,7 @@ impl Values {
                 ("requests", "HTTP requests", load(&counters.requests)),
                 (
                     "requests_refused",
-                    "HTTP requests turned away",
+                    "HTTP requests refused",
                     load(&counters.requests_refused),
                 ),
                 (
@@ -177,7 +177,7 @@ impl Values {
                 ),
                 (
                     "not_applied",
-                    "Publishes without confirmation",
+                    "Publishes that the proxy did not confirm",
                     load(&counters.not_applied),
                 ),
                 (
@@ -237,7 +237,7 @@ impl Values {
                 ),
                 (
                     "other_file",
-                    "1 while the proxy reads another file than control writes",
+                    "1 while the proxy reads a different file from the one that control writes",
                     i64::from(outcome.seen.is_some_and(|seen| seen.other_file.is_some())),
                 ),
                 (
@@ -260,7 +260,7 @@ impl Collector for Values {
             let metric = ConstGauge::new(*value);
             metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)?;
         }
-        let help = "Backends in use to which the proxy gives new sessions or flows";
+        let help = "Backends in use that get new sessions or flows from the proxy";
         let mut family =
             encoder.encode_descriptor("backends_ready", help, None, MetricType::Gauge)?;
         for (protocol, ready) in &self.ready {

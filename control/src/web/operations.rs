@@ -302,7 +302,7 @@ fn read_owner(object: &mut Object, faults: &mut Faults) -> Option<SecretHash> {
         .as_str()
         .filter(|text| OWNER_BYTES.contains(&text.len()));
     if secret.is_none() {
-        let allowed = "a string of 16 to 256 bytes that nobody else knows";
+        let allowed = "a secret string of 16 to 256 bytes";
         faults.add("/owner", "no such string", allowed);
     }
     secret.map(SecretHash::of)

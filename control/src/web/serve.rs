@@ -181,7 +181,7 @@ async fn answer(accepted: Accepted, router: Router, watcher: Watcher) {
     let (place, peer) = (accepted.place.clone(), accepted.peer);
     tokio::select! {
         biased;
-        () = place.closed() => tracing::debug!("{peer}: closed for others"),
+        () = place.closed() => tracing::debug!("{peer}: connection closed to make room"),
         () = answer_all(accepted, router, watcher) => {}
     }
 }

@@ -67,7 +67,7 @@ impl Tls {
     /// Reads the files again, for connections from now on.
     ///
     /// # Errors
-    /// Why the new ones cannot be used; the old certificate lives on.
+    /// Why the new ones cannot be used; the old certificate stays in use.
     pub fn reload(&self) -> Result<(), TlsError> {
         let read = || read(&self.certificate, &self.key);
         let config = self.last_read.note(read, is_unread)?;

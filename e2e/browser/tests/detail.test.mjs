@@ -98,8 +98,8 @@ describe('the side panel', () => {
 
   it('shows_the_parts_of_the_cost_which_add_up', async () => {
     await open();
-    const cost = section('Why this backend');
-    await hasText(cost, /One session more costs [\d.]+ here: place [12] of 2/);
+    const cost = section('Scheduling cost');
+    await hasText(cost, /Cost of the next session: [\d.]+, rank [12] of 2/);
     const lines = await cost.locator('ul').first().locator('li').allTextContents();
     assert.deepEqual(lines.map((line) => /^[A-Za-z ]+/.exec(line)?.[0]), ['Load', 'Failures', 'VRAM guard', 'GPU']);
     const { backends } = await stand.call('GET', '/api/v1/backends');

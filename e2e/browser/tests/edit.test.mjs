@@ -61,7 +61,7 @@ async function published() {
 describe('edits that wait', () => {
   for (const [locale, pending, applied] of [
     ['en-GB', /^2 pending$/, /applied in \d+ ms/],
-    ['zh-CN', /^2 项待生效变更$/, /已在 \d+ ms 内生效/],
+    ['zh-CN', /^2 项待生效变更$/, /\d+ ms 后生效/],
   ]) {
     it(`are_counted_shown_and_applied_as_one_change in ${locale}`, async () => {
       page = await openConsole(browser, stand, { locale });
@@ -163,8 +163,8 @@ describe('edits that wait', () => {
   });
 
   for (const [locale, dropped, apply, applyMine] of [
-    ['en-GB', /Change of 1 backend — dropped, since no longer listed: /, /^Apply$/, /^Apply mine$/],
-    ['zh-CN', /变更 1 个后端 — 已放弃，因为已不在列表中：/, /^应用$/, /^以我的为准$/],
+    ['en-GB', /Change of 1 backend — dropped, no longer listed: /, /^Apply$/, /^Overwrite theirs$/],
+    ['zh-CN', /变更 1 个后端 — 已放弃，因为已不在列表中：/, /^应用$/, /^覆盖对方$/],
   ]) {
     it(`go_with_a_backend_that_is_gone_and_say_so in ${locale}`, async () => {
       page = await openConsole(browser, stand, { locale, expected: /status of 412/ });
@@ -256,7 +256,7 @@ describe('edits that wait', () => {
     await stageWeight(backends[1], 22);
     await stand.call('DELETE', '/api/register', { ip: '127.0.0.1', port: backends[1].port });
     await page.locator('#pending-apply').click();
-    await hasText(newestReport(page), /Change of 2 backends — not done/);
+    await hasText(newestReport(page), /Change of 2 backends — failed/);
     const { weights } = await published();
     assert.equal(weights.get(backends[0].port), 10, 'not the other one either');
     await hasText(page.locator('#pending-count'), /^2 pending$/);
@@ -349,7 +349,7 @@ describe('an undo', () => {
     await stand.publishedWeight(backends[0], 15);
     await stand.call('POST', `/api/backends/127.0.0.1/${backends[0].port}/weight`, { weight: 99 });
     await newestReport(page).getByRole('button', { name: 'Undo' }).click();
-    await hasText(newestReport(page), /not undone: edited by somebody else meanwhile/);
+    await hasText(newestReport(page), /not undone: changed by someone else since/);
     assert.equal((await published()).weights.get(backends[0].port), 99);
   });
 });

@@ -42,9 +42,9 @@ describe('who needs a token', () => {
     await page.waitForURL(/\/login\?sort=weight#backends$/);
     await picture(page, 'login');
     await signIn('a wrong one');
-    await hasText(page.locator('#login-problem'), /Not signed in: this is none of the configured tokens/);
+    await hasText(page.locator('#login-problem'), /Sign-in failed: unknown or revoked token/);
     await signIn(tokens.register);
-    await hasText(page.locator('#login-problem'), /Not signed in: .*read is needed/);
+    await hasText(page.locator('#login-problem'), /Sign-in failed: .*lacks the scope read/);
     await signIn(tokens.write);
     // The page names itself, which links from before there were pages did not.
     await page.waitForURL(/\/\?sort=weight&page=backends$/);
@@ -161,7 +161,7 @@ describe('a session', () => {
     await rowOf(other, backend).waitFor();
     await page.locator('#sign-out').click();
     await page.waitForURL(/\/login$/);
-    await hasText(other.locator('#banner'), /does not let this browser read.*a token is needed.*Sign in/);
+    await hasText(other.locator('#banner'), /This browser may not read.*a token is needed.*Sign in/);
     await picture(other, 'forbidden');
     await other.locator('#banner-sign-in').click();
     await other.waitForURL(/\/login\?page=backends$/);

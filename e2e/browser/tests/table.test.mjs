@@ -139,7 +139,7 @@ describe('the table', () => {
     const row = rowOf(page, registered);
     const tip = page.locator('#tip');
     await row.locator('.state').hover();
-    await hasText(tip, /(up|not tried yet): \S+/);
+    await hasText(tip, /(up|not probed yet): \S+/);
     await row.locator('.cell-vram').hover();
     await hasText(tip, /^VRAM usage 10%, reported [\d.]+ (s|min) ago by the backend’s agent$/);
     await row.locator('.cell-sessions').hover();
@@ -152,7 +152,7 @@ describe('the table', () => {
     await tip.waitFor({ state: 'hidden' });
     await row.locator('.choose').focus();
     await page.keyboard.press('Tab');
-    await hasText(tip, /(up|not tried yet): \S+/);
+    await hasText(tip, /(up|not probed yet): \S+/);
     assert.equal(await row.locator('.state').getAttribute('aria-describedby'), 'tip');
   });
 
@@ -215,7 +215,7 @@ describe('a change', () => {
     const row = rowOf(page, registered);
     await row.locator('.weight-input').fill('0');
     await row.getByRole('button', { name: `保存 ${registered.key} 的权重` }).click();
-    await hasText(newestReport(page), /已在 \d+ ms 内生效/);
+    await hasText(newestReport(page), /\d+ ms 后生效/);
     await stand.publishedWeight(registered, 0);
     await hasText(row.locator('.state-word'), /排空中/);
     await newestReport(page).getByRole('button', { name: '撤销' }).click();
@@ -225,7 +225,7 @@ describe('a change', () => {
     for (const weight of [5, 6]) {
       await row.locator('.weight-input').fill(String(weight));
       await row.locator('.weight-input').press('Enter');
-      await hasText(newestReport(page), new RegExp(`→ ${weight} — .*已在 \\d+ ms 内生效`));
+      await hasText(newestReport(page), new RegExp(`→ ${weight} — .*\\d+ ms 后生效`));
     }
     await newestReport(page).getByRole('button', { name: '撤销' }).click();
     await stand.publishedWeight(registered, 5);

@@ -38,7 +38,7 @@ async function byApi() {
 describe('the overview', () => {
   for (const [locale, well, ill, cause] of [
     ['en-GB', /none of 3 unhealthy/, /1 of 3 not healthy.*1 down/, /refused/],
-    ['zh-CN', /3 个后端均无异常/, /3 个中有 1 个不健康.*1 宕机/, /连接被拒/],
+    ['zh-CN', /3 个后端均无异常/, /1 \/ 3 个后端异常.*1 宕机/, /连接被拒/],
   ]) {
     it(`tells_health_apart_from_what_is_applied in ${locale}`, async () => {
       const dying = await stand.register({ weight: 10 });
@@ -70,12 +70,12 @@ describe('the overview', () => {
       const first = page.locator('#worst tr').first();
       await hasText(first, new RegExp(full.key));
       await hasText(first.locator('.worst-why'), why);
-      await hasText(page.locator('#answer-config'), locale === 'en-GB' ? /last change \d+/ : /前最后一次变更/);
+      await hasText(page.locator('#answer-config'), locale === 'en-GB' ? /last change \d+/ : /最近变更：/);
     });
   }
 
   for (const [locale, stands] of [
-    ['en-GB', /k8s_endpoints\.json: .*; what discovery last said stands/],
+    ['en-GB', /k8s_endpoints\.json: .*; keeping the last valid backends of discovery/],
     ['zh-CN', /k8s_endpoints\.json: .*；沿用服务发现上次给出的内容/],
   ]) {
     it(`warns_of_a_source_that_cannot_be_read in ${locale}`, async () => {
@@ -178,7 +178,7 @@ describe('changes and audit', () => {
 describe('diagnostics', () => {
   for (const [locale, names] of [
     ['en-GB', [/Process\d+/, /Workers1: \d+ open of/, /Probetcp/, /Accessprotected/]],
-    ['zh-CN', [/进程\d+/, /工作线程1：会话 \d+ 打开/, /探测tcp/, /访问保护模式/]],
+    ['zh-CN', [/进程\d+/, /工作线程1：会话 \d+ 活跃/, /探测tcp/, /访问保护模式/]],
   ]) {
     it(`names_the_facts_of_both_planes in ${locale}`, async () => {
       page = await openConsole(browser, stand, { view: 'diagnostics', locale });
@@ -209,8 +209,8 @@ describe('diagnostics', () => {
 
 describe('the batch demonstration', () => {
   for (const [locale, empty, note] of [
-    ['en-GB', /No backend has reported yet/, /mean of 1 reporting/],
-    ['zh-CN', /还没有后端上报/, /1 个上报者的平均值/],
+    ['en-GB', /No backend has reported its batching yet/, /average of 1 backend/],
+    ['zh-CN', /还没有后端上报/, /1 个后端平均/],
   ]) {
     it(`says_how_to_begin_and_then_shows_both_lines in ${locale}`, async () => {
       const other = await Stand.start({ proxy: null });
@@ -293,7 +293,7 @@ describe('settings', () => {
     await change();
     await stand.call('POST', '/api/settings', { proxy: { connect_attempts: 2 } });
     await newestReport(page).getByRole('button', { name: 'Undo' }).click();
-    await hasText(newestReport(page), /not undone: edited by somebody else meanwhile: \/proxy\/connect_attempts/);
+    await hasText(newestReport(page), /not undone: changed by someone else since: \/proxy\/connect_attempts/);
     assert.deepEqual((await byApi()).proxy, { udp_idle_ms: 8000, connect_attempts: 2 });
 
     // An algorithm that nobody had chosen is given back, not chosen.

@@ -178,9 +178,9 @@ type Argument = (u8, SeccompCmpOp, u64);
 
 #[derive(Debug, thiserror::Error)]
 pub enum CallsError {
-    #[error("the list cannot be compiled: {0}")]
+    #[error("the list of system calls cannot be compiled: {0}")]
     Compile(#[from] seccompiler::BackendError),
-    #[error("the kernel does not take it: {0}")]
+    #[error("the kernel refuses it: {0}")]
     Install(#[from] io::Error),
 }
 

@@ -112,17 +112,17 @@ impl Confinement {
         let readable = self.readable.as_ref()?;
         let folders: Vec<String> = readable.iter().map(|f| f.display().to_string()).collect();
         Some(format!(
-            "by Landlock the proxy reads files only in {}, the folders where its configuration \
-             stood at the start: restart it where that has moved; and even root, without its \
-             capabilities, reads only what a file's owner and mode let it",
+            "Landlock lets the proxy read files only in {}, the folders of its configuration at \
+             the start: restart it if the configuration has moved. Without capabilities, even root \
+             reads only files that owner and mode allow",
             folders.join(" and ")
         ))
     }
 
     /// Why a port may not be bound that others may bind.
     pub fn of_binding(&self) -> Option<String> {
-        let text = "ports below 1024 can be bound at the start, by a proxy that has the right to; \
-                    one started with --keep-bind keeps that right for reloads";
+        let text = "a port below 1024 can be bound at the start if the proxy has the right; with \
+                    --keep-bind, a reload can bind one too";
         self.gave_up_bind.then(|| text.to_owned())
     }
 }

@@ -16,27 +16,27 @@ use simulators::gauge::Gauge;
 use simulators::heartbeat;
 use simulators::output::{complain, say};
 
-/// A TCP and UDP server that answers with its own name, and registers where told to.
+/// A TCP and UDP server that answers with its own name and can register with control.
 ///
-/// TCP: the name on accept, then each line back as `NAME: LINE`. UDP: each datagram back as
-/// `NAME: DATAGRAM`.
+/// TCP: sends its name on accept, then returns each line as `NAME: LINE`. UDP: returns each datagram
+/// as `NAME: DATAGRAM`.
 #[derive(Parser)]
 #[command(version, allow_negative_numbers = true)]
 struct Arguments {
-    /// The address to serve; port 0 lets the kernel choose, and the first line says which
+    /// The address to serve; with port 0 the kernel chooses a port, which the first line names
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:19001",
           value_parser = arguments::listen)]
     listen: SocketAddr,
-    /// Another port than that of --listen
+    /// The port to serve, instead of the one in --listen
     #[arg(long)]
     port: Option<u16>,
-    /// What to answer with [default: demo-PORT]
+    /// The name to answer with [default: demo-PORT]
     #[arg(long, value_parser = arguments::name)]
     name: Option<String>,
-    /// Register with control there, and leave when stopped
+    /// URL of the control server to register with; deregisters when stopped
     #[arg(long, value_name = "URL", value_parser = base_url)]
     register: Option<BaseUrl>,
-    /// The address to register [default: that of --listen]
+    /// The address to register [default: the one in --listen]
     #[arg(long, value_name = "IP:PORT", requires = "register", value_parser = backend)]
     advertise: Option<BackendAddr>,
     /// Seconds from one registration to the next
@@ -45,13 +45,13 @@ struct Arguments {
     /// The weight to register [default: control's]
     #[arg(long, value_name = "N", requires = "register", value_parser = clap::value_parser!(u16).range(0..=1000))]
     weight: Option<u16>,
-    /// The GPU usage to register, 0 to 1 [default: one that drifts]
+    /// The GPU usage to register, 0 to 1 [default: a value that drifts]
     #[arg(long, value_name = "SHARE", requires = "register", value_parser = arguments::share)]
     gpu: Option<f64>,
-    /// The VRAM usage to register, 0 to 1 [default: one that drifts]
+    /// The VRAM usage to register, 0 to 1 [default: a value that drifts]
     #[arg(long, value_name = "SHARE", requires = "register", value_parser = arguments::share)]
     vram: Option<f64>,
-    /// Control's token for registering, where it asks for one
+    /// Token for registering, if control requires one
     #[arg(long, requires = "register", value_parser = token)]
     token: Option<String>,
 }
@@ -64,7 +64,7 @@ fn main() -> ExitCode {
     let reachable = parse_backend_ip(&arguments.listen.ip().to_string());
     if arguments.register.is_some() && arguments.advertise.is_none() && reachable.is_none() {
         let message = format!(
-            "--register with --listen {} needs --advertise IP:PORT: nobody can be sent to that address",
+            "--register with --listen {} needs --advertise IP:PORT: clients cannot reach that address",
             arguments.listen
         );
         Arguments::command()

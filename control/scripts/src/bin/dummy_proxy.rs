@@ -11,17 +11,17 @@ use simulators::arguments::root_or_default;
 use simulators::output::{complain, say};
 use simulators::told;
 
-/// Plays the proxy: holds the pid file and tells each SIGHUP and what the file says then.
+/// Stands in for the proxy: holds the pid file and prints each SIGHUP and the configuration.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// The contract's folder [default: control, or where we stand if that is it]
+    /// The root folder [default: control, or the current folder inside it]
     #[arg(long, value_name = "FOLDER")]
     root: Option<PathBuf>,
-    /// The file to read [default: config/proxy_config.json below the contract's folder]
+    /// The file to read [default: config/proxy_config.json in the root folder]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The pid file to hold [default: run/proxy.pid below the contract's folder]
+    /// The pid file to hold [default: run/proxy.pid in the root folder]
     #[arg(long, value_name = "FILE")]
     pid_file: Option<PathBuf>,
 }

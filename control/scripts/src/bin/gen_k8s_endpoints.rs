@@ -14,24 +14,24 @@ use simulators::arguments::{self, Backends};
 use simulators::fleet::{Changes, Fleet, invented_addrs};
 use simulators::output::{complain, say};
 
-/// Plays a cluster's discovery: writes the list of GPU nodes that control watches.
+/// Simulates the discovery of a cluster: writes the list of GPU nodes that control watches.
 #[derive(Parser)]
 #[command(version, allow_negative_numbers = true)]
 struct Arguments {
-    /// The file to write [default: data/k8s_endpoints.json below the contract's folder]
+    /// The file to write [default: data/k8s_endpoints.json in the root folder]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// The contract's folder [default: control, or where we stand if that is it]
+    /// The root folder [default: control, or the current folder inside it]
     #[arg(long, value_name = "FOLDER")]
     root: Option<PathBuf>,
-    /// How many nodes there are, at invented addresses where nothing answers
+    /// Number of nodes, at invented addresses where nothing answers
     #[arg(long, value_name = "N", default_value_t = 3,
           value_parser = clap::value_parser!(u16).range(0..=1000))]
     n: u16,
-    /// Hand out these addresses instead, with commas between
+    /// List these addresses instead, separated by commas
     #[arg(long, value_name = "IP:PORT,...", conflicts_with = "n", value_parser = arguments::backends)]
     backends: Option<Backends>,
-    /// Go on until stopped: nodes come and go, at least one stays, figures drift
+    /// Run until stopped: nodes come and go, at least one stays, figures drift
     #[arg(long = "loop")]
     is_loop: bool,
     /// Seconds from one version to the next, with --loop

@@ -17,15 +17,15 @@ use simulators::vram::{BATCH_WINDOW_MS, Bill, KEPT, Mode, SHARE, WEIGHTS, bar, s
 
 /// Shows what batching saves: a GPU server that registers the VRAM its small requests hold.
 ///
-/// Stop it and start the other mode on the same address: the same row goes on with other figures.
-/// When stopped, it says what its requests cost, and what the same ones cost in the other mode.
+/// Stop it and start the other mode on the same address: the same row shows the other figures.
+/// When stopped, it prints what its requests cost, and what they cost in the other mode.
 #[derive(Parser)]
 #[command(version, allow_negative_numbers = true)]
 struct Arguments {
-    /// Whether small requests are served each on its own or in one batch
+    /// How small requests are served: one by one, or in one batch
     #[arg(long, value_enum)]
     mode: Mode,
-    /// Where control answers
+    /// URL of the control server
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080",
           value_parser = base_url)]
     base: BaseUrl,
@@ -35,14 +35,14 @@ struct Arguments {
     /// The port to register
     #[arg(long, default_value_t = 19006, value_parser = clap::value_parser!(u16).range(1..))]
     port: u16,
-    /// Small requests an interval
+    /// Small requests in each interval
     #[arg(long, value_name = "N", default_value_t = 5,
           value_parser = clap::value_parser!(u16).range(0..=1000))]
     small_reqs: u16,
     /// Seconds from one registration to the next
     #[arg(long, value_name = "S", default_value = "2", value_parser = seconds)]
     interval: Duration,
-    /// Control's token for registering, where it asks for one
+    /// Token for registering, if control requires one
     #[arg(long, value_parser = token)]
     token: Option<String>,
 }
@@ -84,7 +84,7 @@ fn main() -> ExitCode {
     for bill in [bill, other] {
         say(bill.line());
     }
-    say("stopped; the row stays until its time to live ends or the next run goes on with it");
+    say("stopped; the row stays until its TTL ends or the next run uses it again");
     ExitCode::SUCCESS
 }
 

@@ -560,7 +560,7 @@ async fn a_file_of_accepted_settings_that_cannot_be_read_holds_nothing_up() {
     let answer = control.register("10.0.0.1").await;
     assert_eq!(answer["sync"]["reload"]["applied"], true, "{answer}");
     let published = folder.published()["listen"].clone();
-    until("written anew", || read_json(&path)["listen"] == published).await;
+    until("written again", || read_json(&path)["listen"] == published).await;
 }
 
 #[tokio::test]

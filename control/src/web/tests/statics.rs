@@ -93,7 +93,7 @@ async fn a_list_that_cannot_be_read_stands_as_it_was_and_is_not_overwritten() {
     let status = control.good(ask("GET", "/api/backends")).await;
     let warnings = status["warnings"].to_string();
     assert!(
-        warnings.contains("what the static list last said stands"),
+        warnings.contains("keeping the last valid backends of the static list"),
         "{warnings}"
     );
 }

@@ -176,7 +176,7 @@ async fn a_configuration_that_others_changed_is_written_anew() {
     control.register("10.0.0.1").await;
     let before = folder.published()["generation"].as_u64().expect("a number");
     std::fs::write(folder.root.proxy_config(), b"{}").expect("written");
-    until("written anew", || {
+    until("written again", || {
         folder.published()["generation"]
             .as_u64()
             .is_some_and(|now| now > before)

@@ -27,7 +27,7 @@ pub async fn ping(
     let said = body.get("ip").cloned().unwrap_or_default();
     let target = said.as_str().unwrap_or_default().to_owned();
     if !faults.is_empty() {
-        note_ping(&app, &actor, &target, "refused: not understood");
+        note_ping(&app, &actor, &target, "refused: bad request");
         return Err(ApiError::from(faults).audited());
     }
     let (ip, ports) = ping_target(&app, &actor, &said)?;

@@ -52,13 +52,13 @@ fn of_fault(fault: &Value) -> Value {
 
 /// 412: somebody else has edited meanwhile.
 pub fn stale(etag: &str) -> ApiError {
-    let message = "somebody has edited meanwhile: read again, look at what differs, and send it \
-                   with the new ETag";
+    let message = "someone else has edited since: read again, review the differences, and send \
+                   the change with the new ETag";
     ApiError::new(StatusCode::PRECONDITION_FAILED, message).with("etag", etag.into())
 }
 
 /// 428: a write must say what it was made for.
 pub fn no_precondition() -> ApiError {
-    let message = "If-Match: found nothing, allowed: the ETag of what was read, or * for any";
+    let message = "If-Match is required: the ETag of what was read, or * for any";
     ApiError::new(StatusCode::PRECONDITION_REQUIRED, message)
 }
