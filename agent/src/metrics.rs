@@ -158,7 +158,7 @@ impl Collector for Engines {
             }),
             (
                 "reading_age",
-                "Age of the reported figures",
+                "Age of the reported figures, in seconds",
                 Some(Unit::Seconds),
                 |word| word.reading.map(|(_, age)| age.as_secs_f64()),
             ),

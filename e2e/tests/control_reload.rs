@@ -139,15 +139,15 @@ fn each_key_that_needs_a_restart_is_named() {
     new["audit_max_bytes"] = json!(1_000_000);
     new["audit_files"] = json!(3);
     new["tls"] = json!({ "certificate": "c.pem", "key": "k.pem" });
-    let named = "k8s_endpoints_path, audit_max_bytes, audit_files, tls changed: a restart";
+    let named = "k8s_endpoints_path, audit_max_bytes, audit_files, tls changed: restart control";
     reload(&mut bench, &new, named);
     assert!(warnings(&bench).contains(named), "{}", warnings(&bench));
     // They are named until they are as they were.
     new["audit_files"] = before["audit_files"].clone();
-    let named = "k8s_endpoints_path, audit_max_bytes, tls changed: a restart";
+    let named = "k8s_endpoints_path, audit_max_bytes, tls changed: restart control";
     reload(&mut bench, &new, named);
     reload(&mut bench, &before, "nothing has changed");
-    assert!(!warnings(&bench).contains("a restart"));
+    assert!(!warnings(&bench).contains("restart control"));
 }
 
 #[test]

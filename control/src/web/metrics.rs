@@ -88,13 +88,13 @@ impl VerdictLevels {
 
 impl Collector for VerdictLevels {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
-        let help = "1 at the level that stands: ok, degraded, unknown or down";
+        let help = "1 at the current verdict: ok, degraded, unknown or down";
         let mut family = encoder.encode_descriptor("verdict", help, None, MetricType::Gauge)?;
         for level in Level::ALL {
             let stands = ConstGauge::new(i64::from(level == self.whole));
             stands.encode(family.encode_family(&[("level", level.word())])?)?;
         }
-        let help = "The same of each pool";
+        let help = "The same for each pool";
         let mut family =
             encoder.encode_descriptor("pool_verdict", help, None, MetricType::Gauge)?;
         for (pool, stands) in &self.pools {
