@@ -1,100 +1,99 @@
 /**
  * @file What one wants to know first, each apart from the others: is the proxy up, does it run what
- * was asked for, is anyone unhealthy. That all is applied says nothing of health, and the other way
- * round. Pure.
+ * was asked for, does traffic flow. What is wrong is the server's verdict; here is what is said where
+ * nothing is. Pure.
  */
 
 import { reloadOutcome } from './changes.js';
 import * as format from './format.js';
 import { words } from './i18n.js';
-import { isBroken } from './state.js';
+import { CONFIG_CODES, PROXY_CODES, TRAFFIC_CODES, answerOf, countsText, findingsOf, firstOf, isSaidInFull } from './verdict.js';
 
 /** @typedef {import('./api.js').ProxyAnswer} ProxyAnswer */
-/** @typedef {import('./rows.js').Row} Row */
-/** @typedef {{level: 'good' | 'warn' | 'bad', text: string, detail: string}} Answer */
+/** @typedef {import('./api.js').Verdict} Verdict */
+/** @typedef {import('./verdict.js').Answer} Answer */
 
 /**
  * @param {ProxyAnswer | null} proxy null before the first answer
+ * @param {Verdict | undefined} verdict
  * @param {number} now by the server's clock, unix milliseconds
  * @returns {Answer}
  */
-export function proxyAnswer(proxy, now) {
-  if (proxy === null) return { level: 'warn', text: words().proxyUnknown, detail: '' };
-  const { status, why, last_publish: publish } = proxy;
-  if (status !== null) {
-    const detail = words().proxyProcess(status.pid, format.spanText((now - status.started_at_ms) / 1000));
-    if (status.draining) return { level: 'warn', text: words().proxyDraining, detail };
-    return { level: 'good', text: words().proxyRunning, detail };
-  }
-  // A proxy without an admin socket is known only by the signals that it takes.
-  if (publish?.signalled === true) return { level: 'warn', text: words().proxySilent, detail: publish.info };
-  return { level: 'bad', text: words().proxyStopped, detail: publish?.info ?? why ?? '' };
+export function proxyAnswer(proxy, verdict, now) {
+  const found = firstOf(verdict, PROXY_CODES);
+  if (found !== undefined) return answerOf(found);
+  const status = proxy?.status ?? null;
+  if (status === null) return unknown();
+  const detail = words().proxyProcess(status.pid, format.spanText((now - status.started_at_ms) / 1000));
+  return { level: 'good', text: words().proxyRunning, detail };
 }
 
 /**
  * @param {ProxyAnswer | null} proxy
+ * @param {Verdict | undefined} verdict
  * @param {number} now
  * @returns {Answer}
  */
-export function configAnswer(proxy, now) {
-  if (proxy === null) return { level: 'warn', text: words().proxyUnknown, detail: '' };
+export function configAnswer(proxy, verdict, now) {
+  const found = firstOf(verdict, CONFIG_CODES);
+  if (found !== undefined) return answerOf(found);
+  if (proxy === null) return unknown();
   const { status, last_publish: publish, published_generation: published } = proxy;
-  if (status === null) {
-    const outcome = publish === null ? words().nothingPublished : reloadOutcome(publish).text;
-    return { level: 'warn', text: words().generationPublished(published), detail: outcome };
-  }
-  if (proxy.other_file) {
-    const { proxy: theirs, control } = proxy.other_file;
-    return { level: 'bad', text: words().otherFile, detail: words().otherFileWarning(theirs, control) };
-  }
-  const span = format.spanText((now - status.loaded_at_ms) / 1000);
-  const runs = `${words().generation(status.generation)} ${words().appliedAgo(span)}`;
-  const reload = status.last_reload;
-  if (reload && !reload.ok) {
-    const refused = words().refusedGeneration(String(reload.generation ?? '?'));
-    return { level: 'bad', text: refused, detail: words().stillFollows(reload.reason ?? '', runs) };
-  }
-  if (published > status.generation) {
-    return { level: 'warn', text: words().notAppliedYet(published), detail: runs };
-  }
-  if ((proxy.refusals ?? []).length > 0) {
-    return { level: 'warn', text: words().refusedParts(proxy.refusals?.length ?? 0), detail: runs };
-  }
+  // Nobody says that it runs.
+  if (status === null) return { level: 'warn', text: words().generationPublished(published), detail: '' };
+  const runs = runsText(status, now);
+  if (published > status.generation) return { level: 'warn', text: words().notAppliedYet(published), detail: runs };
   if (proxy.verified === false) return { level: 'good', text: runs, detail: words().unverified };
   const changed = publish && words().lastChange(format.spanText((now - publish.at_ms) / 1000), reloadOutcome(publish).text);
   return { level: 'good', text: runs, detail: changed ?? '' };
 }
 
 /**
- * @param {Row[]} rows
- * @param {import('./api.js').ProxyStatus | null} status
+ * @param {Verdict | undefined} verdict
  * @returns {Answer}
  */
-export function healthAnswer(rows, status) {
-  if (rows.length === 0) return { level: 'warn', text: words().noBackends, detail: '' };
-  const admin = rows.filter(({ state }) => state.admin !== 'ready');
-  const counts = [
-    ...countsOf(rows.map(({ state }) => state.operational).filter((word) => word !== 'up'), words().operational),
-    ...countsOf(admin.map(({ state }) => state.admin), words().admin),
-  ];
-  const detail = counts.join(' · ');
-  const down = /** @type {const} */ (['tcp', 'udp']).filter((protocol) => status?.health?.[protocol].all_down_in_force);
-  const rule = down.map((protocol) => status?.health?.[protocol].all_down_in_force)[0];
-  if (rule) {
-    const of = down.length === 1 ? `${down[0]?.toUpperCase()} · ` : '';
-    return { level: 'bad', text: of + words().allDown[rule], detail };
+export function healthAnswer(verdict) {
+  const found = findingsOf(verdict).filter(({ code }) => TRAFFIC_CODES.includes(code));
+  const [first, ...others] = found.map(answerOf);
+  const pool = verdict?.pools.default;
+  if (first === undefined) {
+    // The pool may serve while something else is wrong.
+    const isServing = pool?.code === 'serving';
+    return isServing ? withCounts(pool) : { level: 'warn', text: words().healthUnknown, detail: '' };
   }
-  const broken = rows.filter(({ state }) => isBroken(state.operational)).length;
-  if (broken > 0) return { level: 'bad', text: words().unhealthyOf(broken, rows.length), detail };
-  if (status === null) return { level: 'warn', text: words().healthUnknown, detail };
-  return { level: 'good', text: words().noneUnhealthy(rows.length), detail };
+  if (found[0]?.code === 'serving') return withCounts(found[0]);
+  return { ...first, detail: [first.detail, ...others.map(({ text }) => text)].filter((text) => text !== '').join(' · ') };
+}
+
+/** @param {import('./api.js').Finding} serving */
+function withCounts(serving) {
+  const { level, detail: text } = answerOf(serving);
+  return { level, text, detail: countsText(serving.args.backends) };
 }
 
 /**
- * @template {string} Word
- * @param {Word[]} found
- * @param {Record<Word, string>} names
+ * The verdict in one line, and beside it what runs where all is well. What stands in full below the top
+ * bar is not said twice.
+ * @param {ProxyAnswer | null} proxy
+ * @param {Verdict | undefined} verdict
+ * @param {number} now
+ * @returns {Answer}
  */
-function countsOf(found, names) {
-  return [...new Set(found)].map((word) => `${found.filter((one) => one === word).length} ${names[word]}`);
+export function wholeAnswer(proxy, verdict, now) {
+  if (proxy === null || verdict === undefined) return unknown();
+  const answer = answerOf(verdict);
+  const status = proxy.status;
+  if (answer.level === 'good' && status !== null) return { ...answer, detail: runsText(status, now) };
+  return isSaidInFull(verdict) ? { ...answer, detail: '' } : answer;
+}
+
+/** @param {import('./api.js').ProxyStatus} status @param {number} now */
+function runsText(status, now) {
+  const span = format.spanText((now - status.loaded_at_ms) / 1000);
+  return `${words().generation(status.generation)} ${words().appliedAgo(span)}`;
+}
+
+/** @returns {Answer} */
+function unknown() {
+  return { level: 'warn', text: words().proxyUnknown, detail: '' };
 }

@@ -177,7 +177,7 @@
  * @property {string} algorithm
  * @property {{addr: string, tcp: boolean, udp: boolean}[]} listeners
  * @property {{probe?: string, all_down?: string, ejections_spared?: number, tcp: ProtocolHealth, udp: ProtocolHealth}} [health] absent from older proxies
- * @property {{sessions_active: number, sessions_total: number, flows_active: number, bytes_up: number, bytes_down: number, first_byte?: {sum_us: number, buckets: [number, number][]}}} totals `first_byte` is absent from older proxies
+ * @property {{sessions_active: number, sessions_total: number, flows_active: number, bytes_up: number, bytes_down: number, connect_retries?: number, sessions_ended?: Record<string, number>, flows_ended?: Record<string, number>, datagrams_dropped?: Record<string, number>, first_byte?: {sum_us: number, buckets: [number, number][]}}} totals `first_byte` is absent from older proxies
  */
 
 /**

@@ -3,16 +3,25 @@
  * control plane warns of.
  */
 
-import { configAnswer, proxyAnswer } from './answers.js';
+import { wholeAnswer } from './answers.js';
 import { serverNow } from './api.js';
 import { acknowledgeExpiry, reloadOutcome } from './changes.js';
 import { byId, element, setAttribute, setText } from './dom.js';
 import * as format from './format.js';
 import { words } from './i18n.js';
 import { warningTexts } from './incidents.js';
+import { showAlarm } from './pages.js';
 import { shapeIcon } from './state.js';
+import { tip } from './tip.js';
+import { outageTexts, sentenceOf, showIcon } from './verdict.js';
 
 /** @typedef {import('./api.js').ProxyAnswer} ProxyAnswer */
+
+/** Before the title of a page whose verdict is not good. */
+const MARKS = { warn: '▲', bad: '✕' };
+
+/** The verdict in full. */
+let wholeText = '';
 
 /** Binds the button that goes with a held-back expiry, and on a phone the one for all that has no room. */
 export function startBar() {
@@ -22,6 +31,8 @@ export function startBar() {
     setAttribute(more, 'aria-expanded', String(!isOpen));
   });
   byId('acknowledge', HTMLButtonElement).addEventListener('click', acknowledgeExpiry);
+  // It never grows: what has no room in it is here, and where it matters most on every page.
+  tip(byId('proxy', HTMLElement), () => wholeText);
 }
 
 /** @param {import('./api.js').WholeAnswer} whole @returns {ProxyAnswer} */
@@ -29,9 +40,18 @@ export function proxyOf({ status }) {
   return { ...status, status: status.proxy };
 }
 
-/** @param {ProxyAnswer | null} proxy null before the first answer */
-export function showProxy(proxy) {
-  const { level, text, detail } = pillAnswer(proxy);
+/**
+ * The verdict: in the top bar, in the title and in the icon of the page.
+ * @param {ProxyAnswer | null} proxy null before the first answer
+ * @param {import('./api.js').Verdict} [verdict]
+ */
+export function showProxy(proxy, verdict) {
+  const { level, text, detail } = wholeAnswer(proxy, verdict, serverNow());
+  if (verdict !== undefined) {
+    wholeText = sentenceOf(verdict);
+    showIcon(level);
+    showAlarm(level === 'good' ? '' : `${MARKS[level]} ${text}`);
+  }
   const pill = byId('proxy', HTMLElement);
   setAttribute(pill, 'data-level', level);
   setText(byId('proxy-text', HTMLElement), text);
@@ -40,18 +60,10 @@ export function showProxy(proxy) {
   setText(byId('last-sync', HTMLElement), lastPublishText(proxy));
 }
 
-/** The proxy and its configuration in one line: what is wrong, else that both are well. @param {ProxyAnswer | null} proxy */
-function pillAnswer(proxy) {
-  const up = proxyAnswer(proxy, serverNow());
-  if (up.level !== 'good') return up;
-  const config = configAnswer(proxy, serverNow());
-  return config.level === 'good' ? { ...up, detail: config.text } : config;
-}
-
 /**
  * A shape beside the word, so that colour is not alone.
  * @param {HTMLElement} place
- * @param {import('./answers.js').Answer['level']} level
+ * @param {import('./verdict.js').Answer['level']} level
  */
 export function showLevel(place, level) {
   const shape = level === 'good' ? 'up' : level === 'bad' ? 'down' : 'checking';
@@ -70,8 +82,12 @@ function lastPublishText(proxy) {
 
 /** @param {import('./api.js').WholeAnswer['status']} status */
 export function showWarnings(status) {
-  const texts = warningTexts(status);
-  byId('warnings', HTMLElement).hidden = texts.length === 0;
+  const outages = outageTexts(status.verdict);
+  const texts = [...outages, ...warningTexts(status)];
+  const place = byId('warnings', HTMLElement);
+  place.hidden = texts.length === 0;
+  const isBad = status.verdict?.level === 'down' || (status.refusals ?? []).length > 0;
+  setAttribute(place, 'data-level', isBad ? 'bad' : 'warn');
   byId('acknowledge', HTMLButtonElement).hidden = !status.freeze;
   const list = byId('warning-list', HTMLUListElement);
   const shown = [...list.children].map((line) => line.textContent);

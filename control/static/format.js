@@ -38,6 +38,13 @@ export function percentText(share) {
   return isNumber(share) ? `${Math.round(share * 100)}%` : UNKNOWN;
 }
 
+/** A share that may be small: `6.3%`. @param {number | null | undefined} share 0..1 */
+export function shareText(share) {
+  if (!isNumber(share)) return UNKNOWN;
+  const percent = share * 100;
+  return `${numbers(percent < 10 ? 1 : 0).format(percent)}%`;
+}
+
 /** @param {number | null | undefined} count */
 export function countText(count) {
   return isNumber(count) ? numbers(0).format(count) : UNKNOWN;

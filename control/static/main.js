@@ -71,13 +71,13 @@ function show() {
   }
   // First, since it asks where the page is scrolled to, which costs a layout once anything is written.
   updatePage(latest);
-  showProxy(proxyOf(latest));
+  showProxy(proxyOf(latest), latest.status.verdict);
   showWarnings(latest.status);
 }
 
 function everySecond() {
   showConnection();
-  if (latest !== null) showProxy(proxyOf(latest));
+  if (latest !== null) showProxy(proxyOf(latest), latest.status.verdict);
   setText(byId('clock', HTMLElement), dateTimeText(Date.now()));
 }
 

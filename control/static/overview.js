@@ -51,9 +51,10 @@ function startOverview() {
 function showOverview(whole) {
   const rows = rowsOf(whole.backends);
   const proxy = proxyOf(whole);
-  answer('proxy', proxyAnswer(proxy, serverNow()));
-  answer('config', configAnswer(proxy, serverNow()));
-  answer('health', healthAnswer(rows, proxy.status));
+  const { verdict } = whole.status;
+  answer('proxy', proxyAnswer(proxy, verdict, serverNow()));
+  answer('config', configAnswer(proxy, verdict, serverNow()));
+  answer('health', healthAnswer(verdict));
   showFigures(rows, proxy.status);
   showWorst(rows);
   drawFigureLines();
@@ -62,7 +63,7 @@ function showOverview(whole) {
 
 /**
  * @param {string} name
- * @param {import('./answers.js').Answer} said
+ * @param {import('./verdict.js').Answer} said
  */
 function answer(name, { level, text, detail }) {
   const place = byId(`answer-${name}`, HTMLElement);

@@ -146,6 +146,18 @@ function load(page) {
   return loading;
 }
 
+/** What is the matter, before the title of each page. */
+let alarm = '';
+
+/** @param {string} text empty where nothing is */
+export function showAlarm(text) {
+  if (text === alarm) return;
+  alarm = text;
+  writeTitle();
+}
+
 function writeTitle() {
-  if (shown !== null) document.title = `${words().page[shown]} · ${words().title}`;
+  if (shown === null) return;
+  const title = `${words().page[shown]} · ${words().title}`;
+  document.title = alarm === '' ? title : `${alarm} · ${title}`;
 }

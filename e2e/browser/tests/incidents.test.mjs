@@ -48,8 +48,8 @@ async function publishedPort() {
 
 describe('an incident', () => {
   for (const [locale, why, pill] of [
-    ['en-GB', (port) => `Listen address 127.0.0.1:${port}/tcp refused: the port is in use. Sessions are still accepted on 127.0.0.1:${stand.proxyPort}. Trying again every 1 s.`, /1 part of the configuration refused/],
-    ['zh-CN', (port) => `监听地址 127.0.0.1:${port}/tcp 被拒绝：端口已被占用。仍在 127.0.0.1:${stand.proxyPort} 上接受会话。每 1 秒重试一次。`, /配置中有 1 项被拒绝/],
+    ['en-GB', (port) => `Listen address 127.0.0.1:${port}/tcp refused: the port is in use. Sessions are still accepted on 127.0.0.1:${stand.proxyPort}. Trying again every 1 s.`, /Configuration refused in part$/],
+    ['zh-CN', (port) => `监听地址 127.0.0.1:${port}/tcp 被拒绝：端口已被占用。仍在 127.0.0.1:${stand.proxyPort} 上接受会话。每 1 秒重试一次。`, /部分配置被拒绝$/],
   ]) {
     it(`stands_on_every_page_until_it_is_over in ${locale}`, async () => {
       await takePort();
@@ -66,7 +66,7 @@ describe('an incident', () => {
           throw new Error(`${error.message}; ${view} says ${await page.locator('#warning-list').innerText()}`);
         });
         await hasText(page.locator('#proxy'), pill);
-        await hasAttribute(page.locator('#proxy'), 'data-level', 'warn');
+        await hasAttribute(page.locator('#proxy'), 'data-level', 'bad');
         pages.push(page);
       }
       await letGo();

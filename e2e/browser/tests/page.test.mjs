@@ -213,7 +213,7 @@ describe('safety', () => {
       await page.goto(`${stand.origin}/?page=backends&open=${encodeURIComponent(hostile)}`);
       await isReady(page);
       await page.locator('#sync').click();
-      const places = ['#warnings', '#rows', '#proxy-detail', '#reports', '#side-title', '.side-reason', '.side-facts >> nth=2', '.side-list >> nth=0', '.side-list >> nth=1'];
+      const places = ['#warnings', '#proxy', '#rows', '#reports', '#side-title', '.side-reason', '.side-facts >> nth=2', '.side-list >> nth=0', '.side-list >> nth=1'];
       for (const place of places) {
         await until(`${hostile} in ${place}`, async () => (await page.locator(place).textContent())?.includes(hostile));
       }
@@ -229,10 +229,17 @@ describe('safety', () => {
   });
 
   function hostileWhole(hostile) {
-    const status = { etag: 'x-1', running: false, proxy: null, why: hostile, last_publish: null, published_generation: 1, warnings: [hostile], audit_seq: 1 };
+    const status = { etag: 'x-1', running: false, proxy: null, why: hostile, last_publish: null, published_generation: 1, warnings: [hostile], audit_seq: 1, verdict: hostileVerdict(hostile) };
     const backend = { id: hostile, ip: hostile, port: hostile, weight: hostile, gpu_usage: null, vram_usage: null, enabled: true, is_warming_up: false, last_seen: hostile, source: hostile, sources: [hostile], override: { weight: hostile, actor: hostile } };
     const proxy = { configured: true, admin: 'ready', operational: 'down', reason: hostile, probe_result: hostile, probed_at_ms: 1, weight: hostile, weight_effective: hostile, sessions_active: hostile, sessions_total: hostile, flows_active: hostile, flows_total: hostile, connect_failures: hostile, connect_timeouts: hostile };
     return { etag: 'x-1', status, backends: [{ ...backend, proxy }] };
+  }
+
+  /** Of a code that the page does not know, which is told in the server's words. */
+  function hostileVerdict(hostile) {
+    const finding = { level: 'down', code: hostile, args: { why: hostile }, since: 1, text: hostile };
+    const others = ['proxy_unseen', 'refused', 'sessions_failing'].map((code) => ({ ...finding, code, args: { why: hostile, refusal: hostile, place: hostile, value: hostile, detail: hostile, reason: hostile } }));
+    return { ...finding, others, pools: { default: finding }, traffic: { failed_reasons: { [hostile]: 1 }, flows_ended: {}, dropped_reasons: {} }, at_ms: 1 };
   }
 
   function hostileDetail(hostile) {

@@ -209,7 +209,7 @@ describe('audit, sync and refresh', () => {
 describe('what the page says of the proxy', () => {
   it('names_the_generation_that_runs_and_the_sessions', async () => {
     page = await openConsole(browser, stand, { view: 'overview' });
-    await hasText(page.locator('#proxy'), /Proxy running.*generation \d+ applied \d+ s ago/);
+    await hasText(page.locator('#proxy'), /Traffic flows.*generation \d+ applied \d+ s ago/);
     await hasText(page.locator('#figure-taking .figure-value'), /^1 \/ 1$/);
     await hasText(page.locator('#figure-sessions .figure-value'), /^0$/);
     await hasText(page.locator('#algorithm'), /weighted_round_robin/);
@@ -220,7 +220,8 @@ describe('what the page says of the proxy', () => {
     try {
       const registered = await other.register({ weight: 10 });
       page = await openConsole(browser, other);
-      await hasText(page.locator('#proxy'), /Proxy gives no status.*sent SIGHUP/);
+      await hasText(page.locator('#proxy'), /Proxy gives no status/);
+      await hasText(page.locator('#warning-list'), new RegExp(`Process ${other.proxy.child.pid} has no admin socket`));
       await hasText(page.locator('#figure-sessions .figure-value'), /^–$/);
       const input = rowOf(page, registered).locator('.weight-input');
       await input.fill('12');
