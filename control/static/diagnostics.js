@@ -8,6 +8,7 @@ import { reloadOutcome } from './changes.js';
 import { byId, element } from './dom.js';
 import { UNKNOWN, countText, dateTimeText, isNumber, spanText } from './format.js';
 import { words } from './i18n.js';
+import { endText } from './verdict.js';
 
 /** @typedef {import('./api.js').WholeAnswer} WholeAnswer */
 /** @typedef {import('./api.js').ProxyStatus} ProxyStatus */
@@ -25,6 +26,7 @@ function update({ status }) {
   byId('facts-none', HTMLElement).hidden = proxy !== null;
   write('facts-proxy', proxy === null ? [] : proxyFacts(proxy));
   write('facts-health', proxy === null ? [] : healthFacts(proxy));
+  write('facts-ends', proxy === null ? [] : endFacts(proxy));
   write('facts-control', controlFacts(status));
 }
 
@@ -47,6 +49,21 @@ function proxyFacts(proxy) {
     [fact.pauses, limits && countText(limits.accept_pauses)],
     [fact.linesLost, limits && countText(limits.log_lines_dropped)],
     [fact.draining, proxy.draining ? words().yes : words().no],
+  ];
+}
+
+/** A row for each reason, since the proxy started, the most frequent first. @param {ProxyStatus} proxy @returns {Fact[]} */
+function endFacts({ totals }) {
+  const { fact } = words();
+  const rows = (/** @type {string} */ what, /** @type {'session' | 'flow' | 'drop'} */ kind, /** @type {Record<string, number>} */ counts = {}) =>
+    Object.entries(counts)
+      .sort(([, left], [, right]) => right - left)
+      .map(([reason, count]) => /** @type {Fact} */ ([words().ofReason(what, endText(reason, kind)), countText(count)]));
+  return [
+    [fact.connectRetries, countText(totals.connect_retries)],
+    ...rows(fact.sessionsEnded, 'session', totals.sessions_ended),
+    ...rows(fact.flowsEnded, 'flow', totals.flows_ended),
+    ...rows(fact.datagramsDropped, 'drop', totals.datagrams_dropped),
   ];
 }
 

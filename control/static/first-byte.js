@@ -28,6 +28,14 @@ export function recordFirstBytes(status, at) {
   looks.push({ at, pid: status.pid, counts: new Map(buckets) });
 }
 
+/** How many first bytes the figures rest on. */
+export function firstByteCount() {
+  const before = looks.at(0)?.counts;
+  const now = looks.at(-1)?.counts;
+  if (before === undefined || now === undefined) return 0;
+  return [...now].reduce((sum, [most, count]) => sum + count - (before.get(most) ?? 0), 0);
+}
+
 /**
  * Microseconds that a share of the last seconds' first bytes took at most; null where none came.
  * @param {number} share 0 to 1

@@ -8,7 +8,7 @@ import { stateOf, takesTraffic } from './state.js';
 
 /** @typedef {import('./api.js').ProxyStatus} ProxyStatus */
 /** @typedef {import('./api.js').Backend} Backend */
-/** @typedef {{sessions: number, up: number, down: number}} Rates a second */
+/** @typedef {{sessions: number, failed: number, up: number, down: number}} Rates a second; `sessions` without those that reached no backend */
 
 const WINDOW_MS = 15 * 60_000;
 /** A line over less than this would show nothing but noise. */
@@ -21,6 +21,7 @@ const SERIES = /** @type {const} */ ([
   'taking',
   'sessions',
   'sessionRate',
+  'failedRate',
   'flows',
   'up',
   'down',
@@ -34,6 +35,11 @@ const SERIES = /** @type {const} */ ([
 
 /** @typedef {typeof SERIES[number]} Series */
 /** @typedef {{at: number} & Record<Series, number | null>} Sample */
+
+/** Ends of sessions that reached no backend: they are no traffic. */
+const NOT_CONNECTED = ['no_backend', 'connect_refused', 'connect_timeout'];
+/** Ends with which the service failed its client, as the server counts them. */
+const FAILED = [...NOT_CONNECTED, 'backend_reset', 'backend_lost', 'backend_stalled', 'backend_closed_unanswered', 'internal_error'];
 
 /** @type {Sample[]} */
 const samples = [];
@@ -61,6 +67,7 @@ export function record(status, backends, at) {
     taking: status === null ? null : backends.filter(isTaking).length,
     sessions: totals?.sessions_active ?? null,
     sessionRate: rates?.sessions ?? null,
+    failedRate: rates?.failed ?? null,
     flows: totals?.flows_active ?? null,
     up: rates?.up ?? null,
     down: rates?.down ?? null,
@@ -101,11 +108,20 @@ function ratesSince(status, at) {
   if (status === null || before === null || before.pid !== status.pid || at <= before.at) return null;
   const seconds = (at - before.at) / 1000;
   const { totals } = status;
+  const ended = (/** @type {string[]} */ reasons) => sumOf(totals.sessions_ended, reasons) - sumOf(before?.totals.sessions_ended, reasons);
+  const accepted = totals.sessions_total - before.totals.sessions_total;
   return {
-    sessions: (totals.sessions_total - before.totals.sessions_total) / seconds,
+    // One that is refused after a while began in an earlier look.
+    sessions: Math.max(0, accepted - ended(NOT_CONNECTED)) / seconds,
+    failed: ended(FAILED) / seconds,
     up: (totals.bytes_up - before.totals.bytes_up) / seconds,
     down: (totals.bytes_down - before.totals.bytes_down) / seconds,
   };
+}
+
+/** @param {Record<string, number> | undefined} counts @param {string[]} reasons */
+function sumOf(counts, reasons) {
+  return reasons.reduce((sum, reason) => sum + (counts?.[reason] ?? 0), 0);
 }
 
 /** Of the last second; null where two looks are not there. */

@@ -20,6 +20,7 @@ import { knowTargets, openPing, startPing } from './ping.js';
 import { oneAtATime } from './once.js';
 import { startReports, undoNewest } from './report.js';
 import { recordVram } from './sparkline.js';
+import { knowTtl } from './state.js';
 import { openAdd, startStaticList } from './static-list.js';
 import { startTheme } from './theme.js';
 import { startTips } from './tip.js';
@@ -46,6 +47,7 @@ function take(whole) {
   latest = whole;
   connectionIsGood();
   const now = Date.now();
+  knowTtl(whole.status.ttl_ms);
   record(whole.status.proxy, whole.backends, whole.status.at_ms);
   recordVram(whole.backends, now);
   recordTraffic(whole);

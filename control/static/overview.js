@@ -3,6 +3,7 @@
  * much flows, how full are the GPUs. Numbers that only the proxy knows are dashes without it.
  */
 
+import { firstByteCount } from './first-byte.js';
 import { configAnswer, healthAnswer, proxyAnswer } from './answers.js';
 import { serverNow } from './api.js';
 import { proxyOf, showLevel } from './bar.js';
@@ -14,6 +15,8 @@ import { words } from './i18n.js';
 import { linePath } from './sparkline.js';
 import { rowsOf } from './rows.js';
 import { takesTraffic } from './state.js';
+import { tip } from './tip.js';
+import { endText } from './verdict.js';
 import { showWorst } from './worst.js';
 
 /** @typedef {import('./api.js').ProxyStatus} ProxyStatus */
@@ -21,7 +24,7 @@ import { showWorst } from './worst.js';
 
 /** What flows, and how full the GPUs are. @type {import('./charts.js').Chart[]} */
 const CHARTS = [
-  { name: 'sessions', series: ['sessionRate', 'sessions', 'flows'], write: format.rateText },
+  { name: 'sessions', series: ['sessionRate', 'failedRate', 'sessions'], write: format.rateText },
   { name: 'traffic', series: ['down', 'up'], write: format.byteRateText, isBytes: true },
   { name: 'firstByte', series: ['p50', 'p99'], write: format.latencyText },
   { name: 'usage', series: ['gpu', 'vram'], write: format.percentText, range: [0, 1] },
@@ -32,9 +35,12 @@ export const page = { start: startOverview, update: showOverview };
 
 /** @type {Charts | null} null before the start */
 let charts = null;
+/** @type {import('./api.js').WholeAnswer | null} */
+let latest = null;
 
 function startOverview() {
   for (const name of ['proxy', 'config', 'health']) answer(name, { level: 'warn', text: words().loading, detail: '' });
+  for (const name of TRACED) tip(byId(`figure-${name}`, HTMLElement), () => traceOf(name));
   charts = new Charts(byId('chart-places', HTMLElement), CHARTS);
   const isPresent = haveCharts();
   byId('charts-missing', HTMLElement).hidden = isPresent;
@@ -49,13 +55,14 @@ function startOverview() {
 
 /** @param {import('./api.js').WholeAnswer} whole */
 function showOverview(whole) {
+  latest = whole;
   const rows = rowsOf(whole.backends);
   const proxy = proxyOf(whole);
   const { verdict } = whole.status;
   answer('proxy', proxyAnswer(proxy, verdict, serverNow()));
   answer('config', configAnswer(proxy, verdict, serverNow()));
   answer('health', healthAnswer(verdict));
-  showFigures(rows, proxy.status);
+  showFigures(rows, proxy.status, verdict?.traffic ?? null);
   showWorst(rows);
   drawFigureLines();
   charts?.draw();
@@ -76,8 +83,9 @@ function answer(name, { level, text, detail }) {
 /**
  * @param {Row[]} rows
  * @param {ProxyStatus | null} status null where the proxy tells none
+ * @param {import('./api.js').Traffic | null} traffic
  */
-function showFigures(rows, status) {
+function showFigures(rows, status, traffic) {
   const totals = status?.totals ?? null;
   const rates = currentRates();
   const newest = history().at(-1);
@@ -93,16 +101,28 @@ function showFigures(rows, status) {
   figure('sessions', format.countText(totals?.sessions_active), [
     totals === null ? none : words().sessionsRate(format.rateText(rates?.sessions)),
   ]);
+  figure('failed', format.shareText(totals && (traffic?.failed_share ?? 0)), [totals === null || traffic === null ? none : failedText(traffic)]);
+  setAttribute(byId('figure-failed', HTMLElement), 'data-level', (traffic?.failed_share ?? 0) >= FAILING_SHARE ? 'bad' : 'good');
   figure('flows', format.countText(totals?.flows_active), [totals === null ? none : words().flowsUnit]);
   figure('traffic', format.byteRateText(rates?.down), [
     totals === null ? none : words().trafficBack(format.byteRateText(rates?.up)),
   ]);
   figure('first-byte', format.latencyText(newest?.p50), [
-    totals === null ? none : words().firstByteUnit(format.latencyText(newest?.p99)),
+    totals === null ? none : words().firstByteUnit(format.latencyText(newest?.p99), format.countText(firstByteCount())),
   ]);
   figure('gpu', format.percentText(gpu.mean), [words().meanHint(gpu.count)]);
   figure('vram', format.percentText(vram.mean), [words().meanHint(vram.count)]);
   setText(byId('algorithm', HTMLElement), status === null ? '' : words().algorithm(status.algorithm));
+}
+
+/** From which share on the server finds that sessions fail. */
+const FAILING_SHARE = 0.01;
+
+/** How fast sessions fail, and mostly why. @param {import('./api.js').Traffic} traffic */
+function failedText({ failed, failed_per_s: rate, failed_reasons: reasons, sessions, window_s: window }) {
+  const [most] = Object.entries(reasons).sort(([, left], [, right]) => right - left);
+  if (failed === 0 || most === undefined) return words().noneFailed(format.countText(sessions), window);
+  return words().failedRate(format.rateText(rate), endText(most[0], 'session'));
 }
 
 /** The lines under the figures: the last fifteen minutes, as far as this page has seen them. */
@@ -118,12 +138,47 @@ function drawFigureLines() {
 const FIGURE_LINES = [
   ['taking', 'taking', null],
   ['sessions', 'sessions', null],
+  ['failed', 'failedRate', null],
   ['flows', 'flows', null],
   ['traffic', 'down', null],
   ['first-byte', 'p50', null],
   ['gpu', 'gpu', 1],
   ['vram', 'vram', 1],
 ];
+
+/** The figures that have a tip. */
+const TRACED = /** @type {const} */ (['taking', 'sessions', 'failed', 'flows', 'traffic', 'first-byte', 'gpu', 'vram']);
+
+/** Where a figure comes from, how old it is, and how many samples it rests on. @param {typeof TRACED[number]} name */
+function traceOf(name) {
+  if (latest === null) return '';
+  const { backends, status } = latest;
+  const age = format.ageText(serverNow() - status.at_ms);
+  const told = words().figureTrace;
+  const traffic = status.verdict?.traffic;
+  const reporting = backends.filter((backend) => format.isNumber(name === 'gpu' ? backend.gpu_usage : backend.vram_usage)).length;
+  switch (name) {
+    case 'first-byte':
+      return told.firstByte(format.countText(firstByteCount()), age);
+    case 'failed':
+      return traffic === undefined ? '' : told.failed(reasonsText(traffic.failed_reasons, 'session'), traffic.failed, traffic.sessions, traffic.window_s, format.countText(traffic.retries), age);
+    case 'flows':
+      return traffic === undefined ? '' : told.flows(traffic.flows_failed, traffic.flows, format.countText(traffic.datagrams_dropped), traffic.window_s, age);
+    case 'gpu':
+    case 'vram':
+      return told.reported(reporting, backends.length, age);
+    case 'taking':
+    case 'sessions':
+    case 'traffic':
+      return told.counted(age);
+  }
+}
+
+/** @param {Record<string, number>} reasons @param {'session' | 'flow' | 'drop'} kind */
+function reasonsText(reasons, kind) {
+  const most = Object.entries(reasons).sort(([, left], [, right]) => right - left);
+  return most.map(([reason, count]) => `${endText(reason, kind)} ${format.countText(count)}`).join(' · ');
+}
 
 /**
  * @param {string} name

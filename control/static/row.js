@@ -158,7 +158,7 @@ export class RowView {
     const { backend } = this.row;
     setText(this.source, words().source(sourceOf(backend)));
     const expires = backend.expires_at_ms;
-    this.left.hidden = !isNumber(expires);
+    this.left.hidden = !isNumber(expires) || backend.state === 'expired';
     setText(this.left, isNumber(expires) ? trace.timeLeft(expires) : '');
     this.override.hidden = !backend.override;
     setText(this.override, words().override);
@@ -175,7 +175,7 @@ export class RowView {
   #writeTraffic() {
     const { backend, seen, key } = this.row;
     const { cells } = this;
-    setText(cells.sessions, countText(seen === null ? null : seen.sessions_active + seen.flows_active));
+    setText(cells.sessions, openText(seen));
     setText(cells.rate, rateText(rateOf(key)));
     setText(cells.latency, latencyText(seen?.first_byte_latency_us));
     setText(cells.errors, countText(errorsOf(seen)));
@@ -192,6 +192,12 @@ export class RowView {
   onChoose() {
     toggleChosen(this.row.key);
   }
+}
+
+/** Sessions, and beside them the UDP flows where there are any. @param {Row['seen']} seen */
+function openText(seen) {
+  const sessions = countText(seen?.sessions_active);
+  return (seen?.flows_active ?? 0) > 0 ? `${sessions} + ${countText(seen?.flows_active)} UDP` : sessions;
 }
 
 /**

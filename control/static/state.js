@@ -3,7 +3,9 @@
  * there is none, only what the control plane was told is shown, and never "up".
  */
 
+import { serverNow } from './api.js';
 import { svg } from './dom.js';
+import { spanText } from './format.js';
 import { words } from './i18n.js';
 
 /** @typedef {import('./api.js').Backend} Backend */
@@ -21,8 +23,25 @@ export function stateOf(backend, seen) {
   return {
     admin: adminOf(backend),
     operational: operationalOf(backend, seen),
-    reason: seen === null ? words().noProxyWord : words().reason(seen.reason),
+    reason: reasonOf(backend, seen),
   };
+}
+
+/** How long a registration lives without a heartbeat, in milliseconds. @type {number | null} */
+let ttlMs = null;
+
+/** @param {number | undefined} milliseconds */
+export function knowTtl(milliseconds) {
+  ttlMs = milliseconds ?? null;
+}
+
+/** @param {Backend} backend @param {SeenBackend | null} seen */
+function reasonOf(backend, seen) {
+  if (backend.state === 'expired' && typeof backend.last_seen === 'number') {
+    const silent = spanText(serverNow() / 1000 - backend.last_seen);
+    return words().noHeartbeat(silent, ttlMs === null ? '' : spanText(ttlMs / 1000));
+  }
+  return seen === null ? words().noProxyWord : words().reason(seen.reason);
 }
 
 /**
@@ -70,7 +89,8 @@ export function takesTraffic({ admin, operational }, weight) {
 /** @param {State} state */
 export function stateText({ admin, operational }) {
   const operationalWord = words().operational[operational];
-  return admin === 'ready' ? operationalWord : `${words().admin[admin]} · ${operationalWord}`;
+  // Control disables what has expired; no operator has.
+  return admin === 'ready' || operational === 'expired' ? operationalWord : `${words().admin[admin]} · ${operationalWord}`;
 }
 
 /**

@@ -61,7 +61,8 @@ export function heartbeatText({ backend }) {
   const { last_seen: seenAt, expires_at_ms: expires, sources } = backend;
   if (!isNumber(seenAt) || seenAt <= 0) return sources?.includes('static') ? words().neverListed : words().never;
   const at = words().heardAt(dateTimeText(seenAt * 1000));
-  return isNumber(expires) ? `${at}, ${words().expiresIn(timeLeft(expires))}` : at;
+  // What is over does not end once more.
+  return isNumber(expires) && backend.state !== 'expired' ? `${at}, ${words().expiresIn(timeLeft(expires))}` : at;
 }
 
 /** @param {number} at unix milliseconds */

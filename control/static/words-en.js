@@ -201,12 +201,27 @@ export const en = {
   },
   sessions: 'Sessions',
   sessionsRate: (/** @type {string} */ rate) => `${rate} new/s`,
+  failedSessions: 'Failed sessions',
+  failedRate: (/** @type {string} */ rate, /** @type {string} */ reason) => `${rate}/s, mostly ${reason}`,
+  noneFailed: (/** @type {string} */ sessions, /** @type {number} */ window) => `none of ${sessions} in ${window} s`,
+  figureTrace: {
+    counted: (/** @type {string} */ age) => `Counted by the proxy, ${age} ago`,
+    failed: (/** @type {string} */ reasons, /** @type {number} */ failed, /** @type {number} */ of, /** @type {number} */ window, /** @type {string} */ retries, /** @type {string} */ age) =>
+      `${failed} of ${counted(of, 'session')} in ${window} s${reasons && `: ${reasons}`}. ${retries} connect retries. Counted by the proxy, ${age} ago`,
+    flows: (/** @type {number} */ failed, /** @type {number} */ of, /** @type {string} */ dropped, /** @type {number} */ window, /** @type {string} */ age) =>
+      `${failed} of ${counted(of, 'flow')} failed and ${dropped} datagrams were dropped in ${window} s. Counted by the proxy, ${age} ago`,
+    firstByte: (/** @type {string} */ count, /** @type {string} */ age) =>
+      `${count} sessions and flows timed in 10 s; sessions in which the backend speaks first are not timed. Counted by the proxy, ${age} ago`,
+    reported: (/** @type {number} */ count, /** @type {number} */ all, /** @type {string} */ age) => `Reported by ${count} of ${counted(all, 'backend')}, read ${age} ago`,
+  },
+  noHeartbeat: (/** @type {string} */ span, /** @type {string} */ limit) => `no heartbeat for ${span}${limit && ` (limit ${limit})`}`,
+  ofReason: (/** @type {string} */ what, /** @type {string} */ reason) => `${what}: ${reason}`,
   flows: 'UDP flows',
   flowsUnit: 'open now',
   traffic: 'Traffic to clients',
   trafficBack: (/** @type {string} */ rate) => `${rate} to backends`,
   firstByte: 'First byte',
-  firstByteUnit: (/** @type {string} */ p99) => `median · p99 ${p99}`,
+  firstByteUnit: (/** @type {string} */ p99, /** @type {string} */ count) => `median · p99 ${p99} · n ${count}`,
   gpuMean: 'GPU usage',
   vramMean: 'VRAM usage',
   meanHint: (/** @type {number} */ count) =>
@@ -225,7 +240,7 @@ export const en = {
   pause: 'Pause',
   paused: 'Paused: data is still collected.',
   chart: {
-    sessions: 'Sessions and flows',
+    sessions: 'Sessions',
     traffic: 'Traffic, bytes a second',
     firstByte: 'First byte, of the last 10 s',
     usage: 'GPU and VRAM, average of the backends',
@@ -236,6 +251,7 @@ export const en = {
     taking: 'taking traffic',
     sessions: 'open',
     sessionRate: 'new/s',
+    failedRate: 'failed/s',
     flows: 'UDP flows',
     up: 'to backends',
     down: 'to clients',
@@ -692,12 +708,17 @@ export const en = {
 
   // Diagnostics
   factsProxy: 'Proxy',
+  factsEnds: 'Ends and failures since the proxy started',
   factsHealth: 'Health watch',
   factsControl: 'Control plane',
   factsNone: 'No status: the proxy is not running, or has no admin socket.',
   readApi: 'API reference',
   metrics: 'Metrics',
   fact: {
+    sessionsEnded: 'Sessions ended',
+    flowsEnded: 'UDP flows ended',
+    datagramsDropped: 'Datagrams dropped',
+    connectRetries: 'Connect retries',
     version: 'Version',
     pid: 'Process',
     started: 'Started',

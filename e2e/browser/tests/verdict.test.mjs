@@ -188,6 +188,9 @@ describe('an outage', () => {
     await allIsWell({ runtime_ttl_sec: 2 });
     clearInterval(beat);
     await areTold(LATER_MS, 'bad', [/No backend takes traffic/, /没有后端接收流量/], [/1 expired/, /1 个已过期/], 'health');
+    // Since when, and what would have kept it; nobody has disabled it.
+    await hasText(pages[0].locator('#worst tr'), /expired ?no heartbeat for \d+ s \(limit 2 s\)/);
+    await hasText(pages[1].locator('#worst tr'), /已过期 ?\d+ 秒没有心跳（上限 2 秒）/);
     await pictures('all-expired');
   });
 
@@ -208,6 +211,16 @@ describe('an outage', () => {
     }
     await areTold(SOON_MS, 'bad', [/% of sessions fail/, /的会话失败/], [/mostly: reset by the backend/, /主要原因：后端重置连接/], 'health');
     await pictures('sessions-failing');
+    for (const [at, mostly, ended] of /** @type {[number, RegExp, RegExp][]} */ ([
+      [0, /mostly reset by the backend/, /Sessions ended: reset by the backend ?20/],
+      [1, /主要是后端重置连接/, /结束的会话：后端重置连接 ?20/],
+    ])) {
+      await hasText(pages[at].locator('#figure-failed .figure-value'), /^100%$/);
+      await hasText(pages[at].locator('#figure-failed .figure-note'), mostly);
+      await pages[at].locator('.rail a[data-page="diagnostics"]').click();
+      await hasText(pages[at].locator('#facts-ends'), ended);
+    }
+    await picture(pages[0], 'verdict-ends-en-dark');
   });
 
   it('port_refused', async () => {
