@@ -100,6 +100,10 @@ impl Root {
         self.0.join("data/settings_accepted.json")
     }
 
+    pub fn published_sources(&self) -> PathBuf {
+        self.0.join("data/published_sources.json")
+    }
+
     pub fn audit_log(&self) -> PathBuf {
         self.0.join("logs/audit.log")
     }

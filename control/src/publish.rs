@@ -10,6 +10,7 @@ mod confirm;
 mod digests;
 mod follow;
 mod refusals;
+pub mod sources;
 mod task;
 
 use std::path::PathBuf;
@@ -55,6 +56,8 @@ pub struct Found {
     pub published: Option<Published>,
     /// The head that the proxy was last seen to run, where it was ever seen.
     pub accepted: Option<Head>,
+    /// Where the published backends came from.
+    pub sources: sources::SourcesOf,
 }
 
 /// How far the publisher has come.

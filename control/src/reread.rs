@@ -40,6 +40,7 @@ impl Renewal {
             runtime_backends_path,
             settings_runtime_path: _,
             settings_accepted_path: _,
+            published_sources_path: _,
             audit_log_path,
             control_pid_path: _,
             proxy,

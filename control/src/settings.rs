@@ -31,6 +31,7 @@ pub struct Settings {
     pub runtime_backends_path: PathBuf,
     pub settings_runtime_path: PathBuf,
     pub settings_accepted_path: PathBuf,
+    pub published_sources_path: PathBuf,
     pub audit_log_path: PathBuf,
     pub control_pid_path: PathBuf,
     /// Explicit settings for the proxy: `default_*` and `proxy`.
@@ -130,6 +131,7 @@ fn read_known_keys(object: &mut Object, root: &Root, faults: &mut Faults) -> Set
         runtime_backends_path: path("runtime_backends_path", root.backends_runtime()),
         settings_runtime_path: root.settings_runtime(),
         settings_accepted_path: root.settings_accepted(),
+        published_sources_path: root.published_sources(),
         audit_log_path: path("audit_log_path", root.audit_log()),
         control_pid_path: root.0.join("run/control.pid"),
         proxy: read_proxy_layer(object, faults),

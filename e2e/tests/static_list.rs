@@ -3,6 +3,7 @@
 use e2e::loop_bench::{LoopBench, published};
 use serde_json::json;
 use testkit::folder::k8s_endpoints;
+use testkit::ports::free_address;
 use testkit::process::run;
 use testkit::{LONG, until};
 
@@ -29,6 +30,55 @@ fn a_static_backend_is_served_without_a_heartbeat_and_goes_when_it_is_taken_off(
     let (status, _) = bench.control.api.delete(&path, None);
     assert_eq!(status, 200);
     assert_eq!(published(&bench.folder, bench.b.addr), None);
+}
+
+#[test]
+fn what_the_sources_lose_while_control_is_stopped_goes_and_what_is_discoverys_or_a_hands_stays() {
+    let mut bench = LoopBench::start(json!({}));
+    let [of_registry, by_hand] = [free_address(), free_address()];
+    let path = format!("/api/v1/static/{}", bench.b.addr);
+    let (status, answer) = bench.control.api.put(&path, &json!({}));
+    assert_eq!(status, 200, "{answer}");
+    let body = json!({ "ip": of_registry.ip(), "port": of_registry.port() });
+    let (status, answer) = bench.control.api.post("/api/register", &body);
+    assert_eq!(status, 200, "{answer}");
+    until("both are published", LONG, || {
+        published(&bench.folder, bench.b.addr)?;
+        published(&bench.folder, of_registry)
+    });
+
+    bench.kill_control();
+    let root = bench.folder.root.clone();
+    std::fs::write(root.static_backends(), r#"{"backends": []}"#).expect("written");
+    std::fs::remove_file(root.backends_runtime()).expect("stored");
+    std::fs::remove_file(root.k8s_endpoints()).expect("written by the bench");
+    let mut file = bench.folder.proxy_config().expect("published");
+    let backends = file["backends"].as_array_mut().expect("a list");
+    backends.push(json!({ "ip": by_hand.ip(), "port": by_hand.port(), "weight": 3 }));
+    std::fs::write(root.proxy_config(), file.to_string()).expect("written");
+
+    // The second start reads what the first one has written.
+    for start in 1..=2 {
+        bench.restart_control();
+        until("what is no longer listed is gone", LONG, || {
+            let is_there = |addr| published(&bench.folder, addr).is_some();
+            (!is_there(bench.b.addr) && !is_there(of_registry)).then_some(())
+        });
+        for kept in [bench.a.addr, by_hand] {
+            assert!(published(&bench.folder, kept).is_some(), "start {start}");
+        }
+        bench.kill_control();
+    }
+
+    // Without the file, nobody could tell: everything is kept.
+    let mut file = bench.folder.proxy_config().expect("published");
+    let backends = file["backends"].as_array_mut().expect("a list");
+    backends.push(json!({ "ip": of_registry.ip(), "port": of_registry.port() }));
+    std::fs::write(root.proxy_config(), file.to_string()).expect("written");
+    std::fs::remove_file(root.published_sources()).expect("written by control");
+    bench.restart_control();
+    let (_, sync) = bench.control.api.post_nothing("/api/sync");
+    assert_eq!(sync["merged_count"], 3, "{sync}");
 }
 
 #[test]

@@ -12,6 +12,7 @@ use crate::calls::{self, PendingCall};
 use crate::clock::{Clock, Now};
 use crate::layer::Layer;
 use crate::model::Model;
+use crate::publish::sources::{self, Sources, SourcesOf};
 use crate::publish::{Found, Published, accepted};
 use crate::registry::{Registered, Registry, Requests, Warming};
 use crate::render::{OwnAddresses, Plan};
@@ -111,13 +112,14 @@ pub fn load(settings: &Settings, own: OwnAddresses, clock: &Clock) -> Loaded {
     let found = read(&settings.static_backends_path);
     // Who lists no backends has no such file.
     let statics_read = found == Ok(None) || files.statics.take(found, &mut model.statics);
+    let sources = sources::read(&settings.published_sources_path);
     if let Some((_, checked, _)) = &published {
         let read = ReadAtStart {
             registry: registry_read,
             discovery: discovery_read,
             statics: statics_read,
         };
-        carry_over(&mut model, checked, read, now);
+        carry_over(&mut model, checked, &sources, read, now);
     }
     files.discovery.tell_of_carried(&model.discovery);
     files.statics.tell_of_carried(&model.statics);
@@ -140,6 +142,7 @@ pub fn load(settings: &Settings, own: OwnAddresses, clock: &Clock) -> Loaded {
         found: Found {
             published,
             accepted,
+            sources,
         },
     }
 }
@@ -151,32 +154,55 @@ struct ReadAtStart {
     statics: bool,
 }
 
-/// Fail static: what is published stands until each source that could drop it has been read.
-fn carry_over(model: &mut Model, checked: &Checked, read: ReadAtStart, now: Now) {
+/// Fail static: what is published stands until each source that could drop it has been read. Which
+/// sources those are, `sources` says; of a backend that it does not name, each could.
+fn carry_over(
+    model: &mut Model,
+    checked: &Checked,
+    sources: &SourcesOf,
+    read: ReadAtStart,
+    now: Now,
+) {
     let published = checked.config.pools.iter().flat_map(|pool| &pool.backends);
-    let mut carried = Listing {
+    let carried = || Listing {
         is_carried: true,
         ..Listing::default()
     };
+    let (mut discovery, mut statics) = (carried(), carried());
+    let mut gone = 0_usize;
     for backend in published {
-        if model.knows(backend.addr) {
+        let addr = backend.addr;
+        if model.knows(addr) {
             continue;
         }
-        if !read.discovery || !read.statics {
-            let said = Said::all_of(backend);
-            carried.backends.insert(backend.addr, said);
-        } else if !read.registry {
+        let may_be_of = |is_of: fn(&Sources) -> bool| sources.get(&addr).is_none_or(is_of);
+        let is_discovered = !read.discovery && may_be_of(|sources| sources.discovery);
+        let is_static = !read.statics && may_be_of(|sources| sources.r#static);
+        if is_discovered {
+            discovery.backends.insert(addr, Said::all_of(backend));
+        }
+        if is_static {
+            statics.backends.insert(addr, Said::all_of(backend));
+        }
+        if is_discovered || is_static {
+            continue;
+        }
+        if !read.registry && may_be_of(|sources| sources.runtime) {
             // It was a registration, then; it has a TTL to say so again.
-            let entry = model.registry.entries.entry(backend.addr).or_default();
+            let entry = model.registry.entries.entry(addr).or_default();
             entry.registered = Some(carried_registration(backend, now));
+        } else {
+            gone += 1;
         }
     }
-    let carried = Arc::new(carried);
+    if gone > 0 {
+        tracing::info!("published backends that no source lists any more, taken out: {gone}");
+    }
     if !read.discovery {
-        model.discovery = carried.clone();
+        model.discovery = Arc::new(discovery);
     }
     if !read.statics {
-        model.statics = carried;
+        model.statics = Arc::new(statics);
     }
 }
 

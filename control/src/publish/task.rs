@@ -14,6 +14,7 @@ use super::accepted::AcceptedFile;
 use super::confirm::{Answer, Question};
 use super::digests::end_of;
 use super::refusals::{Holds, Incident};
+use super::sources::{self, SourcesFile, SourcesOf};
 use super::{Failure, Found, Outcome, Published, Sent, local_addresses};
 use crate::observe::{Proxy, Unknown};
 use crate::render::{LeftOut, OwnAddresses, Plan};
@@ -40,6 +41,7 @@ pub struct Task {
     /// The incidents that the log and answers were last told of.
     pub(super) told: Vec<Incident>,
     accepted: AcceptedFile,
+    sources: SourcesFile,
     /// This host's, as last seen.
     local: Vec<IpAddr>,
     answers: mpsc::Sender<Answer>,
@@ -54,6 +56,8 @@ pub struct Task {
 pub(super) struct Wanted {
     pub revision: u64,
     pub plan: Plan,
+    /// Where its backends come from.
+    pub sources: SourcesOf,
     pub own: OwnAddresses,
 }
 
@@ -68,6 +72,7 @@ impl Task {
         let Found {
             published,
             accepted,
+            sources,
         } = found;
         let (answers, answered) = mpsc::channel(ANSWERS);
         if let Some(published) = &published {
@@ -82,6 +87,7 @@ impl Task {
             holds: Holds::new(accepted),
             told: Vec::new(),
             accepted: file,
+            sources: SourcesFile::at(&shared.settings.published_sources_path, sources),
             shared,
             proxy,
             published,
@@ -143,6 +149,7 @@ impl Task {
         }
         let revision = wanted.revision;
         let count = wanted.plan.backends.len();
+        let sources = std::mem::take(&mut wanted.sources);
         let fitted = self.fit(wanted).await;
         self.tell_incidents();
         let mut outcome = self.outcome.borrow().clone();
@@ -161,11 +168,16 @@ impl Task {
                 let is_same = published
                     .is_some_and(|published| published.plan.has_same_state(&plan))
                     && !(is_forced && self.holds.has_refused_file());
+                let now_s = self.shared.clock.now().unix_s();
+                self.sources.keep_before(&sources, now_s).await;
                 if !is_same || is_forced {
                     self.publish(plan, is_same, &mut outcome, revision, forced)
                         .await;
                 } else {
                     outcome.failure = None;
+                }
+                if outcome.failure.is_none() {
+                    self.sources.keep(sources, now_s).await;
                 }
             }
             Err(faults) => {
@@ -220,9 +232,11 @@ impl Task {
     pub(super) fn wanted(&self) -> Wanted {
         let mut model = self.shared.model();
         model.own.local = LocalAddresses(self.local.clone());
+        let rows = model.rows();
         Wanted {
             revision: model.revision,
-            plan: model.plan(&model.rows()),
+            plan: model.plan(&rows),
+            sources: sources::of_rows(&rows),
             own: model.own.clone(),
         }
     }

@@ -1,0 +1,196 @@
+//! `published_sources.json`: which sources each published backend came from.
+//!
+//! Control that starts beside no `k8s_endpoints.json` keeps the published backends, since discovery
+//! may have yet to write. By this file it tells them from those that the static list or the registry
+//! had, and no longer has. A backend that the file does not name was published by somebody else.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use contract::config::{MAX_FILE_BYTES, read_backend_addr};
+use contract::{BackendAddr, Faults, Object, parse_object};
+use serde_json::json;
+
+use crate::merge::Row;
+use crate::settings::read_file;
+use crate::sources::push_backends;
+
+/// The sources that list one backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sources {
+    pub runtime: bool,
+    pub r#static: bool,
+    pub discovery: bool,
+}
+
+pub type SourcesOf = BTreeMap<BackendAddr, Sources>;
+
+/// The file, and what it is known to say.
+#[derive(Debug)]
+pub struct SourcesFile {
+    path: PathBuf,
+    known: SourcesOf,
+    /// That it cannot be written was logged, and has not been put right since.
+    is_told: bool,
+}
+
+impl Sources {
+    fn of(row: &Row) -> Sources {
+        Sources {
+            runtime: row.registered.is_some(),
+            r#static: row.is_static,
+            discovery: row.discovered,
+        }
+    }
+
+    /// In the words of `GET /api/backends`.
+    fn words(self) -> Vec<&'static str> {
+        let words = [
+            (self.runtime, "runtime"),
+            (self.r#static, "static"),
+            (self.discovery, "k8s"),
+        ];
+        let named = words.into_iter().filter(|(is_named, _)| *is_named);
+        named.map(|(_, word)| word).collect()
+    }
+}
+
+pub fn of_rows(rows: &[Row]) -> SourcesOf {
+    rows.iter()
+        .map(|row| (row.backend.addr, Sources::of(row)))
+        .collect()
+}
+
+/// What the file says; nothing where there is none, or none that can be read.
+pub fn read(path: &Path) -> SourcesOf {
+    let parse = |bytes: Vec<u8>| parse(&bytes).map_err(|faults| faults.to_string());
+    let found = match read_file(path, MAX_FILE_BYTES) {
+        Ok(None) => return SourcesOf::new(),
+        Ok(Some(bytes)) => parse(bytes),
+        Err(error) => Err(error.to_string()),
+    };
+    found.unwrap_or_else(|why| {
+        tracing::warn!("{}: {why}; it is ignored", path.display());
+        SourcesOf::new()
+    })
+}
+
+fn parse(bytes: &[u8]) -> Result<SourcesOf, Faults> {
+    let document = parse_object(bytes, MAX_FILE_BYTES)?;
+    let items = document.get("backends").and_then(|items| items.as_array());
+    let entries = items.into_iter().flatten().filter_map(|item| {
+        let mut object = Object::new(item.as_object()?, "");
+        let addr = read_backend_addr(&mut object, &mut Faults::default())?;
+        let words = item.get("sources")?.as_array()?;
+        let says = |word: &str| words.iter().any(|found| found == word);
+        let sources = Sources {
+            runtime: says("runtime"),
+            r#static: says("static"),
+            discovery: says("k8s"),
+        };
+        Some((addr, sources))
+    });
+    Ok(entries.collect())
+}
+
+fn render(known: &SourcesOf, updated_at: u64) -> Vec<u8> {
+    let mut text = format!("{{\n  \"updated_at\": {updated_at},\n");
+    let entries = known.iter().map(
+        |(addr, sources)| json!({"ip": addr.ip(), "port": addr.port(), "sources": sources.words()}),
+    );
+    push_backends(&mut text, entries);
+    text.into_bytes()
+}
+
+impl SourcesFile {
+    /// The file at `path`, which says `known`.
+    pub fn at(path: &Path, known: SourcesOf) -> SourcesFile {
+        SourcesFile {
+            path: path.to_owned(),
+            known,
+            is_told: false,
+        }
+    }
+
+    /// Has the file name the backends that are about to be published, and still those that are
+    /// published until then: a crash in between makes neither unknown.
+    pub async fn keep_before(&mut self, wanted: &SourcesOf, updated_at: u64) {
+        let gone = self
+            .known
+            .iter()
+            .filter(|(addr, _)| !wanted.contains_key(addr));
+        let mut both: SourcesOf = gone.map(|(addr, sources)| (*addr, *sources)).collect();
+        both.extend(wanted);
+        self.keep(both, updated_at).await;
+    }
+
+    /// Has the file name the published backends and no other. A failure holds up no publish: it is
+    /// logged once, and tried again at the next call.
+    pub async fn keep(&mut self, wanted: SourcesOf, updated_at: u64) {
+        if self.known == wanted {
+            return;
+        }
+        let path = self.path.clone();
+        let bytes = render(&wanted, updated_at);
+        let written = tokio::task::spawn_blocking(move || contract::publish(&path, &bytes));
+        match written.await.expect("writing a file does not panic") {
+            Ok(()) => {
+                self.known = wanted;
+                self.is_told = false;
+            }
+            Err(error) => {
+                if !self.is_told {
+                    let path = self.path.display();
+                    tracing::error!("{path} cannot be written: {error}; tried again");
+                }
+                self.is_told = true;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let sources = |runtime, r#static, discovery| Sources {
+            runtime,
+            r#static,
+            discovery,
+        };
+        let known = SourcesOf::from([
+            (
+                BackendAddr::new([10, 0, 0, 1].into(), 1),
+                sources(true, false, false),
+            ),
+            (
+                BackendAddr::new([10, 0, 0, 2].into(), 1),
+                sources(false, true, true),
+            ),
+            (
+                BackendAddr("[2001:db8::7]:9001".parse().expect("a literal")),
+                sources(true, true, false),
+            ),
+        ]);
+        assert_eq!(parse(&render(&known, 7)).expect("readable"), known);
+    }
+
+    #[test]
+    fn what_is_no_such_file_names_nothing() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let path = temp.path().join("published_sources.json");
+        assert_eq!(read(&path), SourcesOf::new());
+        for text in [
+            "",
+            "{",
+            "[]",
+            "{}",
+            r#"{"backends": [7, {"ip": "10.0.0.1", "port": 1}, {"ip": "gpu-1", "port": 1, "sources": []}]}"#,
+        ] {
+            std::fs::write(&path, text).expect("written");
+            assert_eq!(read(&path), SourcesOf::new(), "{text}");
+        }
+    }
+}
