@@ -22,6 +22,7 @@ mod object;
 pub mod paths;
 pub mod pidfile;
 pub mod publish;
+pub mod raw;
 pub mod refusal;
 pub mod reload;
 pub mod settings;

@@ -14,6 +14,21 @@ use crate::value::read_value;
 /// One fault: too large, not JSON (with line and column), or JSON that is no object. Or each key
 /// that stands twice in its object: which of the two was meant cannot be known.
 pub fn parse_object(bytes: &[u8], max_bytes: usize) -> Result<Map<String, Value>, Faults> {
+    refuse_size(bytes, max_bytes)?;
+    let mut faults = Faults::default();
+    match read_value(bytes, &mut faults) {
+        Ok(_) if !faults.is_empty() => Err(faults),
+        Ok(Value::Object(map)) => Ok(map),
+        Ok(other) => {
+            faults.add("", kind(&other), "a JSON object");
+            Err(faults)
+        }
+        Err(error) => Err(not_json(&error)),
+    }
+}
+
+/// Refuses a document that is too large, or empty.
+pub(crate) fn refuse_size(bytes: &[u8], max_bytes: usize) -> Result<(), Faults> {
     let mut faults = Faults::default();
     if bytes.len() > max_bytes {
         let found = format!("{} bytes", bytes.len());
@@ -24,23 +39,19 @@ pub fn parse_object(bytes: &[u8], max_bytes: usize) -> Result<Map<String, Value>
         faults.add("", "an empty document", "a JSON object");
         return Err(faults);
     }
-    match read_value(bytes, &mut faults) {
-        Ok(_) if !faults.is_empty() => Err(faults),
-        Ok(Value::Object(map)) => Ok(map),
-        Ok(other) => {
-            faults.add("", kind(&other), "a JSON object");
-            Err(faults)
-        }
-        Err(error) => {
-            let place = format!("(line {}, column {})", error.line(), error.column());
-            let error = error.to_string();
-            // The place says it already.
-            let error = error.split(" at line ").next().unwrap_or_default();
-            let found = format!("{INVALID_JSON}{error}");
-            faults.add(&place, found, "valid JSON, nested at most 128 levels");
-            Err(faults)
-        }
-    }
+    Ok(())
+}
+
+/// The fault of a text that is no JSON.
+pub(crate) fn not_json(error: &serde_json::Error) -> Faults {
+    let mut faults = Faults::default();
+    let place = format!("(line {}, column {})", error.line(), error.column());
+    let error = error.to_string();
+    // The place says it already.
+    let error = error.split(" at line ").next().unwrap_or_default();
+    let found = format!("{INVALID_JSON}{error}");
+    faults.add(&place, found, "valid JSON, nested at most 128 levels");
+    faults
 }
 
 /// One object being read. Each `take_*` call marks its key as known; what is left at

@@ -1,9 +1,9 @@
 //! Replacing a file so that every reader sees one whole version (invariant 5).
 
 use std::fmt::Write as _;
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
@@ -19,13 +19,18 @@ pub enum PublishError {
     /// Every reader sees the new version; a loss of power may bring the old one back.
     #[error("applied, but may be lost in a power failure: the folder cannot be synced: {0}")]
     NotLasting(io::Error),
+    /// Somebody else has replaced it meanwhile, and theirs stands.
+    #[error("somebody else keeps replacing it")]
+    Overtaken,
 }
 
 impl PublishError {
     /// By which callers tell a full disk from a broken one.
     pub fn kind(&self) -> io::ErrorKind {
-        let (PublishError::NotReplaced(error) | PublishError::NotLasting(error)) = self;
-        error.kind()
+        match self {
+            PublishError::NotReplaced(error) | PublishError::NotLasting(error) => error.kind(),
+            PublishError::Overtaken => io::ErrorKind::ResourceBusy,
+        }
     }
 }
 
@@ -33,33 +38,62 @@ impl From<PublishError> for io::Error {
     fn from(error: PublishError) -> io::Error {
         match error {
             PublishError::NotReplaced(error) => error,
-            PublishError::NotLasting(_) => io::Error::new(error.kind(), error.to_string()),
+            PublishError::NotLasting(_) | PublishError::Overtaken => {
+                io::Error::new(error.kind(), error.to_string())
+            }
         }
     }
 }
 
 /// Replaces the file at `path` by `bytes`: temporary file beside it, fsync, rename, fsync of the
 /// folder. Missing folders are made. A symbolic link stays, and its target is replaced, or made where
-/// there is none yet. The file is readable by all (0644), since the proxy may run as another user. One
-/// writer a path at a time within a process is the caller's duty.
+/// there is none yet. The file keeps the owner, group and mode of the one that it replaces; a new one,
+/// or one whose owner cannot be kept, is readable by all (0644), since the proxy may run as another
+/// user. One writer a path at a time within a process is the caller's duty.
 ///
 /// # Errors
 /// The system's error, and which version stands. The error names the target of a link.
 pub fn publish(path: &Path, bytes: &[u8]) -> Result<(), PublishError> {
-    replace(path, bytes, 0o644)
+    replace(path, bytes, Access::AsBefore, || true)
 }
 
-/// The same for a file that nobody but its owner may read (0600). Where root writes it, it belongs
-/// to the owner of its folder, as whom the programs that read it run.
+/// The same where the file is still the one that the caller has read, which `is_as_read` is asked for
+/// right before the rename: writing takes milliseconds, in which others may replace it too.
+///
+/// # Errors
+/// As above, and [`PublishError::Overtaken`] where it is another one.
+pub fn publish_over(
+    path: &Path,
+    bytes: &[u8],
+    is_as_read: impl FnOnce() -> bool,
+) -> Result<(), PublishError> {
+    replace(path, bytes, Access::AsBefore, is_as_read)
+}
+
+/// The same for a file that nobody but its owner may read (0600), whatever it was before. Where root
+/// writes it, it belongs to the owner of its folder, as whom the programs that read it run.
 pub fn publish_private(path: &Path, bytes: &[u8]) -> Result<(), PublishError> {
-    replace(path, bytes, 0o600)
+    replace(path, bytes, Access::Private, || true)
 }
 
-fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), PublishError> {
+/// Who may read the new file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    /// Who could read the old one; everybody where there is none.
+    AsBefore,
+    Private,
+}
+
+fn replace(
+    path: &Path,
+    bytes: &[u8],
+    access: Access,
+    is_as_read: impl FnOnce() -> bool,
+) -> Result<(), PublishError> {
     // Only here: a link's target in a folder that is not there is in a volume that is not mounted.
     fs::create_dir_all(folder_of(path))?;
     let target = end_of_links(path)?;
-    replace_file(&target, bytes, mode).map_err(|error| match error {
+    replace_file(&target, bytes, access, is_as_read).map_err(|error| match error {
         PublishError::NotReplaced(error) if target != path => {
             PublishError::NotReplaced(of_target(&target, &error))
         }
@@ -67,13 +101,23 @@ fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), PublishError> {
     })
 }
 
-fn replace_file(path: &Path, bytes: &[u8], mode: u32) -> Result<(), PublishError> {
+fn replace_file(
+    path: &Path,
+    bytes: &[u8],
+    access: Access,
+    is_as_read: impl FnOnce() -> bool,
+) -> Result<(), PublishError> {
     let folder = folder_of(path);
     let temporary = temporary_name(path, std::process::id())?;
     // Opened first: for want of a descriptor or of a right nothing is replaced.
     let opened_folder = File::open(folder)?;
-    let written = write_whole(&temporary, bytes, mode, &opened_folder);
-    let replaced = written.and_then(|()| fs::rename(&temporary, path));
+    let before = fs::symlink_metadata(path).ok().filter(Metadata::is_file);
+    let written = write_whole(&temporary, bytes, access, before.as_ref(), &opened_folder);
+    let replaced = match written {
+        Ok(()) if !is_as_read() => Err(PublishError::Overtaken),
+        Ok(()) => fs::rename(&temporary, path).map_err(PublishError::from),
+        Err(error) => Err(error.into()),
+    };
     if replaced.is_err() {
         // The first error is the one to tell; the removal is best effort after it.
         let _ = fs::remove_file(&temporary);
@@ -172,22 +216,46 @@ fn writer_of(name: &str, prefix: &str) -> Option<u32> {
         .ok()
 }
 
-fn write_whole(path: &Path, bytes: &[u8], mode: u32, folder: &File) -> io::Result<()> {
+fn write_whole(
+    path: &Path,
+    bytes: &[u8],
+    access: Access,
+    before: Option<&Metadata>,
+    folder: &File,
+) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)
-        .mode(mode)
+        // Nobody else's until it has its owner.
+        .mode(0o600)
         .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32)
         .open(path)?;
     file.write_all(bytes)?;
-    // The mode above is narrowed by the umask, which is not the readers' business.
-    file.set_permissions(Permissions::from_mode(mode))?;
-    if mode & 0o044 == 0 && rustix::process::geteuid().is_root() {
-        let owner = folder.metadata()?;
-        std::os::unix::fs::fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
-    }
+    let mode = match access {
+        Access::AsBefore => before.and_then(|before| take_over_owner(&file, before)),
+        Access::Private => {
+            if rustix::process::geteuid().is_root() {
+                let owner = folder.metadata()?;
+                fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
+            }
+            Some(0o600)
+        }
+    };
+    // Not narrowed by the umask, which is not the readers' business.
+    file.set_permissions(Permissions::from_mode(mode.unwrap_or(0o644)))?;
     file.sync_all()
+}
+
+/// Gives the file owner and group of the one that it replaces, and says the mode that goes with them;
+/// `None` where they cannot be kept.
+fn take_over_owner(file: &File, before: &Metadata) -> Option<u32> {
+    let own = file.metadata().ok()?;
+    if (own.uid(), own.gid()) != (before.uid(), before.gid()) {
+        fchown(file, Some(before.uid()), Some(before.gid())).ok()?;
+    }
+    // Its owner reads it again.
+    Some(before.mode() & 0o777 | 0o400)
 }
 
 #[cfg(test)]
@@ -216,6 +284,49 @@ mod tests {
         let mode = fs::metadata(&path).expect("the file").permissions().mode();
         assert_eq!(mode & 0o777, 0o644);
         assert_eq!(names(path.parent().expect("a folder")), ["publish.json"]);
+    }
+
+    #[test]
+    fn a_replaced_file_keeps_its_mode_owner_and_group() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let path = temp.path().join("a.json");
+        let access = |path: &Path| {
+            let metadata = fs::metadata(path).expect("the file");
+            (metadata.mode() & 0o7777, metadata.uid(), metadata.gid())
+        };
+        for mode in [0o640, 0o664, 0o600, 0o444, 0o4755] {
+            fs::write(&path, b"by hand").expect("written");
+            let (mut uid, mut gid) = (access(&path).1, access(&path).2);
+            if rustix::process::geteuid().is_root() {
+                (uid, gid) = (4242, 4343);
+                std::os::unix::fs::chown(&path, Some(uid), Some(gid)).expect("root may");
+            }
+            fs::set_permissions(&path, Permissions::from_mode(mode)).expect("ours");
+            publish(&path, b"two").expect("published");
+            assert_eq!(fs::read(&path).expect("the file"), b"two");
+            assert_eq!(access(&path), (mode & 0o777, uid, gid), "{mode:o}");
+            fs::remove_file(&path).expect("removed");
+        }
+        fs::write(&path, b"tokens").expect("written");
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).expect("ours");
+        publish_private(&path, b"more tokens").expect("published");
+        assert_eq!(access(&path).0, 0o600);
+    }
+
+    #[test]
+    fn a_file_that_somebody_else_replaces_meanwhile_stands() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let path = temp.path().join("a.json");
+        fs::write(&path, b"one").expect("written");
+        let overtaken = publish_over(&path, b"ours", || {
+            fs::write(&path, b"theirs").expect("written");
+            false
+        });
+        assert!(matches!(overtaken, Err(PublishError::Overtaken)));
+        assert_eq!(fs::read(&path).expect("the file"), b"theirs");
+        assert_eq!(names(temp.path()), ["a.json"]);
+        publish_over(&path, b"ours", || true).expect("published");
+        assert_eq!(fs::read(&path).expect("the file"), b"ours");
     }
 
     #[test]

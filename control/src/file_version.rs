@@ -57,7 +57,7 @@ impl LastRead {
 
 /// What changes whenever a file is replaced, written or given other rights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct FileVersion {
+pub struct FileVersion {
     device: u64,
     inode: u64,
     size: u64,
@@ -66,7 +66,7 @@ struct FileVersion {
 
 impl FileVersion {
     /// `None` where there is no such file.
-    fn of(path: &Path) -> Option<FileVersion> {
+    pub fn of(path: &Path) -> Option<FileVersion> {
         let metadata = std::fs::metadata(path).ok()?;
         Some(FileVersion {
             device: metadata.dev(),

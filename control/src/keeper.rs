@@ -25,12 +25,14 @@ use crate::settings::Settings;
 use crate::shared::Shared;
 
 pub use files::{Files, load};
-use files::{WriteError, is_in_file};
+use files::{WriteError, is_in_file, is_overtaken};
 
 /// How many commands wait at most; more wait in their connections.
 const QUEUE: usize = 1024;
 /// How many mutations share one write at most.
 const BATCH: usize = 256;
+/// How often a change is made again because others replaced the file while it was written.
+const TRIES: usize = 8;
 /// How often time passes for registrations.
 const TICK: Duration = listening::TURN;
 /// A stall of our own that is at least this part of the TTL begins all TTLs again.
@@ -257,17 +259,23 @@ impl Task {
     }
 
     async fn mutate_registry(&mut self, requests: Vec<Request>) {
-        // An edit by others that we have not seen yet must not be overwritten.
-        self.files.read_edits(&self.shared).await;
-        let now = self.shared.clock.now();
-        let mut staged = self.shared.model().clone();
-        let outcomes: Vec<Result<Change, Refusal>> = requests
-            .iter()
-            .map(|request| staged.apply(&request.mutation, &request.actor.to_string(), now))
-            .collect();
-        let stored = match outcomes.iter().any(changes_state) {
-            true => self.files.write_registry(&staged, now).await,
-            false => Ok(()),
+        let mut tries = 1..=TRIES;
+        let (staged, outcomes, stored) = loop {
+            // An edit by others that we have not seen yet must not be overwritten.
+            self.files.read_edits(&self.shared).await;
+            let now = self.shared.clock.now();
+            let mut staged = self.shared.model().clone();
+            let outcomes: Vec<Result<Change, Refusal>> = requests
+                .iter()
+                .map(|request| staged.apply(&request.mutation, &request.actor.to_string(), now))
+                .collect();
+            let stored = match outcomes.iter().any(changes_state) {
+                true => self.files.write_registry(&staged, now).await,
+                false => Ok(()),
+            };
+            if !is_overtaken(&stored) || tries.next().is_none() {
+                break (staged, outcomes, stored);
+            }
         };
         if is_in_file(&stored) {
             let done = requests
@@ -282,45 +290,55 @@ impl Task {
     }
 
     async fn mutate_settings(&mut self, request: Request) {
-        // As with the registry: an edit that we have not seen yet must not be overwritten.
-        self.files.read_settings(&self.shared).await;
-        let now = self.shared.clock.now();
-        let mut staged = self.shared.model().clone();
-        let outcome = staged.apply(&request.mutation, &request.actor.to_string(), now);
-        let mut stored = Ok(());
-        if outcome.is_ok() {
-            stored = self
-                .files
-                .write_settings(&staged.runtime_settings, &staged.pending, now)
-                .await;
-            if is_in_file(&stored) {
-                let mut model = self.shared.model();
-                model.runtime_settings = staged.runtime_settings;
-                model.pending = staged.pending;
-                model.edits = staged.edits;
+        let mut tries = 1..=TRIES;
+        let (staged, outcome, stored) = loop {
+            // As with the registry: an edit that we have not seen yet must not be overwritten.
+            self.files.read_settings(&self.shared).await;
+            let now = self.shared.clock.now();
+            let mut staged = self.shared.model().clone();
+            let outcome = staged.apply(&request.mutation, &request.actor.to_string(), now);
+            let (settings, pending) = (&staged.runtime_settings, &staged.pending);
+            let stored = match outcome.is_ok() {
+                true => self.files.write_settings(settings, pending, now).await,
+                false => Ok(()),
+            };
+            if !is_overtaken(&stored) || tries.next().is_none() {
+                break (staged, outcome, stored);
             }
+        };
+        if outcome.is_ok() && is_in_file(&stored) {
+            let mut model = self.shared.model();
+            model.runtime_settings = staged.runtime_settings;
+            model.pending = staged.pending;
+            model.edits = staged.edits;
         }
         self.answer(vec![request], vec![outcome], stored);
     }
 
     async fn mutate_statics(&mut self, request: Request) {
-        // As with the registry: an edit that we have not seen yet must not be overwritten.
-        self.files.read_statics(&self.shared).await;
-        let now = self.shared.clock.now();
-        let mut staged = self.shared.model().clone();
-        let outcome = match self.files.statics_unread() {
-            Some(why) => Err(Refusal::StaticUnread(why.to_owned())),
-            None => staged.apply(&request.mutation, &request.actor.to_string(), now),
-        };
-        let mut stored = Ok(());
-        if changes_state(&outcome) {
-            stored = self.files.write_statics(&staged.statics, now).await;
-            if is_in_file(&stored) {
-                let mut model = self.shared.model();
-                model.statics = staged.statics;
-                model.edits = staged.edits;
-                model.warnings = self.files.warnings();
+        let mut tries = 1..=TRIES;
+        let (staged, outcome, stored) = loop {
+            // As with the registry: an edit that we have not seen yet must not be overwritten.
+            self.files.read_statics(&self.shared).await;
+            let now = self.shared.clock.now();
+            let mut staged = self.shared.model().clone();
+            let outcome = match self.files.statics_unread() {
+                Some(why) => Err(Refusal::StaticUnread(why.to_owned())),
+                None => staged.apply(&request.mutation, &request.actor.to_string(), now),
+            };
+            let stored = match changes_state(&outcome) {
+                true => self.files.write_statics(&mut staged.statics, now).await,
+                false => Ok(()),
+            };
+            if !is_overtaken(&stored) || tries.next().is_none() {
+                break (staged, outcome, stored);
             }
+        };
+        if changes_state(&outcome) && is_in_file(&stored) {
+            let mut model = self.shared.model();
+            model.statics = staged.statics;
+            model.edits = staged.edits;
+            model.warnings = self.files.warnings();
         }
         self.answer(vec![request], vec![outcome], stored);
     }
@@ -457,10 +475,16 @@ impl Task {
     /// Stores the registry as it is; a failure leaves it dirty, to be tried again.
     async fn store_registry(&mut self) {
         let now = self.shared.clock.now();
-        self.files.read_edits(&self.shared).await;
-        let model = self.shared.model().clone();
         self.stored_at_ms = now.monotonic_ms;
-        let stored = self.files.write_registry(&model, now).await;
+        let mut tries = 1..=TRIES;
+        let stored = loop {
+            self.files.read_edits(&self.shared).await;
+            let model = self.shared.model().clone();
+            let stored = self.files.write_registry(&model, now).await;
+            if !is_overtaken(&stored) || tries.next().is_none() {
+                break stored;
+            }
+        };
         if let (Err((path, error)), false) = (&stored, self.dirty) {
             let path = path.display();
             tracing::error!("{path} cannot be written: {error}; tried again every 5 s");

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::calls::{self, PendingCall};
 use crate::clock::{Clock, Now};
+use crate::file_version::FileVersion;
 use crate::layer::Layer;
 use crate::model::Model;
 use crate::publish::sources::{self, Sources, SourcesOf};
@@ -27,6 +28,9 @@ use crate::sources::runtime::{self, FileEntries, Origin};
 pub struct Files {
     registry_path: PathBuf,
     settings_path: PathBuf,
+    /// What stood there when it was last read.
+    registry_version: Option<FileVersion>,
+    settings_version: Option<FileVersion>,
     registry_digest: Option<String>,
     /// The entries of that version, against which edits by others are recognized.
     registry_known: FileEntries,
@@ -54,6 +58,8 @@ struct ListingFile {
     name: &'static str,
     speaker: &'static str,
     digest: Option<String>,
+    /// What stood there when it was last read.
+    version: Option<FileVersion>,
     /// Why it could not be read the last time.
     unread: Option<String>,
     notes: Vec<String>,
@@ -236,10 +242,17 @@ fn read_at_most(path: &Path, max_bytes: usize) -> ReadResult {
     read_file(path, max_bytes).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-async fn read_apart(path: PathBuf, read: fn(&Path) -> ReadResult) -> ReadResult {
-    tokio::task::spawn_blocking(move || read(&path))
-        .await
-        .expect("reading a file does not panic")
+/// Reads a file away from the runtime's thread, and says which version that was, or an older one.
+async fn read_apart(
+    path: PathBuf,
+    read: fn(&Path) -> ReadResult,
+) -> (ReadResult, Option<FileVersion>) {
+    tokio::task::spawn_blocking(move || {
+        let version = FileVersion::of(&path);
+        (read(&path), version)
+    })
+    .await
+    .expect("reading a file does not panic")
 }
 
 fn read_published(path: &Path) -> Option<(Map<String, Value>, Checked, String)> {
@@ -278,10 +291,13 @@ fn parse_settings(bytes: &[u8]) -> Result<ReadSettings, Faults> {
 /// What could not be written, and why.
 pub type WriteError = (PathBuf, Arc<PublishError>);
 
-/// Replaces a file away from the runtime's thread, which a slow disk would hold up.
-async fn write(path: PathBuf, bytes: Vec<u8>) -> Result<(), WriteError> {
+/// Replaces a file away from the runtime's thread, which a slow disk would hold up, where it is still
+/// the version that was read.
+async fn write(path: PathBuf, bytes: Vec<u8>, read: Option<FileVersion>) -> Result<(), WriteError> {
     tokio::task::spawn_blocking(move || {
-        contract::publish(&path, &bytes).map_err(|error| (path, Arc::new(error)))
+        let is_as_read = || FileVersion::of(&path) == read;
+        let written = contract::publish::publish_over(&path, &bytes, is_as_read);
+        written.map_err(|error| (path, Arc::new(error)))
     })
     .await
     .expect("publishing a file does not panic")
@@ -293,6 +309,11 @@ pub fn is_in_file(written: &Result<(), WriteError>) -> bool {
         Ok(()) => true,
         Err((_, error)) => matches!(**error, PublishError::NotLasting(_)),
     }
+}
+
+/// Whether somebody else replaced the file while ours was written: theirs is to be read first.
+pub fn is_overtaken(written: &Result<(), WriteError>) -> bool {
+    matches!(written, Err((_, error)) if matches!(**error, PublishError::Overtaken))
 }
 
 /// Keeps a file that cannot be read as registry or settings, since somebody may still want what is in it. A link
@@ -322,6 +343,8 @@ impl Files {
         Files {
             registry_path: settings.runtime_backends_path.clone(),
             settings_path: settings.settings_runtime_path.clone(),
+            registry_version: None,
+            settings_version: None,
             registry_digest: None,
             registry_known: FileEntries::new(),
             registry_updated_at: 0,
@@ -382,7 +405,8 @@ impl Files {
 
     /// Takes over what others have written into `settings_runtime.json`, such as a restored backup.
     pub async fn read_settings(&mut self, shared: &Shared) {
-        let found = read_apart(self.settings_path.clone(), read).await;
+        let found;
+        (found, self.settings_version) = read_apart(self.settings_path.clone(), read).await;
         let before = self.settings_digest.clone();
         let warned = self.settings_notes.clone();
         let taken = self.take_settings(found);
@@ -438,7 +462,9 @@ impl Files {
 
     /// Takes over what others have written into the registry's file.
     pub async fn read_edits(&mut self, shared: &Shared) {
-        let found = read_apart(self.registry_path.clone(), read_registry).await;
+        let found;
+        (found, self.registry_version) =
+            read_apart(self.registry_path.clone(), read_registry).await;
         let now = shared.clock.now();
         let mut model = shared.model();
         let warned = self.registry_notes.clone();
@@ -459,7 +485,7 @@ impl Files {
     }
 
     pub async fn read_discovery(&mut self, shared: &Shared) {
-        let found = read_apart(self.discovery.path.clone(), read).await;
+        let (found, _) = read_apart(self.discovery.path.clone(), read).await;
         self.take_listing(
             shared,
             found,
@@ -469,7 +495,8 @@ impl Files {
     }
 
     pub async fn read_statics(&mut self, shared: &Shared) {
-        let found = read_apart(self.statics.path.clone(), read).await;
+        let found;
+        (found, self.statics.version) = read_apart(self.statics.path.clone(), read).await;
         if found == Ok(None) && !shared.model().statics.backends.is_empty() {
             return self.write_missing_statics(shared).await;
         }
@@ -515,10 +542,11 @@ impl Files {
 
     /// The static list is gone, and what it said is not: it is written again, as the registry is.
     async fn write_missing_statics(&mut self, shared: &Shared) {
-        let (listing, now) = (shared.model().statics.clone(), shared.clock.now());
+        let (mut listing, now) = (shared.model().statics.clone(), shared.clock.now());
         let warned = self.statics.notes.clone();
         self.statics.unread = None;
-        self.statics.notes = match self.write_statics(&listing, now).await {
+        self.statics.digest = None;
+        self.statics.notes = match self.write_statics(&mut listing, now).await {
             Ok(()) => {
                 tracing::warn!("static_backends.json was removed; written again as it was");
                 Vec::new()
@@ -537,23 +565,34 @@ impl Files {
         self.statics.unread.as_deref()
     }
 
-    /// Writes `static_backends.json`: the file as it stands, with the backends of `listing`.
-    pub async fn write_statics(&mut self, listing: &Listing, now: Now) -> Result<(), WriteError> {
+    /// Writes `static_backends.json`: the file as it stands, with the backends of `listing`, which is
+    /// then what the file says.
+    pub async fn write_statics(
+        &mut self,
+        listing: &mut Arc<Listing>,
+        now: Now,
+    ) -> Result<(), WriteError> {
         let path = self.statics.path.clone();
-        let unread = |why: String| (path.clone(), Arc::new(std::io::Error::other(why).into()));
-        let document = match read_apart(path.clone(), read).await.map_err(unread)? {
-            Some(bytes) => listing::document(&bytes).map_err(|why| unread(why.to_string()))?,
-            None => Map::new(),
-        };
-        let edited = listing::edited(&document, &listing.backends, now.unix_s());
-        let bytes = listing::render(&edited);
+        let failed = |error: PublishError| (path.clone(), Arc::new(error));
+        let unread = |why: String| failed(std::io::Error::other(why).into());
+        let (found, _) = read_apart(path.clone(), read).await;
+        let before = found.map_err(unread)?;
+        // Only over what `listing` was made of.
+        if before.as_deref().map(digest) != self.statics.digest {
+            return Err(failed(PublishError::Overtaken));
+        }
+        let edited = listing::edited(before.as_deref(), &listing.backends, now.unix_s());
+        let bytes = edited.map_err(|why| unread(why.to_string()))?;
         let new_digest = digest(&bytes);
-        // What was wrong before may be mended, or stand at another place.
-        let notes = listing::read(&bytes).map_or_else(|_| Vec::new(), |read| read.notes);
-        let written = write(path.clone(), bytes).await;
+        let read = listing::read(&bytes);
+        let written = write(path.clone(), bytes, self.statics.version).await;
         if is_in_file(&written) {
             self.statics.digest = Some(new_digest);
-            self.statics.note(&notes);
+            if let Ok(read) = read {
+                *listing = Arc::new(read);
+            }
+            // What was wrong before may be mended, or stand at another place.
+            self.statics.note(&listing.notes);
         }
         written
     }
@@ -625,8 +664,9 @@ impl Files {
         let new_digest = digest(&bytes);
         if self.registry_is_broken {
             put_aside(self.registry_path.clone()).await?;
+            self.registry_version = None;
         }
-        let written = write(self.registry_path.clone(), bytes).await;
+        let written = write(self.registry_path.clone(), bytes, self.registry_version).await;
         if is_in_file(&written) {
             self.registry_digest = Some(new_digest);
             self.registry_known = entries;
@@ -652,8 +692,9 @@ impl Files {
         let new_digest = digest(&bytes);
         if self.settings_is_broken {
             put_aside(self.settings_path.clone()).await?;
+            self.settings_version = None;
         }
-        let written = write(self.settings_path.clone(), bytes).await;
+        let written = write(self.settings_path.clone(), bytes, self.settings_version).await;
         if is_in_file(&written) {
             self.settings_is_broken = false;
             self.settings_digest = Some(new_digest);
@@ -671,6 +712,7 @@ impl ListingFile {
             name,
             speaker,
             digest: None,
+            version: None,
             unread: None,
             notes: Vec::new(),
         }

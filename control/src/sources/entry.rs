@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 
 use contract::config::{DEFAULT_WEIGHT, MAX_WEIGHT, read_backend_addr, read_report};
+use contract::raw::{RawObject, raw_items, read_raw};
 use contract::{Backend, BackendAddr, Batch, Faults, Object, Report};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 /// What one source says of a backend. What it does not mention is left to weaker sources, or to the
@@ -180,20 +182,26 @@ fn flag_in(value: &Value) -> Option<Value> {
     }
 }
 
-/// The `backends` of a source document.
+/// What an entry says as JSON. A value that cannot be read costs only itself.
+pub fn read_item_value(raw: &RawValue, place: &str, notes: &mut Vec<String>) -> Value {
+    let mut faults = Faults::default();
+    let value = read_raw(raw, place, &mut faults);
+    notes.extend(named(&faults, "taken as if it were not there"));
+    value
+}
+
+/// The `backends` of a source document, each as it is written.
 ///
 /// # Errors
 /// A fault where there is no such array.
-pub fn take_backends(document: &Map<String, Value>) -> Result<&[Value], Faults> {
-    match document.get("backends") {
-        Some(Value::Array(items)) => Ok(items),
-        other => {
-            let mut faults = Faults::default();
-            let found = other.map_or("nothing".to_owned(), Value::to_string);
-            faults.add("/backends", found, "an array, which may be empty");
-            Err(faults)
-        }
-    }
+pub fn take_raw_backends<'a>(document: &RawObject<'a>) -> Result<Vec<&'a RawValue>, Faults> {
+    let found = document.get("backends");
+    found.and_then(raw_items).ok_or_else(|| {
+        let mut faults = Faults::default();
+        let found = found.map_or("nothing", RawValue::get);
+        faults.add("/backends", found, "an array, which may be empty");
+        faults
+    })
 }
 
 #[cfg(test)]

@@ -3,13 +3,18 @@
 //! `{updated_at?, backends: [{ip, port, weight?, enabled?, is_warming_up?, ...}]}`; a schema of it
 //! stands in `docs/schemas/backends.schema.json`.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use contract::config::{MAX_BACKENDS, MAX_FILE_BYTES};
-use contract::{Backend, BackendAddr, Faults, parse_object};
-use serde_json::{Map, Value, json};
+use contract::raw::{RawObject, read_raw};
+use contract::{Backend, BackendAddr, Faults};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
-use super::entry::{Said, read_said_and_unknown, take_backends};
+use super::entry::{Said, read_item_value, read_said_and_unknown, take_raw_backends};
+use super::{counted, push_items};
 
 /// One good reading of such a file.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -94,21 +99,24 @@ pub fn complaints(bytes: &[u8]) -> Vec<String> {
     }
 }
 
-/// The file as JSON. Some editors begin a text with a byte order mark, which is skipped.
-///
-/// # Errors
-/// The faults of a document that is no JSON object.
-pub fn document(bytes: &[u8]) -> Result<Map<String, Value>, Faults> {
-    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    parse_object(text, MAX_FILE_BYTES)
+/// Some editors begin a text with a byte order mark, which is skipped.
+fn text_of(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
+}
+
+/// Reads one entry as it is written; its address is missing where it is skipped.
+fn read_item(raw: &RawValue, place: &str, notes: &mut Vec<String>) -> Option<(Said, Faults)> {
+    let item = read_item_value(raw, place, notes);
+    let (said, _, unknown) = read_said_and_unknown(&item, place, notes)?;
+    Some((said, unknown))
 }
 
 fn read_with_all_notes(bytes: &[u8]) -> Result<(Listing, Faults), Faults> {
-    let document = document(bytes)?;
+    let document = RawObject::parse(text_of(bytes), MAX_FILE_BYTES)?;
     let mut notes = Vec::new();
     let mut unknown = Faults::default();
     let mut backends = BTreeMap::new();
-    let items = take_backends(&document)?;
+    let items = take_raw_backends(&document)?;
     for (index, item) in items.iter().enumerate() {
         let place = format!("/backends/{index}");
         if backends.len() == MAX_BACKENDS {
@@ -117,7 +125,7 @@ fn read_with_all_notes(bytes: &[u8]) -> Result<(Listing, Faults), Faults> {
             ));
             break;
         }
-        let Some((said, _, unread)) = read_said_and_unknown(item, &place, &mut notes) else {
+        let Some((said, unread)) = read_item(item, &place, &mut notes) else {
             continue;
         };
         unknown.0.extend(unread.0);
@@ -134,15 +142,16 @@ fn read_with_all_notes(bytes: &[u8]) -> Result<(Listing, Faults), Faults> {
     if backends.is_empty() && !items.is_empty() {
         let mut faults = Faults::default();
         let found = format!(
-            "{} entries, none of them readable: {}",
-            items.len(),
+            "{}, none of them readable: {}",
+            counted(items.len(), "entry", "entries"),
             notes[0]
         );
         faults.add("/backends", found, "entries with ip and port");
         return Err(faults);
     }
+    let updated_at = document.get("updated_at");
     let listing = Listing {
-        updated_at: document.get("updated_at").cloned(),
+        updated_at: updated_at.map(|raw| read_raw(raw, "", &mut Faults::default())),
         backends,
         notes,
         is_carried: false,
@@ -150,71 +159,144 @@ fn read_with_all_notes(bytes: &[u8]) -> Result<(Listing, Faults), Faults> {
     Ok((listing, unknown))
 }
 
-/// The file again, with the backends of `listing`: entries that say the same stay as they are
-/// written, and so does everything that is none of ours.
+/// The file's bytes again, with the backends of `listing`. Entries that say the same stay as they are
+/// written, and so do those that reading skips, unless their backend was taken out, and everything
+/// else of the file. `None`: there is no file yet.
+///
+/// # Errors
+/// The faults of a document that is no such file.
 pub fn edited(
-    document: &Map<String, Value>,
+    before: Option<&[u8]>,
     listing: &BTreeMap<BackendAddr, Said>,
     updated_at: u64,
-) -> Map<String, Value> {
+) -> Result<Vec<u8>, Faults> {
+    const NEW: &str = "{\n  \"backends\": []\n}\n";
+    let before = before.unwrap_or(NEW.as_bytes());
+    let document = RawObject::parse(text_of(before), MAX_FILE_BYTES)?;
+    let items = take_raw_backends(&document)?;
+    let backends = document.get("backends").map_or("", RawValue::get);
+    let mut edits = vec![(place_in(before, backends), edited_items(&items, listing))];
+    match document.get("updated_at") {
+        Some(raw) => edits.push((place_in(before, raw.get()), updated_at.to_string())),
+        None => {
+            let brace = before.iter().position(|byte| *byte == b'{').unwrap_or(0);
+            let line = format!("\n  \"updated_at\": {updated_at},");
+            edits.push((brace + 1..brace + 1, line));
+        }
+    }
+    edits.sort_by_key(|(place, _)| place.start);
+    let mut written = Vec::with_capacity(before.len());
+    let mut copied = 0;
+    for (place, text) in edits {
+        written.extend_from_slice(&before[copied..place.start]);
+        written.extend_from_slice(text.as_bytes());
+        copied = place.end;
+    }
+    written.extend_from_slice(&before[copied..]);
+    Ok(written)
+}
+
+/// Where `part`, which is a part of `whole`, stands in it.
+fn place_in(whole: &[u8], part: &str) -> Range<usize> {
+    let start = part.as_ptr().addr() - whole.as_ptr().addr();
+    start..start + part.len()
+}
+
+/// The array, one entry a line.
+fn edited_items(items: &[&RawValue], listing: &BTreeMap<BackendAddr, Said>) -> String {
     let mut left: BTreeMap<BackendAddr, &Said> =
         listing.iter().map(|(addr, said)| (*addr, said)).collect();
+    let mut read = BTreeSet::new();
     let mut entries = Vec::new();
-    let items = document.get("backends").and_then(Value::as_array);
-    for item in items.into_iter().flatten() {
-        let read = read_said_and_unknown(item, "", &mut Vec::new());
-        let Some((before, map, _)) = read else {
+    for item in items {
+        let as_written = Cow::Borrowed(item.get());
+        let Some((before, _)) = read_item(item, "", &mut Vec::new()) else {
             // Nobody's to throw away.
-            entries.push(item.clone());
+            entries.push(as_written);
             continue;
         };
-        match left.remove(&before.addr) {
-            Some(said) if *said == before => entries.push(item.clone()),
-            Some(said) => entries.push(rewritten(map, said)),
+        let addr = before.addr;
+        let is_skipped = read.len() == MAX_BACKENDS || read.contains(&addr);
+        if is_skipped {
+            // What is left of a backend that is taken out would bring it back.
+            let is_removed = read.contains(&addr) && !listing.contains_key(&addr);
+            entries.extend((!is_removed).then_some(as_written));
+            continue;
+        }
+        read.insert(addr);
+        match left.remove(&addr) {
+            Some(said) if *said == before => entries.push(as_written),
+            Some(said) => entries.push(rewritten(item, &before, said).into()),
             None => {}
         }
     }
-    let nothing = Map::new();
-    entries.extend(left.into_values().map(|said| rewritten(&nothing, said)));
-    let mut document = document.clone();
-    document.insert("updated_at".into(), updated_at.into());
-    document.insert("backends".into(), entries.into());
-    document
+    let added = left.into_values();
+    entries
+        .extend(added.map(|said| lines_of(Vec::new(), &Said::nothing_of(said.addr), said).into()));
+    let mut text = String::from("[");
+    push_items(&mut text, entries.iter());
+    text
 }
 
-/// The entry with what `said` mentions; other keys of it stay.
-fn rewritten(map: &Map<String, Value>, said: &Said) -> Value {
-    let mut entry = map.clone();
-    let ours = [
-        ("ip", Some(json!(said.addr.ip()))),
-        ("port", Some(said.addr.port().into())),
-        ("weight", said.weight.map(Value::from)),
-        ("enabled", said.enabled.map(Value::from)),
-        ("is_warming_up", said.is_warming_up.map(Value::from)),
+/// The entry with what `said` mentions otherwise; everything else of it stays as it is written.
+fn rewritten(item: &RawValue, before: &Said, said: &Said) -> String {
+    let object = serde_json::from_str::<RawObject>(item.get());
+    let entries = object.map(|object| object.0).unwrap_or_default();
+    let entries = entries.into_iter();
+    let entries = entries.map(|(key, raw)| (key, Cow::Borrowed(raw.get())));
+    lines_of(entries.collect(), before, said)
+}
+
+fn lines_of(mut entries: Vec<(String, Cow<str>)>, before: &Said, said: &Said) -> String {
+    let address = [
+        ("ip", json!(said.addr.ip())),
+        ("port", json!(said.addr.port())),
     ];
-    for (key, value) in ours {
-        match value {
-            Some(value) => _ = entry.insert(key.to_owned(), value),
-            None => _ = entry.remove(key),
+    for (key, value) in address {
+        if !entries.iter().any(|(own, _)| own == key) {
+            entries.push((key.to_owned(), value.to_string().into()));
         }
     }
-    entry.into()
-}
-
-/// The file's bytes, one backend a line.
-pub fn render(document: &Map<String, Value>) -> Vec<u8> {
-    let mut text = String::from("{\n");
-    for (key, value) in document.iter().filter(|(key, _)| *key != "backends") {
-        text.push_str(&format!("  {}: {value},\n", Value::from(key.as_str())));
+    let values = [
+        (
+            "weight",
+            before.weight.map(Value::from),
+            said.weight.map(Value::from),
+        ),
+        (
+            "enabled",
+            before.enabled.map(Value::from),
+            said.enabled.map(Value::from),
+        ),
+        (
+            "is_warming_up",
+            before.is_warming_up.map(Value::from),
+            said.is_warming_up.map(Value::from),
+        ),
+    ];
+    for (key, before, now) in values {
+        if before == now {
+            continue;
+        }
+        let place = entries.iter().position(|(own, _)| own == key);
+        // A key that stands twice says nothing; what is said now takes the place of both.
+        entries.retain(|(own, _)| own != key);
+        if let Some(now) = now {
+            let place = place.unwrap_or(entries.len());
+            entries.insert(place, (key.to_owned(), now.to_string().into()));
+        }
     }
-    let items = document.get("backends").and_then(Value::as_array);
-    super::push_backends(&mut text, items.into_iter().flatten());
-    text.into_bytes()
+    let entries = entries.iter();
+    let entries: Vec<String> = entries
+        .map(|(key, text)| format!("{}:{text}", Value::from(key.as_str())))
+        .collect();
+    format!("{{{}}}", entries.join(","))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::Map;
 
     fn addresses(text: &str) -> (Vec<String>, usize) {
         let discovery = read(text.as_bytes()).expect("a readable document");
@@ -312,26 +394,60 @@ mod tests {
 
     #[test]
     fn an_edit_leaves_everything_else_as_it_is_written() {
-        let text = br#"{"owner": "ops", "backends": [
-            {"ip": "10.0.0.1", "port": "1", "rack": 7}, {"ip": "gpu-1", "port": 1},
-            {"ip": "10.0.0.2", "port": 1, "weight": 3, "rack": 8}, {"ip": "10.0.0.3", "port": 1}]}"#;
-        let document = parse_object(text, 10_000).expect("an object");
-        let mut listing = read(text).expect("readable").backends;
+        let text = "\u{feff}{\"owner\": 123456789012345678901234567890.10,  \"updated_at\":1,
+  \"backends\": [
+            {\"ip\": \"10.0.0.1\", \"port\": \"1\", \"rack\": 1e400}, {\"ip\": \"gpu-1\", \"port\": 1},
+            {\"ip\": \"10.0.0.2\", \"rack\": 1.50, \"port\": 1, \"weight\": 3}, 7,
+            {\"ip\": \"10.0.0.1\",  \"port\": 1, \"a second\": \"time\"},
+            {\"ip\": \"10.0.0.3\", \"port\": 1}, {\"ip\": \"10.0.0.3\", \"port\": 1, \"weight\": 9},
+            {\"ip\": \"10.0.0.5\", \"port\": 1, \"weight\": 1, \"weight\": 2}], \"after\": 1e999 }\r\n";
+        let mut listing = read(text.as_bytes()).expect("readable").backends;
         let at = |text: &str| BackendAddr(text.parse().expect("an address"));
         listing.remove(&at("10.0.0.3:1"));
         listing.get_mut(&at("10.0.0.2:1")).expect("listed").weight = Some(4);
+        listing.get_mut(&at("10.0.0.5:1")).expect("listed").weight = Some(5);
         let added = Said {
-            addr: at("10.0.0.4:1"),
-            ..listing[&at("10.0.0.1:1")].clone()
+            enabled: Some(false),
+            ..Said::nothing_of(at("10.0.0.4:1"))
         };
         listing.insert(added.addr, added);
-        let written = render(&edited(&document, &listing, 9));
-        let expected = serde_json::json!({"owner": "ops", "updated_at": 9, "backends": [
-            {"ip": "10.0.0.1", "port": "1", "rack": 7}, {"ip": "gpu-1", "port": 1},
-            {"ip": "10.0.0.2", "port": 1, "weight": 4, "rack": 8}, {"ip": "10.0.0.4", "port": 1}]});
-        let found: Value = serde_json::from_slice(&written).expect("JSON");
-        assert_eq!(found, expected);
+        let written = edited(Some(text.as_bytes()), &listing, 9).expect("readable");
+        let expected = "\u{feff}{\"owner\": 123456789012345678901234567890.10,  \"updated_at\":9,
+  \"backends\": [
+    {\"ip\": \"10.0.0.1\", \"port\": \"1\", \"rack\": 1e400},
+    {\"ip\": \"gpu-1\", \"port\": 1},
+    {\"ip\":\"10.0.0.2\",\"rack\":1.50,\"port\":1,\"weight\":4},
+    7,
+    {\"ip\": \"10.0.0.1\",  \"port\": 1, \"a second\": \"time\"},
+    {\"ip\":\"10.0.0.5\",\"port\":1,\"weight\":5},
+    {\"ip\":\"10.0.0.4\",\"port\":1,\"enabled\":false}
+  ], \"after\": 1e999 }\r\n";
+        assert_eq!(String::from_utf8_lossy(&written), expected);
         assert_eq!(read(&written).expect("readable").backends, listing);
+    }
+
+    #[test]
+    fn a_new_file_has_the_backends_alone() {
+        let one = Said::nothing_of(BackendAddr::new([10, 0, 0, 1].into(), 1));
+        let listing = BTreeMap::from([(one.addr, one)]);
+        let written = edited(None, &listing, 9).expect("a new file");
+        let expected = "{\n  \"updated_at\": 9,\n  \"backends\": [\n    {\"ip\":\"10.0.0.1\",\"port\":1}\n  ]\n}\n";
+        assert_eq!(String::from_utf8_lossy(&written), expected);
+        let emptied = edited(Some(&written), &BTreeMap::new(), 10).expect("readable");
+        let expected = "{\n  \"updated_at\": 10,\n  \"backends\": []\n}\n";
+        assert_eq!(String::from_utf8_lossy(&emptied), expected);
+    }
+
+    #[test]
+    fn a_number_that_cannot_be_read_costs_itself_alone() {
+        let text = r#"{"updated_at": 1e400, "backends": [{"ip": "10.0.0.1", "port": 1, "weight": 1e400, "enabled": false},
+            {"ip": "10.0.0.2", "port": 1e400}, 1e400, {"ip": "10.0.0.3", "port": 1, "rack": 1e400}]}"#;
+        let listing = read(text.as_bytes()).expect("readable");
+        assert_eq!(listing.backends.len(), 2);
+        let first = listing.backends.values().next().expect("the first");
+        assert_eq!((first.weight, first.enabled), (None, Some(false)));
+        assert_eq!(listing.notes.len(), 5, "{:?}", listing.notes);
+        assert!(listing.notes[0].starts_with("/backends/0/weight: found 1e400"));
     }
 
     #[test]
@@ -347,6 +463,7 @@ mod tests {
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(0u8.., 0..300)) {
             let _ = read(&bytes);
             let _ = complaints(&bytes);
+            let _ = edited(Some(&bytes), &BTreeMap::new(), 1);
         }
     }
 }

@@ -22,11 +22,22 @@ fn bounded(mut notes: Vec<String>) -> Vec<String> {
 /// Ends the text of a file with its `backends`, one a line.
 pub fn push_backends(text: &mut String, backends: impl Iterator<Item = impl std::fmt::Display>) {
     text.push_str("  \"backends\": [");
+    push_items(text, backends);
+    text.push_str("\n}\n");
+}
+
+/// The items of an array and its end, one a line.
+fn push_items(text: &mut String, items: impl Iterator<Item = impl std::fmt::Display>) {
     let mut is_empty = true;
-    for backend in backends {
+    for item in items {
         text.push_str(if is_empty { "\n    " } else { ",\n    " });
-        text.push_str(&backend.to_string());
+        text.push_str(&item.to_string());
         is_empty = false;
     }
-    text.push_str(if is_empty { "]\n}\n" } else { "\n  ]\n}\n" });
+    text.push_str(if is_empty { "]" } else { "\n  ]" });
+}
+
+/// How many, with the right word.
+fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }

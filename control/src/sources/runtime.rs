@@ -13,10 +13,11 @@
 use std::collections::BTreeMap;
 
 use contract::config::MAX_WEIGHT;
-use contract::{Backend, BackendAddr, Faults, Object, digest, parse_object};
+use contract::raw::{RawObject, read_raw};
+use contract::{Backend, BackendAddr, Faults, Object, digest};
 use serde_json::{Map, Value};
 
-use super::entry::{Said, read_said, take_backends};
+use super::entry::{Said, read_item_value, read_said, take_raw_backends};
 use super::listing::Listed;
 use crate::auth::SecretHash;
 use crate::clock::Now;
@@ -44,18 +45,25 @@ pub struct RuntimeFile {
 /// # Errors
 /// The faults of a document that is no such file at all.
 pub fn read(bytes: &[u8]) -> Result<RuntimeFile, Faults> {
-    let document = parse_object(bytes, MAX_FILE_BYTES)?;
+    let document = RawObject::parse(bytes, MAX_FILE_BYTES)?;
+    let value = |key| {
+        let raw = document.get(key);
+        raw.map(|raw| read_raw(raw, "", &mut Faults::default()))
+    };
     let mut file = RuntimeFile {
-        updated_at: document.get("updated_at").and_then(Value::as_u64),
+        updated_at: value("updated_at").and_then(|value| value.as_u64()),
         ..RuntimeFile::default()
     };
-    for (index, item) in take_backends(&document)?.iter().enumerate() {
+    for (index, raw) in take_raw_backends(&document)?.iter().enumerate() {
         let place = format!("/backends/{index}");
-        if let Some((said, _)) = read_said(item, &place, &mut file.notes) {
-            file.entries.insert(said.addr, item.clone());
+        let item = read_item_value(raw, &place, &mut file.notes);
+        let said = read_said(&item, &place, &mut file.notes).map(|(said, _)| said);
+        if let Some(said) = said {
+            file.entries.insert(said.addr, item);
         }
     }
-    let sealed = document.get("sha256").and_then(Value::as_str);
+    let sealed = value("sha256");
+    let sealed = sealed.as_ref().and_then(Value::as_str);
     file.is_ours = sealed == Some(&*seal(&file.entries, file.updated_at.unwrap_or(0)));
     file.notes = super::bounded(file.notes);
     Ok(file)

@@ -146,3 +146,35 @@ async fn a_fault_that_an_edit_mends_is_no_warning_any_more() {
     let listed = control.good(ask("GET", "/api/backends")).await;
     assert!(!listed["warnings"].to_string().contains("abc"), "{listed}");
 }
+
+#[tokio::test]
+async fn a_file_that_somebody_replaces_while_an_edit_is_written_is_not_lost() {
+    const ROUNDS: u64 = 12;
+    let folder = Folder::new(json!({}));
+    let control = folder.start().await;
+    let root = &folder.root;
+    for (path, method, call) in [
+        (root.static_backends(), "PUT", ID),
+        (root.backends_runtime(), "POST", "/api/register"),
+    ] {
+        for round in 1..=ROUNDS {
+            let theirs = json!({ "backends": [{ "ip": "10.0.0.2", "port": 9000 + round }] });
+            let (beside, target) = (path.with_extension("theirs"), path.clone());
+            folder.write(beside.clone(), &theirs);
+            // Anywhere in the milliseconds that an edit takes.
+            let rename = std::thread::spawn(move || {
+                std::thread::sleep(std::time::Duration::from_millis(round));
+                std::fs::rename(beside, target).expect("a temporary folder");
+            });
+            let mut body = json!({ "weight": round });
+            if method == "POST" {
+                (body["ip"], body["port"]) = (json!("10.0.0.1"), json!(9001));
+            }
+            control.good(ask(method, call).body(&body)).await;
+            rename.join().expect("renamed");
+            let listed = read_json(&path)["backends"].to_string();
+            let port = (9000 + round).to_string();
+            assert!(listed.contains(&port), "{call} {round}: {listed}");
+        }
+    }
+}
