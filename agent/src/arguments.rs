@@ -28,7 +28,8 @@ const TOKEN_VARIABLE: &str = "WICKETGATE_TOKEN";
     allow_negative_numbers = true
 )]
 pub struct Arguments {
-    /// URL of the control server; repeat it for several: if one does not answer, the agent calls the next
+    /// URL of the control server; repeat it for several: if one does not answer as
+    /// control does, the agent calls the next
     #[arg(long, value_name = "URL", value_parser = words::base_url)]
     control: Vec<BaseUrl>,
     /// Token for registering with control; visible to everyone on this machine, unlike --token-file
@@ -174,6 +175,9 @@ impl Arguments {
         }
         if settings.control.len() > MAX_CONTROLS {
             refuse(&format!("--control: at most {MAX_CONTROLS} of them"));
+        }
+        if let Some(twice) = words::given_twice(&settings.control) {
+            refuse(&format!("--control: {} is given twice", twice.0));
         }
         settings.metrics_listen = self.metrics_listen.or(settings.metrics_listen);
         settings.interval = self.interval.unwrap_or(settings.interval);

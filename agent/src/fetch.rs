@@ -17,7 +17,7 @@ use crate::watched::{Look, MAX_SECRET_BYTES, Watched, secret};
 /// but the samples that are wanted, so this bounds the work and not the memory.
 pub const MAX_BODY_BYTES: u64 = 128 << 20;
 /// What of an answer is held at a time.
-const BUFFER_BYTES: usize = 16 << 10;
+const BUFFER_BYTES: usize = 8 << 10;
 /// How many redirects are followed.
 const MAX_REDIRECTS: usize = 5;
 /// The text format; an engine that knows several answers in this one.

@@ -1,5 +1,5 @@
 //! The thread that says what is known of one engine: registers it, beats, and takes it back at the
-//! end. Of several controls it stays with one until that is silent.
+//! end. Of several controls it stays with one until that does not answer as control does.
 
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,7 @@ enum Standing {
     Registered,
     Away,
     Refused(u16),
+    NotControl(u16),
 }
 
 /// One control, and what was said of it last.
@@ -106,14 +107,14 @@ impl Heartbeat<'_> {
                     self.latest.wait_newer(news, self.interval * 3 / 2);
                     continue;
                 }
-                Err(CallError::Refused { status, .. }) if is_final(status) => {
+                Err(error) if error.is_final() => {
                     // What has changed since the call counts at once.
                     if is_refused && self.entrance.look(true) != controls.version {
                         continue;
                     }
                     LONGEST_PAUSE_REFUSED
                 }
-                Err(CallError::Refused { .. } | CallError::Away(_)) => {
+                Err(_) => {
                     controls.next();
                     silent += 1;
                     if silent < controls.all.len() {
@@ -202,6 +203,7 @@ impl Heartbeat<'_> {
             Ok(_) => Standing::Registered,
             Err(CallError::Away(_)) => Standing::Away,
             Err(CallError::Refused { status, .. }) => Standing::Refused(*status),
+            Err(CallError::NotControl { status, .. }) => Standing::NotControl(*status),
         };
         if control.standing.replace(now) == Some(now) {
             return;
@@ -214,10 +216,12 @@ impl Heartbeat<'_> {
                     Standing::Refused(401 | 403) => {
                         "; give a token for registering with --token-file, --token or WICKETGATE_TOKEN"
                     }
-                    Standing::Registered | Standing::Away | Standing::Refused(_) => "",
+                    Standing::Registered
+                    | Standing::Away
+                    | Standing::Refused(_)
+                    | Standing::NotControl(_) => "",
                 };
-                let is_silent = !matches!(now, Standing::Refused(status) if is_final(status));
-                let next = match is_silent && self.controls.len() > 1 {
+                let next = match !error.is_final() && self.controls.len() > 1 {
                     true => "trying the next control",
                     false => "retrying with back-off",
                 };
@@ -238,12 +242,6 @@ impl Heartbeat<'_> {
             Err(error) => tracing::info!("{engine}: {base}: {error}"),
         }
     }
-}
-
-/// Whether a refusal stands until somebody changes something. The others are control's own troubles,
-/// such as a full disk.
-fn is_final(status: u16) -> bool {
-    (400..500).contains(&status)
 }
 
 /// Whether a refusal is of who calls, by token or owner.

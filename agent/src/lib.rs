@@ -18,6 +18,7 @@ pub mod exposition;
 
 pub mod engines;
 
+pub mod amdgpu;
 pub mod gpus;
 pub mod nvml;
 

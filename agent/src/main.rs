@@ -44,7 +44,10 @@ fn carry_out(arguments: &Arguments) -> Result<bool, String> {
         Http::open(engine.timeout, &engine.reach)?;
     }
     if arguments.check {
-        println!("{} engines: fine", settings.engines.len());
+        match settings.engines.len() {
+            1 => println!("1 engine: fine"),
+            many => println!("{many} engines: fine"),
+        }
         return Ok(true);
     }
     if arguments.once {

@@ -1,4 +1,5 @@
-//! GPUs as NVIDIA's driver sees them, through its management library, which is loaded at run time.
+//! GPUs as NVIDIA's driver sees them, through its management library, which is loaded at run time. Where
+//! it cannot be loaded and there are GPUs of AMD, those are read.
 
 use std::ffi::OsStr;
 use std::sync::Mutex;
@@ -6,19 +7,26 @@ use std::sync::Mutex;
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, Nvml};
 
+use crate::amdgpu::AmdGpus;
 use crate::gpus::{Gpu, GpuFigures, Gpus, Memory};
 
 /// The name that the driver installs, then the one that its development files add.
 const LIBRARIES: [&str; 2] = ["libnvidia-ml.so.1", "libnvidia-ml.so"];
 
-/// The library, once it could be loaded.
+/// The library, once it could be loaded; without it, AMD's GPUs, where there are any.
 #[derive(Default)]
-pub struct DriverGpus(Mutex<Option<&'static Nvml>>);
+pub struct DriverGpus {
+    loaded: Mutex<Option<&'static Nvml>>,
+    amd: AmdGpus,
+}
 
 impl DriverGpus {
     /// Loads the library where that has not succeeded yet: a driver may come after the agent.
     fn library(&self) -> Result<&'static Nvml, String> {
-        let mut loaded = self.0.lock().expect("loading a library does not panic");
+        let mut loaded = self
+            .loaded
+            .lock()
+            .expect("loading a library does not panic");
         if let Some(nvml) = *loaded {
             return Ok(nvml);
         }
@@ -46,7 +54,14 @@ fn load() -> Result<Nvml, String> {
 
 impl Gpus for DriverGpus {
     fn read(&self, gpu: &Gpu) -> Result<GpuFigures, String> {
-        let nvml = self.library()?;
+        if gpu.is_bare() {
+            return self.amd.read(gpu);
+        }
+        let nvml = match self.library() {
+            Ok(nvml) => nvml,
+            Err(_) if self.amd.has_any() => return self.amd.read(gpu),
+            Err(why) => return Err(why),
+        };
         let device = find(nvml, gpu).map_err(|error| {
             let known = match nvml.device_count() {
                 Ok(count) => format!("the driver knows {count}"),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use contract::config::MAX_WEIGHT;
 use contract::{BackendAddr, Batch, Faults, Object, parse_object};
 use control_client::BaseUrl;
-use control_client::arguments::{ALLOWED_BACKEND, backend, base_url};
+use control_client::arguments::{ALLOWED_BACKEND, backend, base_url, given_twice};
 use serde_json::{Map, Value};
 use ureq::http::Uri;
 
@@ -143,9 +143,25 @@ fn read_controls(object: &mut Object, faults: &mut Faults) -> Vec<BaseUrl> {
     for item in items {
         match item.as_str().map(base_url) {
             Some(Ok(control)) => controls.push(control),
+            // It may hold a password.
+            Some(Err(allowed)) if item.to_string().contains('@') => {
+                add(
+                    faults,
+                    "/control",
+                    &"a URL with USER:PASSWORD@".into(),
+                    &allowed,
+                );
+            }
             Some(Err(allowed)) => add(faults, "/control", item, &allowed),
             None => faults.add("/control", item, "a URL, or several URLs in an array"),
         }
+    }
+    if let Some(twice) = given_twice(&controls) {
+        faults.add(
+            "/control",
+            format!("{} a second time", twice.0),
+            "each URL once",
+        );
     }
     controls
 }

@@ -87,7 +87,7 @@ fn of_gpus(gpus: Vec<GpuFigures>, wants_memory: bool) -> Reading {
     let (usage, memory) = together(&gpus);
     let mut faults = Vec::new();
     let mut known = |what: &str, found: Option<f64>| {
-        let found = found.ok_or_else(|| format!("NVML does not report the {what} of this GPU"));
+        let found = found.ok_or_else(|| format!("the driver has no {what} of this GPU"));
         let found = found.and_then(|found| share(what, found));
         found.map_err(|fault| faults.push(fault)).ok()
     };

@@ -27,7 +27,8 @@ pub fn parse_object(bytes: &[u8], max_bytes: usize) -> Result<Map<String, Value>
     }
 }
 
-/// Refuses a document that is too large, or empty.
+/// Refuses a document that is too large, empty, or begins with a byte order mark (RFC 8259, section 8.1),
+/// which some editors write and nobody sees.
 pub(crate) fn refuse_size(bytes: &[u8], max_bytes: usize) -> Result<(), Faults> {
     let mut faults = Faults::default();
     if bytes.len() > max_bytes {
@@ -37,6 +38,11 @@ pub(crate) fn refuse_size(bytes: &[u8], max_bytes: usize) -> Result<(), Faults> 
     }
     if bytes.iter().all(u8::is_ascii_whitespace) {
         faults.add("", "an empty document", "a JSON object");
+        return Err(faults);
+    }
+    if bytes.starts_with(b"\xef\xbb\xbf") {
+        let allowed = "a JSON object; save the file as UTF-8 without a byte order mark";
+        faults.add("", "a byte order mark (EF BB BF)", allowed);
         return Err(faults);
     }
     Ok(())
@@ -319,5 +325,7 @@ mod tests {
         let deep = format!("{{\"a\":{}{}}}", "[".repeat(200), "]".repeat(200));
         assert!(parse_object(deep.as_bytes(), 1000).is_err());
         assert!(parse_object(&[b' '; 101], 100).is_err());
+        let marked = parse_object(b"\xef\xbb\xbf{}", 100).expect_err("named");
+        assert!(marked.to_string().contains("byte order mark"), "{marked}");
     }
 }

@@ -62,12 +62,19 @@ fn the_next_control_is_called_where_one_is_silent() {
     stopping.answer("/api/register", 503, r#"{"ok":false,"error":"stopping"}"#);
     let hanging = Server::start();
     hanging.reply("/api/register", Reply::Hang);
+    // What an ingress says whose route to control is missing, or that wants a login first.
+    let unrouted = Server::start();
+    unrouted.answer("/api/register", 404, "default backend");
+    let login = Server::start();
+    login.answer("/api/register", 401, "<html>");
     let second = ApiBench::start(json!({}));
     let addr = free_address();
     let controls = [
         control.addr,
         stopping.addr,
         hanging.addr,
+        unrouted.addr,
+        login.addr,
         second.control.addr,
     ];
     let mut agent = agent(&controls, addr, &[]);

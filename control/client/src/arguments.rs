@@ -16,6 +16,27 @@ pub const ALLOWED_BACKEND: &str = "IP:PORT, a unicast address and a port from 1 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BaseUrl(pub String);
 
+impl BaseUrl {
+    /// Whether both mean the same place, however they are written.
+    pub fn is_same(&self, other: &BaseUrl) -> bool {
+        let place = |base: &BaseUrl| {
+            let uri: ureq::http::Uri = base.0.parse().ok()?;
+            let scheme = uri.scheme_str()?.to_owned();
+            let usual = if scheme == "https" { 443 } else { 80 };
+            let host = uri.host()?.to_ascii_lowercase();
+            Some((scheme, host, uri.port_u16().unwrap_or(usual)))
+        };
+        place(self) == place(other)
+    }
+}
+
+/// The first of them that stands there a second time.
+pub fn given_twice(bases: &[BaseUrl]) -> Option<&BaseUrl> {
+    let mut numbered = bases.iter().enumerate();
+    let twice = numbered.find(|(index, base)| bases[..*index].iter().any(|one| one.is_same(base)));
+    twice.map(|(_, base)| base)
+}
+
 /// One address that sessions can be sent to.
 pub fn backend(text: &str) -> Result<BackendAddr, String> {
     text.parse::<SocketAddr>()
@@ -55,6 +76,12 @@ pub fn owner(text: &str) -> Result<String, String> {
 /// The address of control itself; its paths are ours.
 pub fn base_url(text: &str) -> Result<BaseUrl, String> {
     let uri = text.parse::<ureq::http::Uri>().ok();
+    let authority = uri.as_ref().and_then(|uri| uri.authority());
+    if authority.is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err(
+            "allowed: a URL without USER:PASSWORD@; control knows its callers by a token".into(),
+        );
+    }
     let base = uri.filter(|uri| {
         let no_path = matches!(uri.path(), "" | "/") && uri.query().is_none();
         matches!(uri.scheme_str(), Some("http" | "https"))
@@ -128,8 +155,21 @@ mod tests {
                 "http://a/api",
                 "http://a?b",
                 "ftp://a",
+                "http://user:pass@a:8080",
+                "http://user@a",
             ],
         );
+        let bases = |urls: [&str; 2]| urls.map(|url| base_url(url).expect("a base"));
+        for twice in [
+            ["http://a:8080", "http://A:8080/"],
+            ["http://a", "http://a:80"],
+            ["https://[::1]", "https://[::1]:443"],
+        ] {
+            assert!(given_twice(&bases(twice)).is_some(), "{twice:?}");
+        }
+        for both in [["http://a:8080", "http://a"], ["http://a:443", "https://a"]] {
+            assert_eq!(given_twice(&bases(both)), None, "{both:?}");
+        }
         let base = base_url("http://localhost:8080/").expect("a base");
         assert_eq!(base.0, "http://localhost:8080");
     }

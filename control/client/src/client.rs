@@ -79,8 +79,23 @@ impl Registration {
 pub enum CallError {
     #[error("control does not answer ({0})")]
     Away(ureq::Error),
+    /// Control's own answer.
     #[error("control refused with status {status}: {message}")]
     Refused { status: u16, message: String },
+    /// Somebody else's answer, such as of an ingress before control.
+    #[error("status {status} is no answer of control: {found}")]
+    NotControl { status: u16, found: String },
+}
+
+impl CallError {
+    /// Whether control itself has refused the call, and repeating it changes nothing until somebody
+    /// changes something. All else is about this one control, or the way to it.
+    pub fn is_final(&self) -> bool {
+        match self {
+            CallError::Refused { status, .. } => (400..500).contains(status),
+            CallError::Away(_) | CallError::NotControl { .. } => false,
+        }
+    }
 }
 
 /// As whom control is called. It holds secrets, so it cannot be printed.
@@ -140,7 +155,7 @@ impl ControlClient {
     /// The longest answer that is read.
     const MAX_ANSWER_BYTES: u64 = 64 * 1024;
     /// What of a call and of an answer is held at a time; a node may have a client for each engine.
-    const BUFFER_BYTES: usize = 16 * 1024;
+    const BUFFER_BYTES: usize = 8 * 1024;
 
     pub fn new(base: BaseUrl, access: Access) -> ControlClient {
         let config = Agent::config_builder()
@@ -204,22 +219,42 @@ impl ControlClient {
     }
 }
 
+/// Control answers every call with a JSON object that has `ok`.
 fn accepted(mut answered: Response<ureq::Body>) -> Result<String, CallError> {
-    let status = answered.status();
+    let status = answered.status().as_u16();
     let body = answered.body_mut().with_config();
-    let answer: Value = body
-        .limit(ControlClient::MAX_ANSWER_BYTES)
-        .read_json()
-        .unwrap_or_default();
-    let none = Map::new();
-    let answer = answer.as_object().unwrap_or(&none);
-    if status.is_success() && answer.get("ok") == Some(&Value::Bool(true)) {
-        Ok(told_of_proxy(answer))
-    } else {
-        Err(CallError::Refused {
-            status: status.as_u16(),
-            message: reason(answer),
-        })
+    let text = body.limit(ControlClient::MAX_ANSWER_BYTES).read_to_vec();
+    let text = text.unwrap_or_default();
+    let answer: Value = serde_json::from_slice(&text).unwrap_or_default();
+    let answer = answer.as_object().cloned().unwrap_or_default();
+    match answer.get("ok") {
+        Some(Value::Bool(true)) if (200..300).contains(&status) => Ok(told_of_proxy(&answer)),
+        Some(Value::Bool(is_ok)) => Err(CallError::Refused {
+            status,
+            message: reason(&answer).unwrap_or_else(|| {
+                format!("the answer has \"ok\": {is_ok}, and no \"message\" or \"error\"")
+            }),
+        }),
+        Some(_) | None => Err(CallError::NotControl {
+            status,
+            found: found(&answered, &text),
+        }),
+    }
+}
+
+/// What there is instead of control's answer, in words for a message.
+fn found(answered: &Response<ureq::Body>, text: &[u8]) -> String {
+    const SHOWN: usize = 60;
+    let header = |name| answered.headers().get(name)?.to_str().ok();
+    if let Some(to) = header("location") {
+        return format!("it redirects to {to:?}; set --control to the address of control itself");
+    }
+    let text = String::from_utf8_lossy(text);
+    let shown: String = text.trim().chars().take(SHOWN).collect();
+    let kind = header("content-type").unwrap_or("no content type");
+    match shown.is_empty() {
+        true => format!("an empty body ({kind})"),
+        false => format!("{kind} that begins with {shown:?}"),
     }
 }
 
@@ -233,13 +268,13 @@ fn told_of_proxy(answer: &Map<String, Value>) -> String {
         .to_owned()
 }
 
-fn reason(answer: &Map<String, Value>) -> String {
-    // Control's errors carry `message`; older ones and other servers carry `error`.
+/// Control's errors carry `message`; older ones and other servers carry `error`.
+fn reason(answer: &Map<String, Value>) -> Option<String> {
     let words = ["message", "error"].iter().find_map(|key| {
         let words = answer.get(*key)?;
         words.as_str().or_else(|| words.get("message")?.as_str())
     });
-    words.unwrap_or("no reason given").to_owned()
+    words.map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -265,6 +300,36 @@ mod tests {
             (507, r#"{"ok":false}"#),
         ] {
             assert!(answer(status, body).is_err(), "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_controls_answer_is_told_apart_and_named() {
+        for (status, body, is_final, word) in [
+            (403, r#"{"ok":false,"error":"no"}"#, true, "status 403: no"),
+            (404, r#"{"ok":false,"error":"no"}"#, true, "status 404: no"),
+            (503, r#"{"ok":false,"error":"full"}"#, false, "full"),
+            (200, r#"{"ok":false}"#, false, "has \"ok\": false"),
+            (200, "", false, "an empty body"),
+            (200, "<html>hello", false, "begins with \"<html>hello\""),
+            (401, "<html>log in", false, "no answer of control"),
+            (404, "default backend", false, "begins with \"default"),
+            (
+                404,
+                r#"{"error":"no route"}"#,
+                false,
+                "no answer of control",
+            ),
+            (302, "", false, "redirects to \"https://sso.example/\""),
+        ] {
+            let mut response = Response::builder().status(status);
+            if status == 302 {
+                response = response.header("location", "https://sso.example/");
+            }
+            let body = response.body(ureq::Body::builder().data(body.to_owned()));
+            let error = accepted(body.expect("a response")).expect_err("no success");
+            assert_eq!(error.is_final(), is_final, "{error}");
+            assert!(error.to_string().contains(word), "{error}");
         }
     }
 

@@ -186,7 +186,7 @@ fn flag_in(value: &Value) -> Option<Value> {
 pub fn read_item_value(raw: &RawValue, place: &str, notes: &mut Vec<String>) -> Value {
     let mut faults = Faults::default();
     let value = read_raw(raw, place, &mut faults);
-    notes.extend(named(&faults, "taken as if it were not there"));
+    notes.extend(named(&faults, "value ignored"));
     value
 }
 
