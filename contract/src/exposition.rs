@@ -13,12 +13,13 @@ pub enum Form {
 impl Form {
     /// By the `Accept` header of a request.
     pub fn wanted(accept: Option<&str>) -> Form {
-        let names = accept.unwrap_or_default().split(',');
-        let mut names = names.filter_map(|range| range.split(';').next());
-        match names.any(|name| {
-            name.trim()
-                .eq_ignore_ascii_case("application/openmetrics-text")
-        }) {
+        let mut ranges = accept.unwrap_or_default().split(',');
+        let is_wanted = ranges.any(|range| {
+            let mut parts = range.split(';').map(str::trim);
+            let name = parts.next().unwrap_or_default();
+            name.eq_ignore_ascii_case("application/openmetrics-text") && !parts.any(is_refusal)
+        });
+        match is_wanted {
             true => Form::OpenMetrics,
             false => Form::Text,
         }
@@ -38,6 +39,14 @@ impl Form {
             Form::Text => to_text(&openmetrics),
         }
     }
+}
+
+/// Whether a parameter says that its range is not acceptable: a weight of 0 (RFC 9110, section 12.4.2).
+fn is_refusal(parameter: &str) -> bool {
+    let weight = parameter
+        .split_once('=')
+        .filter(|(name, _)| name.trim().eq_ignore_ascii_case("q"));
+    weight.is_some_and(|(_, weight)| weight.trim().parse() == Ok(0.0))
 }
 
 /// The samples are the same in both. The text format names a counter by its sample, and knows neither
@@ -81,6 +90,15 @@ mod tests {
             (None, Form::Text),
             (Some("*/*"), Form::Text),
             (Some("text/plain"), Form::Text),
+            (Some("application/openmetrics-text;q=0"), Form::Text),
+            (
+                Some("application/openmetrics-text; version=1.0.0; Q=0.000, */*"),
+                Form::Text,
+            ),
+            (
+                Some("application/openmetrics-text;q=0.001"),
+                Form::OpenMetrics,
+            ),
             (Some(prometheus), Form::OpenMetrics),
             (
                 Some("text/html, Application/OpenMetrics-Text"),

@@ -63,6 +63,17 @@ impl Admission {
         }
     }
 
+    /// Why `addr` may not be listed: what no GPU server has, unless its network is named.
+    pub fn refuse_special(&self, addr: BackendAddr, faults: &mut Faults) {
+        let ip = addr.ip();
+        let mut networks = self.networks.iter().flatten();
+        if let Some(purpose) = special::purpose(ip)
+            && !networks.any(|network| network.contains(&ip))
+        {
+            faults.add("/ip", ip, not_special(purpose));
+        }
+    }
+
     /// Why `addr` may not be registered by a client, which may be one of this machine.
     pub fn refuse(&self, addr: BackendAddr, is_local: bool, faults: &mut Faults) {
         let (ip, port) = (addr.ip(), addr.port());
@@ -81,9 +92,7 @@ impl Admission {
         } else if networks.is_none()
             && let Some(purpose) = special::purpose(ip)
         {
-            let allowed =
-                format!("no {purpose} address, unless \"allowed_cidrs\" names its network");
-            faults.add("/ip", ip, allowed);
+            faults.add("/ip", ip, not_special(purpose));
         }
         let ports = self.ports.as_deref();
         if let Some(ports) = ports
@@ -100,6 +109,10 @@ impl Admission {
             faults.add("/port", port, allowed);
         }
     }
+}
+
+fn not_special(purpose: &str) -> String {
+    format!("no {purpose} address, unless \"allowed_cidrs\" names its network")
 }
 
 /// An array, each item read alone; `None` where the key is absent.

@@ -235,12 +235,12 @@ impl Audit {
     pub fn warning(&self) -> Option<String> {
         if let Some(waiting) = self.queue.get().and_then(Queue::stuck) {
             return Some(format!(
-                "the audit log's disk does not answer: {waiting} lines wait to be written"
+                "the audit log's disk does not answer; lines that wait to be written: {waiting}"
             ));
         }
         let failing = self.failing()?;
         Some(format!(
-            "the audit log cannot be written since {}, {} lines are lost: {}",
+            "the audit log cannot be written since {}, lines lost: {}: {}",
             time_of(failing.since_ms),
             failing.lost,
             failing.error

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::merge::Row;
 use crate::registry::Override;
+use crate::words::many;
 
 /// The most backends of one change.
 pub const MAX_EDITS: usize = 10_000;
@@ -157,7 +158,7 @@ impl ChangeSet {
     pub fn target(&self) -> String {
         match self.edits.as_slice() {
             [(addr, _)] => addr.to_string(),
-            edits => format!("{} backends", edits.len()),
+            edits => many(edits.len(), "backend"),
         }
     }
 }

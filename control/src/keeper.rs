@@ -454,10 +454,10 @@ impl Task {
             Passed::Warm(addr) => own("warm", &addr.to_string(), "warm-up is over"),
             Passed::FreezeBegan { silent } => {
                 tracing::error!(
-                    "mass expiry: {silent} registrations are silent, more than half; none expires \
+                    "mass expiry: more than half of the registrations are silent ({silent}); none expires \
                      for ten TTLs, or until POST /api/expiry/acknowledge"
                 );
-                let result = format!("{silent} registrations are silent");
+                let result = format!("silent registrations: {silent}");
                 own("freeze_expiry", "registrations", &result);
             }
             Passed::FreezeEnded => own("unfreeze_expiry", "registrations", "ok"),

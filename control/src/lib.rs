@@ -26,7 +26,7 @@ mod registry;
 mod render;
 mod renew;
 pub mod reread;
-mod settings;
+pub mod settings;
 mod shared;
 #[cfg(test)]
 mod simulation;
@@ -37,3 +37,4 @@ mod telemetry;
 mod verdict;
 mod watch;
 mod web;
+pub mod words;

@@ -6,12 +6,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
+use contract::config::MAX_FILE_BYTES;
 use contract::paths::{Root, RootError};
 use control::auth::command::{self, TokenCommand};
 use control::clock::Clock;
 use control::reread::Source;
+use control::settings::read_file;
 use control::sources::listing;
 use control::start;
+use control::words::many;
 use tracing_subscriber::EnvFilter;
 
 /// The control plane of Wicketgate: console, registration, discovery, publishing.
@@ -52,7 +55,9 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    // Of the folder watch's own words, those that somebody can act on.
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,notify=warn"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -110,7 +115,20 @@ fn serve(root: &Root, arguments: &Arguments) -> Result<(), start::StartError> {
 /// Names everything that is wrong with a file that lists backends.
 fn check_listing(file: &Path) -> Result<(), String> {
     let name = file.display();
-    let bytes = std::fs::read(file).map_err(|error| format!("{name}: {error}"))?;
+    let told = |error: std::io::Error| format!("{name}: {error}");
+    // A pipe would be waited for, and a device may have no end.
+    let found = std::fs::metadata(file).map_err(told)?;
+    if found.is_dir() {
+        return Err(format!("{name}: it is a folder, allowed: a file"));
+    }
+    if !found.is_file() {
+        return Err(format!(
+            "{name}: it is no regular file, such as a pipe; save it as a file"
+        ));
+    }
+    let bytes = read_file(file, MAX_FILE_BYTES)
+        .map_err(told)?
+        .unwrap_or_default();
     let complaints = listing::complaints(&bytes);
     if complaints.is_empty() {
         println!("{name}: fine");
@@ -119,11 +137,7 @@ fn check_listing(file: &Path) -> Result<(), String> {
     for complaint in &complaints {
         eprintln!("{name}: {complaint}");
     }
-    let faults = match complaints.len() {
-        1 => "1 fault".to_owned(),
-        many => format!("{many} faults"),
-    };
-    Err(format!("{name}: {faults}"))
+    Err(format!("{name}: {}", many(complaints.len(), "fault")))
 }
 
 fn exit<E: std::fmt::Display>(done: Result<(), E>) -> ExitCode {

@@ -64,11 +64,13 @@ pub enum Refusal {
     Stale { expected: u64, current: u64 },
     #[error("no mass expiry is being held back")]
     NoFreeze,
-    #[error(
-        "{0} has another owner: \"owner\" must be the one that it was registered with, or absent \
-         if it was registered without one"
-    )]
+    #[error("{0} has another owner: \"owner\" must be the one that it was registered with")]
     NotOwner(BackendAddr),
+    #[error(
+        "{0} was registered without \"owner\": leave it out, or remove the registration first and \
+         register again with it"
+    )]
+    HasNoOwner(BackendAddr),
     #[error(
         "there are {0} registrations, the most allowed (\"registration\" of control_config.json)"
     )]
@@ -505,7 +507,12 @@ impl Model {
 
     fn refuse_registration(&self, said: &Registration) -> Result<(), Refusal> {
         if !self.registry.is_open_to(said.addr, said.owner) {
-            return Err(Refusal::NotOwner(said.addr));
+            let registered = self.registry.registered(said.addr);
+            let has_owner = registered.is_some_and(|registered| registered.owner.is_some());
+            return Err(match has_owner {
+                true => Refusal::NotOwner(said.addr),
+                false => Refusal::HasNoOwner(said.addr),
+            });
         }
         let entries = self.registry.entries.values();
         let count = entries.filter(|entry| entry.registered.is_some()).count();

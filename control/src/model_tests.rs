@@ -249,7 +249,7 @@ fn what_has_an_owner_is_refreshed_and_removed_by_its_owner_alone() {
 
     // What a base client registered stays its own, and anybody's to remove, as ever.
     let claimed = apply(&mut model, &owned);
-    assert!(matches!(claimed, Err(Refusal::NotOwner(_))));
+    assert!(matches!(claimed, Err(Refusal::HasNoOwner(_))));
     apply(&mut model, &registered_with(1, None)).expect("refreshed");
     apply(&mut model, &remove(None)).expect("removed");
     apply(&mut model, &owned).expect("registered");

@@ -79,6 +79,8 @@ pub struct Outcome {
     pub incidents: Arc<Vec<Incident>>,
     /// What the proxy was last seen to run; `None` where it was not heard.
     pub seen: Option<Seen>,
+    /// Why the proxy, which was heard before, is not heard any more.
+    pub silent: Option<String>,
     /// The publisher has followed what the proxy said of this generation.
     followed: u64,
 }

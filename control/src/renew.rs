@@ -12,6 +12,7 @@ use crate::publish::local_addresses;
 use crate::reread::{self, Source};
 use crate::web::App;
 use crate::web::tls::Tls;
+use crate::words::many;
 
 const PERIOD: Duration = Duration::from_millis(500);
 /// How often it is written down when tokens were last used.
@@ -148,10 +149,10 @@ pub fn begin_grace(app: &App) {
     };
     let until = command::time(until_s);
     tracing::warn!(
-        "calls need a token now; {count} registrations can be refreshed from this machine without \
-         one until {until}"
+        "calls need a token now; registrations that can be refreshed from this machine without one \
+         until {until}: {count}"
     );
-    let target = format!("{count} registrations");
+    let target = many(count, "registration");
     let result = format!("refreshed without a token until {until}");
     app.shared.audit_own("tokens", "grace", &target, &result);
 }

@@ -60,11 +60,17 @@ const WARNINGS = [
   [/^mass expiry held back: .*$/, () => '大规模过期已暂缓：超过一半的注册后端没有上报'],
   [/^(\S+) is left out: (.*)$/, (address, why) => `${address} 未被发布：${why}`],
   [
-    /^the audit log cannot be written since (.*), (\d+) lines are lost: (.*)$/,
+    /^the audit log's disk does not answer; lines that wait to be written: (\d+)$/,
+    (waiting) => `审计日志所在的磁盘没有响应，${waiting} 行等待写入`,
+  ],
+  [/^the proxy does not answer any more: (.*)$/, (why) => `代理已停止响应：${why}`],
+  [/^(.*) \(said before it stopped answering\)$/, (what = '') => `${firstOf(WARNINGS, what)}（代理停止响应之前的报告）`],
+  [
+    /^the audit log cannot be written since (.*), lines lost: (\d+): (.*)$/,
     (since, lost, why) => `审计日志自 ${since} 起无法写入，已丢失 ${lost} 行：${why}`,
   ],
   [
-    /^(\S+) cannot be read, so (\d+) published backends are kept until it can$/,
+    /^(\S+) cannot be read, so published backends are kept until it can: (\d+)$/,
     (file, kept) => `${file} 无法读取，暂时保留已发布的 ${kept} 个后端`,
   ],
   [/^not published: (.*)$/, (why) => `未发布：${why}`],

@@ -232,3 +232,22 @@ fn what_was_answered_survives_a_kill_at_any_moment() {
     bench.control.api.post_nothing("/api/sync");
     bench.await_weight(&bench.a, (next - 1) as u16);
 }
+
+#[test]
+fn a_proxy_that_is_killed_is_in_the_warnings_until_it_is_back() {
+    let mut bench = LoopBench::start(json!({}));
+    let is_told = |bench: &LoopBench| {
+        let (_, answer) = bench.control.api.get("/api/backends");
+        answer["warnings"]
+            .to_string()
+            .contains("the proxy does not answer any more")
+    };
+    let (_, sync) = bench.control.api.post_nothing("/api/sync");
+    assert_eq!(sync["reload"]["applied"], json!(true), "control hears it");
+    assert!(!is_told(&bench));
+    bench.proxy.program.signal(Signal::KILL);
+    bench.proxy.program.wait_exit(LONG);
+    until("it is told", LONG, || is_told(&bench).then_some(()));
+    bench.proxy = Proxy::start_on(&bench.folder, &["-w", "1"]);
+    until("it is over", LONG, || (!is_told(&bench)).then_some(()));
+}

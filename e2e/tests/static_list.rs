@@ -119,4 +119,14 @@ fn a_check_of_a_list_names_every_fault() {
     }
     let missing = run("control_server", ["--check-static", "/nowhere/list.json"]);
     assert_eq!(missing.status.code(), Some(1));
+    let pipe = bench.folder.beside("pipe");
+    let (kind, mode) = (rustix::fs::FileType::Fifo, 0o600.into());
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, kind, mode, 0).expect("a temporary folder");
+    let pipe = pipe.to_str().expect("a temporary name");
+    for (place, word) in [(pipe, "pipe"), ("/", "folder")] {
+        let refused = run("control_server", ["--check-discovery", place]);
+        assert_eq!(refused.status.code(), Some(1));
+        let told = String::from_utf8_lossy(&refused.stderr);
+        assert!(told.contains(word), "{told}");
+    }
 }

@@ -242,7 +242,7 @@ fn lines_that_are_lost_are_a_warning_until_the_log_is_written_again() {
     assert_eq!((failing.since_ms, failing.lost), (1_730_000_001_000, 2));
     let warning = audit.warning().expect("a warning");
     assert!(
-        warning.contains("2024-10-27T03:33:21.000Z, 2 lines"),
+        warning.contains("2024-10-27T03:33:21.000Z, lines lost: 2"),
         "{warning}"
     );
 

@@ -22,6 +22,7 @@ use crate::shared::Shared;
 use crate::sources::entry::Said;
 use crate::sources::listing::{self, Listing};
 use crate::sources::runtime::{self, FileEntries, Origin};
+use crate::words::many;
 
 /// What was last seen of the files that others may write.
 #[derive(Debug)]
@@ -477,7 +478,8 @@ impl Files {
         drop(model);
         if changed {
             let path = self.registry_path.display().to_string();
-            tracing::info!("{path} was changed by others: {edited} backends are taken over");
+            let edited = many(edited, "backend");
+            tracing::info!("{path} was changed by others: taken over: {edited}");
             shared.audit_own("sources", "file_edit", &path, "taken over");
             shared.state_changed.notify_one();
         }
@@ -530,8 +532,8 @@ impl Files {
         if changed {
             if !now.has_same_state(&before) {
                 let path = file.path.display();
-                let backends = now.backends.len();
-                tracing::info!("{path} was changed: it lists {backends} backends");
+                let backends = many(now.backends.len(), "backend");
+                tracing::info!("{path} was changed: it lists {backends}");
             }
             // The publisher finds out whether it is more than figures.
             shared.state_changed.notify_one();
@@ -773,7 +775,7 @@ impl ListingFile {
         if listing.is_carried && kept > 0 {
             let name = self.name;
             self.notes = vec![format!(
-                "{name} cannot be read, so {kept} published backends are kept until it can"
+                "{name} cannot be read, so published backends are kept until it can: {kept}"
             )];
         }
     }

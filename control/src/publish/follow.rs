@@ -17,6 +17,8 @@ use crate::render::{OwnAddresses, Plan, ProxyAddresses};
 /// after twice as many, up to the most.
 const FIRST_LOOKS: u32 = 4;
 const MOST_LOOKS: u32 = 64;
+/// So many looks in a row that hear nothing make a proxy silent: a busy machine costs one now and then.
+const SILENT_LOOKS: u32 = 3;
 /// How long a start waits for a proxy that already runs to say what it runs.
 const FIRST_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -33,8 +35,14 @@ impl Task {
     pub async fn look(&mut self) -> Option<Running> {
         let running = match self.proxy.generation(0, Duration::ZERO).await {
             Ok(running) => running,
-            Err(_) => {
-                self.outcome.send_modify(|outcome| outcome.seen = None);
+            Err(unknown) => {
+                self.unheard += 1;
+                let is_silent = self.unheard >= SILENT_LOOKS && self.was_heard;
+                let silent = is_silent.then(|| unknown.to_string());
+                self.outcome.send_modify(|outcome| {
+                    outcome.seen = None;
+                    outcome.silent = silent;
+                });
                 return None;
             }
         };
@@ -72,6 +80,10 @@ impl Task {
 
     fn take_over(&mut self, running: &Running) -> bool {
         let shared = self.shared.clone();
+        self.unheard = 0;
+        self.was_heard = true;
+        self.outcome
+            .send_if_modified(|outcome| outcome.silent.take().is_some());
         let seen_generation = &shared.seen_generation;
         // A generation that the proxy refused counts too: its refusal must not be taken for one of ours.
         let tried = running.last_reload.as_ref().and_then(|r| r.generation);
@@ -270,8 +282,8 @@ impl Task {
                 return;
             }
         }
-        let told = self.tell_proxy().await;
-        tracing::warn!("the proxy runs generation {theirs}, published is {ours}: {told:?}");
+        let (Ok(told) | Err(told)) = self.tell_proxy().await;
+        tracing::warn!("the proxy runs generation {theirs}, published is {ours}: {told}");
     }
 }
 

@@ -1,6 +1,6 @@
 //! The publisher's loop: look, write, signal, and look again.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -50,6 +50,20 @@ pub struct Task {
     unconfirmed_is_told: Arc<AtomicBool>,
     /// How often the proxy was looked at since a generation that it does not run was published.
     pub(super) looks_in_vain: u32,
+    /// How often the proxy was not heard since it was last.
+    pub(super) unheard: u32,
+    pub(super) was_heard: bool,
+}
+
+/// [`Plan::fit`] away from the runtime's thread, which 20,000 backends would hold up.
+async fn fit_apart(
+    plan: Plan,
+    listen: SocketAddr,
+    own: OwnAddresses,
+) -> Result<(Plan, Vec<LeftOut>), Faults> {
+    tokio::task::spawn_blocking(move || plan.fit(listen, &own))
+        .await
+        .expect("fitting a plan does not panic")
 }
 
 /// What the model asks for.
@@ -98,6 +112,8 @@ impl Task {
             answered: Some(answered),
             unconfirmed_is_told: Arc::default(),
             looks_in_vain: 0,
+            unheard: 0,
+            was_heard: false,
         }
     }
 
@@ -210,14 +226,14 @@ impl Task {
         }
         let listen = fitting.listen();
         let backends = fitting.backends.clone();
-        let (plan, mut left_out) = match fitting.fit(listen, &own) {
+        let (plan, mut left_out) = match fit_apart(fitting, listen, own.clone()).await {
             Ok(fitted) => fitted,
             // Accepted values of some keys may not go with the wanted ones of others.
             Err(faults) => {
                 let head = self.holds.accepted_head().ok_or(faults)?;
                 let accepted = Plan { head, backends };
                 let listen = accepted.listen();
-                accepted.fit(listen, &own)?
+                fit_apart(accepted, listen, own).await?
             }
         };
         left_out.append(&mut held);
@@ -421,7 +437,7 @@ impl Task {
         };
         let generation = published.generation;
         let listen = plan.listen();
-        let plan = match plan.fit(listen, &wanted.own) {
+        let plan = match fit_apart(plan, listen, wanted.own).await {
             // A changed state comes with a bell of its own.
             Ok((plan, _)) if published.plan.has_same_state(&plan) => plan,
             Ok(_) | Err(_) => return,
@@ -436,8 +452,8 @@ impl Task {
             .send_modify(|outcome| outcome.updated_at = updated_at);
         // A proxy that takes no reports learns of figures only by reading the file.
         if self.shared.reports_undelivered.load(Ordering::Relaxed) {
-            let told = self.tell_proxy().await;
-            tracing::debug!("figures written: {told:?}");
+            let (Ok(told) | Err(told)) = self.tell_proxy().await;
+            tracing::debug!("figures written: {told}");
         }
     }
 
@@ -467,8 +483,8 @@ impl Task {
                 self.published = None;
             } else if self.holds.has_refused_file() {
                 // Put right by somebody who has not told the proxy.
-                let told = self.tell_proxy().await;
-                tracing::info!("proxy_config.json is written again: {told:?}");
+                let (Ok(told) | Err(told)) = self.tell_proxy().await;
+                tracing::info!("proxy_config.json is written again: {told}");
             }
         }
         let running = self.look().await;

@@ -14,7 +14,8 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::entry::{Said, read_item_value, read_said_and_unknown, take_raw_backends};
-use super::{counted, push_items};
+use super::push_items;
+use crate::words::counted;
 
 /// One good reading of such a file.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -36,8 +36,3 @@ fn push_items(text: &mut String, items: impl Iterator<Item = impl std::fmt::Disp
     }
     text.push_str(if is_empty { "]" } else { "\n  ]" });
 }
-
-/// How many, with the right word.
-fn counted(count: usize, one: &str, many: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { many })
-}

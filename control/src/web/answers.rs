@@ -90,7 +90,12 @@ pub fn warnings(app: &App) -> Vec<String> {
     let incidents = outcome.incidents.iter();
     // A backend that is refused is left out, and so told already.
     let incidents = incidents.filter(|one| !one.is_of_backend());
-    warnings.extend(incidents.map(Incident::describe));
+    let silent = outcome.silent.as_ref();
+    warnings.extend(incidents.map(|incident| match silent {
+        None => incident.describe(),
+        Some(_) => format!("{} (said before it stopped answering)", incident.describe()),
+    }));
+    warnings.extend(silent.map(|why| format!("the proxy does not answer any more: {why}")));
     let other_file = outcome
         .seen
         .as_ref()

@@ -102,7 +102,9 @@ impl From<NotStored> for ApiError {
                     ApiError::new(StatusCode::NOT_FOUND, message)
                 }
                 Refusal::Stale { .. } => ApiError::new(StatusCode::PRECONDITION_FAILED, message),
-                Refusal::NotOwner(_) => ApiError::new(StatusCode::FORBIDDEN, message),
+                Refusal::NotOwner(_) | Refusal::HasNoOwner(_) => {
+                    ApiError::new(StatusCode::FORBIDDEN, message)
+                }
                 Refusal::NoFreeze
                 | Refusal::Full(_)
                 | Refusal::StaticFull

@@ -124,6 +124,12 @@ async fn bad_entries_are_refused_with_their_place() {
         ("/api/v1/static/10.0.0.1", json!({}), "(path) id"),
         ("/api/v1/static/224.0.0.1:1", json!({}), "(path) id"),
         ("/api/v1/static/127.0.0.1:10080", json!({}), "/ip"),
+        ("/api/v1/static/169.254.169.254:80", json!({}), "link-local"),
+        (
+            "/api/v1/static/[2001:db8::1]:80",
+            json!({}),
+            "documentation",
+        ),
     ] {
         let (status, answer) = control.ask(ask("PUT", path).body(&body)).await;
         assert_eq!(status, 400, "{answer}");

@@ -50,7 +50,7 @@ async fn pages_follow_each_other_by_cursor() {
     let (_, second) = control.ask(ask("GET", path)).await;
     assert_eq!(second["backends"][0]["id"], "10.0.0.3:9001");
     assert_eq!(second["next"], Value::Null);
-    for bad in ["limit=0", "limit=x", "cursor=nowhere"] {
+    for bad in ["limit=0", "limit=x", "cursor=nowhere", "page=2"] {
         let path = format!("/api/v1/backends?{bad}");
         let (status, body) = problem(&control, ask("GET", &path)).await;
         assert_eq!(status, 400);
@@ -143,6 +143,10 @@ async fn many_edits_are_one_change_or_none_and_can_be_undone() {
     );
     let (status, _) = problem(&control, ask("POST", dry).body(&bad)).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
+    let misspelled = ask("POST", "/api/v1/changes?dry_rnu=true").body(&good);
+    let (status, _) = problem(&control, misspelled.header("if-match", "*")).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert_eq!(folder.published_backends(), before, "it changes nothing");
     let results = folder.audited("changes_dry_run");
     let results = results.iter().map(|line| line["result"] == "ok");
     assert_eq!(results.collect::<Vec<_>>(), [true, false]);

@@ -26,9 +26,7 @@ pub async fn lines(
     let given = query.text("after").is_some();
     let after = query.number("after", 0, 0, u64::MAX);
     let follow = query.flag("follow");
-    if !query.faults.is_empty() {
-        return Err(query.faults.into());
-    }
+    query.end()?;
     if follow && given {
         let mut seq = app.shared.audit.follow();
         let newer = seq.wait_for(|seq| *seq > after);

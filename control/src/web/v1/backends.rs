@@ -31,9 +31,7 @@ pub async fn list(State(app): State<App>, RawQuery(query): RawQuery) -> Result<R
             .faults
             .add("?cursor", cursor, "\"next\" of an earlier answer");
     }
-    if !query.faults.is_empty() {
-        return Err(query.faults.into());
-    }
+    query.end()?;
     let view = look(&app).await;
     let from = after.map_or(Unbounded, Excluded);
     let mut rest = view.rows.range((from, Unbounded)).map(|(_, row)| row);

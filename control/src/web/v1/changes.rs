@@ -56,9 +56,7 @@ pub async fn post(
     let refused = |error: ApiError| answers::refused(&app, &actor, "changes", "backends", error);
     let mut query = Query::new(query.as_deref());
     let dry_run = query.flag("dry_run");
-    if !query.faults.is_empty() {
-        return Err(refused(query.faults.into()));
-    }
+    query.end().map_err(|faults| refused(faults.into()))?;
     let if_revision = match (dry_run, headers.contains_key(header::IF_MATCH)) {
         (true, false) => None,
         (true | false, _) => precondition(&app, &headers).map_err(refused)?,

@@ -5,6 +5,8 @@ use contract::Faults;
 /// The parameters of one request, each asked for by name.
 pub struct Query<'a> {
     text: &'a str,
+    /// What was asked for so far.
+    known: Vec<&'static str>,
     pub faults: Faults,
 }
 
@@ -12,17 +14,43 @@ impl<'a> Query<'a> {
     pub fn new(text: Option<&'a str>) -> Query<'a> {
         let text = text.unwrap_or_default();
         let faults = Faults::default();
-        Query { text, faults }
+        let known = Vec::new();
+        Query {
+            text,
+            known,
+            faults,
+        }
+    }
+
+    /// To be called once all parameters were asked for.
+    ///
+    /// # Errors
+    /// All faults. A parameter that nobody asked for is one: `?dry_rnu=true` must not make an edit.
+    pub fn end(mut self) -> Result<(), Faults> {
+        let names = self.text.split('&').map(|pair| {
+            let (name, _) = pair.split_once('=').unwrap_or((pair, ""));
+            name
+        });
+        for name in names.filter(|name| !name.is_empty() && !self.known.contains(name)) {
+            let allowed = format!("one of {}", self.known.join(", "));
+            let place = format!("?{name}");
+            self.faults.add(&place, "an unknown parameter", allowed);
+        }
+        match self.faults.is_empty() {
+            true => Ok(()),
+            false => Err(self.faults),
+        }
     }
 
     /// The value as it stands; the characters of our cursors need no escape but `:` and brackets.
-    pub fn text(&self, name: &str) -> Option<String> {
+    pub fn text(&mut self, name: &'static str) -> Option<String> {
+        self.known.push(name);
         let mut pairs = self.text.split('&').filter_map(|pair| pair.split_once('='));
         let (_, value) = pairs.find(|(key, _)| *key == name)?;
         Some(unescape(value))
     }
 
-    pub fn number(&mut self, name: &str, default: u64, min: u64, max: u64) -> u64 {
+    pub fn number(&mut self, name: &'static str, default: u64, min: u64, max: u64) -> u64 {
         let Some(text) = self.text(name) else {
             return default;
         };
@@ -36,7 +64,7 @@ impl<'a> Query<'a> {
         }
     }
 
-    pub fn flag(&mut self, name: &str) -> bool {
+    pub fn flag(&mut self, name: &'static str) -> bool {
         match self.text(name).as_deref() {
             None | Some("false") => false,
             Some("true") => true,
@@ -85,5 +113,22 @@ mod tests {
         assert!(query.faults.is_empty());
         assert_eq!(query.number("limit", 1, 8, 10), 1);
         assert!(!query.flag("follow") && query.faults.0.len() == 2);
+        assert_eq!(query.end().expect_err("faults").0.len(), 2);
+    }
+
+    #[test]
+    fn a_parameter_that_nobody_asks_for_is_a_fault() {
+        for (text, count) in [
+            ("", 0),
+            ("dry_run=true", 0),
+            ("&dry_run=true&", 0),
+            ("dry_rnu=true", 1),
+            ("dry_run=true&limit", 1),
+        ] {
+            let mut query = Query::new(Some(text));
+            query.flag("dry_run");
+            let found = query.end().err().map_or(0, |faults| faults.0.len());
+            assert_eq!(found, count, "{text:?}");
+        }
     }
 }

@@ -40,7 +40,7 @@ pub async fn put(
 ) -> Result<Response, ApiError> {
     let refused = |error: ApiError| answers::refused(&app, &actor, "set_static", &id, error);
     let addr = parse_id(&id).ok_or_else(|| refused(bad_id(&id)))?;
-    let said = read(addr, &body).map_err(|faults| refused(faults.into()))?;
+    let said = read(&app, addr, &body).map_err(|faults| refused(faults.into()))?;
     mutate(&app, actor, Mutation::SetStatic(said), both).await
 }
 
@@ -55,8 +55,12 @@ pub async fn delete(
     mutate(&app, actor, Mutation::RemoveStatic(addr), both).await
 }
 
-fn read(addr: BackendAddr, body: &Map<String, Value>) -> Result<Said, Faults> {
+fn read(app: &App, addr: BackendAddr, body: &Map<String, Value>) -> Result<Said, Faults> {
     let mut faults = Faults::default();
+    app.shared
+        .live()
+        .admission
+        .refuse_special(addr, &mut faults);
     let mut object = Object::new(body, "");
     let weight = object.take_integer("weight", 0, MAX_WEIGHT, &mut faults);
     let said = Said {
