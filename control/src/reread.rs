@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use contract::Root;
 
-use crate::renew::tell_of_tokens;
+use crate::renew::{begin_grace, tell_of_tokens};
 use crate::settings::Settings;
 use crate::start::read_settings;
 use crate::web::App;
@@ -179,6 +179,7 @@ async fn take_over(app: &App, source: &Source) -> Result<Renewal, String> {
     app.hosts.allow(&settings.allowed_hosts);
     let changes = app.access.configure(settings.tokens.clone());
     tell_of_tokens(app, changes);
+    begin_grace(app);
     app.shared.set_live(settings);
     Ok(renewal)
 }

@@ -9,6 +9,7 @@ use contract::BackendAddr;
 
 use super::failures::Failures;
 use super::grace::Grace;
+use super::grace_file::{self, Served};
 use super::sessions::{MAX_AGE_MS, Sessions};
 use super::token::random_hex;
 use super::token_file::{self, TokenFileError};
@@ -22,11 +23,17 @@ use crate::file_version::LastRead;
 /// The session cookie's name begins so; the port follows, since cookies do not tell ports apart.
 pub const SESSION_COOKIE: &str = "wicketgate_session_";
 
+/// How long registrations are refreshed without a token behind the first one of `control_config.json`.
+const GRACE_OF_CONFIG_S: u64 = 3_600;
+/// What the token file says where an operator has ended it.
+pub const GRACE_IS_OVER: u64 = 0;
+
 pub struct Access {
     clock: Clock,
     file: PathBuf,
     tokens: Mutex<Tokens>,
     grace: Mutex<Grace>,
+    grace_file: PathBuf,
     last_read: LastRead,
     sessions: Mutex<Sessions>,
     failures: Mutex<Failures>,
@@ -40,6 +47,8 @@ struct Tokens {
     configured: TokenSet,
     /// Those of the token file as it was last read; `None` where there was none.
     of_file: Option<TokenSet>,
+    /// What that file says of a grace.
+    grace_of_file: Option<u64>,
     /// All of them; `None` where none is configured: protected mode.
     all: Option<Arc<TokenSet>>,
 }
@@ -106,6 +115,7 @@ impl Access {
                 ..Tokens::default()
             }),
             grace: Mutex::default(),
+            grace_file: uses_file.with_file_name("grace.json"),
             last_read: LastRead::none_of(&[file]),
             sessions: Mutex::default(),
             failures: Mutex::default(),
@@ -124,7 +134,40 @@ impl Access {
     pub fn configure(&self, configured: TokenSet) -> Vec<TokenChange> {
         let mut tokens = lock(&self.tokens);
         tokens.configured = configured;
-        tokens.take_effect()
+        let changes = tokens.take_effect();
+        self.follow_need(&tokens);
+        changes
+    }
+
+    /// Tokens that come where control served without one begin a grace, whoever they come from; it
+    /// is over when its time is, when no token is left, or when an operator says so.
+    fn follow_need(&self, tokens: &Tokens) {
+        let served = grace_file::read(&self.grace_file);
+        let is_over = tokens.grace_of_file == Some(GRACE_IS_OVER);
+        let now = match (&tokens.all, served) {
+            (None, _) => Served::WithoutTokens,
+            (Some(all), _) if all.0.is_empty() || is_over => Served::WithTokens,
+            // Those of the token file have their own word.
+            (Some(_), Served::WithoutTokens) if tokens.of_file.is_some() => Served::WithTokens,
+            (Some(_), Served::WithoutTokens) => {
+                Served::Grace(self.clock.now().unix_s() + GRACE_OF_CONFIG_S)
+            }
+            (Some(_), served) => served,
+        };
+        if now != served
+            && let Err(error) = grace_file::write(&self.grace_file, now)
+        {
+            let path = self.grace_file.display();
+            tracing::warn!("{path}: {error}: after a restart, the grace for tokens may be missing");
+        }
+        let of_file = tokens.grace_of_file.filter(|_| !is_over);
+        let of_config = match now {
+            Served::Grace(until_s) => Some(until_s),
+            Served::WithTokens | Served::WithoutTokens => None,
+        };
+        let has_tokens = tokens.all.as_ref().is_some_and(|all| !all.0.is_empty());
+        let until_s = of_file.max(of_config).filter(|_| has_tokens);
+        lock(&self.grace).last_until(until_s);
     }
 
     /// Whether the token file is another one than was read last, or could not be read. A look costs
@@ -141,11 +184,12 @@ impl Access {
         let is_unread = |error: &TokenFileError| matches!(error, TokenFileError::File { .. });
         let read = || token_file::read(&self.file);
         let file = self.last_read.note(read, is_unread)?;
-        let until_s = file.as_ref().and_then(|file| file.grace_until);
-        lock(&self.grace).last_until(until_s);
         let mut tokens = lock(&self.tokens);
+        tokens.grace_of_file = file.as_ref().and_then(|file| file.grace_until);
         tokens.of_file = file.as_ref().map(token_file::token_set);
-        Ok(tokens.take_effect())
+        let changes = tokens.take_effect();
+        self.follow_need(&tokens);
+        Ok(changes)
     }
 
     /// Writes down when tokens were last used, where that has changed. To be called now and then.
@@ -184,7 +228,7 @@ impl Access {
 
     /// Those that are registered when tokens are first needed are refreshed without one for a while.
     /// Until when, and how many they are, where that begins with this; to be called after each
-    /// [`Access::reload`].
+    /// [`Access::reload`] and [`Access::configure`].
     pub fn begin_grace(
         &self,
         registered: impl IntoIterator<Item = BackendAddr>,

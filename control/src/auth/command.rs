@@ -8,11 +8,15 @@ use std::time::Duration;
 use clap::{Subcommand, ValueEnum};
 use contract::Root;
 
+use super::access::GRACE_IS_OVER;
 use super::token::generate;
 use super::token_file::{self, ALLOWED_NAME, MAX_TOKENS, TokenEntry, TokenFileError, is_name};
 use super::token_uses::TokenUses;
 use super::{Scope, SecretHash, first_token, token_uses};
 use crate::start::read_settings;
+
+/// How long registrations of before the first token are refreshed without one.
+const DEFAULT_GRACE: Duration = Duration::from_secs(3_600);
 
 #[derive(Debug, Subcommand)]
 pub enum TokenCommand {
@@ -29,9 +33,9 @@ pub enum TokenCommand {
         #[arg(long, value_parser = parse_name)]
         name: Option<String>,
         /// With the first token: how long programs on this machine may still refresh existing
-        /// registrations without one; 0: not at all
-        #[arg(long, value_parser = parse_grace, default_value = "1h")]
-        grace: Duration,
+        /// registrations without one [default: 1h]; 0: not at all, and with a later token: no longer
+        #[arg(long, value_parser = parse_grace)]
+        grace: Option<Duration>,
     },
     /// List the tokens without their secrets; the last use is accurate to ten seconds
     List,
@@ -68,6 +72,11 @@ pub enum TokenCommandError {
     Full,
     #[error("no token has the id or the name {0:?}; \"control_server token list\" shows all")]
     Unknown(String),
+    #[error(
+        "--grace begins with the first token, and there is one already; only --grace 0 is allowed: \
+         it ends a grace that has not ended. No token was created"
+    )]
+    NotFirst,
     #[error("several tokens have the name {0:?}; use an id instead")]
     Ambiguous(String),
 }
@@ -80,7 +89,8 @@ pub fn run(command: TokenCommand, root: &Root, now_s: u64) -> Result<(), TokenCo
     let found = token_file::read(path)?;
     let is_first = found.is_none() && !has_configured_tokens(root);
     let mut file = found.unwrap_or_default();
-    file.grace_until = file.grace_until.filter(|until| now_s < *until);
+    let still_counts = |until: &u64| now_s < *until || *until == GRACE_IS_OVER;
+    file.grace_until = file.grace_until.filter(still_counts);
     let entries = &mut file.entries;
     let mut out = io::stdout().lock();
     match command {
@@ -93,6 +103,9 @@ pub fn run(command: TokenCommand, root: &Root, now_s: u64) -> Result<(), TokenCo
             if entries.len() >= MAX_TOKENS {
                 return Err(TokenCommandError::Full);
             }
+            if !is_first && grace.is_some_and(|grace| !grace.is_zero()) {
+                return Err(TokenCommandError::NotFirst);
+            }
             let token = generate().map_err(TokenCommandError::Random)?;
             let entry = TokenEntry {
                 name: name.unwrap_or_else(|| scope.name().to_owned()),
@@ -104,9 +117,18 @@ pub fn run(command: TokenCommand, root: &Root, now_s: u64) -> Result<(), TokenCo
             eprintln!("{}", line(&entry, now_s));
             entries.push(entry);
             if is_first {
-                let until = now_s + grace.as_secs();
+                let until = now_s + grace.unwrap_or(DEFAULT_GRACE).as_secs();
                 file.grace_until = (until > now_s).then_some(until);
                 eprint!("{}", first_token::consequences(root, file.grace_until));
+            } else if grace.is_some() {
+                file.grace_until = Some(GRACE_IS_OVER);
+                eprintln!("From now on no registration can be refreshed without a token.");
+            } else if let Some(until) = file.grace_until.filter(|until| now_s < *until) {
+                eprintln!(
+                    "Until {}, programs on this machine can refresh registrations from before the first \
+                     token without one (--grace 0 ends that).",
+                    time(until)
+                );
             }
             token_file::write(path, &file)?;
             writeln!(out, "{token}")?;
@@ -118,6 +140,9 @@ pub fn run(command: TokenCommand, root: &Root, now_s: u64) -> Result<(), TokenCo
         TokenCommand::Revoke { token } => {
             let index = find(entries, &token)?;
             let gone = entries.remove(index);
+            if entries.is_empty() {
+                file.grace_until = None;
+            }
             token_file::write(path, &file)?;
             writeln!(out, "revoked {}", line(&gone, now_s))?;
         }
@@ -283,7 +308,7 @@ mod tests {
             scope: Scope::Read,
             ttl: None,
             name: Some(name.to_owned()),
-            grace: Duration::ZERO,
+            grace: None,
         };
         for name in ["one", "two", "two"] {
             run(create(name), &root, 7).expect("made");
@@ -344,26 +369,45 @@ mod tests {
     fn the_first_token_alone_begins_a_grace_which_is_forgotten_when_it_is_over() {
         let temp = tempfile::tempdir().expect("a temporary folder");
         let root = Root(temp.path().to_owned());
-        let create = |grace_s: u64, now_s: u64| {
-            let command = TokenCommand::Create {
-                scope: Scope::Read,
-                ttl: None,
-                name: None,
-                grace: Duration::from_secs(grace_s),
-            };
-            run(command, &root, now_s).expect("made");
+        let read = || {
             let file = token_file::read(&root.tokens()).expect("good");
             file.expect("there").grace_until
         };
-        assert_eq!(create(3_600, 100), Some(3_700));
-        assert_eq!(create(7_200, 200), Some(3_700), "this is the second one");
-        assert_eq!(create(7_200, 3_700), None);
+        let create = |grace_s: Option<u64>, now_s: u64| {
+            let command = TokenCommand::Create {
+                scope: Scope::Read,
+                ttl: None,
+                name: Some(format!("at-{now_s}")),
+                grace: grace_s.map(Duration::from_secs),
+            };
+            run(command, &root, now_s).map(|()| read())
+        };
+        let made = |grace_s, now_s| create(grace_s, now_s).expect("made");
+        let refused = |grace_s, now_s| {
+            let refused = create(grace_s, now_s).expect_err("not the first one");
+            assert!(matches!(refused, TokenCommandError::NotFirst));
+        };
+        assert_eq!(made(None, 100), Some(3_700));
+        refused(Some(7_200), 200);
+        assert_eq!(made(None, 300), Some(3_700), "this is the second one");
+        assert_eq!(made(Some(0), 400), Some(GRACE_IS_OVER));
+        assert_eq!(made(None, 500), Some(GRACE_IS_OVER));
         std::fs::remove_file(root.tokens()).expect("it was there");
-        assert_eq!(create(0, 4_000), None);
+        assert_eq!(made(Some(60), 100), Some(160));
+        assert_eq!(made(None, 160), None, "it is over");
+        std::fs::remove_file(root.tokens()).expect("it was there");
+        assert_eq!(made(None, 100), Some(3_700));
+        let token = "at-100".to_owned();
+        run(TokenCommand::Revoke { token }, &root, 200).expect("revoked");
+        assert_eq!(read(), None, "no token is left");
+        assert_eq!(made(None, 300), None, "nor is this the first one");
+        std::fs::remove_file(root.tokens()).expect("it was there");
+        assert_eq!(made(Some(0), 4_000), None);
         std::fs::remove_file(root.tokens()).expect("it was there");
         let config = r#"{"tokens": {"write": "long-enough"}}"#;
         std::fs::create_dir_all(root.0.join("config")).expect("made");
         std::fs::write(root.control_config(), config).expect("written");
-        assert_eq!(create(3_600, 5_000), None, "there was one before");
+        refused(Some(3_600), 5_000);
+        assert_eq!(made(None, 5_000), None, "there was one before");
     }
 }

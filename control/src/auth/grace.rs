@@ -1,4 +1,5 @@
-//! The hour behind the first token: who was there before it is not cut off by it.
+//! The hour behind the first token, be it of `token create` or of `control_config.json`: who was there
+//! before it is not cut off by it.
 //!
 //! Without tokens control serves this machine alone, so all registrations of that time were made from
 //! here, and from here they are refreshed without a token for a while. Pure, but for the clock, which

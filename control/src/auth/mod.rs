@@ -7,6 +7,7 @@ pub mod command;
 mod failures;
 mod first_token;
 mod grace;
+mod grace_file;
 mod hosts;
 mod sessions;
 mod token;

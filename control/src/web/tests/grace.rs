@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::harness::{Ask, Control, Folder, ask};
+use crate::auth::{KnownToken, Scope, SecretHash, TokenSet};
 use crate::renew;
 
 /// What the clock by hand begins with, in Unix seconds.
@@ -120,4 +121,83 @@ async fn a_restart_within_the_grace_does_not_end_it_and_without_one_there_is_non
         assert_eq!(status(&control, beat("10.0.0.1")).await, right);
         assert_eq!(status(&control, beat("10.0.0.3")).await, 401);
     }
+}
+
+/// As SIGHUP does, once `control_config.json` has tokens.
+fn configure(control: &Control, tokens: &[&str]) {
+    let known = tokens.iter().map(|token| KnownToken {
+        scope: Scope::Admin,
+        hash: SecretHash::of(token),
+        label: (*token).to_owned(),
+        is_generated: false,
+        expires_at: None,
+    });
+    control.app.access.configure(TokenSet(known.collect()));
+    renew::begin_grace(&control.app);
+}
+
+#[tokio::test]
+async fn tokens_of_the_settings_begin_a_grace_too_which_a_restart_does_not_end() {
+    // They come with SIGHUP, or with a restart.
+    for is_told in [true, false] {
+        let mut folder = Folder::new(json!({}));
+        let control = folder.start().await;
+        control.good(beat("10.0.0.1")).await;
+        if is_told {
+            configure(&control, &["first"]);
+            assert_eq!(status(&control, beat("10.0.0.1")).await, 200);
+            assert_eq!(status(&control, beat("10.0.0.3")).await, 401);
+        }
+        control.app.keeper.stop().await;
+
+        folder.config = json!({ "tokens": { "write": "first-token" } });
+        for _ in 0..2 {
+            let control = folder.start().await;
+            assert_eq!(status(&control, beat("10.0.0.1")).await, 200);
+            assert_eq!(status(&control, beat("10.0.0.3")).await, 401);
+            control.app.keeper.stop().await;
+        }
+        let control = folder.start().await;
+        control.pass_ms(GRACE_S * 1_000 + 1_000);
+        assert_eq!(status(&control, beat("10.0.0.1")).await, 401, "it is over");
+        control.app.keeper.stop().await;
+        let path = folder.root.token_uses().with_file_name("grace.json");
+        std::fs::remove_file(path).expect("there");
+        let control = folder.start().await;
+        let found = status(&control, beat("10.0.0.1")).await;
+        assert_eq!(found, 401, "tokens may have been there all the time");
+    }
+}
+
+#[tokio::test]
+async fn a_grace_ends_with_the_last_token_and_by_an_operators_word() {
+    for end in ["no token", "the word"] {
+        let folder = Folder::new(json!({}));
+        let control = folder.start().await;
+        control.good(beat("10.0.0.1")).await;
+        write_first_token(&folder, Some(START_S + GRACE_S));
+        take_up(&control);
+        assert_eq!(status(&control, beat("10.0.0.1")).await, 200, "{end}");
+        match end {
+            "no token" => {
+                let text = json!({ "tokens": [], "grace_until": START_S + GRACE_S }).to_string();
+                let path = folder.root.tokens();
+                contract::publish::publish_private(&path, text.as_bytes()).expect("written");
+            }
+            _ => write_first_token(&folder, Some(0)),
+        }
+        take_up(&control);
+        assert_eq!(status(&control, beat("10.0.0.1")).await, 401, "{end}");
+    }
+    // The word ends that of the settings too.
+    let folder = Folder::new(json!({}));
+    let control = folder.start().await;
+    control.good(beat("10.0.0.1")).await;
+    configure(&control, &["first"]);
+    assert_eq!(status(&control, beat("10.0.0.1")).await, 200);
+    write_first_token(&folder, Some(0));
+    take_up(&control);
+    assert_eq!(status(&control, beat("10.0.0.1")).await, 401);
+    configure(&control, &["first", "second"]);
+    assert_eq!(status(&control, beat("10.0.0.1")).await, 401);
 }
