@@ -59,8 +59,16 @@ pub struct Histories {
 }
 
 impl Histories {
-    /// Keeps what has changed. `seen` is what the proxy says of itself, where it says anything.
-    pub fn note(&mut self, rows: &[Row], seen: Option<&Status>, now: Now) {
+    /// Keeps what has changed. `seen` is what the proxy says of itself, where it says anything. Returns
+    /// which backends have come into another operational state, and into which; those that are new here
+    /// are left out.
+    pub fn note(
+        &mut self,
+        rows: &[Row],
+        seen: Option<&Status>,
+        now: Now,
+    ) -> Vec<(&'static str, BackendAddr)> {
+        let mut changed = Vec::new();
         let seen = seen.iter().flat_map(|status| &status.backends);
         let seen: HashMap<BackendAddr, &BackendStatus> = seen
             .map(|seen| (BackendAddr::new(seen.ip, seen.port), seen))
@@ -72,6 +80,9 @@ impl Histories {
             let admin = row.admin();
             let (operational, reason) = operational(row, seen.get(&addr).copied());
             let last = kept.back().map(|last| (last.admin, last.operational));
+            if last.is_some_and(|(_, before)| before != operational) {
+                changed.push((operational.word(), addr));
+            }
             if last != Some((admin, operational)) {
                 kept.push_back(Transition {
                     at_ms: now.unix_ms,
@@ -85,6 +96,7 @@ impl Histories {
             }
             self.of.insert(addr, kept);
         }
+        changed
     }
 
     /// The transitions of one backend, the newest first.

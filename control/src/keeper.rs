@@ -390,10 +390,16 @@ impl Task {
                 why.to_string(),
             ),
         };
+        let (action, target) = (request.mutation.action(), request.mutation.target());
+        if answer.is_ok() && request.mutation.is_edit() {
+            let (at_ms, actor) = (self.shared.clock.now().unix_ms, request.actor.to_string());
+            let mut series = self.shared.series();
+            series.marks.edit(at_ms, &actor, action, &target);
+        }
         self.shared.audit.write(Entry {
             actor: &request.actor,
-            action: request.mutation.action(),
-            target: &request.mutation.target(),
+            action,
+            target: &target,
             old,
             new,
             result: &result,

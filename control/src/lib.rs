@@ -26,6 +26,7 @@ mod registry;
 mod render;
 mod renew;
 pub mod reread;
+mod series;
 pub mod settings;
 mod shared;
 #[cfg(test)]

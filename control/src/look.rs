@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::merge::Row;
 use crate::observe::{Proxy, Unknown};
 use crate::publish::{Incident, Outcome};
+use crate::series::Heard;
 use crate::shared::Shared;
 use crate::verdict::{Config, Level, Look, Picture, Process, RefusedPart};
 
@@ -81,7 +82,9 @@ pub async fn note(
         }
     };
     let status = seen.ok();
-    shared.history().note(rows, status, shared.clock.now());
+    let now = shared.clock.now();
+    let changed = shared.history().note(rows, status, now);
+    shared.series().marks.states(now.unix_ms, changed);
     let left_out = outcome.left_out.iter().map(|out| &out.addr);
     let picture = Picture::of(rows, status, left_out);
     judge(shared, outcome, process, status, &picture);
@@ -95,6 +98,13 @@ fn judge(
     status: Option<&Status>,
     picture: &Picture,
 ) {
+    let heard = status.map(|status| Heard {
+        monotonic_ms: shared.clock.now().monotonic_ms,
+        process: (status.running.pid, status.running.started_at_ms),
+        totals: status.totals.clone(),
+        taking: picture.counts.usable,
+    });
+    shared.series().look(heard);
     let look = Look {
         process,
         picture,

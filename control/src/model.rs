@@ -153,7 +153,7 @@ impl Mutation {
     }
 
     /// Whether it is a person's word and not a backend's.
-    fn is_edit(&self) -> bool {
+    pub fn is_edit(&self) -> bool {
         match self {
             Mutation::SetOverride(..)
             | Mutation::ClearOverride(_)

@@ -55,6 +55,7 @@ impl Renewal {
             tls,
             audit_max_bytes,
             audit_files,
+            history_max_bytes,
             proxy_process_names,
         } = file;
         let (old, new) = (&running.proxy, proxy);
@@ -102,6 +103,10 @@ impl Renewal {
             ("allowed_hosts", *allowed_hosts != running.allowed_hosts),
             ("open_metrics", *open_metrics != running.open_metrics),
             ("registration", *admission != running.admission),
+            (
+                "history_max_bytes",
+                *history_max_bytes != running.history_max_bytes,
+            ),
             (
                 "proxy_process_names",
                 *proxy_process_names != running.proxy_process_names,

@@ -17,6 +17,7 @@ use serde_json::{Map, Value};
 use crate::admission::Admission;
 use crate::auth::{KnownToken, Scope, SecretHash, TokenSet};
 use crate::layer::{self, Layer};
+use crate::series;
 
 /// The largest `control_config.json` that is read.
 pub const MAX_FILE_BYTES: usize = 1 << 20;
@@ -50,6 +51,8 @@ pub struct Settings {
     pub audit_max_bytes: u64,
     /// The log itself and its older parts together.
     pub audit_files: u64,
+    /// For what the console's charts show of the past.
+    pub history_max_bytes: u64,
     /// Process names that count as a proxy where the pid file carries no lock.
     pub proxy_process_names: Vec<String>,
 }
@@ -118,6 +121,12 @@ fn read_known_keys(object: &mut Object, root: &Root, faults: &mut Faults) -> Set
     let warmup_s = integer("warmup_sec", 0, DAY_S, 0);
     let audit_max_bytes = integer("audit_max_bytes", 4096, 1 << 40, 10 << 20);
     let audit_files = integer("audit_files", 1, 1000, 5);
+    let history_max_bytes = integer(
+        "history_max_bytes",
+        series::LEAST_BYTES,
+        1 << 40,
+        series::DEFAULT_BYTES,
+    );
     let mut path = |key, default: PathBuf| {
         let named = object.take_string(key, faults);
         named.map_or(default, |named| root.0.join(named))
@@ -150,6 +159,7 @@ fn read_known_keys(object: &mut Object, root: &Root, faults: &mut Faults) -> Set
         open_metrics: object.take_bool("open_metrics", faults).unwrap_or(false),
         audit_max_bytes,
         audit_files,
+        history_max_bytes,
         proxy_process_names: read_words(object, "proxy_process_names", faults)
             .unwrap_or_else(|| DEFAULT_PROCESS_NAMES.map(str::to_owned).to_vec()),
     }

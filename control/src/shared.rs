@@ -12,6 +12,7 @@ use crate::history::Histories;
 use crate::model::Model;
 use crate::publish::{Digests, end_of};
 use crate::registry::{Effect, Registration};
+use crate::series::Series;
 use crate::settings::Settings;
 use crate::verdict::Verdicts;
 
@@ -27,6 +28,7 @@ pub struct Shared {
     model: Mutex<Model>,
     history: Mutex<Histories>,
     verdicts: Mutex<Verdicts>,
+    series: Mutex<Series>,
     /// Rung when the verdict is another one: whoever tells it need not wait for the next look.
     pub verdict_changed: Notify,
     digests: Mutex<Digests>,
@@ -72,6 +74,7 @@ impl Shared {
             model: Mutex::new(model),
             history: Mutex::default(),
             verdicts: Mutex::default(),
+            series: Mutex::new(Series::new(settings.history_max_bytes)),
             verdict_changed: Notify::new(),
             live,
             config_note: Mutex::default(),
@@ -127,6 +130,13 @@ impl Shared {
         self.verdicts
             .lock()
             .expect("no holder of this lock panics: it only judges and keeps")
+    }
+
+    /// Never held across an await, a write or a system call.
+    pub fn series(&self) -> MutexGuard<'_, Series> {
+        self.series
+            .lock()
+            .expect("no holder of this lock panics: it only keeps and copies")
     }
 
     /// Never held across an await or a write.

@@ -24,7 +24,7 @@ use crate::web::serve::Door;
 use crate::web::tls::{Tls, TlsError};
 use crate::web::v1::Feed;
 use crate::web::{self, App, AppParts};
-use crate::{look, renew, telemetry, watch};
+use crate::{look, renew, series, telemetry, watch};
 
 /// How long nobody is served while the first publish is under way, of which a proxy that answers slowly
 /// may take some seconds.
@@ -226,6 +226,7 @@ pub async fn start_tasks(
     tokio::spawn(shared.clock.clone().run());
     let keeper = Keeper::start(shared.clone(), loaded.files);
     let publisher = Publisher::start(shared.clone(), proxy.clone(), loaded.found);
+    tokio::spawn(series::run(shared.clone(), proxy.clone()));
     tokio::spawn(telemetry::run(shared.clone(), proxy.clone()));
     tokio::spawn(look::run(
         shared.clone(),

@@ -156,6 +156,15 @@ impl Question {
 
     fn tell(&self, confirmation: &Confirmation) {
         let generation = self.generation;
+        let at_ms = self.shared.clock.now().unix_ms;
+        {
+            let marks = &mut self.shared.series().marks;
+            match (confirmation.applied, &confirmation.reason) {
+                (Some(true), _) => marks.applied(at_ms, generation),
+                (Some(false), Some(reason)) => marks.refused(at_ms, generation, reason),
+                (Some(false) | None, _) => {}
+            }
+        }
         let result = match (confirmation.applied, &confirmation.reason) {
             (Some(true), _) => {
                 let in_ms = confirmation.in_ms.unwrap_or_default();

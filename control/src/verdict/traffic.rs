@@ -27,6 +27,7 @@ const FAILED_SESSIONS: [&str; 8] = [
     "backend_closed_unanswered",
     "internal_error",
 ];
+const UNCONNECTED: [&str; 3] = [NO_BACKEND, "connect_refused", "connect_timeout"];
 const FAILED_FLOWS: [&str; 2] = ["refused", "internal_error"];
 /// The word for a session, or a datagram, that came while no backend took any.
 pub const NO_BACKEND: &str = "no_backend";
@@ -127,6 +128,18 @@ impl Window {
             dropped: grown(&oldest.dropped, &newest.dropped),
         }
     }
+}
+
+/// Sessions since its start that reached no backend.
+pub fn unconnected_sessions(totals: &Totals) -> u64 {
+    only(&totals.sessions_ended, &UNCONNECTED).values().sum()
+}
+
+/// Sessions since its start with which the service has failed its client.
+pub fn failed_sessions(totals: &Totals) -> u64 {
+    only(&totals.sessions_ended, &FAILED_SESSIONS)
+        .values()
+        .sum()
 }
 
 fn grown(before: &ByReason, now: &ByReason) -> ByReason {

@@ -131,6 +131,7 @@ fn v1() -> Vec<Route> {
         route(Method::POST, "/api/v1/changes", Write, v1::changes::post),
         route(Method::GET, "/api/v1/config", Read, v1::backends::config),
         route(Method::GET, "/api/v1/events", Read, v1::events::events),
+        route(Method::GET, "/api/v1/series", Read, v1::series::series),
         route(Method::GET, "/api/v1/audit", Read, v1::audit::lines),
         route(Method::POST, "/api/v1/pings", Write, v1::pings::ping),
         route(Method::GET, "/api/v1/static", Read, v1::statics::list),

@@ -14,5 +14,6 @@ mod sessions;
 mod statics;
 mod v1;
 mod v1_detail;
+mod v1_series;
 mod v1_streams;
 mod views;

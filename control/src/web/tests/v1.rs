@@ -334,6 +334,7 @@ async fn answers_are_as_described() {
         ),
         (ask("GET", "/api/v1/config"), "/api/v1/config"),
         (ask("GET", "/api/v1/audit"), "/api/v1/audit"),
+        (ask("GET", "/api/v1/series"), "/api/v1/series"),
         (
             ask("POST", "/api/v1/changes?dry_run=true").body(&change),
             "/api/v1/changes",

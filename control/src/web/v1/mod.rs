@@ -11,6 +11,7 @@ mod openapi;
 pub mod pings;
 pub mod problem;
 mod query;
+pub mod series;
 pub mod session;
 pub mod statics;
 mod stream;
