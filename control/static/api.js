@@ -177,7 +177,7 @@
  * @property {string} algorithm
  * @property {{addr: string, tcp: boolean, udp: boolean}[]} listeners
  * @property {{probe?: string, all_down?: string, ejections_spared?: number, tcp: ProtocolHealth, udp: ProtocolHealth}} [health] absent from older proxies
- * @property {{sessions_active: number, sessions_total: number, flows_active: number, bytes_up: number, bytes_down: number, connect_retries?: number, sessions_ended?: Record<string, number>, flows_ended?: Record<string, number>, datagrams_dropped?: Record<string, number>, first_byte?: {sum_us: number, buckets: [number, number][]}}} totals `first_byte` is absent from older proxies
+ * @property {{sessions_active: number, sessions_total: number, flows_active: number, flows_total: number, bytes_up: number, bytes_down: number, connect_retries?: number, sessions_ended?: Record<string, number>, flows_ended?: Record<string, number>, datagrams_dropped?: Record<string, number>, first_byte?: {sum_us: number, buckets: [number, number][]}}} totals `first_byte` is absent from older proxies
  */
 
 /**
@@ -323,6 +323,15 @@ async function readBackends() {
 /** @param {string} id @returns {Promise<Detail>} */
 export function readDetail(id) {
   return call('GET', `/api/v1/backends/${encodeURIComponent(id)}`);
+}
+
+/**
+ * What the figures were, and what happened meanwhile.
+ * @param {number} from unix milliseconds
+ * @returns {Promise<import('./past.js').Answer>}
+ */
+export function readSeries(from) {
+  return call('GET', `/api/v1/series?from_ms=${Math.floor(from)}`);
 }
 
 /**

@@ -1,12 +1,14 @@
 /**
- * @file Charts over the last fifteen minutes, drawn by uPlot where the build has brought it. They show
- * what history.js holds.
+ * @file Charts over the last quarter of an hour, hour or day, drawn by uPlot where the build has brought
+ * it. They show what history.js holds, and mark what happened meanwhile.
  */
 
 import { element } from './dom.js';
 import { clockText } from './format.js';
+import { colourOf } from './happened.js';
 import { history, newestAt, windowStart } from './history.js';
 import { onLanguage, words } from './i18n.js';
+import { pastMarks } from './past.js';
 
 /** @typedef {import('./history.js').Series} Series */
 /** @typedef {{data: (number | null)[][], setData: (data: unknown) => void, setSize: (size: object) => void, destroy: () => void}} Plot */
@@ -27,7 +29,7 @@ const SCRIPT = '/static/vendor/uPlot.iife.min.js';
 const STYLE = '/static/vendor/uPlot.min.css';
 const HEIGHT = 160;
 /** Between the times of an axis, which are written to the second. */
-const STEPS_S = [1, 2, 5, 10, 15, 30, 60, 120, 300];
+const STEPS_S = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600];
 /** Between the values of an axis of bytes, which are written by powers of 1024. */
 const STEPS_BYTES = Array.from({ length: 41 }, (_, power) => 2 ** power);
 /** Room for one time on the axis, below it, and for the values beside it. */
@@ -163,6 +165,7 @@ function optionsOf({ series, write, range, isBytes = false, height = HEIGHT }, p
     height,
     scales: { x: { range: () => [windowStart() / 1000, newestAt() / 1000] }, y: { range: range ?? fromZero } },
     legend: { markers: { dash: (/** @type {unknown} */ _plot, /** @type {number} */ at) => LINES[at - 1]?.border ?? 'solid' } },
+    hooks: { drawAxes: [drawMarks] },
     axes: [
       { ...axis, space: TIME_WIDTH, size: TIME_HEIGHT, incrs: STEPS_S, values: times },
       { ...axis, size: VALUE_WIDTH, ...(isBytes && { incrs: STEPS_BYTES }), values: (/** @type {unknown} */ _plot, /** @type {number[]} */ splits) => splits.map(write) },
@@ -172,6 +175,34 @@ function optionsOf({ series, write, range, isBytes = false, height = HEIGHT }, p
       ...lines,
     ],
   };
+}
+
+/**
+ * A line for each event, behind the figures.
+ * @param {{ctx: CanvasRenderingContext2D, bbox: {left: number, top: number, width: number, height: number}, valToPos: (value: number, scale: string, isCanvas: boolean) => number}} plot
+ */
+function drawMarks({ ctx, bbox, valToPos }) {
+  const style = getComputedStyle(document.documentElement);
+  const from = windowStart();
+  ctx.save();
+  ctx.lineWidth = devicePixelRatio;
+  ctx.setLineDash([2 * devicePixelRatio, 3 * devicePixelRatio]);
+  /** @type {Map<string, string>} */
+  const colours = new Map();
+  for (const mark of pastMarks()) {
+    if (mark.at_ms < from) continue;
+    const name = colourOf(mark);
+    const colour = colours.get(name) ?? resolved(style.getPropertyValue(name));
+    colours.set(name, colour);
+    const x = Math.round(valToPos(mark.at_ms / 1000, 'x', true));
+    if (x < bbox.left || x > bbox.left + bbox.width) continue;
+    ctx.strokeStyle = colour;
+    ctx.beginPath();
+    ctx.moveTo(x, bbox.top);
+    ctx.lineTo(x, bbox.top + bbox.height);
+    ctx.stroke();
+  }
+  ctx.restore();
 }
 
 /** @param {HTMLElement} place */

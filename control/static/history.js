@@ -1,16 +1,16 @@
 /**
- * @file What the figures were over the last fifteen minutes, kept in the page: what it has seen itself
- * and nothing else. Rates come from two looks at counters that only grow.
+ * @file What the figures were: what this page has seen in the last fifteen minutes, and before that what
+ * the server has kept (past.js). Rates come from two looks at counters that only grow.
  */
 
 import { firstByteOf, recordFirstBytes } from './first-byte.js';
+import { RANGES, pastSamples, rangeMs, rangeNow } from './past.js';
 import { stateOf, takesTraffic } from './state.js';
 
 /** @typedef {import('./api.js').ProxyStatus} ProxyStatus */
 /** @typedef {import('./api.js').Backend} Backend */
 /** @typedef {{sessions: number, failed: number, up: number, down: number}} Rates a second; `sessions` without those that reached no backend */
 
-const WINDOW_MS = 15 * 60_000;
 /** A line over less than this would show nothing but noise. */
 const LEAST_SHOWN_MS = 60_000;
 /** News come once a second; a hand that refreshes adds no more than one a half. */
@@ -78,7 +78,7 @@ export function record(status, backends, at) {
     batched: meanOf(batched.map((backend) => backend.vram_usage)).mean,
     unbatched: meanOf(unbatched.map((backend) => backend.vram_usage)).mean,
   });
-  const firstKept = samples.findIndex((sample) => sample.at >= at - WINDOW_MS);
+  const firstKept = samples.findIndex((sample) => sample.at >= at - RANGES.quarter);
   samples.splice(0, firstKept);
 }
 
@@ -129,9 +129,16 @@ export function currentRates() {
   return rates;
 }
 
-/** @returns {readonly Sample[]} the oldest first */
+/** @returns {readonly Sample[]} of the range that is shown, the oldest first */
 export function history() {
-  return samples;
+  const past = pastSamples();
+  // What this page has seen is finer, but does not reach beyond a quarter of an hour.
+  if (rangeNow() === 'quarter') {
+    const [from, seenFrom] = [newestAt() - rangeMs(), samples.at(0)?.at ?? Infinity];
+    return [...past.filter(({ at }) => at >= from && at < seenFrom), ...samples];
+  }
+  const pastTo = past.at(-1)?.at ?? -Infinity;
+  return [...past, ...samples.filter(({ at }) => at > pastTo)];
 }
 
 /** When the newest moment was, in unix milliseconds. */
@@ -141,7 +148,7 @@ export function newestAt() {
 
 /** From when on lines are drawn: as far back as is known, but a minute at least. */
 export function windowStart() {
-  return Math.min(samples.at(0)?.at ?? 0, newestAt() - LEAST_SHOWN_MS);
+  return Math.min(history().at(0)?.at ?? 0, newestAt() - LEAST_SHOWN_MS);
 }
 
 /** @param {(number | null)[]} shares */

@@ -12,6 +12,9 @@ import { byId, setAttribute, setText } from './dom.js';
 import * as format from './format.js';
 import { currentRates, history, meanOf, newestAt, windowStart } from './history.js';
 import { words } from './i18n.js';
+import { showGuide, startGuide } from './guide.js';
+import { showEvents } from './happened.js';
+import { rangeNow, readPast, setRange } from './past.js';
 import { linePath } from './sparkline.js';
 import { rowsOf } from './rows.js';
 import { takesTraffic } from './state.js';
@@ -31,7 +34,7 @@ const CHARTS = [
 ];
 
 /** What the overview does by itself. */
-export const page = { start: startOverview, update: showOverview };
+export const page = { start: startOverview, enter: () => void bringPast(), update: showOverview };
 
 /** @type {Charts | null} null before the start */
 let charts = null;
@@ -39,6 +42,7 @@ let charts = null;
 let latest = null;
 
 function startOverview() {
+  startGuide();
   for (const name of ['proxy', 'config', 'health']) answer(name, { level: 'warn', text: words().loading, detail: '' });
   for (const name of TRACED) tip(byId(`figure-${name}`, HTMLElement), () => traceOf(name));
   charts = new Charts(byId('chart-places', HTMLElement), CHARTS);
@@ -51,6 +55,22 @@ function startOverview() {
     setAttribute(pause, 'aria-pressed', String(isPaused));
     setText(byId('charts-note', HTMLElement), isPaused ? words().paused : '');
   });
+  for (const radio of document.querySelectorAll('input[name="range"]')) {
+    if (!(radio instanceof HTMLInputElement)) continue;
+    radio.checked = radio.value === rangeNow();
+    radio.addEventListener('change', () => {
+      setRange(/** @type {import('./past.js').Range} */ (radio.value));
+      void bringPast();
+    });
+  }
+}
+
+/** Draws what the server has kept, once it has come. */
+async function bringPast() {
+  if (!(await readPast(serverNow()))) return;
+  drawFigureLines();
+  charts?.draw();
+  showEvents();
 }
 
 /** @param {import('./api.js').WholeAnswer} whole */
@@ -62,10 +82,12 @@ function showOverview(whole) {
   answer('proxy', proxyAnswer(proxy, verdict, serverNow()));
   answer('config', configAnswer(proxy, verdict, serverNow()));
   answer('health', healthAnswer(verdict));
+  showGuide(rows.length, proxy.status);
   showFigures(rows, proxy.status, verdict?.traffic ?? null);
   showWorst(rows);
   drawFigureLines();
   charts?.draw();
+  void bringPast();
 }
 
 /**
@@ -125,7 +147,7 @@ function failedText({ failed, failed_per_s: rate, failed_reasons: reasons, sessi
   return words().failedRate(format.rateText(rate), endText(most[0], 'session'));
 }
 
-/** The lines under the figures: the last fifteen minutes, as far as this page has seen them. */
+/** The lines under the figures, over the time that the charts show. */
 function drawFigureLines() {
   for (const [name, series, top] of FIGURE_LINES) {
     const samples = history().flatMap(({ at, [series]: value }) => (value === null ? [] : [{ at, value }]));

@@ -234,7 +234,30 @@ export const en = {
   ) => `${generation} published at ${time}: ${result}`,
   noProxyFigures: 'not reported by the proxy',
 
-  charts: 'Last 15 minutes',
+  guide: {
+    title: 'Getting started',
+    proxy: 'Start the proxy:',
+    backend: 'Add a backend in one of three ways.',
+    register: 'The backend, or gpu_agent beside it, registers itself and repeats the call as its heartbeat:',
+    discovery: 'Your own discovery writes control/data/k8s_endpoints.json:',
+    add: 'Add to the static list',
+    send: 'Send a request through the proxy:',
+    weight: 'Change a weight on the Backends page: new sessions follow at once, open ones stay where they are.',
+  },
+
+  charts: 'History',
+  range: { name: 'Time range', quarter: '15 min', hour: '1 h', day: '24 h' },
+  events: 'Events',
+  eventsNone: 'Nothing was edited, refused or changed state in this time.',
+  event: {
+    edit: (/** @type {string} */ actor, /** @type {string} */ action, /** @type {string} */ target) =>
+      `${actor}: ${action}, ${target}`,
+    state: (/** @type {number} */ count, /** @type {string} */ backends, /** @type {string} */ state) =>
+      `${counted(count, 'backend')} now ${state}: ${backends}`,
+    applied: (/** @type {number} */ generation) => `generation ${generation} applied`,
+    refused: (/** @type {number} */ generation, /** @type {string} */ reason) =>
+      `generation ${generation} not applied: ${reason}`,
+  },
   chartsMissing:
     'This build has no charts: uPlot was missing at build time. Figures, lines and tables work without it; scripts/console_charts.sh installs it.',
   pause: 'Pause',

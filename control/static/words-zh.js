@@ -217,7 +217,27 @@ export const zh = {
   lastPublish: (time, generation, result) => `${generation}于 ${time} 发布：${result}`,
   noProxyFigures: '代理未提供',
 
-  charts: '最近 15 分钟',
+  guide: {
+    title: '开始使用',
+    proxy: '启动代理：',
+    backend: '添加后端，三种方式任选其一。',
+    register: '后端自行注册，或由旁边的 gpu_agent 注册，并定期重复该调用作为心跳：',
+    discovery: '由服务发现程序写入 control/data/k8s_endpoints.json：',
+    add: '加入静态列表',
+    send: '通过代理发送一个请求：',
+    weight: '在后端页面修改权重：新会话立即按新权重分配，已有会话保持不变。',
+  },
+
+  charts: '历史',
+  range: { name: '时间范围', quarter: '15 分钟', hour: '1 小时', day: '24 小时' },
+  events: '事件',
+  eventsNone: '这段时间内没有修改、拒绝或状态变化。',
+  event: {
+    edit: (actor, action, target) => `${actor}：${action}，${target}`,
+    state: (count, backends, state) => `${count} 个后端变为${state}：${backends}`,
+    applied: (generation) => `配置版本 ${generation} 已生效`,
+    refused: (generation, reason) => `配置版本 ${generation} 未生效：${reason}`,
+  },
   chartsMissing: '此构建没有图表：构建时缺少 uPlot。数字、走势线和表格不受影响；运行 scripts/console_charts.sh 可取得它。',
   pause: '暂停',
   paused: '已暂停：数据继续更新，画面不动。',
