@@ -20,7 +20,7 @@ pub enum PublishError {
     #[error("applied, but may be lost in a power failure: the folder cannot be synced: {0}")]
     NotLasting(io::Error),
     /// Somebody else has replaced it meanwhile, and theirs stands.
-    #[error("somebody else keeps replacing it")]
+    #[error("another program keeps replacing it")]
     Overtaken,
 }
 
