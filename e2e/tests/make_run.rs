@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -10,8 +11,24 @@ use testkit::ports::free_address;
 use testkit::process::command;
 use testkit::{Folder, LONG, Program};
 
+/// The script, which stops what it has started when it is told to end, and not when it is killed.
+struct Run(Program);
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        if !self.0.is_running() {
+            return;
+        }
+        self.0.signal(Signal::INT);
+        let deadline = Instant::now() + LONG;
+        while self.0.is_running() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
 /// The script over a folder of its own, once it has introduced itself.
-fn run(folder: &Folder) -> Program {
+fn run(folder: &Folder) -> Run {
     let [control, proxy] = [(); 2].map(|()| free_address().port().to_string());
     let proxy_server = command("proxy_server").get_program().to_owned();
     let programs = Path::new(&proxy_server).parent();
@@ -22,9 +39,9 @@ fn run(folder: &Folder) -> Program {
         .env("CONTROL_PORT", control)
         .env("PROXY_PORT", proxy)
         .env("BACKEND_PORT", five_in_a_row().to_string());
-    let mut program = Program::spawn(script);
-    program.wait_for_line("Ctrl-C stops everything");
-    program
+    let mut run = Run(Program::spawn(script));
+    run.0.wait_for_line("Ctrl-C stops everything");
+    run
 }
 
 /// The first of five free ports that nobody else in this process gets.
@@ -37,9 +54,9 @@ fn five_in_a_row() -> u16 {
     }
 }
 
-fn stop(mut program: Program) {
-    program.signal(Signal::INT);
-    assert_eq!(program.wait_exit(LONG).code(), Some(0));
+fn stop(mut run: Run) {
+    run.0.signal(Signal::INT);
+    assert_eq!(run.0.wait_exit(LONG).code(), Some(0));
 }
 
 fn path(folder: &Folder, file: &str) -> PathBuf {
