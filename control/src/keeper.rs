@@ -374,8 +374,10 @@ impl Task {
     }
 
     fn audit(&self, request: &Request, answer: &Result<Stored, NotStored>) {
-        // Nothing has changed by that: the call itself has its line.
-        if matches!(request.mutation, Mutation::KeepSettings(_)) {
+        // Nothing has changed by that: the call itself has its line, and one whose outcome has been
+        // decided meanwhile is not rolled back.
+        let is_keeping = matches!(request.mutation, Mutation::KeepSettings(_));
+        if is_keeping || matches!(answer, Err(NotStored::Refused(Refusal::Settled))) {
             return;
         }
         let (old, new, result) = match answer {

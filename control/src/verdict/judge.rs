@@ -205,20 +205,28 @@ fn failing(protocol: Protocol, facts: &Facts) -> Option<Finding> {
     if !is_failing {
         return None;
     }
-    let is_most = match before.is_most {
-        false => recent.failed >= MIN_FAILED && recent.share() >= MOST_SHARE,
-        true => recent.failed > 0 && recent.share() >= NO_MORE_MOST_SHARE,
+    // Where sessions are rare, the last seconds hold too few to tell; one of them that succeeds, and none
+    // that fails, says that it is over.
+    let is_over = recent.of > 0 && recent.failed == 0;
+    let (judged, span) = match recent.of >= MIN_FAILED {
+        true => (&recent, &facts.spans.recent),
+        false => (&minute, &facts.spans.minute),
     };
+    let is_most = match before.is_most {
+        false => judged.failed >= MIN_FAILED && judged.share() >= MOST_SHARE,
+        true => judged.share() >= NO_MORE_MOST_SHARE,
+    };
+    let is_most = is_most && !is_over;
     let (shown, figures) = match is_most {
-        true => (recent, &facts.spans.recent),
-        false => (minute, &facts.spans.minute),
+        true => (judged, span),
+        false => (&minute, &facts.spans.minute),
     };
     Some(Finding::Failing {
         protocol,
         is_most,
         share: shown.share(),
         per_s: figures.per_s(shown.failed),
-        reason: shown.reason,
+        reason: shown.reason.clone(),
         failed: shown.failed,
         of: shown.of,
         window_s: figures.window_ms.div_ceil(1000),

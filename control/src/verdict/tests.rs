@@ -521,6 +521,22 @@ fn most_sessions_failing_is_down_within_a_second_and_recovers_with_them() {
 }
 
 #[test]
+fn rare_sessions_that_all_fail_are_down_until_one_succeeds() {
+    let mut clients = Clients::new();
+    for _ in 0..MIN_FAILED {
+        clients.come(1, 1, "connect_refused", 1);
+        clients.come(0, 0, "connect_refused", 11);
+    }
+    clients.come(1, 1, "connect_refused", 1);
+    clients.stand("down sessions_failing");
+    // No session for a while is no sign that they succeed again.
+    clients.come(0, 0, "connect_refused", 24);
+    clients.stand("down sessions_failing");
+    clients.come(1, 0, "connect_refused", 1);
+    clients.stand("degraded sessions_failing");
+}
+
+#[test]
 fn what_clients_and_operators_end_is_no_failure_of_the_service() {
     let mut clients = Clients::new();
     for reason in [
