@@ -19,7 +19,7 @@ impl Drop for Run {
         if !self.0.is_running() {
             return;
         }
-        self.0.signal(Signal::INT);
+        self.0.signal(Signal::TERM);
         let deadline = Instant::now() + LONG;
         while self.0.is_running() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(50));
@@ -55,7 +55,7 @@ fn five_in_a_row() -> u16 {
 }
 
 fn stop(mut run: Run) {
-    run.0.signal(Signal::INT);
+    run.0.signal(Signal::TERM);
     assert_eq!(run.0.wait_exit(LONG).code(), Some(0));
 }
 

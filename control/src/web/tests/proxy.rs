@@ -1,6 +1,7 @@
 //! Against a stand-in for the proxy: a process that takes SIGHUP, and an admin socket.
 
-use std::process::{Child, Command};
+use std::io::Read as _;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -17,9 +18,13 @@ pub struct Process(Child);
 
 impl Process {
     pub fn start(folder: &Folder) -> Process {
-        let script = "trap : HUP; while :; do sleep 0.05; done";
-        let child = Command::new("sh").args(["-c", script]).spawn();
-        let child = child.expect("sh starts");
+        let script = "trap : HUP; echo; while :; do sleep 0.05; done";
+        let mut command = Command::new("sh");
+        let child = command.args(["-c", script]).stdout(Stdio::piped()).spawn();
+        let mut child = child.expect("sh starts");
+        // A signal before that would end it.
+        let mut stdout = child.stdout.take().expect("piped");
+        stdout.read_exact(&mut [0]).expect("it has set its trap");
         let pid = child.id().to_string();
         std::fs::write(folder.root.proxy_pid(), pid).expect("written");
         Process(child)
