@@ -48,7 +48,7 @@ async function publishedPort() {
 
 describe('an incident', () => {
   for (const [locale, why, pill] of [
-    ['en-GB', (port) => `Listen address 127.0.0.1:${port}/tcp refused: the port is in use. Sessions are still accepted on 127.0.0.1:${stand.proxyPort}. Trying again every 1 s.`, /Configuration refused in part$/],
+    ['en-GB', (port) => `Listen address 127.0.0.1:${port}/tcp refused: the port is in use. Sessions are still accepted on 127.0.0.1:${stand.proxyPort}. Retrying every 1 s.`, /Configuration refused in part$/],
     ['zh-CN', (port) => `监听地址 127.0.0.1:${port}/tcp 被拒绝：端口已被占用。仍在 127.0.0.1:${stand.proxyPort} 上接受会话。每 1 秒重试一次。`, /部分配置被拒绝$/],
   ]) {
     it(`stands_on_every_page_until_it_is_over in ${locale}`, async () => {
