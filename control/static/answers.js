@@ -9,8 +9,8 @@ import * as format from './format.js';
 import { words } from './i18n.js';
 import { CONFIG_CODES, PROXY_CODES, TRAFFIC_CODES, answerOf, countsText, findingsOf, firstOf, isSaidInFull } from './verdict.js';
 
-/** @typedef {import('./api.js').ProxyAnswer} ProxyAnswer */
-/** @typedef {import('./api.js').Verdict} Verdict */
+/** @typedef {import('./shapes.js').ProxyAnswer} ProxyAnswer */
+/** @typedef {import('./shapes.js').Verdict} Verdict */
 /** @typedef {import('./verdict.js').Answer} Answer */
 
 /**
@@ -65,7 +65,7 @@ export function healthAnswer(verdict) {
   return { ...first, detail: [first.detail, ...others.map(({ text }) => text)].filter((text) => text !== '').join(' · ') };
 }
 
-/** @param {import('./api.js').Finding} serving */
+/** @param {import('./shapes.js').Finding} serving */
 function withCounts(serving) {
   const { level, detail: text } = answerOf(serving);
   return { level, text, detail: countsText(serving.args.backends) };
@@ -87,7 +87,7 @@ export function wholeAnswer(proxy, verdict, now) {
   return isSaidInFull(verdict) ? { ...answer, detail: '' } : answer;
 }
 
-/** @param {import('./api.js').ProxyStatus} status @param {number} now */
+/** @param {import('./shapes.js').ProxyStatus} status @param {number} now */
 function runsText(status, now) {
   const span = format.spanText((now - status.loaded_at_ms) / 1000);
   return `${words().generation(status.generation)} ${words().appliedAgo(span)}`;

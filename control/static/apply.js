@@ -13,7 +13,7 @@ import { allStaged, onStaged, overtaken, rebase, settle, stagedOf, unstage } fro
 /** @typedef {import('./staged.js').Staged} Staged */
 /** @typedef {import('./staged.js').Stand} Stand */
 
-/** @type {() => Promise<import('./api.js').WholeAnswer | null>} */
+/** @type {() => Promise<import('./shapes.js').WholeAnswer | null>} */
 let lookNow = async () => null;
 /** The tag of what the page shows. */
 let shown = '*';
@@ -23,7 +23,7 @@ let isBusy = false;
 /** The staged backends that somebody else has edited meanwhile. @type {Set<string>} */
 let conflicts = new Set();
 
-/** @param {() => Promise<import('./api.js').WholeAnswer | null>} look reads the whole anew */
+/** @param {() => Promise<import('./shapes.js').WholeAnswer | null>} look reads the whole anew */
 export function startApply(look) {
   lookNow = look;
   byId('pending-review', HTMLButtonElement).addEventListener('click', review);

@@ -15,7 +15,7 @@ import { shapeIcon } from './state.js';
 import { tip } from './tip.js';
 import { outageTexts, sentenceOf, showIcon } from './verdict.js';
 
-/** @typedef {import('./api.js').ProxyAnswer} ProxyAnswer */
+/** @typedef {import('./shapes.js').ProxyAnswer} ProxyAnswer */
 
 /** Before the title of a page whose verdict is not good. */
 const MARKS = { warn: '▲', bad: '✕' };
@@ -35,7 +35,7 @@ export function startBar() {
   tip(byId('proxy', HTMLElement), () => wholeText);
 }
 
-/** @param {import('./api.js').WholeAnswer} whole @returns {ProxyAnswer} */
+/** @param {import('./shapes.js').WholeAnswer} whole @returns {ProxyAnswer} */
 export function proxyOf({ status }) {
   return { ...status, status: status.proxy };
 }
@@ -43,7 +43,7 @@ export function proxyOf({ status }) {
 /**
  * The verdict: in the top bar, in the title and in the icon of the page.
  * @param {ProxyAnswer | null} proxy null before the first answer
- * @param {import('./api.js').Verdict} [verdict]
+ * @param {import('./shapes.js').Verdict} [verdict]
  */
 export function showProxy(proxy, verdict) {
   const { level, text, detail } = wholeAnswer(proxy, verdict, serverNow());
@@ -80,7 +80,7 @@ function lastPublishText(proxy) {
   return words().lastPublish(format.clockText(publish.at_ms), generation, reloadOutcome(publish).text);
 }
 
-/** @param {import('./api.js').WholeAnswer['status']} status */
+/** @param {import('./shapes.js').WholeAnswer['status']} status */
 export function showWarnings(status) {
   const outages = outageTexts(status.verdict);
   const texts = [...outages, ...warningTexts(status)];

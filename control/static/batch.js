@@ -9,7 +9,7 @@ import { percentText } from './format.js';
 import { batchingOf, history, meanOf } from './history.js';
 import { words } from './i18n.js';
 
-/** @typedef {import('./api.js').WholeAnswer} WholeAnswer */
+/** @typedef {import('./shapes.js').WholeAnswer} WholeAnswer */
 
 /** What the page does by itself. */
 export const page = { start, update };

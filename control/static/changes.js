@@ -9,8 +9,8 @@ import { words } from './i18n.js';
 import { refusalReason } from './incidents.js';
 import { addReport } from './report.js';
 
-/** @typedef {import('./api.js').Backend} Backend */
-/** @typedef {import('./api.js').Edit} Edit */
+/** @typedef {import('./shapes.js').Backend} Backend */
+/** @typedef {import('./shapes.js').Edit} Edit */
 /** @typedef {import('./report.js').Outcome} Outcome */
 
 /** @type {() => Promise<void>} */
@@ -160,14 +160,14 @@ async function takeBack(what, made, back) {
 function stands({ id: _, ...parts }, backend) {
   const override = backend?.override;
   return Object.entries(parts).every(([part, value]) => {
-    return (override?.[/** @type {keyof api.Override} */ (part)] ?? null) === value;
+    return (override?.[/** @type {keyof import('./shapes.js').Override} */ (part)] ?? null) === value;
   });
 }
 
 /**
  * One call, told in the status area.
  * @param {() => string} what
- * @param {() => Promise<{sync: api.Sync, undo?: (() => Promise<unknown>) | null}>} call which may find out what undoes it
+ * @param {() => Promise<{sync: import('./shapes.js').Sync, undo?: (() => Promise<unknown>) | null}>} call which may find out what undoes it
  * @param {(() => Promise<unknown>) | null} [known] what undoes it, where that is known before
  * @returns {Promise<() => Outcome>}
  */
@@ -187,7 +187,7 @@ export async function change(what, call, known = null) {
 }
 
 /**
- * @param {api.Sync} sync
+ * @param {import('./shapes.js').Sync} sync
  * @returns {Outcome}
  */
 function syncOutcome({ ok, reason, reload }) {
@@ -209,7 +209,7 @@ export function reloadOutcome({ signalled, applied, applied_in_ms: milliseconds 
   return { level: 'good', text: words().signalled };
 }
 
-/** @param {api.Sync} sync */
+/** @param {import('./shapes.js').Sync} sync */
 function syncInfo({ reload, merged_count: count }) {
   const parts = [reload.info];
   if (reload.reason && reload.reason !== reload.info) parts.push(reload.reason);

@@ -11,7 +11,7 @@ import { stage, stagedOf } from './staged.js';
 import { isDraining } from './state.js';
 import { WeightEditor } from './weight.js';
 
-/** @typedef {import('./api.js').Backend} Backend */
+/** @typedef {import('./shapes.js').Backend} Backend */
 /** @typedef {import('./rows.js').Row} Row */
 
 /** What a row has room for in place of the words: what empties, and a pulse. */

@@ -6,7 +6,7 @@
 import { ageText, isNumber, percentText, rateText } from './format.js';
 import { words } from './i18n.js';
 
-/** @typedef {import('./api.js').Cost} Cost */
+/** @typedef {import('./shapes.js').Cost} Cost */
 /** @typedef {{name: string, share: number, value: string, words: string}} CostLine `share` is 0..1 */
 
 /** Less of the whole than this is a rounding. */

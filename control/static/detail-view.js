@@ -20,7 +20,7 @@ import { rateOf } from './traffic.js';
 import { VRAM_GUARDS, setFill, usageBar, usageText, vramGuard, writeBar } from './usage.js';
 
 /** @typedef {import('./rows.js').Row} Row */
-/** @typedef {import('./api.js').Detail} Detail */
+/** @typedef {import('./shapes.js').Detail} Detail */
 /** @typedef {[name: string, value: string, why?: string]} Fact */
 
 /** Stands where an answer is still to come, unlike the dash, which is one. */
@@ -265,7 +265,7 @@ function stateLine() {
 
 /**
  * @param {HTMLElement} line
- * @param {import('./api.js').Transition} transition
+ * @param {import('./shapes.js').Transition} transition
  */
 function writeStateLine(line, { at_ms: at, admin, operational, reason }) {
   const state = { admin, operational, reason };

@@ -19,7 +19,7 @@ let open = null;
 let view = null;
 /** @type {Row[]} */
 let rows = [];
-/** @type {api.Detail | null} */
+/** @type {import('./shapes.js').Detail | null} */
 let detail = null;
 /** What the detail was read for, so that it is read anew when something has happened. */
 let readFor = '';
@@ -82,7 +82,7 @@ function choose(key) {
 
 /**
  * @param {Row[]} latest
- * @param {api.WholeAnswer} whole
+ * @param {import('./shapes.js').WholeAnswer} whole
  */
 export function showDetail(latest, whole) {
   rows = latest;

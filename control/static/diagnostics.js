@@ -10,8 +10,8 @@ import { UNKNOWN, countText, dateTimeText, isNumber, spanText } from './format.j
 import { words } from './i18n.js';
 import { endText } from './verdict.js';
 
-/** @typedef {import('./api.js').WholeAnswer} WholeAnswer */
-/** @typedef {import('./api.js').ProxyStatus} ProxyStatus */
+/** @typedef {import('./shapes.js').WholeAnswer} WholeAnswer */
+/** @typedef {import('./shapes.js').ProxyStatus} ProxyStatus */
 /** @typedef {[string, string | null | undefined]} Fact its name and what is said; null leaves it out */
 
 /** What the page does by itself. */
@@ -71,7 +71,7 @@ function endFacts({ totals }) {
 function healthFacts({ health }) {
   const { fact } = words();
   if (health === undefined) return [];
-  const of = (/** @type {import('./api.js').ProtocolHealth} */ { ready, available, all_down_in_force: rule }) =>
+  const of = (/** @type {import('./shapes.js').ProtocolHealth} */ { ready, available, all_down_in_force: rule }) =>
     words().available(available, ready) + (rule ? `, ${words().allDown[rule]}` : '');
   return [
     [fact.probe, health.probe],

@@ -8,7 +8,7 @@
 
 import { CallError, readClock, refusalOf } from './api.js';
 
-/** @typedef {import('./api.js').WholeAnswer} WholeAnswer */
+/** @typedef {import('./shapes.js').WholeAnswer} WholeAnswer */
 
 /** The server says something every second; a silence this long is a break. */
 const SILENCE_MS = 6_000;

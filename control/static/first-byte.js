@@ -4,7 +4,7 @@
  * they say nothing of now.
  */
 
-/** @typedef {import('./api.js').ProxyStatus} ProxyStatus */
+/** @typedef {import('./shapes.js').ProxyStatus} ProxyStatus */
 /** @typedef {{at: number, pid: number, counts: Map<number, number>}} Look */
 
 /** Long enough for some hundred sessions where there are a few dozen a second. */

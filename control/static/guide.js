@@ -5,7 +5,7 @@
 import { byId, setText } from './dom.js';
 import { openAdd } from './static-list.js';
 
-/** @typedef {import('./api.js').ProxyStatus} ProxyStatus */
+/** @typedef {import('./shapes.js').ProxyStatus} ProxyStatus */
 
 export function startGuide() {
   byId('guide-add', HTMLButtonElement).addEventListener('click', openAdd);

@@ -7,8 +7,8 @@ import { firstByteOf, recordFirstBytes } from './first-byte.js';
 import { RANGES, pastSamples, rangeMs, rangeNow } from './past.js';
 import { stateOf, takesTraffic } from './state.js';
 
-/** @typedef {import('./api.js').ProxyStatus} ProxyStatus */
-/** @typedef {import('./api.js').Backend} Backend */
+/** @typedef {import('./shapes.js').ProxyStatus} ProxyStatus */
+/** @typedef {import('./shapes.js').Backend} Backend */
 /** @typedef {{sessions: number, failed: number, up: number, down: number}} Rates a second; `sessions` without those that reached no backend */
 
 /** A line over less than this would show nothing but noise. */

@@ -5,7 +5,7 @@
 
 import { words } from './i18n.js';
 
-/** @typedef {import('./api.js').ProxyRefusal} ProxyRefusal */
+/** @typedef {import('./shapes.js').ProxyRefusal} ProxyRefusal */
 
 /** Reasons of which the proxy's own text says more than the code. */
 const TOLD_IN_FULL = ['unreadable', 'invalid', 'cannot_bind', 'other'];
@@ -52,7 +52,7 @@ function nextText({ try_again_s: seconds }) {
 
 /**
  * What is shown on every page: incidents by their codes, then all else that the server warns of.
- * @param {import('./api.js').WholeAnswer['status']} status
+ * @param {import('./shapes.js').WholeAnswer['status']} status
  * @returns {string[]}
  */
 export function warningTexts({ warnings = [], refusals = [], other_file: otherFile = null, proxy, verdict }) {

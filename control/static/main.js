@@ -26,7 +26,7 @@ import { startTheme } from './theme.js';
 import { startTips } from './tip.js';
 import { recordTraffic } from './traffic.js';
 
-/** @type {api.WholeAnswer | null} */
+/** @type {import('./shapes.js').WholeAnswer | null} */
 let latest = null;
 
 /** Reads everything anew: at the start, when asked to, and after each change. */
@@ -40,7 +40,7 @@ async function look() {
 
 /**
  * News from the stream may have been made before what a look has brought.
- * @param {api.WholeAnswer} whole
+ * @param {import('./shapes.js').WholeAnswer} whole
  */
 function take(whole) {
   if (latest !== null && isOlder(whole.etag, latest.etag)) return;

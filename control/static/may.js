@@ -12,7 +12,7 @@ import { byId, setText } from './dom.js';
 import { onLanguage, words } from './i18n.js';
 import { addReport } from './report.js';
 
-/** @typedef {import('./api.js').Scope} Scope */
+/** @typedef {import('./shapes.js').Scope} Scope */
 /** @typedef {'write' | 'admin'} Needs */
 
 /** What each scope may use, by the name in `data-needs`. @type {Record<Scope, string[]>} */

@@ -22,7 +22,7 @@ import { tip } from './tip.js';
 import { endText } from './verdict.js';
 import { showWorst } from './worst.js';
 
-/** @typedef {import('./api.js').ProxyStatus} ProxyStatus */
+/** @typedef {import('./shapes.js').ProxyStatus} ProxyStatus */
 /** @typedef {import('./rows.js').Row} Row */
 
 /** What flows, and how full the GPUs are. @type {import('./charts.js').Chart[]} */
@@ -38,7 +38,7 @@ export const page = { start: startOverview, enter: () => void bringPast(), updat
 
 /** @type {Charts | null} null before the start */
 let charts = null;
-/** @type {import('./api.js').WholeAnswer | null} */
+/** @type {import('./shapes.js').WholeAnswer | null} */
 let latest = null;
 
 function startOverview() {
@@ -73,7 +73,7 @@ async function bringPast() {
   showEvents();
 }
 
-/** @param {import('./api.js').WholeAnswer} whole */
+/** @param {import('./shapes.js').WholeAnswer} whole */
 function showOverview(whole) {
   latest = whole;
   const rows = rowsOf(whole.backends);
@@ -105,7 +105,7 @@ function answer(name, { level, text, detail }) {
 /**
  * @param {Row[]} rows
  * @param {ProxyStatus | null} status null where the proxy tells none
- * @param {import('./api.js').Traffic | null} traffic
+ * @param {import('./shapes.js').Traffic | null} traffic
  */
 function showFigures(rows, status, traffic) {
   const totals = status?.totals ?? null;
@@ -140,7 +140,7 @@ function showFigures(rows, status, traffic) {
 /** From which share on the server finds that sessions fail. */
 const FAILING_SHARE = 0.01;
 
-/** How fast sessions fail, and mostly why. @param {import('./api.js').Traffic} traffic */
+/** How fast sessions fail, and mostly why. @param {import('./shapes.js').Traffic} traffic */
 function failedText({ failed, failed_per_s: rate, failed_reasons: reasons, sessions, window_s: window }) {
   const [most] = Object.entries(reasons).sort(([, left], [, right]) => right - left);
   if (failed === 0 || most === undefined) return words().noneFailed(format.countText(sessions), window);

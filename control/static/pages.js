@@ -10,7 +10,7 @@ import { byId, setAttribute } from './dom.js';
 import { onLanguage, words } from './i18n.js';
 import { remember } from './storage.js';
 
-/** @typedef {import('./api.js').WholeAnswer} WholeAnswer */
+/** @typedef {import('./shapes.js').WholeAnswer} WholeAnswer */
 /** @typedef {'overview' | 'backends' | 'changes' | 'diagnostics' | 'batch' | 'settings' | 'api'} Page */
 
 /**

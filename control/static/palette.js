@@ -32,7 +32,7 @@ let isBound = false;
 
 /**
  * @param {{text: string, hint?: string, act: () => void}[]} actions
- * @param {import('./api.js').Backend[]} backends
+ * @param {import('./shapes.js').Backend[]} backends
  */
 export function fillPalette(actions, backends) {
   if (!isBound) bind();

@@ -13,7 +13,7 @@ const LOOPBACK = '127.0.0.1';
 /** How many outputs the log keeps. */
 const MAX_OUTPUTS = 20;
 
-/** @type {import('./api.js').Backend[]} */
+/** @type {import('./shapes.js').Backend[]} */
 let backends = [];
 let isBusy = false;
 
@@ -26,7 +26,7 @@ export function startPing() {
   });
 }
 
-/** @param {import('./api.js').Backend[]} known which the server lets be pinged */
+/** @param {import('./shapes.js').Backend[]} known which the server lets be pinged */
 export function knowTargets(known) {
   backends = known;
 }

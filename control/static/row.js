@@ -210,7 +210,7 @@ function cell(className, ...children) {
 
 /**
  * What waits to be applied, in a few words.
- * @param {Omit<import('./api.js').Edit, 'id'>} edit
+ * @param {Omit<import('./shapes.js').Edit, 'id'>} edit
  */
 function pendingText({ weight, enabled, drain }) {
   const parts = [];
@@ -221,7 +221,7 @@ function pendingText({ weight, enabled, drain }) {
   return `→ ${parts.join(', ')}`;
 }
 
-/** @param {import('./api.js').Override | null | undefined} override */
+/** @param {import('./shapes.js').Override | null | undefined} override */
 function overrideParts(override) {
   const parts = [];
   if (isNumber(override?.weight)) parts.push(words().overrideWeight(override.weight));

@@ -7,8 +7,8 @@ import { words } from './i18n.js';
 import { stateOf, stateRank, stateText } from './state.js';
 import { errorsOf, rateOf } from './traffic.js';
 
-/** @typedef {import('./api.js').Backend} Backend */
-/** @typedef {import('./api.js').SeenBackend} SeenBackend */
+/** @typedef {import('./shapes.js').Backend} Backend */
+/** @typedef {import('./shapes.js').SeenBackend} SeenBackend */
 
 /**
  * @typedef {object} Row

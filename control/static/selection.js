@@ -6,7 +6,7 @@ import { byId, setText } from './dom.js';
 import { onLanguage, words } from './i18n.js';
 import { stage } from './staged.js';
 
-/** @typedef {import('./api.js').Backend} Backend */
+/** @typedef {import('./shapes.js').Backend} Backend */
 
 /** @type {Set<string>} */
 const chosen = new Set();
@@ -73,7 +73,7 @@ function choose(ids) {
   rewrite();
 }
 
-/** @param {Omit<import('./api.js').Edit, 'id'>} edit */
+/** @param {Omit<import('./shapes.js').Edit, 'id'>} edit */
 function stageAll(edit) {
   stage(backends.filter(({ id }) => chosen.has(id)), edit);
 }

@@ -54,7 +54,7 @@ function start() {
   onLanguage(() => write(edits()));
 }
 
-/** @param {api.WholeAnswer} whole */
+/** @param {import('./shapes.js').WholeAnswer} whole */
 function update({ status }) {
   newest = status.published_generation;
   // What somebody else has published meanwhile, unless the person is editing.

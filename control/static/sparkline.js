@@ -80,7 +80,7 @@ const histories = new Map();
 
 /**
  * Adds what each backend says now and forgets those that are silent for longer than the window.
- * @param {import('./api.js').Backend[]} backends
+ * @param {import('./shapes.js').Backend[]} backends
  * @param {number} now unix milliseconds
  */
 export function recordVram(backends, now) {

@@ -3,8 +3,8 @@
  * telling whoever shows them; sending them is apply.js's.
  */
 
-/** @typedef {import('./api.js').Backend} Backend */
-/** @typedef {import('./api.js').Edit} Edit */
+/** @typedef {import('./shapes.js').Backend} Backend */
+/** @typedef {import('./shapes.js').Edit} Edit */
 /** @typedef {{weight: number, enabled: boolean, drain: boolean}} Stand what an edit can change */
 
 /**

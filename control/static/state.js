@@ -8,8 +8,8 @@ import { svg } from './dom.js';
 import { spanText } from './format.js';
 import { words } from './i18n.js';
 
-/** @typedef {import('./api.js').Backend} Backend */
-/** @typedef {import('./api.js').SeenBackend} SeenBackend */
+/** @typedef {import('./shapes.js').Backend} Backend */
+/** @typedef {import('./shapes.js').SeenBackend} SeenBackend */
 /** @typedef {'ready' | 'drain' | 'disabled'} Admin */
 /** @typedef {'up' | 'down' | 'checking' | 'warming' | 'ejected' | 'expired' | 'unknown'} Operational */
 /** @typedef {{admin: Admin, operational: Operational, reason: string}} State */

@@ -51,7 +51,7 @@ function refuse(text) {
 
 /**
  * @param {string} address
- * @param {api.Said} said
+ * @param {import('./shapes.js').Said} said
  */
 async function putWithUndo(address, said) {
   const answer = await api.putStatic(address, said);
@@ -72,7 +72,7 @@ export function takeOff(address) {
 /**
  * What makes the list say of a backend what it said before.
  * @param {string} address
- * @param {api.Said | null} before
+ * @param {import('./shapes.js').Said | null} before
  */
 function undoOf(address, before) {
   const call = () => (before === null ? api.removeStatic(address) : api.putStatic(address, before));

@@ -101,7 +101,7 @@ function viewAt(target) {
   return [...views.values()].find((view) => view.element === row);
 }
 
-/** @param {import('./api.js').WholeAnswer} whole */
+/** @param {import('./shapes.js').WholeAnswer} whole */
 function showWhole(whole) {
   knowBackends(whole.backends);
   rows = rowsOf(whole.backends);

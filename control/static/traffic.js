@@ -3,7 +3,7 @@
  * the mean of the last seconds, as far as this page has seen them.
  */
 
-/** @typedef {import('./api.js').SeenBackend} SeenBackend */
+/** @typedef {import('./shapes.js').SeenBackend} SeenBackend */
 /** @typedef {{at: number, pid: number, sessions: Map<string, number>}} Look */
 
 /** A mean over this long: one second alone jumps. */
@@ -12,7 +12,7 @@ const RATE_SPAN_MS = 5_000;
 /** The oldest first. @type {Look[]} */
 let looks = [];
 
-/** @param {import('./api.js').WholeAnswer} whole */
+/** @param {import('./shapes.js').WholeAnswer} whole */
 export function recordTraffic({ backends, status }) {
   const at = status.at_ms;
   const pid = status.proxy?.pid ?? null;

@@ -8,8 +8,8 @@ import * as format from './format.js';
 import { words } from './i18n.js';
 import { refusalReason } from './incidents.js';
 
-/** @typedef {import('./api.js').Finding} Finding */
-/** @typedef {import('./api.js').Verdict} Verdict */
+/** @typedef {import('./shapes.js').Finding} Finding */
+/** @typedef {import('./shapes.js').Verdict} Verdict */
 /** @typedef {{level: 'good' | 'warn' | 'bad', text: string, detail: string}} Answer */
 
 /** What does not reach the proxy is as bad for whoever has asked for it as an outage. */
@@ -138,7 +138,7 @@ function said({ code, args, since, text }) {
   }
 }
 
-/** @param {Record<string, any>} args @returns {import('./api.js').ProxyRefusal} */
+/** @param {Record<string, any>} args @returns {import('./shapes.js').ProxyRefusal} */
 function refusalOf({ refusal: code, place, value, detail }) {
   return { code, place, value, detail, since: 0, kept: null, try_again_s: null, message: '' };
 }
