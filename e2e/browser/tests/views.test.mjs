@@ -128,7 +128,7 @@ describe('changes and audit', () => {
     await page.locator('#audit .audit-line').first().hover();
     const before = await page.locator('#audit').textContent();
     await stand.call('POST', '/api/sync');
-    await hasText(page.locator('#audit-waiting'), /\d new lines?, held/);
+    await hasText(page.locator('#audit-waiting'), /\d new lines?, shown when you leave/);
     assert.equal(await page.locator('#audit').textContent(), before);
     await page.locator('h1:visible').hover();
     await page.locator('#audit-waiting').waitFor({ state: 'hidden' });
