@@ -3,12 +3,13 @@
  */
 
 import { byId, setText } from './dom.js';
-import { openAdd } from './static-list.js';
 
 /** @typedef {import('./shapes.js').ProxyStatus} ProxyStatus */
 
 export function startGuide() {
-  byId('guide-add', HTMLButtonElement).addEventListener('click', openAdd);
+  byId('guide-add', HTMLButtonElement).addEventListener('click', () => {
+    void import('./static-list.js').then(({ openAdd }) => openAdd());
+  });
   setText(byId('guide-register', HTMLElement), registration());
   setText(byId('guide-discovery', HTMLElement), DISCOVERY);
 }

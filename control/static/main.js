@@ -21,7 +21,6 @@ import { oneAtATime } from './once.js';
 import { startReports, undoNewest } from './report.js';
 import { recordVram } from './sparkline.js';
 import { knowTtl } from './state.js';
-import { openAdd, startStaticList } from './static-list.js';
 import { startTheme } from './theme.js';
 import { startTips } from './tip.js';
 import { recordTraffic } from './traffic.js';
@@ -90,7 +89,7 @@ function start() {
   startBar();
   startTips();
   startPing();
-  startStaticList();
+  byId('add-backend', HTMLButtonElement).addEventListener('click', () => void openAdd());
   const lookNow = oneAtATime(look);
   startChanges(lookNow);
   startApply(async () => {
@@ -133,6 +132,10 @@ function changing() {
     apply: guarded('write', () => words().command.apply, apply),
     undo: guarded('write', () => words().undo, undoNewest),
   };
+}
+
+async function openAdd() {
+  (await import('./static-list.js')).openAdd();
 }
 
 /**

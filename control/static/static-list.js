@@ -12,14 +12,11 @@ import { parseWeight } from './weight.js';
 /** An address and a port, an IPv6 address in brackets; the server says whether a backend can have it. */
 const ADDRESS = /^(\d{1,3}(\.\d{1,3}){3}|\[[0-9a-fA-F:.]+\]):\d{1,5}$/;
 
-/** Binds the dialog and its button. */
-export function startStaticList() {
-  byId('add-backend', HTMLButtonElement).addEventListener('click', openAdd);
-  byId('add-form', HTMLFormElement).addEventListener('submit', (event) => {
-    event.preventDefault();
-    void add();
-  });
-}
+// This file is loaded when it is first needed, so once.
+byId('add-form', HTMLFormElement).addEventListener('submit', (event) => {
+  event.preventDefault();
+  void add();
+});
 
 export function openAdd() {
   byId('add-problem', HTMLElement).hidden = true;
