@@ -9,6 +9,7 @@ pub mod accepted;
 mod confirm;
 mod digests;
 mod follow;
+mod kept_file;
 mod refusals;
 pub mod sources;
 mod task;

@@ -4,21 +4,20 @@
 //! first. A control that is started then would have nothing to publish in its place, should the proxy
 //! refuse it. The file is a `proxy_config.json` without backends.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use contract::config::MAX_FILE_BYTES;
 use contract::{LocalAddresses, check, parse_object};
 
+use super::kept_file::KeptFile;
 use crate::render::{Head, Plan};
 use crate::settings::read_file;
 
 /// The file, and what it is known to say.
 #[derive(Debug)]
 pub struct AcceptedFile {
-    path: PathBuf,
+    file: KeptFile,
     head: Option<Head>,
-    /// That it cannot be written was logged, and has not been put right since.
-    is_told: bool,
 }
 
 /// What the file says; `None` where there is none, or none that the proxy would read.
@@ -45,9 +44,8 @@ impl AcceptedFile {
     /// The file at `path`, which says `head`.
     pub fn at(path: &Path, head: Option<Head>) -> AcceptedFile {
         AcceptedFile {
-            path: path.to_owned(),
+            file: KeptFile::at(path),
             head,
-            is_told: false,
         }
     }
 
@@ -61,21 +59,8 @@ impl AcceptedFile {
             head,
             backends: Vec::new(),
         };
-        let path = self.path.clone();
-        let bytes = plan.render(generation, updated_at);
-        let written = tokio::task::spawn_blocking(move || contract::publish(&path, &bytes));
-        match written.await.expect("writing a file does not panic") {
-            Ok(()) => {
-                self.head = Some(plan.head);
-                self.is_told = false;
-            }
-            Err(error) => {
-                if !self.is_told {
-                    let path = self.path.display();
-                    tracing::error!("{path} cannot be written: {error}; tried again");
-                }
-                self.is_told = true;
-            }
+        if self.file.write(plan.render(generation, updated_at)).await {
+            self.head = Some(plan.head);
         }
     }
 }

@@ -2,15 +2,16 @@
 //!
 //! Control that starts beside no `k8s_endpoints.json` keeps the published backends, since discovery
 //! may have yet to write. By this file it tells them from those that the static list or the registry
-//! had, and no longer has. A backend that the file does not name was published by somebody else.
+//! had, and no longer has. A backend that the file does not name was published by another program.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use contract::config::{MAX_FILE_BYTES, read_backend_addr};
 use contract::{BackendAddr, Faults, Object, parse_object};
 use serde_json::json;
 
+use super::kept_file::KeptFile;
 use crate::merge::Row;
 use crate::settings::read_file;
 use crate::sources::push_backends;
@@ -28,10 +29,8 @@ pub type SourcesOf = BTreeMap<BackendAddr, Sources>;
 /// The file, and what it is known to say.
 #[derive(Debug)]
 pub struct SourcesFile {
-    path: PathBuf,
+    file: KeptFile,
     known: SourcesOf,
-    /// That it cannot be written was logged, and has not been put right since.
-    is_told: bool,
 }
 
 impl Sources {
@@ -106,9 +105,8 @@ impl SourcesFile {
     /// The file at `path`, which says `known`.
     pub fn at(path: &Path, known: SourcesOf) -> SourcesFile {
         SourcesFile {
-            path: path.to_owned(),
+            file: KeptFile::at(path),
             known,
-            is_told: false,
         }
     }
 
@@ -130,21 +128,8 @@ impl SourcesFile {
         if self.known == wanted {
             return;
         }
-        let path = self.path.clone();
-        let bytes = render(&wanted, updated_at);
-        let written = tokio::task::spawn_blocking(move || contract::publish(&path, &bytes));
-        match written.await.expect("writing a file does not panic") {
-            Ok(()) => {
-                self.known = wanted;
-                self.is_told = false;
-            }
-            Err(error) => {
-                if !self.is_told {
-                    let path = self.path.display();
-                    tracing::error!("{path} cannot be written: {error}; tried again");
-                }
-                self.is_told = true;
-            }
+        if self.file.write(render(&wanted, updated_at)).await {
+            self.known = wanted;
         }
     }
 }
