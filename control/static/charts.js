@@ -5,7 +5,7 @@
 
 import { element } from './dom.js';
 import { clockText } from './format.js';
-import { colourOf } from './happened.js';
+import { MARK_COLOURS, colourOf } from './happened.js';
 import { history, newestAt, windowStart } from './history.js';
 import { onLanguage, words } from './i18n.js';
 import { pastMarks } from './past.js';
@@ -147,6 +147,8 @@ function optionsOf({ series, write, range, isBytes = false, height = HEIGHT }, p
   const colour = (/** @type {string} */ name) => resolved(style.getPropertyValue(name));
   const axis = { stroke: colour('--soft'), grid: { stroke: colour('--line'), width: 1 }, ticks: { show: false } };
   const times = (/** @type {unknown} */ _plot, /** @type {number[]} */ splits) => splits.map((at) => clockText(at * 1000));
+  // Charts are built again where colours change, and drawn once a second.
+  const marks = new Map(MARK_COLOURS.map((name) => [name, colour(name)]));
   const lines = series.map((name, at) => {
     const { colour: of = '--accent', dash = [] } = LINES[at] ?? {};
     return {
@@ -165,7 +167,7 @@ function optionsOf({ series, write, range, isBytes = false, height = HEIGHT }, p
     height,
     scales: { x: { range: () => [windowStart() / 1000, newestAt() / 1000] }, y: { range: range ?? fromZero } },
     legend: { markers: { dash: (/** @type {unknown} */ _plot, /** @type {number} */ at) => LINES[at - 1]?.border ?? 'solid' } },
-    hooks: { drawAxes: [drawMarks] },
+    hooks: { drawAxes: [(/** @type {Parameters<typeof drawMarks>[0]} */ plot) => drawMarks(plot, marks)] },
     axes: [
       { ...axis, space: TIME_WIDTH, size: TIME_HEIGHT, incrs: STEPS_S, values: times },
       { ...axis, size: VALUE_WIDTH, ...(isBytes && { incrs: STEPS_BYTES }), values: (/** @type {unknown} */ _plot, /** @type {number[]} */ splits) => splits.map(write) },
@@ -178,25 +180,19 @@ function optionsOf({ series, write, range, isBytes = false, height = HEIGHT }, p
 }
 
 /**
- * A line for each event, behind the figures.
+ * Draws a line for each event, behind the figures.
  * @param {{ctx: CanvasRenderingContext2D, bbox: {left: number, top: number, width: number, height: number}, valToPos: (value: number, scale: string, isCanvas: boolean) => number}} plot
+ * @param {Map<string, string>} colours as a canvas takes them, by their names
  */
-function drawMarks({ ctx, bbox, valToPos }) {
-  const style = getComputedStyle(document.documentElement);
+function drawMarks({ ctx, bbox, valToPos }, colours) {
   const from = windowStart();
   ctx.save();
   ctx.lineWidth = devicePixelRatio;
   ctx.setLineDash([2 * devicePixelRatio, 3 * devicePixelRatio]);
-  /** @type {Map<string, string>} */
-  const colours = new Map();
   for (const mark of pastMarks()) {
-    if (mark.at_ms < from) continue;
-    const name = colourOf(mark);
-    const colour = colours.get(name) ?? resolved(style.getPropertyValue(name));
-    colours.set(name, colour);
     const x = Math.round(valToPos(mark.at_ms / 1000, 'x', true));
-    if (x < bbox.left || x > bbox.left + bbox.width) continue;
-    ctx.strokeStyle = colour;
+    if (mark.at_ms < from || x < bbox.left || x > bbox.left + bbox.width) continue;
+    ctx.strokeStyle = colours.get(colourOf(mark)) ?? '';
     ctx.beginPath();
     ctx.moveTo(x, bbox.top);
     ctx.lineTo(x, bbox.top + bbox.height);

@@ -13,6 +13,9 @@ import { pastMarks, rangeNow } from './past.js';
 
 const SHOWN = 6;
 
+/** All that `colourOf` gives. */
+export const MARK_COLOURS = ['--down', '--up', '--accent', '--edge'];
+
 /** The colour of an event's mark, by what it means for traffic. @param {Mark} mark */
 export function colourOf(mark) {
   if (mark.kind === 'refused') return '--down';

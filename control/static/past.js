@@ -96,15 +96,15 @@ export async function readPast(now) {
   const wanted = range;
   try {
     const answer = await readSeries(now - RANGES[wanted]);
-    readAt = now;
-    // Another range may have been chosen meanwhile.
+    // Another range may have been chosen meanwhile: that one is still to be read.
     if (wanted !== range) return false;
+    readAt = now;
     samples = samplesOf(answer);
     marks = answer.marks;
     return true;
   } catch {
     // An older control knows no past; the charts then begin with this page.
-    readAt = now;
+    if (wanted === range) readAt = now;
     return false;
   } finally {
     isReading = false;
