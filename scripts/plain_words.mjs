@@ -1,6 +1,7 @@
 /**
  * @file Checks what users read: no words that scripts/plain_words.txt lists, the same keys, placeholders,
- * sections and table keys in both languages, and a reference that names every call, option and key.
+ * sections, rows and code in both languages, links that lead somewhere, and a reference that names every call,
+ * option and key.
  * `make test` begins with it.
  *
  * Read are README*, SECURITY.md, docs/ (without the decisions in docs/adr), the words of the console,
@@ -25,6 +26,11 @@ const faults = [];
 /** @param {string} path */
 function read(path) {
   return readFileSync(resolve(ROOT, path), 'utf8');
+}
+
+/** @param {string} path */
+function isThere(path) {
+  return existsSync(join(ROOT, path));
 }
 
 /** @param {string} text */
@@ -54,7 +60,7 @@ function checkWords(path, line, text) {
 }
 
 function filesToRead() {
-  const markdown = ['README.md', 'README.zh-CN.md', 'SECURITY.md'];
+  const markdown = ['README.md', 'README.zh-CN.md', 'SECURITY.md', 'SECURITY.zh-CN.md'].filter(isThere);
   for (const folder of ['docs', 'docs/zh-CN']) {
     for (const name of readdirSync(join(ROOT, folder))) {
       if (name.endsWith('.md')) markdown.push(`${folder}/${name}`);
@@ -213,11 +219,12 @@ function placeholdersMissing(en, zh) {
   return differing < 0 ? '' : `shows argument ${differing + 1} in one language only`;
 }
 
-/** Pages with a Chinese twin: the same sections, and tables with the same keys. */
+/** Pages with a Chinese twin: the same sections, the same code in each row, and the same code between them. */
 function checkTwins() {
   const twins = readdirSync(join(ROOT, 'docs/zh-CN')).map((name) => [`docs/${name}`, `docs/zh-CN/${name}`]);
-  for (const [english = '', chinese = ''] of [['README.md', 'README.zh-CN.md'], ...twins]) {
-    if (!existsSync(join(ROOT, english))) {
+  for (const name of ['README', 'SECURITY']) twins.unshift([`${name}.md`, `${name}.zh-CN.md`]);
+  for (const [english = '', chinese = ''] of twins.filter(([, chinese = '']) => isThere(chinese))) {
+    if (!isThere(english)) {
       faults.push(`${chinese} has no English page`);
       continue;
     }
@@ -231,6 +238,59 @@ function checkTwins() {
       break;
     }
   }
+}
+
+/** Links between pages: the page and the section exist, and a Chinese page leads to Chinese ones where there are any. */
+function checkLinks() {
+  const pages = filesToRead().filter((path) => path.endsWith('.md'));
+  for (const page of [...pages, 'ARCHITECTURE.md']) {
+    const isChinese = page.includes('zh-CN');
+    for (const { line, text } of linesOutsideCode(read(page))) {
+      for (const [, target = ''] of text.replace(/`[^`]*`/g, 'X').matchAll(/\]\(([^)\s]+)\)/g)) {
+        const [path = '', section] = target.split('#');
+        if (/^[a-z]+:/.test(target)) continue;
+        const file = path === '' ? page : join(dirname(page), path);
+        if (!isThere(file)) faults.push(`${page}:${line}: ${target} does not exist`);
+        else if (section !== undefined && file.endsWith('.md') && !sectionsOf(read(file)).has(decodeURIComponent(section))) {
+          faults.push(`${page}:${line}: ${file} has no section #${section}`);
+        }
+        const twin = chinesePageOf(file);
+        if (isChinese && twin !== page && twin !== file && isThere(twin)) {
+          faults.push(`${page}:${line}: links to ${file}, not to ${twin}`);
+        }
+      }
+    }
+  }
+}
+
+/** Where the Chinese version of a page is, if there is one. @param {string} path */
+function chinesePageOf(path) {
+  return path.replace(/^docs\/([^/]+\.md)$/, 'docs/zh-CN/$1').replace(/^(README|SECURITY)\.md$/, '$1.zh-CN.md');
+}
+
+/** The anchors that GitHub gives to headings. @param {string} text */
+function sectionsOf(text) {
+  /** @type {Set<string>} */
+  const found = new Set();
+  for (const { text: line } of linesOutsideCode(text)) {
+    const heading = /^#+ (.*)$/.exec(line)?.[1];
+    if (heading === undefined) continue;
+    const words = heading.replace(/\[([^\]]*)\]\([^)]*\)/g, '$1').trim().toLowerCase();
+    const name = words.replace(/[^\p{L}\p{N}\p{M}_ -]/gu, '').replaceAll(' ', '-');
+    let unique = name;
+    for (let count = 1; found.has(unique); count += 1) unique = `${name}-${count}`;
+    found.add(unique);
+  }
+  return found;
+}
+
+/** @param {string} text */
+function linesOutsideCode(text) {
+  let isCode = false;
+  return text.split('\n').flatMap((line, index) => {
+    if (line.startsWith('```')) isCode = !isCode;
+    return isCode || line.startsWith('    ') ? [] : [{ line: index + 1, text: line }];
+  });
 }
 
 /** The reference names every call of the API, every option of the agent and every key of both files. */
@@ -267,16 +327,21 @@ function escaped(text) {
   return text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
 }
 
-/** Headings by their level, and the code in the first cell of each row. @param {string} text */
+/** Headings by their level, the code in each row, and the lines of code without their comments. @param {string} text */
 function outline(text) {
   let isCode = false;
   return text.split('\n').flatMap((line, index) => {
-    if (line.startsWith('```')) isCode = !isCode;
-    const heading = isCode ? null : /^(#+) /.exec(line);
+    if (line.startsWith('```')) {
+      isCode = !isCode;
+      return [{ line: index + 1, form: line }];
+    }
+    if (isCode || line.startsWith('    ')) return [{ line: index + 1, form: line.replace(/(^|\s+)#.*/, '') }];
+    const heading = /^(#+) /.exec(line);
     if (heading !== null) return [{ line: index + 1, form: `a heading of level ${heading[1]?.length}` }];
     if (!line.startsWith('| ')) return [];
-    const keys = [...(line.split(' | ')[0] ?? '').matchAll(/`[^`]*`/g)].map(([key]) => key).sort();
-    return [{ line: index + 1, form: `a row ${keys.join(' ')}` }];
+    const names = (/** @type {string} */ cells) => new Set([...cells.matchAll(/`[^`]*`/g)].map(([name]) => name));
+    const key = [...names(line.split(' | ')[0] ?? '')].sort().join(' ');
+    return [{ line: index + 1, form: `a row ${key}: ${[...names(line)].sort().join(' ')}` }];
   });
 }
 
@@ -288,6 +353,7 @@ for (const path of named.length > 0 ? named : filesToRead()) {
 if (named.length === 0) {
   await checkConsoleWords();
   checkTwins();
+  checkLinks();
   checkReference();
 }
 for (const fault of faults) console.log(fault);
