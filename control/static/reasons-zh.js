@@ -57,8 +57,8 @@ const PHRASES = [
 
 /** @type {[RegExp, (...found: string[]) => string][]} */
 const WARNINGS = [
-  [/^mass expiry held back: .*$/, () => '大规模过期已暂缓：超过一半的注册后端没有上报'],
-  [/^(\S+) is left out: (.*)$/, (address, why) => `${address} 未被发布：${why}`],
+  [/^mass expiry held back: .*$/, () => '大规模过期已暂缓：超过一半的注册后端没有心跳'],
+  [/^(\S+) is left out: (.*)$/, (address, why) => `${address} 未发布：${cause(why)}`],
   [
     /^the audit log's disk does not answer; lines that wait to be written: (\d+)$/,
     (waiting) => `审计日志所在的磁盘没有响应，${waiting} 行等待写入`,
@@ -74,22 +74,53 @@ const WARNINGS = [
     (file, kept) => `${file} 无法读取，暂时保留已发布的 ${kept} 个后端`,
   ],
   [/^not published: (.*)$/, (why) => `未发布：${why}`],
-  [/^(.*); keeping the state in memory$/, (why) => `${why}；沿用内存中的内容`],
-  [/^(.*); keeping the last valid backends of discovery$/, (why) => `${why}；沿用服务发现上次给出的内容`],
-  [/^(.*); keeping the last valid backends of the static list$/, (why) => `${why}；沿用静态列表上次的内容`],
-  [/^(.*); keeping the published settings$/, (why) => `${why}；沿用已发布的设置`],
+  [/^(.*); keeping the state in memory$/, (why) => `${cause(why)}；沿用内存中的内容`],
+  [/^(.*); keeping the settings in memory$/, (why) => `${cause(why)}；沿用内存中的设置`],
+  [/^(.*); keeping the last valid backends of discovery$/, (why) => `${cause(why)}；沿用服务发现上次给出的内容`],
+  [/^(.*); keeping the last valid backends of the static list$/, (why) => `${cause(why)}；沿用静态列表上次的内容`],
+  [/^(.*); keeping the published settings$/, (why) => `${cause(why)}；沿用已发布的设置`],
+  [/^(.*); the settings that were in effect stay$/, (why) => `${cause(why)}；继续使用原有设置`],
+  [/^(\S+): (.*) changed: restart control to apply this$/, (file, keys) => `${file}：${keys} 已修改，重启控制面后生效`],
+  [/^(\S+) cannot be written: (.*); tried again$/, (file, why) => `无法写入 ${file}：${why}；将重试`],
+  [/^(.*); value ignored$/, (why) => `${cause(why)}；已忽略该值`],
+  [/^(.*); entry skipped$/, (why) => `${cause(why)}；已跳过该条目`],
+  [/^(.*): found (.*), taken as (.*)$/, (place, found, meant) => `${place}：收到 ${found}，按 ${meant} 处理`],
+  [/^(\S+): and (\d+) more$/, (file, count) => `${file}：还有 ${count} 处`],
 ];
 
-/** Why a request was refused. @type {Record<string, string>} */
-const REFUSALS = {
-  'unknown or revoked token': '令牌无效',
-  'this token has expired': '令牌已过期',
-  'this session has ended: sign in again': '会话已结束，请重新登录',
-};
+/** What is wrong with a file or a backend. @type {[RegExp, (...found: string[]) => string][]} */
+const CAUSES = [
+  [/^(.*): there is no such file$/, (file) => `${file}: 文件不存在`],
+  [/^(.*): found (.*), allowed: (.*)$/, (place, found, allowed) => `${place}: 收到 ${found}（允许：${range(allowed)}）`],
+  [/^(.*) is required: (.*)$/, (place, allowed) => `${place}: 必填（允许：${range(allowed)}）`],
+  [/^(.*) a second time$/, (entry) => `${entry} 重复`],
+  [/^it is the proxy's own listener (\S+)$/, (listener) => `与代理自己的监听地址 ${listener} 相同`],
+  [/^it is the control server's own address (\S+)$/, (address) => `与控制面自己的地址 ${address} 相同`],
+  [/^more than (\d+) backends, the most allowed$/, (most) => `后端超过上限 ${most} 个`],
+];
+
+/** Why a request was refused. @type {[RegExp, (...found: string[]) => string][]} */
+const REFUSALS = [
+  [/^unknown or revoked token$/, () => '令牌无效'],
+  [/^this token has expired$/, () => '令牌已过期'],
+  [/^this session has ended: sign in again$/, () => '会话已结束，请重新登录'],
+  [/^a token is needed: sign in,.*$/, () => '需要令牌，请先登录'],
+  [/^the token lacks the scope (\w+)$/, (scope) => `令牌没有 ${scope} 权限`],
+  [
+    /^too many wrong tokens from this address: try again in (\d+) s, .*$/,
+    (seconds) => `此地址输错令牌的次数过多，请 ${seconds} 秒后重试，或使用由 control_server token create 生成的令牌`,
+  ],
+  [
+    /^protected mode: .*$/,
+    () =>
+      '保护模式：未配置令牌，只服务本机的客户端。请用 control_server token create 生成令牌，并在 control/config/control_config.json 中设置 allowed_hosts；' +
+      '也可以用隧道：ssh -L 8080:127.0.0.1:8080 控制面所在的机器',
+  ],
+];
 
 /** @param {string} text as control says it */
 export function refusalText(text) {
-  return REFUSALS[text] ?? text;
+  return firstOf(REFUSALS, text);
 }
 
 /** @param {string} text as control says it */
@@ -100,6 +131,16 @@ export function warningText(text) {
 /** @param {string} text as the proxy says it */
 export function reasonText(text) {
   return text.split('; ').map(phrase).join('；');
+}
+
+/** @param {string | undefined} allowed */
+function range(allowed = '') {
+  return allowed.replace(/^(\S+) to (\S+)$/, '$1 至 $2');
+}
+
+/** @param {string | undefined} text */
+function cause(text = '') {
+  return firstOf(CAUSES, text);
 }
 
 /** @param {string} text */
