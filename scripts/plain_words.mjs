@@ -20,6 +20,8 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), '..');
 /** By a name in the log; where a name is absent, it is shown itself. */
 const OPEN_LISTS = new Set(['auditActions', 'auditResults']);
+/** Pages of docs/ that contributors read. */
+const ONLY_ENGLISH = new Set(['reliability.md']);
 /** @type {string[]} */
 const faults = [];
 
@@ -60,7 +62,7 @@ function checkWords(path, line, text) {
 }
 
 function filesToRead() {
-  const markdown = ['README.md', 'README.zh-CN.md', 'SECURITY.md', 'SECURITY.zh-CN.md'].filter(isThere);
+  const markdown = ['README.md', 'README.zh-CN.md', 'SECURITY.md', 'SECURITY.zh-CN.md'];
   for (const folder of ['docs', 'docs/zh-CN']) {
     for (const name of readdirSync(join(ROOT, folder))) {
       if (name.endsWith('.md')) markdown.push(`${folder}/${name}`);
@@ -219,11 +221,14 @@ function placeholdersMissing(en, zh) {
   return differing < 0 ? '' : `shows argument ${differing + 1} in one language only`;
 }
 
-/** Pages with a Chinese twin: the same sections, the same code in each row, and the same code between them. */
+/** Pages with a Chinese twin: the same sections and lines of code, and the same names in each row and section. */
 function checkTwins() {
   const twins = readdirSync(join(ROOT, 'docs/zh-CN')).map((name) => [`docs/${name}`, `docs/zh-CN/${name}`]);
   for (const name of ['README', 'SECURITY']) twins.unshift([`${name}.md`, `${name}.zh-CN.md`]);
-  for (const [english = '', chinese = ''] of twins.filter(([, chinese = '']) => isThere(chinese))) {
+  for (const name of readdirSync(join(ROOT, 'docs')).filter((file) => file.endsWith('.md') && !ONLY_ENGLISH.has(file))) {
+    if (!isThere(`docs/zh-CN/${name}`)) faults.push(`docs/${name} has no Chinese page`);
+  }
+  for (const [english = '', chinese = ''] of twins) {
     if (!isThere(english)) {
       faults.push(`${chinese} has no English page`);
       continue;
@@ -237,7 +242,32 @@ function checkTwins() {
       faults.push(`languages differ: ${at(one, english)}, ${at(other, chinese)}`);
       break;
     }
+    const [ours, theirs] = [namesBySection(read(english)), namesBySection(read(chinese))];
+    for (const [index, { line, names }] of ours.entries()) {
+      const others = theirs[index]?.names ?? new Set();
+      const alone = [...names, ...others].filter((name) => !names.has(name) || !others.has(name));
+      if (alone.length > 0) faults.push(`languages differ: ${english}:${line}, section ${index + 1}: only one names ${alone.join(' ')}`);
+    }
   }
+}
+
+/** What each section names as code. @param {string} text */
+function namesBySection(text) {
+  /** @type {{line: number, names: Set<string>}[]} */
+  const sections = [{ line: 1, names: new Set() }];
+  // A name may continue in the next line.
+  let paragraph = '';
+  const close = () => {
+    for (const [name] of paragraph.matchAll(/`[^`]*`/g)) sections.at(-1)?.names.add(name.replace(/\s+/g, ' '));
+    paragraph = '';
+  };
+  for (const { line, text: words } of linesOutsideCode(text)) {
+    if (words === '' || words.startsWith('#')) close();
+    if (words.startsWith('#')) sections.push({ line, names: new Set() });
+    paragraph += `${words} `;
+  }
+  close();
+  return sections;
 }
 
 /** Links between pages: the page and the section exist, and a Chinese page leads to Chinese ones where there are any. */
