@@ -5,20 +5,28 @@
 
 import * as api from './api.js';
 import { addressText } from './format.js';
-import { words } from './i18n.js';
+import { words, wordsOf } from './i18n.js';
 import { refusalReason } from './incidents.js';
 import { addReport } from './report.js';
 
 /** @typedef {import('./shapes.js').Backend} Backend */
 /** @typedef {import('./shapes.js').Edit} Edit */
 /** @typedef {import('./report.js').Outcome} Outcome */
+/** @typedef {import('./report.js').Undo} Undo */
+/** @typedef {import('./i18n.js').Said} Said */
 
 /** @type {() => Promise<void>} */
 let look = async () => {};
+/** What asks first before a large change. @type {Pick<typeof import('./apply.js'), 'mustAsk' | 'propose'>} */
+let asking = { mustAsk: () => false, propose: async () => {} };
 
-/** @param {() => Promise<void>} lookNow brings the table up to date */
-export function startChanges(lookNow) {
+/**
+ * @param {() => Promise<void>} lookNow brings the table up to date
+ * @param {typeof asking} asks
+ */
+export function startChanges(lookNow, asks) {
   look = lookNow;
+  asking = asks;
 }
 
 /**
@@ -29,7 +37,8 @@ export function startChanges(lookNow) {
 export function changeWeight(backend, weight) {
   const address = addressText(backend);
   const before = backend.weight;
-  const what = () => words().weightChange(address, before, weight);
+  /** @type {Said} */
+  const what = ['weightChange', address, before, weight];
   return change(what, () => api.setWeight(backend, weight), undoOf(what, backend, { weight }));
 }
 
@@ -40,7 +49,8 @@ export function changeWeight(backend, weight) {
  */
 export function changeEnabled(backend, enabled) {
   const address = addressText(backend);
-  const what = () => (enabled ? words().enableChange(address) : words().disableChange(address));
+  /** @type {Said} */
+  const what = [enabled ? 'enableChange' : 'disableChange', address];
   return change(what, () => api.setEnabled(backend, enabled), undoOf(what, backend, { enabled }));
 }
 
@@ -51,14 +61,16 @@ export function changeEnabled(backend, enabled) {
  */
 export function changeDrain(backend, drain) {
   const address = addressText(backend);
-  const what = () => (drain ? words().drainChange(address) : words().undrainChange(address));
+  /** @type {Said} */
+  const what = [drain ? 'drainChange' : 'undrainChange', address];
   return change(what, () => api.setDrain(backend, drain), undoOf(what, backend, { drain }));
 }
 
 /** @param {Backend} backend as it was before */
 export function clearOverride(backend) {
   const address = addressText(backend);
-  const what = () => words().overrideCleared(address);
+  /** @type {Said} */
+  const what = ['overrideCleared', address];
   const all = { weight: null, enabled: null, drain: null };
   return change(what, () => api.clearOverride(backend), undoOf(what, backend, all));
 }
@@ -70,38 +82,40 @@ export function clearOverride(backend) {
  * @returns {Promise<'done' | 'stale' | 'failed'>}
  */
 export async function changeAll(edits, etag) {
-  const what = () => words().changedBackends(new Set(edits.map(({ id }) => id)).size);
+  /** @type {Said} */
+  const what = ['changedBackends', new Set(edits.map(({ id }) => id)).size];
   try {
     await send(what, edits, etag);
     return 'done';
   } catch (error) {
     if (error instanceof api.CallError && error.kind === 'stale') return 'stale';
-    addReport({ what, outcome: () => failureOutcome(error), info: '', undo: null });
+    addReport({ what: () => wordsOf(what), outcome: () => failureOutcome(error), info: '', undo: null });
     return 'failed';
   }
 }
 
 /**
- * @param {() => string} what
+ * @param {Said} what
  * @param {Edit[]} edits
  * @param {string} etag
  */
 async function send(what, edits, etag) {
-  const { sync, undo } = await api.change(edits, etag);
+  const { sync, undo: back } = await api.change(edits, etag);
   const outcome = () => syncOutcome(sync);
-  addReport({ what, outcome, info: syncInfo(sync), undo: () => takeBack(what, edits, undo) });
+  const undo = /** @type {const} */ ({ kind: 'edits', what, made: edits, back });
+  addReport({ what: () => wordsOf(what), outcome, info: syncInfo(sync), undo });
   await look();
 }
 
 /** Lets the mass expiry happen that the control plane holds back. */
 export async function acknowledgeExpiry() {
-  await change(() => words().acknowledgeExpiry, api.acknowledgeExpiry);
+  await change(['acknowledgeExpiry'], api.acknowledgeExpiry);
 }
 
 /** The manual sync: merge, publish, signal. */
 export async function syncNow() {
   await change(
-    () => words().sync,
+    ['sync'],
     async () => ({ sync: await api.sync() }),
   );
 }
@@ -122,29 +136,50 @@ export function reportRefresh(count) {
 /**
  * What undoes an edit of one backend: each part that it set is what the override said before, or is
  * given back where it said nothing.
- * @param {() => string} what
+ * @param {Said} what
  * @param {Backend} backend as it was before
  * @param {Omit<Edit, 'id'>} made
+ * @returns {Undo}
  */
 function undoOf(what, { id, override }, made) {
   const parts = /** @type {(keyof typeof made)[]} */ (Object.keys(made));
   const back = Object.fromEntries(parts.map((part) => [part, override?.[part] ?? null]));
-  return () => takeBack(what, [{ id, ...made }], [{ id, ...back }]);
+  return { kind: 'edits', what, made: [{ id, ...made }], back: [{ id, ...back }] };
+}
+
+/**
+ * Takes a change back; what the other kinds need is loaded when it is first asked for.
+ * @param {Undo} undo
+ */
+export async function takeBackAny({ kind, what, made, back }) {
+  switch (kind) {
+    case 'edits':
+      return takeBack(what, made, back);
+    case 'settings':
+      return (await import('./settings-change.js')).takeBack(what, made, back);
+    case 'static':
+      return (await import('./static-list.js')).takeBack(what, made, back);
+  }
 }
 
 /**
  * Undoes a change, unless somebody has edited the same meanwhile: their edit is not ours to take back.
- * @param {() => string} what was done
+ * @param {Said} what was done
  * @param {Edit[]} made
  * @param {Edit[]} back
  */
 async function takeBack(what, made, back) {
-  const told = () => words().undoing(what());
+  /** @type {Said} */
+  const said = ['undoing', what];
+  const told = () => wordsOf(said);
   try {
     const { backends, etag } = await api.readWhole();
     const known = new Map(backends.map((backend) => [backend.id, backend]));
     const overtaken = made.filter((edit) => !stands(edit, known.get(edit.id)));
-    if (overtaken.length === 0) return await send(told, back, etag);
+    if (overtaken.length === 0) {
+      if (asking.mustAsk(back, backends)) return await asking.propose(back, backends);
+      return await send(said, back, etag);
+    }
     const ids = overtaken.map(({ id }) => id).join(', ');
     addReport({ what: told, outcome: () => ({ level: 'bad', text: words().undoOvertaken(ids) }), info: '', undo: null });
   } catch (error) {
@@ -166,12 +201,13 @@ function stands({ id: _, ...parts }, backend) {
 
 /**
  * One call, told in the status area.
- * @param {() => string} what
- * @param {() => Promise<{sync: import('./shapes.js').Sync, undo?: (() => Promise<unknown>) | null}>} call which may find out what undoes it
- * @param {(() => Promise<unknown>) | null} [known] what undoes it, where that is known before
+ * @param {Said} said
+ * @param {() => Promise<{sync: import('./shapes.js').Sync, undo?: Undo | null}>} call which may find out what undoes it
+ * @param {Undo | null} [known] what undoes it, where that is known before
  * @returns {Promise<() => Outcome>}
  */
-export async function change(what, call, known = null) {
+export async function change(said, call, known = null) {
+  const what = () => wordsOf(said);
   try {
     const { sync, undo = known } = await call();
     const outcome = () => syncOutcome(sync);

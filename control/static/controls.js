@@ -3,6 +3,7 @@
  * the table has these, and the side panel has them too.
  */
 
+import { mustAsk, propose } from './apply.js';
 import { changeDrain, changeEnabled, changeWeight, clearOverride } from './changes.js';
 import { element, setAttribute, setText, svg } from './dom.js';
 import { words } from './i18n.js';
@@ -24,7 +25,12 @@ export class Controls {
     /** @type {ReturnType<typeof words> | null} */
     this.named = null;
     this.weight = new WeightEditor(
-      (weight) => {
+      async (weight) => {
+        const edits = [{ id: backendOf().id, weight }];
+        if (mustAsk(edits)) {
+          await propose(edits);
+          return null;
+        }
         // Staging what stands takes off a weight that waits, and nothing else that does.
         stage([backendOf()], { weight: backendOf().weight });
         return changeWeight(backendOf(), weight);
@@ -33,24 +39,33 @@ export class Controls {
     );
     this.enabled = element(
       'button',
-      { type: 'button', role: 'switch', class: 'switch', 'data-needs': 'write', onclick: () => this.#switchEnabled() },
+      { type: 'button', role: 'switch', class: 'switch', 'data-needs': 'write', onclick: (/** @type {Event} */ event) => this.#switchEnabled(event) },
       element('span', { class: 'switch-track', 'aria-hidden': 'true' }),
       element('span', { class: 'switch-word' }),
     );
-    this.drain = actionButton(ICONS.drain, () => this.switchDrain());
+    this.drain = actionButton(ICONS.drain, (event) => this.switchDrain(event));
     this.ping = actionButton(ICONS.ping, () => openPing(backendOf().ip));
-    this.clear = element('button', { type: 'button', class: 'quiet small', 'data-needs': 'write', onclick: () => this.#clear() });
+    this.clear = element('button', { type: 'button', class: 'quiet small', 'data-needs': 'write', onclick: (/** @type {Event} */ event) => this.#clear(event) });
   }
 
   /** @param {Row} row */
   update({ backend, seen, key }) {
-    this.weight.wait(stagedOf(key)?.weight ?? null);
     this.weight.update(backend.weight, seen?.weight_effective ?? null, key);
-    setAttribute(this.enabled, 'aria-checked', String(backend.enabled));
-    writeWord(this.enabled, backend.enabled ? words().enabled : words().disabled);
-    setAttribute(this.drain, 'aria-pressed', String(isDraining(backend)));
+    this.wait(backend);
     this.clear.hidden = !backend.override;
     if (this.named !== words()) this.#name(key);
+  }
+
+  /** Shows what is, and over it what waits to be. @param {Backend} backend */
+  wait(backend) {
+    const edit = stagedOf(backend.id);
+    this.weight.wait(edit?.weight ?? null);
+    const enabled = edit?.enabled ?? backend.enabled;
+    setAttribute(this.enabled, 'aria-checked', String(enabled));
+    writeWord(this.enabled, enabled ? words().enabled : words().disabled);
+    setAttribute(this.drain, 'aria-pressed', String(edit?.drain ?? isDraining(backend)));
+    this.enabled.classList.toggle('is-waiting', typeof edit?.enabled === 'boolean');
+    this.drain.classList.toggle('is-waiting', typeof edit?.drain === 'boolean');
   }
 
   /** What they are called, in the language of the page. @param {string} key */
@@ -67,25 +82,55 @@ export class Controls {
     setAttribute(this.clear, 'title', words().clearOverride);
   }
 
-  #switchEnabled() {
-    return whileBusy(this.enabled, () => changeEnabled(this.backendOf(), !this.backendOf().enabled));
+  /** @param {Event} event */
+  #switchEnabled(event) {
+    const backend = this.backendOf();
+    const waiting = stagedOf(backend.id)?.enabled;
+    if (typeof waiting === 'boolean' || isByTouch(event)) return stage([backend], { enabled: !(waiting ?? backend.enabled) });
+    return this.#make(this.enabled, { enabled: !backend.enabled }, () => changeEnabled(this.backendOf(), !this.backendOf().enabled));
   }
 
-  switchDrain() {
-    return whileBusy(this.drain, () => changeDrain(this.backendOf(), !isDraining(this.backendOf())));
+  /** @param {Event} [event] none where a key asks for it */
+  switchDrain(event) {
+    const backend = this.backendOf();
+    const waiting = stagedOf(backend.id)?.drain;
+    if (typeof waiting === 'boolean' || isByTouch(event)) return stage([backend], { drain: !(waiting ?? isDraining(backend)) });
+    return this.#make(this.drain, { drain: !isDraining(backend) }, () => changeDrain(this.backendOf(), !isDraining(this.backendOf())));
   }
 
-  async #clear() {
-    await whileBusy(this.clear, () => clearOverride(this.backendOf()));
+  /**
+   * At once, unless it is to be asked for first.
+   * @param {HTMLButtonElement} button
+   * @param {Omit<import('./shapes.js').Edit, 'id'>} edit
+   * @param {() => Promise<unknown>} act
+   */
+  #make(button, edit, act) {
+    const edits = [{ id: this.backendOf().id, ...edit }];
+    return mustAsk(edits) ? propose(edits) : whileBusy(button, act);
+  }
+
+  /** @param {Event} event */
+  async #clear(event) {
+    const edit = { weight: null, enabled: null, drain: null };
+    if (isByTouch(event)) return stage([this.backendOf()], edit);
+    await this.#make(this.clear, edit, () => clearOverride(this.backendOf()));
     // The button is gone with the override; the keyboard goes on from the weight.
     if (this.clear.hidden) this.weight.focus();
   }
 }
 
 /**
+ * A finger slips, and cards move under it: what it switches waits to be applied.
+ * @param {Event} [event]
+ */
+function isByTouch(event) {
+  return event instanceof PointerEvent ? event.pointerType === 'touch' : event !== undefined && matchMedia('(hover: none)').matches;
+}
+
+/**
  * A button with an icon for where there is little room, and a word for where there is more.
  * @param {string} icon
- * @param {() => unknown} act
+ * @param {(event: Event) => unknown} act
  */
 function actionButton(icon, act) {
   return element(

@@ -10,6 +10,7 @@ import { DetailView } from './detail-view.js';
 import { byId } from './dom.js';
 import { onLanguage } from './i18n.js';
 import { oneAtATime } from './once.js';
+import { onStaged } from './staged.js';
 
 /** @typedef {import('./rows.js').Row} Row */
 
@@ -43,6 +44,7 @@ export function startDetail(onChange) {
     const isInDialog = document.querySelector('dialog[open]') !== null;
     if (event.key === 'Escape' && open !== null && !isElsewhere && !isInDialog) closeDetail();
   });
+  onStaged(write);
   onLanguage(() => {
     view = null;
     write();

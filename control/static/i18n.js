@@ -26,6 +26,18 @@ export function words() {
   return current;
 }
 
+/**
+ * A word by its name, with its arguments: what is said so can be kept, and follows the language.
+ * @typedef {readonly [string, ...unknown[]]} Said
+ */
+
+/** @param {Said} said an argument may be one too @returns {string} */
+export function wordsOf([name, ...args]) {
+  const word = /** @type {any} */ (words())[name];
+  const told = args.map((arg) => (Array.isArray(arg) ? wordsOf(/** @type {any} */ (arg)) : arg));
+  return typeof word === 'function' ? word(...told) : String(word ?? name);
+}
+
 /** For `Intl`. */
 export function locale() {
   return language === 'zh' ? 'zh-CN' : 'en-GB';

@@ -4,9 +4,9 @@
  */
 
 import * as api from './api.js';
-import { apply, knowEtag, review, startApply } from './apply.js';
+import { apply, knowWhole, mustAsk, propose, review, startApply } from './apply.js';
 import { proxyOf, showProxy, showWarnings, startBar } from './bar.js';
-import { reportRefresh, startChanges, syncNow } from './changes.js';
+import { reportRefresh, startChanges, syncNow, takeBackAny } from './changes.js';
 import { connectionFailed, connectionIsGood, showConnection } from './connection.js';
 import { byId, setText } from './dom.js';
 import { startFeed } from './feed.js';
@@ -21,6 +21,7 @@ import { oneAtATime } from './once.js';
 import { startReports, undoNewest } from './report.js';
 import { recordVram } from './sparkline.js';
 import { knowTtl } from './state.js';
+import { startDrafts } from './storage.js';
 import { startTheme } from './theme.js';
 import { startTips } from './tip.js';
 import { recordTraffic } from './traffic.js';
@@ -51,7 +52,7 @@ function take(whole) {
   recordVram(whole.backends, now);
   recordTraffic(whole);
   knowTargets(whole.backends);
-  knowEtag(whole.etag);
+  knowWhole(whole);
   show();
 }
 
@@ -85,13 +86,14 @@ function everySecond() {
 function start() {
   startTheme();
   startLanguage();
-  startReports();
+  startDrafts();
+  startReports(takeBackAny);
   startBar();
   startTips();
   startPing();
   byId('add-backend', HTMLButtonElement).addEventListener('click', () => void openAdd());
   const lookNow = oneAtATime(look);
-  startChanges(lookNow);
+  startChanges(lookNow, { mustAsk, propose });
   startApply(async () => {
     await lookNow();
     return latest;

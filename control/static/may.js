@@ -11,6 +11,7 @@ import { readSession, signOut } from './api.js';
 import { byId, setText } from './dom.js';
 import { onLanguage, words } from './i18n.js';
 import { addReport } from './report.js';
+import { forgetDrafts } from './storage.js';
 
 /** @typedef {import('./shapes.js').Scope} Scope */
 /** @typedef {'write' | 'admin'} Needs */
@@ -25,6 +26,7 @@ let scope = 'admin';
 export async function startMay() {
   byId('sign-out', HTMLButtonElement).addEventListener('click', async () => {
     await signOut();
+    forgetDrafts();
     location.replace('/login');
   });
   // Without an answer the banner says what is wrong, and nothing is known to be forbidden.

@@ -6,8 +6,8 @@
 /** @typedef {import('./rows.js').Row} Row */
 /** @typedef {{row: Row, isGone: boolean}} Entry */
 
-/** How long a row that is listed no more stays, in grey. */
-const GONE_STAYS_MS = 5_000;
+/** How long a row that is listed no more stays, in grey; while nothing may move, longer. */
+const GONE_STAYS_MS = { moving: 5_000, held: 15_000 };
 
 export class Standing {
   /** @type {Entry[]} */
@@ -23,7 +23,7 @@ export class Standing {
    * @returns {{entries: Entry[], isHeldBack: boolean}} whether the order would be another one
    */
   update(sorted, listed, isHeld, now) {
-    this.#letGo(listed, now);
+    this.#letGo(listed, now - (isHeld ? GONE_STAYS_MS.held : GONE_STAYS_MS.moving), now);
     if (!isHeld) {
       this.#entries = this.#withGone(sorted);
       return { entries: this.#entries, isHeldBack: false };
@@ -61,14 +61,15 @@ export class Standing {
 
   /**
    * @param {Set<string>} listed
+   * @param {number} before when a row must have gone to be let go
    * @param {number} now
    */
-  #letGo(listed, now) {
+  #letGo(listed, before, now) {
     for (const { row } of this.#entries) {
       if (!listed.has(row.key) && !this.#goneSince.has(row.key)) this.#goneSince.set(row.key, now);
     }
     for (const [key, since] of this.#goneSince) {
-      if (listed.has(key) || now - since > GONE_STAYS_MS) this.#goneSince.delete(key);
+      if (listed.has(key) || since < before) this.#goneSince.delete(key);
     }
     this.#entries = this.#entries.filter(({ row }) => listed.has(row.key) || this.#goneSince.has(row.key));
   }

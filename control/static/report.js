@@ -6,17 +6,27 @@
 
 import { byId, element, setText } from './dom.js';
 import { clockText } from './format.js';
-import { onLanguage, words } from './i18n.js';
+import { onLanguage, words, wordsOf } from './i18n.js';
+import { keepDraft, recallDraft } from './storage.js';
 
 /** @typedef {'good' | 'warn' | 'bad' | 'busy'} Level */
 /** @typedef {{level: Level, text: string}} Outcome */
+
+/**
+ * What takes a change back, as data: it outlives a reload of the page.
+ * @typedef {object} Undo
+ * @property {'edits' | 'settings' | 'static'} kind
+ * @property {import('./i18n.js').Said} what was done
+ * @property {any} made
+ * @property {any} back
+ */
 
 /**
  * @typedef {object} Report
  * @property {() => string} what
  * @property {() => Outcome} outcome
  * @property {string} info the server's own words, `reload.info` among them
- * @property {(() => Promise<unknown>) | null} undo
+ * @property {Undo | null} undo
  */
 
 const MAX_REPORTS = 30;
@@ -27,8 +37,19 @@ const kept = [];
 /** The report in the dock that the person has put away. @type {Report | null} */
 let putAway = null;
 
-/** Binds the list and the dock. */
-export function startReports() {
+/** @type {(undo: Undo) => Promise<unknown>} */
+let carryOut = async () => {};
+
+/**
+ * Binds the list and the dock, and offers again what a reload of the page has interrupted.
+ * @param {(undo: Undo) => Promise<unknown>} takeBack
+ */
+export function startReports(takeBack) {
+  carryOut = takeBack;
+  const undoable = /** @type {{undo: Undo, outcome: Outcome, info: string, at: number}[]} */ (recallDraft('undo') ?? []);
+  for (const { undo, outcome, info, at } of undoable.reverse()) {
+    if (isRecent(at)) addReport({ what: () => wordsOf(undo.what), outcome: () => outcome, info, undo }, at);
+  }
   onLanguage(() => {
     setText(byId('announce', HTMLElement), '');
     show();
@@ -38,31 +59,42 @@ export function startReports() {
 /** Takes back the newest change that can be. */
 export function undoNewest() {
   const newest = kept.find(({ report }) => report.undo !== null)?.report;
-  if (newest !== undefined) void takeBack(newest);
+  if (newest !== undefined) void takeBackOf(newest);
 }
 
-/** @param {Report} report */
-export function addReport(report) {
-  kept.unshift({ report, at: Date.now() });
+/**
+ * @param {Report} report
+ * @param {number} at unix milliseconds
+ */
+export function addReport(report, at = Date.now()) {
+  kept.unshift({ report, at });
   kept.splice(MAX_REPORTS);
   show();
   setText(byId('announce', HTMLElement), `${report.what()}: ${report.outcome().text}`);
   setTimeout(() => {
     report.undo = null;
     show();
-  }, UNDO_OFFERED_MS);
+  }, at + UNDO_OFFERED_MS - Date.now());
 }
 
 /** @param {Report} report */
-async function takeBack(report) {
+async function takeBackOf(report) {
   const undo = report.undo;
   report.undo = null;
   show();
-  await undo?.();
+  if (undo !== null) await carryOut(undo);
+}
+
+/** What can be taken back, for a page that is loaded again. */
+function keepUndoable() {
+  const undoable = kept.filter(({ report }) => report.undo !== null);
+  const drafts = undoable.map(({ report, at }) => ({ undo: report.undo, outcome: report.outcome(), info: report.info, at }));
+  keepDraft('undo', drafts.length === 0 ? null : drafts);
 }
 
 /** The whole list on its page; on every page the newest, while it is news. */
 function show() {
+  keepUndoable();
   byId('reports', HTMLOListElement).replaceChildren(
     ...kept.map(({ report, at }) => written(element('li'), report, at)),
   );
@@ -107,7 +139,7 @@ function written(line, report, at) {
     ),
   );
   if (report.undo !== null) {
-    const undo = () => void takeBack(report);
+    const undo = () => void takeBackOf(report);
     line.append(element('button', { type: 'button', class: 'quiet small', onclick: undo }, words().undo));
   }
   return line;

@@ -149,6 +149,7 @@ export class RowView {
     const edit = stagedOf(key);
     this.pending.hidden = edit === null;
     setText(this.pending, edit === null ? '' : pendingText(edit));
+    this.controls.wait(this.row.backend);
     this.element.classList.toggle('is-pending', edit !== null);
     this.element.classList.toggle('is-open', isOpen(key));
     setAttribute(this.opener, 'aria-expanded', String(isOpen(key)));

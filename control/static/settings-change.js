@@ -5,7 +5,7 @@
 
 import * as api from './api.js';
 import { change, failureOutcome } from './changes.js';
-import { words } from './i18n.js';
+import { words, wordsOf } from './i18n.js';
 import { addReport } from './report.js';
 
 /** @typedef {import('./report.js').Outcome} Outcome */
@@ -19,17 +19,17 @@ const HOLDERS = ['listen', 'proxy'];
  * @returns {Promise<() => Outcome>}
  */
 export async function changeAlgorithm(algorithm) {
-  const { outcome } = await changeSettings(() => ({ algorithm }), () => words().algorithmChange(algorithm));
+  const { outcome } = await changeSettings(() => ({ algorithm }), ['algorithmChange', algorithm]);
   return outcome;
 }
 
 /**
  * @param {(now: api.SettingsAnswer) => Patch} patchOn what to change of the settings that are in force
- * @param {() => string} [what] is changed
+ * @param {import('./i18n.js').Said} [what] is changed
  * @returns {Promise<{outcome: () => Outcome, faults: api.Fault[], isRolledBack: boolean}>} what the server
  *   refused of it, and whether the proxy refused it after it was stored
  */
-export async function changeSettings(patchOn, what = () => words().settingsChange) {
+export async function changeSettings(patchOn, what = ['settingsChange']) {
   /** @type {api.Fault[]} */
   let faults = [];
   let isRolledBack = false;
@@ -45,7 +45,8 @@ export async function changeSettings(patchOn, what = () => words().settingsChang
       throw error;
     });
     const made = saidOf(patch, settings);
-    const undo = differing(before, made).length === 0 ? null : () => takeBack(what, made, before);
+    const kind = /** @type {const} */ ('settings');
+    const undo = differing(before, made).length === 0 ? null : { kind, what, made, back: before };
     return { sync, undo };
   });
   return { outcome, faults, isRolledBack };
@@ -53,16 +54,18 @@ export async function changeSettings(patchOn, what = () => words().settingsChang
 
 /**
  * Undoes a change, unless somebody has changed the same meanwhile.
- * @param {() => string} what was done
+ * @param {import('./i18n.js').Said} what was done
  * @param {Patch} made
  * @param {Patch} before
  */
-async function takeBack(what, made, before) {
-  const told = () => words().undoing(what());
+export async function takeBack(what, made, before) {
+  /** @type {import('./i18n.js').Said} */
+  const said = ['undoing', what];
+  const told = () => wordsOf(said);
   try {
     const overtaken = differing(made, saidOf(made, await api.readSettings()));
     if (overtaken.length === 0) {
-      await change(told, () => api.changeSettings(before));
+      await change(said, () => api.changeSettings(before));
       return;
     }
     const places = overtaken.join(', ');

@@ -9,6 +9,7 @@ import { byId, element, setAttribute, setText } from './dom.js';
 import { dateTimeText, isNumber } from './format.js';
 import { onLanguage, words } from './i18n.js';
 import { changeAlgorithm, changeSettings } from './settings-change.js';
+import { keepDraft, recallDraft } from './storage.js';
 import { FIELDS, GROUPS, patchOf, textOf, valueAt } from './settings-fields.js';
 
 /** @typedef {import('./settings-fields.js').Field} Field */
@@ -23,7 +24,7 @@ import { FIELDS, GROUPS, patchOf, textOf, valueAt } from './settings-fields.js';
 const NOTHING = { fields: new Map(), algorithm: undefined };
 
 /** What the page of settings does by itself. */
-export const page = { start, enter: () => void read(() => NOTHING), update };
+export const page = { start, enter: () => void read(recalled), update };
 
 /** As last read. @type {api.ConfigAnswer | null} */
 let config = null;
@@ -33,6 +34,8 @@ let readAt = null;
 let newest = null;
 /** What is chosen for a listen address that the proxy refuses. */
 let onRefusal = 'roll_back';
+/** What was in force of each edited setting when its edit began, by pointer. @type {Map<string, string>} */
+let begunOn = new Map();
 /** What the server said against a field, by its pointer. @type {Map<string, string>} */
 let refusals = new Map();
 
@@ -47,6 +50,7 @@ function start() {
     void saveFields();
   });
   fields.addEventListener('input', writeChanged);
+  byId('settings-form', HTMLFormElement).addEventListener('change', keep);
   byId('fields-reset', HTMLButtonElement).addEventListener('click', () => {
     refusals = new Map();
     write({ ...edits(), fields: NOTHING.fields });
@@ -77,9 +81,48 @@ async function read(keep) {
   }
 }
 
+/** What was typed and chosen, but not applied, when the page was left. @returns {Edits} */
+function recalled() {
+  const draft = recallDraft('settings');
+  if (draft === null) return NOTHING;
+  begunOn = new Map(draft.begunOn);
+  onRefusal = draft.onRefusal ?? onRefusal;
+  const fields = new Map(draft.fields);
+  const known = FIELDS.flatMap(({ pointer }) => {
+    const text = fields.get(pointer);
+    return typeof text === 'string' ? [/** @type {const} */ ([pointer, text])] : [];
+  });
+  return { fields: new Map(known), algorithm: draft.algorithm };
+}
+
+/** Keeps what is edited for a page that is loaded again. */
+function keep() {
+  const { fields, algorithm } = edits();
+  const now = new Map([...fields.keys()].map((pointer) => [pointer, begunOn.get(pointer) ?? inForce(pointer)]));
+  begunOn = now;
+  const draft = { fields: [...fields], algorithm, begunOn: [...now], onRefusal };
+  keepDraft('settings', fields.size > 0 || algorithm !== undefined ? draft : null);
+}
+
+/** @param {string} pointer */
+function inForce(pointer) {
+  return textOf(valueAt(config?.effective, pointer));
+}
+
+/** What somebody else has set since the edit of it began. @param {string} pointer */
+function overtakenText(pointer) {
+  const before = begunOn.get(pointer);
+  const now = inForce(pointer);
+  return before === undefined || before === now ? '' : words().overtakenSetting(now || words().byDefault);
+}
+
 /** @param {Edits} kept shown over what is in force */
 function write(kept) {
   if (config === null) return;
+  for (const pointer of begunOn.keys()) {
+    const text = kept.fields.get(pointer);
+    if (text === undefined || text === inForce(pointer)) begunOn.delete(pointer);
+  }
   const { effective, published, path, updated_at: at } = config;
   const chosen = kept.algorithm ?? effective.algorithm;
   const choices = effective.algorithms.map((name) => algorithmChoice(name, name === chosen));
@@ -159,6 +202,7 @@ function fieldElement(field) {
     element('span', { class: 'setting-value' }, input, element('span', { class: 'setting-unit' }, unit)),
     element('span', { class: 'setting-note', id: `${id}-note` },
       refusal !== undefined && element('strong', { class: 'bad' }, `${refusal} `),
+      overtakenText(pointer) !== '' && element('strong', { class: 'bad' }, `${overtakenText(pointer)} `),
       meaning, ' ',
       element('span', { class: 'setting-origin' }, originText(pointer)),
     ),
@@ -217,6 +261,7 @@ function writeChanged() {
     const isChanged = changed.some((field) => field.pointer === pointer);
     setAttribute(byId(idOf(pointer), HTMLElement), 'data-changed', isChanged ? '' : null);
   }
+  keep();
   byId('fields-save', HTMLButtonElement).disabled = changed.length === 0;
   byId('fields-reset', HTMLButtonElement).hidden = changed.length === 0 && refusals.size === 0;
   setText(byId('fields-count', HTMLElement), changed.length === 0 ? '' : words().changedSettings(changed.length));

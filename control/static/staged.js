@@ -19,6 +19,11 @@ const staged = new Map();
 /** @type {(() => void)[]} */
 const listeners = [];
 
+/** What a page that was loaded before has left. @param {Staged[]} left */
+export function restoreStaged(left) {
+  for (const one of left) staged.set(one.id, one);
+}
+
 /** @param {() => void} listener called after every change of what is staged */
 export function onStaged(listener) {
   listeners.push(listener);
@@ -89,6 +94,18 @@ export function stagedOf(id) {
 /** @returns {Staged[]} */
 export function allStaged() {
   return [...staged.values()];
+}
+
+/**
+ * What waited for these backends before waits again, and nothing else.
+ * @param {Map<string, Staged | null>} before
+ */
+export function restage(before) {
+  for (const [id, one] of before) {
+    if (one === null) staged.delete(id);
+    else staged.set(id, one);
+  }
+  tell();
 }
 
 /** @param {string[]} [ids] all, where none are named */

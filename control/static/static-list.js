@@ -31,7 +31,7 @@ async function add() {
   if (!ADDRESS.test(address)) return refuse(words().addAddressBad);
   if (typed !== '' && weight === null) return refuse(words().weightRange);
   const outcome = await change(
-    () => words().addBackendOf(address),
+    ['addBackendOf', address],
     () => putWithUndo(address, { weight }),
   );
   const { level, text } = outcome();
@@ -58,7 +58,7 @@ async function putWithUndo(address, said) {
 /** @param {string} address of a backend on the list */
 export function takeOff(address) {
   return change(
-    () => words().removeStaticOf(address),
+    ['removeStaticOf', address],
     async () => {
       const answer = await api.removeStatic(address);
       return { ...answer, undo: undoOf(address, answer.old) };
@@ -70,9 +70,18 @@ export function takeOff(address) {
  * What makes the list say of a backend what it said before.
  * @param {string} address
  * @param {import('./shapes.js').Said | null} before
+ * @returns {import('./report.js').Undo}
  */
 function undoOf(address, before) {
-  const call = () => (before === null ? api.removeStatic(address) : api.putStatic(address, before));
-  const done = () => (before === null ? words().addBackendOf(address) : words().removeStaticOf(address));
-  return () => change(() => words().undoing(done()), call);
+  const what = /** @type {const} */ ([before === null ? 'addBackendOf' : 'removeStaticOf', address]);
+  return { kind: 'static', what, made: address, back: before };
+}
+
+/**
+ * @param {import('./i18n.js').Said} what was done
+ * @param {string} address
+ * @param {import('./shapes.js').Said | null} before
+ */
+export function takeBack(what, address, before) {
+  return change(['undoing', what], () => (before === null ? api.removeStatic(address) : api.putStatic(address, before)));
 }

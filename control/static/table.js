@@ -14,7 +14,7 @@ import { openPing } from './ping.js';
 import { RowView } from './row.js';
 import { rowsOf, sortRows } from './rows.js';
 import { knowBackends, startSelection } from './selection.js';
-import { onStaged, stagedOf } from './staged.js';
+import { onStaged } from './staged.js';
 
 /** @typedef {import('./rows.js').Row} Row */
 
@@ -26,6 +26,8 @@ const OVERSCAN = 8;
 const CARDS = 60;
 /** A click on one of these is its own. */
 const PRESSABLE = 'button, input, label, select, a';
+/** How long rows keep their places after a touch, a click or an edit: the next one is meant for what stands there. */
+const ORDER_HELD_MS = 10_000;
 
 /** @type {Map<string, RowView>} */
 const views = new Map();
@@ -38,6 +40,9 @@ let cardLimit = CARDS;
 const standings = new Standing();
 /** @type {import('./order.js').Entry[]} */
 let entries = [];
+/** Until when rows keep their places, by the clock of the page, and what lets them go then. */
+let heldUntil = 0;
+let release = 0;
 
 const areCards = matchMedia('(max-width: 720px)');
 const canHover = matchMedia('(hover: hover)');
@@ -49,9 +54,9 @@ export const page = {
   keys: {
     j: () => moveCurrent(1),
     k: () => moveCurrent(-1),
-    e: guarded('write', () => words().keys.weight, () => currentView()?.weight.focus()),
-    d: guarded('write', () => words().keys.drain, () => currentView()?.onDrain()),
-    x: guarded('write', () => words().keys.choose, () => currentView()?.onChoose()),
+    e: guarded('write', () => words().keys.weight, () => onCurrent((view) => view.weight.focus())),
+    d: guarded('write', () => words().keys.drain, () => onCurrent((view) => view.onDrain())),
+    x: guarded('write', () => words().keys.choose, () => onCurrent((view) => view.onChoose())),
     p: guarded('write', () => words().pingTool, () => openPing(currentView()?.row.backend.ip)),
   },
 };
@@ -59,11 +64,18 @@ export const page = {
 /** Binds filter, headers and rows. */
 function startTable() {
   startSelection(rewriteChoices, visibleKeys);
-  onStaged(rewriteChoices);
+  onStaged(() => {
+    holdOrder();
+    rewriteChoices();
+  });
   startDetail(rewriteChoices);
-  startFilter(render);
-  startColumns(render);
+  startFilter(reorder);
+  startColumns(reorder);
   const body = byId('rows', HTMLTableSectionElement);
+  // Before what they do, and whoever stops them.
+  for (const name of ['pointerdown', 'click', 'input']) {
+    for (const place of [body, byId('side', HTMLElement)]) place.addEventListener(name, holdOrder, { capture: true, passive: true });
+  }
   body.addEventListener('pointerleave', render);
   body.addEventListener('focusin', ({ target }) => {
     current = viewAt(target)?.row.key ?? current;
@@ -95,6 +107,19 @@ function startTable() {
   onLanguage(render);
 }
 
+/** The person is at work: no row leaves its place before the next touch can be meant. */
+function holdOrder() {
+  heldUntil = Date.now() + ORDER_HELD_MS;
+  clearTimeout(release);
+  release = setTimeout(render, ORDER_HELD_MS);
+}
+
+/** Another order or other rows, by the person's own word. */
+function reorder() {
+  heldUntil = 0;
+  render();
+}
+
 /** @param {EventTarget | null} target */
 function viewAt(target) {
   const row = target instanceof Element ? target.closest('tr') : null;
@@ -111,10 +136,7 @@ function showWhole(whole) {
 
 /** Shows anew what is chosen and staged. */
 function rewriteChoices() {
-  for (const [key, view] of views) {
-    view.writeChoice();
-    view.weight.wait(stagedOf(key)?.weight ?? null);
-  }
+  for (const view of views.values()) view.writeChoice();
 }
 
 /** The keys of the rows that the filter shows. */
@@ -126,8 +148,10 @@ function render() {
   if (rows === null) return;
   const now = Date.now();
   const held = new Set([...views.values()].filter((view) => view.isHeld()).map(({ row }) => row.key));
+  const isHeld = now < heldUntil || isPersonInside(byId('rows', HTMLTableSectionElement));
+  // A row that an edit takes out of the filter stays under the finger as well.
+  if (now < heldUntil) for (const { row } of entries) held.add(row.key);
   const shown = rows.filter((row) => isWanted(row) || held.has(row.key));
-  const isHeld = isPersonInside(byId('rows', HTMLTableSectionElement));
   const listed = new Set(rows.map((row) => row.key));
   const standing = standings.update(sortRows(shown, currentOrder()), listed, isHeld, now);
   entries = standing.entries;
@@ -236,6 +260,14 @@ function moveCurrent(step) {
   place(Date.now(), false);
   const view = currentView();
   view?.element.focus({ preventScroll: !areCards.matches });
+}
+
+/** What a key does to the current row; the rows stay where they are. @param {(view: RowView) => unknown} act */
+function onCurrent(act) {
+  const view = currentView();
+  if (view === null) return;
+  holdOrder();
+  act(view);
 }
 
 /** The row that the keyboard acts on. */

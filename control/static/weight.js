@@ -27,7 +27,7 @@ export class WeightEditor {
   #named = null;
 
   /**
-   * @param {(weight: number) => Promise<() => Outcome>} save
+   * @param {(weight: number) => Promise<(() => Outcome) | null>} save null where it waits instead, or was given up
    * @param {(weight: number) => void} leave told where the field is left with an edit, or with none
    */
   constructor(save, leave) {
@@ -165,6 +165,7 @@ export class WeightEditor {
     const outcome = await this.save(weight);
     this.#isBusy = false;
     this.#note = outcome;
+    if (outcome === null) return this.#write();
     // What was saved is no edit any more, even where somebody else has set another weight since.
     if (outcome().level !== 'bad' && this.#saved !== before) this.input.value = String(this.#saved);
     this.#write();

@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { describe, it } from 'node:test';
 import { noSeriousFault } from './axe.mjs';
-import { Stand, hasAttribute, hasText, isReady, newestReport, onOneStand, openConsole, picture, rowOf, until } from './harness.mjs';
+import { Stand, applyReview, hasAttribute, hasText, isReady, newestReport, onOneStand, openConsole, picture, rowOf, until } from './harness.mjs';
 
 /** @type {import('playwright-core').Browser} */
 let browser;
@@ -20,7 +20,7 @@ onOneStand({ config: { default_algorithm: 'gpu_aware' } }, async (started, onIt)
   browser = started;
   stand = onIt;
   backend = await stand.register({ weight: 20, gpu_usage: 0.4, vram_usage: 0.94 });
-  other = await stand.register({ weight: 10, gpu_usage: 0.1, vram_usage: 0.2 });
+  other = await stand.register({ weight: 100, gpu_usage: 0.1, vram_usage: 0.2 });
   await stand.publishDiscovery([{ ip: '127.0.0.1', port: backend.port, weight: 30 }]);
 });
 
@@ -121,6 +121,7 @@ describe('the side panel', () => {
     await controls.locator('.weight-input').press('Enter');
     await hasText(newestReport(page), /20 → 44 — applied in \d+ ms/);
     await controls.getByRole('button', { name: /^Drain/ }).click();
+    await applyReview(page);
     await stand.publishedWeight(backend, 0);
     await controls.getByRole('button', { name: /^Clear override/ }).click();
     await stand.publishedWeight(backend, 20);

@@ -5,7 +5,7 @@
 
 import assert from 'node:assert/strict';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
-import { Stand, hasText, isReady, newestReport, openConsole, picture, rowOf, startBrowser, until } from './harness.mjs';
+import { Stand, applyReview, hasText, isReady, newestReport, openConsole, picture, rowOf, startBrowser, until } from './harness.mjs';
 
 /** @type {import('playwright-core').Browser} */
 let browser;
@@ -104,9 +104,12 @@ describe('edits that wait', () => {
     await page.locator('#bulk-weight').fill('77');
     await page.locator('#bulk-weight').press('Enter');
     await page.locator('#bulk-disable').click();
-    await hasText(page.locator('#pending-count'), /^2 pending$/);
+    await hasText(page.locator('#pending-count'), /^4 pending on 2 backends$/);
     await picture(page, 'bulk');
     await page.locator('#pending-apply').click();
+    await hasText(page.locator('#diff-title'), /^Pending changes: 4 on 2 backends$/);
+    assert.equal(await page.locator('#diff-rows tr').count(), 4);
+    await applyReview(page, '2');
     await stand.publishedWeight(backends[1], 77);
     const file = await stand.readJson('config/proxy_config.json');
     assert.deepEqual(file.backends.map(({ enabled }) => enabled).sort(), [false, false, true]);
@@ -130,7 +133,8 @@ describe('edits that wait', () => {
     await hasText(page.locator('#diff-rows tr'), /99.*→.*12/);
     await picture(page, 'conflict');
     assert.equal((await published()).weights.get(backends[0].port), 99);
-    await page.locator('#diff-apply').click();
+    // From 99 to 12 is most of what there is.
+    await applyReview(page, backends[0].key);
     await stand.publishedWeight(backends[0], 12);
     page.complaints = page.complaints.filter((text) => !/412/.test(text));
   });
@@ -140,9 +144,9 @@ describe('edits that wait', () => {
     await rowOf(page, backends[0]).waitFor();
     await stageWeight(backends[0], 12);
     await stand.call('POST', `/api/backends/127.0.0.1/${backends[0].port}/weight`, { weight: 99 });
-    await stand.call('POST', `/api/backends/127.0.0.1/${backends[2].port}/weight`, { weight: 33 });
+    await stand.call('POST', `/api/backends/127.0.0.1/${backends[2].port}/weight`, { weight: 333 });
     const last = rowOf(page, backends[2]).locator('.weight-input');
-    await until('the page has the news', async () => (await last.inputValue()) === '33');
+    await until('the page has the news', async () => (await last.inputValue()) === '333');
     // Into the field and out, and another part of the same backend: no new look at its weight.
     await rowOf(page, backends[0]).locator('.weight-input').focus();
     await page.keyboard.press('Tab');

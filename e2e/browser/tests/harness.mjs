@@ -17,8 +17,8 @@ import { chromium } from 'playwright-core';
 const BIN_DIR = path.resolve(process.env.WICKETGATE_BIN_DIR ?? '../../target/debug');
 /** run.sh finds it in PATH. */
 const BROWSER = process.env.CHROMIUM ?? '/usr/bin/chromium';
-/** How long anything may take before a test calls it failed. */
-export const DEADLINE_MS = 10_000;
+/** How long anything may take before a test calls it failed; longer on a machine that is busy with other things. */
+export const DEADLINE_MS = Number(process.env.WICKETGATE_DEADLINE_MS ?? 10_000);
 /** Long enough that no registration of a test expires by itself. */
 const TTL_S = 3600;
 
@@ -47,14 +47,15 @@ async function freePort() {
  * @template Value
  * @param {string} what is waited for, for the message
  * @param {() => Promise<Value> | Value} probe
+ * @param {number} [deadline] in milliseconds
  * @returns {Promise<Value>}
  */
-export async function until(what, probe) {
-  const end = Date.now() + DEADLINE_MS;
+export async function until(what, probe, deadline = DEADLINE_MS) {
+  const end = Date.now() + deadline;
   for (;;) {
     const value = await probe();
     if (value) return value;
-    assert.ok(Date.now() < end, `not within ${DEADLINE_MS} ms: ${what}`);
+    assert.ok(Date.now() < end, `not within ${deadline} ms: ${what}`);
     await pause(25);
   }
 }
@@ -291,8 +292,8 @@ export function startBrowser() {
  * kept in `page.complaints`: errors of scripts, of the content security policy, of loading.
  * @param {import('playwright-core').Browser} browser
  * @param {Stand} stand
- * @param {{view?: string, locale?: string, width?: number, height?: number, colorScheme?: 'dark' | 'light', expected?: RegExp}} [options]
- *   `view` is the console's page; complaints that are `expected` are not kept
+ * @param {{view?: string, locale?: string, width?: number, height?: number, colorScheme?: 'dark' | 'light', touch?: boolean, expected?: RegExp}} [options]
+ *   `touch` is a phone or a tablet, without a mouse; `view` is the console's page; complaints that are `expected` are not kept
  */
 export async function openConsole(browser, stand, options = {}) {
   const page = await openPage(browser, stand, `/?page=${options.view ?? 'backends'}`, options);
@@ -312,8 +313,8 @@ export async function isReady(page) {
 
 /** The same on any path of the stand, which may lead elsewhere; `before` has the empty page first. */
 export async function openPage(browser, stand, target, options = {}) {
-  const { locale = 'en-GB', width = 1280, height = 900, colorScheme, expected } = options;
-  const context = await browser.newContext({ locale, viewport: { width, height }, colorScheme });
+  const { locale = 'en-GB', width = 1280, height = 900, colorScheme, touch = false, expected } = options;
+  const context = await browser.newContext({ locale, viewport: { width, height }, colorScheme, hasTouch: touch, isMobile: touch });
   const page = await context.newPage();
   page.setDefaultTimeout(DEADLINE_MS);
   stand.pages.push(page);
@@ -336,6 +337,18 @@ export async function openPage(browser, stand, target, options = {}) {
 /** The table's row of a backend. */
 export function rowOf(page, { key }) {
   return page.locator('#rows tr').filter({ has: page.getByText(key, { exact: true }) });
+}
+
+/**
+ * Applies what the review shows.
+ * @param {import('playwright-core').Page} page
+ * @param {string} [word] that is typed, where the change is a large one
+ */
+export async function applyReview(page, word) {
+  await page.locator('#diff-dialog[open]').waitFor();
+  if (word !== undefined) await page.locator('#diff-word').fill(word);
+  await page.keyboard.press('Enter');
+  await page.locator('#diff-dialog').waitFor({ state: 'hidden' });
 }
 
 /** What was last done, as the dock of every page tells it. */

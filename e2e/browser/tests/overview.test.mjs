@@ -149,6 +149,7 @@ describe('axe', () => {
         await noSeriousFault(page, 'the page');
         await picture(page, `page-${theme}-${width}-${locale}`);
         await page.locator('#pending-review').click();
+        await page.locator('#diff-dialog[open]').waitFor();
         await noSeriousFault(page, 'the diff');
         await page.keyboard.press('Escape');
         const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);

@@ -1,0 +1,96 @@
+/**
+ * @file The review of what waits: the sum of it and what it leaves, then each change, equal ones together.
+ * It is loaded when it is first asked for.
+ */
+
+import { byId, element, setText } from './dom.js';
+import { UNKNOWN, countText } from './format.js';
+import { words } from './i18n.js';
+
+/** @typedef {import('./staged.js').Staged} Staged */
+/** @typedef {import('./staged.js').Stand} Stand */
+/** @typedef {{id: string, part: keyof Stand, old: unknown, value: unknown}} Change */
+
+/** Fewer equal changes stand each by itself. */
+const GROUPED_FROM = 5;
+/** Addresses of a group that are listed. */
+const LISTED = 200;
+
+/**
+ * @param {Staged[]} staged
+ * @param {Set<string>} conflicts the backends that somebody else has edited meanwhile
+ */
+export function writeReview(staged, conflicts) {
+  const changes = staged.flatMap(changesOf);
+  /** @type {Map<string, Change[]>} */
+  const equal = new Map();
+  for (const change of changes) {
+    const key = conflicts.has(change.id) ? `${change.id} ${change.part}` : `${change.part} ${change.value}`;
+    equal.set(key, [...(equal.get(key) ?? []), change]);
+  }
+  const rows = [...equal.values()].flatMap((group) =>
+    group.length < GROUPED_FROM ? group.map((change) => line(change, conflicts)) : [groupLine(group)],
+  );
+  byId('diff-rows', HTMLTableSectionElement).replaceChildren(...rows);
+  setText(byId('diff-title', HTMLElement), words().pendingOf(words().pendingChanges, changes.length, staged.length));
+}
+
+/** @param {Staged} staged @returns {Change[]} */
+function changesOf({ id, edit, base }) {
+  return Object.entries(edit).map(([name, value]) => {
+    const part = /** @type {keyof Stand} */ (name);
+    return { id, part, old: base[part], value };
+  });
+}
+
+/** @param {Change} change @param {Set<string>} conflicts */
+function line({ id, part, old, value }, conflicts) {
+  const isConflict = conflicts.has(id);
+  const head = element('th', { scope: 'row', class: 'mono' }, id);
+  return row(head, part, valueText(old), value, isConflict);
+}
+
+/** @param {Change[]} group at least one, all with the same part and value */
+function groupLine(group) {
+  const [first] = group;
+  if (first === undefined) throw new Error('a group has changes');
+  const ids = group.map(({ id }) => id);
+  const rest = ids.length - LISTED;
+  const list = element(
+    'details',
+    {},
+    element('summary', {}, words().count(ids.length)),
+    element('p', { class: 'mono diff-ids' }, ids.slice(0, LISTED).join(' ')),
+    rest > 0 && element('p', {}, words().andMore(countText(rest))),
+  );
+  const olds = new Set(group.map(({ old }) => valueText(old)));
+  const old = olds.size === 1 ? valueText(first.old) : words().various;
+  return row(element('th', { scope: 'row' }, list), first.part, old, first.value, false);
+}
+
+/**
+ * @param {HTMLElement} head
+ * @param {keyof Stand} part
+ * @param {string} old
+ * @param {unknown} value
+ * @param {boolean} isConflict
+ */
+function row(head, part, old, value, isConflict) {
+  return element(
+    'tr',
+    { class: isConflict ? 'is-conflict' : '' },
+    head,
+    element('td', {}, words().part[part]),
+    element('td', { class: 'number' }, old),
+    element('td', { class: 'diff-arrow', 'aria-hidden': 'true' }, '→'),
+    element('td', { class: 'number diff-new' }, value === null ? words().givenBack : valueText(value)),
+    element('td', { class: 'bad' }, isConflict && words().overtaken),
+  );
+}
+
+/** @param {unknown} value */
+function valueText(value) {
+  if (value === true) return words().yes;
+  if (value === false) return words().no;
+  return typeof value === 'number' ? String(value) : UNKNOWN;
+}
