@@ -28,16 +28,24 @@ let readFor = '';
 let opener = null;
 /** @type {() => void} */
 let changed = () => {};
+/** @type {(key: string) => void} */
+let visited = () => {};
 
 const readNow = oneAtATime(read);
 
-/** @param {() => void} onChange told when another backend is open, or none */
-export function startDetail(onChange) {
+/**
+ * @param {() => void} onChange told when another backend is open, or none
+ * @param {(key: string) => void} onVisited told of a backend that a link leads to
+ */
+export function startDetail(onChange, onVisited) {
   changed = onChange;
+  visited = onVisited;
   open = parameter('open') || null;
+  if (open !== null) visited(open);
   onVisit(() => {
-    const visited = parameter('open') || null;
-    if (visited !== open) choose(visited);
+    const asked = parameter('open') || null;
+    if (asked !== open) choose(asked);
+    if (asked !== null) visited(asked);
   });
   document.addEventListener('keydown', (event) => {
     const isElsewhere = event.target instanceof Element && event.target.matches('input, select, textarea');

@@ -17,7 +17,7 @@ import { showEvents } from './happened.js';
 import { rangeNow, readPast, setRange } from './past.js';
 import { linePath } from './sparkline.js';
 import { rowsOf } from './rows.js';
-import { takesTraffic } from './state.js';
+import { SHAPES, isBroken, shapeOf, takesTraffic } from './state.js';
 import { tip } from './tip.js';
 import { endText } from './verdict.js';
 import { showWorst } from './worst.js';
@@ -82,12 +82,22 @@ function showOverview(whole) {
   answer('proxy', proxyAnswer(proxy, verdict, serverNow()));
   answer('config', configAnswer(proxy, verdict, serverNow()));
   answer('health', healthAnswer(verdict));
+  setAttribute(/** @type {Element} */ (document.querySelector('#answer-health a')), 'href', outAddress(rows));
   showGuide(rows.length, proxy.status);
   showFigures(rows, proxy.status, verdict?.traffic ?? null);
   showWorst(rows);
   drawFigureLines();
   charts?.draw();
   void bringPast();
+}
+
+/** Where those that are out can be seen; where none is, all of them. @param {Row[]} rows */
+function outAddress(rows) {
+  const states = SHAPES.filter((shape) => rows.some(({ state }) => isBroken(state.operational) && shapeOf(state) === shape));
+  /** @type {Record<string, string>} */
+  const query = { page: 'backends', sort: 'state' };
+  if (states.length > 0) query.state = states.join(',');
+  return `?${new URLSearchParams(query)}`;
 }
 
 /**

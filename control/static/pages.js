@@ -4,7 +4,7 @@
  */
 
 import { CallError } from './api.js';
-import { keepInAddress, onVisit, parameter, startAddress, visit } from './address.js';
+import { keepInAddress, onVisit, parameter, startAddress, visitPage } from './address.js';
 import { connectionFailed } from './connection.js';
 import { byId, setAttribute } from './dom.js';
 import { onLanguage, words } from './i18n.js';
@@ -72,7 +72,7 @@ export function keysOfPage() {
 
 /** @param {Page} page */
 export function goTo(page) {
-  visit({ page });
+  visitPage(page);
 }
 
 /** @param {WholeAnswer} whole */

@@ -3,7 +3,7 @@
  * chosen by the keyboard.
  */
 
-import { visit } from './address.js';
+import { addressOf, visit } from './address.js';
 import { byId, element, setAttribute } from './dom.js';
 import { words } from './i18n.js';
 import { PAGES, goTo } from './pages.js';
@@ -42,7 +42,7 @@ export function fillPalette(actions, backends) {
     ...backends.map(({ id }) => ({
       kind: words().kind.backend,
       text: id,
-      act: () => visit({ page: 'backends', filter: id }),
+      act: () => visit(addressOf(id)),
     })),
   ];
   find();

@@ -36,6 +36,8 @@ let rows = null;
 
 /** @type {string | null} */
 let current = null;
+/** What a link leads to, until the table has shown it. @type {string | null} */
+let sought = null;
 let cardLimit = CARDS;
 const standings = new Standing();
 /** @type {import('./order.js').Entry[]} */
@@ -68,7 +70,9 @@ function startTable() {
     holdOrder();
     rewriteChoices();
   });
-  startDetail(rewriteChoices);
+  startDetail(rewriteChoices, (key) => {
+    sought = key;
+  });
   startFilter(reorder);
   startColumns(reorder);
   const body = byId('rows', HTMLTableSectionElement);
@@ -156,6 +160,7 @@ function render() {
   const standing = standings.update(sortRows(shown, currentOrder()), listed, isHeld, now);
   entries = standing.entries;
   byId('order-held', HTMLElement).hidden = !standing.isHeldBack;
+  reveal();
   place(now, true);
   writeFilter(rows);
   writeCounts(rows.length, shown.length);
@@ -252,11 +257,7 @@ function moveCurrent(step) {
   const at = entries.findIndex(({ row }) => row.key === current);
   const next = at === -1 ? 0 : Math.min(entries.length - 1, Math.max(0, at + step));
   current = entries[next]?.row.key ?? null;
-  const scroller = byId('table-scroll', HTMLElement);
-  const top = next * ROW_HEIGHT;
-  if (!areCards.matches && (top < scroller.scrollTop || top > scroller.scrollTop + scroller.clientHeight - 3 * ROW_HEIGHT)) {
-    scroller.scrollTop = top - scroller.clientHeight / 2;
-  }
+  scrollToRow(next);
   place(Date.now(), false);
   const view = currentView();
   view?.element.focus({ preventScroll: !areCards.matches });
@@ -268,6 +269,24 @@ function onCurrent(act) {
   if (view === null) return;
   holdOrder();
   act(view);
+}
+
+/** Scrolls only where the row cannot be seen. @param {number} at */
+function scrollToRow(at) {
+  const scroller = byId('table-scroll', HTMLElement);
+  const top = at * ROW_HEIGHT;
+  if (!areCards.matches && (top < scroller.scrollTop || top > scroller.scrollTop + scroller.clientHeight - 3 * ROW_HEIGHT)) {
+    scroller.scrollTop = top - scroller.clientHeight / 2;
+  }
+}
+
+/** Brings the row that a link leads to into sight, once it is there. */
+function reveal() {
+  const at = entries.findIndex(({ row }) => row.key === sought);
+  if (at === -1) return;
+  current = sought;
+  sought = null;
+  scrollToRow(at);
 }
 
 /** The row that the keyboard acts on. */

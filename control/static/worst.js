@@ -2,7 +2,8 @@
  * @file The five backends that most want to be looked at, and why.
  */
 
-import { byId, element } from './dom.js';
+import { addressOf } from './address.js';
+import { byId, element, setAttribute, setText, writeChildren } from './dom.js';
 import { countText, latencyText } from './format.js';
 import { words } from './i18n.js';
 import { isBroken, shapeIcon, shapeOf, stateText } from './state.js';
@@ -12,24 +13,36 @@ import { usageBar, vramGuard, writeBar } from './usage.js';
 
 const COUNT = 5;
 
-/** What is on the page, so that it is written only where it differs. */
-let shown = '';
+/** Whose lines are on the page. @type {string[]} */
+let shown = [];
 
 /** @param {Row[]} rows */
 export function showWorst(rows) {
-  const worst = rows
+  const body = byId('worst', HTMLTableSectionElement);
+  const worst = heldIn(body, rows) ?? worstOf(rows);
+  shown = worst.map(({ key }) => key);
+  writeChildren(body, worst, lineElement, writeLine);
+  byId('worst-empty', HTMLElement).hidden = worst.length > 0;
+}
+
+/**
+ * The same as before while the person is in the list: a link must not become another one under the hand.
+ * @param {HTMLElement} body
+ * @param {Row[]} rows
+ */
+function heldIn(body, rows) {
+  if (!body.matches(':hover, :focus-within')) return null;
+  const held = shown.flatMap((key) => rows.find((row) => row.key === key) ?? []);
+  return held.length === shown.length ? held : null;
+}
+
+/** @param {Row[]} rows */
+function worstOf(rows) {
+  return rows
     .map((row) => ({ row, rank: rankOf(row) }))
     .sort((a, b) => a.rank - b.rank || (b.row.backend.vram_usage ?? 0) - (a.row.backend.vram_usage ?? 0))
     .slice(0, COUNT)
     .map(({ row }) => row);
-  const lines = worst.map(textsOf);
-  const text = JSON.stringify(lines);
-  if (text === shown) return;
-  shown = text;
-  byId('worst', HTMLTableSectionElement).replaceChildren(
-    ...worst.map((row, at) => lineElement(row, /** @type {ReturnType<typeof textsOf>} */ (lines[at]))),
-  );
-  byId('worst-empty', HTMLElement).hidden = worst.length > 0;
 }
 
 /**
@@ -43,19 +56,6 @@ function rankOf({ state, backend }) {
   return 10 + ['full', 'high', 'near', 'calm'].indexOf(vramGuard(backend.vram_usage));
 }
 
-/** @param {Row} row */
-function textsOf({ key, state, seen, backend }) {
-  return {
-    key,
-    shape: shapeOf(state),
-    state: stateText(state),
-    why: whyOf(state, backend),
-    sessions: countText(seen?.sessions_active),
-    latency: latencyText(seen?.first_byte_latency_us),
-    vram: backend.vram_usage,
-  };
-}
-
 /**
  * @param {Row['state']} state
  * @param {Row['backend']} backend
@@ -67,22 +67,43 @@ function whyOf(state, backend) {
   return state.reason;
 }
 
-/**
- * @param {Row} row
- * @param {ReturnType<typeof textsOf>} texts
- */
-function lineElement(row, texts) {
-  const bar = usageBar();
-  writeBar(bar, words().vramMean, texts.vram, vramGuard(texts.vram));
-  const query = new URLSearchParams({ page: 'backends', filter: texts.key });
+function lineElement() {
   return element(
     'tr',
-    { class: isBroken(row.state.operational) ? 'is-broken' : '' },
-    element('th', { scope: 'row', class: 'mono' }, element('a', { href: `?${query}` }, texts.key)),
-    element('td', { class: 'worst-state' }, shapeIcon(texts.shape), ` ${texts.state}`),
-    element('td', { class: 'worst-why' }, texts.why),
-    element('td', { class: 'number', 'data-column': words().column.sessions }, texts.sessions),
-    element('td', { class: 'number', 'data-column': words().column.latency }, texts.latency),
-    element('td', { class: 'worst-vram', 'data-column': words().column.vram }, bar),
+    {},
+    element('th', { scope: 'row', class: 'mono' }, element('a')),
+    element('td', { class: 'worst-state' }, element('span', { class: 'shape-place' }), element('span')),
+    element('td', { class: 'worst-why' }),
+    element('td', { class: 'number' }),
+    element('td', { class: 'number' }),
+    element('td', { class: 'worst-vram' }, usageBar()),
   );
+}
+
+/**
+ * @param {HTMLTableRowElement} line
+ * @param {Row} row
+ */
+function writeLine(line, { key, state, seen, backend }) {
+  const [address, stateCell, why, sessions, latency, vram] = /** @type {HTMLElement[]} */ ([...line.children]);
+  if (address === undefined || stateCell === undefined || why === undefined || sessions === undefined || latency === undefined || vram === undefined) return;
+  line.classList.toggle('is-broken', isBroken(state.operational));
+  const link = /** @type {Element} */ (address.firstElementChild);
+  setAttribute(link, 'href', `?${new URLSearchParams(addressOf(key))}`);
+  setText(link, key);
+  const [place, word] = /** @type {HTMLElement[]} */ ([...stateCell.children]);
+  const shape = shapeOf(state);
+  if (place !== undefined && place.dataset.shape !== shape) {
+    place.dataset.shape = shape;
+    place.replaceChildren(shapeIcon(shape));
+  }
+  if (word !== undefined) setText(word, ` ${stateText(state)}`);
+  setText(why, whyOf(state, backend));
+  setText(sessions, countText(seen?.sessions_active));
+  setText(latency, latencyText(seen?.first_byte_latency_us));
+  const { column } = words();
+  for (const [cell, name] of /** @type {const} */ ([[sessions, column.sessions], [latency, column.latency], [vram, column.vram]])) {
+    setAttribute(cell, 'data-column', name);
+  }
+  writeBar(/** @type {HTMLElement} */ (vram.firstElementChild), words().vramMean, backend.vram_usage, vramGuard(backend.vram_usage));
 }
