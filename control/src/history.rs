@@ -1,7 +1,8 @@
 //! What state each backend was in: its last transitions, each with its time and reason.
 //!
 //! In memory and from when control looks on; so many transitions a backend, of backends that are
-//! listed. What lasts for less than the time between two looks may be missed.
+//! listed and of those that were listed last. What lasts for less than the time between two looks may
+//! be missed.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -10,10 +11,12 @@ use contract::status::{AdminState, BackendStatus, OperationalState, Status};
 use serde_json::{Value, json};
 
 use crate::clock::Now;
-use crate::merge::{Row, RowState};
+use crate::merge::{KnownBy, Row, RowState};
 
 /// Transitions that are kept of a backend.
 const KEPT: usize = 20;
+/// Backends that are listed no more and of which something is kept: those that went last.
+const GONE: usize = 1_000;
 
 /// What is seen of a backend: the proxy's word, where there is one, or control's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,10 +55,27 @@ impl Transition {
     }
 }
 
+/// A backend that was listed.
+#[derive(Debug, Default)]
+struct Listed {
+    /// At the last look.
+    known_by: KnownBy,
+    /// The oldest first; the first one is what was found when control began to look.
+    transitions: VecDeque<Transition>,
+}
+
+/// A backend that is listed no more.
+#[derive(Debug)]
+struct Gone {
+    /// Unix milliseconds of the first look that did not find it.
+    at_ms: u64,
+    was: Listed,
+}
+
 #[derive(Debug, Default)]
 pub struct Histories {
-    /// The oldest transition first; the first one is what was found when control began to look.
-    of: BTreeMap<BackendAddr, VecDeque<Transition>>,
+    of: BTreeMap<BackendAddr, Listed>,
+    gone: BTreeMap<BackendAddr, Gone>,
 }
 
 impl Histories {
@@ -76,7 +96,10 @@ impl Histories {
         let mut before = std::mem::take(&mut self.of);
         for row in rows {
             let addr = row.backend.addr;
-            let mut kept = before.remove(&addr).unwrap_or_default();
+            self.gone.remove(&addr);
+            let mut listed = before.remove(&addr).unwrap_or_default();
+            listed.known_by = row.known_by();
+            let kept = &mut listed.transitions;
             let admin = row.admin();
             let (operational, reason) = operational(row, seen.get(&addr).copied());
             let last = kept.back().map(|last| (last.admin, last.operational));
@@ -94,15 +117,44 @@ impl Histories {
             if kept.len() > KEPT {
                 kept.pop_front();
             }
-            self.of.insert(addr, kept);
+            self.of.insert(addr, listed);
         }
+        for (addr, was) in before {
+            let at_ms = now.unix_ms;
+            self.gone.insert(addr, Gone { at_ms, was });
+        }
+        self.forget_gone();
         changed
+    }
+
+    fn forget_gone(&mut self) {
+        while self.gone.len() > GONE {
+            let oldest = self.gone.iter().min_by_key(|(_, gone)| gone.at_ms);
+            let oldest = oldest.map(|(addr, _)| *addr);
+            oldest.and_then(|addr| self.gone.remove(&addr));
+        }
     }
 
     /// The transitions of one backend, the newest first.
     pub fn of(&self, addr: BackendAddr) -> Vec<Value> {
-        let kept = self.of.get(&addr).into_iter().flatten().rev();
-        kept.map(Transition::to_json).collect()
+        let listed = self.of.get(&addr);
+        listed.map_or_else(Vec::new, Listed::newest_first)
+    }
+
+    /// Since when a backend is listed no more, who knew it, and its transitions; `None` where that is
+    /// not known.
+    pub fn gone(&self, addr: BackendAddr) -> Option<Value> {
+        let Gone { at_ms, was } = self.gone.get(&addr)?;
+        Some(json!({
+            "at_ms": at_ms, "sources": was.known_by.names(), "history": was.newest_first(),
+        }))
+    }
+}
+
+impl Listed {
+    fn newest_first(&self) -> Vec<Value> {
+        let newest = self.transitions.iter().rev();
+        newest.map(Transition::to_json).collect()
     }
 }
 

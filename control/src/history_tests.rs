@@ -119,6 +119,46 @@ fn what_is_kept_is_bounded_and_goes_with_its_backend() {
     assert_eq!(told(&histories, 1), Vec::<String>::new());
 }
 
+#[test]
+fn a_backend_that_is_gone_is_remembered_with_its_source_until_it_is_back() {
+    let mut histories = Histories::default();
+    histories.note(&rows(&[(1, 10)]), Some(&seen("down", "refused")), at(0));
+    assert_eq!(histories.gone(addr(1)), None, "it is listed");
+    for ms in [500, 1_000] {
+        histories.note(&rows(&[]), None, at(ms));
+    }
+    let gone = histories.gone(addr(1)).expect("it was listed");
+    assert_eq!(gone["at_ms"], 1_000_500, "the first look without it");
+    assert_eq!(gone["sources"], json!(["k8s"]));
+    assert_eq!(gone["history"][0]["reason"], "refused");
+    assert_eq!(histories.gone(addr(2)), None, "it was never listed");
+    histories.note(&rows(&[(1, 10)]), None, at(1_500));
+    assert_eq!(histories.gone(addr(1)), None, "it is back");
+}
+
+#[test]
+fn of_backends_that_are_gone_the_last_ones_are_remembered() {
+    let mut histories = Histories::default();
+    let many = GONE as u16 + 3;
+    let numbered = |number: u16| {
+        let [high, low] = number.to_be_bytes();
+        BackendAddr::new([10, 1, high, low].into(), 9001)
+    };
+    for number in 0..=many {
+        let addr = numbered(number);
+        let said = BTreeMap::from([(addr, Said::nothing_of(addr))]);
+        let listed = Listed {
+            statics: &BTreeMap::new(),
+            discovered: &said,
+        };
+        let rows = merge(listed, &Registry::default());
+        histories.note(&rows, None, at(number.into()));
+    }
+    assert_eq!(histories.gone.len(), GONE);
+    assert_eq!(histories.gone(numbered(2)), None);
+    assert!(histories.gone(numbered(many - 1)).is_some());
+}
+
 /// The same of a proxy that serves TCP and UDP.
 fn serving(takes_sessions: bool, takes_flows: bool) -> Status {
     let mut status = seen("up", "probe: ok");

@@ -19,6 +19,20 @@ pub struct Row {
     pub r#override: Option<Override>,
 }
 
+/// Who knows a backend, in the order of [`KnownBy::NAMES`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct KnownBy([bool; 4]);
+
+impl KnownBy {
+    /// The strongest first.
+    const NAMES: [&'static str; 4] = ["override", "runtime", "static", "k8s"];
+
+    pub fn names(self) -> Vec<&'static str> {
+        let named = Self::NAMES.into_iter().zip(self.0);
+        named.filter_map(|(name, is)| is.then_some(name)).collect()
+    }
+}
+
 /// The administrative and operational state of a row in one word, the gravest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RowState {
@@ -78,16 +92,16 @@ impl Row {
 
     /// Everyone who knows this backend, the strongest first.
     pub fn sources(&self) -> Vec<&'static str> {
-        let known = [
-            (self.r#override.is_some(), "override"),
-            (self.registered.is_some(), "runtime"),
-            (self.is_static, "static"),
-            (self.discovered, "k8s"),
-        ];
-        known
-            .into_iter()
-            .filter_map(|(known, name)| known.then_some(name))
-            .collect()
+        self.known_by().names()
+    }
+
+    pub fn known_by(&self) -> KnownBy {
+        KnownBy([
+            self.r#override.is_some(),
+            self.registered.is_some(),
+            self.is_static,
+            self.discovered,
+        ])
     }
 
     pub fn state(&self) -> RowState {

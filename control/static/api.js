@@ -3,7 +3,7 @@
  * answer means to the person is decided elsewhere; here is only what was said, or why nothing was.
  */
 
-/** @import {Address, Backend, Detail, Edit, ProxyRefusal, Said, Session, Sync, WholeAnswer} from './shapes.js' */
+/** @import {Address, Backend, Detail, Edit, Gone, ProxyRefusal, Said, Session, Sync, WholeAnswer} from './shapes.js' */
 
 /** Long enough for a publish that waits for the proxy, and for a ping that gets no answer. */
 const CALL_TIMEOUT_MS = 15_000;
@@ -28,6 +28,8 @@ export class CallError extends Error {
     this.kind = kind;
     this.faults = faults;
     this.refusals = refusals;
+    /** Of a backend that is listed no more. @type {Gone | null} */
+    this.gone = null;
   }
 }
 
@@ -335,7 +337,9 @@ export function refusalOf(status, text) {
   if (status === 412) return new CallError('stale', reason);
   const faults = Array.isArray(answer?.faults) ? answer.faults : [];
   const refusals = Array.isArray(answer?.refusals) ? answer.refusals : [];
-  return new CallError('refused', reason || `HTTP ${status}`, faults, refusals);
+  const error = new CallError('refused', reason || `HTTP ${status}`, faults, refusals);
+  error.gone = /** @type {Gone | null} */ (answer?.gone ?? null);
+  return error;
 }
 
 /** @param {Response} response */

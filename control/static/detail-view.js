@@ -93,15 +93,11 @@ export class DetailView {
   }
 
   /**
-   * @param {Row | null} row null where it is listed no more: the last figures then stay
+   * @param {Row} row
    * @param {Row[]} rows all of them
    * @param {Detail | null} detail null until it has been read
    */
   update(row, rows, detail) {
-    if (row === null) {
-      setText(this.state, words().gone);
-      return;
-    }
     this.row = row;
     this.#writeState();
     this.controls.update(row);
@@ -216,7 +212,7 @@ function healthFacts({ seen }) {
  * @param {string} title
  * @param {...Node} children
  */
-function section(title, ...children) {
+export function section(title, ...children) {
   return element('section', { class: 'side-section' }, element('h3', {}, title), ...children);
 }
 
@@ -258,7 +254,7 @@ function writeCostLine(line, { name, share, value, words: text }) {
   }
 }
 
-function stateLine() {
+export function stateLine() {
   const shape = element('span', { class: 'shape-place' });
   return element('li', {}, shape, element('strong'), element('time', { class: 'faint' }), element('span', { class: 'faint' }));
 }
@@ -267,7 +263,7 @@ function stateLine() {
  * @param {HTMLElement} line
  * @param {import('./shapes.js').Transition} transition
  */
-function writeStateLine(line, { at_ms: at, admin, operational, reason }) {
+export function writeStateLine(line, { at_ms: at, admin, operational, reason }) {
   const state = { admin, operational, reason };
   const shape = shapeOf(state);
   if (line.dataset.shape !== shape) {
@@ -280,7 +276,7 @@ function writeStateLine(line, { at_ms: at, admin, operational, reason }) {
   if (why !== undefined) setText(why, words().reason(reason));
 }
 
-function editLine() {
+export function editLine() {
   const names = ['audit-action', 'audit-actor', 'faint', 'faint', 'audit-detail'];
   return element('li', {}, ...names.map((name) => element('span', { class: name })));
 }
@@ -289,7 +285,7 @@ function editLine() {
  * @param {Element} line
  * @param {import('./audit-line.js').Entry} entry
  */
-function writeEditLine(line, entry) {
+export function writeEditLine(line, entry) {
   const when = new Date(String(entry.time ?? ''));
   const time = Number.isNaN(when.getTime()) ? String(entry.time ?? '') : format.dateTimeText(when);
   writeTexts(line, [

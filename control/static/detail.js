@@ -8,6 +8,7 @@ import * as api from './api.js';
 import { keepInAddress, onVisit, parameter } from './address.js';
 import { DetailView } from './detail-view.js';
 import { byId } from './dom.js';
+import { GoneView } from './gone-view.js';
 import { onLanguage } from './i18n.js';
 import { oneAtATime } from './once.js';
 import { onStaged } from './staged.js';
@@ -16,10 +17,12 @@ import { onStaged } from './staged.js';
 
 /** @type {string | null} */
 let open = null;
-/** @type {DetailView | null} */
+/** @type {DetailView | GoneView | null} */
 let view = null;
-/** @type {Row[]} */
-let rows = [];
+/** @type {Row[] | null} null until the first answer */
+let rows = null;
+/** What control says of a backend that is listed no more. @type {import('./shapes.js').Gone | 'asking' | 'unknown'} */
+let gone = 'asking';
 /** @type {import('./shapes.js').Detail | null} */
 let detail = null;
 /** What the detail was read for, so that it is read anew when something has happened. */
@@ -84,6 +87,7 @@ function choose(key) {
   open = key;
   view = null;
   detail = null;
+  gone = 'asking';
   readFor = '';
   keepInAddress({ open: key ?? '' });
   write();
@@ -97,14 +101,17 @@ function choose(key) {
 export function showDetail(latest, whole) {
   rows = latest;
   write();
+  if (open === null) return;
   const row = rows.find(({ key }) => key === open);
-  if (row === undefined) return;
-  const { admin, operational } = row.state;
-  const { weight, enabled, sources } = row.backend;
-  const now = [open, whole.etag, whole.status.audit_seq, admin, operational, weight, enabled, sources].join(' ');
+  const now = row === undefined ? `${open} gone` : [open, whole.etag, whole.status.audit_seq, ...partsOf(row)].join(' ');
   if (now === readFor) return;
   readFor = now;
   void readNow();
+}
+
+/** What the detail is read anew for. @param {Row} row */
+function partsOf({ state, backend }) {
+  return [state.admin, state.operational, backend.weight, backend.enabled, backend.sources];
 }
 
 async function read() {
@@ -116,8 +123,10 @@ async function read() {
     detail = answer;
   } catch (error) {
     if (!(error instanceof api.CallError)) throw error;
+    if (key !== open) return;
     // The banner says what is wrong; it is asked for again with the next news.
-    readFor = '';
+    if (error.kind === 'refused') gone = error.gone ?? 'unknown';
+    else readFor = '';
   }
   write();
 }
@@ -129,13 +138,15 @@ function write() {
     side.replaceChildren();
     return;
   }
+  if (rows === null) return;
   const row = rows.find(({ key }) => key === open);
-  if (view === null) {
-    if (row === undefined) return;
+  const isRight = row === undefined ? view instanceof GoneView : view instanceof DetailView;
+  if (!isRight) {
     const hadFocus = side.contains(document.activeElement);
-    view = new DetailView(row, closeDetail);
+    view = row === undefined ? new GoneView(open, closeDetail) : new DetailView(row, closeDetail);
     side.replaceChildren(...view.elements);
     if (hadFocus) side.querySelector('h2')?.focus();
   }
-  view.update(row ?? null, rows, detail);
+  if (view instanceof GoneView) view.update(gone);
+  else if (row !== undefined) view?.update(row, rows, detail);
 }

@@ -80,6 +80,15 @@
  */
 
 /**
+ * What control still knows of a backend that is listed no more.
+ * @typedef {object} Gone
+ * @property {number | null} at_ms since when; null: since before control started
+ * @property {string[]} sources who knew it last, the strongest first
+ * @property {Transition[]} history the newest first
+ * @property {import('./audit-line.js').Entry[]} edits the newest first
+ */
+
+/**
  * One thing that control finds, by its code; `args` are the figures of that code.
  * @typedef {object} Finding
  * @property {'ok' | 'degraded' | 'unknown' | 'down'} level

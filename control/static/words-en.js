@@ -359,6 +359,12 @@ export const en = {
   reason: (/** @type {string} */ said) => said,
   warning: (/** @type {string} */ said) => said,
   gone: 'no longer listed',
+  goneView: {
+    since: (/** @type {string} */ moment, /** @type {string} */ span) => `Not listed since ${moment}, ${span} ago. New sessions no longer go to it.`,
+    beforeStart: 'Not listed since before the control server started.',
+    unknown: 'The control server knows no backend with this address.',
+    source: (/** @type {string[]} */ names) => `Last source: ${names.join(', ')}`,
+  },
   source: (/** @type {string} */ source) =>
     source === 'k8s' ? 'discovered' : source === 'runtime' ? 'registered' : source === 'static' ? 'static' : source,
   override: 'override',

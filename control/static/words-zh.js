@@ -332,6 +332,12 @@ export const zh = {
   reason: reasonText,
   warning: warningText,
   gone: '已不在列表中',
+  goneView: {
+    since: (/** @type {string} */ moment, /** @type {string} */ span) => `自 ${moment} 起不再列出（${span}前），新会话不再发往该后端。`,
+    beforeStart: '控制面启动之前就已不再列出。',
+    unknown: '控制面没有这个地址的后端记录。',
+    source: (/** @type {string[]} */ names) => `最后来源：${names.join('、')}`,
+  },
   source: (source) =>
     source === 'k8s' ? '服务发现' : source === 'runtime' ? '动态注册' : source === 'static' ? '静态列表' : source,
   override: '人工覆盖',

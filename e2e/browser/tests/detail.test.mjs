@@ -172,7 +172,52 @@ describe('the side panel', () => {
     await hasText(page.locator('#side-title'), new RegExp(`^${late.key}$`));
     await stand.call('DELETE', '/api/register', { ip: late.ip, port: late.port });
     await hasText(page.locator('.side-state'), /^no longer listed$/);
+    await hasText(page.locator('.side-reason'), /^Not listed since .*New sessions no longer go to it\.$/);
+    await isLifeless();
+    // It is back: so are its controls.
+    await stand.heartbeat(late, { weight: 5 });
+    await page.locator('.side-controls').getByRole('switch').waitFor();
+    await stand.call('DELETE', '/api/register', { ip: late.ip, port: late.port });
+    await isLifeless();
   });
+
+  /** Nothing in the panel looks as if the backend were there. */
+  async function isLifeless() {
+    await page.locator('.side-controls').waitFor({ state: 'detached' });
+    assert.equal(await page.locator('.side-head .shape-up, .side-state .shape-up').count(), 0, 'no green dot');
+    assert.deepEqual(await page.locator('#side :is(input, button, [role=switch])').evaluateAll((all) => all.map(({ textContent }) => textContent)), ['×']);
+  }
+
+  for (const [locale, theme, since, source, unknown] of [
+    ['en-GB', 'dark', /^Not listed since \d.*, \d+ s ago\./, /^Last source: registered$/, /^The control server knows no backend/],
+    ['zh-CN', 'light', /^自 \d.* 起不再列出（\d+ 秒前），/, /^最后来源：动态注册$/, /没有这个地址的后端记录。$/],
+  ]) {
+    it(`of_a_backend_that_is_gone_says_since_when_and_is_closed in ${locale}`, async () => {
+      const late = await stand.register({ weight: 5 });
+      await until('control has seen it', async () => (await stand.call('GET', `/api/v1/backends/${late.key}`)).history?.length > 0);
+      await stand.call('DELETE', '/api/register', { ip: late.ip, port: late.port });
+      page = await openConsole(browser, stand, { locale, colorScheme: theme, expected: /status of 404/ });
+      await page.locator(`input[name="theme"][value="${theme}"]`).evaluate((radio) => radio.click());
+      await page.goto(`${stand.origin}/?page=backends&open=${encodeURIComponent(late.key)}`);
+      await isReady(page);
+      await hasText(page.locator('#side-title'), new RegExp(`^${late.key}$`));
+      await hasText(page.locator('.side-reason'), since);
+      await hasText(page.locator('.side-section .faint').first(), source);
+      await hasText(page.locator('#side .side-list').last(), new RegExp('127\\.0\\.0\\.1'));
+      await isLifeless();
+      await picture(page, `gone-${locale}-${theme}`);
+      await noSeriousFault(page, 'the panel of a backend that is gone');
+      await page.locator('.side-head button').click();
+      await page.locator('#side').waitFor({ state: 'hidden' });
+      assert.equal(new URL(page.url()).search, '?page=backends');
+
+      await page.goto(`${stand.origin}/?page=backends&open=10.9.9.9:1`);
+      await hasText(page.locator('.side-reason'), unknown);
+      await isLifeless();
+      await page.keyboard.press('Escape');
+      await page.locator('#side').waitFor({ state: 'hidden' });
+    });
+  }
 
   for (const [locale, theme, width] of [
     ['en-GB', 'dark', 1440],

@@ -390,6 +390,18 @@ async fn answers_are_as_described() {
         &body,
         "problem",
     );
+    let one = ask("DELETE", "/api/register").body(&json!({ "ip": "10.0.0.2", "port": 9001 }));
+    control.good(one).await;
+    let (status, body) = problem(&control, ask("GET", "/api/v1/backends/10.0.0.2:9001")).await;
+    assert_eq!(status, 404);
+    assert_eq!(body["gone"]["sources"][0], "runtime", "{body}");
+    assert!(body["gone"]["edits"][0].is_object(), "{body}");
+    conforms(
+        &document,
+        &document["components"]["schemas"]["Problem"],
+        &body,
+        "a problem of a backend that is gone",
+    );
     let (status, body) = control.ask(ask("POST", "/api/register").text("{}")).await;
     assert_eq!(status, StatusCode::BAD_REQUEST, "{body}");
     conforms(

@@ -1,5 +1,5 @@
 //! `GET backends/{id}`: one backend with what the list leaves out: who says what of it, the states
-//! it was in, and its lines of the audit log.
+//! it was in, and its lines of the audit log. Of one that is gone, what is still known of it.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -22,12 +22,27 @@ const EDITS: usize = 10;
 pub async fn one(State(app): State<App>, PathOf(id): PathOf<String>) -> Result<Response, ApiError> {
     let view = look(&app).await;
     let addr = parse_id(&id).ok_or_else(|| unknown(&id))?;
-    let row = view.rows.get(&addr).ok_or_else(|| unknown(&id))?;
+    let Some(row) = view.rows.get(&addr) else {
+        return Err(gone(&app, addr, &id).await);
+    };
     let body = json!({
         "backend": row, "layers": layers(&app, addr), "history": app.shared.history().of(addr),
         "edits": edits(&app, addr).await,
     });
     Ok(tagged(view.etag, body))
+}
+
+/// 404, with what is still known of a backend that was listed.
+async fn gone(app: &App, addr: BackendAddr, id: &str) -> ApiError {
+    let remembered = app.shared.history().gone(addr);
+    let edits = edits(app, addr).await;
+    if remembered.is_none() && edits.is_empty() {
+        return unknown(id);
+    }
+    let nothing = json!({ "at_ms": null, "sources": [], "history": [] });
+    let mut gone = remembered.unwrap_or(nothing);
+    gone["edits"] = edits.into();
+    unknown(id).with("gone", gone)
 }
 
 /// What each source says, the strongest first; the first that names a value decides it.
