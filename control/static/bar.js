@@ -6,6 +6,7 @@
 import { wholeAnswer } from './answers.js';
 import { serverNow } from './api.js';
 import { acknowledgeExpiry, reloadOutcome } from './changes.js';
+import { ageOfLastKnown } from './connection.js';
 import { byId, element, setAttribute, setText } from './dom.js';
 import * as format from './format.js';
 import { words } from './i18n.js';
@@ -17,8 +18,11 @@ import { outageTexts, sentenceOf, showIcon } from './verdict.js';
 
 /** @typedef {import('./shapes.js').ProxyAnswer} ProxyAnswer */
 
+/** @type {Record<import('./verdict.js').Answer['level'], import('./state.js').Shape>} */
+const SHAPES_OF = { good: 'up', warn: 'checking', bad: 'down', unknown: 'unknown' };
+
 /** Before the title of a page whose verdict is not good. */
-const MARKS = { warn: '▲', bad: '✕' };
+const MARKS = { warn: '▲', bad: '✕', unknown: '?' };
 
 /** The verdict in full. */
 let wholeText = '';
@@ -46,7 +50,7 @@ export function proxyOf({ status }) {
  * @param {import('./shapes.js').Verdict} [verdict]
  */
 export function showProxy(proxy, verdict) {
-  const { level, text, detail } = wholeAnswer(proxy, verdict, serverNow());
+  const { level, text, detail } = lastKnown(wholeAnswer(proxy, verdict, serverNow()));
   if (verdict !== undefined) {
     wholeText = sentenceOf(verdict);
     showIcon(level);
@@ -61,12 +65,23 @@ export function showProxy(proxy, verdict) {
 }
 
 /**
+ * Where control is away, what it said is old: it is no longer told as what is, and its ages stand.
+ * @param {import('./verdict.js').Answer} answer
+ * @returns {import('./verdict.js').Answer}
+ */
+function lastKnown(answer) {
+  const age = ageOfLastKnown();
+  if (age === null) return answer;
+  return { level: 'unknown', text: words().lastKnown(answer.text), detail: words().lastKnownAge(format.elapsedText(age)) };
+}
+
+/**
  * A shape beside the word, so that colour is not alone.
  * @param {HTMLElement} place
  * @param {import('./verdict.js').Answer['level']} level
  */
 export function showLevel(place, level) {
-  const shape = level === 'good' ? 'up' : level === 'bad' ? 'down' : 'checking';
+  const shape = SHAPES_OF[level];
   if (place.dataset.shape === shape) return;
   place.dataset.shape = shape;
   place.replaceChildren(shapeIcon(shape));

@@ -45,6 +45,11 @@ export function showConnection() {
   setText(byId('updated', HTMLElement), age);
 }
 
+/** How old what the page shows is, in milliseconds; null while it is news, and before there is any. */
+export function ageOfLastKnown() {
+  return goodAt === null || trouble().kind === 'none' ? null : Date.now() - goodAt;
+}
+
 /** @returns {{kind: 'none' | 'away' | 'forbidden' | 'refused' | 'stale', text: string}} */
 function trouble() {
   const time = goodAt === null ? null : clockText(goodAt);

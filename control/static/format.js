@@ -96,6 +96,13 @@ export function spanText(seconds) {
   return days(Math.round(whole / 86_400));
 }
 
+/** A span to the second, as a clock has it: `00:01:14`. @param {number} milliseconds */
+export function elapsedText(milliseconds) {
+  const seconds = Math.max(0, Math.round(milliseconds / 1000));
+  const parts = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, seconds % 60];
+  return parts.map((part) => String(part).padStart(2, '0')).join(':');
+}
+
 /**
  * How old a figure is: `1.2 s`, and as `spanText` from ten seconds on.
  * @param {number} milliseconds

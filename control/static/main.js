@@ -15,7 +15,7 @@ import { record } from './history.js';
 import { onLanguage, startLanguage, words } from './i18n.js';
 import { openHelp, startKeys } from './keys.js';
 import { guarded, startMay } from './may.js';
-import { goTo, startPages, toggleRail, updatePage } from './pages.js';
+import { goTo, preloadPages, startPages, toggleRail, updatePage } from './pages.js';
 import { knowTargets, openPing, startPing } from './ping.js';
 import { oneAtATime } from './once.js';
 import { startReports, undoNewest } from './report.js';
@@ -44,6 +44,7 @@ async function look() {
  */
 function take(whole) {
   if (latest !== null && isOlder(whole.etag, latest.etag)) return;
+  if (latest === null) void preloadPages();
   latest = whole;
   connectionIsGood();
   const now = Date.now();

@@ -81,6 +81,31 @@ export function updatePage(whole) {
   parts.update?.(whole);
 }
 
+/** What is loaded when it is first asked for, and lies on no page. */
+const DIALOGS = [() => import('./palette.js'), () => import('./static-list.js'), () => import('./settings-change.js')];
+
+/**
+ * Brings what the other pages need while there is nothing else to do: where control goes away, they
+ * still open with what was known last.
+ */
+export async function preloadPages() {
+  await loaded.get(currentPage());
+  await idle();
+  // For whoever asks what the page itself needs.
+  performance.mark('preload');
+  for (const load of [...Object.values(LOADS), ...DIALOGS]) {
+    await load().catch(() => null);
+    await idle();
+  }
+}
+
+/** Resolves when the browser has time, or has had none for long. @returns {Promise<unknown>} */
+function idle() {
+  // Not in every browser.
+  if (window.requestIdleCallback === undefined) return new Promise((resolve) => setTimeout(resolve, 200));
+  return new Promise((resolve) => requestIdleCallback(resolve, { timeout: 5_000 }));
+}
+
 /** Folds the rail to its icons, or unfolds it. */
 export function toggleRail() {
   const root = document.documentElement;

@@ -10,7 +10,7 @@ import { refusalReason } from './incidents.js';
 
 /** @typedef {import('./shapes.js').Finding} Finding */
 /** @typedef {import('./shapes.js').Verdict} Verdict */
-/** @typedef {{level: 'good' | 'warn' | 'bad', text: string, detail: string}} Answer */
+/** `unknown`: what was known last. @typedef {{level: 'good' | 'warn' | 'bad' | 'unknown', text: string, detail: string}} Answer */
 
 /** What does not reach the proxy is as bad for whoever has asked for it as an outage. */
 const BAD_CODES = ['refused', 'other_file', 'not_published'];
@@ -170,7 +170,7 @@ function wantedOf({ total = 0, disabled = 0, drained = 0, weight_0: weightless =
 }
 
 /** The icon of the page by level: a tab that nobody looks at shows an outage too. */
-const DOTS = { good: '', warn: '#e0a030', bad: '#e5484d' };
+const DOTS = { good: '', warn: '#e0a030', bad: '#e5484d', unknown: '#8a99ab' };
 const ICON =
   '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24" fill="none" stroke="#4da3ff" stroke-width="2" stroke-linecap="round" stroke-linejoin="round"><path d="M4 20V9m5.3 11V5m5.4 15V5M20 20V9M2 9l10-6 10 6"/>';
 

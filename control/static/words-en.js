@@ -93,6 +93,8 @@ export const en = {
   lastChange: (/** @type {string} */ span, /** @type {string} */ result) => `last change ${span} ago: ${result}`,
   ago: (/** @type {string} */ span) => `${span} ago`,
   updatedAgo: (/** @type {string} */ span) => `updated ${span} ago`,
+  lastKnown: (/** @type {string} */ said) => `Last known: ${said}`,
+  lastKnownAge: (/** @type {string} */ clock) => `${clock} ago`,
 
   // The verdict: what is the matter, then what of it
   finding: {

@@ -87,6 +87,8 @@ export const zh = {
   lastChange: (span, result) => `最近变更：${span}前，${result}`,
   ago: (span) => `${span}前`,
   updatedAgo: (span) => `${span}前更新`,
+  lastKnown: (said) => `最后已知：${said}`,
+  lastKnownAge: (clock) => `${clock} 之前`,
 
   finding: {
     sentences: (parts) => parts.filter((part) => part !== '').map((part) => (/[。！？]$/.test(part) ? part : `${part}。`)).join(''),
