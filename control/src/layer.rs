@@ -239,6 +239,23 @@ impl Layer {
         head
     }
 
+    /// What holds with this layer above the defaults: the shape of [`Layer::read`] with every value
+    /// written out. A key without a default is absent.
+    pub fn in_full(&self) -> Value {
+        let mut document = Map::from_iter(self.head());
+        document.insert("backends".into(), json!([]));
+        let bytes = Value::Object(document).to_string();
+        let checked = check(bytes.as_bytes(), &LocalAddresses::default());
+        // Layers are checked when they are taken in; one that is not says what it says.
+        let Ok(Value::Object(mut all)) = checked.map(|checked| checked.config.to_json()) else {
+            return self.to_json();
+        };
+        let listen = all.remove("listen");
+        let algorithm = all.remove("algorithm");
+        all.retain(|key, _| !BASE_KEYS.contains(&key.as_str()));
+        json!({ "listen": listen, "algorithm": algorithm, "proxy": all })
+    }
+
     /// The layer in the shape that [`Layer::read`] reads: only what is set.
     pub fn to_json(&self) -> Value {
         let mut listen = Map::new();
@@ -363,6 +380,30 @@ mod tests {
         assert_eq!(head["warming_share"], json!("none"));
         assert_eq!(head["health"], json!({"probe": "off"}));
         assert_eq!(layer(both.to_json()), both);
+    }
+
+    #[test]
+    fn in_full_every_value_is_there_set_or_by_default() {
+        let set = layer(json!({
+            "listen": {"port": 7000}, "proxy": {"connect_attempts": 2, "health": {"rise": 5}},
+        }));
+        let (full, defaults) = (set.in_full(), Layer::default().in_full());
+        assert_eq!(full["listen"]["port"], 7000);
+        assert_eq!(full["listen"]["tcp"], true, "a default");
+        assert_eq!(full["algorithm"], "weighted_round_robin");
+        let changed = |key: &str, part: &str| {
+            let [full, default] = [&full, &defaults].map(|of| of["proxy"][key].pointer(part));
+            full != default
+        };
+        assert_eq!(full["proxy"]["connect_attempts"], 2);
+        assert!(changed("connect_attempts", ""));
+        assert!(changed("health", "/rise"));
+        assert!(!changed("health", "/fall"));
+        assert!(!changed("connect_timeout_ms", ""));
+        assert!(defaults["proxy"]["gpu_aware"]["vram_soft"].is_number());
+        for key in BASE_KEYS {
+            assert_eq!(full["proxy"].get(key), None, "{key}");
+        }
     }
 
     #[test]

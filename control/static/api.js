@@ -155,8 +155,8 @@ export async function* ping(ip, probes) {
  */
 
 /**
- * The settings in force, and those of them that the API has set.
- * @typedef {Settings & {algorithm: string, algorithms: string[], by_api: Settings}} SettingsAnswer
+ * The settings that are set, by the API or in control_config.json; and what holds with the defaults.
+ * @typedef {Settings & {algorithm: string, algorithms: string[], by_api: Settings, by_file: Settings, in_force: Settings, defaults: Settings}} SettingsAnswer
  */
 
 /**

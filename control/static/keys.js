@@ -85,6 +85,7 @@ export function startKeys(actions) {
 /** The filter of the page; where it has none, that of the table. */
 function filter() {
   if (currentPage() === 'changes') return byId('audit-filter', HTMLInputElement).select();
+  if (currentPage() === 'settings') return byId('fields-filter', HTMLInputElement).select();
   if (currentPage() !== 'backends') goTo('backends');
   byId('filter', HTMLInputElement).select();
 }

@@ -110,6 +110,20 @@ export function valueAt(document, pointer) {
 }
 
 /**
+ * Who set what is in force at a pointer. An object that is only ever replaced as a whole hides all of it
+ * that is below.
+ * @param {import('./api.js').SettingsAnswer} settings
+ * @param {string} pointer
+ * @returns {'api' | 'file' | 'default'}
+ */
+export function originOf({ by_api: byApi, by_file: byFile }, pointer) {
+  if (valueAt(byApi, pointer) !== undefined) return 'api';
+  const whole = GROUPS.find(({ fields }) => fields.some((field) => field.pointer === pointer))?.whole ?? null;
+  const isHidden = whole !== null && valueAt(byApi, whole) !== undefined;
+  return !isHidden && valueAt(byFile, pointer) !== undefined ? 'file' : 'default';
+}
+
+/**
  * What is typed, as a value; what cannot be read as its kind goes to the server as it stands, which
  * says what is allowed.
  * @param {Field} field

@@ -10,7 +10,7 @@ import { dateTimeText, isNumber } from './format.js';
 import { onLanguage, words } from './i18n.js';
 import { changeAlgorithm, changeSettings } from './settings-change.js';
 import { keepDraft, recallDraft } from './storage.js';
-import { FIELDS, GROUPS, patchOf, textOf, valueAt } from './settings-fields.js';
+import { FIELDS, GROUPS, originOf, patchOf, textOf, valueAt } from './settings-fields.js';
 
 /** @typedef {import('./settings-fields.js').Field} Field */
 
@@ -54,6 +54,15 @@ function start() {
   byId('fields-reset', HTMLButtonElement).addEventListener('click', () => {
     refusals = new Map();
     write({ ...edits(), fields: NOTHING.fields });
+  });
+  const filter = byId('fields-filter', HTMLInputElement);
+  filter.addEventListener('input', writeFilter);
+  filter.addEventListener('keydown', (event) => {
+    // It is in the form, and applies nothing.
+    if (event.key === 'Enter') event.preventDefault();
+    if (event.key !== 'Escape') return;
+    filter.value = '';
+    writeFilter();
   });
   onLanguage(() => write(edits()));
 }
@@ -132,7 +141,8 @@ function write(kept) {
     /** @type {HTMLInputElement} */ (byId(idOf(pointer), HTMLElement)).value = text;
   }
   writeChanged();
-  setText(byId('settings-effective', HTMLElement), JSON.stringify(effective, null, 2));
+  writeFilter();
+  setText(byId('settings-effective', HTMLElement), JSON.stringify(effective.in_force, null, 2));
   const file = published === null ? words().nothingPublished : JSON.stringify(published, null, 2);
   setText(byId('settings-published', HTMLElement), file);
   setText(byId('settings-path', HTMLElement), isNumber(at) ? `${path}, ${dateTimeText(at * 1000)}` : path);
@@ -140,7 +150,7 @@ function write(kept) {
 
 /** @param {string} name @param {boolean} checked */
 function algorithmChoice(name, checked) {
-  const radio = element('input', { type: 'radio', name: 'algorithm', value: name, checked });
+  const radio = element('input', { type: 'radio', name: 'algorithm', value: name, checked, 'data-needs': 'admin' });
   const meanings = /** @type {Record<string, string>} */ (words().algorithmMeaning);
   return element(
     'label',
@@ -169,7 +179,7 @@ function onRefusalElement() {
   const id = 'on-refusal';
   const choices = words().onRefusalChoice;
   const names = /** @type {(keyof typeof choices)[]} */ (Object.keys(choices));
-  const select = element('select', { id, 'aria-describedby': `${id}-note` }, ...names.map((value) => element('option', { value }, choices[value])));
+  const select = element('select', { id, 'aria-describedby': `${id}-note`, 'data-needs': 'admin' }, ...names.map((value) => element('option', { value }, choices[value])));
   select.value = onRefusal;
   select.addEventListener('change', () => {
     onRefusal = select.value;
@@ -190,8 +200,9 @@ function fieldElement(field) {
   const id = idOf(pointer);
   const text = textOf(valueAt(config?.effective, pointer));
   const refusal = refusals.get(pointer);
-  const attributes = { id, 'data-pointer': pointer, 'aria-describedby': `${id}-note` };
-  const input = choices === undefined ? textInput(attributes, text) : choiceInput(attributes, choices, text);
+  const attributes = { id, 'data-pointer': pointer, 'aria-describedby': `${id}-note`, 'data-needs': 'admin' };
+  const unset = unsetText(pointer, key);
+  const input = choices === undefined ? textInput(attributes, text, unset) : choiceInput(attributes, choices, text, isOfFile(pointer) ? unset : words().defaultIs(unset));
   if (refusal !== undefined) input.setAttribute('aria-invalid', 'true');
   const meanings = /** @type {Record<string, string>} */ (words().settingMeaning);
   const meaning = meanings[pointer.slice(1).replaceAll('/', '_')] ?? meanings[key] ?? '';
@@ -203,8 +214,8 @@ function fieldElement(field) {
     element('span', { class: 'setting-note', id: `${id}-note` },
       refusal !== undefined && element('strong', { class: 'bad' }, `${refusal} `),
       overtakenText(pointer) !== '' && element('strong', { class: 'bad' }, `${overtakenText(pointer)} `),
-      meaning, ' ',
-      element('span', { class: 'setting-origin' }, originText(pointer)),
+      meaning !== '' && `${meaning} · `,
+      element('span', { class: 'setting-origin', 'data-origin': originNow(pointer) }, originText(pointer)),
     ),
   );
 }
@@ -212,9 +223,10 @@ function fieldElement(field) {
 /**
  * @param {import('./dom.js').Attributes} attributes
  * @param {string} value
+ * @param {string} unset what holds where nothing is typed
  */
-function textInput(attributes, value) {
-  const input = element('input', { ...attributes, type: 'text', class: 'mono', placeholder: words().byDefault, autocomplete: 'off', spellcheck: 'false' });
+function textInput(attributes, value, unset) {
+  const input = element('input', { ...attributes, type: 'text', class: 'mono', placeholder: unset, autocomplete: 'off', spellcheck: 'false' });
   input.value = value;
   return input;
 }
@@ -223,18 +235,65 @@ function textInput(attributes, value) {
  * @param {import('./dom.js').Attributes} attributes
  * @param {string[]} choices
  * @param {string} value
+ * @param {string} unset what holds where nothing is chosen
  */
-function choiceInput(attributes, choices, value) {
-  const options = ['', ...choices].map((choice) => element('option', { value: choice }, choice || words().byDefault));
+function choiceInput(attributes, choices, value, unset) {
+  const options = ['', ...choices].map((choice) => element('option', { value: choice }, choice || unset));
   const select = element('select', { ...attributes, class: 'mono' }, ...options);
   select.value = value;
   return select;
 }
 
-/** Who set it. @param {string} pointer */
+/** Who set it, and what it would be otherwise. @param {string} pointer */
 function originText(pointer) {
-  if (valueAt(config?.effective.by_api, pointer) !== undefined) return words().setHere;
-  return valueAt(config?.effective, pointer) === undefined || pointer.startsWith('/listen/') ? '' : words().setInFile;
+  const origin = originNow(pointer);
+  if (origin === 'default') return words().byDefault;
+  const key = pointer.slice(pointer.lastIndexOf('/') + 1);
+  const said = origin === 'api' ? words().setHere : words().setInFile;
+  return words().setOverDefault(said, defaultText(pointer, key));
+}
+
+/** @param {string} pointer */
+function originNow(pointer) {
+  return config === null ? 'default' : originOf(config.effective, pointer);
+}
+
+/** What holds where nothing is set here: what control_config.json says, or the default. @param {string} pointer @param {string} key */
+function unsetText(pointer, key) {
+  return isOfFile(pointer) ? textOf(valueAt(config?.effective.by_file, pointer)) : defaultText(pointer, key);
+}
+
+/** @param {string} pointer */
+function isOfFile(pointer) {
+  return valueAt(config?.effective.by_file, pointer) !== undefined;
+}
+
+/** @param {string} pointer @param {string} key */
+function defaultText(pointer, key) {
+  const value = valueAt(config?.effective.defaults, pointer);
+  const none = /** @type {Record<string, string>} */ (words().noDefault);
+  return value === undefined ? (none[key] ?? words().nothing) : textOf(value);
+}
+
+/** Hides the fields that do not have all words of the filter in what is said of them. */
+function writeFilter() {
+  const wanted = byId('fields-filter', HTMLInputElement).value.toLowerCase().split(/\s+/);
+  const form = byId('fields', HTMLElement);
+  let shown = 0;
+  for (const group of form.querySelectorAll('fieldset')) {
+    let inGroup = 0;
+    for (const field of group.querySelectorAll('.setting')) {
+      if (!(field instanceof HTMLElement)) continue;
+      const text = `${group.querySelector('legend')?.textContent} ${field.textContent}`.toLowerCase();
+      // What is being edited stays in sight.
+      const isShown = field.querySelector('[data-changed]') !== null || wanted.every((word) => text.includes(word));
+      field.hidden = !isShown;
+      if (isShown) inGroup += 1;
+    }
+    group.hidden = inGroup === 0;
+    shown += inGroup;
+  }
+  byId('fields-nothing', HTMLElement).hidden = shown > 0;
 }
 
 /** @param {string} pointer */

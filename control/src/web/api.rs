@@ -15,6 +15,7 @@ use super::error::ApiError;
 use super::{App, answers, costs};
 use crate::actor::Actor;
 use crate::audit::Entry;
+use crate::layer::Layer;
 use crate::model::Model;
 use crate::observe::Unknown;
 use crate::sources::runtime::override_json;
@@ -63,7 +64,8 @@ pub async fn settings(State(app): State<App>) -> Json<Value> {
     Json(json!({ "ok": true, "settings": settings_json(&app) }))
 }
 
-/// The settings in force, and which of them are set by API.
+/// The settings that are set and in force, which of them are set by API or in `control_config.json`, and
+/// what that and the defaults come to.
 pub fn settings_json(app: &App) -> Value {
     let model = app.shared.model();
     let settings = model.settings();
@@ -73,6 +75,9 @@ pub fn settings_json(app: &App) -> Value {
     all["listen"]["port"] = listen.port().into();
     all["algorithm"] = settings.algorithm().name().into();
     all["by_api"] = model.runtime_settings.to_json();
+    all["by_file"] = model.base_settings.to_json();
+    all["in_force"] = settings.in_full();
+    all["defaults"] = Layer::default().in_full();
     let algorithms: Vec<&str> = contract::Algorithm::ALL
         .iter()
         .map(|(name, _)| *name)

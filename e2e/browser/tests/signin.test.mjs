@@ -7,7 +7,7 @@ import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { describe, it } from 'node:test';
-import { Stand, hasText, newestReport, onOneStand, openConsole, openPage, picture, rowOf, until } from './harness.mjs';
+import { Stand, hasAttribute, hasText, newestReport, onOneStand, openConsole, openPage, picture, rowOf, until } from './harness.mjs';
 
 const tokens = { read: 'reader-token-1', register: 'registrar-token-1', write: 'writer-token-1' };
 const AXE = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
@@ -165,6 +165,19 @@ describe('a session', () => {
     await picture(other, 'forbidden');
     await other.locator('#banner-sign-in').click();
     await other.waitForURL(/\/login\?page=backends$/);
+  });
+
+  it('that_may_not_change_settings_has_no_field_to_type_into_and_reads_them_all', async () => {
+    page = await openPage(browser, stand, '/login?page=settings', { expected: REFUSED });
+    await signIn(tokens.read);
+    const attempts = page.locator('[data-pointer="/proxy/connect_attempts"]');
+    await hasAttribute(attempts, 'placeholder', '4');
+    const all = '#settings-form :is(input, select), #fields :is(input, select)';
+    await until('none can be edited', () => page.locator(all).evaluateAll((fields) => fields.every((field) => field.disabled)));
+    // What is written anew stays so.
+    await page.getByText('中文', { exact: true }).click();
+    await hasText(page.locator('#page-settings h1'), /^设置$/);
+    await until('none can be edited', () => page.locator(all).evaluateAll((fields) => fields.every((field) => field.disabled)));
   });
 
   it('edits_as_its_token_may', async () => {

@@ -5,7 +5,7 @@
 
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { Stand, hasAttribute, hasText, newestReport, onOneStand, openConsole, rowOf, until } from './harness.mjs';
+import { Stand, hasAttribute, hasText, newestReport, onOneStand, openConsole, picture, rowOf, until } from './harness.mjs';
 
 const LOCALES = ['en-GB', 'zh-CN'];
 
@@ -267,6 +267,41 @@ describe('settings', () => {
       await page.locator('#fields-save').click();
       await until('it is given back', async () => (await byApi()).proxy.connect_attempts === undefined);
       await stand.call('POST', '/api/settings', { proxy: { health: null } });
+    });
+  }
+
+  for (const [locale, byDefault, inFile, here] of [
+    ['en-GB', /· default$/, /· set in control_config\.json; default: \d+$/, /· set here or by API; default: 4$/],
+    ['zh-CN', /· 默认值$/, /· 由 control_config\.json 设定；默认值：\d+$/, /· 在此设定（或通过 API）；默认值：4$/],
+  ]) {
+    it(`show_what_is_in_force_who_set_it_and_are_found_by_a_filter in ${locale}`, async () => {
+      await stand.call('POST', '/api/settings', { proxy: { connect_attempts: 3 } });
+      page = await openConsole(browser, stand, { view: 'settings', locale });
+      const field = (name) => page.locator(`[data-pointer="/proxy/${name}"]`);
+      const note = (name) => page.locator('.setting', { has: field(name) }).locator('.setting-note');
+      await hasText(note('connect_timeout_ms'), byDefault);
+      assert.deepEqual([await field('connect_timeout_ms').inputValue(), await field('connect_timeout_ms').getAttribute('placeholder')], ['', '2000']);
+      assert.equal(await field('health/interval_ms').inputValue(), '200');
+      await hasText(note('health/interval_ms'), inFile);
+      assert.equal(await field('connect_attempts').inputValue(), '3');
+      await hasText(note('connect_attempts'), here);
+      // What holds if it is emptied.
+      assert.equal(await field('connect_attempts').getAttribute('placeholder'), '4');
+      await hasText(page.locator('#settings-effective'), /"connect_timeout_ms": 2000/);
+      assert.doesNotMatch((await page.locator('#settings-effective').textContent()) ?? '', /by_api|algorithms/);
+
+      await page.keyboard.press('/');
+      await page.keyboard.type('vram_');
+      const names = await page.locator('.setting label:visible').allTextContents();
+      assert.ok(names.length > 3 && names.every((name) => name.includes('vram_') || name === 'gpu_cost'), String(names));
+      await page.keyboard.press('Enter');
+      assert.equal(await page.locator('#newest .report').count(), 0, 'Enter applies nothing');
+      await page.locator('#fields-filter').fill('no such setting');
+      await page.locator('#fields-nothing').waitFor();
+      await page.locator('#fields-filter').press('Escape');
+      await field('connect_attempts').waitFor();
+      await picture(page, `settings-origin-${locale}`);
+      await stand.call('POST', '/api/settings', { proxy: { connect_attempts: null } });
     });
   }
 
