@@ -3,6 +3,8 @@
  * of it.
  */
 
+import { addressOf } from './address.js';
+import { actionText, resultText } from './audit-words.js';
 import { element } from './dom.js';
 import { UNKNOWN, momentText } from './format.js';
 import { words } from './i18n.js';
@@ -22,8 +24,27 @@ import { words } from './i18n.js';
  * @property {number} [backends] that these heartbeats came from
  */
 
+/** @typedef {'people' | 'backends' | 'system'} Kind whose doing a line tells of */
+
+/** @type {readonly Kind[]} */
+export const KINDS = ['people', 'backends', 'system'];
+
 /** Of an override, who set it and when: the line itself says both. */
 const TOLD_ELSEWHERE = ['at', 'actor'];
+/** What backends do, and what their silence leads to. */
+const OF_BACKENDS = ['register', 'unregister', 'expire', 'remove', 'warm', 'heartbeats', 'freeze_expiry', 'unfreeze_expiry'];
+/** Changes of one line that are shown at once. */
+const SHOWN = 4;
+/** An address as backends have it; anything else in a line is no link. */
+const ADDRESS = /^(\d+(\.\d+){3}|\[[0-9a-f:.]+\]):\d+$/;
+
+/** @param {Entry} entry @returns {Kind} */
+export function kindOf({ actor = '', action = '' }) {
+  if (OF_BACKENDS.includes(action)) return 'backends';
+  // A file that somebody has edited is told by control.
+  const isOfControl = String(actor).startsWith('control: ') && action !== 'file_edit';
+  return isOfControl || action === 'access' ? 'system' : 'people';
+}
 
 /** @param {Entry} entry */
 export function lineElement(entry) {
@@ -35,7 +56,7 @@ export function lineElement(entry) {
     element('time', { class: 'faint', datetime: entry.time ?? '' }, time),
     element('span', { class: 'audit-actor' }, entry.actor ?? ''),
     element('span', { class: 'audit-action' }, actionText(entry)),
-    element('span', { class: 'audit-target' }, entry.target ?? ''),
+    element('span', { class: 'audit-target' }, linked(String(entry.target ?? ''))),
     element(
       'span',
       { class: 'audit-detail' },
@@ -45,14 +66,9 @@ export function lineElement(entry) {
   );
 }
 
-/** @param {Entry} entry */
-export function actionText({ action = '' }) {
-  return words().auditActions[action] ?? action;
-}
-
-/** The common ones in words; what else the server says stays as it is. @param {Entry} entry */
-export function resultText({ result = '' }) {
-  return words().auditResults[result] ?? result;
+/** An address as a link to the panel of its backend. @param {string} text */
+function linked(text) {
+  return ADDRESS.test(text) ? element('a', { href: `?${new URLSearchParams(addressOf(text))}` }, text) : text;
 }
 
 /**
@@ -67,16 +83,23 @@ function isGood({ result }) {
 function details(entry) {
   const counted = countText(entry);
   if (counted !== null) return [`${counted} `];
-  return changesOf(entry).map(({ path, before, after }) =>
-    element(
-      'span',
-      { class: 'audit-change' },
-      `${path} `,
-      element('span', { class: 'audit-old' }, before),
-      ' → ',
-      element('span', { class: 'audit-new' }, after),
-      ' ',
-    ),
+  const changes = changesOf(entry).map(changeElement);
+  if (changes.length <= SHOWN) return changes;
+  const more = changes.splice(SHOWN - 1);
+  const summary = element('summary', {}, words().auditMore(more.length));
+  return [...changes, element('details', { class: 'audit-more' }, summary, ...more)];
+}
+
+/** @param {{path: string, before: string, after: string}} change */
+function changeElement({ path, before, after }) {
+  return element(
+    'span',
+    { class: 'audit-change' },
+    `${path} `,
+    element('span', { class: 'audit-old' }, before),
+    ' → ',
+    element('span', { class: 'audit-new' }, after),
+    ' ',
   );
 }
 
@@ -92,12 +115,17 @@ function countText({ heartbeats, backends, repeated }) {
   return typeof repeated === 'number' ? words().repeated(repeated) : null;
 }
 
-/** Each value that is another one now. @param {Entry} entry */
+/**
+ * Each value that is another one now. What begins as false says nothing: a new registration has not
+ * expired.
+ * @param {Entry} entry
+ */
 function changesOf(entry) {
   const before = leaves(entry.old);
   const after = leaves(entry.new);
   return [...new Set([...before.keys(), ...after.keys()])]
     .filter((path) => before.get(path) !== after.get(path))
+    .filter((path) => before.has(path) || after.get(path) !== 'false')
     .map((path) => ({ path, before: before.get(path) ?? UNKNOWN, after: after.get(path) ?? UNKNOWN }));
 }
 

@@ -4,9 +4,11 @@
  * under the hand.
  */
 
+import { keepInAddress, onVisit, parameter } from './address.js';
 import * as api from './api.js';
-import { actionText, lineElement } from './audit-line.js';
-import { byId, element, setText } from './dom.js';
+import { KINDS, kindOf, lineElement } from './audit-line.js';
+import { actionText } from './audit-words.js';
+import { byId, element, setAttribute, setText } from './dom.js';
 import { momentText } from './format.js';
 import { onLanguage, words } from './i18n.js';
 
@@ -18,6 +20,16 @@ const MAX_LINES = 5_000;
 /** Lines on the page at first, and with each press of the button. */
 const SHOWN = 200;
 const RETRY_MS = 2_000;
+
+/** People's edits are looked for so far back by itself, where the newest lines have few of them. */
+const ENOUGH = 25;
+const LOOK_BACK = 1_000;
+const LOOKS_BACK = 4;
+
+/** @typedef {import('./audit-line.js').Kind} Kind */
+
+/** What the filter is made of, by its name in the address. */
+const FIELDS = /** @type {const} */ ({ text: 'audit-filter', actor: 'audit-actor', action: 'audit-action', from: 'audit-from', to: 'audit-to' });
 
 /** What the page of changes does by itself. */
 export const page = { start, enter: () => void followForever(), leave };
@@ -32,19 +44,70 @@ let following = null;
 /** Newer lines that wait for the person to leave the list. */
 let waiting = 0;
 let path = '';
+/** Whose lines are shown; none: everybody's. @type {Set<Kind>} */
+let kinds = new Set();
+/** @type {Map<Kind, HTMLButtonElement>} */
+const chips = new Map();
 
 function start() {
-  for (const id of ['audit-filter', 'audit-from', 'audit-to', 'audit-actor', 'audit-action', 'audit-reads']) {
-    byId(id, HTMLElement).addEventListener('input', write);
-  }
+  for (const id of [...Object.values(FIELDS), 'audit-reads']) byId(id, HTMLElement).addEventListener('input', filterChanged);
+  for (const kind of KINDS) chips.set(kind, chip(kind));
+  byId('audit-kinds', HTMLElement).append(...chips.values());
+  readAddress();
+  onVisit(() => {
+    if (parameter('page') !== 'changes') return;
+    readAddress();
+    write();
+  });
   byId('audit-clear', HTMLButtonElement).addEventListener('click', clearFilters);
   byId('audit-download', HTMLButtonElement).addEventListener('click', download);
   byId('audit-older', HTMLButtonElement).addEventListener('click', () => void showOlder());
   byId('audit', HTMLOListElement).addEventListener('pointerleave', () => {
-    if (waiting > 0) write();
+    if (waiting > 0 && !isPersonInside()) write();
   });
   byId('audit-waiting', HTMLButtonElement).addEventListener('click', write);
   onLanguage(write);
+}
+
+/** @param {string} id */
+function field(id) {
+  return /** @type {HTMLInputElement | HTMLSelectElement} */ (byId(id, HTMLElement));
+}
+
+/** @param {Kind} kind */
+function chip(kind) {
+  const button = element('button', { type: 'button', class: 'chip' });
+  button.addEventListener('click', () => {
+    if (!kinds.delete(kind)) kinds.add(kind);
+    filterChanged();
+  });
+  return button;
+}
+
+/** At first what people have done. */
+function readAddress() {
+  for (const [name, id] of Object.entries(FIELDS)) {
+    const value = parameter(name);
+    // A choice that no line has yet.
+    if (field(id) instanceof HTMLSelectElement) field(id).append(element('option', { value }, value));
+    field(id).value = value;
+  }
+  byId('audit-reads', HTMLInputElement).checked = parameter('reads') !== '';
+  const asked = parameter('kinds') === '' ? ['people'] : parameter('kinds').split(',');
+  kinds = new Set(KINDS.filter((kind) => asked.includes(kind)));
+}
+
+/** Keeps the filter in the address, where a reload and a sent link find it. */
+function filterChanged() {
+  /** @type {Record<string, string>} */
+  const parts = {};
+  for (const [name, id] of Object.entries(FIELDS)) parts[name] = field(id).value;
+  const isFirst = kinds.size === 1 && kinds.has('people');
+  parts.kinds = isFirst ? '' : [...kinds].join(',') || 'all';
+  parts.reads = byId('audit-reads', HTMLInputElement).checked ? 'yes' : '';
+  keepInAddress(parts);
+  write();
+  void lookBack();
 }
 
 function leave() {
@@ -62,6 +125,7 @@ async function followForever() {
       const after = newest();
       take(await api.readAudit(after === null ? { limit: PAGE } : { after, limit: PAGE, follow: true }, abort.signal));
       problem('');
+      if (after === null) await lookBack();
     } catch (error) {
       if (abort.signal.aborted) return;
       if (!(error instanceof api.CallError)) throw error;
@@ -85,10 +149,14 @@ function take(answer) {
   entries.push(...answer.lines);
   entries.splice(0, entries.length - MAX_LINES);
   if (isFirst) isWhole = answer.lines.length < PAGE;
-  const isHeld = byId('audit', HTMLOListElement).matches(':hover') && !isFirst;
   waiting += answer.lines.filter((entry) => matches(entry, readFilter())).length;
-  if (isHeld) writeWaiting();
+  if (!isFirst && isPersonInside()) writeWaiting();
   else write();
+}
+
+/** Reads there, or has opened a line: it would be closed by being written anew. */
+function isPersonInside() {
+  return byId('audit', HTMLOListElement).matches(':hover, :focus-within, :has(details[open])');
 }
 
 /** Shows more of what is known; reads what came before it where that is not enough. */
@@ -99,10 +167,23 @@ async function showOlder() {
   write();
 }
 
-/** @param {number} first the number of the oldest line that is known */
-async function readBefore(first) {
+/** Publishes and registrations may be all that the newest lines tell of: what is asked for may be older. */
+async function lookBack() {
+  for (let look = 0; look < LOOKS_BACK && !isWhole && filtered().length < ENOUGH; look += 1) {
+    const known = entries.length;
+    await readBefore(entries.find(({ seq }) => typeof seq === 'number')?.seq ?? 0, LOOK_BACK);
+    if (entries.length === known) break;
+    write();
+  }
+}
+
+/**
+ * @param {number} first the number of the oldest line that is known
+ * @param {number} [count] lines that are read
+ */
+async function readBefore(first, count = PAGE) {
   try {
-    const { lines } = await api.readAudit({ after: Math.max(0, first - 1 - PAGE), limit: PAGE });
+    const { lines } = await api.readAudit({ after: Math.max(0, first - 1 - count), limit: count });
     const older = lines.filter(({ seq }) => typeof seq === 'number' && seq < first);
     isWhole = older.length === 0 || entries.length + older.length >= MAX_LINES;
     entries = [...older, ...entries];
@@ -116,7 +197,7 @@ async function readBefore(first) {
 
 /** @returns {Filter} */
 function readFilter() {
-  const value = (/** @type {string} */ id) => /** @type {HTMLInputElement} */ (byId(id, HTMLElement)).value;
+  const value = (/** @type {string} */ id) => field(id).value;
   const moment = (/** @type {string} */ id, /** @type {number} */ open) => {
     const at = Date.parse(value(id));
     return Number.isNaN(at) ? open : at;
@@ -137,7 +218,9 @@ function readFilter() {
  * @param {Filter} filter
  */
 function matches(entry, { text, actor, action, from, to, reads }) {
-  if (!reads && entry.action === 'access') return false;
+  if (entry.action === 'access') {
+    if (!reads) return false;
+  } else if (kinds.size > 0 && !kinds.has(kindOf(entry))) return false;
   if (actor !== '' && entry.actor !== actor) return false;
   if (action !== '' && entry.action !== action) return false;
   const at = Date.parse(entry.time ?? '');
@@ -152,10 +235,8 @@ function filtered() {
 }
 
 function clearFilters() {
-  for (const id of ['audit-filter', 'audit-from', 'audit-to', 'audit-actor', 'audit-action']) {
-    /** @type {HTMLInputElement} */ (byId(id, HTMLElement)).value = '';
-  }
-  write();
+  for (const id of Object.values(FIELDS)) field(id).value = '';
+  filterChanged();
 }
 
 function write() {
@@ -163,6 +244,10 @@ function write() {
   writeWaiting();
   writeChoices('audit-actor', words().anyActor, entries.map(({ actor }) => actor), (actor) => actor);
   writeChoices('audit-action', words().anyAction, entries.map(({ action }) => action), (action) => actionText({ action }));
+  for (const [kind, button] of chips) {
+    setText(button, words().auditKind[kind]);
+    setAttribute(button, 'aria-pressed', String(kinds.has(kind)));
+  }
   const found = filtered();
   const lines = found.slice(-shownLimit).reverse();
   byId('audit', HTMLOListElement).replaceChildren(...lines.map(lineElement));
@@ -190,16 +275,17 @@ function writeWaiting() {
  */
 function writeChoices(id, any, values, textOf) {
   const select = byId(id, HTMLSelectElement);
-  const known = [...new Set(values.filter((value) => value !== undefined))].sort();
+  const chosen = select.value;
+  // What is chosen stays a choice: the address may name what no line has yet.
+  const known = [...new Set([...values, chosen])].flatMap((value) => (value ? [value] : [])).sort();
   const wanted = [any, ...known.map(textOf)];
   const shown = [...select.options].map(({ text }) => text);
   if (wanted.length === shown.length && wanted.every((text, at) => text === shown[at])) return;
-  const chosen = select.value;
   select.replaceChildren(
     element('option', { value: '' }, any),
     ...known.map((value) => element('option', { value }, textOf(value))),
   );
-  select.value = known.includes(chosen) ? chosen : '';
+  select.value = chosen;
 }
 
 /** @param {string} text empty where there is none */

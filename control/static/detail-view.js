@@ -4,7 +4,8 @@
  */
 
 import { serverNow } from './api.js';
-import { actionText, detailText, resultText } from './audit-line.js';
+import { detailText } from './audit-line.js';
+import { actionText, resultText } from './audit-words.js';
 import { Controls } from './controls.js';
 import { costFactors, costParts, costText, rankOf } from './cost.js';
 import { element, setText, writeChildren } from './dom.js';

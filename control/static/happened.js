@@ -3,7 +3,7 @@
  * the charts.
  */
 
-import { actionText } from './audit-line.js';
+import { actionText } from './audit-words.js';
 import { byId, element } from './dom.js';
 import { clockText, momentText } from './format.js';
 import { words } from './i18n.js';

@@ -360,6 +360,7 @@ export const en = {
   noProxyWord: 'The proxy does not report this backend.',
   reason: (/** @type {string} */ said) => said,
   warning: (/** @type {string} */ said) => said,
+  said: (/** @type {string} */ text) => text,
   gone: 'no longer listed',
   goneView: {
     since: (/** @type {string} */ moment, /** @type {string} */ span) => `Not listed since ${moment}, ${span} ago. New sessions no longer go to it.`,
@@ -658,6 +659,9 @@ export const en = {
   },
   /** @type {Record<string, string>} */
   auditResults: {},
+  auditKinds: 'Show what was done by',
+  auditKind: { people: 'People', backends: 'Backends', system: 'System' },
+  auditMore: (/** @type {number} */ count) => `${count} more`,
   auditFrom: 'From',
   auditTo: 'To',
   auditReads: 'Include reads',

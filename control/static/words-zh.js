@@ -333,6 +333,7 @@ export const zh = {
   noProxyWord: '代理没有该后端的信息。',
   reason: reasonText,
   warning: warningText,
+  said: (text) => text,
   gone: '已不在列表中',
   goneView: {
     since: (/** @type {string} */ moment, /** @type {string} */ span) => `自 ${moment} 起不再列出（${span}前），新会话不再发往该后端。`,
@@ -624,6 +625,9 @@ export const zh = {
     'taken over': '已采用',
     'written again': '已重新写入',
   },
+  auditKinds: '显示谁的操作',
+  auditKind: { people: '人员', backends: '后端', system: '系统' },
+  auditMore: (count) => `另有 ${count} 项`,
   auditFrom: '起',
   auditTo: '止',
   auditReads: '包含读取',

@@ -1,0 +1,17 @@
+/**
+ * @file What the audit log's words are called on the page: the action of a line, and what came of it.
+ */
+
+import { words } from './i18n.js';
+
+/** @typedef {import('./audit-line.js').Entry} Entry */
+
+/** @param {Entry} entry */
+export function actionText({ action = '' }) {
+  return words().auditActions[action] ?? action;
+}
+
+/** The common ones in words; what else the server says stays as it is. @param {Entry} entry */
+export function resultText({ result = '' }) {
+  return words().auditResults[result] ?? words().said(result);
+}
