@@ -69,7 +69,7 @@ function filesToRead() {
     }
   }
   const sources = readdirSync(ROOT, { recursive: true, encoding: 'utf8' }).filter(isUsersRust);
-  const consoles = ['words-en', 'words-zh', 'reasons-zh'].map((name) => `control/static/${name}.js`);
+  const consoles = ['words-en', 'words-zh', 'reasons-zh', 'refusals-zh'].map((name) => `control/static/${name}.js`);
   const scripts = readdirSync(join(ROOT, 'scripts')).filter((name) => name.endsWith('.sh'));
   return [
     ...markdown,
@@ -175,7 +175,7 @@ async function checkConsoleWords() {
   const folder = mkdtempSync(join(tmpdir(), 'plain-words-'));
   try {
     writeFileSync(join(folder, 'package.json'), '{ "type": "module" }');
-    for (const name of ['words-en.js', 'words-zh.js', 'reasons-zh.js']) {
+    for (const name of ['words-en.js', 'words-zh.js', 'reasons-zh.js', 'refusals-zh.js']) {
       writeFileSync(join(folder, name), read(`control/static/${name}`));
     }
     const { en } = await import(pathToFileURL(join(folder, 'words-en.js')).href);

@@ -135,7 +135,7 @@ function written(line, report, at) {
       { class: 'report-text' },
       `${report.what()} — `,
       element('span', { class: 'report-outcome' }, text),
-      report.info !== '' && element('span', { class: 'report-info mono' }, report.info),
+      report.info !== '' && element('span', { class: 'report-info mono' }, words().said(report.info)),
     ),
   );
   if (report.undo !== null) {

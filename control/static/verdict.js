@@ -103,7 +103,7 @@ function said({ code, args, since, text }) {
     case 'proxy_without_status':
       return [finding.proxyWithoutStatus, finding.withoutStatus(args.pid)];
     case 'proxy_unseen':
-      return [finding.proxyUnseen, args.why];
+      return [finding.proxyUnseen, words().said(args.why)];
     case 'proxy_draining':
       return [finding.proxyDraining, finding.draining(args.sessions)];
     case 'not_listening':
@@ -125,7 +125,7 @@ function said({ code, args, since, text }) {
     case 'other_file':
       return [words().otherFile, words().otherFileWarning(args.proxy, args.control)];
     case 'not_published':
-      return [finding.notPublished, args.why];
+      return [finding.notPublished, words().said(args.why)];
     case 'not_applied':
       return [words().notAppliedYet(args.published), finding.follows(args.running)];
     case 'backends_out':

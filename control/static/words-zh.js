@@ -3,6 +3,7 @@
  */
 
 import { reasonText, refusalText, warningText } from './reasons-zh.js';
+import { saidText, saidTexts } from './refusals-zh.js';
 
 /** @type {typeof import('./words-en.js').en} */
 export const zh = {
@@ -272,7 +273,7 @@ export const zh = {
   awayFromStart: '控制面没有响应。流量不受影响；本页每 2 秒重试一次。',
   stale: (time) => `数据已过时：上次响应在 ${time}，此后可能已有变化。`,
   forbidden: (reason) => `控制面不允许此浏览器读取：${refusalText(reason) || '未说明原因'}`,
-  troubled: (reason) => `控制面返回错误：${reason}`,
+  troubled: (reason) => `控制面返回错误：${saidText(reason)}`,
 
 
   token: '令牌',
@@ -333,7 +334,7 @@ export const zh = {
   noProxyWord: '代理没有该后端的信息。',
   reason: reasonText,
   warning: warningText,
-  said: (text) => text,
+  said: saidTexts,
   gone: '已不在列表中',
   goneView: {
     since: (/** @type {string} */ moment, /** @type {string} */ span) => `自 ${moment} 起不再列出（${span}前），新会话不再发往该后端。`,
@@ -549,9 +550,9 @@ export const zh = {
   notApplied: '已保存，但代理尚未应用',
   notConfirmed: '已保存并已通知，但代理没有确认',
   notSignalled: '已保存，但未能通知代理',
-  notPublished: (reason) => `未发布：${reason}`,
+  notPublished: (reason) => `未发布：${saidText(reason)}`,
   mergedCount: (count) => `已发布 ${count} 个后端`,
-  failed: (reason) => `失败：${reason}`,
+  failed: (reason) => `失败：${saidText(reason)}`,
   failedAway: '结果未知：控制面没有响应',
   failedForbidden: (reason) => `没有权限：${refusalText(reason)}`,
 
@@ -674,7 +675,7 @@ export const zh = {
   reset: '还原',
   overtakenSetting: (now) => `已被他人改为 ${now}。`,
   changedSettings: (count) => `已改 ${count} 项`,
-  refusedSetting: (found, allowed) => `收到 ${found}；允许：${allowed}。`,
+  refusedSetting: (found, allowed) => `收到 ${saidText(found)}；允许：${saidText(allowed)}。`,
   refusedSettings: (count) => `未应用：${count} 项被拒绝。原有设置仍然有效。`,
   settingGroup: {
     listen: { title: '监听', note: '代理接收会话和流的地址。' },
@@ -754,7 +755,7 @@ export const zh = {
   auditEmpty: '审计日志为空。',
   repeated: (count) => `又重复 ${count} 次`,
   heartbeats: (count, backends) => `${backends} 个后端的 ${count} 次心跳，无变化`,
-  auditFailed: (reason) => `无法读取审计日志：${reason}`,
+  auditFailed: (reason) => `无法读取审计日志：${saidText(reason)}`,
 
   factsProxy: '代理',
   factsEnds: '代理启动以来结束和失败的会话与流',
