@@ -48,6 +48,8 @@ let release = 0;
 
 const areCards = matchMedia('(max-width: 720px)');
 const canHover = matchMedia('(hover: hover)');
+/** Paper has no scrolling. */
+const isPaper = matchMedia('print');
 
 /** What the page of backends does by itself. */
 export const page = {
@@ -103,7 +105,7 @@ function startTable() {
       place(Date.now(), false);
     });
   });
-  areCards.addEventListener('change', render);
+  for (const query of [areCards, isPaper]) query.addEventListener('change', render);
   byId('more-rows', HTMLButtonElement).addEventListener('click', () => {
     cardLimit += CARDS;
     render();
@@ -222,6 +224,7 @@ function isAtWork(view) {
 function seenRange(count) {
   const more = byId('more-rows', HTMLButtonElement);
   more.hidden = !areCards.matches || count <= cardLimit;
+  if (isPaper.matches) return { from: 0, to: count };
   if (areCards.matches) return { from: 0, to: Math.min(count, cardLimit) };
   const scroller = byId('table-scroll', HTMLElement);
   const first = Math.floor(scroller.scrollTop / ROW_HEIGHT) - OVERSCAN;
