@@ -62,6 +62,18 @@ export function startDetail(onChange, onVisited) {
   });
 }
 
+/** Whose panel is open. */
+export function openKey() {
+  return open;
+}
+
+/** Shows another backend where one is shown; the keyboard stays where it is. @param {string} key */
+export function followDetail(key) {
+  if (open === null || open === key) return;
+  opener = document.activeElement;
+  choose(key);
+}
+
 /** @param {string} key */
 export function isOpen(key) {
   return key === open;

@@ -104,6 +104,8 @@ function writeHelp() {
     ['s', keys.sync],
     ['a', keys.audit],
     ['j k', keys.move],
+    ['↑ ↓ Home End', keys.rows],
+    ['← →', keys.along],
     ['Enter', keys.open],
     ['x', keys.choose],
     ['e', keys.weight],

@@ -15,7 +15,7 @@ import { record } from './history.js';
 import { onLanguage, startLanguage, words } from './i18n.js';
 import { openHelp, startKeys } from './keys.js';
 import { guarded, startMay } from './may.js';
-import { goTo, preloadPages, startPages, toggleRail, updatePage } from './pages.js';
+import { commandsOfPage, goTo, preloadPages, startPages, toggleRail, updatePage } from './pages.js';
 import { knowTargets, openPing, startPing } from './ping.js';
 import { oneAtATime } from './once.js';
 import { startReports, undoNewest } from './report.js';
@@ -151,6 +151,7 @@ async function showPalette(refresh) {
   const algorithm = latest?.status.proxy?.algorithm;
   const can = changing();
   const actions = [
+    ...commandsOfPage(),
     { text: words().refresh, hint: 'r', act: refresh },
     { text: words().sync, hint: 's', act: can.sync },
     { text: words().pingTool, hint: 'p', act: can.ping },

@@ -21,6 +21,7 @@ import { remember } from './storage.js';
  * @property {(whole: WholeAnswer) => void} [update] with all news while it is shown
  * @property {() => void} [leave]
  * @property {Record<string, () => void>} [keys] that mean something only while it is shown
+ * @property {() => {text: string, act: () => void}[]} [commands] of the palette, likewise
  */
 
 /** @type {Record<Page, () => Promise<{page: PageParts}>>} */
@@ -68,6 +69,11 @@ export function currentPage() {
 /** What single keys do on the page that is shown. */
 export function keysOfPage() {
   return parts.keys ?? {};
+}
+
+/** What the palette can do on the page that is shown. */
+export function commandsOfPage() {
+  return parts.commands?.() ?? [];
 }
 
 /** @param {Page} page */

@@ -64,6 +64,10 @@ export class RowView {
     };
     this.cells.address.setAttribute('role', 'rowheader');
     this.element = element('tr', { role: 'row', tabindex: -1 }, ...Object.values(this.cells));
+    /** What can be pressed or typed into, from left to right. */
+    this.pressable = [...this.element.querySelectorAll(':is(input, button):not([aria-hidden])')].flatMap((found) => (found instanceof HTMLElement ? [found] : []));
+    for (const target of this.pressable) target.tabIndex = -1;
+    this.isEntered = false;
     this.#traceNumbers();
   }
 
@@ -90,6 +94,23 @@ export class RowView {
 
   get weight() {
     return this.controls.weight;
+  }
+
+  /** @param {boolean} isStop whether Tab comes to this row */
+  rove(isStop) {
+    if (this.element.tabIndex !== (isStop ? 0 : -1)) this.element.tabIndex = isStop ? 0 : -1;
+    const active = document.activeElement;
+    const isEntered = active !== this.element && this.element.contains(active);
+    if (isEntered === this.isEntered) return;
+    this.isEntered = isEntered;
+    for (const target of this.pressable) target.tabIndex = isEntered ? 0 : -1;
+  }
+
+  /** Moves the keyboard along the row. @param {number} by */
+  step(by) {
+    const stops = [this.element, ...this.pressable.filter((target) => target.checkVisibility() && !target.matches(':disabled'))];
+    const at = stops.findIndex((target) => target === document.activeElement);
+    stops[Math.min(stops.length - 1, Math.max(0, at + by))]?.focus();
   }
 
   /** Whether the person is at work in this row, so that it must stay. */

@@ -58,6 +58,11 @@ export function isChosen(id) {
   return chosen.has(id);
 }
 
+/** Those that are chosen, as they stand. */
+export function chosenBackends() {
+  return chosen.size === 0 ? [] : backends.filter(({ id }) => chosen.has(id));
+}
+
 /** @param {string} id */
 export function toggleChosen(id) {
   if (!chosen.delete(id)) chosen.add(id);

@@ -4,7 +4,7 @@
  */
 
 import { currentOrder, startColumns } from './columns.js';
-import { openDetail, showDetail, startDetail } from './detail.js';
+import { followDetail, openDetail, openKey, showDetail, startDetail } from './detail.js';
 import { byId, element, setAttribute, setText } from './dom.js';
 import { isWanted, startFilter, writeFilter } from './filter.js';
 import { onLanguage, words } from './i18n.js';
@@ -13,8 +13,8 @@ import { Standing } from './order.js';
 import { openPing } from './ping.js';
 import { RowView } from './row.js';
 import { rowsOf, sortRows } from './rows.js';
-import { knowBackends, startSelection } from './selection.js';
-import { onStaged } from './staged.js';
+import { chosenBackends, knowBackends, startSelection } from './selection.js';
+import { onStaged, stage } from './staged.js';
 
 /** @typedef {import('./rows.js').Row} Row */
 
@@ -56,13 +56,14 @@ export const page = {
   start: startTable,
   update: showWhole,
   keys: {
-    j: () => moveCurrent(1),
-    k: () => moveCurrent(-1),
+    j: () => moveTo(currentAt() + 1),
+    k: () => moveTo(currentAt() - 1),
     e: guarded('write', () => words().keys.weight, () => onCurrent((view) => view.weight.focus())),
     d: guarded('write', () => words().keys.drain, () => onCurrent((view) => view.onDrain())),
     x: guarded('write', () => words().keys.choose, () => onCurrent((view) => view.onChoose())),
     p: guarded('write', () => words().pingTool, () => openPing(currentView()?.row.backend.ip)),
   },
+  commands,
 };
 
 /** Binds filter, headers and rows. */
@@ -85,6 +86,10 @@ function startTable() {
   body.addEventListener('pointerleave', render);
   body.addEventListener('focusin', ({ target }) => {
     current = viewAt(target)?.row.key ?? current;
+    rove();
+  });
+  body.addEventListener('focusout', ({ relatedTarget }) => {
+    if (!(relatedTarget instanceof Node && body.contains(relatedTarget))) rove();
   });
   body.addEventListener('click', ({ target }) => {
     const isMarking = !(getSelection()?.isCollapsed ?? true);
@@ -92,10 +97,7 @@ function startTable() {
     const view = isOwn || isMarking ? undefined : viewAt(target);
     if (view !== undefined) openDetail(view.row.key);
   });
-  body.addEventListener('keydown', ({ key, target }) => {
-    const view = key === 'Enter' && target instanceof HTMLTableRowElement ? viewAt(target) : undefined;
-    if (view !== undefined) openDetail(view.row.key);
-  });
+  body.addEventListener('keydown', onRowKey);
   let isDue = false;
   byId('table-scroll', HTMLElement).addEventListener('scroll', () => {
     if (isDue) return;
@@ -209,6 +211,7 @@ function place(now, isNews) {
     if (target === next) next = next.nextElementSibling;
     else body.insertBefore(target, next);
   }
+  rove();
 }
 
 /** Out of sight, but the person has begun to edit it. @param {RowView} view */
@@ -253,17 +256,83 @@ function spacer(where, count) {
 }
 
 /**
- * Moves the current row by the keyboard.
- * @param {1 | -1} step
+ * The keys of a row, and of what is in it: arrows go from row to row and along a row. In a field they are
+ * the field's own.
+ * @param {KeyboardEvent} event
  */
-function moveCurrent(step) {
-  const at = entries.findIndex(({ row }) => row.key === current);
-  const next = at === -1 ? 0 : Math.min(entries.length - 1, Math.max(0, at + step));
-  current = entries[next]?.row.key ?? null;
-  scrollToRow(next);
+function onRowKey(event) {
+  const { key, target } = event;
+  const view = viewAt(target);
+  const isField = target instanceof HTMLInputElement && target.type === 'text';
+  if (view === undefined || isField || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (key === 'Enter' && target === view.element) return openDetail(view.row.key);
+  const along = { ArrowRight: 1, ArrowLeft: -1 }[key];
+  const at = { ArrowDown: currentAt() + 1, ArrowUp: currentAt() - 1, Home: 0, End: entries.length - 1 }[key];
+  if (along === undefined && at === undefined) return;
+  event.preventDefault();
+  if (along !== undefined) view.step(along);
+  else if (at !== undefined) moveTo(at);
+}
+
+/** Where the current row stands; before the first where none is. */
+function currentAt() {
+  const key = current ?? openKey();
+  return entries.findIndex(({ row }) => row.key === key);
+}
+
+/** Makes another row the current one, and shows it in the panel where that is open. @param {number} wanted */
+function moveTo(wanted) {
+  const at = Math.min(entries.length - 1, Math.max(0, wanted));
+  current = entries[at]?.row.key ?? null;
+  if (current === null) return;
+  // Who reads in the panel goes on reading there.
+  const isInPanel = byId('side', HTMLElement).contains(document.activeElement);
+  scrollToRow(at);
   place(Date.now(), false);
-  const view = currentView();
-  view?.element.focus({ preventScroll: !areCards.matches });
+  if (!isInPanel) currentView()?.element.focus({ preventScroll: !areCards.matches });
+  followDetail(current);
+}
+
+/**
+ * The table is one stop of the Tab key: its current row, or the first in sight. What is in a row is
+ * reached along it, and by Tab from there on.
+ */
+function rove() {
+  const first = Math.floor(byId('table-scroll', HTMLElement).scrollTop / ROW_HEIGHT);
+  const isPlaced = current !== null && views.get(current)?.element.isConnected === true;
+  const stop = isPlaced ? current : entries[Math.min(first, entries.length - 1)]?.row.key;
+  for (const [key, view] of views) view.rove(key === stop);
+}
+
+/** What the palette can do to the selection, or to the current row where nothing is selected. */
+function commands() {
+  const chosen = chosenBackends();
+  const key = openKey() ?? current;
+  const row = rows?.find((known) => known.key === key);
+  const backends = chosen.length > 0 || row === undefined ? chosen : [row.backend];
+  if (backends.length === 0) return [];
+  const { command } = words();
+  const of = (/** @type {string} */ action) =>
+    chosen.length > 0 ? command.ofSelection(action, chosen.length) : command.ofRow(action, backends[0]?.id ?? '');
+  /** @param {() => string} what @param {() => void} act */
+  const changing = (what, act) => ({ text: of(what()), act: guarded('write', what, act) });
+  /** @param {() => string} what @param {Omit<import('./shapes.js').Edit, 'id'>} edit */
+  const staging = (what, edit) => changing(what, () => stage(backends, edit));
+  const focusWeight = () => {
+    if (chosen.length > 0) byId('bulk-weight', HTMLInputElement).focus();
+    else if (row !== undefined) {
+      moveTo(entries.findIndex((entry) => entry.row.key === row.key));
+      currentView()?.weight.focus();
+    }
+  };
+  return [
+    staging(() => words().enable, { enabled: true }),
+    staging(() => words().disable, { enabled: false }),
+    staging(() => words().drain, { drain: true }),
+    staging(() => words().endDrain, { drain: false }),
+    changing(() => words().setWeight, focusWeight),
+    ...(backends.length === 1 ? [{ text: of(command.open), act: () => openDetail(backends[0]?.id ?? '') }] : []),
+  ];
 }
 
 /** What a key does to the current row; the rows stay where they are. @param {(view: RowView) => unknown} act */
