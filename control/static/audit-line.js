@@ -54,7 +54,7 @@ export function lineElement(entry) {
     'li',
     { class: 'audit-line', title: JSON.stringify(entry) },
     element('time', { class: 'faint', datetime: entry.time ?? '' }, time),
-    element('span', { class: 'audit-actor' }, entry.actor ?? ''),
+    element('span', { class: 'audit-actor' }, words().said(entry.actor ?? '')),
     element('span', { class: 'audit-action' }, actionText(entry)),
     element('span', { class: 'audit-target' }, linked(String(entry.target ?? ''))),
     element(
@@ -68,7 +68,7 @@ export function lineElement(entry) {
 
 /** An address as a link to the panel of its backend. @param {string} text */
 function linked(text) {
-  return ADDRESS.test(text) ? element('a', { href: `?${new URLSearchParams(addressOf(text))}` }, text) : text;
+  return ADDRESS.test(text) ? element('a', { href: `?${new URLSearchParams(addressOf(text))}` }, text) : words().said(text);
 }
 
 /**

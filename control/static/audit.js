@@ -242,7 +242,7 @@ function clearFilters() {
 function write() {
   waiting = 0;
   writeWaiting();
-  writeChoices('audit-actor', words().anyActor, entries.map(({ actor }) => actor), (actor) => actor);
+  writeChoices('audit-actor', words().anyActor, entries.map(({ actor }) => actor), words().said);
   writeChoices('audit-action', words().anyAction, entries.map(({ action }) => action), (action) => actionText({ action }));
   for (const [kind, button] of chips) {
     setText(button, words().auditKind[kind]);
