@@ -12,6 +12,10 @@ pub struct HealthStatus {
     pub all_down: String,
     pub tcp: ProtocolHealth,
     pub udp: ProtocolHealth,
+    /// All are out for TCP, and none has accepted a TCP connection since the proxy started, while flows are
+    /// answered: it looks like a service of UDP alone. No rule of TCP is said to be in force then. False
+    /// from older proxies.
+    pub udp_alone: bool,
     /// Ejections that did not take place since too many backends were out already.
     pub ejections_spared: u64,
 }

@@ -34,6 +34,16 @@ impl Protocol {
         })
     }
 
+    /// Whether a listener takes it, and some backend may: TCP is not missed at what looks like a service
+    /// of UDP alone.
+    pub fn is_expected(self, status: &Status) -> bool {
+        let is_missed = match self {
+            Protocol::Tcp => !status.health.udp_alone,
+            Protocol::Udp => true,
+        };
+        is_missed && self.is_served(status)
+    }
+
     pub fn is_taken(self, backend: &BackendStatus) -> bool {
         match self {
             Protocol::Tcp => backend.health.takes_sessions,
@@ -79,10 +89,10 @@ impl<'a> Seen<'a> {
         }
     }
 
-    /// Whether a backend is ready; `None` where the proxy is not heard or does not serve the protocol.
+    /// Whether a backend is ready; `None` where the proxy is not heard or the protocol is not expected.
     pub fn is_ready(&self, row: &Row, protocol: Protocol) -> Option<bool> {
         let status = self.status?;
-        protocol.is_served(status).then(|| {
+        protocol.is_expected(status).then(|| {
             let backend = self.backends.get(&row.backend.addr);
             let is_taken = |backend: &&BackendStatus| {
                 backend.admin == AdminState::Ready && protocol.is_taken(backend)
@@ -97,7 +107,7 @@ impl<'a> Seen<'a> {
         let ready = rows
             .iter()
             .filter(|row| self.is_ready(row, protocol) == Some(true));
-        protocol.is_served(status).then(|| ready.count())
+        protocol.is_expected(status).then(|| ready.count())
     }
 }
 

@@ -21,7 +21,7 @@ const COUNTS = ['down', 'ejected', 'expired', 'left_out', 'disabled', 'drained',
 /** Findings by the card that they stand on. */
 export const PROXY_CODES = ['not_looked', 'proxy_not_running', 'proxy_stuck', 'proxy_without_status', 'proxy_unseen', 'proxy_draining', 'not_listening'];
 export const CONFIG_CODES = ['refused', 'other_file', 'not_published', 'not_applied'];
-export const TRAFFIC_CODES = ['no_backend_known', 'no_backend_usable', 'sessions_failing', 'flows_failing', 'fail_open', 'backends_out', 'serving'];
+export const TRAFFIC_CODES = ['no_backend_known', 'no_backend_usable', 'sessions_failing', 'flows_failing', 'fail_open', 'udp_alone', 'backends_out', 'serving'];
 
 /** What every page says in full: nothing flows, nobody knows, or all that is left are backends that are down. */
 const SAID_EVERYWHERE = ['fail_open'];
@@ -114,6 +114,8 @@ function said({ code, args, since, text }) {
       return [finding.noBackendUsable(args.protocol), finding.parts([rate, counts()])];
     case 'fail_open':
       return [finding.failOpen(args.protocol), counts()];
+    case 'udp_alone':
+      return [finding.udpAlone, finding.sentences([args.failed > 0 ? finding.udpAloneFailed(args.failed, args.window_s) : '', finding.udpAloneAdvice])];
     case 'sessions_failing':
     case 'flows_failing': {
       const share = format.shareText(args.share);

@@ -130,6 +130,9 @@ export const en = {
     noBackendKnown: 'No backend is known',
     noBackendUsable: (/** @type {string | null} */ protocol) => `No backend takes ${protocol === null ? '' : `${protocol.toUpperCase()} `}traffic`,
     failOpen: (/** @type {string | null} */ protocol) => `All backends down, still used${protocol === null ? '' : ` for ${protocol.toUpperCase()}`} (fail_open)`,
+    udpAlone: 'Only UDP is answered',
+    udpAloneFailed: (/** @type {number} */ failed, /** @type {number} */ window) => `${counted(failed, 'TCP session')} failed in ${window} s`,
+    udpAloneAdvice: 'No backend has accepted TCP since the proxy started. If the service uses UDP only, switch TCP off in the settings',
     failing: (/** @type {string} */ share, /** @type {boolean} */ isUdp) => `${share} of ${isUdp ? 'UDP flows' : 'sessions'} fail`,
     failingWhy: (/** @type {string} */ rate, /** @type {string} */ reason, /** @type {number} */ failed, /** @type {number} */ of, /** @type {number} */ window) =>
       `${rate}/s, mostly: ${reason} · ${failed} of ${of} in ${window} s`,

@@ -204,9 +204,9 @@ impl Output<'_, '_> {
         // The configuration says the same of both.
         let help = "Backends that may get new sessions and flows, whatever their health";
         self.gauge("backends_in_use", help, health.tcp.ready)?;
-        // For a protocol that no listener takes, nothing is ready.
+        // For a protocol that no listener takes, or no backend, nothing is ready.
         let is_taken = [
-            listeners.iter().any(|listener| listener.tcp),
+            listeners.iter().any(|listener| listener.tcp) && !health.udp_alone,
             listeners.iter().any(|listener| listener.udp),
         ];
         let taken = protocols.iter().zip(is_taken).filter(|(_, is)| *is);
@@ -217,6 +217,8 @@ impl Output<'_, '_> {
         let all_down =
             protocols.map(|(name, one)| of(name, one.all_down_in_force.is_some().into()));
         self.family("all_down", help, MetricType::Gauge, all_down.into_iter())?;
+        let help = "1 while flows are answered and no backend has ever accepted TCP";
+        self.gauge("udp_alone", help, health.udp_alone.into())?;
         let help = "Ejections not made, since too few backends would remain";
         self.counter("ejections_spared", help, health.ejections_spared)
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::atomic::Ordering::Relaxed;
 
-use contract::health::{AllDown, Health as HealthRules, ProbeKind};
+use contract::health::{AllDown, ProbeKind};
 use contract::status::{
     AdminState, BackendCost, BackendStatus, Counters, Failed, HealthStatus, LimitStatus,
     ProtocolHealth, States, Status, Timings, Totals, WorkerStatus,
@@ -19,7 +19,8 @@ use proxy_core::plan::Protocol;
 use proxy_core::snapshot::PoolSnapshot;
 
 use crate::clock::monotonic_ms;
-use crate::health::words;
+use crate::health::is_udp_alone;
+use crate::health::words::{self, Judged};
 use crate::logging;
 use crate::scoring;
 use crate::supervisor::{State, Supervisor, unix_ms};
@@ -27,7 +28,8 @@ use crate::worker::counters::WorkerCounters;
 
 pub fn status(supervisor: &Supervisor) -> Status {
     let state = supervisor.state();
-    let backends = backends(&state);
+    let judged = judged(&state);
+    let backends = backends(&state, judged);
     let workers = supervisor.counters().map(|counters| WorkerStatus {
         sessions_active: counters.sessions_active.load(Relaxed),
         sessions_total: counters.sessions_total.load(Relaxed),
@@ -45,7 +47,7 @@ pub fn status(supervisor: &Supervisor) -> Status {
         algorithm: state.config.pools[0].algorithm.name().to_owned(),
         workers: workers.collect(),
         totals: totals(supervisor),
-        health: health(&state),
+        health: health(&state, judged.is_udp_alone),
         backends,
         limits: LimitStatus {
             max_sessions: snapshot.max_sessions,
@@ -61,14 +63,13 @@ pub fn status(supervisor: &Supervisor) -> Status {
 /// same as long as those are.
 pub fn states(supervisor: &Supervisor) -> States {
     let state = supervisor.state();
-    let rules = &state.config.settings.health;
-    let now_ms = monotonic_ms();
+    let judged = judged(&state);
     // By fixed keys, so that it is comparable; what is hashed is our own.
     let mut mark = DefaultHasher::new();
     for (pool, snapshot) in state.config.pools.iter().zip(&state.snapshot.pools) {
         for backend in &pool.backends {
             let known = snapshot.backend(index_of(snapshot, backend));
-            let (operational, _) = words::operational(known, backend.is_warming_up, rules, now_ms);
+            let (operational, _) = words::operational(known, backend.is_warming_up, judged);
             (backend.addr, operational).hash(&mut mark);
         }
     }
@@ -83,14 +84,23 @@ pub fn states(supervisor: &Supervisor) -> States {
         (refusal.code, &refusal.place, &refusal.value).hash(&mut mark);
     }
     state.is_draining.hash(&mut mark);
+    judged.is_udp_alone.hash(&mut mark);
     States {
         mark: format!("{:016x}", mark.finish()),
         totals: Some(totals(supervisor)),
     }
 }
 
+fn judged(state: &State) -> Judged<'_> {
+    Judged {
+        rules: &state.config.settings.health,
+        is_udp_alone: is_udp_alone(&state.snapshot, &state.registry),
+        now_ms: monotonic_ms(),
+    }
+}
+
 /// The base format has one pool; its health is that of the whole.
-fn health(state: &State) -> HealthStatus {
+fn health(state: &State, is_udp_alone: bool) -> HealthStatus {
     let rules = &state.config.settings.health;
     let probe = match subject(&state.config) {
         Some(_) => rules.probe.kind,
@@ -104,20 +114,25 @@ fn health(state: &State) -> HealthStatus {
             all_down_in_force: pool.all_down.map(AllDown::name).map(str::to_owned),
         }
     };
+    let mut tcp = of(Protocol::Tcp);
+    if is_udp_alone {
+        tcp.all_down_in_force = None;
+    }
     HealthStatus {
         probe: probe.name().to_owned(),
         all_down: rules.all_down.name().to_owned(),
-        tcp: of(Protocol::Tcp),
+        tcp,
         udp: of(Protocol::Udp),
+        udp_alone: is_udp_alone,
         ejections_spared: state.watch.spared(),
     }
 }
 
 /// The configured backends in file order, then removed ones that still have sessions or flows.
-fn backends(state: &State) -> Vec<BackendStatus> {
-    let rules = &state.config.settings.health;
+fn backends(state: &State, judged: Judged) -> Vec<BackendStatus> {
     // Sessions, where they are taken at all.
-    let protocol = match state.config.listeners.iter().any(|listener| listener.tcp) {
+    let takes_tcp = state.config.listeners.iter().any(|listener| listener.tcp);
+    let protocol = match takes_tcp && !judged.is_udp_alone {
         true => Protocol::Tcp,
         false => Protocol::Udp,
     };
@@ -125,7 +140,7 @@ fn backends(state: &State) -> Vec<BackendStatus> {
     let configured = pools.clone().flat_map(|(pool, snapshot)| {
         pool.backends
             .iter()
-            .map(|backend| configured_backend(pool, snapshot, backend, rules, protocol))
+            .map(|backend| configured_backend(pool, snapshot, backend, judged, protocol))
     });
     let is_configured = |backend: &BackendState| {
         state
@@ -150,7 +165,7 @@ fn backends(state: &State) -> Vec<BackendStatus> {
                 is_warming_up: false,
                 cost: None,
             };
-            describe(backend, removed, rules)
+            describe(backend, removed, judged)
         });
     configured.chain(removed).collect()
 }
@@ -174,7 +189,7 @@ fn configured_backend(
     pool: &Pool,
     snapshot: &PoolSnapshot,
     backend: &Backend,
-    rules: &HealthRules,
+    judged: Judged,
     protocol: Protocol,
 ) -> BackendStatus {
     let admin = match (backend.enabled, backend.weight) {
@@ -193,7 +208,7 @@ fn configured_backend(
             .explain(index, scoring::now())
             .map(|explained| cost(explained, snapshot.backend(index))),
     };
-    let mut row = describe(snapshot.backend(index), described, rules);
+    let mut row = describe(snapshot.backend(index), described, judged);
     // One that gets nothing while it warms up is not out for its health, and takes nothing all the same.
     if admin == AdminState::Ready && !takes_sessions(pool, backend) {
         (row.health.takes_sessions, row.health.takes_flows) = (false, false);
@@ -205,10 +220,9 @@ fn configured_backend(
     row
 }
 
-fn describe(backend: &BackendState, described: Described, rules: &HealthRules) -> BackendStatus {
-    let now_ms = monotonic_ms();
+fn describe(backend: &BackendState, described: Described, judged: Judged) -> BackendStatus {
     let is_warming_up = described.is_warming_up;
-    let (operational, reason) = words::operational(backend, is_warming_up, rules, now_ms);
+    let (operational, reason) = words::operational(backend, is_warming_up, judged);
     let report = backend.telemetry().get();
     let of_workers =
         |latency: fn(&BackendCounters) -> &RecentMean| backend.workers().iter().map(latency);
@@ -224,7 +238,7 @@ fn describe(backend: &BackendState, described: Described, rules: &HealthRules) -
         gpu_usage: report.gpu_usage,
         vram_usage: report.vram_usage,
         reported_at_ms: report.reported_at_ms,
-        health: words::status(backend, now_ms, unix_ms()),
+        health: words::status(backend, judged.now_ms, unix_ms()),
         counters: backend_counters(backend),
         connect_latency_us: mean(of_workers(|counters| &counters.connect_latency)),
         first_byte_latency_us: mean(of_workers(|counters| &counters.first_byte_latency)),

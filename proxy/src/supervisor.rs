@@ -419,7 +419,7 @@ impl Supervisor {
             );
             score(&new);
             let replaced = std::mem::replace(snapshot, Arc::new(new));
-            health::log_all_down(&replaced, snapshot);
+            health::log_all_down(&replaced, snapshot, registry);
             let install = |_| vec![Command::Install(Arc::clone(snapshot))];
             let commands = (0..self.workers.count()).map(install).collect();
             (commands, replaced)
@@ -532,7 +532,7 @@ impl State {
         let replaced = std::mem::replace(&mut self.snapshot, Arc::new(snapshot));
         self.watch
             .configure(&self.config, &self.registry, monotonic_ms());
-        health::log_all_down(&replaced, &self.snapshot);
+        health::log_all_down(&replaced, &self.snapshot, &self.registry);
         self.none_in_use.update(&self.config, &self.snapshot);
         let install = || Command::Install(Arc::clone(&self.snapshot));
         let mut commands = change.around(install);

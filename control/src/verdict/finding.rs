@@ -80,6 +80,12 @@ pub enum Finding {
         protocol: Option<Protocol>,
         counts: Counts,
     },
+    /// Flows are answered, and no backend has accepted a TCP connection since the proxy started.
+    UdpAlone {
+        /// Sessions that were tried all the same.
+        failed: u64,
+        window_s: u64,
+    },
     /// Sessions (TCP) or flows (UDP) fail.
     Failing {
         protocol: Protocol,
@@ -139,6 +145,7 @@ impl Finding {
             | Finding::NoBackendUsable { .. }
             | Finding::Failing { is_most: true, .. } => Level::Down,
             Finding::FailOpen { .. }
+            | Finding::UdpAlone { .. }
             | Finding::Failing { is_most: false, .. }
             | Finding::Refused { .. }
             | Finding::OtherFile { .. }
@@ -161,6 +168,7 @@ impl Finding {
             Finding::NoBackendKnown { .. } => "no_backend_known",
             Finding::NoBackendUsable { .. } => "no_backend_usable",
             Finding::FailOpen { .. } => "fail_open",
+            Finding::UdpAlone { .. } => "udp_alone",
             Finding::Failing { protocol, .. } => match protocol {
                 Protocol::Tcp => "sessions_failing",
                 Protocol::Udp => "flows_failing",
@@ -207,6 +215,9 @@ impl Finding {
             Finding::FailOpen { protocol, counts } => {
                 json!({ "protocol": word(protocol), "backends": counts.to_json() })
             }
+            Finding::UdpAlone { failed, window_s } => {
+                json!({ "failed": failed, "window_s": window_s })
+            }
             Finding::Failing {
                 protocol: _,
                 is_most: _,
@@ -251,6 +262,7 @@ impl Finding {
             Finding::NoBackendKnown { .. }
                 | Finding::NoBackendUsable { .. }
                 | Finding::FailOpen { .. }
+                | Finding::UdpAlone { .. }
                 | Finding::Failing { .. }
                 | Finding::BackendsOut { .. }
         )

@@ -180,11 +180,22 @@ fn of_backends(facts: &Facts) -> Vec<Finding> {
         let protocol = protocol(&open);
         found.push(Finding::FailOpen { protocol, counts });
     }
+    if heard.is_udp_alone {
+        let figures = &facts.spans.minute;
+        found.push(Finding::UdpAlone {
+            failed: figures.failed.values().sum(),
+            window_s: figures.window_ms.div_ceil(1000),
+        });
+    }
     found
 }
 
 fn of_failures(facts: &Facts) -> Vec<Finding> {
-    let protocols = Protocol::ALL.into_iter();
+    let heard = facts.picture.heard.as_ref();
+    let is_udp_alone = heard.is_some_and(|heard| heard.is_udp_alone);
+    // Sessions of a service that has none fail, whoever tries.
+    let is_judged = |protocol: &Protocol| !(is_udp_alone && *protocol == Protocol::Tcp);
+    let protocols = Protocol::ALL.into_iter().filter(is_judged);
     protocols
         .filter_map(|protocol| failing(protocol, facts))
         .collect()

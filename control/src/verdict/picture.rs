@@ -84,7 +84,10 @@ pub struct Unbound {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Heard {
     pub generation: u64,
+    /// Without TCP where it is a service of UDP alone.
     pub served: Vec<Served>,
+    /// TCP is served, and no backend has ever accepted it, while flows are answered.
+    pub is_udp_alone: bool,
     pub unbound: Vec<Unbound>,
     /// It was told to stop, and so many sessions are still open.
     pub draining: Option<u64>,
@@ -141,6 +144,7 @@ impl Picture {
         }
         let heard = status.map(|status| Heard {
             generation: status.running.generation,
+            is_udp_alone: status.health.udp_alone,
             unbound: unbound(status),
             draining: status
                 .draining
@@ -153,8 +157,8 @@ impl Picture {
 
 /// What the proxy itself would choose from, whatever is wanted by now: traffic follows what it runs.
 fn served(status: &Status) -> Vec<Served> {
-    let is_served = |protocol: &Protocol| protocol.is_served(status);
-    let served = Protocol::ALL.into_iter().filter(is_served);
+    let is_expected = |protocol: &Protocol| protocol.is_expected(status);
+    let served = Protocol::ALL.into_iter().filter(is_expected);
     let of = |protocol: Protocol| {
         let backends = status.backends.iter();
         let usable = backends.filter(|backend| {

@@ -259,7 +259,18 @@ fn what_stops_traffic_besides_is_told_by_this_table() {
     cases.push(("down no_backend_usable", &rows, tcp_down.clone(), fine()));
     // Who serves no TCP misses none.
     tcp_down.running.listeners[0].tcp = false;
-    cases.push(("ok serving", &rows, tcp_down, fine()));
+    cases.push(("ok serving", &rows, tcp_down.clone(), fine()));
+    tcp_down.running.listeners[0].tcp = true;
+    // Nor does a service of UDP alone, which is said.
+    tcp_down.health.udp_alone = true;
+    for backend in &mut tcp_down.backends {
+        backend.operational = OperationalState::Up;
+    }
+    cases.push(("degraded udp_alone", &rows, tcp_down.clone(), fine()));
+    for backend in &mut tcp_down.backends {
+        backend.health.takes_flows = false;
+    }
+    cases.push(("down no_backend_usable", &rows, tcp_down, fine()));
     let mut draining = good.clone();
     draining.draining = true;
     cases.push(("down proxy_draining", &rows, draining, fine()));

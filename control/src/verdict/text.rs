@@ -64,6 +64,16 @@ pub fn sentence(finding: &Finding, since: Option<u64>) -> String {
             let wanted = counts.wanted();
             format!("All {wanted} backends are down and still used{what} (all_down: fail_open).")
         }
+        Finding::UdpAlone { failed, window_s } => {
+            let failed = match failed {
+                0 => String::new(),
+                failed => format!(" TCP sessions that failed in {window_s} s: {failed}."),
+            };
+            format!(
+                "UDP is answered, and no backend has accepted a TCP connection since the proxy \
+                 started.{failed} If the service uses UDP only, set \"tcp\": false in \"listen\"."
+            )
+        }
         Finding::Failing {
             protocol,
             is_most: _,

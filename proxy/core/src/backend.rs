@@ -168,6 +168,13 @@ impl BackendState {
         &self.health
     }
 
+    /// Whether any session or probe of TCP was accepted by it so far.
+    fn was_accepted_over_tcp(&self) -> bool {
+        let mut workers = self.by_worker.iter();
+        workers.any(|counters| counters.sessions_total.load(Relaxed) > 0)
+            || self.health.standing().was_accepted_over_tcp()
+    }
+
     /// How its sessions ended that waited for an answer.
     pub fn record(&self) -> Record {
         Record::of(self.by_worker.iter().map(|worker| &worker.tally))
@@ -420,6 +427,22 @@ pub struct BackendRegistry {
     /// So many were made in all.
     made: usize,
     states: HashMap<BackendAddr, Arc<BackendState>>,
+    /// What those that are forgotten have answered.
+    forgotten: Answered,
+}
+
+/// Over which protocols backends have ever answered.
+#[derive(Debug, Default, Clone, Copy)]
+struct Answered {
+    tcp: bool,
+    udp: bool,
+}
+
+impl Answered {
+    fn add(&mut self, state: &BackendState) {
+        self.tcp |= state.was_accepted_over_tcp();
+        self.udp |= state.answers_datagrams();
+    }
 }
 
 impl BackendRegistry {
@@ -428,6 +451,7 @@ impl BackendRegistry {
             workers,
             made: 0,
             states: HashMap::new(),
+            forgotten: Answered::default(),
         }
     }
 
@@ -461,9 +485,22 @@ impl BackendRegistry {
         {
             state.keeps_flows.store(false, Relaxed);
         }
-        self.states
-            .retain(|_, state| Arc::strong_count(state) > 1 || state.is_in_use());
+        self.states.retain(|_, state| {
+            let is_kept = Arc::strong_count(state) > 1 || state.is_in_use();
+            if !is_kept {
+                self.forgotten.add(state);
+            }
+            is_kept
+        });
         adopted
+    }
+
+    /// Whether, since the process started, backends have answered datagrams and none has accepted a TCP
+    /// connection.
+    pub fn have_answered_udp_alone(&self) -> bool {
+        let mut answered = self.forgotten;
+        self.states.values().for_each(|state| answered.add(state));
+        answered.udp && !answered.tcp
     }
 
     pub fn find(&self, addr: BackendAddr) -> Option<&Arc<BackendState>> {
@@ -522,6 +559,32 @@ pub(crate) mod tests {
         drop(slot);
         registry.adopt(&[]);
         assert_eq!(registry.all().count(), 0);
+    }
+
+    #[test]
+    fn who_answered_what_is_known_of_forgotten_backends_too() {
+        let mut registry = BackendRegistry::new(1);
+        let adopt = |registry: &mut BackendRegistry, port| {
+            let states = registry.adopt(&[backend(port)]);
+            Arc::clone(&states[0])
+        };
+        drop(adopt(&mut registry, 1));
+        assert!(!registry.have_answered_udp_alone(), "nothing is known");
+        adopt(&mut registry, 1).set_answers_datagrams();
+        assert!(registry.have_answered_udp_alone());
+        adopt(&mut registry, 2);
+        assert!(
+            registry
+                .find(BackendAddr::new([127, 0, 0, 1].into(), 1))
+                .is_none()
+        );
+        assert!(registry.have_answered_udp_alone(), "all are others");
+        let state = adopt(&mut registry, 3);
+        state.worker(0).sessions_total.store(1, Relaxed);
+        drop(state);
+        assert!(!registry.have_answered_udp_alone());
+        adopt(&mut registry, 4);
+        assert!(!registry.have_answered_udp_alone(), "TCP was accepted once");
     }
 
     #[test]

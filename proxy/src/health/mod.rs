@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use contract::BackendAddr;
-use contract::health::AllDown;
+use contract::health::{AllDown, ProbeKind};
 use proxy_core::backend::BackendRegistry;
 use proxy_core::health::schedule::Job;
 use proxy_core::health::watch::{Change, Failing};
@@ -163,7 +163,7 @@ async fn sleep_until(at_ms: Option<u64>) {
 }
 
 /// Says when the rule for all being out comes into force, and when no more.
-pub fn log_all_down(before: &Snapshot, after: &Snapshot) {
+pub fn log_all_down(before: &Snapshot, after: &Snapshot, registry: &BackendRegistry) {
     let rule = |snapshot: &Snapshot, protocol| {
         let mut pools = snapshot.pools.iter();
         pools.find_map(|pool| pool.health(protocol).all_down)
@@ -180,6 +180,18 @@ pub fn log_all_down(before: &Snapshot, after: &Snapshot) {
         };
         match (rule(before, protocol), rule(after, protocol)) {
             (before, after) if before == after => {}
+            (_, Some(rule)) if protocol == Protocol::Tcp && is_udp_alone(after, registry) => {
+                let becomes = match rule {
+                    AllDown::Reject => "are refused",
+                    AllDown::FailOpen => "go to all of them",
+                };
+                let rule = rule.name();
+                tracing::warn!(
+                    "no backend has accepted a TCP connection so far, and UDP is answered: new {what} \
+                     {becomes} (all_down: {rule}). For a service of UDP alone, set \"tcp\": false in \
+                     \"listen\""
+                );
+            }
             (_, Some(AllDown::Reject)) => {
                 tracing::error!(
                     "all backends are out: new {what} are refused (all_down: reject){hint}"
@@ -193,6 +205,18 @@ pub fn log_all_down(before: &Snapshot, after: &Snapshot) {
             (_, None) => tracing::info!("a backend takes new {what}: all_down is over"),
         }
     }
+}
+
+/// Whether all are out for TCP, as a service of UDP alone is: none has ever accepted a connection, and
+/// flows are answered. Probes that ask over TCP were written down for a service that has it.
+pub fn is_udp_alone(snapshot: &Snapshot, registry: &BackendRegistry) -> bool {
+    let asks_over_tcp = match snapshot.settings.health.probe.kind {
+        ProbeKind::SendExpect | ProbeKind::Http => true,
+        ProbeKind::Off | ProbeKind::Tcp | ProbeKind::Udp => false,
+    };
+    let mut pools = snapshot.pools.iter();
+    let is_out = pools.any(|pool| pool.health(Protocol::Tcp).all_down.is_some());
+    is_out && !asks_over_tcp && takes_flows(snapshot) && registry.have_answered_udp_alone()
 }
 
 /// Whether flows have backends, which some listener takes.

@@ -15,21 +15,47 @@ pub fn new_work(protocol: Protocol) -> &'static str {
     }
 }
 
+/// What the state of a backend is judged by.
+#[derive(Debug, Clone, Copy)]
+pub struct Judged<'a> {
+    pub rules: &'a Rules,
+    /// TCP has no say, see [`is_udp_alone`](super::is_udp_alone).
+    pub is_udp_alone: bool,
+    pub now_ms: u64,
+}
+
 /// The operational state of a backend, and why it is that.
 pub fn operational(
     backend: &BackendState,
     is_warming_up: bool,
-    rules: &Rules,
-    now_ms: u64,
+    judged: Judged,
 ) -> (OperationalState, String) {
+    let Judged {
+        rules,
+        is_udp_alone,
+        now_ms,
+    } = judged;
     let standing = backend.health().standing();
+    if is_udp_alone && standing.is_available(Protocol::Udp) {
+        return warming(backend, is_warming_up, now_ms, by_flows(backend));
+    }
     if standing.is_probed() && standing.verdict() == Verdict::Down {
         return (OperationalState::Down, down(&standing, rules));
     }
     if let Some(why) = ejected(&standing, rules, now_ms) {
         return (OperationalState::Ejected, why);
     }
-    let (state, why) = reached(backend, &standing, rules);
+    let reached = reached(backend, &standing, rules);
+    warming(backend, is_warming_up, now_ms, reached)
+}
+
+/// What is reached so, unless it warms up.
+fn warming(
+    backend: &BackendState,
+    is_warming_up: bool,
+    now_ms: u64,
+    (state, why): (OperationalState, String),
+) -> (OperationalState, String) {
     let ramp = backend.ramp(now_ms);
     match state {
         OperationalState::Down => (state, why),
@@ -48,7 +74,30 @@ pub fn operational(
 
 /// Why a backend is out, or what it is reached by.
 pub fn why(backend: &BackendState, rules: &Rules, now_ms: u64) -> String {
-    operational(backend, false, rules, now_ms).1
+    let judged = Judged {
+        rules,
+        is_udp_alone: false,
+        now_ms,
+    };
+    operational(backend, false, judged).1
+}
+
+/// What flows say of a backend.
+fn by_flows(backend: &BackendState) -> (OperationalState, String) {
+    let refused = backend.health().failures_in_row(Protocol::Udp);
+    let (state, mut why) = match (backend.answers_datagrams(), refused) {
+        (true, 0) => (OperationalState::Up, "flows were answered".to_owned()),
+        (false, 0) => (
+            OperationalState::Checking,
+            "no flow was answered yet".to_owned(),
+        ),
+        (_, count) => (
+            OperationalState::Down,
+            format!("{count} flows in a row failed"),
+        ),
+    };
+    why.push_str("; no TCP connection was accepted yet");
+    (state, why)
 }
 
 fn down(standing: &Standing, rules: &Rules) -> String {

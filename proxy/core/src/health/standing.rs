@@ -23,6 +23,23 @@ pub enum Outcome {
     OwnListener(SocketAddr),
 }
 
+impl Outcome {
+    /// Whether the connection, which a probe over TCP makes, was accepted for certain.
+    fn was_accepted(self) -> bool {
+        match self {
+            Outcome::Passed { .. } => true,
+            Outcome::Failed(failure) => match failure {
+                ProbeFailure::Closed
+                | ProbeFailure::Unexpected
+                | ProbeFailure::NotHttp
+                | ProbeFailure::Status(_) => true,
+                ProbeFailure::Refused | ProbeFailure::Unreachable | ProbeFailure::TimedOut => false,
+            },
+            Outcome::Inconclusive | Outcome::OwnListener(_) => false,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProbeFailure {
     Refused,
@@ -76,6 +93,8 @@ pub struct Standing {
     verdict: Verdict,
     /// A probe of this subject has passed.
     has_passed: bool,
+    /// A probe over TCP was accepted at some time, whatever became of it.
+    was_accepted_over_tcp: bool,
     /// No probe can be made, so none has a say.
     is_out_of_reach: bool,
     /// In a row, up to now; one of the two is 0. An ejection begins them anew.
@@ -154,6 +173,8 @@ impl Standing {
                 }
             }
         }
+        let is_over_tcp = self.subject == Some(Protocol::Tcp);
+        self.was_accepted_over_tcp |= is_over_tcp && outcome.was_accepted();
         self.is_out_of_reach = false;
         self.probes += 1;
         self.last = Some(LastProbe {
@@ -240,6 +261,11 @@ impl Standing {
     /// Of the last probe that passed.
     pub fn latency_us(&self) -> Option<u64> {
         self.latency_us
+    }
+
+    /// Whether any probe over TCP was accepted so far.
+    pub fn was_accepted_over_tcp(&self) -> bool {
+        self.was_accepted_over_tcp
     }
 
     /// All and failed ones.
