@@ -30,6 +30,7 @@ use crate::shared::Shared;
 pub use confirm::{Confirmation, Seen};
 pub use digests::{Digests, end_of};
 pub use follow::refused_by_control;
+pub use kept_file::beside;
 pub use refusals::Incident;
 pub use task::Task;
 

@@ -311,7 +311,8 @@ pub fn remove_litter(settings: &Settings) {
         &settings.tokens_path,
         &settings.token_uses_path,
     ];
-    for path in ours {
+    let next = crate::publish::beside(&settings.settings_accepted_path).ok();
+    for path in ours.into_iter().chain(next.as_deref()) {
         if let Err(error) = contract::publish::remove_litter(path) {
             tracing::warn!(
                 "{}: a leftover temporary file cannot be removed: {error}",

@@ -3,6 +3,10 @@
 //! What is published may not have been seen to run: the proxy was silent, or control was killed
 //! first. A control that is started then would have nothing to publish in its place, should the proxy
 //! refuse it. The file is a `proxy_config.json` without backends.
+//!
+//! What is about to be published is written beside it before (`settings_accepted.json.next`), and renamed
+//! if the file cannot be written once the proxy runs it: on a disk that has become full meanwhile, that
+//! is all that can be stored of it.
 
 use std::path::Path;
 
@@ -18,6 +22,8 @@ use crate::settings::read_file;
 pub struct AcceptedFile {
     file: KeptFile,
     head: Option<Head>,
+    /// What stands beside it.
+    prepared: Option<Head>,
 }
 
 /// What the file says; `None` where there is none, or none that the proxy would read.
@@ -45,22 +51,110 @@ impl AcceptedFile {
     pub fn at(path: &Path, head: Option<Head>) -> AcceptedFile {
         AcceptedFile {
             file: KeptFile::at(path),
-            head,
+            head: head.map(sorted),
+            prepared: None,
         }
+    }
+
+    /// Writes `head`, which is about to be published, beside the file.
+    pub async fn prepare(&mut self, head: Head, generation: u64, updated_at: u64) {
+        let head = sorted(head);
+        if self.prepared.as_ref() == Some(&head) {
+            return;
+        }
+        if self.head.as_ref() == Some(&head) {
+            self.prepared = None;
+            return self.file.discard().await;
+        }
+        let (head, bytes) = rendered(head, generation, updated_at);
+        self.file.prepare(bytes).await;
+        self.prepared = Some(head);
     }
 
     /// Has the file say `head`. A failure holds up no publish: it is logged once, and tried again at
     /// the next call.
     pub async fn keep(&mut self, head: Head, generation: u64, updated_at: u64) {
+        let head = sorted(head);
         if self.head.as_ref() == Some(&head) {
             return;
         }
-        let plan = Plan {
-            head,
-            backends: Vec::new(),
-        };
-        if self.file.write(plan.render(generation, updated_at)).await {
-            self.head = Some(plan.head);
+        let is_prepared = self.prepared.as_ref() == Some(&head);
+        let (head, bytes) = rendered(head, generation, updated_at);
+        if self.file.write(bytes).await || is_prepared && self.file.put_in_place().await {
+            self.head = Some(head);
+            // What the proxy may yet refuse stays.
+            if is_prepared {
+                self.prepared = None;
+                self.file.discard().await;
+            }
         }
+    }
+}
+
+/// By key: what is wanted and what was accepted have orders of their own.
+fn sorted(mut head: Head) -> Head {
+    head.sort_by(|(one, _), (other, _)| one.cmp(other));
+    head
+}
+
+fn rendered(head: Head, generation: u64, updated_at: u64) -> (Head, Vec<u8>) {
+    let plan = Plan {
+        head,
+        backends: Vec::new(),
+    };
+    let bytes = plan.render(generation, updated_at);
+    (plan.head, bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use std::os::unix::fs::MetadataExt as _;
+
+    fn head(port: u16) -> Head {
+        let document = json!({
+            "listen": { "host": "127.0.0.1", "port": port }, "algorithm": "round_robin", "backends": [],
+        });
+        let bytes = document.to_string().into_bytes();
+        let document = parse_object(&bytes, MAX_FILE_BYTES).expect("it is good");
+        sorted(Plan::of_published(&document, Vec::new()).head)
+    }
+
+    fn sorted_of(path: &Path) -> Option<Head> {
+        read(path).map(sorted)
+    }
+
+    #[tokio::test]
+    async fn what_was_prepared_is_put_in_place_where_nothing_can_be_written() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("settings_accepted.json");
+        let beside = folder.path().join("settings_accepted.json.next");
+        let mut file = AcceptedFile::at(&path, None);
+        file.keep(head(1), 1, 1).await;
+        let reversed = head(2).into_iter().rev().collect();
+        file.prepare(reversed, 2, 2).await;
+        assert_eq!(sorted_of(&path), Some(head(1)), "it runs these still");
+        let prepared = std::fs::metadata(&beside).expect("it is there").ino();
+        // No temporary file can be made, as where the disk is full.
+        let temporary = format!(".settings_accepted.json.{}.tmp", std::process::id());
+        let temporary = folder.path().join(temporary);
+        std::fs::create_dir(&temporary).expect("made");
+        file.keep(head(2), 2, 2).await;
+        assert_eq!(sorted_of(&path), Some(head(2)));
+        assert_eq!(
+            std::fs::metadata(&path).expect("it is there").ino(),
+            prepared
+        );
+        // What is not what was prepared waits for the disk.
+        file.keep(head(3), 3, 3).await;
+        assert_eq!(sorted_of(&path), Some(head(2)));
+        std::fs::remove_dir(&temporary).expect("removed");
+        file.prepare(head(4), 4, 4).await;
+        file.keep(head(3), 4, 4).await;
+        assert!(beside.exists(), "the proxy may run it yet");
+        file.prepare(head(3), 5, 5).await;
+        assert!(!beside.exists(), "it is not wanted any more");
+        assert_eq!(sorted_of(&path), Some(head(3)));
     }
 }

@@ -1,5 +1,6 @@
 //! A file that the publisher keeps beside the published one, for its own next start.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug)]
@@ -7,6 +8,15 @@ pub struct KeptFile {
     path: PathBuf,
     /// That it cannot be written was logged, and has not been put right since.
     is_told: bool,
+    /// What stands beside it, to take its place; at a start, maybe something of an earlier process.
+    beside: Beside,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Beside {
+    Nothing,
+    Unknown,
+    Prepared,
 }
 
 impl KeptFile {
@@ -14,15 +24,62 @@ impl KeptFile {
         KeptFile {
             path: path.to_owned(),
             is_told: false,
+            beside: Beside::Unknown,
         }
+    }
+
+    /// Writes beside the file what is to take its place: a full disk then has the room for it already.
+    /// A failure is none: the file is written when the time has come.
+    pub async fn prepare(&mut self, bytes: Vec<u8>) {
+        let path = self.path.clone();
+        let prepared = blocking(move || contract::publish(&beside(&path)?, &bytes)).await;
+        self.beside = match prepared {
+            Ok(()) => Beside::Prepared,
+            Err(_) => Beside::Unknown,
+        };
+    }
+
+    /// Removes what was prepared: another version is wanted, or it stands in the file.
+    pub async fn discard(&mut self) {
+        if self.beside == Beside::Nothing {
+            return;
+        }
+        let path = self.path.clone();
+        let removed = blocking(move || match std::fs::remove_file(beside(&path)?) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        });
+        if removed.await.is_ok() {
+            self.beside = Beside::Nothing;
+        }
+    }
+
+    /// Replaces the file by what was prepared; false where nothing was, or where that failed.
+    pub async fn put_in_place(&mut self) -> bool {
+        if self.beside != Beside::Prepared {
+            return false;
+        }
+        let path = self.path.clone();
+        let moved = blocking(move || {
+            let end = contract::publish::end_of_links(&path)?;
+            std::fs::rename(beside(&path)?, &end)?;
+            let folder = end.parent().map(std::fs::File::open).transpose()?;
+            // Every reader sees it by now, whatever becomes of a power failure.
+            let _ = folder.map(|folder| folder.sync_all());
+            Ok::<(), io::Error>(())
+        });
+        let is_moved = moved.await.is_ok();
+        if is_moved {
+            self.beside = Beside::Nothing;
+        }
+        is_moved
     }
 
     /// Replaces the file; false where that failed. A failure holds up no publish: it is logged once,
     /// and the caller tries again.
     pub async fn write(&mut self, bytes: Vec<u8>) -> bool {
         let path = self.path.clone();
-        let written = tokio::task::spawn_blocking(move || contract::publish(&path, &bytes));
-        let written = written.await.expect("writing a file does not panic");
+        let written = blocking(move || contract::publish(&path, &bytes)).await;
         if let Err(error) = &written
             && !self.is_told
         {
@@ -32,4 +89,15 @@ impl KeptFile {
         self.is_told = written.is_err();
         written.is_ok()
     }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.expect("writing a file does not panic")
+}
+
+/// In the folder of the file itself, where `path` is a link: a rename reaches no further.
+pub fn beside(path: &Path) -> io::Result<PathBuf> {
+    let end = contract::publish::end_of_links(path)?;
+    Ok(end.with_extension("json.next"))
 }

@@ -285,6 +285,9 @@ impl Task {
         let started = Instant::now();
         // Kept before it is replaced, so that a crash in between loses nothing.
         self.keep_accepted().await;
+        let now_s = self.shared.clock.now().unix_s();
+        let head = plan.head.clone();
+        self.accepted.prepare(head, generation, now_s).await;
         if let Err(failure) = self.write(plan, generation).await {
             // Told once, while it lasts.
             if outcome.failure.is_none() {
