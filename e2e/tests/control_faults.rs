@@ -2,6 +2,7 @@
 //! file that names somebody else, a proxy that is dead or stopped.
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -236,18 +237,32 @@ fn what_was_answered_survives_a_kill_at_any_moment() {
 #[test]
 fn a_proxy_that_is_killed_is_in_the_warnings_until_it_is_back() {
     let mut bench = LoopBench::start(json!({}));
-    let is_told = |bench: &LoopBench| {
+    let warnings = |bench: &LoopBench| {
         let (_, answer) = bench.control.api.get("/api/backends");
-        answer["warnings"]
-            .to_string()
-            .contains("the proxy does not answer any more")
+        answer["warnings"].to_string()
     };
+    let is_told =
+        |bench: &LoopBench| warnings(bench).contains("the proxy does not answer any more");
+    // A refusal of before says that it is of before.
+    let marked = "(said before it stopped answering)";
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = taken.local_addr().expect("it is bound").port();
+    let body = json!({ "listen": { "port": port }, "on_refusal": "keep_trying" });
+    let (status, answer) = bench.control.api.post("/api/settings", &body);
+    assert_eq!(
+        (status, &answer["applied"]),
+        (200, &json!(false)),
+        "{answer}"
+    );
+    assert!(warnings(&bench).contains("address_in_use"));
     let (_, sync) = bench.control.api.post_nothing("/api/sync");
     assert_eq!(sync["reload"]["applied"], json!(true), "control hears it");
     assert!(!is_told(&bench));
     bench.proxy.program.signal(Signal::KILL);
     bench.proxy.program.wait_exit(LONG);
     until("it is told", LONG, || is_told(&bench).then_some(()));
+    assert!(warnings(&bench).contains(marked), "{}", warnings(&bench));
     bench.proxy = Proxy::start_on(&bench.folder, &["-w", "1"]);
     until("it is over", LONG, || (!is_told(&bench)).then_some(()));
+    assert!(!warnings(&bench).contains(marked), "{}", warnings(&bench));
 }
