@@ -1,12 +1,15 @@
 /**
- * @file The one tooltip: what stands behind a number or a word, on hover and on focus. Its text is
- * made when it is shown, and made anew each second while it stays, so that ages are true.
+ * @file The one tooltip: what stands behind a number or a word, on hover and on focus, and under a finger
+ * that rests. Its text is made when it is shown, and made anew each second while it stays, so that ages
+ * are true.
  */
 
 import { byId, setText } from './dom.js';
 
 const GAP = 6;
 const MARGIN = 8;
+/** A finger that rests so long asks, and presses nothing. */
+const REST_MS = 500;
 
 /** @type {WeakMap<Element, () => string>} */
 const texts = new WeakMap();
@@ -30,6 +33,7 @@ export function startTips() {
   document.addEventListener('pointerover', ({ target, pointerType }) => {
     if (pointerType !== 'touch') show(ownerOf(target));
   });
+  startTouch();
   document.addEventListener('focusin', ({ target }) => {
     if (target instanceof Element && target.matches(':focus-visible')) show(ownerOf(target));
   });
@@ -40,6 +44,37 @@ export function startTips() {
   // Capturing, since scrolling does not bubble.
   document.addEventListener('scroll', () => show(null), true);
   setInterval(write, 1000);
+}
+
+/** A finger has no hover: resting is what asks, and the press that would follow is none. */
+function startTouch() {
+  let timer = 0;
+  let hasAsked = false;
+  document.addEventListener('pointerdown', ({ target, pointerType }) => {
+    if (pointerType !== 'touch') return;
+    hasAsked = false;
+    show(null);
+    const owner = ownerOf(target);
+    if (owner === null) return;
+    timer = setTimeout(() => {
+      hasAsked = true;
+      show(owner);
+    }, REST_MS);
+  });
+  // The browser cancels the pointer of a finger that scrolls.
+  for (const end of ['pointerup', 'pointercancel']) document.addEventListener(end, () => clearTimeout(timer));
+  for (const name of ['click', 'contextmenu']) {
+    document.addEventListener(
+      name,
+      (event) => {
+        if (!hasAsked) return;
+        if (name === 'click') hasAsked = false;
+        event.preventDefault();
+        event.stopPropagation();
+      },
+      true,
+    );
+  }
 }
 
 /** @param {EventTarget | null} target */
