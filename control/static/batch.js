@@ -48,7 +48,7 @@ function update({ backends }) {
   });
   const [unbatched = null, batched = null] = now;
   const isBoth = unbatched !== null && batched !== null;
-  setText(byId('batch-saved', HTMLElement), isBoth ? percentText(unbatched - batched) : percentText(null));
+  setText(byId('batch-saved', HTMLElement), isBoth && unbatched > 0 ? percentText(1 - batched / unbatched) : percentText(null));
   const hasHistory = history().some((sample) => sample.batched !== null || sample.unbatched !== null);
   byId('batch-empty', HTMLElement).hidden = hasHistory;
   byId('batch-places', HTMLElement).hidden = !hasHistory;

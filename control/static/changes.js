@@ -63,7 +63,9 @@ export function changeDrain(backend, drain) {
   const address = addressText(backend);
   /** @type {Said} */
   const what = [drain ? 'drainChange' : 'undrainChange', address];
-  return change(what, () => api.setDrain(backend, drain), undoOf(what, backend, { drain }));
+  // Nobody but an operator drains, so the end of it is no word of its own: the override goes.
+  const end = async () => ({ sync: (await api.change([{ id: backend.id, drain: null }], '*')).sync });
+  return change(what, drain ? () => api.setDrain(backend, true) : end, undoOf(what, backend, { drain: drain ? true : null }));
 }
 
 /** @param {Backend} backend as it was before */
@@ -85,13 +87,18 @@ export async function changeAll(edits, etag) {
   /** @type {Said} */
   const what = ['changedBackends', new Set(edits.map(({ id }) => id)).size];
   try {
-    await send(what, edits, etag);
+    await send(what, edits.map(asSent), etag);
     return 'done';
   } catch (error) {
     if (error instanceof api.CallError && error.kind === 'stale') return 'stale';
     addReport({ what: () => wordsOf(what), outcome: () => failureOutcome(error), info: '', undo: null });
     return 'failed';
   }
+}
+
+/** The end of a drain leaves no override behind. @param {Edit} edit @returns {Edit} */
+function asSent(edit) {
+  return edit.drain === false ? { ...edit, drain: null } : edit;
 }
 
 /**

@@ -16,6 +16,8 @@ let text = '';
 let states = new Set();
 /** @type {Map<Shape, HTMLButtonElement>} */
 const chips = new Map();
+/** The states that the page has shown. @type {Set<Shape>} */
+const seen = new Set();
 /** @type {() => void} */
 let changed = () => {};
 
@@ -98,7 +100,12 @@ export function writeFilter(rows) {
   }
   for (const [shape, button] of chips) {
     const count = counts.get(shape) ?? 0;
-    button.hidden = count === 0 && !states.has(shape);
+    // One that has come stays, and one that comes stands behind the others: none moves under the hand.
+    if (count > 0 && !seen.has(shape)) {
+      seen.add(shape);
+      button.parentElement?.append(button);
+    }
+    button.hidden = count === 0 && !states.has(shape) && !seen.has(shape);
     setAttribute(button, 'aria-pressed', String(states.has(shape)));
     const [, word, number] = button.children;
     if (word !== undefined) setText(word, shapeWord(shape));

@@ -7,7 +7,7 @@ import { serverNow } from './api.js';
 import { Controls } from './controls.js';
 import { isOpen } from './detail.js';
 import { element, setAttribute, setText } from './dom.js';
-import { UNKNOWN, countText, isNumber, latencyText, rateText, spanText } from './format.js';
+import { UNKNOWN, countText, isNumber, latencyText, momentText, rateText, spanText } from './format.js';
 import { words } from './i18n.js';
 import { sourceOf } from './rows.js';
 import { isChosen, toggleChosen } from './selection.js';
@@ -78,7 +78,7 @@ export class RowView {
     tip(this.pending, () => `${words().pendingBadge} ${this.pending.textContent}`);
     tip(this.source, () => trace.heartbeatText(this.row));
     tip(this.left, () => trace.heartbeatText(this.row));
-    tip(this.override, () => words().overrideHint(overrideParts(this.row.backend.override)));
+    tip(this.override, () => overrideText(this.row.backend.override));
     tip(this.controls.weight.effective, () => trace.weightReason(this.row));
     tip(cells.gpu, () => trace.reportedText(this.row, usageText(words().gpuMean, this.row.backend.gpu_usage)));
     tip(cells.vram, () => {
@@ -237,10 +237,18 @@ function cell(className, ...children) {
 function pendingText({ weight, enabled, drain }) {
   const parts = [];
   if (weight === null || enabled === null || drain === null) parts.push(words().clearOverride);
-  if (isNumber(weight)) parts.push(words().overrideWeight(weight));
+  // The weight stands in its own cell.
+  if (isNumber(weight) && enabled === undefined && drain === undefined) parts.push(words().overrideWeight(weight));
   if (typeof enabled === 'boolean') parts.push(enabled ? words().enable : words().disable);
   if (typeof drain === 'boolean') parts.push(drain ? words().drain : words().endDrain);
   return `→ ${parts.join(', ')}`;
+}
+
+/** What was set, by whom and when. @param {import('./shapes.js').Override | null | undefined} override */
+function overrideText(override) {
+  const at = override?.at;
+  const when = isNumber(at) && at > 0 ? momentText(at * 1000) : '';
+  return words().overrideHint(overrideParts(override), override?.actor ?? '', when);
 }
 
 /** @param {import('./shapes.js').Override | null | undefined} override */

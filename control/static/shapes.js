@@ -8,6 +8,8 @@
  * @property {number | null} [weight]
  * @property {boolean | null} [enabled]
  * @property {boolean | null} [drain]
+ * @property {string} [actor] who set it last
+ * @property {number} [at] when, in unix seconds
  */
 
 /**

@@ -100,6 +100,7 @@ function write() {
   const place = shown.getBoundingClientRect();
   const left = Math.min(place.left, innerWidth - box.offsetWidth - MARGIN);
   const isRoomBelow = place.bottom + GAP + box.offsetHeight < innerHeight;
-  box.style.left = `${Math.max(MARGIN, left)}px`;
-  box.style.top = `${isRoomBelow ? place.bottom + GAP : Math.max(MARGIN, place.top - GAP - box.offsetHeight)}px`;
+  const top = isRoomBelow ? place.bottom + GAP : Math.max(MARGIN, place.top - GAP - box.offsetHeight);
+  // Moved and not placed: then it is no shift of the layout.
+  box.style.transform = `translate(${Math.max(MARGIN, left)}px, ${top}px)`;
 }

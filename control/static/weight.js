@@ -57,7 +57,8 @@ export class WeightEditor {
     this.note = element('span', { class: 'weight-note' });
     this.effective = element('span', { class: 'weight-note' });
     const stepper = element('span', { class: 'stepper' }, this.#stepButton(-1), this.input, this.#stepButton(1));
-    const parts = [stepper, this.button, this.note, this.effective];
+    this.was = element('span', { class: 'weight-was' });
+    const parts = [stepper, this.button, this.note, this.effective, this.was];
     this.element = element('span', { class: 'weight' }, ...parts);
   }
 
@@ -114,8 +115,11 @@ export class WeightEditor {
   }
 
   #onLeave() {
+    if (this.#isBusy) return;
     const weight = parseWeight(this.input.value);
-    if (!this.#isBusy && weight !== null) this.leave(weight);
+    if (weight !== null) return this.leave(weight);
+    this.#note = () => ({ level: 'bad', text: words().weightRange });
+    this.#write();
   }
 
   /**
@@ -125,9 +129,10 @@ export class WeightEditor {
   wait(waiting) {
     const waited = this.#waiting;
     this.#waiting = waiting;
-    if (waited === null || waiting !== null || this.#isBusy) return;
-    if (document.activeElement === this.input && this.input.value !== String(waited)) return;
-    this.input.value = String(this.#saved);
+    if (waited === waiting || this.#isBusy || this.#saved === null) return;
+    const shown = String(waited ?? this.#saved);
+    if (document.activeElement === this.input && this.input.value !== shown) return this.#write();
+    this.input.value = String(waiting ?? this.#saved);
     this.#note = null;
     this.#write();
   }
@@ -142,10 +147,12 @@ export class WeightEditor {
       this.#step(event.shiftKey ? 10 * step : step);
     }
     if (event.key === 'Escape') {
-      this.input.value = String(this.#saved);
+      this.input.value = String(this.#waiting ?? this.#saved);
       this.#note = null;
       this.#write();
-      this.input.blur();
+      const row = this.input.closest('tr');
+      if (row === null) this.input.blur();
+      else row.focus({ preventScroll: true });
       event.stopPropagation();
     }
   }
@@ -187,7 +194,10 @@ export class WeightEditor {
     setAttribute(this.input, 'aria-valuenow', String(parseWeight(this.input.value) ?? this.#saved));
     setAttribute(this.input, 'aria-invalid', isInvalid ? 'true' : null);
     this.input.readOnly = this.#isBusy;
-    this.button.hidden = !this.isEdited() || note !== null;
+    const isWaiting = this.#waiting !== null && this.input.value === String(this.#waiting);
+    this.button.hidden = !this.isEdited() || isWaiting || note !== null;
+    this.was.hidden = !isWaiting || note !== null;
+    setText(this.was, isWaiting && this.#saved !== null ? words().weightWas(this.#saved) : '');
     setText(this.effective, this.#effective);
     this.effective.hidden = this.isEdited() || note !== null;
     this.element.classList.toggle('is-edited', this.isEdited());

@@ -374,14 +374,15 @@ export const en = {
   source: (/** @type {string} */ source) =>
     source === 'k8s' ? 'discovered' : source === 'runtime' ? 'registered' : source === 'static' ? 'static' : source,
   override: 'override',
-  overrideHint: (/** @type {string} */ parts) =>
-    `Set by an operator: ${parts}. It overrides the registration, the static list and discovery.`,
+  overrideHint: (/** @type {string} */ parts, /** @type {string} */ actor, /** @type {string} */ when) =>
+    `Set by ${actor || 'an operator'}${when && ` at ${when}`}: ${parts}. It overrides the registration, the static list and discovery.`,
   overrideWeight: (/** @type {number} */ weight) => `weight ${weight}`,
   clearOverride: 'Clear override',
   clearOverrideOf: (/** @type {string} */ address) => `Clear override of ${address}`,
   weightOf: (/** @type {string} */ address) => `Weight of ${address}`,
   effective: (/** @type {number} */ weight) => `effective ${weight}`,
   save: 'Save',
+  weightWas: (/** @type {number} */ weight) => `was ${weight}`,
   saveWeightOf: (/** @type {string} */ address) => `Save the weight of ${address}`,
   applying: 'applying…',
   weightRange: 'Only 0 to 1000',
@@ -855,7 +856,7 @@ export const en = {
   batchUnbatched: 'One by one',
   batchBatched: 'Batched',
   batchSaved: 'Saved',
-  batchSavedNote: 'VRAM, in percentage points',
+  batchSavedNote: 'less VRAM than one by one',
   batchAbout:
     'A server that handles small requests one by one holds a workspace for each; one that batches them holds a single one. Two simulators show the difference.',
   batchStart: 'Start both in the repository, each in its own terminal:',

@@ -296,7 +296,7 @@ describe('edits that wait', () => {
     page = await openConsole(browser, stand, { expected: /status of 412/ });
     await stageDrain(backends[0]);
     await stageWeight(backends[0], 12);
-    await hasText(rowOf(page, backends[0]).locator('.badge-pending'), /^→ weight 12, Drain$/);
+    await hasText(rowOf(page, backends[0]).locator('.badge-pending'), /^→ Drain$/);
     const input = rowOf(page, backends[0]).locator('.weight-input');
     await input.fill('15');
     await input.press('Enter');

@@ -178,6 +178,8 @@ describe('the table', () => {
     await page.locator('#order-held').waitFor();
 
     await page.keyboard.press('Escape');
+    assert.equal(await page.evaluate(() => document.activeElement?.tagName), 'TR', 'the keyboard goes back to the row');
+    await page.locator('#backends').focus();
     const sorted = [registered.key, discovered[1].key, discovered[0].key];
     // Not at once: the next click may be meant for what stood there.
     assert.deepEqual(await order(), byWeight);
