@@ -238,3 +238,18 @@ fn backends_that_are_out_are_told_by_their_number() {
     bench.register_b();
     await_verdict(&bench, "ok serving", LONG);
 }
+
+#[test]
+fn backends_that_are_all_down_and_still_used_are_no_outage() {
+    let probes = json!({ "interval_ms": 50, "timeout_ms": 500, "fall": 1, "rise": 1 });
+    let mut bench = LoopBench::start(json!({ "proxy": { "health": probes } }));
+    await_verdict(&bench, "ok serving", LONG);
+    bench.a = Backend::start("elsewhere", Manner::Echo);
+    await_verdict(&bench, "degraded fail_open", LONG);
+    // It stays so, also where nobody reads the whole status.
+    for _ in 0..20 {
+        let told = verdict(&bench);
+        assert_eq!(told["code"], "fail_open", "{told}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}

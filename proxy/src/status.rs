@@ -11,7 +11,7 @@ use contract::status::{
 };
 use contract::{Backend, Pool};
 use proxy_core::backend::{BackendCounters, BackendState};
-use proxy_core::health::subject;
+use proxy_core::health::{PROTOCOLS, subject};
 use proxy_core::latency::{Histogram, RecentMean, quantile};
 use proxy_core::live::Explained;
 use proxy_core::pick::{BackendIndex, takes_sessions};
@@ -71,6 +71,12 @@ pub fn states(supervisor: &Supervisor) -> States {
             let known = snapshot.backend(index_of(snapshot, backend));
             let (operational, _) = words::operational(known, backend.is_warming_up, judged);
             (backend.addr, operational).hash(&mut mark);
+        }
+        // The snapshot follows what probes find a moment later.
+        for protocol in PROTOCOLS {
+            let health = snapshot.health(protocol);
+            let all_down = health.all_down.map(AllDown::name);
+            (health.ready, health.available, all_down).hash(&mut mark);
         }
     }
     let running = supervisor.running();
