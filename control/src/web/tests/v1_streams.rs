@@ -124,6 +124,95 @@ async fn events_begin_with_the_whole_go_on_with_changes_and_resume() {
 }
 
 #[tokio::test]
+async fn patches_name_only_what_changed_and_figures_of_named_rows_come_at_once() {
+    let folder = Folder::new(json!({}));
+    let control = folder.start().await;
+    control.register("10.0.0.1").await;
+    control.register("10.0.0.2").await;
+    let path = "/api/v1/events?patch=true&rows=10.0.0.1:9001";
+    let mut stream = control.open(ask("GET", path)).await;
+    assert_eq!(next(&mut stream).await.kind, "snapshot");
+    for ip in ["10.0.0.1", "10.0.0.2"] {
+        let weight = format!("/api/backends/{ip}/9001/weight");
+        control
+            .good(ask("POST", &weight).body(&json!({"weight": 33})))
+            .await;
+        control
+            .good(ask("POST", "/api/register").body(
+                &json!({"ip": ip, "port": 9001, "weight": 10, "gpu_usage": 0.25, "vram_usage": 0.5}),
+            ))
+            .await;
+    }
+    // The weight comes at once, the figures of a row that nobody named with its turn.
+    let mut deltas = 0;
+    let mut told = json!({"10.0.0.1:9001": {}, "10.0.0.2:9001": {}});
+    let mut named_after = None;
+    while told["10.0.0.2:9001"].get("vram_usage").is_none() {
+        let event = next(&mut stream).await;
+        assert_eq!(event.kind, "delta");
+        assert_eq!(
+            event.data["status"]
+                .get("verdict")
+                .and_then(|verdict| verdict.get("level")),
+            None
+        );
+        deltas += 1;
+        for row in event.data["backends"].as_array().expect("an array") {
+            assert_eq!(row.get("port"), None, "only what changed: {row}");
+            let id = row["id"].as_str().expect("an id");
+            for (key, value) in row.as_object().expect("a patch") {
+                told[id][key] = value.clone();
+            }
+        }
+        let named = &told["10.0.0.1:9001"];
+        if named_after.is_none() && named.get("vram_usage") == Some(&json!(0.5)) {
+            named_after = Some(deltas);
+        }
+        assert!(deltas <= 10, "{told}");
+    }
+    assert_eq!(told["10.0.0.1:9001"]["weight"], json!(33));
+    assert_eq!(told["10.0.0.2:9001"]["weight"], json!(33));
+    assert!(
+        named_after.is_some_and(|after| after <= 3),
+        "{named_after:?}"
+    );
+
+    for bad in [
+        "rows=10.0.0.1:9001",
+        "patch=true&rows=here",
+        "patch=maybe",
+        "pach=true",
+    ] {
+        let (status, body) = control
+            .ask(ask("GET", &format!("/api/v1/events?{bad}")))
+            .await;
+        assert_eq!(status, 400, "{bad}: {body}");
+    }
+}
+
+#[tokio::test]
+async fn a_compressed_stream_says_each_event_at_once() {
+    let folder = Folder::new(json!({}));
+    let control = folder.start().await;
+    let asked = ask("GET", "/api/v1/events").header("accept-encoding", "gzip");
+    let response = control.respond(asked).await;
+    assert_eq!(response.headers()["content-encoding"], "gzip");
+    let mut body = response.into_body();
+    let mut read = flate2::write::GzDecoder::new(Vec::new());
+    for kind in ["snapshot", "delta", "delta"] {
+        let frame = tokio::time::timeout(DEADLINE, body.frame()).await;
+        let frame = frame.expect("in time").expect("open").expect("whole");
+        std::io::Write::write_all(&mut read, &frame.into_data().expect("data")).expect("gzip");
+        std::io::Write::flush(&mut read).expect("flushed");
+        let text = String::from_utf8(std::mem::take(read.get_mut())).expect("text");
+        assert!(
+            text.contains(&format!("event: {kind}\n")) && text.ends_with("\n\n"),
+            "{text}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn the_audit_log_is_read_by_number_and_followed() {
     let folder = Folder::new(json!({}));
     let control = folder.start().await;

@@ -1,33 +1,36 @@
-//! `GET events`: the whole as server-sent events, first once, then once a second what changed.
+//! `GET events`: the whole as server-sent events, first once, then once a second what changed: the
+//! fields that did, or with `?patch=true` a patch of each row, in which figures of rows that nobody
+//! named in `rows` come every few seconds only.
 //!
-//! An outage is told at once. One look a second serves all who listen, and none is made while nobody does. What was told stays
-//! a while, so that a client that comes back with `Last-Event-ID` gets what it missed; one that was
-//! away for longer, or from before a restart, gets the whole again.
+//! An outage is told at once. One look a second serves all who listen, and none is made while nobody
+//! does. What was told stays a while, so that a client that comes back with `Last-Event-ID` gets what
+//! it missed; one that was away for longer, or from before a restart, gets the whole again.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+mod figures;
+mod patch;
+mod told;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use axum::Extension;
 use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use contract::BackendAddr;
-use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
-use super::stream::{Sender, stream};
-use super::view::{View, look};
+use self::told::{Form, Told};
+use super::stream::{Sender, gzip_stream, stream};
+use super::view::look;
 use crate::web::App;
 use crate::web::error::ApiError;
+use crate::web::files::takes_gzip;
 use crate::web::guard::Client;
 
 const PERIOD: Duration = Duration::from_secs(1);
-/// What is kept for those who come back.
-const KEPT_EVENTS: usize = 300;
-const KEPT_BYTES: usize = 16 << 20;
 /// Clients at once; a browser's tabs share one.
 const MAX_STREAMS: usize = 128;
 /// Those of one token, so that whoever holds one cannot keep all others from seeing anything.
@@ -43,24 +46,23 @@ struct Parts {
     closing: watch::Sender<bool>,
     /// How many streams each caller has, by what the audit log calls it.
     listeners: Mutex<HashMap<String, usize>>,
+    /// How many of them take whole fields.
+    of_fields: AtomicUsize,
     is_looking: AtomicBool,
-}
-
-#[derive(Default)]
-struct Told {
-    view: Option<View>,
-    events: VecDeque<(u64, Bytes)>,
-    bytes: usize,
 }
 
 /// Leaves when dropped, however its stream ended.
 struct Listener {
     parts: Arc<Parts>,
     by: String,
+    form: Form,
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
+        if matches!(self.form, Form::Fields) {
+            self.parts.of_fields.fetch_sub(1, Ordering::AcqRel);
+        }
         let mut listeners = self.parts.listeners();
         if let Some(count) = listeners.get_mut(&self.by) {
             *count -= 1;
@@ -79,6 +81,7 @@ impl Feed {
             last: watch::Sender::new(0),
             closing: watch::Sender::new(false),
             listeners: Mutex::default(),
+            of_fields: AtomicUsize::new(0),
             is_looking: AtomicBool::new(false),
         }))
     }
@@ -103,7 +106,7 @@ impl Feed {
     }
 
     /// A place for one more stream of `client`, where there is one.
-    fn listen(&self, client: &Client) -> Result<Listener, ApiError> {
+    fn listen(&self, client: &Client, form: Form) -> Result<Listener, ApiError> {
         let label = client.grant.as_ref().and_then(|grant| grant.label.clone());
         // Without tokens all are the same one.
         let most = match label {
@@ -121,8 +124,11 @@ impl Feed {
             return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message));
         }
         listeners.insert(by.clone(), of_one + 1);
+        if matches!(form, Form::Fields) {
+            self.0.of_fields.fetch_add(1, Ordering::AcqRel);
+        }
         let parts = self.0.clone();
-        Ok(Listener { parts, by })
+        Ok(Listener { parts, by, form })
     }
 }
 
@@ -152,23 +158,26 @@ impl Parts {
 pub async fn events(
     State(app): State<App>,
     Extension(client): Extension<Client>,
+    RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let listener = app.feed.listen(&client)?;
+    let listener = app.feed.listen(&client, Form::read(query.as_deref())?)?;
     let parts = app.feed.0.clone();
     if !parts.is_looking.swap(true, Ordering::AcqRel) {
         tokio::spawn(look_on(app.clone()));
     }
     let said = headers.get("last-event-id").and_then(|id| id.to_str().ok());
     let after = said.and_then(|id| parts.number(id));
-    let (sender, response) = stream("text/event-stream");
+    let (sender, response) = match takes_gzip(&headers) {
+        true => gzip_stream("text/event-stream"),
+        false => stream("text/event-stream"),
+    };
     tokio::spawn(async move {
         let may_listen = || {
             let grant = client.grant.as_ref();
             grant.is_some_and(|grant| app.access.is_still_good(grant))
         };
-        tell(&parts, sender, after, may_listen).await;
-        drop(listener);
+        tell(&listener, sender, after, may_listen).await;
     });
     Ok(response)
 }
@@ -199,50 +208,26 @@ async fn look_on(app: App) {
         let view = look(&app).await;
         let at_ms = app.shared.clock.now().unix_ms;
         let number = *parts.last.borrow() + 1;
-        {
-            let mut told = parts.told();
-            if let Some(before) = &told.view {
-                let event = event(&parts, "delta", number, &delta(before, &view, at_ms));
-                told.keep(number, event);
-            }
-            told.view = Some(view);
-        }
+        let wants_fields = parts.of_fields.load(Ordering::Acquire) > 0;
+        let id = parts.id(number);
+        parts.told().note(number, &id, view, at_ms, wants_fields);
         parts.last.send_replace(number);
-    }
-}
-
-impl Told {
-    fn keep(&mut self, number: u64, event: Bytes) {
-        self.bytes += event.len();
-        self.events.push_back((number, event));
-        while self.events.len() > KEPT_EVENTS || self.bytes > KEPT_BYTES {
-            let Some((_, gone)) = self.events.pop_front() else {
-                return;
-            };
-            self.bytes -= gone.len();
-        }
-    }
-
-    /// What follows event `after`; `None` where that is not kept any more.
-    fn since(&self, after: u64, last: u64) -> Option<Vec<Bytes>> {
-        let missed = self.events.iter().filter(|(number, _)| *number > after);
-        let missed: Vec<Bytes> = missed.map(|(_, event)| event.clone()).collect();
-        (after <= last && missed.len() as u64 == last - after).then_some(missed)
     }
 }
 
 /// Writes to one client until it goes, may listen no more, or the server ends.
 async fn tell(
-    parts: &Parts,
-    sender: Sender,
+    listener: &Listener,
+    mut sender: Sender,
     mut after: Option<u64>,
     may_listen: impl Fn() -> bool,
 ) {
+    let parts = &listener.parts;
     let mut last = parts.last.subscribe();
     let mut closing = parts.closing.subscribe();
     while may_listen() {
         let number = *last.borrow_and_update();
-        for event in next_events(parts, after, number) {
+        for event in next_events(listener, after, number) {
             if sender.send(event).await.is_err() {
                 return;
             }
@@ -256,65 +241,14 @@ async fn tell(
     }
 }
 
-fn next_events(parts: &Parts, after: Option<u64>, last: u64) -> Vec<Bytes> {
+fn next_events(
+    Listener { parts, form, .. }: &Listener,
+    after: Option<u64>,
+    last: u64,
+) -> Vec<Bytes> {
     let told = parts.told();
-    if let Some(missed) = after.and_then(|after| told.since(after, last)) {
+    if let Some(missed) = after.and_then(|after| told.since(after, last, form)) {
         return missed;
     }
-    let Some(view) = &told.view else {
-        return Vec::new();
-    };
-    let rows: Vec<&Value> = view.rows.values().collect();
-    let whole = json!({ "etag": view.etag, "status": view.status, "backends": rows });
-    vec![event(parts, "snapshot", last, &whole)]
-}
-
-fn event(parts: &Parts, kind: &str, number: u64, data: &Value) -> Bytes {
-    let id = parts.id(number);
-    format!("id: {id}\nevent: {kind}\ndata: {data}\n\n").into()
-}
-
-/// Of each backend only the fields that changed.
-fn delta(before: &View, now: &View, at_ms: u64) -> Value {
-    let rows = now
-        .rows
-        .iter()
-        .filter_map(|(addr, row)| match before.rows.get(addr) {
-            Some(old) => {
-                let changed = changed_fields(old, row)?;
-                Some(with_id(addr, changed))
-            }
-            None => Some(row.clone()),
-        });
-    let rows: Vec<Value> = rows.collect();
-    let gone = before
-        .rows
-        .keys()
-        .filter(|addr| !now.rows.contains_key(addr));
-    let gone: Vec<String> = gone.map(BackendAddr::to_string).collect();
-    json!({
-        "at_ms": at_ms, "etag": now.etag, "status": now.status, "backends": rows, "gone": gone,
-    })
-}
-
-fn with_id(addr: &BackendAddr, mut changed: Map<String, Value>) -> Value {
-    changed.insert("id".to_owned(), addr.to_string().into());
-    changed.into()
-}
-
-fn changed_fields(old: &Value, new: &Value) -> Option<Map<String, Value>> {
-    let new = new.as_object()?;
-    let changed = new
-        .iter()
-        .filter(|(key, value)| old.get(key.as_str()) != Some(value));
-    let mut changed: BTreeMap<String, Value> = changed
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect();
-    // A part that the proxy tells no more must not stay on the page.
-    let lost = old
-        .as_object()?
-        .keys()
-        .filter(|key| !new.contains_key(key.as_str()));
-    changed.extend(lost.map(|key| (key.clone(), Value::Null)));
-    (!changed.is_empty()).then(|| changed.into_iter().collect())
+    told.snapshot(&parts.id(last)).into_iter().collect()
 }

@@ -39,7 +39,7 @@ pub async fn ping(
         ApiError::new(axum::http::StatusCode::TOO_MANY_REQUESTS, busy.to_string()).audited()
     })?;
     note_ping(&app, &actor, &target, "ok");
-    let (sender, response) = stream("application/x-ndjson");
+    let (mut sender, response) = stream("application/x-ndjson");
     tokio::spawn(async move {
         let mut all = Vec::new();
         let head = json!({ "kind": "start", "ip": ip, "via": via.word(), "probes": probes });

@@ -1,0 +1,167 @@
+//! Which changes of a row can wait. What a backend is, and whether it serves, is told at once; how
+//! much it does is told in turns, unless a client asks for that row.
+//!
+//! 3,000 rows that all change each second are 3 MB of JSON a second as whole fields, and far more
+//! than a page can show.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use contract::BackendAddr;
+use serde_json::{Map, Value};
+
+use super::patch::merge;
+
+/// Each row has its turn once in so many events.
+const TURNS: u64 = 5;
+/// Members of a row that are figures.
+const OF_ROW: [&str; 8] = [
+    "gpu_usage",
+    "vram_usage",
+    "last_seen",
+    "expires_at_ms",
+    "reported_at_ms",
+    "queue",
+    "running",
+    "cost",
+];
+/// Members of `proxy` that are numbers and no figures: new sessions follow them.
+const NOT_OF_PROXY: [&str; 2] = ["weight", "weight_effective"];
+
+/// Figures that wait for their turn, by backend.
+#[derive(Default)]
+pub struct Waiting(HashMap<BackendAddr, Value>);
+
+impl Waiting {
+    /// What event `number` says of a row to all: what is no figure, and all figures since the last turn
+    /// if it is this row's turn.
+    pub fn take_turn(
+        &mut self,
+        addr: BackendAddr,
+        changed: Option<&Value>,
+        number: u64,
+    ) -> Option<Value> {
+        let (mut told, figures) = changed.map(split).unwrap_or_default();
+        if let (Some(told), Some(waiting)) = (&told, self.0.get_mut(&addr)) {
+            supersede(waiting, told);
+        }
+        if let Some(figures) = figures {
+            match self.0.get_mut(&addr) {
+                Some(waiting) => merge(waiting, figures),
+                None => {
+                    self.0.insert(addr, figures);
+                }
+            }
+        }
+        if number % TURNS == turn(addr)
+            && let Some(waiting) = self.0.remove(&addr)
+            && waiting
+                .as_object()
+                .is_some_and(|members| !members.is_empty())
+        {
+            match &mut told {
+                Some(told) => merge(told, waiting),
+                None => told = Some(waiting),
+            }
+        }
+        told
+    }
+
+    /// Forgets a row that is gone, or comes whole.
+    pub fn forget(&mut self, addr: BackendAddr) {
+        self.0.remove(&addr);
+    }
+}
+
+/// Takes out of what waits what is told at once, so that nothing older follows it.
+fn supersede(waiting: &mut Value, told: &Value) {
+    let (Some(waiting), Some(told)) = (waiting.as_object_mut(), told.as_object()) else {
+        return;
+    };
+    for (key, value) in told {
+        match (waiting.get_mut(key), value) {
+            (Some(waiting), Value::Object(_)) if waiting.is_object() => supersede(waiting, value),
+            (Some(_), _) => {
+                waiting.remove(key);
+            }
+            (None, _) => {}
+        }
+    }
+}
+
+fn turn(addr: BackendAddr) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    addr.hash(&mut hasher);
+    hasher.finish() % TURNS
+}
+
+/// The patch of a row as what is told at once and what can wait.
+fn split(patch: &Value) -> (Option<Value>, Option<Value>) {
+    let Some(members) = patch.as_object() else {
+        return (Some(patch.clone()), None);
+    };
+    let (mut now, mut later) = (Map::new(), Map::new());
+    for (key, value) in members {
+        match (key.as_str(), value) {
+            ("proxy", Value::Object(seen)) => {
+                let is_figure = |(key, value): &(&String, &Value)| {
+                    let is_count = value.is_number() || value.is_null();
+                    is_count && !NOT_OF_PROXY.contains(&key.as_str())
+                };
+                let (figures, rest): (Vec<_>, Vec<_>) = seen.iter().partition(is_figure);
+                keep(&mut now, key, rest);
+                keep(&mut later, key, figures);
+            }
+            (figure, value) if OF_ROW.contains(&figure) => {
+                later.insert(key.clone(), value.clone());
+            }
+            (_, value) => {
+                now.insert(key.clone(), value.clone());
+            }
+        }
+    }
+    let some = |members: Map<_, _>| (!members.is_empty()).then_some(Value::Object(members));
+    (some(now), some(later))
+}
+
+fn keep(into: &mut Map<String, Value>, key: &str, members: Vec<(&String, &Value)>) {
+    if members.is_empty() {
+        return;
+    }
+    let members = members.into_iter();
+    let members = members.map(|(key, value)| (key.clone(), value.clone()));
+    into.insert(key.to_owned(), Value::Object(members.collect()));
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_serves_is_told_at_once_and_figures_wait_for_their_turn() {
+        let addr = BackendAddr("10.0.0.1:80".parse().expect("an address"));
+        let mut waiting = Waiting::default();
+        let its = turn(addr);
+        let changed = json!({"enabled": false, "vram_usage": 0.5,
+            "proxy": {"operational": "down", "weight_effective": 0, "sessions_total": 7}});
+        let told = waiting.take_turn(addr, Some(&changed), its + 1);
+        let expected =
+            json!({"enabled": false, "proxy": {"operational": "down", "weight_effective": 0}});
+        assert_eq!(told, Some(expected));
+        let more = json!({"proxy": {"sessions_total": 9, "bytes_up": 1}});
+        assert_eq!(waiting.take_turn(addr, Some(&more), its + 2), None);
+        let all = json!({"vram_usage": 0.5, "proxy": {"sessions_total": 9, "bytes_up": 1}});
+        assert_eq!(waiting.take_turn(addr, None, its + TURNS), Some(all));
+        assert_eq!(waiting.take_turn(addr, None, its + 2 * TURNS), None);
+        // A proxy that is gone takes its figures with it.
+        waiting.take_turn(addr, Some(&more), its + 1);
+        let gone = json!({"proxy": null});
+        assert_eq!(
+            waiting.take_turn(addr, Some(&gone), its + 2),
+            Some(gone.clone())
+        );
+        assert_eq!(waiting.take_turn(addr, None, its + TURNS), None);
+    }
+}

@@ -1,0 +1,262 @@
+//! What was told of late, in the form that each client asks for.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+
+use axum::body::Bytes;
+use contract::{BackendAddr, Faults};
+use serde_json::{Map, Value, json};
+
+use super::figures::Waiting;
+use super::patch::patch;
+use crate::web::v1::query::Query;
+use crate::web::v1::view::View;
+
+/// What is kept for those who come back.
+const KEPT_EVENTS: usize = 300;
+const KEPT_BYTES: usize = 16 << 20;
+/// Rows that a client can name.
+const MAX_ROWS: usize = 500;
+
+/// What a client asks to be told of changes.
+pub enum Form {
+    Fields,
+    Patches(Rows),
+}
+
+/// Whose figures come with each event.
+pub enum Rows {
+    All,
+    Named(Vec<BackendAddr>),
+}
+
+#[derive(Default)]
+pub struct Told {
+    view: Option<View>,
+    events: VecDeque<Event>,
+    bytes: usize,
+    waiting: Waiting,
+    /// The patch of each row that changed, of the last event.
+    rows: BTreeMap<BackendAddr, String>,
+}
+
+/// One event as it is kept.
+struct Event {
+    number: u64,
+    /// `None` where nobody took fields.
+    fields: Option<Bytes>,
+    /// Without the rows that a client named, and without its end.
+    patches: String,
+}
+
+impl Form {
+    /// # Errors
+    /// All faults of the query.
+    pub fn read(query: Option<&str>) -> Result<Form, Faults> {
+        let mut query = Query::new(query);
+        let is_patch = query.flag("patch");
+        let rows = query.text("rows").map(|text| read_rows(&text));
+        let form = match (is_patch, rows) {
+            (false, None) => Form::Fields,
+            (true, None) => Form::Patches(Rows::All),
+            (true, Some(Ok(addrs))) => Form::Patches(Rows::Named(addrs)),
+            (true, Some(Err(found))) => {
+                let allowed =
+                    format!("at most {MAX_ROWS} backends as ip:port, separated by commas");
+                query.faults.add("?rows", found, allowed);
+                Form::Fields
+            }
+            (false, Some(_)) => {
+                query
+                    .faults
+                    .add("?rows", "rows without patches", "rows with patch=true");
+                Form::Fields
+            }
+        };
+        query.end()?;
+        Ok(form)
+    }
+}
+
+/// The addresses, or what is wrong with them.
+fn read_rows(text: &str) -> Result<Vec<BackendAddr>, String> {
+    let addrs = text.split(',').filter(|addr| !addr.is_empty());
+    let addrs = addrs.map(|text| {
+        let addr: SocketAddr = text.parse().map_err(|_| text.to_owned())?;
+        Ok(BackendAddr::new(addr.ip(), addr.port()))
+    });
+    let addrs: Vec<BackendAddr> = addrs.collect::<Result<_, String>>()?;
+    match addrs.len() {
+        count if count > MAX_ROWS => Err(format!("{count} backends")),
+        _ => Ok(addrs),
+    }
+}
+
+impl Told {
+    /// Keeps what event `number` tells: how `now` differs from what was told before it.
+    pub fn note(&mut self, number: u64, id: &str, now: View, at_ms: u64, wants_fields: bool) {
+        if let Some(before) = self.view.take() {
+            let fields = wants_fields.then(|| event(id, "delta", &delta(&before, &now, at_ms)));
+            let patches = self.patches(number, id, &before, &now, at_ms);
+            self.keep(Event {
+                number,
+                fields,
+                patches,
+            });
+        }
+        self.view = Some(now);
+    }
+
+    /// A patched event, with the turns of rows, up to the end of its rows.
+    fn patches(&mut self, number: u64, id: &str, before: &View, now: &View, at_ms: u64) -> String {
+        let mut text = head(id, before, now, at_ms);
+        self.rows.clear();
+        for addr in gone(before, now) {
+            self.waiting.forget(addr);
+        }
+        for (addr, row) in &now.rows {
+            let Some(old) = before.rows.get(addr) else {
+                // A patch of nothing is all of it.
+                if let Some(whole) = patch(&json!({}), row) {
+                    push_row(&mut text, &row_text(addr, whole));
+                }
+                continue;
+            };
+            let changed = patch(old, row);
+            if let Some(turn) = self.waiting.take_turn(*addr, changed.as_ref(), number) {
+                push_row(&mut text, &row_text(addr, turn));
+            }
+            if let Some(changed) = changed {
+                self.rows.insert(*addr, row_text(addr, changed));
+            }
+        }
+        text
+    }
+
+    fn keep(&mut self, event: Event) {
+        self.bytes += event.bytes();
+        self.events.push_back(event);
+        while self.events.len() > KEPT_EVENTS || self.bytes > KEPT_BYTES {
+            let Some(dropped) = self.events.pop_front() else {
+                return;
+            };
+            self.bytes -= dropped.bytes();
+        }
+    }
+
+    /// The whole as it was told last, as event `id`; `None` before the first look.
+    pub fn snapshot(&self, id: &str) -> Option<Bytes> {
+        let view = self.view.as_ref()?;
+        let rows: Vec<&Value> = view.rows.values().collect();
+        let whole = json!({ "etag": view.etag, "status": view.status, "backends": rows });
+        Some(event(id, "snapshot", &whole))
+    }
+
+    /// What follows event `after`; `None` where that is not kept any more.
+    pub fn since(&self, after: u64, last: u64, form: &Form) -> Option<Vec<Bytes>> {
+        let missed = self.events.iter().filter(|event| event.number > after);
+        let missed: Option<Vec<Bytes>> = missed.map(|event| self.text(event, last, form)).collect();
+        missed.filter(|missed| after <= last && missed.len() as u64 == last - after)
+    }
+
+    fn text(&self, event: &Event, last: u64, form: &Form) -> Option<Bytes> {
+        let rows = match form {
+            Form::Fields => return event.fields.clone(),
+            Form::Patches(rows) => rows,
+        };
+        let mut text = event.patches.clone();
+        // What an earlier event said of named rows comes with their turn.
+        if event.number == last {
+            let named: Vec<&String> = match rows {
+                Rows::All => self.rows.values().collect(),
+                Rows::Named(addrs) => addrs
+                    .iter()
+                    .filter_map(|addr| self.rows.get(addr))
+                    .collect(),
+            };
+            named.into_iter().for_each(|row| push_row(&mut text, row));
+        }
+        text.push_str("]}\n\n");
+        Some(text.into())
+    }
+}
+
+impl Event {
+    fn bytes(&self) -> usize {
+        self.patches.len() + self.fields.as_ref().map_or(0, Bytes::len)
+    }
+}
+
+/// A patched event up to its first row.
+fn head(id: &str, before: &View, now: &View, at_ms: u64) -> String {
+    let status = patch(&before.status, &now.status).unwrap_or_else(|| json!({}));
+    let gone: Vec<String> = gone(before, now).map(|addr| addr.to_string()).collect();
+    let (etag, gone) = (json!(now.etag), json!(gone));
+    format!(
+        "id: {id}\nevent: delta\ndata: {{\"at_ms\":{at_ms},\"etag\":{etag},\"status\":{status},\"gone\":{gone},\"backends\":["
+    )
+}
+
+/// The patch of a row; one that comes whole has its id in it.
+fn row_text(addr: &BackendAddr, changed: Value) -> String {
+    match changed {
+        Value::Object(members) => with_id(addr, members).to_string(),
+        whole => whole.to_string(),
+    }
+}
+
+fn push_row(text: &mut String, row: &str) {
+    let comma = if text.ends_with('[') { "" } else { "," };
+    let _ = write!(text, "{comma}{row}");
+}
+
+fn gone<'a>(before: &'a View, now: &'a View) -> impl Iterator<Item = BackendAddr> + 'a {
+    let known = before.rows.keys();
+    known.filter(|addr| !now.rows.contains_key(addr)).copied()
+}
+
+fn event(id: &str, kind: &str, data: &Value) -> Bytes {
+    format!("id: {id}\nevent: {kind}\ndata: {data}\n\n").into()
+}
+
+/// Of each backend only the fields that changed.
+fn delta(before: &View, now: &View, at_ms: u64) -> Value {
+    let rows = now
+        .rows
+        .iter()
+        .filter_map(|(addr, row)| match before.rows.get(addr) {
+            Some(old) => {
+                let changed = changed_fields(old, row)?;
+                Some(with_id(addr, changed))
+            }
+            None => Some(row.clone()),
+        });
+    let rows: Vec<Value> = rows.collect();
+    let gone: Vec<String> = gone(before, now).map(|addr| addr.to_string()).collect();
+    json!({
+        "at_ms": at_ms, "etag": now.etag, "status": now.status, "backends": rows, "gone": gone,
+    })
+}
+
+fn with_id(addr: &BackendAddr, mut changed: Map<String, Value>) -> Value {
+    changed.insert("id".to_owned(), addr.to_string().into());
+    changed.into()
+}
+
+fn changed_fields(old: &Value, new: &Value) -> Option<Map<String, Value>> {
+    let new = new.as_object()?;
+    let changed = new
+        .iter()
+        .filter(|(key, value)| old.get(key.as_str()) != Some(value));
+    let mut changed: BTreeMap<String, Value> = changed
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    // A part that the proxy tells no more must not stay on the page.
+    let lost = old
+        .as_object()?
+        .keys()
+        .filter(|key| !new.contains_key(key.as_str()));
+    changed.extend(lost.map(|key| (key.clone(), Value::Null)));
+    (!changed.is_empty()).then(|| changed.into_iter().collect())
+}
