@@ -20,6 +20,22 @@ struct Templates;
 #[folder = "static/"]
 struct Static;
 
+/// The styles of the console's page, in the order in which they count; they come as one file.
+const STYLES: [&str; 11] = [
+    "style.css",
+    "layout.css",
+    "rail.css",
+    "table.css",
+    "side.css",
+    "log.css",
+    "charts.css",
+    "narrow.css",
+    "edit.css",
+    "pages.css",
+    "tools.css",
+];
+const ALL_STYLES: &str = "console.css";
+
 /// Where the build has brought no charts, the page must not ask for them.
 const CHARTS: &str = "vendor/uPlot.iife.min.js";
 
@@ -33,14 +49,70 @@ pub async fn page(
         let query = query.map_or_else(String::new, |query| format!("?{query}"));
         return Redirect::to(&format!("/login{query}")).into_response();
     }
-    match Templates::get("index.html") {
-        Some(file) if Static::get(CHARTS).is_some() => {
-            let page = String::from_utf8_lossy(&file.data);
-            let page = page.replace("data-charts=\"missing\"", "data-charts=\"present\"");
-            answer(&asked, "index.html", page.as_bytes())
+    let Some(file) = Templates::get("index.html") else {
+        return template(&asked, "index.html");
+    };
+    let has_charts = Static::get(CHARTS).is_some();
+    let charts = if has_charts { "present" } else { "missing" };
+    let page = String::from_utf8_lossy(&file.data);
+    let page = page.replace(
+        "data-charts=\"missing\"",
+        &format!("data-charts=\"{charts}\""),
+    );
+    let page = page.replace(MODULES, &preloads(first_module(query.as_deref())));
+    answer(&asked, "index.html", page.as_bytes())
+}
+
+/// Where `index.html` has the links of [`preloads`].
+const MODULES: &str = "<!-- modules -->";
+
+/// The module of the page that a query names, as `pages.js` has it.
+fn first_module(query: Option<&str>) -> String {
+    let mut pairs = query.unwrap_or_default().split('&');
+    let named = pairs.find_map(|pair| pair.strip_prefix("page="));
+    let source = Static::get("pages.js")
+        .map(|file| file.data)
+        .unwrap_or_default();
+    let source = String::from_utf8_lossy(&source);
+    let module_of = |page: &str| {
+        let (_, rest) = source.split_once(&format!("  {page}: () => import('./"))?;
+        rest.split_once('\'').map(|(name, _)| name.to_owned())
+    };
+    let module = named.and_then(module_of).or_else(|| module_of("overview"));
+    module.unwrap_or_default()
+}
+
+/// Links that make a browser fetch all modules of the first page at once. Without them it knows of a
+/// module when it has read the one that imports it: round after round over the network.
+fn preloads(first: String) -> String {
+    let mut known = vec!["main.js".to_owned(), first];
+    let mut next = 0;
+    while let Some(name) = known.get(next) {
+        let source = Static::get(name).map(|file| file.data).unwrap_or_default();
+        let source = String::from_utf8_lossy(&source);
+        for imported in imports(&source) {
+            if !known.iter().any(|name| name == imported) {
+                known.push(imported.to_owned());
+            }
         }
-        Some(_) | None => template(&asked, "index.html"),
+        next += 1;
     }
+    let links = known
+        .iter()
+        .map(|name| format!("<link rel=\"modulepreload\" href=\"/static/{name}\">"));
+    links.collect::<Vec<String>>().join("\n    ")
+}
+
+/// The modules that a module imports, apart from those that it loads when it needs them.
+fn imports(source: &str) -> impl Iterator<Item = &str> {
+    let begins = ["import ", "export ", "} from "];
+    let lines = source.lines();
+    let lines = lines.filter(move |line| begins.iter().any(|word| line.starts_with(word)));
+    lines.filter_map(|line| {
+        let (_, from) = line.split_once(" from './")?;
+        let (name, _) = from.split_once('\'')?;
+        Some(name)
+    })
 }
 
 /// Where a token becomes a session.
@@ -61,11 +133,41 @@ fn template(asked: &HeaderMap, name: &str) -> Response {
 }
 
 pub async fn static_file(PathOf(path): PathOf<String>, asked: HeaderMap) -> Response {
+    if path == ALL_STYLES {
+        let files = STYLES.iter().filter_map(|name| Static::get(name));
+        let all: Vec<u8> = files.flat_map(|file| file.data.into_owned()).collect();
+        return answer(&asked, &path, &all);
+    }
     match Static::get(&path) {
         Some(file) => answer(&asked, &path, &file.data),
         None => {
             let message = format!("no static file {path:?}");
             ApiError::new(StatusCode::NOT_FOUND, message).into_response()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_modules_of_the_first_page_are_named_once_and_no_others() {
+        assert_eq!(first_module(Some("page=settings&filter=a")), "settings.js");
+        assert_eq!(first_module(Some("page=nowhere")), "overview.js");
+        let links = preloads(first_module(None));
+        for name in ["main.js", "overview.js", "feed.js", "patch.js"] {
+            assert_eq!(
+                links.matches(&format!("/static/{name}\"")).count(),
+                1,
+                "{links}"
+            );
+        }
+        for name in ["settings.js", "shapes.js", "words-en.js"] {
+            assert!(
+                !links.contains(&format!("/static/{name}\"")),
+                "{name}: {links}"
+            );
         }
     }
 }

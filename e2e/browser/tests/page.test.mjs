@@ -262,7 +262,7 @@ describe('a file of the page', () => {
   for (const [target, file, is] of [
     ['/', 'main.js', 'its script'],
     ['/?page=backends', 'feed.js', 'what its script needs'],
-    ['/', 'layout.css', 'a style'],
+    ['/', 'console.css', 'a style'],
     ['/login', 'login.js', 'the script of another page'],
   ]) {
     it(`that_does_not_come_is_told: ${is}`, async () => {
