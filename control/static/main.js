@@ -15,7 +15,7 @@ import { record } from './history.js';
 import { onLanguage, startLanguage, words } from './i18n.js';
 import { openHelp, startKeys } from './keys.js';
 import { guarded, startMay } from './may.js';
-import { commandsOfPage, goTo, preloadPages, startPages, toggleRail, updatePage } from './pages.js';
+import { commandsOfPage, goTo, preloadPages, rowsOfPage, startPages, toggleRail, updatePage } from './pages.js';
 import { knowTargets, openPing, startPing } from './ping.js';
 import { oneAtATime } from './once.js';
 import { startReports, undoNewest } from './report.js';
@@ -122,8 +122,7 @@ function start() {
   void startMay();
   show();
   everySecond();
-  void lookNow();
-  startFeed({ onWhole: take, onProblem: connectionFailed });
+  startFeed({ onWhole: take, onProblem: connectionFailed, shownRows: rowsOfPage });
 }
 
 /** What keys and palette do that not everybody may. */

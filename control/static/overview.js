@@ -20,7 +20,7 @@ import { rowsOf } from './rows.js';
 import { SHAPES, isBroken, shapeOf, takesTraffic } from './state.js';
 import { tip } from './tip.js';
 import { endText } from './verdict.js';
-import { showWorst } from './worst.js';
+import { showWorst, worstRows } from './worst.js';
 
 /** @typedef {import('./shapes.js').ProxyStatus} ProxyStatus */
 /** @typedef {import('./rows.js').Row} Row */
@@ -34,7 +34,7 @@ const CHARTS = [
 ];
 
 /** What the overview does by itself. */
-export const page = { start: startOverview, enter: () => void bringPast(), update: showOverview };
+export const page = { start: startOverview, enter: () => void bringPast(), update: showOverview, rows: worstRows };
 
 /** @type {Charts | null} null before the start */
 let charts = null;

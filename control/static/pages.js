@@ -20,6 +20,7 @@ import { remember } from './storage.js';
  * @property {() => void} [enter] each time that it is shown
  * @property {(whole: WholeAnswer) => void} [update] with all news while it is shown
  * @property {() => void} [leave]
+ * @property {() => string[]} [rows] the backends whose figures it shows
  * @property {Record<string, () => void>} [keys] that mean something only while it is shown
  * @property {() => {text: string, act: () => void}[]} [commands] of the palette, likewise
  */
@@ -74,6 +75,11 @@ export function keysOfPage() {
 /** What the palette can do on the page that is shown. */
 export function commandsOfPage() {
   return parts.commands?.() ?? [];
+}
+
+/** The backends whose figures the page shows. */
+export function rowsOfPage() {
+  return parts.rows?.() ?? [];
 }
 
 /** @param {Page} page */

@@ -55,6 +55,7 @@ const isPaper = matchMedia('print');
 export const page = {
   start: startTable,
   update: showWhole,
+  rows: () => [...views.keys(), openKey()].filter((key) => key !== null),
   keys: {
     j: () => moveTo(currentAt() + 1),
     k: () => moveTo(currentAt() - 1),

@@ -3,11 +3,15 @@
  * the mean of the last seconds, as far as this page has seen them.
  */
 
+import { areFiguresSlow } from './feed.js';
+
 /** @typedef {import('./shapes.js').SeenBackend} SeenBackend */
 /** @typedef {{at: number, pid: number, sessions: Map<string, number>}} Look */
 
 /** A mean over this long: one second alone jumps. */
 const RATE_SPAN_MS = 5_000;
+/** Where the counters of a backend come every five seconds: two of them. */
+const SLOW_SPAN_MS = 10_000;
 
 /** The oldest first. @type {Look[]} */
 let looks = [];
@@ -21,7 +25,8 @@ export function recordTraffic({ backends, status }) {
   if (pid === null || (looks.at(-1)?.at ?? -Infinity) >= at) return;
   const sessions = new Map();
   for (const { id, proxy } of backends) if (proxy !== null) sessions.set(id, startedOf(proxy));
-  looks = looks.filter((look) => look.at >= at - RATE_SPAN_MS);
+  const span = areFiguresSlow(backends.length) ? SLOW_SPAN_MS : RATE_SPAN_MS;
+  looks = looks.filter((look) => look.at >= at - span);
   looks.push({ at, pid, sessions });
 }
 

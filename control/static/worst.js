@@ -16,6 +16,11 @@ const COUNT = 5;
 /** Whose lines are on the page. @type {string[]} */
 let shown = [];
 
+/** The backends that are named. */
+export function worstRows() {
+  return shown;
+}
+
 /** @param {Row[]} rows */
 export function showWorst(rows) {
   const body = byId('worst', HTMLTableSectionElement);
