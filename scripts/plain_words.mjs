@@ -328,7 +328,7 @@ function checkReference() {
   /** @type {Record<string, Record<string, unknown>>} */
   const paths = JSON.parse(read('control/src/web/v1/openapi.json')).paths;
   const calls = Object.entries(paths).flatMap(([path, methods]) => {
-    const shown = path.replace('{ip}/{port}', 'IP/PORT').replace('{id}', 'IP:PORT');
+    const shown = path.replace('{ip}/{port}', 'IP/PORT').replace('{id}', 'IP:PORT').replace('{number}', 'N');
     return Object.keys(methods).filter((name) => name !== 'parameters').map((name) => `${name.toUpperCase()} ${shown}`);
   });
   demand('docs/api.md', calls, (text, call) => new RegExp(`\`${escaped(call)}[\`?]`).test(text));

@@ -104,6 +104,10 @@ impl Root {
         self.0.join("data/published_sources.json")
     }
 
+    pub fn edits(&self) -> PathBuf {
+        self.0.join("data/edits.jsonl")
+    }
+
     pub fn audit_log(&self) -> PathBuf {
         self.0.join("logs/audit.log")
     }

@@ -66,6 +66,8 @@ pub struct Entry<'a> {
     pub target: &'a str,
     pub old: Value,
     pub new: Value,
+    /// Why, in the operator's words.
+    pub note: Option<&'a str>,
     /// `ok`, or why not.
     pub result: &'a str,
 }
@@ -108,6 +110,9 @@ impl Audit {
         let mut more = Map::new();
         more.insert("old".into(), entry.old);
         more.insert("new".into(), entry.new);
+        if let Some(note) = entry.note {
+            more.insert("note".into(), note.into());
+        }
         let repeated = Repeated {
             actor: entry.actor.to_string(),
             action: entry.action,

@@ -6,6 +6,7 @@
 use contract::{Faults, Object};
 use serde_json::{Map, Value, json};
 
+use crate::changes;
 use crate::layer::Layer;
 
 /// How many calls wait for their outcome at most; the oldest then counts as done.
@@ -40,9 +41,11 @@ impl OnRefusal {
 pub struct SettingsCall {
     /// Unlike that of all others since the start.
     pub id: u64,
-    /// The body without `on_refusal`.
+    /// The body without `on_refusal` and `note`.
     pub patch: Map<String, Value>,
     pub on_refusal: OnRefusal,
+    /// Why, in the operator's words.
+    pub note: Option<String>,
 }
 
 /// A stored call whose outcome is not known.
@@ -57,20 +60,23 @@ pub struct PendingCall {
 }
 
 impl SettingsCall {
-    /// Takes `on_refusal` out of the body; the rest is read where it is carried out.
+    /// Takes `on_refusal` and `note` out of the body; the rest is read where it is carried out.
     ///
     /// # Errors
-    /// An `on_refusal` that is none.
+    /// An `on_refusal` or a `note` that is none.
     pub fn read(id: u64, mut body: Map<String, Value>) -> Result<SettingsCall, Faults> {
         let mut faults = Faults::default();
-        let on_refusal =
-            Object::new(&body, "").take_choice("on_refusal", &OnRefusal::ALL, &mut faults);
+        let mut object = Object::new(&body, "");
+        let on_refusal = object.take_choice("on_refusal", &OnRefusal::ALL, &mut faults);
+        let note = changes::take_note(&mut object, &mut faults);
         body.remove("on_refusal");
+        body.remove("note");
         match faults.is_empty() {
             true => Ok(SettingsCall {
                 id,
                 patch: body,
                 on_refusal: on_refusal.unwrap_or_default(),
+                note,
             }),
             false => Err(faults),
         }

@@ -9,6 +9,7 @@ use contract::config::MAX_WEIGHT;
 use contract::{BackendAddr, Faults, Object, parse_backend_ip};
 use serde_json::{Map, Value, json};
 
+use crate::edits::MAX_NOTE;
 use crate::merge::Row;
 use crate::registry::Override;
 use crate::words::many;
@@ -42,6 +43,8 @@ pub struct ChangeSet {
     pub edits: Vec<(BackendAddr, OverridePatch)>,
     /// The number of edits that they were made for (`Model::edits`); `None` where any will do.
     pub if_revision: Option<u64>,
+    /// Why, in the operator's words.
+    pub note: Option<String>,
 }
 
 impl<T: Copy> Part<T> {
@@ -105,7 +108,7 @@ impl OverridePatch {
 }
 
 impl ChangeSet {
-    /// Reads `{"changes": [{"id", "weight"?, "enabled"?, "drain"?}, ...]}`.
+    /// Reads `{"changes": [{"id", "weight"?, "enabled"?, "drain"?}, ...], "note"?}`.
     ///
     /// # Errors
     /// All faults of all edits.
@@ -114,6 +117,7 @@ impl ChangeSet {
         let mut faults = Faults::default();
         let mut object = Object::new(body, "");
         let items = object.take("changes").and_then(Value::as_array);
+        let note = take_note(&mut object, &mut faults);
         object.unknown_keys(&mut faults);
         let items = match items {
             Some(items) if !items.is_empty() && items.len() <= MAX_EDITS => items,
@@ -149,7 +153,11 @@ impl ChangeSet {
             edits.push((addr, patch));
         }
         match faults.is_empty() {
-            true => Ok(ChangeSet { edits, if_revision }),
+            true => Ok(ChangeSet {
+                edits,
+                if_revision,
+                note,
+            }),
             false => Err(faults),
         }
     }
@@ -159,6 +167,29 @@ impl ChangeSet {
         match self.edits.as_slice() {
             [(addr, _)] => addr.to_string(),
             edits => many(edits.len(), "backend"),
+        }
+    }
+}
+
+/// Takes `note`: why a change is made, in the operator's words.
+pub fn take_note(object: &mut Object, faults: &mut Faults) -> Option<String> {
+    match object.take("note") {
+        None | Some(Value::Null) => None,
+        Some(Value::String(note)) if note.chars().count() <= MAX_NOTE => {
+            let note = note.trim();
+            (!note.is_empty()).then(|| note.to_owned())
+        }
+        Some(other) => {
+            let found = match other {
+                Value::String(note) => format!("a text of {} characters", note.chars().count()),
+                other => other.to_string(),
+            };
+            faults.add(
+                "/note",
+                found,
+                format!("a text of at most {MAX_NOTE} characters"),
+            );
+            None
         }
     }
 }

@@ -148,6 +148,7 @@ pub fn audit_log(bytes: &[u8], path: &Path) {
         target: "target",
         old: Value::Null,
         new: Value::Null,
+        note: None,
         result: "ok",
     });
     let last = audit.tail(1).expect("it can be read");

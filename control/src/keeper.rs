@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::actor::Actor;
 use crate::audit::Entry;
 use crate::clock::Now;
+use crate::edits::{Edit, EditsFile};
 use crate::listening;
 use crate::model::{Change, Mutation, Refusal};
 use crate::registry::{Effect, Passed};
@@ -153,11 +154,18 @@ pub struct Task {
     stored_at_ms: u64,
     /// Of registrations that expire: whoever may register can let as many expire.
     expiry_lines: LineLimit,
+    edits_file: EditsFile,
+    /// Edits that are not in the file yet.
+    new_edits: Vec<serde_json::Value>,
 }
 
 impl Task {
     pub fn new(shared: Arc<Shared>, files: Files) -> Task {
+        let (edits_file, edits) = EditsFile::open(&shared.settings.edits_path);
+        *shared.edits() = edits;
         Task {
+            edits_file,
+            new_edits: Vec::new(),
             stored_at_ms: shared.clock.now().monotonic_ms,
             dirty: false,
             expiry_lines: LineLimit::default(),
@@ -226,6 +234,7 @@ impl Task {
         for request in settings {
             self.mutate_settings(request).await;
         }
+        self.store_edits().await;
         let Some(reply) = stop else { return false };
         self.store_registry().await;
         self.shared.audit.sum_up();
@@ -344,7 +353,7 @@ impl Task {
     }
 
     fn answer(
-        &self,
+        &mut self,
         requests: Vec<Request>,
         outcomes: Vec<Result<Change, Refusal>>,
         stored: Result<(), WriteError>,
@@ -373,7 +382,7 @@ impl Task {
         self.shared.state_changed.notify_one();
     }
 
-    fn audit(&self, request: &Request, answer: &Result<Stored, NotStored>) {
+    fn audit(&mut self, request: &Request, answer: &Result<Stored, NotStored>) {
         // Nothing has changed by that: the call itself has its line, and one whose outcome has been
         // decided meanwhile is not rolled back.
         let is_keeping = matches!(request.mutation, Mutation::KeepSettings(_));
@@ -398,14 +407,32 @@ impl Task {
             let mut series = self.shared.series();
             series.marks.edit(at_ms, &actor, action, &target);
         }
+        if let Ok(stored) = answer {
+            let (actor, now) = (request.actor.to_string(), self.shared.clock.now());
+            let mut edits = self.shared.edits();
+            let edit = edits.note(&request.mutation, &stored.change, &actor, now);
+            self.new_edits.extend(edit.map(Edit::to_json));
+        }
         self.shared.audit.write(Entry {
             actor: &request.actor,
             action,
             target: &target,
             old,
             new,
+            note: request.mutation.note(),
             result: &result,
         });
+    }
+
+    async fn store_edits(&mut self) {
+        if self.new_edits.is_empty() {
+            return;
+        }
+        let new = std::mem::take(&mut self.new_edits);
+        let shared = self.shared.clone();
+        self.edits_file
+            .write(new, || shared.edits().to_json())
+            .await;
     }
 
     /// Lets time pass, and stores what is due.

@@ -10,6 +10,7 @@ pub mod auth;
 mod calls;
 mod changes;
 pub mod clock;
+mod edits;
 mod file_version;
 mod history;
 pub mod inputs;

@@ -152,6 +152,23 @@ impl Mutation {
         }
     }
 
+    /// Why, in the operator's words.
+    pub fn note(&self) -> Option<&str> {
+        match self {
+            Mutation::Change(set) => set.note.as_deref(),
+            Mutation::ChangeSettings(call) => call.note.as_deref(),
+            Mutation::Register(_)
+            | Mutation::Unregister(..)
+            | Mutation::SetOverride(..)
+            | Mutation::ClearOverride(_)
+            | Mutation::SetStatic(_)
+            | Mutation::RemoveStatic(_)
+            | Mutation::RollBackSettings(_)
+            | Mutation::KeepSettings(_)
+            | Mutation::AcknowledgeExpiry => None,
+        }
+    }
+
     /// Whether it is a person's word and not a backend's.
     pub fn is_edit(&self) -> bool {
         match self {

@@ -52,6 +52,7 @@ fn model() -> Model {
 
 fn call(patch: serde_json::Map<String, Value>) -> SettingsCall {
     SettingsCall {
+        note: None,
         id: 1,
         patch,
         on_refusal: OnRefusal::RollBack,

@@ -41,6 +41,7 @@ impl Renewal {
             settings_runtime_path: _,
             settings_accepted_path: _,
             published_sources_path: _,
+            edits_path: _,
             audit_log_path,
             control_pid_path: _,
             proxy,

@@ -33,6 +33,7 @@ pub struct Settings {
     pub settings_runtime_path: PathBuf,
     pub settings_accepted_path: PathBuf,
     pub published_sources_path: PathBuf,
+    pub edits_path: PathBuf,
     pub audit_log_path: PathBuf,
     pub control_pid_path: PathBuf,
     /// Explicit settings for the proxy: `default_*` and `proxy`.
@@ -141,6 +142,7 @@ fn read_known_keys(object: &mut Object, root: &Root, faults: &mut Faults) -> Set
         settings_runtime_path: root.settings_runtime(),
         settings_accepted_path: root.settings_accepted(),
         published_sources_path: root.published_sources(),
+        edits_path: root.edits(),
         audit_log_path: path("audit_log_path", root.audit_log()),
         control_pid_path: root.0.join("run/control.pid"),
         proxy: read_proxy_layer(object, faults),

@@ -8,6 +8,7 @@ use tokio::sync::{Notify, watch};
 use crate::actor::Actor;
 use crate::audit::Audit;
 use crate::clock::Clock;
+use crate::edits::Edits;
 use crate::history::Histories;
 use crate::model::Model;
 use crate::publish::{Digests, end_of};
@@ -29,6 +30,7 @@ pub struct Shared {
     history: Mutex<Histories>,
     verdicts: Mutex<Verdicts>,
     series: Mutex<Series>,
+    edits: Mutex<Edits>,
     /// Rung when the verdict is another one: whoever tells it need not wait for the next look.
     pub verdict_changed: Notify,
     digests: Mutex<Digests>,
@@ -74,6 +76,7 @@ impl Shared {
             model: Mutex::new(model),
             history: Mutex::default(),
             verdicts: Mutex::default(),
+            edits: Mutex::default(),
             series: Mutex::new(Series::new(settings.history_max_bytes)),
             verdict_changed: Notify::new(),
             live,
@@ -133,6 +136,13 @@ impl Shared {
     }
 
     /// Never held across an await, a write or a system call.
+    pub fn edits(&self) -> MutexGuard<'_, Edits> {
+        self.edits
+            .lock()
+            .expect("no holder of this lock panics: it only keeps and copies")
+    }
+
+    /// Never held across an await, a write or a system call.
     pub fn series(&self) -> MutexGuard<'_, Series> {
         self.series
             .lock()
@@ -178,6 +188,7 @@ impl Shared {
             target,
             old: serde_json::Value::Null,
             new: serde_json::Value::Null,
+            note: None,
             result,
         });
     }

@@ -302,12 +302,13 @@ fn make_folders(settings: &Settings) -> Result<(), StartError> {
 
 /// What killed writers of our files have left behind.
 pub fn remove_litter(settings: &Settings) {
-    let ours: [&Path; 7] = [
+    let ours: [&Path; 8] = [
         &settings.proxy_config_path,
         &settings.runtime_backends_path,
         &settings.settings_runtime_path,
         &settings.settings_accepted_path,
         &settings.published_sources_path,
+        &settings.edits_path,
         &settings.tokens_path,
         &settings.token_uses_path,
     ];

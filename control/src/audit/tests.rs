@@ -37,6 +37,7 @@ fn write(audit: &Audit, target: &str) {
         target,
         old: json!(1),
         new: json!(2),
+        note: None,
         result: "ok",
     });
 }
@@ -169,6 +170,7 @@ fn a_line_stays_short_whatever_was_sent() {
         target: &long,
         old: Value::Null,
         new: Value::Null,
+        note: None,
         result: &long,
     });
     for line in log.lines() {

@@ -231,6 +231,7 @@ pub fn note_ping(app: &App, actor: &Actor, target: &str, result: &str) {
         target,
         old: Value::Null,
         new: Value::Null,
+        note: None,
         result,
     });
 }

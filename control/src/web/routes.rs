@@ -113,6 +113,7 @@ const ENABLED: &str = "/api/backends/{ip}/{port}/enabled";
 const DRAIN: &str = "/api/backends/{ip}/{port}/drain";
 const OVERRIDE: &str = "/api/backends/{ip}/{port}/override";
 
+const ROLL_BACK: &str = "/api/v1/edits/{number}/roll_back";
 const STATIC: &str = "/api/v1/static/{id}";
 
 fn v1() -> Vec<Route> {
@@ -129,6 +130,8 @@ fn v1() -> Vec<Route> {
             v1::changes::patch,
         ),
         route(Method::POST, "/api/v1/changes", Write, v1::changes::post),
+        route(Method::GET, "/api/v1/edits", Read, v1::edits::list),
+        route(Method::POST, ROLL_BACK, Write, v1::edits::roll_back),
         route(Method::GET, "/api/v1/config", Read, v1::backends::config),
         route(Method::GET, "/api/v1/events", Read, v1::events::events),
         route(Method::GET, "/api/v1/series", Read, v1::series::series),

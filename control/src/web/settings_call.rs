@@ -31,7 +31,15 @@ pub async fn change_settings(
     let id = app.shared.next_call.fetch_add(1, Ordering::Relaxed);
     let call = SettingsCall::read(id, body)
         .map_err(|faults| answers::refused(&app, &actor, "settings", "proxy", faults))?;
-    // A client that has gone must not leave a call that nobody brings to its end.
+    carry_through(app, actor, call).await
+}
+
+/// A client that has gone must not leave a call that nobody brings to its end.
+pub async fn carry_through(
+    app: App,
+    actor: Actor,
+    call: SettingsCall,
+) -> Result<Response, ApiError> {
     tokio::spawn(carry_out(app, actor, call))
         .await
         .expect("it does not panic")

@@ -14,6 +14,7 @@ mod sessions;
 mod statics;
 mod v1;
 mod v1_detail;
+mod v1_edits;
 mod v1_series;
 mod v1_streams;
 mod views;

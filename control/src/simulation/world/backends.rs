@@ -107,6 +107,7 @@ impl World {
         }
         let addresses: Vec<_> = edits.keys().copied().collect();
         let set = ChangeSet {
+            note: None,
             edits: edits.into_iter().collect(),
             if_revision: None,
         };

@@ -18,6 +18,7 @@ impl World {
         self.next_call += 1;
         let changed = self
             .mutate(Mutation::ChangeSettings(SettingsCall {
+                note: None,
                 id,
                 patch,
                 on_refusal: OnRefusal::KeepTrying,
@@ -44,6 +45,7 @@ impl World {
         let patch = json!({ "listen": { "port": port } });
         let patch = patch.as_object().expect("an object").clone();
         let call = SettingsCall {
+            note: None,
             id,
             patch,
             on_refusal,

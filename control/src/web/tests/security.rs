@@ -29,6 +29,7 @@ fn body_of(route: &Route) -> Value {
             json!({ "changes": [{ "id": "10.0.0.1:9001", "weight": 5 }] })
         }
         ("POST", "/api/v1/session") => json!({ "token": "nonsense" }),
+        ("POST", "/api/v1/edits/{number}/roll_back") => json!({}),
         ("POST", "/api/sync" | "/api/expiry/acknowledge")
         | (
             "DELETE",
@@ -43,6 +44,7 @@ fn path_of(route: &Route) -> String {
         ("{ip}", "10.0.0.1"),
         ("{port}", "9001"),
         ("{id}", "10.0.0.1:9001"),
+        ("{number}", "99"),
         ("{*path}", "main.js"),
     ];
     let fill = |path: String, (name, value): (&str, &str)| path.replace(name, value);

@@ -4,7 +4,7 @@ use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
 use axum::{Extension, Json, response::IntoResponse as _};
-use contract::Faults;
+use contract::{Faults, Object};
 use serde_json::{Value, json};
 
 use super::backends::unknown;
@@ -12,7 +12,7 @@ use super::problem;
 use super::query::Query;
 use super::view;
 use crate::actor::Actor;
-use crate::changes::{ChangeSet, OverridePatch, diff, parse_id};
+use crate::changes::{ChangeSet, OverridePatch, diff, parse_id, take_note};
 use crate::keeper::NotStored;
 use crate::model::{Mutation, Refusal};
 use crate::publish::Settled;
@@ -34,7 +34,8 @@ pub async fn patch(
     let addr = parse_id(&id).ok_or_else(|| refused(unknown(&id)))?;
     let if_revision = precondition(&app, &headers).map_err(refused)?;
     let mut faults = Faults::default();
-    let patch = OverridePatch::read(&body, "", &[], &mut faults);
+    let patch = OverridePatch::read(&body, "", &["note"], &mut faults);
+    let note = take_note(&mut Object::new(&body, ""), &mut faults);
     if !faults.is_empty() {
         return Err(refused(faults.into()));
     }
@@ -42,7 +43,12 @@ pub async fn patch(
         return Err(refused(unknown(&id)));
     }
     let edits = vec![(addr, patch)];
-    carry_out(&app, actor, ChangeSet { edits, if_revision }).await
+    let set = ChangeSet {
+        edits,
+        if_revision,
+        note,
+    };
+    carry_out(&app, actor, set).await
 }
 
 /// `POST changes`, with `?dry_run=true` only the diff.
@@ -69,7 +75,7 @@ pub async fn post(
 }
 
 /// The number of edits that a write was made for; `None` where any will do (`*`).
-fn precondition(app: &App, headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
+pub fn precondition(app: &App, headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
     let Some(said) = headers.get(header::IF_MATCH) else {
         return Err(problem::no_precondition());
     };
@@ -88,7 +94,7 @@ fn precondition(app: &App, headers: &HeaderMap) -> Result<Option<u64>, ApiError>
     }
 }
 
-async fn carry_out(app: &App, actor: Actor, set: ChangeSet) -> Result<Response, ApiError> {
+pub async fn carry_out(app: &App, actor: Actor, set: ChangeSet) -> Result<Response, ApiError> {
     let stored = match app.keeper.mutate(Mutation::Change(set), actor).await {
         Ok(stored) => stored,
         Err(NotStored::Refused(Refusal::Stale { .. })) => {
@@ -137,7 +143,7 @@ fn try_out(app: &App, actor: &Actor, set: ChangeSet) -> Result<Response, ApiErro
     }
 }
 
-fn lines(old: &Value, new: &Value, dry_run: bool) -> Value {
+pub fn lines(old: &Value, new: &Value, dry_run: bool) -> Value {
     let (changes, undo) = diff(old, new);
     json!({ "ok": true, "dry_run": dry_run, "changes": changes, "undo": undo })
 }

@@ -6,6 +6,7 @@ pub mod audit;
 pub mod backends;
 pub mod changes;
 pub mod detail;
+pub mod edits;
 pub mod events;
 mod openapi;
 pub mod pings;

@@ -104,6 +104,7 @@ fn tell(app: &App, actor: &Actor, action: &'static str) {
         target: "console",
         old: Value::Null,
         new: Value::Null,
+        note: None,
         result: "ok",
     });
 }

@@ -1,0 +1,284 @@
+//! The last edits by people, each with what stood before it and after it: what can be rolled back.
+//!
+//! Only edits of overrides and settings are kept; the static list is a file of the operator's. They
+//! stand in `data/edits.jsonl`, one JSON object a line, the oldest first.
+
+mod file;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use contract::BackendAddr;
+use serde_json::{Map, Value, json};
+
+use crate::changes::{OverridePatch, Part, parse_id};
+use crate::clock::Now;
+use crate::layer::Layer;
+use crate::model::{Change, Model, Mutation};
+
+pub use file::EditsFile;
+
+/// How many are kept.
+const KEPT: usize = 50;
+/// How many overrides they change at most, together: a change of all backends is one of thousands.
+const KEPT_OVERRIDES: usize = 100_000;
+/// The longest note, in characters.
+pub const MAX_NOTE: usize = 200;
+
+/// What an override says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Parts {
+    weight: Option<u16>,
+    enabled: Option<bool>,
+    drain: Option<bool>,
+}
+
+/// One edit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Edit {
+    /// Grows by one with each.
+    pub number: u64,
+    at_ms: u64,
+    actor: String,
+    action: String,
+    target: String,
+    note: Option<String>,
+    what: What,
+}
+
+/// What an edit changed: before and after.
+#[derive(Debug, Clone, PartialEq)]
+struct What {
+    overrides: BTreeMap<BackendAddr, (Parts, Parts)>,
+    settings: Option<(Layer, Layer)>,
+}
+
+#[derive(Debug, Default)]
+pub struct Edits {
+    kept: VecDeque<Edit>,
+    last: u64,
+}
+
+/// What takes the state back to before an edit.
+#[derive(Debug, PartialEq)]
+pub struct WayBack {
+    /// Whole overrides; those of backends that are no longer known are left out, and named in `gone`.
+    pub overrides: Vec<(BackendAddr, OverridePatch)>,
+    pub gone: Vec<BackendAddr>,
+    /// A patch of the settings by API; empty where they stay.
+    pub settings: Map<String, Value>,
+}
+
+impl Parts {
+    /// Of `{"weight"?, "enabled"?, "drain"?}`, or of anything else, which says nothing.
+    fn of(value: &Value) -> Parts {
+        let weight = value["weight"].as_u64();
+        Parts {
+            weight: weight.and_then(|weight| u16::try_from(weight).ok()),
+            enabled: value["enabled"].as_bool(),
+            drain: value["drain"].as_bool(),
+        }
+    }
+
+    fn to_json(self) -> Value {
+        json!({ "weight": self.weight, "enabled": self.enabled, "drain": self.drain })
+    }
+
+    /// The edit that leads to exactly this.
+    fn patch(self) -> OverridePatch {
+        fn part<T>(value: Option<T>) -> Part<T> {
+            value.map_or(Part::Clear, Part::Set)
+        }
+        OverridePatch {
+            weight: part(self.weight),
+            enabled: part(self.enabled),
+            drain: part(self.drain),
+        }
+    }
+}
+
+impl What {
+    /// `None` where the mutation is no edit that can be rolled back, or has changed nothing.
+    fn of(mutation: &Mutation, change: &Change) -> Option<What> {
+        let (old, new) = (&change.old, &change.new);
+        let mut overrides = BTreeMap::new();
+        let mut settings = None;
+        match mutation {
+            Mutation::SetOverride(addr, _) | Mutation::ClearOverride(addr) => {
+                let parts = |value: &Value| Parts::of(&value["override"]);
+                overrides.insert(*addr, (parts(old), parts(new)));
+            }
+            Mutation::Change(set) => {
+                for (addr, _) in &set.edits {
+                    let parts = |value: &Value| Parts::of(&value[addr.to_string()]["override"]);
+                    overrides.insert(*addr, (parts(old), parts(new)));
+                }
+            }
+            Mutation::ChangeSettings(_) | Mutation::RollBackSettings(_) => {
+                settings = Some((layer(old)?, layer(new)?));
+            }
+            Mutation::Register(_)
+            | Mutation::Unregister(..)
+            | Mutation::SetStatic(_)
+            | Mutation::RemoveStatic(_)
+            | Mutation::KeepSettings(_)
+            | Mutation::AcknowledgeExpiry => return None,
+        }
+        overrides.retain(|_, (old, new)| old != new);
+        settings = settings.filter(|(old, new)| old != new);
+        let is_empty = overrides.is_empty() && settings.is_none();
+        (!is_empty).then_some(What {
+            overrides,
+            settings,
+        })
+    }
+}
+
+fn layer(value: &Value) -> Option<Layer> {
+    Layer::default().patched(value.as_object()?).ok()
+}
+
+impl Edit {
+    pub fn to_json(&self) -> Value {
+        let overrides = self.what.overrides.iter().map(|(addr, (old, new))| {
+            json!({ "id": addr.to_string(), "old": old.to_json(), "new": new.to_json() })
+        });
+        let settings = self.what.settings.as_ref();
+        let settings =
+            settings.map(|(old, new)| json!({ "old": old.to_json(), "new": new.to_json() }));
+        json!({
+            "number": self.number, "at_ms": self.at_ms, "actor": self.actor, "action": self.action,
+            "target": self.target, "note": self.note,
+            "overrides": overrides.collect::<Vec<Value>>(), "settings": settings,
+        })
+    }
+
+    /// `None` where it cannot be read.
+    fn from_json(value: &Value) -> Option<Edit> {
+        let text = |key: &str| value[key].as_str().map(str::to_owned);
+        let overrides = value["overrides"].as_array()?.iter().map(|line| {
+            let addr = parse_id(line["id"].as_str()?)?;
+            Some((addr, (Parts::of(&line["old"]), Parts::of(&line["new"]))))
+        });
+        let settings = match &value["settings"] {
+            Value::Null => None,
+            both => Some((layer(&both["old"])?, layer(&both["new"])?)),
+        };
+        Some(Edit {
+            number: value["number"].as_u64()?,
+            at_ms: value["at_ms"].as_u64()?,
+            actor: text("actor")?,
+            action: text("action")?,
+            target: text("target")?,
+            note: text("note"),
+            what: What {
+                overrides: overrides.collect::<Option<_>>()?,
+                settings,
+            },
+        })
+    }
+}
+
+impl Edits {
+    /// Takes over the edits of a file, the oldest first.
+    fn of(edits: impl IntoIterator<Item = Edit>) -> Edits {
+        let mut all = Edits::default();
+        for edit in edits {
+            all.last = all.last.max(edit.number);
+            all.keep(edit);
+        }
+        all
+    }
+
+    fn keep(&mut self, edit: Edit) {
+        self.kept.push_back(edit);
+        let overrides = |edits: &VecDeque<Edit>| -> usize {
+            edits.iter().map(|edit| edit.what.overrides.len()).sum()
+        };
+        while self.kept.len() > KEPT
+            || (self.kept.len() > 1 && overrides(&self.kept) > KEPT_OVERRIDES)
+        {
+            self.kept.pop_front();
+        }
+    }
+
+    /// Keeps what a mutation has changed, where it is an edit that can be rolled back; returns it then.
+    pub fn note(
+        &mut self,
+        mutation: &Mutation,
+        change: &Change,
+        actor: &str,
+        now: Now,
+    ) -> Option<&Edit> {
+        let what = What::of(mutation, change)?;
+        self.last += 1;
+        let edit = Edit {
+            number: self.last,
+            at_ms: now.unix_ms,
+            actor: actor.to_owned(),
+            action: mutation.action().to_owned(),
+            target: mutation.target(),
+            note: mutation.note().map(str::to_owned),
+            what,
+        };
+        self.keep(edit);
+        self.kept.back()
+    }
+
+    /// The newest first.
+    pub fn to_json(&self) -> Value {
+        self.kept.iter().rev().map(Edit::to_json).collect()
+    }
+
+    /// The way back to what stood before edit `number`; `None` where that is not kept.
+    pub fn way_back(&self, number: u64, model: &Model) -> Option<WayBack> {
+        self.kept.iter().find(|edit| edit.number == number)?;
+        let mut parts: BTreeMap<BackendAddr, Parts> = BTreeMap::new();
+        let mut settings = model.runtime_settings.clone();
+        let undone = self.kept.iter().rev();
+        for edit in undone.take_while(|edit| edit.number >= number) {
+            for (addr, (old, _)) in &edit.what.overrides {
+                parts.insert(*addr, *old);
+            }
+            if let Some((old, new)) = &edit.what.settings {
+                settings = settings.taken_back(old, new);
+            }
+        }
+        let (known, gone): (Vec<_>, Vec<_>) =
+            parts.into_iter().partition(|(addr, _)| model.knows(*addr));
+        Some(WayBack {
+            overrides: known
+                .into_iter()
+                .map(|(addr, parts)| (addr, parts.patch()))
+                .collect(),
+            gone: gone.into_iter().map(|(addr, _)| addr).collect(),
+            settings: between(&model.runtime_settings, &settings),
+        })
+    }
+}
+
+/// The body of `POST /api/settings` that leads from one to the other.
+fn between(from: &Layer, to: &Layer) -> Map<String, Value> {
+    let (from, to) = (from.to_json(), to.to_json());
+    let empty = Map::new();
+    let members = |value: &Value| value.as_object().unwrap_or(&empty).clone();
+    let changed = |from: &Value, to: &Value| {
+        let (from, to) = (members(from), members(to));
+        let lost = from.keys().filter(|key| !to.contains_key(*key));
+        let lost: Vec<(String, Value)> = lost.map(|key| (key.clone(), Value::Null)).collect();
+        let new = to
+            .into_iter()
+            .filter(|(key, value)| from.get(key) != Some(value));
+        new.chain(lost).collect::<Map<String, Value>>()
+    };
+    let mut patch = changed(&from, &to);
+    for group in ["listen", "proxy"] {
+        if patch.contains_key(group) {
+            patch.insert(group.to_owned(), changed(&from[group], &to[group]).into());
+        }
+    }
+    patch
+}
+
+#[cfg(test)]
+#[path = "edits_tests.rs"]
+mod tests;

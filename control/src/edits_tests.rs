@@ -1,0 +1,156 @@
+//! What can be rolled back, and to what.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::changes::ChangeSet;
+
+const NOW: Now = Now {
+    monotonic_ms: 0,
+    listened_ms: 0,
+    unix_ms: 1_700_000_000_000,
+};
+
+fn change(old: Value, new: Value) -> Change {
+    Change {
+        effect: crate::registry::Effect::State,
+        old,
+        new,
+    }
+}
+
+fn set(ids: &[&str], note: Option<&str>) -> Mutation {
+    let edits = ids
+        .iter()
+        .map(|id| (parse_id(id).expect("an id"), OverridePatch::default()));
+    Mutation::Change(ChangeSet {
+        edits: edits.collect(),
+        if_revision: None,
+        note: note.map(str::to_owned),
+    })
+}
+
+fn weights(of: &[(&str, Option<u16>)]) -> Value {
+    let line = |weight: Option<u16>| json!({ "override": { "weight": weight, "enabled": null, "drain": null } });
+    let lines = of
+        .iter()
+        .map(|(id, weight)| ((*id).to_owned(), line(*weight)));
+    Value::Object(lines.collect())
+}
+
+#[test]
+fn an_edit_is_read_as_it_was_written() {
+    let mut edits = Edits::default();
+    let (a, b) = ("10.0.0.1:80", "[2001:db8::1]:80");
+    let changed = change(
+        weights(&[(a, None), (b, Some(1))]),
+        weights(&[(a, Some(5)), (b, None)]),
+    );
+    edits
+        .note(
+            &set(&[a, b], Some("maintenance")),
+            &changed,
+            "127.0.0.1",
+            NOW,
+        )
+        .expect("an edit");
+    let settings = Mutation::RollBackSettings(1);
+    let changed = change(
+        json!({"algorithm": "random"}),
+        json!({"listen": {"port": 80}}),
+    );
+    edits
+        .note(&settings, &changed, "control: publisher", NOW)
+        .expect("an edit");
+    let written = edits.to_json();
+    let lines = written.as_array().expect("an array");
+    let read: Vec<Edit> = lines
+        .iter()
+        .rev()
+        .map(|line| Edit::from_json(line).expect("read"))
+        .collect();
+    assert_eq!(Edits::of(read).to_json(), written);
+    assert_eq!(written[1]["note"], "maintenance");
+    // What has changed nothing is none.
+    let same = weights(&[(a, Some(5))]);
+    assert_eq!(
+        edits.note(&set(&[a], None), &change(same.clone(), same), "x", NOW),
+        None
+    );
+}
+
+#[test]
+fn the_last_fifty_are_kept_and_their_numbers_go_on() {
+    let mut edits = Edits::default();
+    let a = "10.0.0.1:80";
+    for weight in 0..60_u16 {
+        let changed = change(
+            weights(&[(a, Some(weight))]),
+            weights(&[(a, Some(weight + 1))]),
+        );
+        edits
+            .note(&set(&[a], None), &changed, "x", NOW)
+            .expect("an edit");
+    }
+    assert_eq!(
+        (edits.kept.len(), edits.kept[0].number, edits.last),
+        (KEPT, 11, 60)
+    );
+    let read: Vec<Edit> = edits.kept.iter().cloned().collect();
+    assert_eq!(Edits::of(read).last, 60);
+}
+
+#[test]
+fn a_patch_between_two_layers_leads_from_one_to_the_other() {
+    let layers = [
+        json!({}),
+        json!({"algorithm": "random", "listen": {"port": 80, "udp": false}}),
+        json!({"listen": {"host": "127.0.0.1", "port": 81}, "proxy": {"max_sessions": 5}}),
+        json!({"proxy": {"idle_timeout_ms": 1000, "health": {"probe": "off"}}}),
+    ];
+    for from in &layers {
+        for to in &layers {
+            let (from, to) = (layer(from).expect("good"), layer(to).expect("good"));
+            assert_eq!(from.patched(&between(&from, &to)).expect("good"), to);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_was_cut_or_has_foreign_lines_gives_what_can_be_read_and_is_written_whole() {
+    let temp = tempfile::tempdir().expect("a folder");
+    let path = temp.path().join("edits.jsonl");
+    let (mut file, mut edits) = EditsFile::open(&path);
+    let a = "10.0.0.1:80";
+    let edit = async |file: &mut EditsFile, edits: &mut Edits, weight: u16| {
+        let changed = change(
+            weights(&[(a, Some(weight))]),
+            weights(&[(a, Some(weight + 1))]),
+        );
+        let line = edits
+            .note(&set(&[a], None), &changed, "x", NOW)
+            .expect("an edit")
+            .to_json();
+        file.write(vec![line], || edits.to_json()).await;
+    };
+    for weight in 0..3 {
+        edit(&mut file, &mut edits, weight).await;
+    }
+    let text = std::fs::read_to_string(&path).expect("written");
+    assert_eq!(text.lines().count(), 3);
+    std::fs::write(&path, format!("hello\n{}", &text[..text.len() - 10])).expect("cut");
+    let (mut file, mut edits) = EditsFile::open(&path);
+    assert_eq!((edits.kept.len(), edits.last), (2, 2));
+    edit(&mut file, &mut edits, 7).await;
+    let (_, edits) = EditsFile::open(&path);
+    let numbers: Vec<u64> = edits.kept.iter().map(|edit| edit.number).collect();
+    assert_eq!(numbers, [1, 2, 3]);
+    // It does not grow without end.
+    let (mut file, mut edits) = EditsFile::open(&path);
+    for weight in 0..230 {
+        edit(&mut file, &mut edits, weight).await;
+    }
+    let text = std::fs::read_to_string(&path).expect("written");
+    assert!(text.lines().count() <= 2 * KEPT, "{}", text.lines().count());
+    assert_eq!(EditsFile::open(&path).1.to_json(), edits.to_json());
+}

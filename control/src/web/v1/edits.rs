@@ -1,0 +1,203 @@
+//! The last edits by people, and the way back to what stood before one of them.
+
+use std::sync::atomic::Ordering;
+
+use axum::Extension;
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::Response;
+use contract::{Faults, Object};
+use serde_json::{Map, Value, json};
+
+use super::changes::{carry_out, lines, precondition};
+use super::query::Query;
+use super::{problem, view};
+use crate::actor::Actor;
+use crate::auth::Need;
+use crate::calls::{OnRefusal, SettingsCall};
+use crate::changes::{ChangeSet, take_note};
+use crate::edits::WayBack;
+use crate::keeper::NotStored;
+use crate::model::{Model, Mutation};
+use crate::web::body::JsonObject;
+use crate::web::error::ApiError;
+use crate::web::guard::Client;
+use crate::web::path::PathOf;
+use crate::web::settings_call::carry_through;
+use crate::web::{App, answers};
+
+/// `GET edits`: the newest first.
+pub async fn list(State(app): State<App>) -> Response {
+    let edits = app.shared.edits().to_json();
+    view::tagged(view::etag(&app), json!({ "edits": edits }))
+}
+
+/// `POST edits/{number}/roll_back`, with `?dry_run=true` only the diff: settings and overrides as they
+/// were before that edit.
+pub async fn roll_back(
+    State(app): State<App>,
+    Extension(actor): Extension<Actor>,
+    Extension(client): Extension<Client>,
+    PathOf(number): PathOf<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    JsonObject(body): JsonObject,
+) -> Result<Response, ApiError> {
+    let refused = |error: ApiError| answers::refused(&app, &actor, "roll_back", &number, error);
+    let mut query = Query::new(query.as_deref());
+    let dry_run = query.flag("dry_run");
+    query.end().map_err(|faults| refused(faults.into()))?;
+    let note = read_note(&body).map_err(|faults| refused(faults.into()))?;
+    let if_revision = match (dry_run, headers.contains_key(header::IF_MATCH)) {
+        (true, false) => None,
+        (true | false, _) => precondition(&app, &headers).map_err(refused)?,
+    };
+    let model = app.shared.model().clone();
+    let parsed = number.parse::<u64>().ok();
+    let way_back = parsed.and_then(|number| app.shared.edits().way_back(number, &model));
+    let way_back = way_back.ok_or_else(|| refused(not_kept(&number)))?;
+    let may = client
+        .grant
+        .as_ref()
+        .is_some_and(|grant| grant.scope.allows(Need::Admin));
+    if !way_back.settings.is_empty() && !may {
+        let message =
+            "this changes settings of the proxy, which needs a token with the scope admin";
+        return Err(refused(ApiError::new(StatusCode::FORBIDDEN, message)));
+    }
+    if if_revision.is_some_and(|expected| expected != model.edits) {
+        return Err(refused(problem::stale(&view::etag(&app))));
+    }
+    let note = note.unwrap_or_else(|| format!("roll back to before edit {number}"));
+    let plan = Plan::new(&app, &way_back, if_revision, note);
+    let shown = plan.show(&app, model, &actor, &way_back).map_err(refused)?;
+    match dry_run {
+        true => Ok(view::tagged(view::etag(&app), shown)),
+        false => plan.carry_out(&app, actor, shown).await,
+    }
+}
+
+fn read_note(body: &Map<String, Value>) -> Result<Option<String>, Faults> {
+    let mut faults = Faults::default();
+    let mut object = Object::new(body, "");
+    let note = take_note(&mut object, &mut faults);
+    object.unknown_keys(&mut faults);
+    match faults.is_empty() {
+        true => Ok(note),
+        false => Err(faults),
+    }
+}
+
+fn not_kept(number: &str) -> ApiError {
+    let message = format!("no edit {number:?}: the last 50 are kept, see GET /api/v1/edits");
+    ApiError::new(StatusCode::NOT_FOUND, message)
+}
+
+/// The edits that a way back consists of.
+struct Plan {
+    overrides: Option<ChangeSet>,
+    settings: Option<SettingsCall>,
+}
+
+impl Plan {
+    fn new(app: &App, way_back: &WayBack, if_revision: Option<u64>, note: String) -> Plan {
+        let overrides = (!way_back.overrides.is_empty()).then(|| ChangeSet {
+            edits: way_back.overrides.clone(),
+            if_revision,
+            note: Some(note.clone()),
+        });
+        let settings = (!way_back.settings.is_empty()).then(|| SettingsCall {
+            id: app.shared.next_call.fetch_add(1, Ordering::Relaxed),
+            patch: way_back.settings.clone(),
+            on_refusal: OnRefusal::RollBack,
+            note: Some(note),
+        });
+        Plan {
+            overrides,
+            settings,
+        }
+    }
+
+    /// What it does, tried on a copy of the model.
+    fn show(
+        &self,
+        app: &App,
+        mut model: Model,
+        actor: &Actor,
+        way_back: &WayBack,
+    ) -> Result<Value, ApiError> {
+        let actor = actor.to_string();
+        let now = app.shared.clock.now();
+        let mut try_out = |mutation: Mutation| {
+            let tried = model.apply(&mutation, &actor, now);
+            tried.map_err(|refusal| ApiError::from(NotStored::Refused(refusal)))
+        };
+        let mut shown =
+            json!({ "ok": true, "dry_run": true, "changes": [], "undo": [], "settings": null });
+        if let Some(set) = &self.overrides {
+            let change = try_out(Mutation::Change(set.clone()))?;
+            shown = lines(&change.old, &change.new, true);
+        }
+        if let Some(call) = &self.settings {
+            let change = try_out(Mutation::ChangeSettings(call.clone()))?;
+            shown["settings"] = json!({ "old": change.old, "new": change.new });
+        }
+        let gone = way_back.gone.iter().map(ToString::to_string);
+        shown["etag"] = view::etag(app).into();
+        shown["gone"] = gone.collect::<Vec<String>>().into();
+        Ok(shown)
+    }
+
+    /// Overrides first, which are refused where people have edited since; where the settings are
+    /// refused then, the overrides are as they were again.
+    async fn carry_out(
+        self,
+        app: &App,
+        actor: Actor,
+        mut shown: Value,
+    ) -> Result<Response, ApiError> {
+        shown["dry_run"] = false.into();
+        let has_overrides = self.overrides.is_some();
+        if let Some(set) = self.overrides {
+            carry_out(app, actor.clone(), set).await?;
+        }
+        if let Some(call) = self.settings
+            && let Err(error) = carry_through(app.clone(), actor.clone(), call).await
+        {
+            return Err(match has_overrides {
+                true => put_back(app, actor, &shown, error).await,
+                false => error,
+            });
+        }
+        let revision = app.shared.model().revision;
+        let settled = app.publisher.settled(revision).await;
+        let mut response = answers::published(app, "roll_back", &settled, shown);
+        if let Ok(tag) = view::etag(app).parse() {
+            response.headers_mut().insert(header::ETAG, tag);
+        }
+        Ok(response)
+    }
+}
+
+/// The overrides as they were before, where the settings were refused.
+async fn put_back(app: &App, actor: Actor, shown: &Value, refused: ApiError) -> ApiError {
+    let note = "the settings were refused, so the overrides are put back";
+    let mut body = Map::new();
+    body.insert("changes".into(), shown["undo"].clone());
+    body.insert("note".into(), note.into());
+    let undone = match ChangeSet::read(&body, None) {
+        Ok(set) => app
+            .keeper
+            .mutate(Mutation::Change(set), actor)
+            .await
+            .map_err(|why| why.to_string()),
+        Err(faults) => Err(faults.to_string()),
+    };
+    match undone {
+        Ok(_) => refused,
+        Err(why) => refused.with(
+            "overrides",
+            format!("rolled back, and not put back: {why}").into(),
+        ),
+    }
+}
