@@ -83,14 +83,40 @@ export function readSeries(from) {
   return call('GET', `/api/v1/series?from_ms=${Math.floor(from)}`);
 }
 
+/** The last edits, the newest first. @returns {Promise<{edits: import('./shapes.js').PastEdit[]}>} */
+export function readEdits() {
+  return call('GET', '/api/v1/edits');
+}
+
+/**
+ * What the way back to before an edit would change.
+ * @param {number} number of the edit
+ * @returns {Promise<import('./shapes.js').WayBack>}
+ */
+export function tryRollBack(number) {
+  return call('POST', `/api/v1/edits/${number}/roll_back?dry_run=true`, {});
+}
+
+/**
+ * @param {number} number of the edit
+ * @param {string} etag that the difference was shown for
+ * @param {string} note empty: none
+ * @returns {Promise<{sync: Sync}>}
+ */
+export function rollBack(number, etag, note) {
+  return call('POST', `/api/v1/edits/${number}/roll_back`, note === '' ? {} : { note }, { 'if-match': etag });
+}
+
 /**
  * All edits or none.
  * @param {Edit[]} changes
  * @param {string} etag that they were made on; `*` for any
+ * @param {string} note why; empty: none
  * @returns {Promise<{sync: Sync, undo: Edit[]}>}
  */
-export function change(changes, etag) {
-  return call('POST', '/api/v1/changes', { changes }, { 'if-match': etag });
+export function change(changes, etag, note) {
+  const body = note === '' ? { changes } : { changes, note };
+  return call('POST', '/api/v1/changes', body, { 'if-match': etag });
 }
 
 /** @typedef {{lines: import('./audit-line.js').Entry[], path: string}} AuditAnswer the oldest line first */

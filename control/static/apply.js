@@ -165,6 +165,11 @@ function isTyped() {
   return byId('diff-dialog', HTMLDialogElement).open && (typed === word || typed.replace(/[\s,.’]/g, '') === word);
 }
 
+/** Why, where the review is open and says so. */
+function noteNow() {
+  return byId('diff-dialog', HTMLDialogElement).open ? byId('diff-note', HTMLInputElement).value.trim() : '';
+}
+
 /** Nothing is sent without it. */
 async function askForWord() {
   if (!byId('diff-dialog', HTMLDialogElement).open) return review();
@@ -180,12 +185,13 @@ export async function apply() {
   isBusy = true;
   show();
   const sent = allStaged();
-  const result = await changeAll(waiting(), madeOn);
+  const result = await changeAll(waiting(), madeOn, noteNow());
   isBusy = false;
   if (result !== 'stale') {
     if (result === 'done') {
       conflicts = new Set();
       proposed = null;
+      byId('diff-note', HTMLInputElement).value = '';
       byId('diff-dialog', HTMLDialogElement).close();
       settle(sent);
     }

@@ -18,6 +18,7 @@ import { words } from './i18n.js';
  * @property {string} [target]
  * @property {unknown} [old]
  * @property {unknown} [new]
+ * @property {string} [note] why, in the words of whoever did it
  * @property {string} [result] `ok`, or why not
  * @property {number} [repeated] how often since the line before that says the same
  * @property {number} [heartbeats] that changed nothing, summed up
@@ -61,6 +62,7 @@ export function lineElement(entry) {
       'span',
       { class: 'audit-detail' },
       ...details(entry),
+      ...(entry.note === undefined ? [] : [element('q', { class: 'edit-note' }, entry.note)]),
       element('span', { class: isGood(entry) ? 'faint' : 'bad' }, resultText(entry)),
     ),
   );

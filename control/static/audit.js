@@ -9,6 +9,7 @@ import * as api from './api.js';
 import { KINDS, kindOf, lineElement } from './audit-line.js';
 import { actionText } from './audit-words.js';
 import { byId, element, setAttribute, setText } from './dom.js';
+import { showEdits, startEdits } from './edits.js';
 import { momentText } from './format.js';
 import { onLanguage, words } from './i18n.js';
 
@@ -32,7 +33,7 @@ const LOOKS_BACK = 4;
 const FIELDS = /** @type {const} */ ({ text: 'audit-filter', actor: 'audit-actor', action: 'audit-action', from: 'audit-from', to: 'audit-to' });
 
 /** What the page of changes does by itself. */
-export const page = { start, enter: () => void followForever(), leave };
+export const page = { start, enter: () => void followForever(), update: showEdits, leave };
 
 /** The oldest first. @type {Entry[]} */
 let entries = [];
@@ -50,6 +51,7 @@ let kinds = new Set();
 const chips = new Map();
 
 function start() {
+  startEdits();
   for (const id of [...Object.values(FIELDS), 'audit-reads']) byId(id, HTMLElement).addEventListener('input', filterChanged);
   for (const kind of KINDS) chips.set(kind, chip(kind));
   byId('audit-kinds', HTMLElement).append(...chips.values());

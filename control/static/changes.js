@@ -81,13 +81,14 @@ export function clearOverride(backend) {
  * Many edits as one change; undoing them is one too.
  * @param {Edit[]} edits
  * @param {string} etag that they were made on
+ * @param {string} note why; empty: none
  * @returns {Promise<'done' | 'stale' | 'failed'>}
  */
-export async function changeAll(edits, etag) {
+export async function changeAll(edits, etag, note) {
   /** @type {Said} */
   const what = ['changedBackends', new Set(edits.map(({ id }) => id)).size];
   try {
-    await send(what, edits.map(asSent), etag);
+    await send(what, edits.map(asSent), etag, note);
     return 'done';
   } catch (error) {
     if (error instanceof api.CallError && error.kind === 'stale') return 'stale';
@@ -105,9 +106,10 @@ function asSent(edit) {
  * @param {Said} what
  * @param {Edit[]} edits
  * @param {string} etag
+ * @param {string} [note] why
  */
-async function send(what, edits, etag) {
-  const { sync, undo: back } = await api.change(edits, etag);
+async function send(what, edits, etag, note = '') {
+  const { sync, undo: back } = await api.change(edits, etag, note);
   const outcome = () => syncOutcome(sync);
   const undo = /** @type {const} */ ({ kind: 'edits', what, made: edits, back });
   addReport({ what: () => wordsOf(what), outcome, info: syncInfo(sync), undo });

@@ -6,6 +6,7 @@
 import { serverNow } from './api.js';
 import { detailText } from './audit-line.js';
 import { actionText, resultText } from './audit-words.js';
+import { beforeText } from './before.js';
 import { Controls } from './controls.js';
 import { costFactors, costParts, costText, rankOf } from './cost.js';
 import { element, setText, writeChildren } from './dom.js';
@@ -14,7 +15,7 @@ import { words } from './i18n.js';
 import { sourceOf } from './rows.js';
 import { drawVram, guardLine, sparkline } from './sparkline.js';
 import { takeOff } from './static-list.js';
-import { shapeIcon, shapeOf, stateText } from './state.js';
+import { shapeIcon, shapeOf, stateText, takesTraffic } from './state.js';
 import { tip } from './tip.js';
 import * as trace from './trace.js';
 import { rateOf } from './traffic.js';
@@ -52,6 +53,7 @@ export class DetailView {
     this.costFactors = element('ul', { class: 'cost' });
     this.traffic = element('dl', { class: 'side-facts' });
     this.health = element('dl', { class: 'side-facts' });
+    this.before = element('p', { class: 'side-before' });
     this.history = element('ol', { class: 'side-list' });
     this.edits = element('ol', { class: 'side-list' });
     this.noEdits = element('p', { class: 'faint' }, told.noEdits);
@@ -76,7 +78,7 @@ export class DetailView {
         element('h2', { id: 'side-title', class: 'mono', tabindex: -1 }, row.key),
         element('button', { type: 'button', class: 'quiet', 'aria-label': words().close, onclick: close }, '×'),
       ),
-      element('div', { class: 'side-section' }, this.state, this.reason, this.source),
+      element('div', { class: 'side-section' }, this.state, this.reason, this.before, this.source),
       element('div', { class: 'side-section side-controls' }, weight.element, enabled, drain, ping, clear, this.takeOff),
       section(told.weight, this.layers, this.weightWhy),
       section(
@@ -105,6 +107,7 @@ export class DetailView {
     setText(this.controls.clear, words().clearOverride);
     this.takeOff.hidden = !row.backend.sources?.includes('static');
     this.#writeUsage();
+    setText(this.before, takesTraffic(row.state, row.backend.weight) ? '' : beforeText(detail));
     this.#writeLayers(detail);
     this.#writeCost(rows);
     writeFacts(this.traffic, trafficFacts(row));

@@ -75,6 +75,33 @@
  */
 
 /**
+ * What an override says; null is what it leaves to the others.
+ * @typedef {{weight?: number | null, enabled?: boolean | null, drain?: boolean | null}} Parts
+ */
+
+/**
+ * An edit by a person, with what it changed. Settings are those that the API has set.
+ * @typedef {object} PastEdit
+ * @property {number} number
+ * @property {number} at_ms
+ * @property {string} actor
+ * @property {string} action
+ * @property {string} target
+ * @property {string | null} note
+ * @property {{id: string, old: Parts, new: Parts}[]} overrides
+ * @property {{old: Record<string, any>, new: Record<string, any>} | null} settings
+ */
+
+/**
+ * What a way back changes.
+ * @typedef {object} WayBack
+ * @property {string} etag
+ * @property {{id: string, old: {override: Parts | null}, new: {override: Parts | null}}[]} changes
+ * @property {{old: Record<string, any>, new: Record<string, any>} | null} settings
+ * @property {string[]} gone backends that are no longer known
+ */
+
+/**
  * @typedef {object} Detail
  * @property {{override: Layer | null, registration: Layer | null, static: Layer | null, discovery: Layer | null}} layers the strongest first
  * @property {Transition[]} history the newest first

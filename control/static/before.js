@@ -1,0 +1,27 @@
+/**
+ * @file What came just before the state that a backend is in: since when that is, and the last edit of
+ * this backend before it, by whom and why.
+ */
+
+import { actionText } from './audit-words.js';
+import { momentText, spanText } from './format.js';
+import { words } from './i18n.js';
+
+const LOOKED_BACK_MS = 10 * 60_000;
+/** An edit and what follows from it are noted by two clocks of one machine. */
+const TOLERANCE_MS = 1_000;
+
+/** @param {import('./shapes.js').Detail | null} detail */
+export function beforeText(detail) {
+  const since = detail?.history[0]?.at_ms;
+  if (detail === null || since === undefined) return '';
+  const told = words().before;
+  const edit = detail.edits.find((line) => {
+    const at = Date.parse(line.time ?? '');
+    return at <= since + TOLERANCE_MS && at >= since - LOOKED_BACK_MS;
+  });
+  const when = told.since(momentText(since));
+  if (edit === undefined) return `${when}. ${told.none}`;
+  const span = spanText(Math.max(0, since - Date.parse(edit.time ?? '')) / 1000);
+  return `${when}. ${told.edit(span, actionText(edit), edit.actor ?? '', edit.note ?? '')}`;
+}

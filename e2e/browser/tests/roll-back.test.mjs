@@ -1,0 +1,88 @@
+/**
+ * @file A bad change is found in the list of edits, and taken back with all that followed it.
+ */
+
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { Stand, hasText, openConsole, picture, startBrowser, until } from './harness.mjs';
+
+let browser;
+let stand;
+
+before(async () => {
+  browser = await startBrowser();
+  stand = await Stand.start();
+});
+
+after(async () => {
+  await browser?.close();
+  await stand?.close();
+});
+
+const LANGUAGES = [
+  { locale: 'en-GB', button: /^Roll back$/, title: /^Roll back to before the edit of /, nobody: /No weights, switches or settings/ },
+  { locale: 'zh-CN', button: /^回滚$/, title: /^回滚到 .* 的修改之前$/, nobody: /还没有人修改过/ },
+];
+
+describe('a bad change', () => {
+  for (const { locale, button, title, nobody } of LANGUAGES) {
+    it(`is_rolled_back: ${locale}`, async () => {
+      const first = locale === 'en-GB';
+      const backend = await stand.register({ weight: 10 });
+      const page = await openConsole(browser, stand, { view: 'changes', locale, colorScheme: first ? 'dark' : 'light' });
+      if (first) await hasText(page.locator('#edits-none'), nobody);
+      const change = (body) => stand.call('POST', '/api/v1/changes', body, { 'if-match': '*' });
+      await change({ changes: [{ id: backend.key, weight: 40 }], note: 'the big one' });
+      await change({ changes: [{ id: backend.key, weight: 0 }], note: 'a slip' });
+      await stand.call('POST', '/api/settings', { proxy: { max_sessions: first ? 500 : 600 } });
+      const slip = page.locator('#edits .edit').filter({ hasText: 'a slip' }).first();
+      await slip.waitFor();
+      assert.match((await slip.textContent()) ?? '', /40 → 0/);
+      await picture(page, `edits-${locale}`);
+      await slip.getByRole('button', { name: button }).click();
+      await hasText(page.locator('#roll-back-title'), title);
+      const rows = page.locator('#roll-back-rows tr');
+      await until('the override and the setting are shown', async () => (await rows.count()) === 2);
+      const shown = await rows.allTextContents();
+      assert.ok(shown.some((row) => row.includes(backend.key) && /0.*→.*40/.test(row)), shown.join('\n'));
+      assert.ok(shown.some((row) => row.includes('max_sessions')), shown.join('\n'));
+      await picture(page, `roll-back-${locale}`);
+      await page.locator('#roll-back-note').fill('it took the big one out');
+      await page.keyboard.press('Enter');
+      await page.locator('#roll-back-dialog').waitFor({ state: 'hidden' });
+      await until('it is published', async () => {
+        const file = await stand.readJson('config/proxy_config.json');
+        return file?.backends.some(({ port, weight }) => port === backend.port && weight === 40);
+      });
+      await page.locator('#edits .edit').filter({ hasText: 'it took the big one out' }).first().waitFor();
+      assert.deepEqual(page.complaints, []);
+    });
+  }
+
+  it('that_somebody_else_has_followed_is_shown_again_before_it_is_taken_back', async () => {
+    const backend = await stand.register({ weight: 10 });
+    const page = await openConsole(browser, stand, { view: 'changes', expected: /412/ });
+    const change = (weight) => stand.call('POST', '/api/v1/changes', { changes: [{ id: backend.key, weight }], note: `to ${weight}` }, { 'if-match': '*' });
+    await change(70);
+    const line = page.locator('#edits .edit').filter({ hasText: 'to 70' });
+    await line.getByRole('button').click();
+    await until('it is shown', async () => (await page.locator('#roll-back-rows tr').count()) === 1);
+    await change(71);
+    await page.locator('#roll-back-now').click();
+    await page.locator('#roll-back-problem').waitFor({ state: 'visible' });
+    await until('the new value is shown', async () => /71/.test((await page.locator('#roll-back-rows').textContent()) ?? ''));
+    await page.locator('#roll-back-now').click();
+    await page.locator('#roll-back-dialog').waitFor({ state: 'hidden' });
+    assert.deepEqual(page.complaints, []);
+  });
+
+  it('is_named_in_the_panel_of_the_backend_that_it_took_out', async () => {
+    const backend = await stand.register({ weight: 10 });
+    const page = await openConsole(browser, stand);
+    await stand.call('POST', '/api/v1/changes', { changes: [{ id: backend.key, enabled: false }], note: 'new driver' }, { 'if-match': '*' });
+    await page.goto(`${stand.origin}/?page=backends&open=${encodeURIComponent(backend.key)}`);
+    await hasText(page.locator('.side-before'), /^Since .*earlier: .*\(new driver\)$/);
+    await picture(page, 'before');
+    assert.deepEqual(page.complaints, []);
+  });
+});
