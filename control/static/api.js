@@ -111,10 +111,10 @@ export function rollBack(number, etag, note) {
  * All edits or none.
  * @param {Edit[]} changes
  * @param {string} etag that they were made on; `*` for any
- * @param {string} note why; empty: none
+ * @param {string} [note] why
  * @returns {Promise<{sync: Sync, undo: Edit[]}>}
  */
-export function change(changes, etag, note) {
+export function change(changes, etag, note = '') {
   const body = note === '' ? { changes } : { changes, note };
   return call('POST', '/api/v1/changes', body, { 'if-match': etag });
 }

@@ -203,7 +203,9 @@ export async function apply() {
   madeOn = whole.etag;
   backends = whole.backends;
   const { edited, gone } = meetOthers();
-  if (edited.length + gone.length === 0) return apply();
+  // The stream may have told of them before.
+  const isLess = sent.some(({ id }) => stagedOf(id) === null);
+  if (edited.length + gone.length === 0 && !isLess && conflicts.size === 0) return apply();
   const dialog = byId('diff-dialog', HTMLDialogElement);
   // What only lost a part is for the person to apply, once they have seen what is dropped.
   if (edited.length === 0) dialog.close();

@@ -108,7 +108,7 @@ function whatText({ overrides, settings }) {
  */
 function partsOf(old, now) {
   const all = /** @type {const} */ (['weight', 'enabled', 'drain']);
-  return all.filter((part) => old[part] !== now[part]);
+  return all.filter((part) => (old[part] ?? null) !== (now[part] ?? null));
 }
 
 /**

@@ -38,6 +38,12 @@ async function look() {
   }
 }
 
+/** Where the stream cannot be read, the page shows at least what stands now. @param {api.CallError} problem */
+function streamFailed(problem) {
+  connectionFailed(problem);
+  if (latest === null) void look();
+}
+
 /**
  * News from the stream may have been made before what a look has brought.
  * @param {import('./shapes.js').WholeAnswer} whole
@@ -122,7 +128,7 @@ function start() {
   void startMay();
   show();
   everySecond();
-  startFeed({ onWhole: take, onProblem: connectionFailed, shownRows: rowsOfPage });
+  startFeed({ onWhole: take, onProblem: streamFailed, shownRows: rowsOfPage });
 }
 
 /** What keys and palette do that not everybody may. */

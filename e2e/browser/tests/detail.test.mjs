@@ -281,7 +281,8 @@ describe('the side panel', () => {
       const gone = await stand.call('DELETE', '/api/register', { ip: long.ip, port: long.port });
       assert.equal(gone.ok, true, JSON.stringify(gone));
       // A row that goes is pale for a while, which is no fault of the next test's page.
-      await rowOf(page, long).waitFor({ state: 'detached' });
+      // A row stays for ten seconds after an act in the table.
+      await rowOf(page, long).waitFor({ state: 'detached', timeout: 30_000 });
     });
   }
 

@@ -21,6 +21,9 @@ onOneStand({}, async (started, onIt) => {
   backend = await stand.register({ weight: 10, gpu_usage: 0.4, vram_usage: 0.95, max_batch: 8, batch_window_ms: 5 });
   // The longest that an address can be.
   await stand.call('POST', '/api/register', { ip: '2a00:1450:1111:2222:3333:4444:5555:6666', port: 65535, max_batch: 1 });
+  // The audit log opens with what people did.
+  const edit = { changes: [{ id: backend.key, weight: 12 }], note: 'more memory' };
+  await stand.call('POST', '/api/v1/changes', edit, { 'if-match': '*' });
 });
 
 /** What of each page is there only after it has asked the server. */

@@ -33,7 +33,7 @@ describe('the static list', () => {
     ['zh-CN', '添加后端', /添加 127\.0\.0\.1:19001/, '静态列表', '移出静态列表', 'dark'],
   ]) {
     it(`takes_a_backend_and_gives_it_up_again_in_${locale}`, async () => {
-      const page = await openConsole(browser, stand, { locale, colorScheme: look });
+      const page = await openConsole(browser, stand, { locale, colorScheme: look, expected: /status of 404/ });
       await page.getByRole('button', { name: add, exact: true }).click();
       await page.locator('#add-address').fill('gpu-1:9001');
       await page.locator('#add-now').click();
@@ -58,7 +58,8 @@ describe('the static list', () => {
       await picture(page, `static-detail-${locale}`);
       await takenOff.click();
       await until('it is off the list', async () => (await listed()).length === 0);
-      await rowOf(page, BACKEND).waitFor({ state: 'detached' });
+      // A row stays for ten seconds after an act in the table.
+      await rowOf(page, BACKEND).waitFor({ state: 'detached', timeout: 30_000 });
 
       // Undoing it brings it back as it was.
       await page.keyboard.press('Escape');

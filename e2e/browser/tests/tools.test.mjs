@@ -165,7 +165,8 @@ describe('audit, sync and refresh', () => {
     assert.equal(await page.locator('#ping-target').inputValue(), other.ip);
     await page.keyboard.press('Escape');
     await stand.call('DELETE', '/api/register', other);
-    await row.waitFor({ state: 'detached' });
+    // A row stays for ten seconds after an act in the table.
+    await row.waitFor({ state: 'detached', timeout: 30_000 });
   });
 
   it('sync_by_button_and_by_key_shows_its_reload_info', async () => {

@@ -188,6 +188,8 @@ async fn edits_outlive_a_restart_and_bad_calls_change_nothing() {
         .good(ask("POST", path).header("if-match", "*").body(&json!({})))
         .await;
     assert_eq!(done["gone"], json!([A]), "{done}");
+    assert_eq!(done["settings"], Value::Null, "{done}");
+    assert_eq!(done["changes"], json!([]), "{done}");
 }
 
 #[tokio::test]

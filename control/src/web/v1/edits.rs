@@ -132,12 +132,12 @@ impl Plan {
             let tried = model.apply(&mutation, &actor, now);
             tried.map_err(|refusal| ApiError::from(NotStored::Refused(refusal)))
         };
-        let mut shown =
-            json!({ "ok": true, "dry_run": true, "changes": [], "undo": [], "settings": null });
+        let mut shown = lines(&Value::Null, &Value::Null, true);
         if let Some(set) = &self.overrides {
             let change = try_out(Mutation::Change(set.clone()))?;
             shown = lines(&change.old, &change.new, true);
         }
+        shown["settings"] = Value::Null;
         if let Some(call) = &self.settings {
             let change = try_out(Mutation::ChangeSettings(call.clone()))?;
             shown["settings"] = json!({ "old": change.old, "new": change.new });
