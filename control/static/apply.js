@@ -239,7 +239,7 @@ function show() {
   if (staged.length === 0) dialog.close();
   const edits = waiting();
   const carry = staged.length === 0 ? null : carryText(backends, edits);
-  writeCarry('pending-reach', carry === null ? null : { ...carry, text: `${sumText(backends, edits)}. ${carry.text}` });
+  writeCarry('pending-reach', carry === null ? null : { ...carry, text: words().sentences(sumText(backends, edits), carry.text) });
   // Thousands of lines that nobody sees would be written with every edit.
   if (!dialog.open) return;
   setText(byId('diff-sum', HTMLElement), sumText(backends, edits));

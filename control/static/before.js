@@ -21,7 +21,7 @@ export function beforeText(detail) {
     return at <= since + TOLERANCE_MS && at >= since - LOOKED_BACK_MS;
   });
   const when = told.since(momentText(since));
-  if (edit === undefined) return `${when}. ${told.none}`;
+  if (edit === undefined) return words().sentences(when, told.none);
   const span = spanText(Math.max(0, since - Date.parse(edit.time ?? '')) / 1000);
-  return `${when}. ${told.edit(span, actionText(edit), edit.actor ?? '', edit.note ?? '')}`;
+  return words().sentences(when, told.edit(span, actionText(edit), edit.actor ?? '', edit.note ?? ''));
 }

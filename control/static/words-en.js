@@ -789,6 +789,8 @@ export const en = {
   nothingPublished: 'Nothing is published yet.',
   pingEmpty: 'No ping yet.',
   pingOutput: 'Ping output',
+  /** The second ends as it does. */
+  sentences: (/** @type {string} */ first, /** @type {string} */ second) => `${first}. ${second}`,
   // Edits and the way back
   rollBackOf: (/** @type {string} */ moment) => `Roll back to before ${moment}`,
   before: {

@@ -754,6 +754,7 @@ export const zh = {
   nothingPublished: '尚未发布。',
   pingEmpty: '还没有 Ping 过。',
   pingOutput: 'Ping 输出',
+  sentences: (first, second) => `${first}。${second}`,
   rollBackOf: (moment) => `回滚到 ${moment} 之前`,
   before: {
     since: (moment) => `自 ${moment} 起`,
