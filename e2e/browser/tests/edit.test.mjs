@@ -192,6 +192,7 @@ describe('edits that wait', () => {
       await stageWeight(backends[1], 22);
       await leave(32);
       await page.locator('#pending-review').click();
+      await page.locator('#diff-dialog[open]').waitFor();
       await page.keyboard.press('Enter');
       await hasText(newestReport(page), gone);
       await page.locator('#diff-dialog').waitFor({ state: 'hidden' });
