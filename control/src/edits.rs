@@ -224,9 +224,9 @@ impl Edits {
         self.kept.back()
     }
 
-    /// The newest first.
-    pub fn to_json(&self) -> Value {
-        self.kept.iter().rev().map(Edit::to_json).collect()
+    /// The oldest first.
+    pub fn lines(&self) -> Vec<Value> {
+        self.kept.iter().map(Edit::to_json).collect()
     }
 
     /// The way back to what stood before edit `number`; `None` where that is not kept.

@@ -402,13 +402,11 @@ impl Task {
             ),
         };
         let (action, target) = (request.mutation.action(), request.mutation.target());
-        if answer.is_ok() && request.mutation.is_edit() {
-            let (at_ms, actor) = (self.shared.clock.now().unix_ms, request.actor.to_string());
-            let mut series = self.shared.series();
-            series.marks.edit(at_ms, &actor, action, &target);
-        }
-        if let Ok(stored) = answer {
+        if let Ok(stored) = answer
+            && request.mutation.is_edit()
+        {
             let (actor, now) = (request.actor.to_string(), self.shared.clock.now());
+            (self.shared.series().marks).edit(now.unix_ms, &actor, action, &target);
             let mut edits = self.shared.edits();
             let edit = edits.note(&request.mutation, &stored.change, &actor, now);
             self.new_edits.extend(edit.map(Edit::to_json));
@@ -430,9 +428,7 @@ impl Task {
         }
         let new = std::mem::take(&mut self.new_edits);
         let shared = self.shared.clone();
-        self.edits_file
-            .write(new, || shared.edits().to_json())
-            .await;
+        self.edits_file.write(new, || shared.edits().lines()).await;
     }
 
     /// Lets time pass, and stores what is due.

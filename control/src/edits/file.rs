@@ -57,24 +57,24 @@ impl EditsFile {
         (file, Edits::of(edits))
     }
 
-    /// Writes `new`, the last of `edits`. A failure undoes no edit: it is logged once, and all that is
+    /// Writes `new`, the last of `all`. A failure undoes no edit: it is logged once, and all that is
     /// kept is written with the next one.
-    pub async fn write(&mut self, new: Vec<Value>, edits: impl FnOnce() -> Value) {
+    pub async fn write(&mut self, new: Vec<Value>, all: impl FnOnce() -> Vec<Value>) {
         let path = self.path.clone();
-        let count = new.len();
-        let lines = self.lines.filter(|lines| lines + count <= 2 * KEPT);
-        let written = match lines {
-            Some(_) => tokio::task::spawn_blocking(move || append(&path, &text(&new))).await,
+        let more = self.lines.map(|lines| lines + new.len());
+        let more = more.filter(|lines| *lines <= 2 * KEPT);
+        let (lines, written) = match more {
+            Some(lines) => {
+                let append = move || append(&path, &text(&new));
+                (lines, tokio::task::spawn_blocking(append).await)
+            }
             None => {
-                // The newest comes first there.
-                let kept: Vec<Value> = edits()
-                    .as_array()
-                    .map(|all| all.iter().rev().cloned().collect())
-                    .unwrap_or_default();
-                tokio::task::spawn_blocking(move || {
-                    contract::publish(&path, text(&kept).as_bytes()).map_err(io::Error::other)
-                })
-                .await
+                let all = all();
+                let lines = all.len();
+                let replace = move || {
+                    contract::publish(&path, text(&all).as_bytes()).map_err(io::Error::other)
+                };
+                (lines, tokio::task::spawn_blocking(replace).await)
             }
         };
         let written = written.expect("writing a file does not panic");
@@ -85,11 +85,7 @@ impl EditsFile {
             tracing::error!("{path} cannot be written: {error}; written again with the next edit");
         }
         self.is_told = written.is_err();
-        self.lines = match (&written, lines) {
-            (Ok(()), Some(lines)) => Some(lines + count),
-            (Ok(()), None) => Some(KEPT),
-            (Err(_), _) => None,
-        };
+        self.lines = written.is_ok().then_some(lines);
     }
 }
 

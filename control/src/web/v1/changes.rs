@@ -1,9 +1,9 @@
 //! Writing: edits of one backend or of many, all or none, made for a revision.
 
+use axum::Extension;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
-use axum::{Extension, Json, response::IntoResponse as _};
 use contract::{Faults, Object};
 use serde_json::{Value, json};
 
@@ -63,10 +63,7 @@ pub async fn post(
     let mut query = Query::new(query.as_deref());
     let dry_run = query.flag("dry_run");
     query.end().map_err(|faults| refused(faults.into()))?;
-    let if_revision = match (dry_run, headers.contains_key(header::IF_MATCH)) {
-        (true, false) => None,
-        (true | false, _) => precondition(&app, &headers).map_err(refused)?,
-    };
+    let if_revision = precondition_unless(dry_run, &app, &headers).map_err(refused)?;
     let set = ChangeSet::read(&body, if_revision).map_err(|faults| refused(faults.into()))?;
     match dry_run {
         true => try_out(&app, &actor, set),
@@ -74,8 +71,20 @@ pub async fn post(
     }
 }
 
+/// The same as [`precondition`]; a dry run needs none.
+pub fn precondition_unless(
+    dry_run: bool,
+    app: &App,
+    headers: &HeaderMap,
+) -> Result<Option<u64>, ApiError> {
+    match dry_run && !headers.contains_key(header::IF_MATCH) {
+        true => Ok(None),
+        false => precondition(app, headers),
+    }
+}
+
 /// The number of edits that a write was made for; `None` where any will do (`*`).
-pub fn precondition(app: &App, headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
+fn precondition(app: &App, headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
     let Some(said) = headers.get(header::IF_MATCH) else {
         return Err(problem::no_precondition());
     };
@@ -112,12 +121,8 @@ pub async fn carry_out(app: &App, actor: Actor, set: ChangeSet) -> Result<Respon
         "unchanged"
     };
     let body = lines(&stored.change.old, &stored.change.new, false);
-    let mut response = answers::published(app, reason, &settled, body);
-    let tag = view::etag(app);
-    if let Ok(tag) = tag.parse() {
-        response.headers_mut().insert(header::ETAG, tag);
-    }
-    Ok(response)
+    let response = answers::published(app, reason, &settled, body);
+    Ok(view::with_tag(app, response))
 }
 
 /// What the change would do, on a copy.
@@ -135,8 +140,8 @@ fn try_out(app: &App, actor: &Actor, set: ChangeSet) -> Result<Response, ApiErro
         .note(actor, "changes_dry_run", &target, &result);
     match tried {
         Ok(change) => {
-            let etag = [(header::ETAG, view::etag(app))];
-            Ok((etag, Json(lines(&change.old, &change.new, true))).into_response())
+            let body = lines(&change.old, &change.new, true);
+            Ok(view::tagged(view::etag(app), body))
         }
         Err(Refusal::Stale { .. }) => Err(problem::stale(&view::etag(app)).audited()),
         Err(refusal) => Err(ApiError::from(NotStored::Refused(refusal))),

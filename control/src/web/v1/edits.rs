@@ -4,12 +4,12 @@ use std::sync::atomic::Ordering;
 
 use axum::Extension;
 use axum::extract::{RawQuery, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use contract::{Faults, Object};
 use serde_json::{Map, Value, json};
 
-use super::changes::{carry_out, lines, precondition};
+use super::changes::{carry_out, lines, precondition_unless};
 use super::query::Query;
 use super::{problem, view};
 use crate::actor::Actor;
@@ -28,7 +28,8 @@ use crate::web::{App, answers};
 
 /// `GET edits`: the newest first.
 pub async fn list(State(app): State<App>) -> Response {
-    let edits = app.shared.edits().to_json();
+    let mut edits = app.shared.edits().lines();
+    edits.reverse();
     view::tagged(view::etag(&app), json!({ "edits": edits }))
 }
 
@@ -48,10 +49,7 @@ pub async fn roll_back(
     let dry_run = query.flag("dry_run");
     query.end().map_err(|faults| refused(faults.into()))?;
     let note = read_note(&body).map_err(|faults| refused(faults.into()))?;
-    let if_revision = match (dry_run, headers.contains_key(header::IF_MATCH)) {
-        (true, false) => None,
-        (true | false, _) => precondition(&app, &headers).map_err(refused)?,
-    };
+    let if_revision = precondition_unless(dry_run, &app, &headers).map_err(refused)?;
     let model = app.shared.model().clone();
     let parsed = number.parse::<u64>().ok();
     let way_back = parsed.and_then(|number| app.shared.edits().way_back(number, &model));
@@ -171,11 +169,8 @@ impl Plan {
         }
         let revision = app.shared.model().revision;
         let settled = app.publisher.settled(revision).await;
-        let mut response = answers::published(app, "roll_back", &settled, shown);
-        if let Ok(tag) = view::etag(app).parse() {
-            response.headers_mut().insert(header::ETAG, tag);
-        }
-        Ok(response)
+        let response = answers::published(app, "roll_back", &settled, shown);
+        Ok(view::with_tag(app, response))
     }
 }
 

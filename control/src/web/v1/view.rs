@@ -111,6 +111,14 @@ pub async fn status(State(app): State<App>) -> Response {
     tagged(view.etag, view.status)
 }
 
+/// The same answer with the tag of the edits as they stand.
+pub fn with_tag(app: &App, mut response: Response) -> Response {
+    if let Ok(tag) = etag(app).parse() {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    response
+}
+
 /// An answer with its tag.
 pub fn tagged(etag: String, body: Value) -> Response {
     ([(header::ETAG, etag)], Json(body)).into_response()
