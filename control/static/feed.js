@@ -8,7 +8,7 @@
  */
 
 import { CallError, readClock, refusalOf } from './api.js';
-import { membersPatched, patched } from './patch.js';
+import { patchInPlace, patched } from './patch.js';
 
 /** @typedef {import('./shapes.js').WholeAnswer} WholeAnswer */
 
@@ -135,7 +135,7 @@ function changed(before, { etag, status, backends: changes, gone }) {
   for (const change of changes) {
     const { id } = Array.isArray(change) ? change[0] : change;
     const backend = byId.get(id);
-    if (backend !== undefined) Object.assign(backend, membersPatched(backend, Array.isArray(change) ? change[0] : change));
+    if (backend !== undefined) patchInPlace(backend, change);
     else backends.push(patched(null, change));
   }
   return { etag, status: patched(before.status, status), backends };

@@ -13,14 +13,17 @@ export function patched(value, patch) {
   if (Array.isArray(patch)) return patch[0];
   if (typeof patch !== 'object' || patch === null) return patch;
   const known = typeof value === 'object' && value !== null ? value : {};
-  return { ...known, ...membersPatched(known, patch) };
+  const changed = Object.entries(patch).map(([name, change]) => [name, patched(known[name], change)]);
+  return { ...known, ...Object.fromEntries(changed) };
 }
 
 /**
- * The members of an object that a patch changes, as they are after it.
+ * Changes an object in place, so that thousands of them need not be copied each second.
  * @param {Record<string, any>} known
- * @param {Record<string, any>} patch
+ * @param {any} patch
  */
-export function membersPatched(known, patch) {
-  return Object.fromEntries(Object.entries(patch).map(([name, change]) => [name, patched(known[name], change)]));
+export function patchInPlace(known, patch) {
+  const now = patched(known, patch);
+  for (const name of Object.keys(known)) if (!(name in now)) delete known[name];
+  Object.assign(known, now);
 }

@@ -398,4 +398,18 @@ describe('the stream', () => {
     await until('the second tab goes on', async () => (await input.inputValue()) === '42');
     assert.equal(streams, 1);
   });
+
+  it('replaces_a_backend_that_comes_whole_with_its_lists_and_without_what_it_lost', async () => {
+    page = await openConsole(browser, stand);
+    const patched = await page.evaluate(async () => {
+      const { patchInPlace } = await import(/** @type {string} */ ('/static/patch.js'));
+      const known = { id: 'a', sources: ['k8s'], cost: { total: 1 }, proxy: { sessions: 1, reason: '' } };
+      patchInPlace(known, { id: 'a', sources: [['runtime']], proxy: { sessions: 2 } });
+      const inParts = structuredClone(known);
+      patchInPlace(known, [{ id: 'a', sources: ['static'], proxy: null }]);
+      return { inParts, whole: known };
+    });
+    const inParts = { id: 'a', sources: ['runtime'], cost: { total: 1 }, proxy: { sessions: 2, reason: '' } };
+    assert.deepEqual(patched, { inParts, whole: { id: 'a', sources: ['static'], proxy: null } });
+  });
 });
