@@ -71,13 +71,7 @@ export class DetailView {
       this.costFactors,
     );
     this.elements = [
-      element(
-        'header',
-        { class: 'side-head' },
-        this.shape,
-        element('h2', { id: 'side-title', class: 'mono', tabindex: -1 }, row.key),
-        element('button', { type: 'button', class: 'quiet', 'aria-label': words().close, onclick: close }, '×'),
-      ),
+      sideHead(this.shape, row.key, close),
       element('div', { class: 'side-section' }, this.state, this.reason, this.before, this.source),
       element('div', { class: 'side-section side-controls' }, weight.element, enabled, drain, ping, clear, this.takeOff),
       section(told.weight, this.layers, this.weightWhy),
@@ -210,6 +204,21 @@ function healthFacts({ seen }) {
   const left = seen?.ejected_for_ms;
   if (format.isNumber(left) && left > 0) facts.push([told.ejectedFor, format.spanText(left / 1000)]);
   return facts;
+}
+
+/**
+ * @param {Element} shape of the state
+ * @param {string} key
+ * @param {() => void} close
+ */
+export function sideHead(shape, key, close) {
+  return element(
+    'header',
+    { class: 'side-head' },
+    shape,
+    element('h2', { id: 'side-title', class: 'mono', tabindex: -1 }, key),
+    element('button', { type: 'button', class: 'quiet', 'aria-label': words().close, onclick: close }, '×'),
+  );
 }
 
 /**

@@ -5,8 +5,9 @@
 
 import * as api from './api.js';
 import { change, failureOutcome } from './changes.js';
+import { diffRow, valueText } from './diff.js';
 import { byId, element, setText } from './dom.js';
-import { UNKNOWN, momentText } from './format.js';
+import { momentText } from './format.js';
 import { onLanguage, words } from './i18n.js';
 import { guarded } from './may.js';
 
@@ -120,14 +121,6 @@ function partText(part, old, now) {
   return `${words().part[part]} ${valueText(old[part])} → ${valueText(now[part])}`;
 }
 
-/** @param {unknown} value */
-function valueText(value) {
-  if (value === undefined || value === null) return UNKNOWN;
-  if (value === true) return words().yes;
-  if (value === false) return words().no;
-  return typeof value === 'object' ? JSON.stringify(value) : String(value);
-}
-
 /**
  * The settings of which the two say something else, by their names in the settings file.
  * @param {Record<string, any>} old
@@ -185,17 +178,10 @@ function writeDifference({ changes, settings, gone }) {
   if (settings !== null) {
     lines.push(...changedKeys(settings.old, settings.new).map(([key, before, after]) => [told.setting, key, before, after]));
   }
-  const rows = lines.slice(0, MAX_LINES).map(([what, part, before, after]) =>
-    element(
-      'tr',
-      {},
-      element('th', { scope: 'row', class: 'mono' }, String(what)),
-      element('td', {}, String(part)),
-      element('td', { class: 'number' }, valueText(before)),
-      element('td', { class: 'diff-arrow', 'aria-hidden': 'true' }, '→'),
-      element('td', { class: 'number diff-new' }, valueText(after)),
-    ),
-  );
+  const rows = lines.slice(0, MAX_LINES).map(([what, part, before, after]) => {
+    const head = element('th', { scope: 'row', class: 'mono' }, String(what));
+    return diffRow(head, String(part), valueText(before), valueText(after));
+  });
   byId('roll-back-rows', HTMLTableSectionElement).replaceChildren(...rows);
   const sum = [lines.length === 0 ? told.nothing : told.sum(lines.length)];
   if (lines.length > MAX_LINES) sum.push(told.first(MAX_LINES));

@@ -4,7 +4,7 @@
  */
 
 import { serverNow } from './api.js';
-import { editLine, section, stateLine, writeEditLine, writeStateLine } from './detail-view.js';
+import { editLine, section, sideHead, stateLine, writeEditLine, writeStateLine } from './detail-view.js';
 import { element, setText, writeChildren } from './dom.js';
 import * as format from './format.js';
 import { words } from './i18n.js';
@@ -25,13 +25,7 @@ export class GoneView {
     this.edits = element('ol', { class: 'side-list' });
     this.sections = [section(told.history, this.history), section(told.edits, this.edits)];
     this.elements = [
-      element(
-        'header',
-        { class: 'side-head' },
-        element('span', { class: 'shape-place' }, shapeIcon('unknown')),
-        element('h2', { id: 'side-title', class: 'mono', tabindex: -1 }, key),
-        element('button', { type: 'button', class: 'quiet', 'aria-label': words().close, onclick: close }, '×'),
-      ),
+      sideHead(element('span', { class: 'shape-place' }, shapeIcon('unknown')), key, close),
       element('div', { class: 'side-section' }, element('p', { class: 'side-state' }, words().gone), this.since, this.source),
       ...this.sections,
     ];

@@ -3,8 +3,9 @@
  * It is loaded when it is first asked for.
  */
 
+import { diffRow, valueText } from './diff.js';
 import { byId, element, setText } from './dom.js';
-import { UNKNOWN, countText } from './format.js';
+import { countText } from './format.js';
 import { words } from './i18n.js';
 
 /** @typedef {import('./staged.js').Staged} Staged */
@@ -26,7 +27,9 @@ export function writeReview(staged, conflicts) {
   const equal = new Map();
   for (const change of changes) {
     const key = conflicts.has(change.id) ? `${change.id} ${change.part}` : `${change.part} ${change.value}`;
-    equal.set(key, [...(equal.get(key) ?? []), change]);
+    const group = equal.get(key);
+    if (group === undefined) equal.set(key, [change]);
+    else group.push(change);
   }
   const rows = [...equal.values()].flatMap((group) =>
     group.length < GROUPED_FROM ? group.map((change) => line(change, conflicts)) : [groupLine(group)],
@@ -44,10 +47,9 @@ function changesOf({ id, edit, base }) {
 }
 
 /** @param {Change} change @param {Set<string>} conflicts */
-function line({ id, part, old, value }, conflicts) {
-  const isConflict = conflicts.has(id);
-  const head = element('th', { scope: 'row', class: 'mono' }, id);
-  return row(head, part, valueText(old), value, isConflict);
+function line(change, conflicts) {
+  const head = element('th', { scope: 'row', class: 'mono' }, change.id);
+  return row(head, change, valueText(change.old), conflicts.has(change.id));
 }
 
 /** @param {Change[]} group at least one, all with the same part and value */
@@ -65,32 +67,16 @@ function groupLine(group) {
   );
   const olds = new Set(group.map(({ old }) => valueText(old)));
   const old = olds.size === 1 ? valueText(first.old) : words().various;
-  return row(element('th', { scope: 'row' }, list), first.part, old, first.value, false);
+  return row(element('th', { scope: 'row' }, list), first, old, false);
 }
 
 /**
- * @param {HTMLElement} head
- * @param {keyof Stand} part
+ * @param {Element} head
+ * @param {Pick<Change, 'part' | 'value'>} change
  * @param {string} old
- * @param {unknown} value
  * @param {boolean} isConflict
  */
-function row(head, part, old, value, isConflict) {
-  return element(
-    'tr',
-    { class: isConflict ? 'is-conflict' : '' },
-    head,
-    element('td', {}, words().part[part]),
-    element('td', { class: 'number' }, old),
-    element('td', { class: 'diff-arrow', 'aria-hidden': 'true' }, '→'),
-    element('td', { class: 'number diff-new' }, value === null ? words().givenBack : valueText(value)),
-    element('td', { class: 'bad' }, isConflict && words().overtaken),
-  );
-}
-
-/** @param {unknown} value */
-function valueText(value) {
-  if (value === true) return words().yes;
-  if (value === false) return words().no;
-  return typeof value === 'number' ? String(value) : UNKNOWN;
+function row(head, { part, value }, old, isConflict) {
+  const after = value === null ? words().givenBack : valueText(value);
+  return diffRow(head, words().part[part], old, after, isConflict ? words().overtaken : '');
 }
