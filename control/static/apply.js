@@ -23,6 +23,8 @@ import { allStaged, onStaged, overtaken, rebase, restage, restoreStaged, settle,
 let lookNow = async () => null;
 /** As the page shows them. @type {Backend[]} */
 let backends = [];
+/** The tag of nothing that stands: what is sent with it is compared first. */
+const NEVER = '"0-0"';
 /** The tag of what the page shows. */
 let shown = '*';
 /** The tag that what is staged was made on. */
@@ -60,6 +62,7 @@ export function startApply(look) {
   const left = recallDraft('staged');
   if (Array.isArray(left)) restoreStaged(left);
   isRestored = allStaged().length > 0;
+  if (isRestored) madeOn = NEVER;
   onStaged(() => {
     keepDraft('staged', allStaged().length === 0 ? null : allStaged());
     conflicts = new Set([...conflicts].filter((id) => stagedOf(id) !== null));
@@ -74,15 +77,24 @@ export function knowWhole({ etag, backends: known }) {
   shown = etag;
   backends = known;
   followTag();
-  if (isRestored) lookAtRestored();
+  if (isRestored) void lookAtRestored();
   if (allStaged().length > 0) show();
 }
 
-/** What others have changed since the page before was left is a conflict like any other. */
-function lookAtRestored() {
+/**
+ * What others have changed since the page before was left is a conflict like any other. The stream
+ * begins with what it told last, which may be older than their edit, so the whole is read anew.
+ */
+async function lookAtRestored() {
   isRestored = false;
-  madeOn = shown;
+  const whole = await lookNow();
+  if (whole === null) {
+    isRestored = true;
+    return;
+  }
+  madeOn = whole.etag;
   meetOthers();
+  show();
 }
 
 /**

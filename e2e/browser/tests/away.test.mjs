@@ -31,7 +31,7 @@ describe('where control is away', () => {
         await hasText(page.locator('#figure-taking .figure-value'), /^1 \/ 1$/);
         const bright = await page.locator('#figure-taking .figure-value').evaluate((value) => getComputedStyle(value).color);
         await until('the other pages are there', () =>
-          page.evaluate(() => performance.getEntriesByType('resource').some(({ name }) => name.endsWith('/settings-change.js'))),
+          page.evaluate(() => performance.getEntriesByName('preloaded').length > 0),
         );
         await stand.control.stop();
         await hasAttribute(pill, 'data-level', 'unknown');
