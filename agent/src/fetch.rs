@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use control_client::{Authorities, arguments as words, tls_config};
+use control_client::{Authorities, arguments as words, http_agent, tls_config};
 use ureq::http::header::{ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, LOCATION};
 use ureq::http::{Response, Uri};
 use ureq::{Agent, Body};
@@ -224,7 +224,7 @@ fn agent(authorities: Option<&Authorities>) -> Agent {
         .output_buffer_size(BUFFER_BYTES)
         .tls_config(tls_config(authorities))
         .build();
-    config.into()
+    http_agent(config)
 }
 
 fn bearer(bytes: &[u8]) -> Result<String, String> {

@@ -11,6 +11,7 @@ use ureq::http::Response;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
 use crate::arguments::BaseUrl;
+use crate::resolve::http_agent;
 
 /// A server's own word on itself. What is `None` is left out of the call, and control decides.
 #[derive(Debug, Clone, PartialEq)]
@@ -170,7 +171,7 @@ impl ControlClient {
             .tls_config(tls_config(access.authorities.as_ref()))
             .build();
         ControlClient {
-            agent: config.into(),
+            agent: http_agent(config),
             base,
             access,
         }
