@@ -3,7 +3,7 @@
 
 use axum::Extension;
 use axum::extract::RawQuery;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use rust_embed::RustEmbed;
 
@@ -59,7 +59,11 @@ pub async fn page(
         "data-charts=\"missing\"",
         &format!("data-charts=\"{charts}\""),
     );
-    let page = page.replace(MODULES, &preloads(first_module(query.as_deref())));
+    let first = [
+        first_module(query.as_deref()),
+        first_words(&asked).to_owned(),
+    ];
+    let page = page.replace(MODULES, &preloads(first));
     answer(&asked, "index.html", page.as_bytes())
 }
 
@@ -82,10 +86,25 @@ fn first_module(query: Option<&str>) -> String {
     module.unwrap_or_default()
 }
 
+/// The words of the language that the browser prefers, which the console speaks until a person chooses
+/// another.
+fn first_words(asked: &HeaderMap) -> &'static str {
+    let languages = asked.get(header::ACCEPT_LANGUAGE);
+    let languages = languages.and_then(|languages| languages.to_str().ok());
+    let mut tags = languages.unwrap_or_default().split(',').map(str::trim);
+    tags.find_map(|tag| match tag.get(..2)?.to_ascii_lowercase().as_str() {
+        "en" => Some("words-en.js"),
+        "zh" => Some("words-zh.js"),
+        _ => None,
+    })
+    .unwrap_or("words-en.js")
+}
+
 /// Links that make a browser fetch all modules of the first page at once. Without them it knows of a
 /// module when it has read the one that imports it: round after round over the network.
-fn preloads(first: String) -> String {
-    let mut known = vec!["main.js".to_owned(), first];
+fn preloads(first: [String; 2]) -> String {
+    let mut known = vec!["main.js".to_owned()];
+    known.extend(first);
     let mut next = 0;
     while let Some(name) = known.get(next) {
         let source = Static::get(name).map(|file| file.data).unwrap_or_default();
@@ -149,14 +168,22 @@ pub async fn static_file(PathOf(path): PathOf<String>, asked: HeaderMap) -> Resp
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderValue;
+
     use super::*;
 
     #[test]
     fn all_modules_of_the_first_page_are_named_once_and_no_others() {
         assert_eq!(first_module(Some("page=settings&filter=a")), "settings.js");
         assert_eq!(first_module(Some("page=nowhere")), "overview.js");
-        let links = preloads(first_module(None));
-        for name in ["main.js", "overview.js", "feed.js", "patch.js"] {
+        let links = preloads([first_module(None), "words-zh.js".to_owned()]);
+        for name in [
+            "main.js",
+            "overview.js",
+            "feed.js",
+            "patch.js",
+            "words-zh.js",
+        ] {
             assert_eq!(
                 links.matches(&format!("/static/{name}\"")).count(),
                 1,
@@ -169,5 +196,22 @@ mod tests {
                 "{name}: {links}"
             );
         }
+    }
+
+    #[test]
+    fn the_words_are_those_of_the_first_language_that_the_console_speaks() {
+        for (asked, expected) in [
+            ("zh-CN,zh;q=0.9,en;q=0.8", "words-zh.js"),
+            ("de-DE,de;q=0.9,EN-us;q=0.8,zh;q=0.7", "words-en.js"),
+            ("fr", "words-en.js"),
+            ("é", "words-en.js"),
+            ("", "words-en.js"),
+        ] {
+            let mut headers = HeaderMap::new();
+            let value = HeaderValue::from_bytes(asked.as_bytes()).expect("a value");
+            headers.insert(header::ACCEPT_LANGUAGE, value);
+            assert_eq!(first_words(&headers), expected, "{asked}");
+        }
+        assert_eq!(first_words(&HeaderMap::new()), "words-en.js");
     }
 }
