@@ -36,7 +36,7 @@ build:
 run:
 	@scripts/need.sh $(CARGO) cc curl
 	@scripts/console_charts.sh
-	@echo "building the four programs of the demonstration: two to five minutes the first time, on two cores"
+	@echo "building the four programs of the demonstration: one to three minutes the first time, on two cores"
 	@$(CARGO) build --profile demo --locked $(addprefix --bin ,$(demonstrated))
 	@BIN=$(target)/demo scripts/run.sh
 
