@@ -85,7 +85,7 @@ impl Entrance {
             match look {
                 Look::Same => {}
                 Look::Changed => *version += 1,
-                Look::Bad(why) => tracing::warn!("{why}; the last good content stays in use"),
+                Look::Bad(why) => tracing::warn!("{why}; using the last good content"),
             }
         }
         *version

@@ -50,7 +50,7 @@ impl Gpus for AmdGpus {
         let known = devices.len();
         let Gpu::Index(index) = gpu else {
             return Err(format!(
-                "GPU {gpu}: of AMD's GPUs, the driver is asked by number, from 0 in PCI order; it knows {known}"
+                "GPU {gpu}: name an AMD GPU by its number in PCI order, from 0; the driver knows {known}"
             ));
         };
         let device = devices

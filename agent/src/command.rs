@@ -24,13 +24,13 @@ const MAX_OUTPUT_BYTES: usize = 64 << 10;
 /// Why a command gave no output.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
-    #[error("it cannot be run: {0}")]
+    #[error("the command cannot be run: {0}")]
     Run(#[from] io::Error),
-    #[error("it did not end within {0:?}, and was killed")]
+    #[error("the command ran longer than {0:?} and was killed")]
     Late(Duration),
-    #[error("it printed more than {MAX_OUTPUT_BYTES} bytes, and was killed")]
+    #[error("the command printed more than {MAX_OUTPUT_BYTES} bytes and was killed")]
     TooLong,
-    #[error("it ended with {0}")]
+    #[error("the command failed: {0}")]
     Failed(ExitStatus),
 }
 
@@ -40,7 +40,7 @@ pub enum CommandError {
 /// In words: why it gave nothing, or every fault of what it printed.
 pub fn read(command: &str, timeout: Duration) -> Result<Reading, String> {
     let output = run(command, timeout).map_err(|error| error.to_string())?;
-    parse(&output).map_err(|faults| format!("what it printed: {faults}"))
+    parse(&output).map_err(|faults| format!("output of the command: {faults}"))
 }
 
 /// A bad figure costs itself, and a key that is not known costs nothing: the rest is as right as it
@@ -51,7 +51,7 @@ fn parse(output: &[u8]) -> Result<Reading, Faults> {
     let mut warnings = Vec::new();
     let text = output.strip_prefix(MARK).unwrap_or(output);
     if text.len() < output.len() {
-        warnings.push("it begins with a byte order mark, which was skipped".to_owned());
+        warnings.push("skipped a byte order mark at the start of the output".to_owned());
     }
     let map = parse_object(text, MAX_OUTPUT_BYTES)?;
     let mut faults = Faults::default();

@@ -78,13 +78,13 @@ impl Sample {
 pub enum ReadError {
     #[error(transparent)]
     Io(#[from] io::Error),
-    #[error("more than {MAX_SAMPLES} samples of the names that are read")]
+    #[error("more than {MAX_SAMPLES} samples of the metrics that the agent reads")]
     TooMany,
-    #[error("more than {MAX_KEPT_IN_ALL} bytes in the labels of the names that are read")]
+    #[error("more than {MAX_KEPT_IN_ALL} bytes of labels on the metrics that the agent reads")]
     TooLarge,
-    #[error("none of the names was found")]
+    #[error("none of the expected metrics is in the answer")]
     Nothing,
-    #[error("the answer was cut off within a line, so it is ignored")]
+    #[error("the answer ends within a line, so all of it is ignored")]
     Cut,
 }
 

@@ -209,7 +209,7 @@ impl<R: Read> Read for Ended<R> {
 /// Whether there is something new.
 fn tell(look: Look) -> bool {
     if let Look::Bad(why) = &look {
-        tracing::warn!("{why}; the last good content stays in use");
+        tracing::warn!("{why}; using the last good content");
     }
     look == Look::Changed
 }

@@ -145,11 +145,11 @@ impl Heartbeat<'_> {
             let engine = self.settings;
             match before.all[before.current].client.leave(engine.advertise) {
                 Ok(_) => tracing::info!(
-                    "{engine}: deregistered, to register with the new owner's secret"
+                    "{engine}: deregistered; registering again with the new owner's secret"
                 ),
                 Err(error) => {
                     tracing::warn!(
-                        "{engine}: not deregistered before the owner's secret changed: {error}"
+                        "{engine}: cannot deregister with the old owner's secret: {error}"
                     )
                 }
             }
@@ -235,7 +235,7 @@ impl Heartbeat<'_> {
         let (engine, base) = (self.settings, control.client.base());
         let was_registered = control.standing == Some(Standing::Registered);
         match control.client.leave(self.settings.advertise) {
-            Ok(info) => tracing::info!("{engine}: left {base}: {info}"),
+            Ok(info) => tracing::info!("{engine}: deregistered from {base}: {info}"),
             Err(error) if was_registered => {
                 tracing::warn!("{engine}: {base}: {error}; the registration expires after its TTL")
             }

@@ -45,8 +45,8 @@ fn carry_out(arguments: &Arguments) -> Result<bool, String> {
     }
     if arguments.check {
         match settings.engines.len() {
-            1 => println!("1 engine: fine"),
-            many => println!("{many} engines: fine"),
+            1 => println!("valid, 1 engine"),
+            many => println!("valid, {many} engines"),
         }
         return Ok(true);
     }

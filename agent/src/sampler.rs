@@ -98,12 +98,12 @@ impl Teller {
         if !self.is_slow && took > interval {
             self.is_slow = true;
             tracing::warn!(
-                "{engine}: a read took {took:?}, so the engine is read less often than every {interval:?}"
+                "{engine}: slow: a read took {took:?}, longer than the interval of {interval:?}; reading less often"
             );
         } else if self.is_slow && took <= interval / 2 {
             self.is_slow = false;
             tracing::info!(
-                "{engine}: a read took {took:?}; the engine is read every {interval:?} again"
+                "{engine}: no longer slow: a read took {took:?}; reading every {interval:?}"
             );
         }
     }
@@ -128,15 +128,15 @@ impl Teller {
             Ok(reading) if !reading.faults.is_empty() => {
                 let told = [reading.faults.as_slice(), &reading.warnings].concat();
                 let told = told.join("; ");
-                tracing::warn!("{engine}: some figures are unknown or lack a part: {told}");
+                tracing::warn!("{engine}: figures incomplete: {told}");
             }
             Ok(reading) if !reading.warnings.is_empty() => {
                 let warnings = reading.warnings.join("; ");
-                tracing::warn!("{engine}: its figures are read, with warnings: {warnings}");
+                tracing::warn!("{engine}: figures read, with warnings: {warnings}");
             }
-            Ok(_) => tracing::info!("{engine}: its figures are read"),
+            Ok(_) => tracing::info!("{engine}: figures read"),
             Err(why) if is_stale => {
-                tracing::error!("{engine}: its figures are unknown: {why}");
+                tracing::error!("{engine}: figures unknown: {why}");
             }
             Err(why) => tracing::warn!(
                 "{engine}: figures cannot be read; using the last ones until they expire: {why}"

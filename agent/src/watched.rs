@@ -160,10 +160,10 @@ pub fn read_file(path: &Path, max_bytes: usize) -> Result<Vec<u8>, String> {
     // To open a pipe would wait for somebody who writes.
     let found = fs::metadata(path).map_err(|error| told(&error))?;
     if found.is_dir() {
-        return Err(told(&"it is a folder"));
+        return Err(told(&"is a folder, not a file"));
     }
     if !found.is_file() {
-        return Err(told(&"it is not a regular file"));
+        return Err(told(&"is not a regular file"));
     }
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| {
@@ -181,7 +181,7 @@ pub fn read_file(path: &Path, max_bytes: usize) -> Result<Vec<u8>, String> {
 pub fn secret<T>(bytes: &[u8], read: fn(&str) -> Result<T, String>) -> Result<T, String> {
     let text = String::from_utf8_lossy(bytes);
     match text.trim() {
-        "" => Err("it is empty".to_owned()),
+        "" => Err("is empty".to_owned()),
         text => read(text),
     }
 }

@@ -110,11 +110,11 @@ fn an_engine_warms_up_until_it_answers_goes_and_comes_back() {
         is_unknown(&cold) && cold["is_warming_up"] == json!(true),
         "{cold}"
     );
-    agent.wait_for_line("its figures are unknown");
+    agent.wait_for_line("figures unknown");
 
     serve(&engine);
     row(&bench, addr, "it is warm", is_whole);
-    agent.wait_for_line("its figures are read");
+    agent.wait_for_line("figures read");
     drop(engine);
     let gone = row(&bench, addr, "it has gone", |row| {
         is_unknown(row) && row["is_warming_up"] == json!(true)
@@ -163,7 +163,7 @@ fn a_reading_said_again_keeps_its_time_until_it_is_too_old() {
         json!(false),
         "it still answers its check"
     );
-    agent.wait_for_line("its figures are unknown");
+    agent.wait_for_line("figures unknown");
 }
 
 #[test]

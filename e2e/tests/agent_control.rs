@@ -149,11 +149,11 @@ fn a_bad_token_file_costs_nothing_and_a_good_one_counts() {
     };
     until("it is published", LONG, || is_in_use().then_some(()));
     write(&path, "");
-    agent.wait_for_line("it is empty; the last good content stays in use");
+    agent.wait_for_line("is empty; using the last good content");
     fs::remove_file(&path).expect("it is there");
-    agent.wait_for_line("the last good content stays in use");
+    agent.wait_for_line("using the last good content");
     fs::create_dir(&path).expect("nothing is there");
-    agent.wait_for_line("it is a folder; the last good content stays in use");
+    agent.wait_for_line("is a folder, not a file; using the last good content");
     outlive_a_ttl();
     assert!(is_in_use(), "it beats on");
     assert_eq!(agent.count_lines("stays in use"), 3, "each told once");

@@ -189,7 +189,7 @@ fn an_agent_reads_its_authorities_again() {
     let mut agent = Program::spawn(command);
     agent.wait_for_line("certificate");
     fs::write(&path, "no certificate").expect("written");
-    agent.wait_for_line("the last good content stays in use");
+    agent.wait_for_line("using the last good content");
     fs::write(&path, &ours.certificate).expect("written");
     agent.wait_for_line("registered");
     assert!(tls.bench.row(addr).is_some());

@@ -218,7 +218,7 @@ impl Engine {
         let exposition = exposition.map_err(|error| match error {
             ReadError::Nothing => {
                 let expected = self.preferred().join(", ");
-                format!("none of its metrics was found: {expected}")
+                format!("no metrics of this engine in the answer; expected: {expected}")
             }
             ReadError::Io(_) | ReadError::TooMany | ReadError::TooLarge | ReadError::Cut => {
                 error.to_string()
@@ -231,7 +231,7 @@ impl Engine {
             None if self == Engine::Amd => amd::read(&mut samples, gpus),
             None => dcgm::read(&mut samples, gpus),
         };
-        let mark = "the metrics begin with a byte order mark, which was skipped";
+        let mark = "skipped a byte order mark at the start of the metrics";
         Ok(Reading {
             figures,
             faults: samples.faults,

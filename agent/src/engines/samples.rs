@@ -64,7 +64,7 @@ impl<'e> Samples<'e> {
             return None;
         }
         if things.is_empty() {
-            self.faults.push(format!("no row of {name}"));
+            self.faults.push(format!("no usable sample of {name}"));
             return None;
         }
         Some(things.values().sum())

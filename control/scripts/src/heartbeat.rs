@@ -1,4 +1,4 @@
-//! Registering again and again until told to stop, through any absence of control.
+//! Registers at an interval until a signal comes, also while control does not answer.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use control_client::{ControlClient, LONGEST_PAUSE, Patience, Registration, Signa
 
 use crate::output::{complain, say};
 
-/// Registers what `next` gives, every `interval`, until a signal comes. The first success is told,
-/// and the first after a failure; each failure is told and answered with a longer pause.
+/// Registers what `next` gives, every `interval`, until a signal comes. It prints the first success, the first
+/// success after a failure, and each failure; each failure in a row makes the pause longer.
 pub fn run(
     signals: &Signals,
     control: &ControlClient,
@@ -33,7 +33,7 @@ pub fn run(
                 let pause = patience.next_pause();
                 let seconds = pause.as_secs_f64();
                 complain(format_args!(
-                    "{}: {error}; trying again in {seconds:.1} s",
+                    "{}: {error}; retrying in {seconds:.1} s",
                     control.base()
                 ));
                 pause

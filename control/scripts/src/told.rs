@@ -19,7 +19,10 @@ pub fn lines(path: &Path) -> Vec<String> {
             }
             Err(faults) => refused(&faults.0),
         },
-        Err(error) => vec![format!("refused: {}: {error}", path.display())],
+        Err(error) => vec![format!(
+            "refused: {} cannot be read: {error}",
+            path.display()
+        )],
     }
 }
 

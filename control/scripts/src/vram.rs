@@ -116,7 +116,7 @@ impl Bill {
     pub fn line(&self) -> String {
         let percent = |sum: f64, count: u32| 100.0 * sum / f64::from(count.max(1));
         format!(
-            "{:>7}: {} requests took {} shares, {:.1}% of VRAM each; {:.0}% in use on average, {:.0}% at most",
+            "{:>7}: {} requests took {} shares, {:.1}% of VRAM each; VRAM in use: {:.0}% on average, {:.0}% at the peak",
             self.mode.name(),
             self.requests,
             self.shares,
@@ -188,9 +188,14 @@ mod tests {
                 Mode::NoBatch,
                 "100 shares",
                 "8.0% of VRAM each",
-                "90% at most",
+                "90% at the peak",
             ),
-            (Mode::Batch, "20 shares", "1.6% of VRAM each", "26% at most"),
+            (
+                Mode::Batch,
+                "20 shares",
+                "1.6% of VRAM each",
+                "26% at the peak",
+            ),
         ] {
             let mut bill = Bill::new(mode);
             for _ in 0..20 {

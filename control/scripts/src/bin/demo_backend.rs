@@ -124,9 +124,9 @@ fn run(arguments: Arguments) -> Result<(), String> {
     };
     heartbeat::run(&signals, &control, arguments.interval, next);
     match control.leave(addr) {
-        Ok(info) => say(format_args!("{addr} left: {info}")),
+        Ok(info) => say(format_args!("{addr} deregistered: {info}")),
         // Its time to live ends by itself, so this is no failure of ours.
-        Err(error) => complain(format_args!("{addr} could not leave: {error}")),
+        Err(error) => complain(format_args!("{addr} cannot deregister: {error}")),
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use simulators::arguments::root_or_default;
 use simulators::output::{complain, say};
 use simulators::told;
 
-/// Stands in for the proxy: holds the pid file and prints each SIGHUP and the configuration.
+/// A stand-in for the proxy: holds the pid file, and prints each SIGHUP with the configuration.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {

@@ -24,7 +24,7 @@ struct Arguments {
     /// The root folder [default: control, or the current folder inside it]
     #[arg(long, value_name = "FOLDER")]
     root: Option<PathBuf>,
-    /// Number of nodes, at invented addresses where nothing answers
+    /// Number of nodes, at made-up addresses where nothing answers
     #[arg(long, value_name = "N", default_value_t = 3,
           value_parser = clap::value_parser!(u16).range(0..=1000))]
     n: u16,
@@ -84,14 +84,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether the version stands; the one before does where it does not.
+/// Writes the list. `false`: it could not be written, and the previous list stays in place.
 fn write(path: &Path, fleet: &Fleet, changes: &Changes) -> bool {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
     let document = fleet.document(since_1970.unwrap_or_default().as_secs());
     let text = format!("{document:#}\n");
     if let Err(error) = publish(path, text.as_bytes()) {
         complain(format_args!(
-            "{}: {error}; the version before stands",
+            "{} cannot be written: {error}; the previous list stays in place",
             path.display()
         ));
         return false;

@@ -84,11 +84,11 @@ fn main() -> ExitCode {
     for bill in [bill, other] {
         say(bill.line());
     }
-    say("stopped; the row stays until its TTL ends or the next run uses it again");
+    say("stopped; the registration stays until its TTL ends, or until the next run refreshes it");
     ExitCode::SUCCESS
 }
 
-/// What it offers the proxy, which under `gpu_aware` then keeps together what comes together.
+/// The batching that the server reports. Under `gpu_aware`, the proxy then keeps requests that arrive together together.
 fn batch_of(mode: Mode, requests: u16) -> Option<Batch> {
     match mode {
         Mode::NoBatch => None,
@@ -103,8 +103,8 @@ fn introduce(arguments: &Arguments) {
     let percent = |share: f64| format!("{:.0}%", share * 100.0);
     let requests = arguments.small_reqs;
     say(format_args!(
-        "the model's weights hold {} of VRAM, a share is {}; each {} s bring {requests} small \
-         requests, and {} of what was held before them is still held",
+        "the model's weights take {} of VRAM and a share takes {}; {requests} small requests arrive every \
+         {} s, and {} of the earlier shares are still held then",
         percent(WEIGHTS),
         percent(SHARE),
         arguments.interval.as_secs_f64(),
@@ -118,7 +118,7 @@ fn introduce(arguments: &Arguments) {
             ""
         };
         say(format_args!(
-            "{:>7}: {} each time, settles at {}{here}",
+            "{:>7}: {} an interval, settles at {} of VRAM{here}",
             mode.name(),
             counted(shares),
             percent(settled_usage(shares))
@@ -134,7 +134,7 @@ fn interval_line(mode: Mode, requests: u16, usage: f64, all_fit: bool) -> String
     let full = if all_fit {
         ""
     } else {
-        "  full: not every request fits"
+        "  full: some requests do not fit"
     };
     format!(
         "{:>7}  {requests} requests = {:<8}  [{}] registers vram_usage={usage:.3}{full}",
