@@ -22,6 +22,12 @@ const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), '..');
 const OPEN_LISTS = new Set(['auditActions', 'auditResults']);
 /** Pages of docs/ that contributors read. */
 const ONLY_ENGLISH = new Set(['reliability.md']);
+/** Files whose refusals the console shows: of settings, and of edits. */
+const REFUSING = ['config', 'health', 'gpu_aware', 'networks', 'object', 'raw', 'value'].map((name) => `contract/src/${name}.rs`).concat(
+  ['layer', 'changes', 'model'].map((name) => `control/src/${name}.rs`),
+);
+/** Texts of these files that are no refusals, or are refusals to other programs. */
+const NO_REFUSAL = /^(?: at line |.*struct of|.*another owner|.*without "owner"|all 7 registrations|(?:7)?; did you mean|an object 7$)/;
 /** @type {string[]} */
 const faults = [];
 
@@ -181,8 +187,19 @@ async function checkConsoleWords() {
     const { en } = await import(pathToFileURL(join(folder, 'words-en.js')).href);
     const { zh } = await import(pathToFileURL(join(folder, 'words-zh.js')).href);
     compareWords(en, zh, '');
+    const { saidText } = await import(pathToFileURL(join(folder, 'refusals-zh.js')).href);
+    for (const path of REFUSING) checkChineseRefusals(path, saidText);
   } finally {
     rmSync(folder, { recursive: true });
+  }
+}
+
+/** Each text of a refusal that the console shows, which has to be known in Chinese. @param {string} path @param {(text: string) => string} saidText */
+function checkChineseRefusals(path, saidText) {
+  for (const { line, text } of textsOf(path)) {
+    const said = text.slice(1, -1).replaceAll('\\"', '"').replaceAll('X', '7');
+    if (NO_REFUSAL.test(said) || /\p{Script=Han}/u.test(saidText(said))) continue;
+    faults.push(`${path}:${line}: refusals-zh.js does not know "${said}"`);
   }
 }
 

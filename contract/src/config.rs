@@ -177,7 +177,10 @@ impl Skipped {
     }
 
     fn add_to(&self, faults: &mut Faults) {
-        let found = format!("{}, which is our own listener {}", self.addr, self.listen);
+        let found = format!(
+            "{}, which is the proxy's own listener {}",
+            self.addr, self.listen
+        );
         let allowed = "an address that this proxy does not listen on";
         faults.add(&self.place(), found, allowed);
     }
@@ -287,9 +290,10 @@ fn add_own_probe(config: &Config, local: &LocalAddresses, faults: &mut Faults) {
         };
         if let Some(listener) = listeners.find(reaches) {
             let (addr, listen) = (backend.addr, listener.addr);
-            let found = format!("{port}, our listener {listen} for a probe of {addr}");
-            let allowed = "a port that this proxy does not listen on";
-            return faults.add("/health/port", found, allowed);
+            let allowed = format!(
+                "a port where a probe of {addr} does not reach the proxy's own listener {listen}"
+            );
+            return faults.add("/health/port", port, allowed);
         }
     }
 }
@@ -370,8 +374,8 @@ fn read_listen(
     if !tcp && !udp {
         faults.add(
             &listen.pointer("tcp"),
-            "false, and udp false too",
-            "at least one of them true",
+            "false, with udp false too",
+            "true for tcp, udp or both",
         );
     }
     listen.unknown_keys(unknown_keys);
@@ -411,7 +415,7 @@ fn read_backends(
             continue;
         };
         if let Some(first) = indices.insert(backend.addr, index) {
-            let found = format!("{}, which stands at {place}/{first} too", backend.addr);
+            let found = format!("{}, already listed at {place}/{first}", backend.addr);
             faults.add(&at, found, "each ip:port once");
         }
         backends.push((index, backend));
@@ -761,8 +765,8 @@ mod tests {
                 let listen = SocketAddr::new(host.parse().expect("a literal"), 10080);
                 let addr = SocketAddr::new(ip.parse().expect("a literal"), 9001);
                 format!(
-                    "/health/port: found 10080, our listener {listen} for a probe of {addr}, \
-                     allowed: a port that this proxy does not listen on"
+                    "/health/port: found 10080, allowed: a port where a probe of {addr} does not \
+                     reach the proxy's own listener {listen}"
                 )
             });
             assert_eq!(found(host, ip, &as_it_is), right, "{host} {ip}");

@@ -27,9 +27,9 @@ pub struct PidFile {
 #[derive(Debug, thiserror::Error)]
 pub enum PidFileError {
     /// `pid` is `None` where the holder cannot be seen from here: it lives in another pid namespace.
-    #[error("{path}: {} runs with this pid file", name_of(*pid))]
+    #[error("{path}: this pid file is held by {}", name_of(*pid))]
     Held { path: PathBuf, pid: Option<i32> },
-    #[error("{path}: found {found:?}, allowed: a pid file, which is empty or holds one number")]
+    #[error("{path}: found {found:?}, allowed: an empty file, or one process id")]
     NotAPidFile { path: PathBuf, found: String },
     #[error("{path}: {error}")]
     Io { path: PathBuf, error: io::Error },

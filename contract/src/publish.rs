@@ -146,7 +146,7 @@ pub fn end_of_links(path: &Path) -> io::Result<PathBuf> {
             let owner = fs::symlink_metadata(link)?.uid();
             if owner != 0 && owner != metadata.uid() {
                 let why = format!(
-                    "{}: a link of user {owner} into {}, which is another user's folder",
+                    "{}: this link belongs to user {owner}, but the folder {} belongs to another user",
                     link.display(),
                     folder.display()
                 );

@@ -23,7 +23,7 @@ pub enum NotSent {
     NoProcess(i32),
     #[error("pid file of pid={pid}: {error}")]
     NoEvidence { pid: i32, error: std::io::Error },
-    #[error("pid={pid} is not proven to be the proxy: {why}; nothing was signalled")]
+    #[error("pid={pid} is not proven to be the proxy: {why}; no signal was sent")]
     NoProof { pid: i32, why: String },
     #[error("pid={pid}: {error}")]
     Refused { pid: i32, error: rustix::io::Errno },

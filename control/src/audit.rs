@@ -240,7 +240,7 @@ impl Audit {
     pub fn warning(&self) -> Option<String> {
         if let Some(waiting) = self.queue.get().and_then(Queue::stuck) {
             return Some(format!(
-                "the audit log's disk does not answer; lines that wait to be written: {waiting}"
+                "the audit log's disk does not respond; lines waiting to be written: {waiting}"
             ));
         }
         let failing = self.failing()?;

@@ -63,7 +63,7 @@ pub enum NotStored {
         path: PathBuf,
         error: Arc<PublishError>,
     },
-    #[error("done; {path}: {error}")]
+    #[error("{path}: {error}")]
     NotLasting {
         path: PathBuf,
         error: Arc<PublishError>,
@@ -440,7 +440,7 @@ impl Task {
             let policy = model.policy;
             if turn.unheard_ms > 0 && turn.unheard_ms >= policy.ttl_ms / STALL_PART {
                 tracing::warn!(
-                    "control did not listen for {} ms: all TTLs begin again",
+                    "all TTLs restarted: control could not listen for {} ms",
                     turn.unheard_ms
                 );
                 model.registry.refresh(now);
@@ -485,7 +485,7 @@ impl Task {
             Passed::Warm(addr) => own("warm", &addr.to_string(), "warm-up is over"),
             Passed::FreezeBegan { silent } => {
                 tracing::error!(
-                    "mass expiry: more than half of the registrations are silent ({silent}); none expires \
+                    "mass expiry held back: more than half of the registrations are silent ({silent}); none expires \
                      for ten TTLs, or until POST /api/expiry/acknowledge"
                 );
                 let result = format!("silent registrations: {silent}");
@@ -497,9 +497,7 @@ impl Task {
 
     fn tell_of_left_out(&mut self, now: Now) {
         if let Some(left_out) = self.expiry_lines.sum_up(now.monotonic_ms) {
-            tracing::warn!(
-                "registrations expired: {left_out} more lines of this kind were left out"
-            );
+            tracing::warn!("registrations expired: {left_out} more lines left out");
         }
     }
 
@@ -518,7 +516,7 @@ impl Task {
         };
         if let (Err((path, error)), false) = (&stored, self.dirty) {
             let path = path.display();
-            tracing::error!("{path} cannot be written: {error}; tried again every 5 s");
+            tracing::error!("{path} cannot be written: {error}; retrying every 5 s");
         }
         self.dirty = stored.is_err();
     }

@@ -77,7 +77,7 @@ pub async fn note(
     let process = match seen {
         Ok(_) => Process::Heard,
         Err(unknown) => {
-            tracing::debug!("the proxy is not seen: {unknown}");
+            tracing::debug!("the state of the proxy is unknown: {unknown}");
             process(shared, unknown).await
         }
     };

@@ -95,7 +95,7 @@ fn serve(root: &Root, arguments: &Arguments) -> Result<(), start::StartError> {
     let settings = start::read_settings(root, arguments.listen)?;
     if arguments.check {
         start::check(root, &settings)?;
-        println!("{}: fine", root.control_config().display());
+        println!("{}: valid", root.control_config().display());
         return Ok(());
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -119,11 +119,11 @@ fn check_listing(file: &Path) -> Result<(), String> {
     // A pipe would be waited for, and a device may have no end.
     let found = std::fs::metadata(file).map_err(told)?;
     if found.is_dir() {
-        return Err(format!("{name}: it is a folder, allowed: a file"));
+        return Err(format!("{name}: found a folder, allowed: a file"));
     }
     if !found.is_file() {
         return Err(format!(
-            "{name}: it is no regular file, such as a pipe; save it as a file"
+            "{name}: found a pipe or a device, allowed: a regular file"
         ));
     }
     let bytes = read_file(file, MAX_FILE_BYTES)
@@ -131,7 +131,7 @@ fn check_listing(file: &Path) -> Result<(), String> {
         .unwrap_or_default();
     let complaints = listing::complaints(&bytes);
     if complaints.is_empty() {
-        println!("{name}: fine");
+        println!("{name}: valid");
         return Ok(());
     }
     for complaint in &complaints {

@@ -72,12 +72,12 @@ pub enum Refusal {
     )]
     HasNoOwner(BackendAddr),
     #[error(
-        "there are {0} registrations, the most allowed (\"registration\" of control_config.json)"
+        "all {0} registrations are in use (\"max_backends\" of \"registration\" in control_config.json)"
     )]
     TooMany(usize),
     #[error(transparent)]
     Full(#[from] Full),
-    #[error("the outcome of this call is known already")]
+    #[error("the outcome of this call is already known")]
     Settled,
 }
 

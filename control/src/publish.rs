@@ -281,7 +281,7 @@ impl Settled {
         if let Some(failure) = &self.outcome.failure {
             let reason = failure.to_string();
             let no = Value::Bool(false);
-            return not_sent(no.clone(), no, "nothing was signalled", reason.into());
+            return not_sent(no.clone(), no, "no signal was sent", reason.into());
         }
         let Some(sent) = &self.sent else {
             let info = "no reload needed: only load figures changed";

@@ -112,7 +112,7 @@ pub async fn store_uses_apart(app: &App) {
 fn store_uses(app: &App) {
     if let Err(error) = app.access.store_uses() {
         let path = app.shared.settings.token_uses_path.display();
-        tracing::warn!("{path}: {error}: the last use of tokens is not stored");
+        tracing::warn!("the last use of tokens is not stored: {path}: {error}");
     }
 }
 
@@ -120,7 +120,7 @@ fn read_certificate(app: &App, tls: &Tls, told: &mut Option<String>) {
     let result = match tls.reload() {
         Ok(()) => {
             *told = None;
-            tracing::info!("the certificate has been read again");
+            tracing::info!("certificate reloaded");
             "ok".to_owned()
         }
         Err(error) => {
@@ -149,8 +149,8 @@ pub fn begin_grace(app: &App) {
     };
     let until = command::time(until_s);
     tracing::warn!(
-        "calls need a token now; registrations that can be refreshed from this machine without one \
-         until {until}: {count}"
+        "calls now need a token; {count} registrations can be refreshed from this machine without one \
+         until {until}"
     );
     let target = many(count, "registration");
     let result = format!("refreshed without a token until {until}");
@@ -177,7 +177,7 @@ fn read_tokens(app: &App, told: &mut Option<String>) {
             if told.take().is_none() {
                 return;
             }
-            tracing::info!("the tokens have been read again");
+            tracing::info!("tokens reloaded");
             "ok".to_owned()
         }
         Err(error) => {

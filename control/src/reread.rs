@@ -147,10 +147,10 @@ pub async fn read_again(app: &App, source: &Source) {
                 .then(|| format!("{path}: {keys} changed: restart control to apply this"));
             app.shared.set_config_note(note.clone());
             match renewal.in_effect.is_empty() {
-                true => tracing::info!("{path} has been read again: nothing has changed"),
+                true => tracing::info!("{path} reloaded: no change"),
                 false => {
                     let keys = renewal.in_effect.join(", ");
-                    tracing::info!("{path} has been read again: {keys} in effect now");
+                    tracing::info!("{path} reloaded: now in effect: {keys}");
                 }
             }
             if let Some(note) = note {
@@ -159,7 +159,7 @@ pub async fn read_again(app: &App, source: &Source) {
             "ok".to_owned()
         }
         Err(why) => {
-            let note = format!("{why}; the settings that were in effect stay");
+            let note = format!("{why}; the previous settings stay in effect");
             app.shared.set_config_note(Some(note.clone()));
             tracing::error!("{note}");
             why
@@ -180,7 +180,9 @@ async fn take_over(app: &App, source: &Source) -> Result<Renewal, String> {
     configured.map_err(|faults| {
         let path = source.root.control_config();
         let path = path.display();
-        format!("{path}: with what was set by API, the proxy would refuse it: {faults}")
+        format!(
+            "{path}: together with the settings made by API, the proxy would refuse it: {faults}"
+        )
     })?;
     app.hosts.allow(&settings.allowed_hosts);
     let changes = app.access.configure(settings.tokens.clone());

@@ -119,8 +119,7 @@ pub async fn run(settings: Settings, source: crate::reread::Source) -> Result<()
     // Whoever connects meanwhile waits in the kernel's queue.
     if !app.publisher.has_tried(FIRST_PUBLISH_PATIENCE).await {
         tracing::warn!(
-            "the first publish takes longer than {FIRST_PUBLISH_PATIENCE:?}; it continues while \
-             control serves"
+            "the first publish takes longer than {FIRST_PUBLISH_PATIENCE:?}; control serves meanwhile"
         );
     }
     renew::start(app.clone(), source).map_err(StartError::Runtime)?;
@@ -152,7 +151,9 @@ pub async fn run(settings: Settings, source: crate::reread::Source) -> Result<()
         renew::store_uses_apart(&stopped).await;
     };
     if tokio::time::timeout(STORE_PATIENCE, store).await.is_err() {
-        tracing::warn!("the last heartbeats are not stored within {STORE_PATIENCE:?}");
+        tracing::warn!(
+            "stopping although the last heartbeats could not be stored within {STORE_PATIENCE:?}"
+        );
     }
     shared.audit_own("server", "stop", &listen.to_string(), "ok");
     shared.audit.settle().await;

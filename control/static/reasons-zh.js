@@ -1,9 +1,10 @@
 /**
- * @file The proxy's reasons for a backend's state, and control's warnings, in Chinese. Both are said in
- * English: reasons from a closed set of phrases (proxy/src/health/words.rs) joined by semicolons,
- * warnings (control/src/web/answers.rs, control/src/keeper/files.rs) around the words of whatever
- * failed. A phrase that is not known here stays as it is.
+ * @file The proxy's reasons for a backend's state, and control's warnings, in Chinese. Reasons are a closed
+ * set of phrases (proxy/src/health/words.rs) joined by semicolons. Warnings (control/src/web/answers.rs,
+ * control/src/keeper/files.rs) enclose the error of what failed. An unknown phrase stays as it is.
  */
+
+import { saidText } from './refusals-zh.js';
 
 /** @type {Record<string, string>} */
 const WORK = { sessions: '会话', flows: 'UDP 流', 'sessions failed': '会话失败', 'flows were refused': 'UDP 流被拒' };
@@ -22,17 +23,17 @@ const FOUND = {
 /** @type {Record<string, string>} */
 const WHOLE = {
   ...FOUND,
-  'it reports that it warms up': '后端上报正在预热',
+  'warming up (reported by the backend)': '后端上报正在预热',
   'the last connect was refused': '最近一次连接被拒',
   'the last connect timed out': '最近一次连接超时',
   'the last connect succeeded': '最近一次连接成功',
   'the last flow was answered': '最近的 UDP 流得到了应答',
   'the last flow was refused': '最近的 UDP 流被拒',
   'flows were answered': 'UDP 流得到了应答',
-  'no flow was answered yet': '尚无 UDP 流得到应答',
-  'no TCP connection was accepted yet': '尚未接受过 TCP 连接',
-  'no probe has ended yet': '尚无探测结果',
-  'no connect was tried yet': '尚未连接过',
+  'no flow answered yet': '尚无 UDP 流得到应答',
+  'no TCP connection accepted yet': '尚未接受过 TCP 连接',
+  'no probe result yet': '尚无探测结果',
+  'no connect attempted yet': '尚未连接过',
   'still used: all backends are out (all_down: fail_open)': '后端全部不可用，仍继续使用（all_down: fail_open）',
   // Control's own, where there is no proxy to ask.
   'the proxy does not report it': '代理没有该后端的信息',
@@ -63,28 +64,32 @@ const WARNINGS = [
   [/^mass expiry held back: .*$/, () => '大规模过期已暂缓：超过一半的注册后端没有心跳'],
   [/^(\S+) is left out: (.*)$/, (address, why) => `${address} 未发布：${cause(why)}`],
   [
-    /^the audit log's disk does not answer; lines that wait to be written: (\d+)$/,
+    /^the audit log's disk does not respond; lines waiting to be written: (\d+)$/,
     (waiting) => `审计日志所在的磁盘没有响应，${waiting} 行等待写入`,
   ],
-  [/^the proxy does not answer any more: (.*)$/, (why) => `代理已停止响应：${why}`],
-  [/^(.*) \(said before it stopped answering\)$/, (what = '') => `${firstOf(WARNINGS, what)}（代理停止响应之前的报告）`],
+  [/^the proxy no longer answers: (.*)$/, (why = '') => `代理已停止响应：${saidText(why)}`],
+  [/^(.*) \(reported before the proxy stopped answering\)$/, (what = '') => `${warningText(what)}（代理停止响应之前的报告）`],
   [
     /^the audit log cannot be written since (.*), lines lost: (\d+): (.*)$/,
     (since, lost, why) => `审计日志自 ${since} 起无法写入，已丢失 ${lost} 行：${why}`,
   ],
   [
-    /^(\S+) cannot be read, so published backends are kept until it can: (\d+)$/,
+    /^(\S+) cannot be read; keeping (\d+) published backends until it can$/,
     (file, kept) => `${file} 无法读取，暂时保留已发布的 ${kept} 个后端`,
   ],
-  [/^not published: (.*)$/, (why) => `未发布：${why}`],
+  [/^not published: (.*)$/, (why = '') => `未发布：${saidText(why)}`],
   [/^(.*); keeping the state in memory$/, (why) => `${cause(why)}；沿用内存中的内容`],
   [/^(.*); keeping the settings in memory$/, (why) => `${cause(why)}；沿用内存中的设置`],
   [/^(.*); keeping the last valid backends of discovery$/, (why) => `${cause(why)}；沿用服务发现上次给出的内容`],
   [/^(.*); keeping the last valid backends of the static list$/, (why) => `${cause(why)}；沿用静态列表上次的内容`],
   [/^(.*); keeping the published settings$/, (why) => `${cause(why)}；沿用已发布的设置`],
-  [/^(.*); the settings that were in effect stay$/, (why) => `${cause(why)}；继续使用原有设置`],
+  [
+    /^(\S+): together with the settings made by API, the proxy would refuse it: (.*); the previous settings stay in effect$/s,
+    (file, why = '') => `${file}：与通过 API 设定的值合并后，代理会拒绝：${saidText(why)}；继续使用原有设置`,
+  ],
+  [/^(.*); the previous settings stay in effect$/, (why) => `${cause(why)}；继续使用原有设置`],
   [/^(\S+): (.*) changed: restart control to apply this$/, (file, keys) => `${file}：${keys} 已修改，重启控制面后生效`],
-  [/^(\S+) cannot be written: (.*); tried again$/, (file, why) => `无法写入 ${file}：${why}；将重试`],
+  [/^(\S+) cannot be written: (.*); retrying$/, (file, why) => `无法写入 ${file}：${why}；将重试`],
   [/^(.*); value ignored$/, (why) => `${cause(why)}；已忽略该值`],
   [/^(.*); entry skipped$/, (why) => `${cause(why)}；已跳过该条目`],
   [/^(.*): found (.*), taken as (.*)$/, (place, found, meant) => `${place}：收到 ${found}，按 ${meant} 处理`],
@@ -93,42 +98,18 @@ const WARNINGS = [
 
 /** What is wrong with a file or a backend. @type {[RegExp, (...found: string[]) => string][]} */
 const CAUSES = [
-  [/^(.*): there is no such file$/, (file) => `${file}: 文件不存在`],
-  [/^(.*): found (.*), allowed: (.*)$/, (place, found, allowed) => `${place}: 收到 ${found}（允许：${range(allowed)}）`],
-  [/^(.*) is required: (.*)$/, (place, allowed) => `${place}: 必填（允许：${range(allowed)}）`],
+  [/^(.*): the file does not exist$/, (file) => `${file}：文件不存在`],
+  [/^(\S+\.json): (\/.*)$/s, (file, faults = '') => `${file}：${saidText(faults)}`],
   [/^(.*) a second time$/, (entry) => `${entry} 重复`],
   [/^it is the proxy's own listener (\S+)$/, (listener) => `与代理自己的监听地址 ${listener} 相同`],
   [/^it is the control server's own address (\S+)$/, (address) => `与控制面自己的地址 ${address} 相同`],
   [/^more than (\d+) backends, the most allowed$/, (most) => `后端超过上限 ${most} 个`],
 ];
 
-/** Why a request was refused. @type {[RegExp, (...found: string[]) => string][]} */
-const REFUSALS = [
-  [/^unknown or revoked token$/, () => '令牌无效'],
-  [/^this token has expired$/, () => '令牌已过期'],
-  [/^this session has ended: sign in again$/, () => '会话已结束，请重新登录'],
-  [/^a token is needed: sign in,.*$/, () => '需要令牌，请先登录'],
-  [/^the token lacks the scope (\w+)$/, (scope) => `令牌没有 ${scope} 权限`],
-  [
-    /^too many wrong tokens from this address: try again in (\d+) s, .*$/,
-    (seconds) => `此地址输错令牌的次数过多，请 ${seconds} 秒后重试，或使用由 control_server token create 生成的令牌`,
-  ],
-  [
-    /^protected mode: .*$/,
-    () =>
-      '保护模式：未配置令牌，只服务本机的客户端。请用 control_server token create 生成令牌，并在 control/config/control_config.json 中设置 allowed_hosts；' +
-      '也可以用隧道：ssh -L 8080:127.0.0.1:8080 控制面所在的机器',
-  ],
-];
-
-/** @param {string} text as control says it */
-export function refusalText(text) {
-  return firstOf(REFUSALS, text);
-}
-
-/** @param {string} text as control says it */
+/** @param {string} text as control says it @returns {string} */
 export function warningText(text) {
-  return firstOf(WARNINGS, text);
+  const said = firstOf(WARNINGS, text);
+  return said === text ? saidText(text) : said;
 }
 
 /** @param {string} text as the proxy says it */
@@ -136,14 +117,10 @@ export function reasonText(text) {
   return text.split('; ').map(phrase).join('；');
 }
 
-/** @param {string | undefined} allowed */
-function range(allowed = '') {
-  return allowed.replace(/^(\S+) to (\S+)$/, '$1 至 $2');
-}
-
 /** @param {string | undefined} text */
 function cause(text = '') {
-  return firstOf(CAUSES, text);
+  const said = firstOf(CAUSES, text);
+  return said === text ? saidText(text) : said;
 }
 
 /** @param {string} text */

@@ -2,7 +2,7 @@
  * @file Chinese. The names and the arguments are those of words-en.js.
  */
 
-import { reasonText, refusalText, warningText } from './reasons-zh.js';
+import { reasonText, warningText } from './reasons-zh.js';
 import { saidText, saidTexts } from './refusals-zh.js';
 
 /** @type {typeof import('./words-en.js').en} */
@@ -275,7 +275,7 @@ export const zh = {
     `控制面没有响应。下面是它在 ${time} 给出的数据。流量不受影响；本页每 2 秒重试一次。`,
   awayFromStart: '控制面没有响应。流量不受影响；本页每 2 秒重试一次。',
   stale: (time) => `数据已过时：上次响应在 ${time}，此后可能已有变化。`,
-  forbidden: (reason) => `控制面不允许此浏览器读取：${refusalText(reason) || '未说明原因'}`,
+  forbidden: (reason) => `控制面不允许此浏览器读取：${saidText(reason) || '未说明原因'}`,
   troubled: (reason) => `控制面返回错误：${saidText(reason)}`,
 
 
@@ -283,7 +283,7 @@ export const zh = {
   signIn: '登录',
   signOut: '退出登录',
   signInHint: '令牌不会保存，只用来建立本浏览器的会话。运维人员用下面的命令生成：',
-  signInFailed: (reason) => `登录失败：${refusalText(reason) || '服务器未说明原因'}`,
+  signInFailed: (reason) => `登录失败：${saidText(reason) || '服务器未说明原因'}`,
   mayNote: { read: '只读', register: '只能注册', write: '可编辑，不可改设置', admin: '' },
   needsScope: (scope) => `需要 ${scope} 权限的令牌`,
   warnings: '警告',
@@ -558,7 +558,7 @@ export const zh = {
   mergedCount: (count) => `已发布 ${count} 个后端`,
   failed: (reason) => `失败：${saidText(reason)}`,
   failedAway: '结果未知：控制面没有响应',
-  failedForbidden: (reason) => `没有权限：${refusalText(reason)}`,
+  failedForbidden: (reason) => `没有权限：${saidText(reason)}`,
 
   addBackend: '添加后端',
   addBackendHint: '静态列表中的后端无需心跳，移出列表之前一直有效。',

@@ -241,10 +241,9 @@ fn a_proxy_that_is_killed_is_in_the_warnings_until_it_is_back() {
         let (_, answer) = bench.control.api.get("/api/backends");
         answer["warnings"].to_string()
     };
-    let is_told =
-        |bench: &LoopBench| warnings(bench).contains("the proxy does not answer any more");
+    let is_told = |bench: &LoopBench| warnings(bench).contains("the proxy no longer answers");
     // A refusal of before says that it is of before.
-    let marked = "(said before it stopped answering)";
+    let marked = "(reported before the proxy stopped answering)";
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = taken.local_addr().expect("it is bound").port();
     let body = json!({ "listen": { "port": port }, "on_refusal": "keep_trying" });

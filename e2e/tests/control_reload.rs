@@ -162,7 +162,7 @@ fn a_file_with_faults_changes_nothing_and_an_absent_one_means_the_defaults() {
     bad["runtime_ttl_sec"] = json!(0);
     bad["default_algorithm"] = json!("fastest");
     bad["runtime_tl_sec"] = json!(30);
-    reload(&mut bench, &bad, "the settings that were in effect stay");
+    reload(&mut bench, &bad, "the previous settings stay in effect");
     let told = warnings(&bench);
     for fault in ["/runtime_ttl_sec", "/default_algorithm", "/runtime_tl_sec"] {
         assert!(told.contains(fault), "{fault}: {told}");
@@ -173,7 +173,7 @@ fn a_file_with_faults_changes_nothing_and_an_absent_one_means_the_defaults() {
     fs::remove_file(&path).expect("it stood");
     fs::create_dir(&path).expect("a temporary folder");
     bench.control.program.signal(Signal::HUP);
-    let told = "the settings that were in effect stay";
+    let told = "the previous settings stay in effect";
     bench.control.program.wait_for_line(told);
     assert!(ttl_ms(&bench) > 15_000);
 

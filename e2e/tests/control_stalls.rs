@@ -85,7 +85,7 @@ fn a_stall_of_control_expires_nobody_who_goes_on_beating() {
         std::thread::sleep(STALL);
         program.signal(Signal::CONT);
     });
-    bench.control.program.wait_for_line("all TTLs begin again");
+    bench.control.program.wait_for_line("all TTLs restarted");
 }
 
 #[test]

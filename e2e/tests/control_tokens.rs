@@ -162,7 +162,7 @@ fn what_cannot_be_read_for_a_moment_is_read_when_it_can_and_told_once() {
         (status(&bench, "GET", "/api/backends", &reader) == 401).then_some(())
     });
     let program = &mut bench.control.program;
-    program.wait_for_line("the tokens have been read again");
+    program.wait_for_line("tokens reloaded");
 }
 
 #[test]

@@ -196,10 +196,7 @@ fn where_udp_is_answered_and_tcp_never_was_tcp_raises_no_alarm() {
     let row = bench.proxy.backend(echo.addr);
     assert_eq!(
         (row.operational, row.reason.as_str()),
-        (
-            Up,
-            "flows were answered; no TCP connection was accepted yet"
-        )
+        (Up, "flows were answered; no TCP connection accepted yet")
     );
     assert_eq!(row.weight_effective, 10);
 

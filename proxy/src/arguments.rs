@@ -18,7 +18,7 @@ pub struct Arguments {
     /// The configuration [default: <root>/config/proxy_config.json]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Written when ready; the admin socket is beside it [default: <root>/run/proxy.pid]
+    /// The pid file, written when the proxy is ready; the admin socket is beside it [default: <root>/run/proxy.pid]
     #[arg(long, value_name = "FILE")]
     pid_file: Option<PathBuf>,
     /// Worker threads [default: one per core]
@@ -27,22 +27,22 @@ pub struct Arguments {
     /// Pin each worker to its own core
     #[arg(long)]
     pub pin: bool,
-    /// Serve GET /metrics on this address too
+    /// Also serve GET /metrics on this address
     #[arg(long, value_name = "ADDR")]
     pub metrics_listen: Option<SocketAddr>,
-    /// Log to this file, reopened at USR1 [default: standard error]
+    /// Log to this file; SIGUSR1 reopens it [default: standard error]
     #[arg(long, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
     /// When started by root, run as this user and only this group [default: the user's own]
     #[arg(long, value_name = "USER[:GROUP]")]
     pub user: Option<Identity>,
-    /// Let this group use the admin socket too (mode 0660)
+    /// Also let this group use the admin socket (mode 0660)
     #[arg(long, value_name = "GROUP")]
     pub socket_group: Option<GroupName>,
-    /// Keep the right to bind ports below 1024, so that a reload may ask for one
+    /// Keep the right to bind ports below 1024, so that a reload can bind one
     #[arg(long)]
     pub keep_bind: bool,
-    /// Leave out seccomp, Landlock and no_new_privs
+    /// Run without seccomp, Landlock and no_new_privs
     #[arg(long)]
     pub no_sandbox: bool,
     /// Check the configuration, bind nothing, and exit

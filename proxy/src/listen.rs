@@ -99,7 +99,7 @@ fn steer(socket: BorrowedFd<'_>, count: u32, addr: SocketAddr) -> std::io::Resul
     match proxy_sys::steering::by_client(socket, count) {
         Err(error) if Errno::from_io_error(&error) == Some(Errno::NOPROTOOPT) => {
             tracing::warn!(
-                "{addr}: where a listener moves, UDP flows may start again: this kernel has no \
+                "{addr}: a change of the listen address may start UDP flows again: this kernel has no \
                  SO_ATTACH_REUSEPORT_CBPF"
             );
             Ok(())

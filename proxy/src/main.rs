@@ -72,7 +72,7 @@ fn tell_log_file(arguments: &Arguments, error: &dyn std::error::Error) {
     let is_own_user = arguments.user.is_none() || !rustix::process::geteuid().is_root();
     if let Some(path) = arguments.log_file.as_deref().filter(|_| is_own_user) {
         // It stands on standard error, too, which is all that is left where this cannot be written.
-        let _ = logging::append(path, &format!("ERROR the start has failed: {error}"));
+        let _ = logging::append(path, &format!("ERROR start failed: {error}"));
     }
 }
 
@@ -307,7 +307,7 @@ async fn keep_up(
 async fn feed_watchdog(supervisor: &Supervisor, patience: Duration) {
     match tokio::time::timeout(patience, supervisor.reach_workers()).await {
         Ok(()) => notify_systemd(&[sd_notify::NotifyState::Watchdog]),
-        Err(_) => tracing::error!("a worker has not answered for {patience:?}"),
+        Err(_) => tracing::error!("a worker has not responded for {patience:?}"),
     }
 }
 

@@ -34,13 +34,9 @@ pub enum PrivilegeError {
     NoSuchUser(String),
     #[error("found {0:?}, allowed: a group of this system, by name or number")]
     NoSuchGroup(String),
-    #[error(
-        "--user: found {0:?}, a number that no user has, allowed with it: a group, as in {0}:100"
-    )]
+    #[error("--user: no user of this system has the number {0}: name a group too, as in {0}:100")]
     GroupMissing(String),
-    #[error(
-        "--user: found {name:?}, allowed: the user who started the proxy, unless that is root ({error})"
-    )]
+    #[error("--user: only root can start the proxy as another user, found {name:?} ({error})")]
     NotAllowed {
         name: String,
         error: rustix::io::Errno,

@@ -63,7 +63,7 @@ pub fn of_skipped(skipped: &[Skipped], now_ms: u64) -> impl Iterator<Item = Refu
         code: RefusalCode::OwnListener,
         place: "/backends".to_owned(),
         value: format!("and {more} more"),
-        detail: "the proxy listens on these, too".to_owned(),
+        detail: "the proxy listens on these too".to_owned(),
         since: now_ms,
     });
     named.chain(summary)

@@ -606,7 +606,7 @@ fn warn_of_lowered_bounds(settings: &Settings, max_sessions: u64, max_flows: u64
     for (place, asked, in_force) in bounds {
         if let Some(asked) = asked.filter(|asked| *asked > in_force) {
             tracing::warn!(
-                "{place}: found {asked}, in force {in_force}: the descriptor limit allows no more"
+                "{place} lowered asked={asked} in_force={in_force}: the descriptor limit allows no more"
             );
         }
     }
@@ -616,7 +616,7 @@ fn warn_of_unknown_keys(file: &ConfigFile) {
     let unknown_keys = &file.checked.unknown_keys;
     if !unknown_keys.is_empty() {
         // One line, however many backends carry such a key.
-        tracing::warn!("ignored: {unknown_keys}");
+        tracing::warn!("unknown keys ignored: {unknown_keys}");
     }
 }
 

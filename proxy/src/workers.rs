@@ -106,7 +106,7 @@ impl Workers {
             .await
             .is_err()
         {
-            tracing::error!("a worker has not carried out its commands for {ACK_PATIENCE:?}");
+            tracing::error!("a worker has not processed its commands for {ACK_PATIENCE:?}");
         }
     }
 
@@ -139,7 +139,7 @@ fn spawn(index: usize, worker: Worker, core: Option<usize>) -> std::io::Result<J
         .name(format!("worker-{index}"))
         .spawn(move || {
             core.map_or(Ok(()), keep_on).unwrap_or_else(|error| {
-                tracing::warn!("a worker cannot be kept on core {core:?}: {error}");
+                tracing::warn!("a worker cannot be pinned to core {core:?}: {error}");
             });
             worker.run();
         })

@@ -150,7 +150,7 @@ impl Log {
             self.lines.fetch_add(1, Ordering::Relaxed);
             self.last.send_replace(*number);
             let path = self.path.display();
-            tracing::warn!("audit log {path}: written again; lines lost since {since}: {lost}");
+            tracing::warn!("audit log {path}: writable again; {lost} lines lost since {since}");
             let mut failing = lock(&self.failing);
             // Some may have been lost since.
             *failing = failing.take().filter(|failing| failing.lost > lost);

@@ -101,7 +101,7 @@ impl Progress {
         let (mut counts, timeout) = waited.expect("no holder of this lock panics: it only counts");
         if timeout.timed_out() && !counts.is_stuck() {
             counts.stuck_at = Some(counts.done);
-            tracing::error!("the audit log's disk does not answer; its lines wait in memory");
+            tracing::error!("the audit log's disk does not respond; new lines wait in memory");
             self.done.notify_all();
         }
     }
@@ -115,7 +115,7 @@ fn work(log: &Log, jobs: &Receiver<Job>, progress: &Progress) {
         }
         let mut counts = progress.counts();
         if counts.is_stuck() {
-            tracing::warn!("the audit log's disk answers again");
+            tracing::warn!("the audit log's disk responds again");
         }
         counts.done += 1;
         progress.done.notify_all();

@@ -158,7 +158,7 @@ impl Access {
             && let Err(error) = grace_file::write(&self.grace_file, now)
         {
             let path = self.grace_file.display();
-            tracing::warn!("{path}: {error}: after a restart, the grace for tokens may be missing");
+            tracing::warn!("{path}: {error}: the grace period for tokens may be lost at a restart");
         }
         let of_file = tokens.grace_of_file.filter(|_| !is_over);
         let of_config = match now {

@@ -26,14 +26,14 @@ pub enum TokenCommand {
         /// admin (also settings)
         #[arg(long)]
         scope: Scope,
-        /// How long the token is valid: a number with s, m, h, d or w [default: without end]
+        /// How long the token is valid: a number with s, m, h, d or w [default: no limit]
         #[arg(long, value_parser = parse_ttl)]
         ttl: Option<Duration>,
         /// Its name in lists and in the audit log [default: the scope]
         #[arg(long, value_parser = parse_name)]
         name: Option<String>,
-        /// With the first token: how long programs on this machine may still refresh existing
-        /// registrations without one [default: 1h]; 0: not at all, and with a later token: no longer
+        /// Only with the first token: how long programs on this machine may still refresh existing
+        /// registrations without one [default: 1h]; 0, also with a later token: end this at once
         #[arg(long, value_parser = parse_grace)]
         grace: Option<Duration>,
     },
@@ -68,13 +68,13 @@ pub enum TokenCommandError {
     Random(io::Error),
     #[error("output: {0}")]
     Output(#[from] io::Error),
-    #[error("there are already {MAX_TOKENS} tokens, the most allowed; revoke one first")]
+    #[error("all {MAX_TOKENS} tokens are in use; revoke one first")]
     Full,
     #[error("no token has the id or the name {0:?}; \"control_server token list\" shows all")]
     Unknown(String),
     #[error(
-        "--grace begins with the first token, and there is one already; only --grace 0 is allowed: \
-         it ends a grace that has not ended. No token was created"
+        "--grace applies to the first token, and a token exists already. Only --grace 0 is allowed now: \
+         it ends a grace period that still runs. No token was created"
     )]
     NotFirst,
     #[error("several tokens have the name {0:?}; use an id instead")]
@@ -122,7 +122,7 @@ pub fn run(command: TokenCommand, root: &Root, now_s: u64) -> Result<(), TokenCo
                 eprint!("{}", first_token::consequences(root, file.grace_until));
             } else if grace.is_some() {
                 file.grace_until = Some(GRACE_IS_OVER);
-                eprintln!("From now on no registration can be refreshed without a token.");
+                eprintln!("From now on, refreshing a registration needs a token.");
             } else if let Some(until) = file.grace_until.filter(|until| now_s < *until) {
                 eprintln!(
                     "Until {}, programs on this machine can refresh registrations from before the first \

@@ -21,8 +21,8 @@ pub fn consequences(root: &Root, grace_until: Option<u64>) -> String {
         false => ", /metrics and the details of /readyz",
     };
     let mut text = format!(
-        "This is the first token. Until now control served all clients on this machine and no others.\n\
-         From now on it serves any client with a token, and refuses these without one (401):\n  \
+        "This is the first token. Until now, control served all clients on this machine and no others.\n\
+         From now on, it serves any client that sends a token. Without one it refuses (401):\n  \
          - the console, all calls that read{also_read}\n  \
          - edits, settings, sync, pings\n  \
          - new registrations (POST /api/register) and deregistrations\n\
@@ -47,7 +47,7 @@ pub fn consequences(root: &Root, grace_until: Option<u64>) -> String {
     writeln!(
         text,
         "The existing registrations ({count}) {what}: {names}.\n\
-         Give their agents a token before that: control_server token create --scope register"
+         Give their agents a token before then: control_server token create --scope register"
     )
     .expect("writing to a String does not fail");
     text

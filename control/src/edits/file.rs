@@ -82,7 +82,7 @@ impl EditsFile {
             && !self.is_told
         {
             let path = self.path.display();
-            tracing::error!("{path} cannot be written: {error}; written again with the next edit");
+            tracing::error!("{path} cannot be written: {error}; retrying with the next edit");
         }
         self.is_told = written.is_err();
         self.lines = written.is_ok().then_some(lines);

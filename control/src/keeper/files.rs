@@ -203,7 +203,7 @@ fn carry_over(
         }
     }
     if gone > 0 {
-        tracing::info!("published backends that no source lists any more, taken out: {gone}");
+        tracing::info!("removed {gone} published backends that no source lists any more");
     }
     if !read.discovery {
         model.discovery = Arc::new(discovery);
@@ -260,7 +260,7 @@ fn read_published(path: &Path) -> Option<(Map<String, Value>, Checked, String)> 
     let bytes = match read(path) {
         Ok(bytes) => bytes?,
         Err(why) => {
-            tracing::warn!("{why}; it will be written again");
+            tracing::warn!("{why}; control will write it again");
             return None;
         }
     };
@@ -272,7 +272,7 @@ fn read_published(path: &Path) -> Option<(Map<String, Value>, Checked, String)> 
         }
         Err(faults) => {
             let path = path.display();
-            tracing::warn!("{path}: {faults}; it will be written again");
+            tracing::warn!("{path}: {faults}; control will write it again");
             None
         }
     }
@@ -398,7 +398,7 @@ impl Files {
         let now = shared.clock.now();
         if let Err((path, error)) = self.write_settings(&settings, &pending, now).await {
             let path = path.display();
-            self.settings_notes = vec![format!("{path} cannot be written: {error}; tried again")];
+            self.settings_notes = vec![format!("{path} cannot be written: {error}; retrying")];
         }
         shared.model().warnings = self.warnings();
         warn_once(&warned, &self.settings_notes);
@@ -438,7 +438,7 @@ impl Files {
         drop(model);
         if changed {
             let path = self.settings_path.display().to_string();
-            tracing::info!("{path} was changed by others: its settings are taken over");
+            tracing::info!("{path} was changed by others: its settings apply now");
             shared.audit_own("sources", "file_edit", &path, "taken over");
             shared.state_changed.notify_one();
         }
@@ -479,7 +479,7 @@ impl Files {
         if changed {
             let path = self.registry_path.display().to_string();
             let edited = many(edited, "backend");
-            tracing::info!("{path} was changed by others: taken over: {edited}");
+            tracing::info!("{path} was changed by others: {edited} updated");
             shared.audit_own("sources", "file_edit", &path, "taken over");
             shared.state_changed.notify_one();
         }
@@ -550,12 +550,12 @@ impl Files {
         self.statics.digest = None;
         self.statics.notes = match self.write_statics(&mut listing, now).await {
             Ok(()) => {
-                tracing::warn!("static_backends.json was removed; written again as it was");
+                tracing::warn!("static_backends.json was removed; restored");
                 Vec::new()
             }
             Err((path, error)) => {
                 let path = path.display();
-                vec![format!("{path} cannot be written: {error}; tried again")]
+                vec![format!("{path} cannot be written: {error}; retrying")]
             }
         };
         shared.model().warnings = self.warnings();
@@ -741,7 +741,7 @@ impl ListingFile {
                 self.notes.clear();
                 return false;
             }
-            Ok(None) => Err("there is no such file".to_owned()),
+            Ok(None) => Err("the file does not exist".to_owned()),
             Err(why) => Err(why),
         };
         let name = self.name;
@@ -775,7 +775,7 @@ impl ListingFile {
         if listing.is_carried && kept > 0 {
             let name = self.name;
             self.notes = vec![format!(
-                "{name} cannot be read, so published backends are kept until it can: {kept}"
+                "{name} cannot be read; keeping {kept} published backends until it can"
             )];
         }
     }

@@ -155,14 +155,14 @@ impl Task {
         let path = self.shared.settings.proxy_config_path.display().to_string();
         let theirs = running.generation;
         tracing::warn!(
-            "{path} was restored or written by others: the proxy runs generation {theirs} of it, \
-             which control has not published (its own is {ours}); published again above that"
+            "{path} was replaced by others: the proxy runs their generation {theirs}, not the published \
+             {ours}; publishing again with a higher generation"
         );
         self.shared.audit_own(
             "publisher",
             "file_edit",
             &path,
-            "restored or written by others, and read by the proxy; published again",
+            "replaced by others, and the proxy read it; published again",
         );
         self.published = None;
     }
@@ -283,7 +283,7 @@ impl Task {
             }
         }
         let (Ok(told) | Err(told)) = self.tell_proxy().await;
-        tracing::warn!("the proxy runs generation {theirs}, published is {ours}: {told}");
+        tracing::warn!("the proxy runs generation {theirs}, not the published {ours}: {told}");
     }
 }
 

@@ -84,7 +84,7 @@ impl KeptFile {
             && !self.is_told
         {
             let path = self.path.display();
-            tracing::error!("{path} cannot be written: {error}; tried again");
+            tracing::error!("{path} cannot be written: {error}; retrying");
         }
         self.is_told = written.is_err();
         written.is_ok()

@@ -120,9 +120,9 @@ impl Incident {
         if self.part == Part::File {
             let detail = &self.detail;
             return format!(
-                "another program has changed proxy_config.json, and the proxy refuses it ({code}, \
-                 {detail}); it runs what it ran before; control writes the file again every \
-                 auto_sync_interval_sec"
+                "another program changed proxy_config.json, and the proxy refuses the file ({code}, \
+                 {detail}) and keeps its running configuration; control rewrites the file \
+                 every auto_sync_interval_sec"
             );
         }
         let place = if place.is_empty() { "(top)" } else { &place };
@@ -133,7 +133,7 @@ impl Incident {
         };
         let next = match self.code {
             RefusalCode::NeedsRestart => {
-                "; not tried again: restart the proxy with --keep-bind, or choose another port"
+                "; control does not retry: restart the proxy with --keep-bind, or choose another port"
             }
             _ => "",
         };

@@ -69,7 +69,7 @@ pub fn read(path: &Path) -> SourcesOf {
         Err(error) => Err(error.to_string()),
     };
     found.unwrap_or_else(|why| {
-        tracing::warn!("{}: {why}; it is ignored", path.display());
+        tracing::warn!("{}: {why}; ignored", path.display());
         SourcesOf::new()
     })
 }

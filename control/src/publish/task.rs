@@ -291,7 +291,7 @@ impl Task {
         if let Err(failure) = self.write(plan, generation).await {
             // Told once, while it lasts.
             if outcome.failure.is_none() {
-                tracing::error!("not published: {failure}; tried again");
+                tracing::error!("not published: {failure}; retrying");
                 let target = self.shared.settings.proxy_config_path.display().to_string();
                 self.shared
                     .audit_own("publisher", "publish", &target, &failure.to_string());
@@ -470,7 +470,7 @@ impl Task {
         if let Some(published) = &self.published {
             let is_ours = matches!(&found, Ok(Some(bytes)) if digest(bytes) == published.digest);
             if !is_ours {
-                tracing::warn!("proxy_config.json was changed or removed by others; written again");
+                tracing::warn!("proxy_config.json was changed or removed by others; rewriting it");
                 // Whatever was there may be running or refused, so it is replaced under a new
                 // generation.
                 let target = self.shared.settings.proxy_config_path.display().to_string();
@@ -487,7 +487,7 @@ impl Task {
             } else if self.holds.has_refused_file() {
                 // Put right by somebody who has not told the proxy.
                 let (Ok(told) | Err(told)) = self.tell_proxy().await;
-                tracing::info!("proxy_config.json is written again: {told}");
+                tracing::info!("proxy_config.json was refused, and is valid again: {told}");
             }
         }
         let running = self.look().await;

@@ -57,7 +57,7 @@ pub fn with_sync(settled: &Settled, mut body: Value, sync: Value) -> Response {
         return Json(body).into_response();
     };
     body["ok"] = false.into();
-    let error = format!("stored, but not published yet: {failure}; control tries again");
+    let error = format!("stored, but not published yet: {failure}; control is retrying");
     body["error"] = error.into();
     (status_of(failure), Json(body)).into_response()
 }
@@ -93,9 +93,12 @@ pub fn warnings(app: &App) -> Vec<String> {
     let silent = outcome.silent.as_ref();
     warnings.extend(incidents.map(|incident| match silent {
         None => incident.describe(),
-        Some(_) => format!("{} (said before it stopped answering)", incident.describe()),
+        Some(_) => format!(
+            "{} (reported before the proxy stopped answering)",
+            incident.describe()
+        ),
     }));
-    warnings.extend(silent.map(|why| format!("the proxy does not answer any more: {why}")));
+    warnings.extend(silent.map(|why| format!("the proxy no longer answers: {why}")));
     let other_file = outcome
         .seen
         .as_ref()

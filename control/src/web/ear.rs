@@ -84,7 +84,7 @@ impl Ear {
     pub fn took(&mut self) {
         self.crowd(
             BEHIND_MS,
-            "more connections arrive than can be accepted at once",
+            "connections arrive faster than control accepts them",
         );
     }
 
@@ -103,7 +103,7 @@ impl Ear {
         let now_ms = self.clock.now().monotonic_ms;
         let since_ms = *self.behind_since_ms.get_or_insert(now_ms);
         if self.patience.with(|patience| patience.is_spent(now_ms)) {
-            self.hear("connections still wait, but TTLs run again");
+            self.hear("connections still wait, but TTLs have resumed");
         } else if now_ms.saturating_sub(since_ms) >= after_ms {
             self.deafen(By::Crowd, why);
         }
@@ -132,9 +132,7 @@ impl Ear {
             tell_of_left_out(left_out);
         }
         if verdict != Verdict::LeaveOut {
-            tracing::warn!(
-                "not all connections are accepted: {why}; no registration expires meanwhile"
-            );
+            tracing::warn!("not all connections are accepted: {why}; TTLs are paused");
         }
     }
 
@@ -166,9 +164,7 @@ impl Drop for Ear {
 }
 
 fn tell_of_left_out(left_out: u64) {
-    tracing::warn!(
-        "not all connections are accepted: {left_out} more lines of this kind were left out"
-    );
+    tracing::warn!("not all connections are accepted: {left_out} more lines left out");
 }
 
 #[cfg(test)]

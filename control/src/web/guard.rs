@@ -242,9 +242,9 @@ fn check_host_and_origin(app: &App, headers: &HeaderMap, path: &str) -> Result<(
     let has_one_host = headers.get_all(header::HOST).iter().count() == 1;
     if !has_one_host || !app.hosts.contain(host) {
         return refuse(format!(
-            "Host: found {host:?}, allowed: the address we listen on, localhost and loopback at our \
-             port, and \"allowed_hosts\" of control_config.json; a program with a bearer token may \
-             use any"
+            "Host: found {host:?}, allowed: an address that control listens on, localhost or loopback \
+             with its port, or a name in \"allowed_hosts\" of control_config.json; a program with a \
+             bearer token may use any"
         ));
     }
     if let Some(origin) = text(header::ORIGIN)

@@ -126,7 +126,7 @@ pub async fn serve(doors: Vec<Door>, router: Router, clock: Clock, stop: impl Fu
         .await
         .is_err()
     {
-        tracing::warn!("some answers were not finished within {FINISH:?}");
+        tracing::warn!("stopping although some answers were not sent within {FINISH:?}");
     }
 }
 

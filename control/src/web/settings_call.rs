@@ -117,7 +117,7 @@ async fn is_kept(app: &App, id: u64) -> bool {
     }
 }
 
-const NOT_KEPT: &str = "settings_runtime.json cannot be written: if control is restarted before it can, \
+const NOT_KEPT: &str = "settings_runtime.json cannot be written: if control restarts before it can, \
                         and the proxy then refuses these settings, they are rolled back";
 
 /// The model's revision afterwards; `None` where the settings stand.

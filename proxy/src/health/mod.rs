@@ -173,7 +173,7 @@ pub fn log_all_down(before: &Snapshot, after: &Snapshot, registry: &BackendRegis
         let what = words::new_work(protocol);
         let hint = match protocol {
             Protocol::Tcp if tcp && !udp && takes_flows(after) => {
-                "; UDP flows are still served. For a service of UDP alone, set \"tcp\": false in \
+                "; UDP flows are still served. If the service uses UDP only, set \"tcp\": false in \
                  \"listen\""
             }
             Protocol::Tcp | Protocol::Udp => "",
@@ -188,7 +188,7 @@ pub fn log_all_down(before: &Snapshot, after: &Snapshot, registry: &BackendRegis
                 let rule = rule.name();
                 tracing::warn!(
                     "no backend has accepted a TCP connection so far, and UDP is answered: new {what} \
-                     {becomes} (all_down: {rule}). For a service of UDP alone, set \"tcp\": false in \
+                     {becomes} (all_down: {rule}). If the service uses UDP only, set \"tcp\": false in \
                      \"listen\""
                 );
             }

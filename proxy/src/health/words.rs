@@ -61,7 +61,7 @@ fn warming(
         OperationalState::Down => (state, why),
         _ if is_warming_up => (
             OperationalState::Warming,
-            "it reports that it warms up".to_owned(),
+            "warming up (reported by the backend)".to_owned(),
         ),
         _ if ramp < 1.0 => {
             let percent = (ramp * 100.0) as u32;
@@ -89,14 +89,14 @@ fn by_flows(backend: &BackendState) -> (OperationalState, String) {
         (true, 0) => (OperationalState::Up, "flows were answered".to_owned()),
         (false, 0) => (
             OperationalState::Checking,
-            "no flow was answered yet".to_owned(),
+            "no flow answered yet".to_owned(),
         ),
         (_, count) => (
             OperationalState::Down,
             format!("{count} flows in a row failed"),
         ),
     };
-    why.push_str("; no TCP connection was accepted yet");
+    why.push_str("; no TCP connection accepted yet");
     (state, why)
 }
 
@@ -146,9 +146,9 @@ fn reached(
         LastConnect::FlowAnswered => (OperationalState::Up, "the last flow was answered"),
         LastConnect::FlowRefused => (OperationalState::Down, "the last flow was refused"),
         LastConnect::None if standing.is_probed() => {
-            (OperationalState::Checking, "no probe has ended yet")
+            (OperationalState::Checking, "no probe result yet")
         }
-        LastConnect::None => (OperationalState::Checking, "no connect was tried yet"),
+        LastConnect::None => (OperationalState::Checking, "no connect attempted yet"),
     };
     let failures = PROTOCOLS.map(|protocol| backend.health().failures_in_row(protocol));
     let mut why = match (standing.is_probed(), standing.last_probe()) {
@@ -171,7 +171,7 @@ fn reached(
 fn last_probe(standing: &Standing, rules: &Rules) -> String {
     let (_, fails) = standing.in_row();
     match standing.last_probe().map(|last| last.outcome) {
-        None | Some(Outcome::Inconclusive) => "no probe has ended yet".to_owned(),
+        None | Some(Outcome::Inconclusive) => "no probe result yet".to_owned(),
         Some(Outcome::OwnListener(listener)) => {
             format!("not probed: health.port leads to our own listener {listener}")
         }

@@ -38,7 +38,7 @@ pub enum FilesError {
     Folder(#[from] PathFdError),
     #[error(transparent)]
     Ruleset(#[from] RulesetError),
-    #[error("the kernel has none, or it is switched off")]
+    #[error("the kernel lacks it, or it is switched off")]
     Absent,
 }
 

@@ -66,7 +66,7 @@ pub fn enter(wanted: &Wanted<'_>) -> Result<Confinement, PrivilegeError> {
         });
     }
     if !wanted.sandbox {
-        let text = "--no-sandbox: neither system calls nor files are confined";
+        let text = "--no-sandbox: system calls and file access are not confined";
         confinement.missing.push(text.to_owned());
         return Ok(confinement);
     }
@@ -112,8 +112,8 @@ impl Confinement {
         let readable = self.readable.as_ref()?;
         let folders: Vec<String> = readable.iter().map(|f| f.display().to_string()).collect();
         Some(format!(
-            "Landlock lets the proxy read files only in {}, the folders of its configuration at \
-             the start: restart it if the configuration has moved. Without capabilities, even root \
+            "Landlock allows reading only in {}, the folders of the configuration at the start: \
+             restart the proxy if the configuration has moved. Without capabilities, even root \
              reads only files that owner and mode allow",
             folders.join(" and ")
         ))
@@ -121,8 +121,8 @@ impl Confinement {
 
     /// Why a port may not be bound that others may bind.
     pub fn of_binding(&self) -> Option<String> {
-        let text = "a port below 1024 can be bound at the start if the proxy has the right; with \
-                    --keep-bind, a reload can bind one too";
+        let text = "restart the proxy to bind a port below 1024; with --keep-bind, a reload can bind one \
+                    too";
         self.gave_up_bind.then(|| text.to_owned())
     }
 }

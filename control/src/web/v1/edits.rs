@@ -59,8 +59,7 @@ pub async fn roll_back(
         .as_ref()
         .is_some_and(|grant| grant.scope.allows(Need::Admin));
     if !way_back.settings.is_empty() && !may {
-        let message =
-            "this changes settings of the proxy, which needs a token with the scope admin";
+        let message = "changing the proxy's settings needs a token with the scope admin";
         return Err(refused(ApiError::new(StatusCode::FORBIDDEN, message)));
     }
     if if_revision.is_some_and(|expected| expected != model.edits) {
@@ -176,7 +175,7 @@ impl Plan {
 
 /// The overrides as they were before, where the settings were refused.
 async fn put_back(app: &App, actor: Actor, shown: &Value, refused: ApiError) -> ApiError {
-    let note = "the settings were refused, so the overrides are put back";
+    let note = "the settings were refused, so the overrides are restored";
     let mut body = Map::new();
     body.insert("changes".into(), shown["undo"].clone());
     body.insert("note".into(), note.into());
@@ -192,7 +191,7 @@ async fn put_back(app: &App, actor: Actor, shown: &Value, refused: ApiError) -> 
         Ok(_) => refused,
         Err(why) => refused.with(
             "overrides",
-            format!("rolled back, and not put back: {why}").into(),
+            format!("not restored after the settings were refused: {why}").into(),
         ),
     }
 }
