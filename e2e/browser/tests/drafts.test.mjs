@@ -127,7 +127,7 @@ describe('edits that wait', () => {
 });
 
 describe('settings that are being typed', () => {
-  for (const [locale, conflict] of [['en-GB', /changed by someone else to 9000/], ['zh-CN', /已被他人改为 9000/]]) {
+  for (const [locale, conflict] of [['en-GB', /changed to 9000 by someone else/], ['zh-CN', /已被他人改为 9000/]]) {
     it(`survive_another_page_and_a_reload_and_tell_of_others in ${locale}`, async () => {
       page = await openConsole(browser, stand, { view: 'settings', locale });
       const idle = () => page.locator('[data-pointer="/proxy/udp_idle_ms"]');

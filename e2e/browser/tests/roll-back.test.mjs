@@ -20,7 +20,7 @@ after(async () => {
 });
 
 const LANGUAGES = [
-  { locale: 'en-GB', button: /^Roll back$/, title: /^Roll back to before the edit of /, nobody: /No weights, switches or settings/ },
+  { locale: 'en-GB', button: /^Roll back$/, title: /^Roll back to before the edit of /, nobody: /No edits of weights, switches/ },
   { locale: 'zh-CN', button: /^回滚$/, title: /^回滚到 .* 的修改之前$/, nobody: /还没有人修改过/ },
 ];
 
