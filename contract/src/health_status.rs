@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::status::OperationalState;
+
 /// Health as it is configured, and what it left of the backends.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
 #[serde(default)]
@@ -57,6 +59,10 @@ pub struct BackendHealth {
     pub takes_sessions: bool,
     /// The same of new flows.
     pub takes_flows: bool,
+    /// The operational state for TCP alone; absent where no listener takes TCP, and from older proxies.
+    pub tcp: Option<OperationalState>,
+    /// The same for UDP.
+    pub udp: Option<OperationalState>,
 }
 
 impl Default for BackendHealth {
@@ -74,6 +80,8 @@ impl Default for BackendHealth {
             slow_start: 1.0,
             takes_sessions: true,
             takes_flows: true,
+            tcp: None,
+            udp: None,
         }
     }
 }

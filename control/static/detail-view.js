@@ -12,6 +12,7 @@ import { costFactors, costParts, costText, rankOf } from './cost.js';
 import { element, setText, writeChildren } from './dom.js';
 import * as format from './format.js';
 import { words } from './i18n.js';
+import { showMarks } from './protocols.js';
 import { sourceOf } from './rows.js';
 import { drawVram, guardLine, sparkline } from './sparkline.js';
 import { takeOff } from './static-list.js';
@@ -113,11 +114,7 @@ export class DetailView {
 
   #writeState() {
     const { state, backend } = this.row;
-    const shape = shapeOf(state);
-    if (this.shape.dataset.shape !== shape) {
-      this.shape.dataset.shape = shape;
-      this.shape.replaceChildren(shapeIcon(shape));
-    }
+    showMarks(this.shape, this.row);
     setText(this.state, stateText(state));
     setText(this.reason, state.reason);
     setText(this.source, `${words().source(sourceOf(backend))}: ${trace.heartbeatText(this.row)}`);
@@ -191,8 +188,11 @@ function healthFacts({ seen }) {
   const told = words().side;
   const at = seen?.probed_at_ms;
   const probed = format.isNumber(at) ? told.ago(format.ageText(serverNow() - at)) : told.noProbe;
+  const { operational } = words();
   /** @type {Fact[]} */
   const facts = [
+    ...(seen?.tcp ? [/** @type {Fact} */ (['TCP', operational[seen.tcp]])] : []),
+    ...(seen?.udp ? [/** @type {Fact} */ (['UDP', operational[seen.udp]])] : []),
     [told.probed, probed, words().reason(seen?.probe_result ?? '')],
     [told.probeTook, format.latencyText(seen?.probe_latency_us)],
     [told.probes, format.countText(seen?.probes_total)],

@@ -9,11 +9,11 @@ import { isOpen } from './detail.js';
 import { element, setAttribute, setText } from './dom.js';
 import { UNKNOWN, countText, isNumber, latencyText, momentText, rateText, spanText } from './format.js';
 import { words } from './i18n.js';
+import { showMarks, stateWord } from './protocols.js';
 import { sourceOf } from './rows.js';
 import { isChosen, toggleChosen } from './selection.js';
 import { drawVram, sparkline } from './sparkline.js';
 import { stagedOf } from './staged.js';
-import { shapeIcon, shapeOf, stateText } from './state.js';
 import { tip } from './tip.js';
 import * as trace from './trace.js';
 import { errorsOf, rateOf } from './traffic.js';
@@ -151,15 +151,10 @@ export class RowView {
   }
 
   #writeState() {
-    const { state } = this.row;
-    const shape = shapeOf(state);
-    if (this.shape.dataset.shape !== shape) {
-      this.shape.dataset.shape = shape;
-      this.shape.replaceChildren(shapeIcon(shape));
-    }
-    setText(this.state, stateText(state));
+    showMarks(this.shape, this.row);
+    setText(this.state, stateWord(this.row));
     this.writeChoice();
-    this.element.classList.toggle('is-off', state.admin === 'disabled');
+    this.element.classList.toggle('is-off', this.row.state.admin === 'disabled');
   }
 
   /** Whether it is chosen, and what waits for it. */

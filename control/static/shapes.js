@@ -196,6 +196,8 @@
  * @property {number} [ejections_total]
  * @property {number | null} [ejected_for_ms]
  * @property {number} [slow_start]
+ * @property {SeenBackend['operational'] | null} [tcp] the state over TCP alone; null where no listener takes it
+ * @property {SeenBackend['operational'] | null} [udp]
  */
 
 /**

@@ -6,6 +6,7 @@
 import { serverNow } from './api.js';
 import { ageText, dateTimeText, isNumber, latencyText, spanText } from './format.js';
 import { words } from './i18n.js';
+import { protocolText } from './protocols.js';
 import { isBroken, stateText } from './state.js';
 import { lookedAt } from './traffic.js';
 
@@ -31,8 +32,10 @@ export function countedText(what) {
 }
 
 /** @param {Row} row */
-export function stateReason({ state }) {
-  return state.reason === '' ? stateText(state) : `${stateText(state)}: ${state.reason}`;
+export function stateReason(row) {
+  const { state } = row;
+  const why = state.reason === '' ? stateText(state) : `${stateText(state)}: ${state.reason}`;
+  return [why, protocolText(row)].filter((part) => part !== '').join(' · ');
 }
 
 /** @param {Row} row */

@@ -7,7 +7,7 @@ use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use contract::status::OperationalState::{Down, Ejected, Up};
+use contract::status::OperationalState::{Checking, Down, Ejected, Up};
 use e2e::health::{await_probes, await_state, quick_probes};
 use e2e::proxy_bench::ProxyBench;
 use e2e::spread::{self, Transport, spread};
@@ -222,6 +222,10 @@ fn udp_probes_move_flows_that_no_icmp_would() {
     let row = bench.proxy.backend(served.addr);
     assert!(row.health.takes_sessions && !row.health.takes_flows);
     assert!(row.reason.contains("does not affect sessions"), "{row:?}");
+    assert_eq!(
+        (row.health.tcp, row.health.udp),
+        (Some(Checking), Some(Down))
+    );
     let sessions = spread::in_turn(Transport::Tcp, bench.listen, 4);
     assert_eq!(sessions, spread([("a", 2), ("b", 2)]));
     served.silence_udp(false);
@@ -247,8 +251,18 @@ fn tcp_probes_take_no_backend_from_udp_that_serves_udp_alone() {
     let bench = ProxyBench::start(&[echo.addr, refuser.addr], quick_probes(json!({})));
     let row = await_state(&bench.proxy, refuser.addr, Down);
     assert!(!row.health.takes_sessions && row.health.takes_flows);
+    let states = |addr| {
+        let health = bench.proxy.backend(addr).health;
+        (health.tcp, health.udp)
+    };
+    assert_eq!(states(refuser.addr), (Some(Down), Some(Checking)));
+    // A probe over TCP says nothing of UDP.
+    let row = await_state(&bench.proxy, echo.addr, Up);
+    assert_eq!((row.health.tcp, row.health.udp), (Some(Up), Some(Checking)));
     let flows = spread::in_turn(Transport::Udp, bench.listen, 10);
     assert_eq!(flows, spread([("echo", 5), ("udp", 5)]));
+    assert_eq!(states(refuser.addr), (Some(Down), Some(Up)));
+    assert_eq!(states(echo.addr), (Some(Up), Some(Up)));
     let sessions = spread::in_turn(Transport::Tcp, bench.listen, 10);
     assert_eq!(sessions, spread([("echo", 10)]));
     let stop = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");

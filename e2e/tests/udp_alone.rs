@@ -51,6 +51,7 @@ fn a_service_of_udp_alone_raises_no_alarm_of_tcp_and_claims_no_connect() {
         (Up, "the last flow was answered")
     );
     assert_eq!(row.health.probes_total, 0);
+    assert_eq!((row.health.tcp, row.health.udp), (None, Some(Up)));
     assert_alarms(&bench.proxy, 0, 0);
     // Now nobody is there.
     let gone = backend.addr;

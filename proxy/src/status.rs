@@ -71,6 +71,9 @@ pub fn states(supervisor: &Supervisor) -> States {
             let known = snapshot.backend(index_of(snapshot, backend));
             let (operational, _) = words::operational(known, backend.is_warming_up, judged);
             (backend.addr, operational).hash(&mut mark);
+            for protocol in PROTOCOLS {
+                words::over(protocol, known, backend.is_warming_up, judged).hash(&mut mark);
+            }
         }
         // The snapshot follows what probes find a moment later.
         for protocol in PROTOCOLS {
@@ -101,6 +104,7 @@ fn judged(state: &State) -> Judged<'_> {
     Judged {
         rules: &state.config.settings.health,
         is_udp_alone: is_udp_alone(&state.snapshot, &state.registry),
+        listeners: &state.config.listeners,
         now_ms: monotonic_ms(),
     }
 }
@@ -244,7 +248,7 @@ fn describe(backend: &BackendState, described: Described, judged: Judged) -> Bac
         gpu_usage: report.gpu_usage,
         vram_usage: report.vram_usage,
         reported_at_ms: report.reported_at_ms,
-        health: words::status(backend, judged.now_ms, unix_ms()),
+        health: words::status(backend, is_warming_up, judged, unix_ms()),
         counters: backend_counters(backend),
         connect_latency_us: mean(of_workers(|counters| &counters.connect_latency)),
         first_byte_latency_us: mean(of_workers(|counters| &counters.first_byte_latency)),

@@ -17,6 +17,7 @@ use crate::health::{Health, Unanswered};
 use crate::latency::RecentMean;
 use crate::load::Load;
 use crate::meter::{Meter, Moment};
+use crate::plan::Protocol;
 use crate::score::learned::Learned;
 use crate::score::witnessed::Witnessed;
 
@@ -30,6 +31,8 @@ pub struct BackendState {
     /// When a worker first saw that it is gone, where somebody asks; 0: nobody has.
     gone_since_ms: AtomicU64,
     last_connect: AtomicU8,
+    /// The same for each protocol alone.
+    last_over: [AtomicU8; 2],
     /// Some flow has got an answer from it.
     answers_datagrams: AtomicBool,
     telemetry: Telemetry,
@@ -74,6 +77,19 @@ pub enum LastConnect {
     FlowRefused,
 }
 
+impl LastConnect {
+    fn of(place: &AtomicU8) -> LastConnect {
+        match place.load(Relaxed) {
+            1 => LastConnect::Succeeded,
+            2 => LastConnect::Failed,
+            3 => LastConnect::TimedOut,
+            4 => LastConnect::FlowAnswered,
+            5 => LastConnect::FlowRefused,
+            _ => LastConnect::None,
+        }
+    }
+}
+
 impl BackendState {
     fn new(addr: BackendAddr, number: usize, workers: usize) -> Self {
         BackendState {
@@ -82,6 +98,7 @@ impl BackendState {
             keeps_flows: AtomicBool::new(true),
             gone_since_ms: AtomicU64::new(0),
             last_connect: AtomicU8::new(LastConnect::None as u8),
+            last_over: [const { AtomicU8::new(LastConnect::None as u8) }; 2],
             answers_datagrams: AtomicBool::new(false),
             telemetry: Telemetry::default(),
             health: Health::default(),
@@ -208,20 +225,20 @@ impl BackendState {
     }
 
     pub fn last_connect(&self) -> LastConnect {
-        match self.last_connect.load(Relaxed) {
-            1 => LastConnect::Succeeded,
-            2 => LastConnect::Failed,
-            3 => LastConnect::TimedOut,
-            4 => LastConnect::FlowAnswered,
-            5 => LastConnect::FlowRefused,
-            _ => LastConnect::None,
-        }
+        LastConnect::of(&self.last_connect)
+    }
+
+    /// How the last connect went, or what the last flow got back.
+    pub fn last_over(&self, protocol: Protocol) -> LastConnect {
+        LastConnect::of(&self.last_over[protocol as usize])
     }
 
     /// Written only when it changes, so that the line stays shared between cores.
-    pub fn set_last_connect(&self, last: LastConnect) {
-        if self.last_connect() != last {
-            self.last_connect.store(last as u8, Relaxed);
+    pub fn set_last_connect(&self, protocol: Protocol, last: LastConnect) {
+        for place in [&self.last_connect, &self.last_over[protocol as usize]] {
+            if LastConnect::of(place) != last {
+                place.store(last as u8, Relaxed);
+            }
         }
     }
 

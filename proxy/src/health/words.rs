@@ -1,10 +1,11 @@
 //! What is held of a backend, in words: for status and log. The console's Chinese for each phrase is in
 //! control/static/reasons-zh.js.
 
+use contract::Listener;
 use contract::health::Health as Rules;
 use contract::status::{BackendHealth, OperationalState};
 use proxy_core::backend::{BackendState, LastConnect};
-use proxy_core::health::{Outcome, PROTOCOLS, Standing, Verdict};
+use proxy_core::health::{Outcome, PROTOCOLS, Standing, Verdict, is_served};
 use proxy_core::plan::Protocol;
 
 /// What a protocol brings to a backend.
@@ -21,6 +22,7 @@ pub struct Judged<'a> {
     pub rules: &'a Rules,
     /// TCP has no say, see [`is_udp_alone`](super::is_udp_alone).
     pub is_udp_alone: bool,
+    pub listeners: &'a [Listener],
     pub now_ms: u64,
 }
 
@@ -33,6 +35,7 @@ pub fn operational(
     let Judged {
         rules,
         is_udp_alone,
+        listeners: _,
         now_ms,
     } = judged;
     let standing = backend.health().standing();
@@ -47,6 +50,35 @@ pub fn operational(
     }
     let reached = reached(backend, &standing, rules);
     warming(backend, is_warming_up, now_ms, reached)
+}
+
+/// The operational state of a backend for one protocol alone; `None` where no listener takes it.
+pub fn over(
+    protocol: Protocol,
+    backend: &BackendState,
+    is_warming_up: bool,
+    judged: Judged,
+) -> Option<OperationalState> {
+    if !is_served(judged.listeners, protocol) {
+        return None;
+    }
+    let standing = backend.health().standing();
+    if standing.is_down_for(protocol) {
+        return Some(OperationalState::Down);
+    }
+    if standing.is_ejected_for(protocol) {
+        return Some(OperationalState::Ejected);
+    }
+    let state = match backend.last_over(protocol) {
+        _ if standing.is_shown_up(protocol) => OperationalState::Up,
+        LastConnect::Succeeded | LastConnect::FlowAnswered => OperationalState::Up,
+        LastConnect::Failed | LastConnect::TimedOut | LastConnect::FlowRefused => {
+            OperationalState::Down
+        }
+        LastConnect::None => OperationalState::Checking,
+    };
+    let reached = (state, String::new());
+    Some(warming(backend, is_warming_up, judged.now_ms, reached).0)
 }
 
 /// What is reached so, unless it warms up.
@@ -77,6 +109,7 @@ pub fn why(backend: &BackendState, rules: &Rules, now_ms: u64) -> String {
     let judged = Judged {
         rules,
         is_udp_alone: false,
+        listeners: &[],
         now_ms,
     };
     operational(backend, false, judged).1
@@ -186,7 +219,15 @@ fn last_probe(standing: &Standing, rules: &Rules) -> String {
 }
 
 /// Health of one backend as the status has it.
-pub fn status(backend: &BackendState, now_ms: u64, unix_ms: u64) -> BackendHealth {
+pub fn status(
+    backend: &BackendState,
+    is_warming_up: bool,
+    judged: Judged,
+    unix_ms: u64,
+) -> BackendHealth {
+    let now_ms = judged.now_ms;
+    let over = |protocol| over(protocol, backend, is_warming_up, judged);
+    let (tcp, udp) = (over(Protocol::Tcp), over(Protocol::Udp));
     let health = backend.health();
     let standing = health.standing();
     let (probes_total, probe_failures_total) = standing.probes();
@@ -211,5 +252,7 @@ pub fn status(backend: &BackendState, now_ms: u64, unix_ms: u64) -> BackendHealt
         slow_start: backend.ramp(now_ms),
         takes_sessions: standing.is_available(Protocol::Tcp),
         takes_flows: standing.is_available(Protocol::Udp),
+        tcp,
+        udp,
     }
 }

@@ -186,10 +186,11 @@ impl Core {
     /// Nobody listens at `backend`, or no way leads to it.
     pub fn count_refusal(&self, protocol: Protocol, backend: &BackendState) {
         self.note_failure(protocol, backend);
-        backend.set_last_connect(match protocol {
+        let last = match protocol {
             Protocol::Tcp => LastConnect::Failed,
             Protocol::Udp => LastConnect::FlowRefused,
-        });
+        };
+        backend.set_last_connect(protocol, last);
         add(&backend.worker(self.worker).connect_failures, 1);
         add(&self.counters.connect_failures, 1);
     }
@@ -197,7 +198,7 @@ impl Core {
     /// `backend` did not answer a connect in time.
     pub fn count_timeout(&self, backend: &BackendState) {
         self.note_failure(Protocol::Tcp, backend);
-        backend.set_last_connect(LastConnect::TimedOut);
+        backend.set_last_connect(Protocol::Tcp, LastConnect::TimedOut);
         add(&backend.worker(self.worker).connect_timeouts, 1);
         add(&self.counters.connect_timeouts, 1);
     }

@@ -83,7 +83,7 @@ impl Flow {
     /// Counts answers; returns why the flow is over, if they end it.
     pub fn count_down(&mut self, core: &Core, answers: usize, bytes: usize) -> Option<FlowEnd> {
         let backend = self.state.backend();
-        backend.set_last_connect(LastConnect::FlowAnswered);
+        backend.set_last_connect(Protocol::Udp, LastConnect::FlowAnswered);
         backend.set_answers_datagrams();
         core.note_answer(Protocol::Udp, backend);
         if self.state.is_unanswered() {

@@ -242,7 +242,7 @@ impl Tcp {
         let session = &mut self.sessions[index as usize];
         if let Some(slot) = &session.slot {
             let backend = slot.backend();
-            backend.set_last_connect(LastConnect::Succeeded);
+            backend.set_last_connect(Protocol::Tcp, LastConnect::Succeeded);
             let counters = backend.worker(core.worker);
             add(&counters.sessions_total, 1);
             counters.connect_latency.record(core.now_us - since_us);

@@ -245,6 +245,12 @@ impl Standing {
         self.is_enabled && self.subject.is_some()
     }
 
+    /// Whether probes show that it serves this protocol. One over TCP shows nothing of UDP.
+    pub fn is_shown_up(&self, protocol: Protocol) -> bool {
+        let is_asked = self.is_probed() && self.subject == Some(protocol);
+        is_asked && !self.is_out_of_reach && self.verdict == Verdict::Up
+    }
+
     pub fn verdict(&self) -> Verdict {
         self.verdict
     }
