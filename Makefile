@@ -15,13 +15,13 @@ help:
 	@echo "             agent/bin/gpu_agent and the simulators in control/scripts/"
 	@echo "make run     build, then run everything on this machine until Ctrl-C"
 	@echo "             (CONTROL_PORT, PROXY_PORT and BACKEND_PORT choose other ports)"
-	@echo "make bench   measure the data path beside haproxy, nginx and envoy (some 20 minutes)"
-	@echo "make sched   simulate how scheduling spreads work over GPUs (some minutes; TRACE=FILE)"
-	@echo "make sched-proof  the same by the real planes, before models of GPUs on real sockets (10 minutes)"
-	@echo "make soak    what takes too long for make test: millions of sessions, mutated inputs, more"
-	@echo "             seeds (MINUTES=10); make figures plays the same through haproxy and nginx"
-	@echo "make test    check words, formatting and lints, run every test, a browser's among them"
-	@echo "make clean   remove what was built"
+	@echo "make bench   measure the data path beside haproxy, nginx and envoy (about 20 minutes)"
+	@echo "make sched   simulate how each algorithm spreads work over GPUs (a few minutes; TRACE=FILE)"
+	@echo "make sched-proof  the same with the real programs and models of GPUs on real sockets (10 minutes)"
+	@echo "make soak    run the long tests: millions of sessions, fuzzed inputs, more seeds"
+	@echo "             (MINUTES=10); make figures runs the same scenarios through haproxy and nginx"
+	@echo "make test    check words, formatting and lints, and run all tests, browser tests included"
+	@echo "make clean   remove the build"
 
 build:
 	@scripts/need.sh $(CARGO) cc

@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname "$0")/../control"
 
 without() {
-    echo "console: $1: it is built without charts" >&2
+    echo "console: built without charts: $1" >&2
     exit 0
 }
 

@@ -50,7 +50,7 @@ main() {
     # Returns when the first of them ends, which none should.
     local ended
     wait -n -p ended || true
-    fail "${names[$ended]} has ended" "$(log_of "${names[$ended]}")"
+    fail "${names[$ended]} stopped unexpectedly" "$(log_of "${names[$ended]}")"
 }
 
 backend_ports() { seq "$BACKEND_PORT" $((BACKEND_PORT + 4)); }
@@ -167,7 +167,7 @@ check_port_number() {
 
 check_port_is_free() {
     if (exec 3<>"/dev/tcp/$HOST/$1") 2>/dev/null; then
-        fail "port $1 is in use; stop what serves there, or choose another by $2=PORT"
+        fail "port $1 is in use; stop the program that uses it, or choose another with $2=PORT"
     fi
 }
 
@@ -175,7 +175,7 @@ check_port_is_free() {
 fail() {
     echo "make run: $1" >&2
     if [[ -n ${2:-} ]]; then
-        echo "its last lines, from $2:" >&2
+        echo "last lines of $2:" >&2
         tail -n 5 "$2" >&2
     fi
     exit 1

@@ -45,7 +45,7 @@ const PHRASES = [
   [/^probe: passed in ([\d.]+ ms)$/, (time) => `探测通过，用时 ${time}`],
   [/^probe: passed \((\d+) of (\d+)\)$/, (count, of) => `探测通过（${count}/${of}）`],
   [/^probe: (.+) \((\d+) of (\d+)\)$/, (found = '', count, of) => `探测失败：${phrase(found)}（${count}/${of}）`],
-  [/^not probed: health\.port leads to our own listener (\S+)$/, (listener) => `未探测：health.port 指向代理自己的监听 ${listener}`],
+  [/^not probed: health\.port leads to the proxy's own listener (\S+)$/, (listener) => `未探测：health.port 指向代理自己的监听 ${listener}`],
   [/^does not affect (sessions|flows)$/, (work = '') => work === 'flows' ? '不影响 UDP 流' : '不影响会话'],
   [/^(\d+) (sessions|flows) in a row failed$/, (count, work = '') => `连续 ${count} 个${WORK[work]}失败`],
   [/^slow start: (\d+) % of its share$/, (percent) => `慢启动：份额的 ${percent}%`],

@@ -138,7 +138,7 @@ fn warn_of_own_listener(registry: &BackendRegistry, addr: BackendAddr, listener:
     let outcome = Outcome::OwnListener(listener);
     if last.is_none_or(|last| last.outcome != outcome) {
         tracing::warn!(
-            "backend {addr} is not probed: health.port leads to our own listener {listener}"
+            "backend {addr} is not probed: health.port leads to the proxy's own listener {listener}"
         );
     }
 }

@@ -206,7 +206,7 @@ fn last_probe(standing: &Standing, rules: &Rules) -> String {
     match standing.last_probe().map(|last| last.outcome) {
         None | Some(Outcome::Inconclusive) => "no probe result yet".to_owned(),
         Some(Outcome::OwnListener(listener)) => {
-            format!("not probed: health.port leads to our own listener {listener}")
+            format!("not probed: health.port leads to the proxy's own listener {listener}")
         }
         Some(Outcome::Passed { latency_us }) => {
             format!("probe: passed in {:.1} ms", latency_us as f64 / 1_000.0)
