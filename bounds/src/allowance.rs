@@ -1,11 +1,13 @@
-//! A bound on time that strangers can take from others: so much of any window, however they divide it.
+//! A bound on the time that strangers can take from others: a fixed part of any window, however they
+//! divide it.
 
 use std::collections::VecDeque;
 
-/// A window is counted in so many parts, so that memory is bounded; it is longer by less than one.
+/// The number of parts in which a window is counted, so that memory is bounded; the window is longer
+/// by less than one part.
 const PARTS: u64 = 180;
 
-/// Time that is taken, by any number of takers at once, and how much of the latest window was.
+/// Counts the time taken by any number of takers at once, and how much of the latest window it was.
 ///
 /// ```
 /// use bounds::Allowance;
@@ -26,7 +28,7 @@ pub struct Allowance {
     takers: usize,
     /// Up to when it is counted.
     at_ms: u64,
-    /// Numbers of parts and how much of each was taken, oldest first; those of the window alone.
+    /// The parts of the window by number, and how much of each was taken, oldest first.
     parts: VecDeque<(u64, u64)>,
     taken_ms: u64,
 }
@@ -44,14 +46,13 @@ impl Allowance {
         }
     }
 
-    /// Somebody takes time from now on, on a monotonic clock. Those who do at the same time take the
-    /// same time.
+    /// A taker begins at this time of a monotonic clock. Takers at the same time take the same time.
     pub fn begin(&mut self, now_ms: u64) {
         self.count(now_ms);
         self.takers += 1;
     }
 
-    /// One of them does no more.
+    /// One taker ends.
     pub fn end(&mut self, now_ms: u64) {
         self.count(now_ms);
         self.takers = self.takers.saturating_sub(1);
@@ -64,7 +65,7 @@ impl Allowance {
 
     fn count(&mut self, now_ms: u64) {
         let now_ms = now_ms.max(self.at_ms);
-        // A part that has slid out of the window is not looked at, however long nobody has asked.
+        // A part outside the window does not count, however long ago the last call was.
         let first = (now_ms / self.part_ms).saturating_sub(PARTS);
         while self.parts.front().is_some_and(|(part, _)| *part < first) {
             let (_, taken_ms) = self.parts.pop_front().expect("there is one just above");

@@ -1,4 +1,4 @@
-//! [`Places`] as the connections of an accept loop share them.
+//! [`Places`], shared by the connections of an accept loop.
 
 use std::hash::Hash;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use crate::places::{Id, PlaceBounds, Places};
 
-/// How long a new connection is let be, whoever else comes: what it has sent is read by then.
+/// How long a new connection is never closed for another one: by then, what it has sent has been read.
 const NEW: Duration = Duration::from_millis(100);
 
 /// The connections of one accept loop, or of several with common bounds.
@@ -17,7 +17,7 @@ pub struct Crowd<K>(Arc<Inner<K>>);
 
 struct Inner<K> {
     places: Mutex<Places<K, Arc<Notify>>>,
-    /// Rung where somebody may find room.
+    /// Notified when there may be room.
     room: Notify,
 }
 
@@ -32,9 +32,9 @@ pub struct Place<K: Copy + Eq + Hash> {
     crowd: Crowd<K>,
     id: Id,
     close: Arc<Notify>,
-    /// Its answer is not all handed over.
+    /// Its answer has not been handed over in full.
     is_answering: AtomicBool,
-    /// A request is in progress, until what was answered has been sent, too.
+    /// A request is in progress, until its answer has been sent.
     is_busy: AtomicBool,
 }
 
@@ -53,7 +53,7 @@ impl<K: Copy + Eq + Hash> Crowd<K> {
     /// Waits until another connection may come.
     pub async fn room(&self) {
         loop {
-            // Made before the look, so that no bell is missed in between.
+            // Created before the check, so that no notification is missed in between.
             let bell = self.0.room.notified();
             if self.has_room() {
                 return;
@@ -62,7 +62,7 @@ impl<K: Copy + Eq + Hash> Crowd<K> {
         }
     }
 
-    /// A place for a connection of `of`; another one may be closed for it. `None`: there is none.
+    /// A place for a connection of `of`; another connection may be closed for it. `None`: no place is free.
     pub fn enter(&self, of: K) -> Option<Arc<Place<K>>> {
         let close = Arc::new(Notify::new());
         let entered = self.lock().enter(of, close.clone())?;
@@ -99,7 +99,7 @@ impl<K: Copy + Eq + Hash> Place<K> {
         self.crowd.0.room.notify_waiters();
     }
 
-    /// So many bytes have come.
+    /// This number of bytes has arrived.
     pub fn read(&self, bytes: usize) {
         if self.is_busy.load(Relaxed) {
             return;
@@ -115,12 +115,12 @@ impl<K: Copy + Eq + Hash> Place<K> {
         self.crowd.lock().begin(self.id);
     }
 
-    /// The answer is all handed over to whoever sends it.
+    /// The whole answer has been handed over for sending.
     pub fn answered(&self) {
         self.is_answering.store(false, Relaxed);
     }
 
-    /// All that was handed over is sent.
+    /// Everything handed over has been sent.
     pub fn flushed(&self) {
         if !self.is_answering.load(Relaxed) && self.is_busy.swap(false, Relaxed) {
             self.crowd.lock().end(self.id);

@@ -1,6 +1,6 @@
-//! What strangers may take of a plane, in either plane: lines of its log, connections, and time.
+//! Limits on what strangers may use of a plane: lines of its log, connections, and time.
 //!
-//! What is decided is pure: time comes as an argument, nothing is logged, accepted or closed here.
+//! The decisions are pure: time is an argument; nothing is logged, accepted or closed here.
 
 mod allowance;
 mod crowd;

@@ -1,5 +1,5 @@
-//! A bound on the log lines of one kind that strangers can cause: some a second, and one line with
-//! the number of those that were left out.
+//! A limit on the log lines of one kind that strangers can cause: some a second, then one line with
+//! the number left out.
 
 /// How many lines of one kind are written in a second.
 pub const LINES_A_SECOND: u32 = 10;
@@ -10,12 +10,12 @@ const SECOND_MS: u64 = 1_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     Write,
-    /// Written behind a summary line: so many lines of the seconds before were left out.
+    /// Write it after a summary line: this number of earlier lines was left out.
     WriteAfter(u64),
     LeaveOut,
 }
 
-/// The lines of one kind. A second begins with a line, so that nothing has to be done while none come.
+/// The lines of one kind. A second begins with a line, so that there is nothing to do while none come.
 ///
 /// ```
 /// use bounds::{LineLimit, Verdict};
@@ -29,7 +29,7 @@ pub enum Verdict {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LineLimit {
     lines_a_second: u32,
-    /// Of the second that began last.
+    /// Lines of the current second.
     began_at_ms: Option<u64>,
     written: u32,
     left_out: u64,
@@ -65,8 +65,8 @@ impl LineLimit {
         left_out.map_or(Verdict::Write, Verdict::WriteAfter)
     }
 
-    /// Ends a second that is over. How many of its lines were left out, where some were: to be
-    /// written as one line. Who calls this now and then tells of the last second of a flood, too.
+    /// Ends a second that is over. Returns how many of its lines were left out, if any, to be written as
+    /// one line. Call it now and then, so that the last second of a flood is reported too.
     pub fn sum_up(&mut self, now_ms: u64) -> Option<u64> {
         let began_at_ms = self.began_at_ms?;
         if now_ms.saturating_sub(began_at_ms) < SECOND_MS {
@@ -77,7 +77,7 @@ impl LineLimit {
         (left_out > 0).then_some(left_out)
     }
 
-    /// When a summary is due, where lines have been left out: for who sleeps until then.
+    /// When a summary is due, if lines have been left out: the time to sleep until.
     pub fn due_at_ms(&self) -> Option<u64> {
         let began_at_ms = self.began_at_ms.filter(|_| self.left_out > 0)?;
         Some(began_at_ms + SECOND_MS)

@@ -1,20 +1,20 @@
-//! Who holds connections, and who is closed where they run short.
+//! Which connections are held, and which one is closed when they run short.
 //!
-//! A connection that has not yet sent a whole request costs its client nothing, so whoever opens many
-//! could keep everybody else out. It is closed first, the oldest first; after those the ones that wait
-//! for their next request, the one that has waited longest first; one with a request in progress never.
+//! A connection that has not yet sent a whole request costs its client nothing, so a client with many of
+//! them could keep all others out. Such connections are closed first, the oldest first; then those that
+//! wait for their next request, the longest wait first. One with a request in progress is never closed.
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 
-/// A connection's number; none is given twice.
+/// A connection's number; never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id(u64);
 
 /// What a connection waits for, the first to be closed first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Waits {
-    /// Nothing, or not all, of its first request has come.
+    /// Its first request has not arrived in full.
     ForRequest,
     ForNext,
 }
@@ -32,7 +32,7 @@ struct Held<K, C> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// It has just come: what it has sent may not have been read yet, so it is not closed.
+    /// It is new: what it has sent may not have been read yet, so it is not closed.
     New,
     Waits(Turn),
     /// A request is in progress.
@@ -44,7 +44,7 @@ struct Of {
     waiting: BTreeSet<Turn>,
 }
 
-/// How many connections there may be.
+/// Limits on connections.
 #[derive(Debug, Clone, Copy)]
 pub struct PlaceBounds {
     pub all: usize,
@@ -84,13 +84,13 @@ impl<K: Copy + Eq + Hash, C> Places<K, C> {
         }
     }
 
-    /// Whether another one could come, of a client that has not yet enough.
+    /// Whether another connection fits, of a client below its limit.
     pub fn has_room(&self) -> bool {
         self.held.len() < self.bounds.all || !self.waiting.is_empty()
     }
 
-    /// One more; `None` where there is no room, and no connection that may be closed for it: of the
-    /// same client where that has as many as it may, or of anybody.
+    /// Adds a connection; `None` if there is no room, and no connection that may be closed for it: one of
+    /// the same client if that client is at its limit, otherwise one of any client.
     pub fn enter(&mut self, of: K, handle: C) -> Option<Entered<C>> {
         let own = self.of_each.get(&of);
         let first = match own {
@@ -116,8 +116,8 @@ impl<K: Copy + Eq + Hash, C> Places<K, C> {
         Some(Entered { id, closed })
     }
 
-    /// So many bytes of a request have come that is not known to be whole. What is closed to keep the
-    /// bound on all such bytes, in the usual order.
+    /// This number of bytes of an unfinished request has arrived. Returns the connections to close, in the
+    /// usual order, so that all such bytes stay within their limit.
     pub fn read(&mut self, id: Id, bytes: usize) -> Vec<C> {
         match self.held.get_mut(&id) {
             Some(held) if held.state != State::Busy => held.unfinished += bytes,
@@ -128,7 +128,7 @@ impl<K: Copy + Eq + Hash, C> Places<K, C> {
         while self.unfinished > self.bounds.unfinished {
             let holds_some = |(_, _, id): &&Turn| self.held[id].unfinished > 0;
             let first = self.waiting.iter().find(holds_some);
-            // What is left is of those that have just come.
+            // Only new connections are left.
             let Some((_, _, first)) = first.copied() else {
                 break;
             };
@@ -137,24 +137,24 @@ impl<K: Copy + Eq + Hash, C> Places<K, C> {
         closed
     }
 
-    /// Its first request has not come by now, or not all of it.
+    /// Its first request has still not arrived in full.
     pub fn settle(&mut self, id: Id) {
         if self.held.get(&id).map(|held| held.state) == Some(State::New) {
             self.wait(id, Some(Waits::ForRequest));
         }
     }
 
-    /// Its request is whole, and is being answered. False where it has been closed meanwhile.
+    /// Its request is complete and is being answered. False if it has been closed meanwhile.
     pub fn begin(&mut self, id: Id) -> bool {
         self.wait(id, None)
     }
 
-    /// It has its answer, and waits for its next request.
+    /// It has received its answer, and waits for its next request.
     pub fn end(&mut self, id: Id) {
         self.wait(id, Some(Waits::ForNext));
     }
 
-    /// It is gone. Its handle, where it was not gone before.
+    /// Removes the connection. Returns its handle, unless it was already gone.
     pub fn leave(&mut self, id: Id) -> Option<C> {
         self.wait(id, None);
         let held = self.held.remove(&id)?;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
-/// How many bytes the secret has by which whoever registered an address keeps it as its own.
+/// Allowed lengths, in bytes, of the secret with which a client owns the address that it registers.
 pub const OWNER_BYTES: RangeInclusive<usize> = 16..=256;
 
 /// A backend's `ip:port`, and with it the backend's identity: all that is learned of a backend

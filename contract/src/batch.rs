@@ -1,4 +1,4 @@
-//! A backend's offer to serve small requests together.
+//! Batching: a backend reports that it serves small requests together.
 
 use serde_json::Value;
 
@@ -10,18 +10,18 @@ pub const MAX_BATCH: u64 = 4096;
 /// The longest that a batch may stay open.
 pub const MAX_BATCH_WINDOW_MS: u64 = 10_000;
 
-/// What arrives at a backend within `window_ms` of the first, up to `max` requests, it serves in
-/// one go. Written as `max_batch` and `batch_window_ms`, both or neither.
+/// A backend serves the requests that arrive within `window_ms` of the first one together, up to `max`
+/// of them. Written as `max_batch` and `batch_window_ms`, both or neither.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Batch {
     /// 1..=[`MAX_BATCH`].
     pub max: u16,
-    /// 0..=[`MAX_BATCH_WINDOW_MS`]; 0 waits for nobody.
+    /// 0..=[`MAX_BATCH_WINDOW_MS`]; 0: no wait.
     pub window_ms: u16,
 }
 
 impl Batch {
-    /// Reads `max_batch` and `batch_window_ms`; both are optional, and neither says anything alone.
+    /// Reads `max_batch` and `batch_window_ms`; both are optional, but one without the other is a fault.
     pub fn read(object: &mut Object, faults: &mut Faults) -> Option<Batch> {
         const KEYS: [&str; 2] = ["max_batch", "batch_window_ms"];
         let given = KEYS.map(|key| object.take(key).is_some());

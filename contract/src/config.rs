@@ -135,7 +135,7 @@ impl WarmingShare {
         [("tenth", WarmingShare::Tenth), ("none", WarmingShare::None)];
 }
 
-/// The addresses of this host, against which a backend that is our own listener is recognized.
+/// The addresses of this host, used to recognize backends that are listeners of this proxy.
 /// Loopback is always included; empty means that only loopback and exact matches are recognized.
 #[derive(Debug, Clone, Default)]
 pub struct LocalAddresses(pub Vec<IpAddr>);
@@ -152,7 +152,7 @@ pub struct Checked {
     /// Without the skipped entries.
     pub config: Config,
     /// Backends that are one of the file's own listeners, in file order: a session to one of them would
-    /// come back for ever. They cost no other entry anything; refused by [`check_strictly`].
+    /// loop forever. The other entries are used; [`check_strictly`] refuses the file.
     pub skipped: Vec<Skipped>,
     /// [`config_digest`](crate::config_digest()) of the document.
     pub config_digest: String,
@@ -257,7 +257,7 @@ pub fn check(bytes: &[u8], local: &LocalAddresses) -> Result<Checked, Faults> {
 }
 
 /// Like [`check`], but an unknown key, a skipped entry and a probe that would reach a listener of the
-/// file are faults like any other: for a person who asks.
+/// file are faults too. For `--check`, whose caller can correct the file.
 pub fn check_strictly(bytes: &[u8], local: &LocalAddresses) -> Result<Config, Faults> {
     let mut faults = Faults::default();
     let mut unknown_keys = Faults::default();
@@ -274,8 +274,8 @@ pub fn check_strictly(bytes: &[u8], local: &LocalAddresses) -> Result<Config, Fa
     config.filter(|_| faults.is_empty()).ok_or(faults)
 }
 
-/// The first backend whose probe `health.port` leads to a listener of the file. A disabled one has no
-/// probe.
+/// Reports the first backend whose probe `health.port` leads to a listener of the file. Disabled
+/// backends are not probed.
 fn add_own_probe(config: &Config, local: &LocalAddresses, faults: &mut Faults) {
     let probe = &config.settings.health.probe;
     let Some(port) = probe.port else {
@@ -298,15 +298,15 @@ fn add_own_probe(config: &Config, local: &LocalAddresses, faults: &mut Faults) {
     }
 }
 
-/// The generation of a file that [`check`] refuses, where it can be read that far; so that whoever
-/// waits for that generation hears of the refusal.
+/// The generation of a file that [`check`] refuses, if it can be read that far: clients that wait for
+/// this generation then learn of the refusal.
 pub fn generation_of(bytes: &[u8]) -> Option<u64> {
     let map = parse_object(bytes, MAX_FILE_BYTES).ok()?;
     Object::new(&map, "").take_integer("generation", 0, u64::MAX, &mut Faults::default())
 }
 
-/// `None` only where something is missing without which there is no configuration; what is wrong is
-/// in `faults`.
+/// `None` only if a part is missing without which there is no configuration; `faults` lists what is
+/// wrong.
 fn read(
     document: &Map<String, Value>,
     local: &LocalAddresses,
@@ -529,7 +529,7 @@ impl Listener {
 }
 
 impl Backend {
-    /// The backend as an entry of the file; keys of ours that are absent stay absent.
+    /// The backend as an entry of the file; absent optional keys stay absent.
     pub fn to_json(&self) -> Value {
         let mut entry = json!({
             "ip": self.addr.ip(),

@@ -1,5 +1,5 @@
-//! A digest of what a `proxy_config.json` asks for: by it control knows that the proxy runs what was
-//! published, and not another file of the same generation.
+//! A digest of what a `proxy_config.json` asks for. With it, control knows that the proxy runs the
+//! published file and not another one of the same generation.
 
 use std::collections::BTreeMap;
 

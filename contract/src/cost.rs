@@ -1,4 +1,4 @@
-//! Why a backend gets what it gets under `gpu_aware`: what one session more costs there, with its
+//! Explains the share of a backend under `gpu_aware`: the cost of one more session there, with its
 //! parts.
 
 use serde::{Deserialize, Serialize};
@@ -9,16 +9,16 @@ pub struct Failed {
     /// `connect_refused`, `connect_timed_out`, `session_unanswered`, `flow_refused` or
     /// `flow_unanswered`.
     pub what: String,
-    /// How often, since the proxy knows the backend or last found that its unanswered sessions were
-    /// no fault of its own.
+    /// Number since the proxy first knew the backend, or last found that its unanswered sessions were
+    /// not its fault.
     pub count: u64,
-    /// How long ago the last time was.
+    /// Time since the last one.
     pub age_ms: u64,
 }
 
 /// `total = (in_flight + 1 + failures) * slowness / (weight * warm_up)
 ///        + report_weight * (vram + gpu)`,
-/// and much more where a warming backend has its one session. The least total is picked.
+/// and much more if a warming backend already has its one session. The lowest total is picked.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct BackendCost {
     pub total: f64,
@@ -26,22 +26,22 @@ pub struct BackendCost {
     pub in_flight: f64,
     /// Configured weight in proportion to the mean of the pool.
     pub weight: f64,
-    /// How many times longer it takes than the middle of the pool, learned from first-byte latency.
+    /// Response time relative to the pool's median, learned from first-byte latency.
     pub slowness: f64,
     /// Answered requests that this was learned from.
     pub latency_samples: u64,
     /// 1 when warm; less while it warms up and after.
     pub warm_up: f64,
-    /// Recent failures, in sessions.
+    /// Cost of recent failures, in sessions.
     pub failures: f64,
-    /// What they were, while they cost something.
+    /// These failures by kind, while they have a cost.
     #[serde(default)]
     pub failed: Vec<Failed>,
-    /// The share of VRAM that one session more is expected to lead to; absent without a report.
+    /// Share of VRAM expected with one more session; absent without a report.
     pub vram_expected: Option<f64>,
-    /// What that costs.
+    /// Cost of that share.
     pub vram: f64,
-    /// What work on the GPU costs that is not ours.
+    /// Cost of other work on the GPU.
     pub gpu: f64,
     /// 1 while the report is fresh, fading to 0.
     pub report_weight: f64,

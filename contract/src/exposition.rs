@@ -1,5 +1,5 @@
-//! The two text forms of metrics: OpenMetrics 1.0 for whoever asks for it, as Prometheus does, and the
-//! Prometheus text format 0.0.4 for everybody else (`promtool check metrics` reads no other).
+//! The two text forms of metrics: OpenMetrics 1.0 for clients that ask for it, as Prometheus does, and the
+//! Prometheus text format 0.0.4 for all others (`promtool check metrics` reads only this one).
 
 use std::collections::BTreeSet;
 

@@ -9,16 +9,16 @@ pub struct Fault {
     pub place: String,
     /// The offending value as written, shortened.
     pub found: String,
-    /// What would have been right there.
+    /// What is allowed there.
     pub allowed: String,
 }
 
-/// What is found where something is missing.
+/// The `found` of a missing value.
 pub(crate) const NOTHING: &str = "nothing";
 pub(crate) const UNKNOWN_KEY: &str = "an unknown key";
-/// Begins what is allowed in place of an unknown key that resembles a known one.
+/// Start of `allowed` for an unknown key that resembles a known one.
 pub(crate) const A_KNOWN_KEY: &str = "a known key";
-/// Begins what is found where the text is not JSON.
+/// Start of `found` if the text is not JSON.
 pub(crate) const INVALID_JSON: &str = "invalid JSON: ";
 
 impl fmt::Display for Fault {

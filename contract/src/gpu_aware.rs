@@ -1,5 +1,5 @@
 //! The parameters of the `gpu_aware` algorithm: the optional object `gpu_aware` of
-//! `proxy_config.json`, with defaults and ranges. What each is for stands in `proxy_core::score`.
+//! `proxy_config.json`, with defaults and ranges. `proxy_core::score` explains each of them.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -7,43 +7,43 @@ use serde_json::Value;
 use crate::fault::Faults;
 use crate::object::{Object, kind};
 
-/// Serialized, it is the same keys again.
+/// Serialized, it has the same keys.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct GpuAware {
-    /// What an idle session counts for, where a busy one counts 1.
+    /// Load of an idle session; a busy one counts 1.
     pub idle_weight: f64,
-    /// The share of VRAM in use from which a backend costs more.
+    /// Share of VRAM in use at which the cost begins.
     pub vram_soft: f64,
-    /// The share at which it costs `vram_cost`.
+    /// Share at which the cost is `vram_cost`.
     pub vram_full: f64,
-    /// The share from which it costs `vram_hard_cost`.
+    /// Share from which the cost is `vram_hard_cost`.
     pub vram_hard: f64,
     pub vram_cost: f64,
     pub vram_hard_cost: f64,
-    /// The share of VRAM that one session is taken to use before reports teach better.
+    /// Share of VRAM that one session is assumed to use until reports give a better value.
     pub vram_per_load: f64,
-    /// The cost of a GPU that is wholly busy with what is not ours.
+    /// Cost of a GPU that is fully busy with other work.
     pub gpu_cost: f64,
-    /// The cost of a first failure; each further one in a row costs twice the one before.
+    /// Cost of the first failure; each consecutive one costs twice the one before.
     pub failure_cost: f64,
     pub failure_cap: f64,
     pub failure_half_life_ms: u64,
-    /// How much faster or slower than the middle of the pool a backend may be taken to be.
+    /// Bounds of a backend's learned response time relative to the pool's median.
     pub slowness_min: f64,
     pub slowness_max: f64,
-    /// How many requests a backend's latency is learned over.
+    /// Number of requests over which a backend's latency is learned.
     pub latency_samples: u64,
-    /// A latency that is not renewed is trusted less by a factor of e in so long.
+    /// Time in which the trust in a latency without new samples falls by a factor of e.
     pub latency_memory_ms: u64,
-    /// A backend that had no session for so long gets one as a trial; 0: none does.
+    /// Time without a session after which a backend gets one as a trial; 0: no trials.
     pub trial_interval_ms: u64,
-    /// How long the ramp lasts that follows a warm-up.
+    /// Length of the ramp after a warm-up.
     pub ramp_ms: u64,
-    /// How often a backend reports that does not say so itself.
+    /// Report interval assumed for backends that do not send one.
     pub heartbeat_ms: u64,
-    /// Up to so many backends are all looked at for each pick.
+    /// Up to this number of backends, each pick compares all of them.
     pub scan_limit: u64,
-    /// So many are drawn where there are more.
+    /// Number of backends drawn for each pick in larger pools.
     pub samples: u64,
 }
 
@@ -74,7 +74,7 @@ impl Default for GpuAware {
     }
 }
 
-/// Above any cost that means something, and far from where an `f32` overflows.
+/// Above any meaningful cost, and far below the overflow of an `f32`.
 const MAX_COST: f64 = 1_000.0;
 const HOUR_MS: u64 = 3_600_000;
 

@@ -1,21 +1,21 @@
 //! The optional keys of `proxy_config.json` about health: `health` (active probes), `ejection`
 //! (passive), `all_down` and `slow_start_ms`, their defaults and ranges, in one place.
 //!
-//! What a verdict means for sessions and flows is not decided here but in the proxy's core.
+//! The proxy's core decides what a verdict means for sessions and flows.
 
 use serde_json::{Map, Value, json};
 
 use crate::fault::Faults;
 use crate::object::{Object, kind};
 
-/// How the health of backends is found out, and what follows from it.
+/// How the health of backends is determined, and what follows from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
     pub probe: Probe,
     pub ejection: Ejection,
     pub all_down: AllDown,
-    /// How long a backend takes from a tenth of its share to all of it, once it is new, back, or
-    /// done warming up; 0: at once.
+    /// How long a new, returned or warmed-up backend takes from a tenth of its share to the whole
+    /// share; 0: at once.
     pub slow_start_ms: u64,
 }
 
@@ -24,21 +24,20 @@ pub struct Health {
 pub struct Probe {
     pub kind: ProbeKind,
     pub interval_ms: u64,
-    /// By how much an interval may be shorter or longer, at random, so that probes do not march in
-    /// step.
+    /// Random variation of the interval, so that probes do not synchronize.
     pub jitter_percent: u64,
     /// For the whole probe, connect to answer.
     pub timeout_ms: u64,
-    /// So many successes in a row bring a backend back.
+    /// Consecutive successes that bring a backend back.
     pub rise: u64,
-    /// So many failures in a row take it out.
+    /// Consecutive failures that take it out.
     pub fall: u64,
     /// Another port of the same address; absent: the backend's own.
     pub port: Option<u16>,
     pub http: HttpProbe,
     /// What `send_expect` and `udp` send.
     pub send: Option<Vec<u8>>,
-    /// What their answer must hold.
+    /// What their answer must contain.
     pub expect: Option<Vec<u8>>,
 }
 
@@ -64,25 +63,25 @@ pub struct HttpProbe {
     pub status: (u16, u16),
 }
 
-/// When a backend that fails its sessions or flows is left out for a while.
+/// When a backend with failing sessions or flows is ejected for a while.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ejection {
-    /// So many failures in a row eject; 0: never.
+    /// Consecutive failures that eject a backend; 0: never.
     pub failures: u64,
-    /// The first ejection takes so long, each one after it twice as long as the one before.
+    /// Length of the first ejection; each later one lasts twice as long as the one before.
     pub base_ms: u64,
-    /// The longest one; a backend that has been well for as long begins with `base_ms` again.
+    /// Length of the longest ejection; after this time without one, a backend starts with `base_ms` again.
     pub max_ms: u64,
-    /// Of the backends of a pool, those that probes took out included.
+    /// Share of a pool's backends that may be out, including those that probes took out.
     pub max_percent: u64,
 }
 
-/// What happens where every backend is out for its health.
+/// What happens if every backend is out because of its health.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AllDown {
     /// New sessions and flows are refused.
     Reject,
-    /// They go to all backends, as if nothing were known of any.
+    /// New sessions and flows go to all backends, as if nothing were known about any.
     FailOpen,
 }
 
@@ -118,7 +117,7 @@ impl Default for Health {
         Health {
             probe: Probe::default(),
             ejection: Ejection::default(),
-            // Probes that nobody asked for must not refuse what would be served without them.
+            // Probes are on by default: they must not refuse sessions that would be served without them.
             all_down: AllDown::FailOpen,
             slow_start_ms: 0,
         }
@@ -227,8 +226,8 @@ impl Probe {
         probe
     }
 
-    /// Nothing to send and nothing to expect would be a `tcp` probe by another name, and a UDP
-    /// server answers nobody who says nothing.
+    /// With nothing to send and nothing to expect, the probe would be a `tcp` probe under another name,
+    /// and a UDP server answers only if it receives something.
     fn demand_payload(&self, object: &Object, faults: &mut Faults) {
         let says_nothing = self.send.as_ref().is_none_or(Vec::is_empty);
         let (is_missing, allowed) = match self.kind {

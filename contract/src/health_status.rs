@@ -1,36 +1,36 @@
-//! What the status says of health, of the whole and of each backend.
+//! Health in the proxy's status, for the whole and for each backend.
 
 use serde::{Deserialize, Serialize};
 
 use crate::status::OperationalState;
 
-/// Health as it is configured, and what it left of the backends.
+/// Health as configured, and how many backends it leaves.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
 #[serde(default)]
 pub struct HealthStatus {
-    /// The kind of probe that runs: `off` also where no listener asks for what it would tell.
+    /// The kind of probe that runs; also `off` if no listener serves the protocol that it judges.
     pub probe: String,
     /// The rule: `reject` or `fail_open`.
     pub all_down: String,
     pub tcp: ProtocolHealth,
     pub udp: ProtocolHealth,
     /// All are out for TCP, and none has accepted a TCP connection since the proxy started, while flows are
-    /// answered: it looks like a service of UDP alone. No rule of TCP is said to be in force then. False
-    /// from older proxies.
+    /// answered, so the service probably uses UDP only. `all_down` is then not reported for TCP. False from
+    /// older proxies.
     pub udp_alone: bool,
-    /// Ejections that did not take place since too many backends were out already.
+    /// Ejections that were skipped because too many backends were out already.
     pub ejections_spared: u64,
 }
 
-/// How many backends one protocol has.
+/// Number of backends of one protocol.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
 #[serde(default)]
 pub struct ProtocolHealth {
     /// Those that take new sessions or flows by configuration.
     pub ready: u64,
-    /// Those of them that are not out for their health.
+    /// Those of them that are not out because of their health.
     pub available: u64,
-    /// The rule for all being out, while it is in force: `reject` or `fail_open`.
+    /// The rule that applies while all backends are out: `reject` or `fail_open`.
     pub all_down_in_force: Option<String>,
 }
 
@@ -46,18 +46,18 @@ pub struct BackendHealth {
     pub probe_result: Option<String>,
     /// How long the last probe that passed took.
     pub probe_latency_us: Option<u64>,
-    /// Sessions in a row that this backend has failed by now.
+    /// Consecutive sessions that this backend has failed.
     pub session_failures_in_row: u64,
-    /// Flows in a row that this backend has refused by now.
+    /// Consecutive flows that this backend has refused.
     pub flow_failures_in_row: u64,
     pub ejections_total: u64,
-    /// What is left of an ejection; 0 where it lasts until probes pass again.
+    /// Time left of an ejection; 0 if it lasts until probes pass again.
     pub ejected_for_ms: Option<u64>,
-    /// How far slow start has come, above 0 and up to 1.
+    /// Progress of slow start, above 0 and up to 1.
     pub slow_start: f64,
-    /// Whether its health, and warming up, let it take new sessions.
+    /// Whether health and warm-up allow new sessions.
     pub takes_sessions: bool,
-    /// The same of new flows.
+    /// The same for new flows.
     pub takes_flows: bool,
     /// The operational state for TCP alone; absent where no listener takes TCP, and from older proxies.
     pub tcp: Option<OperationalState>,

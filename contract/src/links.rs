@@ -14,10 +14,10 @@ const MAX_LINKS: usize = 40;
 pub struct Links {
     /// The path without a link in it.
     pub end: PathBuf,
-    /// The links that stand for the file itself, in the order in which they are followed. Links that
-    /// stand for a folder on the way are not among them.
+    /// The links to the file itself, in the order in which they are followed. Links to a folder on the
+    /// way are not included.
     pub of_file: Vec<PathBuf>,
-    /// Every link on the way, and the end: whoever changes one of these may change the file.
+    /// Every link on the way, and the end: changing one of these may change the file.
     pub names: Vec<PathBuf>,
 }
 
@@ -34,7 +34,7 @@ pub fn follow(path: &Path) -> io::Result<Links> {
     };
     while let Some(component) = to_go.pop() {
         let next = links.end.join(&component);
-        // What cannot be read as a link is none, or a later call says what is wrong with it.
+        // A path that cannot be read as a link is no link, or a later call reports what is wrong with it.
         let Ok(target) = std::fs::read_link(&next) else {
             links.end = next;
             continue;

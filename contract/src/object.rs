@@ -1,7 +1,7 @@
 //! Reading a JSON object field by field, collecting every fault instead of stopping at the first.
 //!
-//! serde's derive stops at the first fault and names no place, and a person who repairs a
-//! configuration wants all of them at once; so documents that people write are walked here.
+//! serde's derive stops at the first fault and names no place. Someone who repairs a configuration
+//! needs all faults at once, so documents that people write are read here.
 
 use serde_json::{Map, Value};
 
@@ -11,8 +11,8 @@ use crate::value::read_value;
 /// Parses `bytes` as one JSON object of at most `max_bytes`.
 ///
 /// # Errors
-/// One fault: too large, not JSON (with line and column), or JSON that is no object. Or each key
-/// that stands twice in its object: which of the two was meant cannot be known.
+/// One fault: too large, not JSON (with line and column), or JSON that is no object. Or one for each
+/// key that its object has twice: which of the two was meant is unknown.
 pub fn parse_object(bytes: &[u8], max_bytes: usize) -> Result<Map<String, Value>, Faults> {
     refuse_size(bytes, max_bytes)?;
     let mut faults = Faults::default();
@@ -28,7 +28,7 @@ pub fn parse_object(bytes: &[u8], max_bytes: usize) -> Result<Map<String, Value>
 }
 
 /// Refuses a document that is too large, empty, or begins with a byte order mark (RFC 8259, section 8.1),
-/// which some editors write and nobody sees.
+/// which some editors write invisibly.
 pub(crate) fn refuse_size(bytes: &[u8], max_bytes: usize) -> Result<(), Faults> {
     let mut faults = Faults::default();
     if bytes.len() > max_bytes {
@@ -53,7 +53,7 @@ pub(crate) fn not_json(error: &serde_json::Error) -> Faults {
     let mut faults = Faults::default();
     let place = format!("(line {}, column {})", error.line(), error.column());
     let error = error.to_string();
-    // The place says it already.
+    // `place` already has it.
     let error = error.split(" at line ").next().unwrap_or_default();
     let found = format!("{INVALID_JSON}{error}");
     faults.add(&place, found, "valid JSON, nested at most 128 levels");

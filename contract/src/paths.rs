@@ -1,4 +1,4 @@
-//! The folder that is the contract: which file stands where.
+//! The root folder of the contract, and the path of each file in it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,10 +19,10 @@ pub enum RootError {
 }
 
 impl Root {
-    /// Whether the folder is there, so that a misspelt one is told instead of made.
+    /// Checks that the folder exists, so that a misspelt one is reported instead of created.
     ///
     /// # Errors
-    /// It is not, or is no folder.
+    /// It does not exist, or is not a folder.
     pub fn require(&self) -> Result<(), RootError> {
         let path = || self.0.clone();
         match std::fs::metadata(&self.0) {
@@ -38,7 +38,7 @@ impl Root {
         }
     }
 
-    /// Makes the folder where it is not there.
+    /// Creates the folder if it does not exist.
     pub fn init(&self) -> Result<(), RootError> {
         std::fs::create_dir_all(&self.0).map_err(|error| RootError::Io {
             path: self.0.clone(),
@@ -46,8 +46,8 @@ impl Root {
         })
     }
 
-    /// The root when none is named: `control` below the working folder, or, for someone who stands
-    /// inside it, the working folder itself.
+    /// The default root: `control` in the working folder, or the working folder itself if it is inside
+    /// one.
     pub fn default_from(working_folder: &Path) -> Self {
         let below = working_folder.join("control");
         let inside = working_folder
@@ -113,7 +113,7 @@ impl Root {
     }
 }
 
-/// The admin socket stands beside the pid file and has its name, so that one path names a proxy:
+/// The admin socket is beside the pid file and has its name, so that one path names a proxy:
 /// `<root>/run/proxy.sock` by default.
 pub fn proxy_socket(pid_file: &Path) -> PathBuf {
     pid_file.with_extension("sock")

@@ -1,8 +1,8 @@
-//! The pid file: who the proxy is, and the proof of it.
+//! The pid file: which process the proxy is, and the proof of it.
 //!
 //! The holder keeps a POSIX record lock (`fcntl(2)`, `F_SETLK`) on the file for as long as it lives;
-//! the kernel names the lock's owner to anyone who asks (`F_GETLK`), so that a number that is left
-//! over, reused or made up is never taken for the proxy.
+//! the kernel names the lock's owner to any process (`F_GETLK`), so a number that is left over, reused
+//! or made up is never mistaken for the proxy.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _};
@@ -23,10 +23,10 @@ pub struct PidFile {
     file: File,
 }
 
-/// Why the pid file could not be had.
+/// Why the pid file cannot be held.
 #[derive(Debug, thiserror::Error)]
 pub enum PidFileError {
-    /// `pid` is `None` where the holder cannot be seen from here: it lives in another pid namespace.
+    /// `pid` is `None` if the holder is in another pid namespace and cannot be seen from here.
     #[error("{path}: this pid file is held by {}", name_of(*pid))]
     Held { path: PathBuf, pid: Option<i32> },
     #[error("{path}: found {found:?}, allowed: an empty file, or one process id")]
@@ -36,7 +36,7 @@ pub enum PidFileError {
 }
 
 impl PidFileError {
-    /// Whether the disk is at fault, which may pass: nobody else is in the way, and no file is.
+    /// Whether the disk is at fault, which may pass: no other process and no other file is in the way.
     pub fn may_pass(&self) -> bool {
         let is_link = |error: &io::Error| error.raw_os_error() == Some(Errno::LOOP.raw_os_error());
         match self {
@@ -47,7 +47,7 @@ impl PidFileError {
 }
 
 impl PidFile {
-    /// Takes the lock and empties the file; it names nobody until [`PidFile::announce`].
+    /// Takes the lock and empties the file; it names no process until [`PidFile::announce`].
     ///
     /// # Errors
     /// Another process holds it, it is some other kind of file (which stays as it is), or the
@@ -66,7 +66,7 @@ impl PidFile {
             let file = open(OpenOptions::new().read(true).write(true).create(true), path);
             let file = match file {
                 Ok(file) => file,
-                // It may be held all the same, where the disk became read-only after that.
+                // It may still be held, if the disk became read-only afterwards.
                 Err(error) => return Err(held_by_other(path)?.unwrap_or_else(|| io_error(error))),
             };
             if fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
@@ -100,7 +100,7 @@ impl PidFile {
     pub fn announce(&mut self) -> io::Result<()> {
         let line = format!("{}\n", std::process::id());
         self.file.set_len(0)?;
-        // At the start, wherever reading has left the position: else zeros stand before the number.
+        // At the start of the file, wherever reading left the position: otherwise zeros precede the number.
         self.file.write_all_at(line.as_bytes(), 0)
     }
 }
@@ -119,7 +119,7 @@ fn name_of(pid: Option<i32>) -> String {
     }
 }
 
-/// That another process holds the file at `path`, if one does; asked where it cannot be written.
+/// The error that another process holds the file at `path`, if one does; used if it cannot be written.
 fn held_by_other(path: &Path) -> Result<Option<PidFileError>, PidFileError> {
     let Ok(file) = open(OpenOptions::new().read(true), path) else {
         return Ok(None);
@@ -137,7 +137,7 @@ fn held_by_other(path: &Path) -> Result<Option<PidFileError>, PidFileError> {
     Ok(Some(PidFileError::Held { path, pid }))
 }
 
-/// Whoever names some other file as pid file by mistake must not lose it.
+/// A file that was named as the pid file by mistake must not be lost.
 fn refuse_other_files(file: &File, path: &Path) -> Result<(), PidFileError> {
     let text = read_start(file).map_err(|error| PidFileError::Io {
         path: path.to_owned(),
@@ -154,31 +154,31 @@ fn refuse_other_files(file: &File, path: &Path) -> Result<(), PidFileError> {
     })
 }
 
-/// What a pid file says, read by someone else than its holder. What proves it is asked for
-/// separately, since it only counts once the process is pinned (invariant 6).
+/// The content of a pid file, read by another process than its holder. The proof is read separately,
+/// since it counts only once the process is pinned (invariant 6).
 #[derive(Debug)]
 pub struct Announced {
     pub pid: Pid,
     file: File,
 }
 
-/// What the kernel knows of a pid file.
+/// What the kernel knows about a pid file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Evidence {
     pub lock_holder: LockHolder,
     /// Unix seconds of the last write.
     pub written_at: i64,
-    /// Its mode lets every user of the machine write it.
+    /// Every user of the machine may write it.
     pub anybody_may_write: bool,
 }
 
-/// Who holds the record lock of a pid file.
+/// The holder of a pid file's record lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LockHolder {
     Nobody,
     Process(i32),
-    /// Somebody whom the kernel does not name here: a process of another pid namespace, or the
-    /// holder of an open file description lock.
+    /// A holder that the kernel does not name here: a process of another pid namespace, or one with an
+    /// open file description lock.
     Unseen,
 }
 
@@ -194,7 +194,7 @@ impl Announced {
     }
 }
 
-/// Why a pid file names nobody.
+/// Why a pid file names no process.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     #[error("no pid file {0}: the proxy is not running")]
@@ -227,7 +227,7 @@ pub fn read(path: &Path) -> Result<Announced, ReadError> {
     Ok(Announced { pid, file })
 }
 
-/// As much as a pid can take, and more than it should.
+/// Longer than any pid.
 fn read_start(file: &File) -> io::Result<String> {
     const LONGEST: u64 = 32;
     let mut text = Vec::new();
@@ -236,7 +236,7 @@ fn read_start(file: &File) -> io::Result<String> {
 }
 
 fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
-    // NONBLOCK, lest a FIFO in its place hang us.
+    // NONBLOCK, so that a FIFO in its place does not hang us.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     options
         .mode(0o644)

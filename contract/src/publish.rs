@@ -10,22 +10,22 @@ use sha2::{Digest as _, Sha256};
 
 use crate::links;
 
-/// Why a file was not replaced, or maybe not for good.
+/// Why a file was not replaced, or was replaced but may be lost.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    /// The old version stands, and the temporary file is gone.
+    /// The old version is in place, and the temporary file is gone.
     #[error(transparent)]
     NotReplaced(#[from] io::Error),
     /// Every reader sees the new version; a loss of power may bring the old one back.
     #[error("applied, but may be lost in a power failure: the folder cannot be synced: {0}")]
     NotLasting(io::Error),
-    /// Somebody else has replaced it meanwhile, and theirs stands.
+    /// Another program replaced the file meanwhile, and its version is in place.
     #[error("another program keeps replacing it")]
     Overtaken,
 }
 
 impl PublishError {
-    /// By which callers tell a full disk from a broken one.
+    /// Lets callers distinguish a full disk from a broken one.
     pub fn kind(&self) -> io::ErrorKind {
         match self {
             PublishError::NotReplaced(error) | PublishError::NotLasting(error) => error.kind(),
@@ -46,22 +46,22 @@ impl From<PublishError> for io::Error {
 }
 
 /// Replaces the file at `path` by `bytes`: temporary file beside it, fsync, rename, fsync of the
-/// folder. Missing folders are made. A symbolic link stays, and its target is replaced, or made where
+/// folder. Missing folders are created. A symbolic link stays, and its target is replaced, or created if
 /// there is none yet. The file keeps the owner, group and mode of the one that it replaces; a new one,
 /// or one whose owner cannot be kept, is readable by all (0644), since the proxy may run as another
-/// user. One writer a path at a time within a process is the caller's duty.
+/// user. The caller must ensure one writer at a time for each path within a process.
 ///
 /// # Errors
-/// The system's error, and which version stands. The error names the target of a link.
+/// The system's error, and which version is in place. The error names the target of a link.
 pub fn publish(path: &Path, bytes: &[u8]) -> Result<(), PublishError> {
     replace(path, bytes, Access::AsBefore, || true)
 }
 
-/// The same where the file is still the one that the caller has read, which `is_as_read` is asked for
-/// right before the rename: writing takes milliseconds, in which others may replace it too.
+/// The same, but only if the file is still the one that the caller has read. `is_as_read` checks this
+/// right before the rename: writing takes milliseconds, in which others may replace the file too.
 ///
 /// # Errors
-/// As above, and [`PublishError::Overtaken`] where it is another one.
+/// As above, and [`PublishError::Overtaken`] if the file was replaced.
 pub fn publish_over(
     path: &Path,
     bytes: &[u8],
@@ -70,16 +70,16 @@ pub fn publish_over(
     replace(path, bytes, Access::AsBefore, is_as_read)
 }
 
-/// The same for a file that nobody but its owner may read (0600), whatever it was before. Where root
-/// writes it, it belongs to the owner of its folder, as whom the programs that read it run.
+/// The same for a file that only its owner may read (0600), whatever its mode was before. If root
+/// writes it, it belongs to the owner of its folder: the programs that read it run as that user.
 pub fn publish_private(path: &Path, bytes: &[u8]) -> Result<(), PublishError> {
     replace(path, bytes, Access::Private, || true)
 }
 
-/// Who may read the new file.
+/// Which users may read the new file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Access {
-    /// Who could read the old one; everybody where there is none.
+    /// Those who could read the old one; all users if there is none.
     AsBefore,
     Private,
 }
@@ -90,7 +90,7 @@ fn replace(
     access: Access,
     is_as_read: impl FnOnce() -> bool,
 ) -> Result<(), PublishError> {
-    // Only here: a link's target in a folder that is not there is in a volume that is not mounted.
+    // Only here: if the folder of a link's target is missing, its volume is not mounted.
     fs::create_dir_all(folder_of(path))?;
     let target = end_of_links(path)?;
     replace_file(&target, bytes, access, is_as_read).map_err(|error| match error {
@@ -109,7 +109,7 @@ fn replace_file(
 ) -> Result<(), PublishError> {
     let folder = folder_of(path);
     let temporary = temporary_name(path, std::process::id())?;
-    // Opened first: for want of a descriptor or of a right nothing is replaced.
+    // Opened first: without a descriptor or the right to open it, nothing is replaced.
     let opened_folder = File::open(folder)?;
     let before = fs::symlink_metadata(path).ok().filter(Metadata::is_file);
     let written = write_whole(&temporary, bytes, access, before.as_ref(), &opened_folder);
@@ -119,18 +119,18 @@ fn replace_file(
         Err(error) => Err(error.into()),
     };
     if replaced.is_err() {
-        // The first error is the one to tell; the removal is best effort after it.
+        // The first error is reported; the removal after it is best effort.
         let _ = fs::remove_file(&temporary);
     }
     replaced?;
     opened_folder.sync_all().map_err(PublishError::NotLasting)
 }
 
-/// The file that stands at the end of the links at `path`; `path` itself where it is no link.
+/// The file at the end of the links at `path`; `path` itself if it is no link.
 ///
-/// Root follows a link only where it could have been made by root or by the owner of the folder that
-/// it points into: nobody may have root replace a file of somebody else (`protected_symlinks` of
-/// `proc_sys_fs(5)` guards sticky folders alone).
+/// Root follows a link only if root or the owner of the folder that it points into could have created
+/// it: no user may make root replace another user's file (`protected_symlinks` of `proc_sys_fs(5)`
+/// protects only sticky folders).
 ///
 /// # Errors
 /// A loop, or a link that root does not follow.
@@ -164,8 +164,8 @@ fn of_target(target: &Path, error: &io::Error) -> io::Error {
     )
 }
 
-/// Removes temporary files that killed writers of `path` left behind, beside the target of a link. A
-/// living process's are kept.
+/// Removes temporary files that killed writers of `path` left behind, beside the target of a link.
+/// Those of living processes are kept.
 pub fn remove_litter(path: &Path) -> io::Result<()> {
     let path = &links::follow(path)?.end;
     let prefix = temporary_prefix(path)?;
@@ -227,7 +227,7 @@ fn write_whole(
         .write(true)
         .create(true)
         .truncate(true)
-        // Nobody else's until it has its owner.
+        // Readable by no other user until it has its owner.
         .mode(0o600)
         .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32)
         .open(path)?;
@@ -242,13 +242,13 @@ fn write_whole(
             Some(0o600)
         }
     };
-    // Not narrowed by the umask, which is not the readers' business.
+    // Not narrowed by the umask, which must not affect the readers.
     file.set_permissions(Permissions::from_mode(mode.unwrap_or(0o644)))?;
     file.sync_all()
 }
 
-/// Gives the file owner and group of the one that it replaces, and says the mode that goes with them;
-/// `None` where they cannot be kept.
+/// Gives the file the owner and group of the one that it replaces, and returns the mode that belongs
+/// to them; `None` if they cannot be kept.
 fn take_over_owner(file: &File, before: &Metadata) -> Option<u32> {
     let own = file.metadata().ok()?;
     if (own.uid(), own.gid()) != (before.uid(), before.gid()) {

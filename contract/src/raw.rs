@@ -1,5 +1,5 @@
-//! JSON with the text of each value as it is written, for files of others: what is wrong with one
-//! value costs no other, and what is none of ours can be written back byte for byte.
+//! JSON with the text of each value as it is written, for files that other programs write: a fault in
+//! one value does not affect the others, and foreign values can be written back byte for byte.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -17,11 +17,11 @@ use crate::value::read_value;
 pub struct RawObject<'a>(pub Vec<(String, &'a RawValue)>);
 
 impl<'a> RawObject<'a> {
-    /// Parses `bytes` as one JSON object of at most `max_bytes`. The values are well-formed JSON, and
-    /// not looked into any further.
+    /// Parses `bytes` as one JSON object of at most `max_bytes`. The values are well-formed JSON, and are
+    /// not examined further.
     ///
     /// # Errors
-    /// As of [`parse_object`](crate::parse_object), but for keys that stand twice inside of values.
+    /// As in [`parse_object`](crate::parse_object), but repeated keys inside values are allowed.
     pub fn parse(bytes: &'a [u8], max_bytes: usize) -> Result<RawObject<'a>, Faults> {
         refuse_size(bytes, max_bytes)?;
         let whole: &RawValue = serde_json::from_slice(bytes).map_err(|error| not_json(&error))?;
@@ -57,8 +57,8 @@ pub fn raw_items(value: &RawValue) -> Option<Vec<&RawValue>> {
     serde_json::from_str(value.get()).ok()
 }
 
-/// What the text says. Of an object, a key whose value cannot be read, such as the number `1e400`,
-/// or that stands twice, is a fault and left out; any other value that cannot be read is its text.
+/// The value of the text. In an object, a key that is repeated or whose value cannot be read, such as the
+/// number `1e400`, is a fault and left out. Any other value that cannot be read becomes its text.
 pub fn read_raw(raw: &RawValue, place: &str, faults: &mut Faults) -> Value {
     let mut repeated = Faults::default();
     match read_value(raw.get().as_bytes(), &mut repeated) {

@@ -13,7 +13,7 @@ pub struct Refusal {
     pub place: String,
     /// The refused value, shortened: an address as `127.0.0.1:80/tcp`, or the text that was found.
     pub value: String,
-    /// What the system or the check said, for people; programs act on `code` alone.
+    /// The message of the system or the check, for people; programs act only on `code`.
     #[serde(default)]
     pub detail: String,
     /// Unix milliseconds of the first refusal of this code, place and value without a break.
@@ -44,7 +44,7 @@ pub enum RefusalCode {
 }
 
 impl RefusalCode {
-    /// The word that stands in JSON, logs and metrics.
+    /// The word in JSON, logs and metrics.
     pub fn word(self) -> &'static str {
         match self {
             RefusalCode::Unreadable => "unreadable",

@@ -1,4 +1,4 @@
-//! Telling the proxy to read its file again, and nobody else (invariant 6).
+//! Signals the proxy, and no other process, to read its file again (invariant 6).
 //!
 //! The order matters: first a pidfd, which pins one process for good, then the proof that this
 //! process is the proxy, then the signal through the pidfd. A pid reused in between changes nothing.
@@ -50,11 +50,11 @@ fn proven_process(pid_file: &Path, process_names: &[String]) -> Result<(i32, Own
         rustix::io::Errno::SRCH => NotSent::NoProcess(pid),
         error => NotSent::Refused { pid, error },
     })?;
-    // It has ended, and its parent has not asked how: it takes signals, and does nothing any more.
+    // A zombie: it accepts signals but no longer does anything.
     if Process::read(announced.pid).is_some_and(|process| process.has_ended) {
         return Err(NotSent::NoProcess(pid));
     }
-    // Asked only now: what held the lock before the process was pinned may have been another one.
+    // Read only now: before the process was pinned, another one may have held the lock.
     let evidence = announced.evidence();
     let evidence = evidence.map_err(|error| NotSent::NoEvidence { pid, error })?;
     prove(announced.pid, evidence, process_names).map_err(|why| NotSent::NoProof { pid, why })?;
@@ -65,7 +65,7 @@ fn prove(pid: Pid, evidence: Evidence, process_names: &[String]) -> Result<(), S
     match evidence.lock_holder {
         LockHolder::Process(holder) if holder == pid.as_raw_nonzero().get() => Ok(()),
         LockHolder::Process(holder) => Err(format!("the pid file is locked by pid={holder}")),
-        // The number may mean somebody else in the holder's pid namespace than in ours.
+        // In the holder's pid namespace, the number may name another process than in ours.
         LockHolder::Unseen => {
             Err("the pid file is locked by a process that is not visible from here".to_owned())
         }
@@ -73,8 +73,8 @@ fn prove(pid: Pid, evidence: Evidence, process_names: &[String]) -> Result<(), S
     }
 }
 
-/// A file written by hand or by another tool carries no lock; its owner or group then has to have
-/// written it.
+/// A file written by hand or by another tool has no lock; then only its owner or group may be able to
+/// write it.
 fn prove_by_age_and_name(pid: Pid, evidence: Evidence, names: &[String]) -> Result<(), String> {
     const TOLERANCE_S: i64 = 2;
     if evidence.anybody_may_write {

@@ -9,7 +9,7 @@ use crate::health::Health;
 use crate::networks::Networks;
 use crate::object::Object;
 
-/// How the proxy behaves beyond the base format. Serialized, it is the same keys again.
+/// How the proxy behaves beyond the base format. Serialized, it has the same keys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Settings {
     /// How long one connect to a backend may take.
@@ -22,19 +22,19 @@ pub struct Settings {
     pub half_close_timeout_ms: u64,
     /// How long a UDP flow lives without a datagram either way.
     pub udp_idle_ms: u64,
-    /// A UDP flow ends when each of its datagrams has had so many answers, as DNS-like traffic wants
-    /// it; 0: only when idle.
+    /// A UDP flow ends when each of its datagrams has had this number of answers, as suits DNS; 0: only
+    /// when idle.
     pub udp_responses: u64,
-    /// Other balancers that take the answers of backends for datagrams of clients: none of their
-    /// datagrams begins a flow.
+    /// Networks of other balancers, which would treat answers as datagrams of clients: their datagrams
+    /// start no flow.
     #[serde(skip_serializing_if = "Networks::is_empty")]
     pub udp_peers: Networks,
-    /// How long a worker looks for events before it sleeps: less latency at low load for more CPU.
+    /// How long a worker polls for events before it sleeps: less latency at low load for more CPU.
     pub busy_poll_us: u64,
-    /// How long a drain at TERM waits for open sessions.
+    /// How long a drain after SIGTERM waits for open sessions.
     pub drain_timeout_ms: u64,
-    /// How long a session, or a flow that is answered, goes on whose backend was removed or disabled;
-    /// absent: until it ends by itself.
+    /// How long sessions and answered flows of a removed or disabled backend may continue; absent: until
+    /// they end by themselves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backend_gone_timeout_ms: Option<u64>,
     /// Sessions at once; absent: as many as the descriptor limit allows.
@@ -53,12 +53,12 @@ pub struct Settings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SessionLog {
-    /// Of what anybody can cause for next to nothing, some lines a second and the number of the rest.
+    /// Lines that strangers can cause at almost no cost are limited to some a second, and the rest counted.
     All,
-    /// Likewise, and only failures.
+    /// The same, and only failures.
     Failures,
     Off,
-    /// A line for each, whoever causes it.
+    /// One line for each session and flow.
     Unlimited,
 }
 

@@ -106,7 +106,7 @@ pub struct ListenerStatus {
     pub udp: bool,
 }
 
-/// The administrative axis of a backend's state: what the operator or its own word says.
+/// The administrative axis of a backend's state: what operators and registrations want.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum AdminState {
@@ -116,18 +116,18 @@ pub enum AdminState {
     Disabled,
 }
 
-/// The operational axis of a backend's state: what is seen of it.
+/// The operational axis of a backend's state: what the proxy observes.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq, Eq, Hash)]
 #[serde(rename_all = "snake_case")]
 pub enum OperationalState {
     Up,
-    /// Probes say so, or, where none run, the last connect.
+    /// According to probes or, if none run, the last connect.
     Down,
-    /// Nothing is known yet: no probe or session has ended. It is used meanwhile.
+    /// Nothing is known yet: no probe or session has ended. The backend is used meanwhile.
     Checking,
-    /// It says that it warms up, or it is in slow start.
+    /// The backend reports that it is warming up, or it is in slow start.
     Warming,
-    /// Sessions or flows failed, and it is left out for a while.
+    /// Sessions or flows failed, and the backend gets none for a while.
     Ejected,
 }
 
@@ -152,7 +152,7 @@ pub struct BackendStatus {
     pub configured: bool,
     pub admin: AdminState,
     pub operational: OperationalState,
-    /// Why `operational` is what it is.
+    /// The reason for `operational`.
     pub reason: String,
     pub weight: u16,
     /// The share of new sessions it is given: the weight after algorithm and warm-up.
@@ -168,12 +168,12 @@ pub struct BackendStatus {
     pub connect_latency_us: Option<u64>,
     /// Mean of recent times from the client's first byte to the backend's, in microseconds.
     pub first_byte_latency_us: Option<u64>,
-    /// Under `gpu_aware`, why it gets what it gets.
+    /// Under `gpu_aware`, the cost that decides its share.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<BackendCost>,
 }
 
-/// What is counted for each backend and in total. `*_total` and bytes only grow.
+/// Counters of each backend and of the whole. `*_total` and bytes only grow.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
 pub struct Counters {
     pub sessions_active: u64,
@@ -189,9 +189,9 @@ pub struct Counters {
     pub connect_timeouts: u64,
 }
 
-/// What `GET /states` answers: a mark that is another one once a backend comes, goes, or changes its
-/// operational state, a generation is loaded, a listener is bound or refused, or a drain begins; and the
-/// counters. Cheap to ask for, beside a whole status.
+/// The answer of `GET /states`: the counters, and a mark that changes when a backend comes, goes or
+/// changes its operational state, a generation is loaded, a listener is bound or refused, or a drain
+/// begins. Much cheaper than a whole status.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct States {
     pub mark: String,
@@ -200,12 +200,12 @@ pub struct States {
     pub totals: Option<Totals>,
 }
 
-/// How many took how long.
+/// A histogram of durations.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
 pub struct Timings {
     pub sum_us: u64,
-    /// The longest time of a bucket, in whole microseconds, and how many lie in it; ascending, without
-    /// empty buckets.
+    /// The upper bound of each bucket, in whole microseconds, and its count; ascending, without empty
+    /// buckets.
     pub buckets: Vec<(u64, u64)>,
 }
 
@@ -216,7 +216,7 @@ pub struct Totals {
     /// Quantiles since the start, in microseconds.
     pub first_byte_p50_us: Option<u64>,
     pub first_byte_p99_us: Option<u64>,
-    /// The same since the start as counts, so that two looks give the quantiles of the time between.
+    /// The same as counts since the start, so that two readings give the quantiles of the time between.
     #[serde(default)]
     pub first_byte: Timings,
     pub connect_retries: u64,
@@ -231,13 +231,13 @@ pub struct Totals {
 pub struct LimitStatus {
     pub max_sessions: u64,
     pub max_flows: u64,
-    /// How often accepting paused, at `max_sessions` or for want of descriptors.
+    /// How often accepting paused, at `max_sessions` or because descriptors ran out.
     pub accept_pauses: u64,
     /// Log lines of any kind that were dropped because the log could not keep up.
     pub log_lines_dropped: u64,
 }
 
-/// Telemetry alone: applied at once, without a reload and without a new generation.
+/// Load figures only: applied at once, without a reload and without a new generation.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct Reports {
     pub reports: Vec<BackendReport>,

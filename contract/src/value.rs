@@ -1,4 +1,4 @@
-//! JSON as it is written: `serde_json::Value` takes the last of two equal keys in silence, and here
+//! JSON with repeated keys reported: `serde_json::Value` silently takes the last of two equal keys; here
 //! each such key is a fault with its place.
 
 use std::fmt;
@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::fault::Faults;
 use crate::object::pointer_step;
 
-/// How many repeated keys are told of; a document can hold millions.
+/// How many repeated keys are reported; a document can hold millions.
 const MAX_REPEATED: usize = 100;
 
 /// Reads one JSON document and nothing after it, nested at most 128 deep.

@@ -1,6 +1,6 @@
 //! How status and metrics are served: HTTP/1.1, one request a connection, and a bound on
-//! connections and on the time that each may take. `axum::serve` has none of these, and clients that
-//! connect and say nothing would take every descriptor from the sessions.
+//! connections and on the time that each may take. `axum::serve` has no such bounds: clients that
+//! connect and send nothing would take all descriptors from the sessions.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(3);
 /// Headers, and of an answer what waits to be sent.
 const MAX_BUFFER_BYTES: usize = 64 << 10;
 
-/// What the clients of one listener may take.
+/// Limits on the clients of one listener.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
     /// Connections at once; where all have sent a request, more wait in the accept queue.
