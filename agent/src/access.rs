@@ -1,6 +1,6 @@
-//! As whom control is called: token, owner's secret and authorities, from files that are read again.
+//! Credentials for control: token, owner's secret and authorities, from files that are read again.
 //!
-//! One for all engines of a node, so that each file is looked at once and a fault of it told once.
+//! One for all engines of a node, so that each file is checked once and each fault is reported once.
 
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
@@ -14,7 +14,7 @@ use crate::watched::{Look, MAX_SECRET_BYTES, Watched, secret};
 /// Where the parts of an [`Access`] come from.
 #[derive(Debug, Clone, Default)]
 pub struct AccessFrom {
-    /// From the command line or the environment; it goes before the file.
+    /// From the command line or the environment; it takes precedence over the file.
     pub token: Option<String>,
     pub token_file: Option<PathBuf>,
     pub owner_file: Option<PathBuf>,
@@ -54,7 +54,7 @@ impl Entrance {
         })))
     }
 
-    /// What is in force, and its version.
+    /// The current credentials, and their version.
     pub fn access(&self) -> (u64, Access) {
         let state = self.lock();
         let token = state.token_file.as_ref().map(|file| file.get().clone());
@@ -66,7 +66,7 @@ impl Entrance {
         (state.version, access)
     }
 
-    /// Reads what has changed, and after a refusal also what looks as before. Returns the version.
+    /// Reads the files that have changed; after a refusal, all of them. Returns the version.
     pub fn look(&self, is_refused: bool) -> u64 {
         let mut state = self.lock();
         let State {

@@ -1,4 +1,4 @@
-//! What the command line says. Its words on an engine go through the same checks as a file's.
+//! The command line. Its options for an engine pass the same checks as those of a file.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -185,10 +185,10 @@ impl Arguments {
         Ok(settings)
     }
 
-    /// As whom control is called; the command line goes before the file of --config.
+    /// Credentials for control; the command line takes precedence over the file of --config.
     ///
     /// # Errors
-    /// What is wrong with the variable, in words that do not tell the secret.
+    /// What is wrong with the variable, in words that do not reveal the secret.
     pub fn access(&self, settings: &Settings) -> Result<AccessFrom, String> {
         let first = |one: &Option<PathBuf>, other: &Option<PathBuf>| {
             one.as_ref().or(other.as_ref()).cloned()
@@ -228,7 +228,7 @@ impl EngineOptions {
         }
     }
 
-    /// The engine as a file would have it.
+    /// The engine in the form that a file has.
     fn to_object(&self) -> Map<String, Value> {
         let words = |text: &Option<String>| text.as_deref().map(Value::from);
         let gpus = (!self.gpu.is_empty()).then(|| Value::from(self.gpu.clone()));

@@ -1,8 +1,8 @@
 //! A command that prints an engine's figures as one JSON object, any of them left out:
 //! `{"gpu_usage": 0.5, "vram_usage": 0.25, "queue": 0, "running": 3}`.
 //!
-//! It gets a group of its own, and whatever of that group is left when the command has ended, or has
-//! not ended in time, is killed: a command that is run each second must leave nothing behind.
+//! The command gets a process group of its own. When it has ended, or has not ended in time, the rest of
+//! the group is killed: a command that runs each second must leave nothing behind.
 
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
@@ -37,14 +37,14 @@ pub enum CommandError {
 /// Runs a command and reads what it printed.
 ///
 /// # Errors
-/// In words: why it gave nothing, or every fault of what it printed.
+/// In words: why there is no output, or every fault of the output.
 pub fn read(command: &str, timeout: Duration) -> Result<Reading, String> {
     let output = run(command, timeout).map_err(|error| error.to_string())?;
     parse(&output).map_err(|faults| format!("output of the command: {faults}"))
 }
 
-/// A bad figure costs itself, and a key that is not known costs nothing: the rest is as right as it
-/// would be without them. Where nothing but faults is left, it is refused.
+/// A bad figure makes only itself unknown, and an unknown key affects nothing: the other figures are still
+/// right. Output with nothing but faults is refused.
 fn parse(output: &[u8]) -> Result<Reading, Faults> {
     const MAX_REQUESTS: u64 = 1_000_000_000;
     const MARK: &[u8] = "\u{feff}".as_bytes();
@@ -174,11 +174,11 @@ struct Group {
 }
 
 impl Group {
-    /// Kills what is left of it. The shell has not been waited for before, so that its number, and
-    /// with it the group's, is nobody else's yet.
+    /// Kills the rest of the group. The shell has not been waited for yet, so its number, which is also
+    /// the group's, cannot have been reused.
     fn end(&mut self) -> io::Result<ExitStatus> {
         self.is_ended = true;
-        // Nobody may be left in it.
+        // The group may be empty.
         let _ = kill_process_group(Pid::from_child(&self.shell), Signal::KILL);
         self.shell.wait()
     }
@@ -187,7 +187,7 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         if !self.is_ended {
-            // There is nobody left to tell.
+            // The reader has gone.
             let _ = self.end();
         }
     }

@@ -2,9 +2,9 @@
 //! [timestamp] [# exemplar]`, a sample a line
 //! (<https://prometheus.io/docs/instrumenting/exposition_formats/>, `OpenMetrics.md` of the same project).
 //!
-//! A document is read as a stream, line by line, and only the wanted names are kept: what an engine
-//! answers may be far larger than what this program may use. Of the labels only those are kept that
-//! choose among samples ([`KEPT`]); the others become one number that tells samples apart.
+//! A document is read as a stream, line by line, and only the wanted names are kept: an
+//! answer may be far larger than the memory of this program. Only those labels are kept that choose among
+//! samples ([`KEPT`]); the others become one number that distinguishes samples.
 //!
 //! Nothing is guessed. A document that ends within a line was cut, and how many lines are missing
 //! cannot be known, so none of it counts; a wanted name with a line that is no sample is named.
@@ -40,8 +40,8 @@ const KEPT: [&str; 11] = [
     "priority",
 ];
 
-/// Labels in which copies of one thing differ: the ranks of one engine all say what it as a whole
-/// has in its queue.
+/// Labels in which copies of one thing differ: each rank of an engine reports the queue of the whole
+/// engine.
 const COPIES: [&str; 3] = ["tp_rank", "pp_rank", "moe_ep_rank"];
 
 /// The wanted samples of one document.
@@ -112,7 +112,7 @@ impl Exposition {
                 bytes = &bytes[MARK.len()..];
             }
             if !line.is_ended {
-                // OpenMetrics lets its last line, which says that all is there, go without an end.
+                // The last line of OpenMetrics, which proves that the document is complete, may lack its line end.
                 break bytes == b"# EOF";
             }
             reader.take(bytes, line.is_whole)?;
@@ -248,7 +248,7 @@ fn read_labels(mut rest: &str) -> Option<(Labels<'_>, &str)> {
         }
         labels.push((name, value));
         rest = behind.trim_start();
-        // A comma may stand behind the last label too.
+        // A comma may follow the last label too.
         match rest.strip_prefix(',') {
             Some(behind) => rest = behind,
             None if rest.starts_with('}') => {}
@@ -331,8 +331,8 @@ impl<R: Read> Lines<R> {
         }
     }
 
-    /// A line that fills the buffer: its beginning is handed out, and the rest passed over. What is
-    /// behind it overwrites the end of that beginning, which nobody needs.
+    /// A line that fills the buffer: its beginning is handed out, and the rest skipped. The bytes after it
+    /// overwrite the end of that beginning, which is not needed.
     fn long_line(&mut self) -> io::Result<Line<'_>> {
         let kept = self.buffer.len() / 2;
         loop {

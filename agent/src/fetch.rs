@@ -29,12 +29,12 @@ const OPEN_METRICS: &[u8] = b"application/openmetrics-text";
 /// How an engine is reached.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Reach {
-    /// Who may have signed the engine's certificate; `None` for whomever the system trusts.
+    /// Authorities that may sign the engine's certificate; `None`: those that the system trusts.
     pub ca_file: Option<PathBuf>,
     pub login: Option<Login>,
 }
 
-/// A file with what an engine wants to see of those who ask.
+/// A file with the credentials that an engine requires.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Login {
     /// A bearer token (RFC 6750).
@@ -54,7 +54,7 @@ struct State {
     authorities: Option<Watched<Authorities>>,
     /// The value of the header.
     login: Option<Watched<String>>,
-    /// Whether the last answer refused what was shown.
+    /// Whether the last answer refused the credentials.
     is_refused: bool,
 }
 
@@ -62,7 +62,7 @@ impl Http {
     /// `timeout` is for a whole exchange, from connect to the last byte, redirects included.
     ///
     /// # Errors
-    /// What is wrong with a file, in words that do not tell a secret.
+    /// What is wrong with a file, in words that do not reveal a secret.
     pub fn open(timeout: Duration, reach: &Reach) -> Result<Http, String> {
         let authorities = reach
             .ca_file
@@ -85,7 +85,7 @@ impl Http {
         })
     }
 
-    /// What `take` makes of the bytes at a URL, as they come in.
+    /// The result of `take` on the bytes at a URL, as they arrive.
     ///
     /// # Errors
     /// In words, where there is no answer of status 200 within the bounds, or `take` refuses it.
@@ -102,7 +102,7 @@ impl Http {
                 hint(status.as_u16())
             ));
         }
-        // What can be unpacked has been, and its header is gone.
+        // gzip has been unpacked already, and its header removed.
         if let Some(encoding) = answer.headers().get(CONTENT_ENCODING)
             && encoding != "identity"
         {
@@ -120,10 +120,10 @@ impl Http {
         }
     }
 
-    /// Whether there is an answer of success at a URL.
+    /// Whether a URL answers with success.
     ///
     /// # Errors
-    /// In words, what there is instead.
+    /// In words, the answer instead.
     pub fn answers(&self, url: &str) -> Result<(), String> {
         let status = self.get(url)?.status();
         match status.is_success() {
@@ -132,7 +132,7 @@ impl Http {
         }
     }
 
-    /// The answer at a URL, or where that sends on to on the same host.
+    /// The answer at a URL, or at its redirects on the same host.
     fn get(&self, url: &str) -> Result<Response<Body>, String> {
         let mut state = self.state.borrow_mut();
         state.look();
@@ -142,7 +142,7 @@ impl Http {
         for _ in 0..=MAX_REDIRECTS {
             let left = end.saturating_duration_since(Instant::now());
             let mut request = state.agent.get(&uri).header(ACCEPT, FORMATS);
-            // It was given for the URL, and nobody else's port on that host shall see it.
+            // The credentials are for this URL; no other port of that host may see them.
             if let Some(login) = &state.login
                 && origin(&uri) == origin(&first)
             {
@@ -174,8 +174,8 @@ impl State {
     }
 }
 
-/// A document of OpenMetrics. Its last line says that all is there, which the transport may not: an answer
-/// without a length ends wherever its connection is closed.
+/// An OpenMetrics document. Its last line proves that it is complete, which the transport may not do: an
+/// answer without a length ends wherever its connection is closed.
 struct Ended<R> {
     document: R,
     /// The last bytes so far.
@@ -218,7 +218,7 @@ fn agent(authorities: Option<&Authorities>) -> Agent {
     let config = Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
-        // Engines are neighbours; no proxy of the environment stands between.
+        // Engines are on this node, so proxies of the environment are not used.
         .proxy(None)
         .input_buffer_size(BUFFER_BYTES)
         .output_buffer_size(BUFFER_BYTES)
@@ -278,7 +278,7 @@ fn origin(uri: &Uri) -> Option<(&str, &str, u16)> {
     Some((scheme, uri.host()?, uri.port_u16().unwrap_or(usual)))
 }
 
-/// Where an answer sends on to.
+/// The target of a redirect.
 fn redirect(answer: &Response<Body>) -> Option<&str> {
     match answer.status().as_u16() {
         301 | 302 | 303 | 307 | 308 => answer.headers().get(LOCATION)?.to_str().ok(),

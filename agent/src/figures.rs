@@ -1,8 +1,8 @@
-//! What is read of one engine.
+//! The figures of one engine.
 
 use serde_json::{Value, json};
 
-/// The figures of one engine. What is not known is `None`, and never a guess.
+/// The figures of one engine. An unknown one is `None`, never a guess.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Figures {
     /// Share of time that the GPU was busy, 0..=1.
@@ -11,7 +11,7 @@ pub struct Figures {
     pub vram_usage: Option<f64>,
     /// Requests that wait.
     pub queue: Option<u64>,
-    /// Requests that are worked on.
+    /// Requests in progress.
     pub running: Option<u64>,
 }
 
@@ -30,17 +30,17 @@ impl Figures {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Reading {
     pub figures: Figures,
-    /// What is wrong with figures that are `None`, or lack a part, though the source should have them.
+    /// Why figures are `None` or incomplete although the source should have them.
     pub faults: Vec<String>,
-    /// What is odd and costs no figure.
+    /// Oddities that affect no figure.
     pub warnings: Vec<String>,
 }
 
-/// The largest count that is believed.
+/// The largest plausible count.
 const MAX_COUNT: f64 = 1e9;
 
-/// How far a value may stand outside of its range and still be taken for its end: programs divide,
-/// subtract and round. What is beyond means something else, such as a percentage, and is a fault.
+/// How far a value may lie outside its range and still count as the end of the range: programs divide,
+/// subtract and round. A value beyond that means something else, such as a percentage, and is a fault.
 pub const ROUNDING: f64 = 0.02;
 
 /// A value that has to be a share; else the fault. `what` names it.

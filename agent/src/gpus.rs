@@ -1,4 +1,4 @@
-//! Which GPU, and what it says; [`crate::nvml`] asks the driver.
+//! Names of GPUs, and their figures; [`crate::nvml`] asks the driver.
 
 use std::fmt;
 
@@ -45,7 +45,7 @@ impl Gpu {
         }
     }
 
-    /// Whether it is a name that AMD's tools give, without a word before the UUID.
+    /// Whether it is a name of AMD's tools, without a prefix before the UUID.
     pub fn is_bare(&self) -> bool {
         matches!(self, Gpu::Uuid(name) if is_bare_uuid(name))
     }
@@ -76,7 +76,7 @@ impl fmt::Display for Gpu {
     }
 }
 
-/// What one GPU says; `None` where it does not say it, as MIG parts do of their utilization.
+/// The figures of one GPU; `None` if the GPU has no such figure, as MIG parts have no utilization.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct GpuFigures {
     /// Share of time in which some kernel ran, 0..=1.
@@ -91,7 +91,7 @@ pub struct Memory {
     pub total: f64,
 }
 
-/// Where GPUs can be asked.
+/// A source of GPU figures.
 pub trait Gpus: Send + Sync {
     /// # Errors
     /// In words: what was looked for, and why it could not be read.
@@ -99,7 +99,7 @@ pub trait Gpus: Send + Sync {
 }
 
 /// The GPUs of one engine as one: the mean of their usage, the share of all their memory. A figure
-/// that one of them lacks the whole lacks.
+/// that one of them lacks is unknown for all.
 pub fn together(gpus: &[GpuFigures]) -> (Option<f64>, Option<f64>) {
     if gpus.is_empty() {
         return (None, None);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::fetch::Http;
 
-/// How an engine is asked.
+/// How an engine is checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Health {
     /// A GET that has to be answered with success.
@@ -18,7 +18,7 @@ pub enum Health {
 
 impl Health {
     /// # Errors
-    /// In words: what was asked, and why it is no yes.
+    /// In words: what was checked, and why it failed.
     pub fn check(&self, http: &Http, timeout: Duration) -> Result<(), String> {
         match self {
             Health::Http(url) => http.answers(url).map_err(|why| format!("{url}: {why}")),
@@ -31,9 +31,8 @@ impl Health {
     }
 }
 
-/// Whether an engine is warm, from the checks so far. One yes makes it warm; it takes several in a
-/// row without one to call it cold again, since a busy engine may miss one, and each change of the
-/// word moves sessions.
+/// Whether an engine is warm, from the checks so far. One success makes it warm; only several consecutive
+/// misses make it cold again, since a busy engine may miss one, and each change moves sessions.
 #[derive(Debug, Default)]
 pub struct Warmth {
     is_warm: bool,

@@ -1,5 +1,5 @@
-//! The thread that says what is known of one engine: registers it, beats, and takes it back at the
-//! end. Of several controls it stays with one until that does not answer as control does.
+//! The thread that reports one engine: registers it, sends heartbeats, and deregisters it at the end. With
+//! several controls it stays with one until that one does not answer as control does.
 
 use std::time::{Duration, Instant};
 
@@ -12,13 +12,13 @@ use crate::latest::{Latest, Word};
 use crate::sampler::with_jitter;
 use crate::settings::EngineSettings;
 
-/// The longest pause after a refusal that only a person can end, such as that of a token. A change of
-/// the files that say who calls ends it.
+/// The longest pause after a refusal that only a person can resolve, such as a wrong token. A change of
+/// the credential files ends it.
 const LONGEST_PAUSE_REFUSED: Duration = Duration::from_secs(60);
-/// How long such a change goes unseen in a pause.
+/// How often a pause checks for such a change.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// One engine's beats.
+/// One engine's heartbeats.
 pub struct Heartbeat<'a> {
     pub settings: &'a EngineSettings,
     pub controls: &'a [BaseUrl],
@@ -28,7 +28,7 @@ pub struct Heartbeat<'a> {
     pub latest: &'a Latest,
 }
 
-/// How control stands to an engine.
+/// The state of an engine's registration at a control.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
     Registered,
@@ -37,13 +37,13 @@ enum Standing {
     NotControl(u16),
 }
 
-/// One control, and what was said of it last.
+/// One control, and what was last logged about it.
 struct Control {
     client: ControlClient,
     standing: Option<Standing>,
 }
 
-/// All of them, and which one is called.
+/// All controls, and which one is called.
 struct Controls {
     all: Vec<Control>,
     current: usize,
@@ -76,15 +76,15 @@ impl Controls {
 }
 
 impl Heartbeat<'_> {
-    /// Beats until the end comes, and then leaves. A beat follows each fresh reading at once; where
-    /// none comes it is half an interval late.
+    /// Sends heartbeats until the end, and then deregisters. A heartbeat follows each fresh reading at once;
+    /// without one it is half an interval late.
     pub fn run(self) {
         let mut controls = Controls::new(self.controls, self.entrance);
         let mut patience: Option<(Duration, Patience)> = None;
         let mut news = 0;
-        // The reading that control has taken last.
+        // The last reading that control has accepted.
         let mut said = None;
-        // How many were silent since one has answered, or since the last pause.
+        // Controls that did not answer since one has answered, or since the last pause.
         let mut silent = 0;
         let mut is_refused = false;
         self.latest.wait_newer(news, self.interval * 3 / 2);
@@ -108,7 +108,7 @@ impl Heartbeat<'_> {
                     continue;
                 }
                 Err(error) if error.is_final() => {
-                    // What has changed since the call counts at once.
+                    // A change since the call applies at once.
                     if is_refused && self.entrance.look(true) != controls.version {
                         continue;
                     }
@@ -134,13 +134,13 @@ impl Heartbeat<'_> {
         self.leave(controls.current());
     }
 
-    /// Calls as the files say by now; true where they say something new.
+    /// Uses the credentials that the files hold now; true if they have changed.
     fn renew(&self, controls: &mut Controls, is_refused: bool) -> bool {
         if self.entrance.look(is_refused) == controls.version {
             return false;
         }
         let before = std::mem::replace(controls, Controls::new(self.controls, self.entrance));
-        // What the former owner has registered nobody else could refresh until its time is over.
+        // No other owner could refresh the former owner's registration until it expires.
         if before.access.owner != controls.access.owner {
             let engine = self.settings;
             match before.all[before.current].client.leave(engine.advertise) {
@@ -161,8 +161,8 @@ impl Heartbeat<'_> {
         true
     }
 
-    /// Rests for `pause`, until the files say something newer than `version`, or until the end has come;
-    /// true where it has.
+    /// Rests for `pause`, until the files hold something newer than `version`, or until the end; true at
+    /// the end.
     fn rest(&self, pause: Duration, version: u64) -> bool {
         let end = Instant::now() + pause;
         loop {
@@ -176,7 +176,7 @@ impl Heartbeat<'_> {
         }
     }
 
-    /// Figures that were said before, or could not be said when they were read, go with their age:
+    /// Figures that were reported before, or could not be reported when they were read, carry their age:
     /// control must not take them for fresh ones.
     fn registration(&self, word: &Word, said: Option<u64>) -> Registration {
         let old = word
@@ -197,7 +197,7 @@ impl Heartbeat<'_> {
         }
     }
 
-    /// Says how a control stands, once for each change.
+    /// Logs the state of a control, once for each change.
     fn tell(&self, control: &mut Control, outcome: &Result<String, CallError>) {
         let now = match outcome {
             Ok(_) => Standing::Registered,
@@ -230,7 +230,7 @@ impl Heartbeat<'_> {
         }
     }
 
-    /// Takes the registration back. It may be there even where the last beat failed.
+    /// Deregisters. The registration may exist even if the last heartbeat failed.
     fn leave(&self, control: &Control) {
         let (engine, base) = (self.settings, control.client.base());
         let was_registered = control.standing == Some(Standing::Registered);
@@ -244,7 +244,7 @@ impl Heartbeat<'_> {
     }
 }
 
-/// Whether a refusal is of who calls, by token or owner.
+/// Whether a refusal concerns the credentials: token or owner.
 fn is_of_caller(status: u16) -> bool {
     matches!(status, 401 | 403)
 }

@@ -1,5 +1,5 @@
-//! What is known of one engine at the moment, between the thread that reads it and the thread that
-//! says it. Neither waits for the other's work: a source that hangs costs no heartbeat.
+//! The current figures of one engine, shared by the thread that reads them and the thread that reports
+//! them. Neither waits for the other: a source that hangs costs no heartbeat.
 
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -25,25 +25,25 @@ struct State {
 
 #[derive(Debug, Clone, Copy)]
 struct Reading {
-    /// Which one it is, from 1 on.
+    /// Its number, from 1 on.
     number: u64,
     figures: Figures,
     at: Instant,
 }
 
-/// What can be said of an engine.
+/// What can be reported about an engine.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Word {
     pub news: u64,
-    /// Unknown throughout where the last reading is too old.
+    /// All unknown if the last reading is too old.
     pub figures: Figures,
-    /// Which reading it is and its age, where one is said.
+    /// The number of the reading and its age, if there is one.
     pub reading: Option<(u64, Duration)>,
     pub is_warming_up: bool,
 }
 
 impl Default for Latest {
-    /// Nothing read yet, and warming up until somebody has looked.
+    /// Nothing read yet, and warming up until the first check.
     fn default() -> Latest {
         let state = State {
             news: 0,
@@ -60,7 +60,7 @@ impl Default for Latest {
 }
 
 impl Latest {
-    /// Takes a reading, if one could be had, and whether the engine is warming up.
+    /// Stores a reading, if there is one, and whether the engine is warming up.
     pub fn put(&self, figures: Option<Figures>, is_warming_up: bool, now: Instant) {
         let mut state = self.lock();
         if figures.is_some() || state.is_warming_up != is_warming_up {
@@ -102,7 +102,7 @@ impl Latest {
         drop(waited.expect(NO_PANIC));
     }
 
-    /// Rests for `pause`, or until the end has come; true where it has.
+    /// Rests for `pause`, or until the end; true at the end.
     pub fn rest(&self, pause: Duration) -> bool {
         let goes_on = |state: &mut State| !state.is_stopping;
         let waited = self.changed.wait_timeout_while(self.lock(), pause, goes_on);

@@ -1,14 +1,14 @@
-//! `gpu_agent`: reads what GPUs and inference engines say of themselves, and registers each engine
-//! with control, beat by beat.
+//! `gpu_agent`: reads the figures of GPUs and inference engines, and registers each engine with control,
+//! with a heartbeat each second.
 //!
-//! Reading order: [`settings`] (what there is to read and for whom), [`figures`] (what is read),
+//! Reading order: [`settings`] (what to read, for which engine), [`figures`] (what is read),
 //! [`engines`] over [`exposition`] (what metrics mean), [`gpus`] and [`command`] (the other sources),
 //! [`fetch`] over [`watched`] (how an engine is reached), [`source`] (one reading of one engine), then
-//! [`access`] (as whom control is called), [`sampler`], [`latest`] and [`heartbeat`] (two threads an engine and what is between them) and
+//! [`access`] (credentials for control), [`sampler`], [`latest`] and [`heartbeat`] (two threads an engine and what is between them) and
 //! [`run`] (all of them, until a signal).
 //!
-//! It invents nothing: what cannot be read is null, and what was read earlier is said with its age,
-//! until it is too old to be said at all. Every read is bounded in bytes and in time.
+//! It invents nothing: a figure that cannot be read is null, and one that was read earlier is reported
+//! with its age, until it is too old to be reported. Every read is bounded in bytes and in time.
 
 pub mod settings;
 

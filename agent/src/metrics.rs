@@ -1,4 +1,4 @@
-//! `GET /metrics`: what the agent knows of its engines, and how its calls go.
+//! `GET /metrics`: what the agent knows about its engines, and how many of its calls fail.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -19,7 +19,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::latest::{Latest, Word};
 
-/// What clients of the metrics may take.
+/// Limits on clients of the metrics.
 const BOUNDS: serve::Bounds = serve::Bounds {
     connections: 8,
     exchange: Duration::from_secs(5),
@@ -56,7 +56,7 @@ pub struct Named {
 /// Serves the metrics in a thread of their own.
 ///
 /// # Errors
-/// Where `listen` cannot be bound, or the thread cannot be had.
+/// `listen` cannot be bound, or the thread cannot be started.
 pub fn start(listen: SocketAddr, engines: Vec<Named>, stale_after: Duration) -> io::Result<()> {
     let listener = TcpListener::bind(listen)?;
     listener.set_nonblocking(true)?;

@@ -29,10 +29,10 @@ enum Ended {
     Reader,
 }
 
-/// Registers every engine and beats until a signal comes; then takes the registrations back.
+/// Registers every engine and sends heartbeats until a signal comes; then deregisters them.
 ///
 /// # Errors
-/// In words, where signals or threads cannot be had, or an engine's files cannot be used.
+/// In words, if signal handlers or threads cannot be created, or an engine's files cannot be used.
 pub fn run(settings: Settings, entrance: Entrance, gpus: Arc<dyn Gpus>) -> Result<(), String> {
     let told = |error: io::Error| error.to_string();
     let signals = Signals::install().map_err(told)?;
@@ -102,7 +102,7 @@ fn start_reader(
     reader.spawn(move || {
         let gpus = gpus.as_ref();
         sampler::run(&engine, &http, interval, stale_after, gpus, &latest);
-        // Nobody may be left to count it.
+        // The receiver may be gone.
         let _ = ended.send(Ended::Reader);
     })?;
     Ok(())
@@ -134,11 +134,11 @@ fn start_heartbeat(
     Ok(())
 }
 
-/// Reads one engine once, for a person: its figures, what is wrong with them, and whether it serves.
-/// The second value is false where its source gave nothing.
+/// Reads one engine once, for `--once`: its figures, what is wrong with them, and whether it serves. The
+/// second value is false if its source gave nothing.
 ///
 /// # Errors
-/// In words, where a file of the engine's cannot be used.
+/// In words, if one of the engine's files cannot be used.
 pub fn once(engine: &EngineSettings, gpus: &dyn Gpus) -> Result<(Value, bool), String> {
     let http = Http::open(engine.timeout, &engine.reach)?;
     let reading = source::read(engine, &http, gpus);

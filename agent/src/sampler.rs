@@ -12,7 +12,7 @@ use crate::latest::Latest;
 use crate::settings::EngineSettings;
 use crate::source;
 
-/// The longest rest behind a look that took long.
+/// The longest rest after a slow read.
 const LONGEST_REST: Duration = Duration::from_secs(5);
 /// The longest pause between two attempts at a source that fails is two intervals, so that an engine that
 /// comes back is seen within three, and this where the intervals are long.
@@ -56,35 +56,35 @@ pub fn run(
     }
 }
 
-/// How long to rest behind a look that went well: to the end of the interval, and as long as the look
-/// took, so that an engine that is slow to answer is not asked all the time.
+/// How long to rest after a successful read: to the end of the interval, and at least as long as the read
+/// took, so that a slow engine is not read all the time.
 fn rest(took: Duration, interval: Duration) -> Duration {
     let to_the_end = interval.saturating_sub(took);
     to_the_end.max(took.min(LONGEST_REST))
 }
 
-/// Somewhere from three quarters of `pause` to all of it, so that many who failed together do not
-/// come back together.
+/// A random time from three quarters of `pause` to all of it, so that agents that failed together do not
+/// retry together.
 pub fn with_jitter(pause: Duration) -> Duration {
     pause.mul_f64(0.75 + 0.25 * fastrand::f64())
 }
 
-/// How a source stands.
+/// The state of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
     Whole,
-    /// Every figure is there, and something is odd.
+    /// All figures are known, with warnings.
     Odd,
     /// Some figures are missing.
     Partial,
     /// It cannot be read; the last reading still counts.
     Failing,
-    /// It cannot be read, and nothing of it counts any longer.
+    /// It cannot be read, and the last reading has expired.
     Unknown,
 }
 
-/// Says how an engine stands, once for each change: its own words may differ from one look to the
-/// next, and a log that repeats them hides the rest.
+/// Logs the state of an engine, once for each change: its messages may differ from read to read, and a
+/// log that repeats them hides the rest.
 #[derive(Default)]
 struct Teller {
     standing: Option<Standing>,
@@ -93,7 +93,7 @@ struct Teller {
 }
 
 impl Teller {
-    /// Says that an engine takes longer to answer than it is looked at, until it takes half of that.
+    /// Logs that a read takes longer than the interval, until it takes at most half of it.
     fn tell_pace(&mut self, engine: &EngineSettings, took: Duration, interval: Duration) {
         if !self.is_slow && took > interval {
             self.is_slow = true;

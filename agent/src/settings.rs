@@ -1,5 +1,5 @@
-//! What there is to read, for which addresses, and how often. Read from a file of JSON or from the
-//! command line, both through the same checks; all faults are told at once, each with its place.
+//! What to read, for which addresses, and how often. Comes from a JSON file or the command line, both with
+//! the same checks; all faults are reported at once, each with its place.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -31,7 +31,7 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_millis(2_000);
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
-    /// In the order in which they are called; empty where nobody said.
+    /// In the order in which they are called; empty if none is set.
     pub control: Vec<BaseUrl>,
     pub token_file: Option<PathBuf>,
     pub owner_file: Option<PathBuf>,
@@ -39,18 +39,18 @@ pub struct Settings {
     /// Where the agent serves its own metrics.
     pub metrics_listen: Option<SocketAddr>,
     pub interval: Duration,
-    /// How old a reading may be to be said at all.
+    /// The age up to which a reading is reported.
     pub stale_after: Duration,
     pub engines: Vec<EngineSettings>,
 }
 
-/// One engine, or one GPU that serves by other means.
+/// One engine, or one GPU.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EngineSettings {
-    /// Where clients reach it.
+    /// The address at which clients reach it.
     pub advertise: BackendAddr,
     pub source: Source,
-    /// Those that it runs on; empty where nobody said.
+    /// The GPUs that it runs on; empty if none is set.
     pub gpus: Vec<Gpu>,
     pub weight: Option<u16>,
     pub batch: Option<Batch>,
@@ -204,7 +204,7 @@ fn read_engines(object: &mut Object, faults: &mut Faults) -> Vec<EngineSettings>
     engines
 }
 
-/// What a source's name stands for, before its url or command is known.
+/// The source that a name means, before its url or command is known.
 #[derive(Clone, Copy)]
 enum Kind {
     Nvml,
@@ -316,7 +316,7 @@ fn read_gpus(object: &mut Object, kind: Option<Kind>, faults: &mut Faults) -> Ve
     gpus
 }
 
-/// What is shown to the engine, and what it has to show.
+/// Credentials for the engine, and the authorities of its certificate.
 fn read_reach(object: &mut Object, faults: &mut Faults) -> Reach {
     let mut path = |key| object.take_string(key, faults).map(PathBuf::from);
     let token = path("engine_token_file").map(Login::Token);
@@ -381,8 +381,8 @@ fn read_source(
     }
 }
 
-/// A URL, `tcp` for a connect to the advertised address, or `none`. Without a word of it an engine
-/// that has a health check of its own is asked there, and everything else by a connect.
+/// A URL, `tcp` for a connect to the advertised address, or `none`. By default, an engine with a health
+/// check of its own is checked there, and everything else by a connect.
 fn read_health(
     object: &mut Object,
     source: Option<&Source>,

@@ -1,4 +1,4 @@
-//! One reading of one engine, from wherever its figures are to be had.
+//! One reading of one engine, from whatever source has its figures.
 
 use crate::command;
 use crate::engines::Engine;
@@ -40,7 +40,7 @@ impl Source {
 /// Reads an engine once.
 ///
 /// # Errors
-/// In words, where its source gave nothing at all.
+/// In words, if its source gave nothing at all.
 pub fn read(settings: &EngineSettings, http: &Http, gpus: &dyn Gpus) -> Result<Reading, String> {
     let source = &settings.source;
     let reading = match source {
@@ -52,8 +52,8 @@ pub fn read(settings: &EngineSettings, http: &Http, gpus: &dyn Gpus) -> Result<R
     Ok(completed(reading, settings, gpus))
 }
 
-/// Adds what the engine does not say of its GPUs and the driver may know. The driver's figure for
-/// memory counts only where the engine does not take all of it at its start.
+/// Adds figures that the engine does not report and the driver may know. The driver's memory figure
+/// counts only if the engine does not allocate all memory when it starts.
 fn completed(mut reading: Reading, settings: &EngineSettings, gpus: &dyn Gpus) -> Reading {
     let (wants_gpus, wants_memory) = match &settings.source {
         Source::Nvml => (false, false),

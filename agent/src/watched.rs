@@ -1,7 +1,7 @@
 //! Files that others replace under a running agent: tokens, secrets, certificates.
 //!
-//! What was read last stays in use until something good takes its place. A file that is being written,
-//! empty, a folder or gone is named once for each state it is in, and looked at again.
+//! The last good content stays in use until there is new good content. A file that is being written, empty,
+//! a folder or gone is reported once for each of these states, and checked again.
 
 use std::fs::{self, File};
 use std::hash::{BuildHasher as _, RandomState};
@@ -16,7 +16,7 @@ pub const MAX_SECRET_BYTES: usize = 4096;
 /// How long a changed file has to stay as it is before it is read, since it may be half written.
 const STILL: Duration = Duration::from_millis(50);
 
-/// A file, and what it said when it was last right.
+/// A file, and its last good content.
 pub struct Watched<T> {
     path: PathBuf,
     max_bytes: usize,
@@ -24,11 +24,11 @@ pub struct Watched<T> {
     good: T,
     good_digest: u64,
     hasher: RandomState,
-    /// As which the file was last read, or could not be.
+    /// The version of the file that was last read, or could not be read.
     seen: Stamp,
 }
 
-/// By what a changed file is known. A replaced link in front of it changes the rest, too.
+/// What identifies a version of a file. A replaced link on the way changes it too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stamp {
     Missing,
@@ -41,19 +41,19 @@ enum Stamp {
     },
 }
 
-/// What a look found.
+/// The result of a check.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Look {
-    /// Nothing that was not known.
+    /// Nothing new.
     Same,
     Changed,
-    /// Why the file cannot be used as it is now; told once.
+    /// Why the file cannot be used as it is now; reported once.
     Bad(String),
 }
 
 impl<T> Watched<T> {
     /// # Errors
-    /// In words that do not tell a secret, where the file cannot be used now.
+    /// In words that do not reveal a secret, if the file cannot be used now.
     pub fn open(
         path: &Path,
         max_bytes: usize,
@@ -78,7 +78,7 @@ impl<T> Watched<T> {
         &self.good
     }
 
-    /// Looks whether the file has changed, or, where what it says was refused, reads it in any case.
+    /// Checks whether the file has changed; if its content was refused, reads it in any case.
     pub fn look_at(&mut self, is_refused: bool) -> Look {
         match is_refused {
             true => self.look_again(),
@@ -86,7 +86,7 @@ impl<T> Watched<T> {
         }
     }
 
-    /// Reads the file again where it has changed.
+    /// Reads the file again if it has changed.
     pub fn look(&mut self) -> Look {
         self.look_after(|| thread::sleep(STILL))
     }
@@ -103,7 +103,7 @@ impl<T> Watched<T> {
         }
     }
 
-    /// Reads the file again though it looks as before: what it says was refused.
+    /// Reads the file again although it looks unchanged, because its content was refused.
     pub fn look_again(&mut self) -> Look {
         let found = Stamp::of(&self.path);
         match found == self.seen {
@@ -151,13 +151,13 @@ impl Stamp {
     }
 }
 
-/// A file's bytes, one more than allowed at most, so that whoever reads on sees that it is too large.
+/// A file's bytes, one more than allowed at most, so that the caller sees that it is too large.
 ///
 /// # Errors
 /// In words, with the path.
 pub fn read_file(path: &Path, max_bytes: usize) -> Result<Vec<u8>, String> {
     let told = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
-    // To open a pipe would wait for somebody who writes.
+    // Opening a pipe would wait for a writer.
     let found = fs::metadata(path).map_err(|error| told(&error))?;
     if found.is_dir() {
         return Err(told(&"is a folder, not a file"));

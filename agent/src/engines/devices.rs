@@ -111,7 +111,7 @@ pub fn shown<'e, 'n>(
     devices
 }
 
-/// The named devices; without names the only one, since which of several is meant cannot be known.
+/// The named devices; without names the only device, since which of several is meant is unknown.
 ///
 /// # Errors
 /// In words, with the names that are there.
@@ -140,7 +140,7 @@ fn choose<'e>(shown: &[Device<'e>], gpus: &[Gpu]) -> Result<Vec<Device<'e>>, Str
     gpus.iter().map(find).collect()
 }
 
-/// What the first of `names` that is there says of one device. An exporter that adds the names of
+/// The value of the first present one of `names` for one device. An exporter that adds the names of
 /// pods repeats a device for each of them, with the same value.
 pub fn value(exposition: &Exposition, names: &[&str], device: Device) -> Option<f64> {
     names.iter().find_map(|name| {

@@ -5,7 +5,7 @@
 //! `tensorrt_llm/metrics/collector.py`, Triton `core/src/metrics.cc` with its TensorRT-LLM backend,
 //! text-generation-inference `docs/source/reference/metrics.md`, LMDeploy `lmdeploy/metrics/loggers.py`,
 //! llama.cpp `tools/server/README.md`, dcgm-exporter `rendermetrics/render_metrics.go`, and AMD's
-//! exporters. Older names stand behind the newer ones. `docs/agent.md` lists them for operators.
+//! exporters. Older names follow the newer ones. `docs/agent.md` lists them for operators.
 
 mod amd;
 mod dcgm;
@@ -144,8 +144,8 @@ impl Engine {
         }
     }
 
-    /// Where it shows its metrics, unless told otherwise. Of an engine that shows them where it serves,
-    /// only the path counts: the port is the advertised one.
+    /// The default URL of its metrics. For an engine that serves metrics and clients on one port, only
+    /// the path counts: the port is the advertised one.
     pub fn default_url(self) -> &'static str {
         match self {
             Engine::Vllm => "http://127.0.0.1:8000/metrics",
@@ -174,8 +174,8 @@ impl Engine {
         }
     }
 
-    /// The port, where it is another than that of the metrics, and the path at which it says that
-    /// it serves. Exporters of GPUs know nothing of what is served.
+    /// The port, if it differs from that of the metrics, and the path of its health check. Exporters of
+    /// GPUs know nothing about what is served.
     pub fn health(self) -> Option<(Option<u16>, &'static str)> {
         match self {
             Engine::Vllm
@@ -189,8 +189,8 @@ impl Engine {
         }
     }
 
-    /// Whether it takes nearly all of the GPU's memory when it starts, so that the driver's figure
-    /// says nothing of its load.
+    /// Whether it takes nearly all of the GPU's memory when it starts, so that the driver's figure does not
+    /// show its load.
     pub fn preallocates(self) -> bool {
         match self {
             Engine::Vllm
@@ -203,8 +203,7 @@ impl Engine {
         }
     }
 
-    /// Whether it shows GPUs and nothing else: what it does not say of one, the driver does not know
-    /// either.
+    /// Whether it shows only GPUs: figures that it does not report, the driver does not know either.
     pub fn shows_gpus_only(self) -> bool {
         matches!(self, Engine::Dcgm | Engine::Amd)
     }
@@ -212,7 +211,7 @@ impl Engine {
     /// Reads a scrape to its end. `gpus` are those of the engine, as far as they were named.
     ///
     /// # Errors
-    /// In words, where the text holds none of this engine's metrics, or was cut.
+    /// In words, if the text has none of this engine's metrics, or was cut.
     pub fn read(self, text: impl Read, gpus: &[Gpu]) -> Result<Reading, String> {
         let exposition = Exposition::read(text, &self.names());
         let exposition = exposition.map_err(|error| match error {
@@ -239,7 +238,7 @@ impl Engine {
         })
     }
 
-    /// Of every figure the name that is looked for first.
+    /// The preferred name of each figure.
     fn preferred(self) -> Vec<&'static str> {
         match self.cached() {
             Some(names) => {

@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use crate::exposition::{Exposition, Sample};
 use crate::figures::{count, share};
 
-/// One figure's names, the preferred one first: the first that is there counts alone, since a program
-/// that shows two of them shows the same thing twice.
+/// One figure's names, the preferred one first. Only the first present one counts, since a program that
+/// shows two of them shows the same figure twice.
 pub type Names = &'static [&'static str];
 
-/// A document's samples, and what was wrong with those that were asked for.
+/// A document's samples, and the faults of the requested ones.
 pub struct Samples<'e> {
     pub exposition: &'e Exposition,
     pub faults: Vec<String>,
@@ -83,7 +83,7 @@ impl<'e> Samples<'e> {
     }
 
     /// The largest share: it is in the fullest cache that requests are evicted first. A bad value is
-    /// told and costs no other one.
+    /// reported and does not affect the others.
     pub fn fullest(&mut self, names: Names, chosen: impl Fn(&Sample) -> bool) -> Option<f64> {
         let Some(name) = self.shown(names) else {
             self.faults.push(format!("no {}", names[0]));

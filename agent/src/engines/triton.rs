@@ -41,7 +41,7 @@ pub fn read(samples: &mut Samples, gpus: &[Gpu]) -> Figures {
     let running = samples.count(REQUESTS, requests("scheduled"));
     Figures {
         gpu_usage,
-        // The backend's cache is allocated when it starts, so memory says nothing of the load.
+        // The backend's cache is allocated when it starts, so memory does not show the load.
         vram_usage: cache_usage(samples),
         // What Triton has handed on waits inside the backend.
         queue: pending
@@ -51,8 +51,8 @@ pub fn read(samples: &mut Samples, gpus: &[Gpu]) -> Figures {
     }
 }
 
-/// What waits inside the backend. Versions before those that say it show how many requests it has
-/// taken in, and how many of them are scheduled; the two are counted one after the other.
+/// Requests that wait inside the backend. Older versions do not report them, but show how many requests
+/// the backend has taken in and how many of them are scheduled, counted one after the other.
 fn waiting(samples: &mut Samples, running: Option<u64>) -> Option<u64> {
     let mut rows = samples.exposition.of(REQUESTS[0]);
     if rows.any(requests("waiting")) {

@@ -12,12 +12,12 @@ use contract::{BackendAddr, OWNER_BYTES, parse_backend_ip};
 pub const ALLOWED_BACKEND: &str = "IP:PORT, a unicast address and a port from 1 to 65535, \
                                such as 127.0.0.1:9001 or [::1]:9001";
 
-/// Where control answers: `http://HOST[:PORT]` or `https://...`, without a slash at the end.
+/// URL of the control server: `http://HOST[:PORT]` or `https://...`, without a slash at the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BaseUrl(pub String);
 
 impl BaseUrl {
-    /// Whether both mean the same place, however they are written.
+    /// Whether both URLs name the same server, in whatever form.
     pub fn is_same(&self, other: &BaseUrl) -> bool {
         let place = |base: &BaseUrl| {
             let uri: ureq::http::Uri = base.0.parse().ok()?;
@@ -30,7 +30,7 @@ impl BaseUrl {
     }
 }
 
-/// The first of them that stands there a second time.
+/// The first repeated value.
 pub fn given_twice(bases: &[BaseUrl]) -> Option<&BaseUrl> {
     let mut numbered = bases.iter().enumerate();
     let twice = numbered.find(|(index, base)| bases[..*index].iter().any(|one| one.is_same(base)));
@@ -73,7 +73,7 @@ pub fn owner(text: &str) -> Result<String, String> {
     }
 }
 
-/// The address of control itself; its paths are ours.
+/// The address of the control server, without a path.
 pub fn base_url(text: &str) -> Result<BaseUrl, String> {
     let uri = text.parse::<ureq::http::Uri>().ok();
     let authority = uri.as_ref().and_then(|uri| uri.authority());

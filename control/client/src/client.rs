@@ -1,4 +1,4 @@
-//! The calls of control's API that a server makes to announce itself: register and leave.
+//! The calls of control's API with which a server announces itself: register and deregister.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use crate::arguments::BaseUrl;
 use crate::resolve::http_agent;
 
-/// A server's own word on itself. What is `None` is left out of the call, and control decides.
+/// What a server reports about itself. A value that is `None` is left out, and control decides.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Registration {
     pub addr: BackendAddr,
@@ -22,20 +22,20 @@ pub struct Registration {
     pub gpu_usage: Option<f64>,
     /// Share in use, 0 to 1.
     pub vram_usage: Option<f64>,
-    /// How long ago the figures were read, where that was not for this call.
+    /// Age of the figures, if they were not read for this call.
     pub report_age_ms: Option<u64>,
     /// How often this server registers.
     pub heartbeat_ms: Option<u64>,
     pub is_warming_up: Option<bool>,
     /// Requests that wait.
     pub queue: Option<u64>,
-    /// Requests that are worked on.
+    /// Requests in progress.
     pub running: Option<u64>,
     pub batch: Option<Batch>,
 }
 
 impl Registration {
-    /// One that says nothing beyond its address.
+    /// A registration with only an address.
     pub fn of(addr: BackendAddr) -> Registration {
         Registration {
             addr,
@@ -75,7 +75,7 @@ impl Registration {
     }
 }
 
-/// Why a call did not do what it was for.
+/// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
     #[error("control does not answer ({0})")]
@@ -83,14 +83,14 @@ pub enum CallError {
     /// Control's own answer.
     #[error("control refused with status {status}: {message}")]
     Refused { status: u16, message: String },
-    /// Somebody else's answer, such as of an ingress before control.
+    /// An answer of another program, such as an ingress in front of control.
     #[error("status {status} is no answer of control: {found}")]
     NotControl { status: u16, found: String },
 }
 
 impl CallError {
-    /// Whether control itself has refused the call, and repeating it changes nothing until somebody
-    /// changes something. All else is about this one control, or the way to it.
+    /// Whether control itself refused the call, so that repeating it unchanged is useless. All other
+    /// errors concern only this control server, or the connection to it.
     pub fn is_final(&self) -> bool {
         match self {
             CallError::Refused { status, .. } => (400..500).contains(status),
@@ -99,13 +99,13 @@ impl CallError {
     }
 }
 
-/// As whom control is called. It holds secrets, so it cannot be printed.
+/// The caller's credentials. They hold secrets, so they cannot be printed.
 #[derive(Clone, Default)]
 pub struct Access {
     pub token: Option<String>,
-    /// The secret without which nobody else refreshes or removes what is registered with it.
+    /// The owner's secret: without it, no other client refreshes or removes what is registered with it.
     pub owner: Option<String>,
-    /// Who may have signed control's certificate; `None` for whomever the system trusts.
+    /// Authorities that may sign control's certificate; `None`: those that the system trusts.
     pub authorities: Option<Authorities>,
 }
 
@@ -132,9 +132,9 @@ impl Authorities {
     }
 }
 
-/// TLS as `authorities` are trusted, or, without them, as the system does.
+/// TLS that trusts `authorities` or, without them, those of the system.
 pub fn tls_config(authorities: Option<&Authorities>) -> TlsConfig {
-    // Where the process has a provider already, that one serves as well.
+    // If the process already has a provider, that one is used.
     let _ = ring::default_provider().install_default();
     let roots = match authorities {
         Some(Authorities(certificates)) => RootCerts::Specific(Arc::clone(certificates)),
@@ -155,16 +155,16 @@ impl ControlClient {
     const TIMEOUT: Duration = Duration::from_secs(3);
     /// The longest answer that is read.
     const MAX_ANSWER_BYTES: u64 = 64 * 1024;
-    /// What of a call and of an answer is held at a time; a node may have a client for each engine.
+    /// Buffer for a call and an answer; a node may have a client for each engine.
     const BUFFER_BYTES: usize = 8 * 1024;
 
     pub fn new(base: BaseUrl, access: Access) -> ControlClient {
         let config = Agent::config_builder()
             .timeout_global(Some(ControlClient::TIMEOUT))
-            // An answer of refusal says why, so it is read like any other.
+            // A refusal gives its reason, so it is read like any other answer.
             .http_status_as_error(false)
             .max_redirects(0)
-            // Control serves only those that come straight to it, so no proxy of the environment.
+            // Control serves only direct connections, so proxies of the environment are not used.
             .proxy(None)
             .input_buffer_size(ControlClient::BUFFER_BYTES)
             .output_buffer_size(ControlClient::BUFFER_BYTES)
@@ -181,7 +181,7 @@ impl ControlClient {
         &self.base.0
     }
 
-    /// Registers, or beats once more. Returns what control says of it: whether the proxy was told.
+    /// Registers, or sends a heartbeat. Returns control's answer: whether the proxy was notified.
     pub fn register(&self, registration: &Registration) -> Result<String, CallError> {
         let mut request = self.agent.post(self.url());
         if let Some(bearer) = self.bearer() {
@@ -191,7 +191,7 @@ impl ControlClient {
         accepted(answered.map_err(CallError::Away)?)
     }
 
-    /// Takes the registration back, so that nobody waits for its time to run out.
+    /// Deregisters, so that the registration need not expire.
     pub fn leave(&self, addr: BackendAddr) -> Result<String, CallError> {
         let mut request = self.agent.delete(self.url()).force_send_body();
         if let Some(bearer) = self.bearer() {
@@ -243,7 +243,7 @@ fn accepted(mut answered: Response<ureq::Body>) -> Result<String, CallError> {
     }
 }
 
-/// What there is instead of control's answer, in words for a message.
+/// What was received instead of control's answer, for a message.
 fn found(answered: &Response<ureq::Body>, text: &[u8]) -> String {
     const SHOWN: usize = 60;
     let header = |name| answered.headers().get(name)?.to_str().ok();
@@ -259,7 +259,7 @@ fn found(answered: &Response<ureq::Body>, text: &[u8]) -> String {
     }
 }
 
-/// `sync.reload.info`, the one field that says whether the proxy was told.
+/// `sync.reload.info`, the field that says whether the proxy was notified.
 fn told_of_proxy(answer: &Map<String, Value>) -> String {
     let info = answer
         .get("sync")

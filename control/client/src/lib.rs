@@ -1,8 +1,8 @@
-//! What a program that announces servers to control stands on: `gpu_agent` and the simulators.
+//! The base of programs that register servers with control: `gpu_agent` and the simulators.
 //!
-//! [`ControlClient`] makes the two calls, [`Patience`] says how long to wait after one that failed,
+//! [`ControlClient`] makes the two calls, [`Patience`] gives the pause after a failed one,
 //! [`Signals`] lets a loop wait for its end, and [`arguments`] reads what command lines say.
-//! [`http_agent`] is the HTTP client under the calls. Nothing here decides what is announced or when.
+//! [`http_agent`] is the HTTP client under the calls. The programs decide what is registered, and when.
 
 pub mod arguments;
 mod client;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// The longest pause between two attempts to register. Shorter than a registration's time to live
-/// (15 s), so that control, coming back, hears of everyone before it forgets them.
+/// (15 s), so that a control server that returns gets all registrations before they expire.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// How long to wait after each failure in a row: twice as long as after the one before.

@@ -37,7 +37,7 @@ impl Resolver for NamesOnly {
     }
 }
 
-/// What a URL of HTTP says where its host is an address.
+/// The address and port of an HTTP URL whose host is an address.
 fn address(uri: &Uri) -> Option<SocketAddr> {
     let usual = match uri.scheme_str()? {
         "http" => 80,
@@ -45,7 +45,7 @@ fn address(uri: &Uri) -> Option<SocketAddr> {
         _ => return None,
     };
     let host = uri.host()?;
-    // RFC 3986, section 3.2.2: an IPv6 address stands in brackets.
+    // RFC 3986, section 3.2.2: an IPv6 address is in brackets.
     let bare = host
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'));

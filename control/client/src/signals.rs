@@ -1,4 +1,4 @@
-//! Signals as a queue that a loop waits on, so that no program sleeps through its end.
+//! Signals as a queue that a loop waits on, so that no program sleeps through a signal to stop.
 
 use std::io;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-/// What a program is told by signals.
+/// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// SIGHUP: for `dummy_proxy` the word to read its file again, for the others the end.
+    /// SIGHUP: `dummy_proxy` reads its file again, the others stop.
     HangUp,
     /// SIGTERM or SIGINT.
     Stop,
@@ -22,10 +22,9 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Puts the handlers in place before it returns: from here on no signal ends the process by
-    /// itself.
+    /// Installs the handlers before it returns: from then on no signal ends the process directly.
     pub fn install() -> io::Result<Signals> {
-        // The kernel merges signals that wait, so more room than this buys nothing.
+        // The kernel merges pending signals, so more room than this is useless.
         const ROOM: usize = 4;
         let (sender, queue) = sync_channel(ROOM);
         let mut arriving = signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM])?;
