@@ -1,9 +1,9 @@
-//! Who does something: nobody can write a mutation that has no actor (invariant 7).
+//! The actor of a mutation: no mutation can be written without one (invariant 7).
 
 use std::fmt;
 use std::net::IpAddr;
 
-/// Whoever asked for a change or a look.
+/// The origin of a change or of a read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Actor {
     /// A client of the HTTP interface, and by what it was let in: a token or a session of one;

@@ -1,8 +1,8 @@
 //! Which addresses may be registered: by network, by port, by kind of address. Pure.
 //!
-//! Whoever may register decides where clients' traffic goes, so what no GPU server has is refused
-//! from the start: special-purpose addresses ([`special`]), such as the link-local ones where clouds
-//! keep their secrets, and this machine's own loopback for anybody who is not on this machine.
+//! A client that can register decides where traffic goes, so addresses that no GPU server has are refused
+//! by default: special-purpose addresses ([`special`]), such as the link-local ones where clouds keep
+//! their secrets, and this machine's loopback for clients on other machines.
 
 mod special;
 

@@ -2,9 +2,9 @@
 //!
 //! Every mutation has its line before its answer is sent, refused ones too. What repeats (polling
 //! pages, heartbeats that change nothing) has one line at first and then one a minute with a count.
-//! A line is one `write` to a file opened for appending, so lines never mix; the file is opened
-//! anew each time, so that a log moved away or a disk that recovers needs no restart. In the server a
-//! thread of its own writes ([`Audit::write_apart`]): a disk that does not answer freezes nobody.
+//! A line is one `write` to a file opened for appending, so lines never mix. The file is opened again for
+//! each line, so a log that was moved or a disk that recovers needs no restart. In the server a separate
+//! thread writes ([`Audit::write_apart`]), so that a disk that does not respond blocks nothing else.
 
 mod log;
 mod queue;
@@ -82,14 +82,13 @@ impl Audit {
         }
     }
 
-    /// From now on a thread of its own writes, and whoever wants its line to be written waits with
-    /// [`Audit::settle`].
+    /// From now on a separate thread writes; [`Audit::settle`] waits until a line is written.
     ///
     /// # Errors
-    /// No thread can be started; whoever has a line goes on writing it.
+    /// No thread can be started; lines are then still written by the caller.
     pub fn write_apart(&self) -> io::Result<()> {
         let queue = Queue::start(self.log.clone())?;
-        // Where one writes already, that one goes on.
+        // If a thread writes already, it continues.
         let _ = self.queue.set(queue);
         Ok(())
     }
@@ -166,7 +165,7 @@ impl Audit {
             if count > 0 {
                 let more = Map::from_iter([("repeated".to_owned(), json!(count))]);
                 self.write_line(&repeated, more);
-                // What goes on repeating stays known, so that it is not listed as new each minute.
+                // Events that still repeat stay known, so that they are not listed as new each minute.
                 inner.repeats.insert(repeated, 0);
             }
         }
@@ -236,7 +235,7 @@ impl Audit {
         self.log.failing()
     }
 
-    /// The same in words, for those who look for what is not as it should be.
+    /// The same in words, for the list of warnings.
     pub fn warning(&self) -> Option<String> {
         if let Some(waiting) = self.queue.get().and_then(Queue::stuck) {
             return Some(format!(

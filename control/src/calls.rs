@@ -60,10 +60,10 @@ pub struct PendingCall {
 }
 
 impl SettingsCall {
-    /// Takes `on_refusal` and `note` out of the body; the rest is read where it is carried out.
+    /// Takes `on_refusal` and `note` out of the body; the rest is read when the call is carried out.
     ///
     /// # Errors
-    /// An `on_refusal` or a `note` that is none.
+    /// An invalid `on_refusal` or `note`.
     pub fn read(id: u64, mut body: Map<String, Value>) -> Result<SettingsCall, Faults> {
         let mut faults = Faults::default();
         let mut object = Object::new(&body, "");

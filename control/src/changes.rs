@@ -67,7 +67,7 @@ impl<T: Copy> Part<T> {
 }
 
 impl OverridePatch {
-    /// Reads the parts; keys of `also` are somebody else's.
+    /// Reads the parts; keys in `also` are read elsewhere.
     pub fn read(
         map: &Map<String, Value>,
         place: &str,
@@ -207,7 +207,7 @@ pub fn parse_id(text: &str) -> Option<BackendAddr> {
     Some(BackendAddr::new(parse_backend_ip(ip)?, port))
 }
 
-/// What an edit is about, as it stands: for the diff, the audit log, and the way back.
+/// The current values that an edit changes: for the diff, the audit log and undo.
 pub fn describe(row: &Row) -> Value {
     let word = row.r#override.as_ref();
     let drain = word.and_then(|word| word.drain).unwrap_or(false);

@@ -59,8 +59,8 @@ impl Clock {
         }
     }
 
-    /// Moves the clock of listening on for as long as it is polled. A task of its own, since the
-    /// keeper may wait for a slow disk while everybody is heard.
+    /// Advances the clock of listening while it is polled. A separate task, since the keeper may wait for a
+    /// slow disk while all clients are heard.
     pub async fn run(self) {
         let mut tick = tokio::time::interval(TURN);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -70,7 +70,7 @@ impl Clock {
         }
     }
 
-    /// A turn of whoever lets registrations expire.
+    /// A turn of the task that lets registrations expire.
     pub fn turn(&self) -> Turn {
         self.with_listening(Listening::turn).unwrap_or(Turn::HEARD)
     }
@@ -108,8 +108,7 @@ impl Clock {
         (clock, elapsed)
     }
 
-    /// A clock whose hands, monotonic and Unix milliseconds, are somebody else's, and which listens
-    /// as the server's own does.
+    /// A clock with external monotonic and Unix milliseconds, which listens as the server's own does.
     #[cfg(test)]
     pub fn reading(hands: impl Fn() -> (u64, u64) + Send + Sync + 'static) -> Clock {
         Clock {

@@ -1,7 +1,7 @@
-//! The last edits by people, each with what stood before it and after it: what can be rolled back.
+//! The last edits by people, each with the values before and after it: what can be rolled back.
 //!
-//! Only edits of overrides and settings are kept; the static list is a file of the operator's. They
-//! stand in `data/edits.jsonl`, one JSON object a line, the oldest first.
+//! Only edits of overrides and settings are kept; the static list is the operator's own file. They are in
+//! `data/edits.jsonl`, one JSON object a line, the oldest first.
 
 mod file;
 

@@ -1,4 +1,4 @@
-//! Whether files are others than were read before, for those who look again and again.
+//! Whether files have changed since they were last read, for periodic checks.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ pub struct LastRead {
     versions: Mutex<Option<Versions>>,
 }
 
-/// Of each file; `None` where there is none.
+/// The version of each file; `None` if it does not exist.
 type Versions = Vec<Option<FileVersion>>;
 
 impl LastRead {

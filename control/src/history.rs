@@ -1,8 +1,7 @@
 //! What state each backend was in: its last transitions, each with its time and reason.
 //!
-//! In memory and from when control looks on; so many transitions a backend, of backends that are
-//! listed and of those that were listed last. What lasts for less than the time between two looks may
-//! be missed.
+//! In memory, since control started; a bounded number of transitions for each backend that is listed or
+//! was listed last. A state shorter than the time between two looks may be missed.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -79,9 +78,8 @@ pub struct Histories {
 }
 
 impl Histories {
-    /// Keeps what has changed. `seen` is what the proxy says of itself, where it says anything. Returns
-    /// which backends have come into another operational state, and into which; those that are new here
-    /// are left out.
+    /// Keeps the changes. `seen` is the proxy's status, if it gives one. Returns the backends whose
+    /// operational state has changed, with the new state; backends that are new here are left out.
     pub fn note(
         &mut self,
         rows: &[Row],
@@ -141,8 +139,7 @@ impl Histories {
         listed.map_or_else(Vec::new, Listed::newest_first)
     }
 
-    /// Since when a backend is listed no more, who knew it, and its transitions; `None` where that is
-    /// not known.
+    /// Since when a backend is no longer listed, its last sources and its transitions; `None` if unknown.
     pub fn gone(&self, addr: BackendAddr) -> Option<Value> {
         let Gone { at_ms, was } = self.gone.get(&addr)?;
         Some(json!({

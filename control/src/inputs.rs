@@ -134,8 +134,8 @@ pub fn changes(bytes: &[u8]) {
     }
 }
 
-/// The audit log as `bytes` at `path`: lines are read whatever stands there, and the next line that
-/// is written is whole, the last, and numbered above all before.
+/// The audit log as `bytes` at `path`: lines are read whatever the content, and the next written line is
+/// complete, the last one, and has a higher number than all before.
 pub fn audit_log(bytes: &[u8], path: &Path) {
     std::fs::write(path, bytes).expect("a temporary file");
     let audit = Audit::open(path, 1 << 40, 1, Clock::system());

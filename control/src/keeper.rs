@@ -1,8 +1,8 @@
 //! The keeper: the one task that changes the model and stores it.
 //!
-//! A mutation is stored before it is answered, and what cannot be stored is not done (the model
-//! changes only after the file has). Mutations that wait at the same time share one write. Sources
-//! are read here too, so that an edit by others and a write of ours never overtake each other.
+//! A mutation is stored before it is answered, and is not made if it cannot be stored (the model changes
+//! only after the file has). Mutations that wait at the same time share one write. Sources are read here
+//! too, so that an edit by others and a write by control never overtake each other.
 
 mod files;
 
@@ -152,7 +152,7 @@ pub struct Task {
     dirty: bool,
     /// When the registry was last written or tried, on the monotonic clock.
     stored_at_ms: u64,
-    /// Of registrations that expire: whoever may register can let as many expire.
+    /// For expired registrations: a client that can register can let any number of them expire.
     expiry_lines: LineLimit,
     edits_file: EditsFile,
     /// Edits that are not in the file yet.
@@ -207,7 +207,7 @@ impl Task {
                 Command::Configure(settings, reply) => {
                     let configured = self.shared.model().configure(&settings);
                     self.shared.state_changed.notify_one();
-                    // Nobody waits any more where the server stops.
+                    // When the server stops, the caller may be gone.
                     let _ = reply.send(configured);
                 }
                 Command::Stop(reply) => stop = Some(reply),
@@ -248,7 +248,7 @@ impl Task {
         self.files.read_edits(&self.shared).await;
         self.files.read_discovery(&self.shared).await;
         self.files.read_statics(&self.shared).await;
-        // A registry file that somebody removed is written again.
+        // A registry file that was removed is written again.
         self.dirty |= self.files.is_registry_missing(&self.shared);
     }
 

@@ -1,6 +1,6 @@
 //! The proxy's settings as layers: API above `control_config.json` above the built-in defaults. A
-//! layer holds only what somebody set explicitly. What a published file says that control finds at
-//! its very first start was set by somebody too, and counts as set by API from then on.
+//! layer holds only values that were set explicitly. Values that control finds in the published file at its
+//! very first start count as set by API from then on.
 //!
 //! The optional keys are not known here one by one: the contract's own `check` reads them, so a key
 //! added there works here at once.
@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use contract::{Algorithm, Faults, LocalAddresses, Object, check};
 use serde_json::{Map, Value, json};
 
-/// The address the proxy listens on where nobody says otherwise.
+/// The address that the proxy listens on by default.
 const DEFAULT_HOST: &str = "0.0.0.0";
 const DEFAULT_PORT: u16 = 10080;
 
@@ -147,8 +147,8 @@ impl Layer {
         keys
     }
 
-    /// This layer with what a call has changed from `old` to `new` changed back, where it still
-    /// stands. `listen` is one key: half of an address is none.
+    /// This layer without the changes of a call from `old` to `new`, as far as they still apply. `listen` is
+    /// one key: half an address is useless.
     pub fn taken_back(&self, old: &Layer, new: &Layer) -> Layer {
         let mut back = self.clone();
         for key in old.differing(new) {
@@ -185,7 +185,7 @@ impl Layer {
         head.filter(|(key, _)| is_asked(key)).collect()
     }
 
-    /// What this layer says of which `other` is silent.
+    /// The values of this layer that `other` does not set.
     pub fn beyond(&self, other: &Layer) -> Layer {
         fn pick<T>(own: Option<T>, other: Option<T>) -> Option<T> {
             if other.is_some() { None } else { own }
@@ -221,8 +221,8 @@ impl Layer {
         self.algorithm.unwrap_or(Algorithm::WeightedRoundRobin)
     }
 
-    /// The head of `proxy_config.json`, base keys first: the base keys always, optional ones only
-    /// where somebody set them.
+    /// The head of `proxy_config.json`, base keys first: always the base keys, and the optional ones that
+    /// are set.
     pub fn head(&self) -> Vec<(String, Value)> {
         let addr = self.listen();
         let mut listen = json!({ "host": addr.ip(), "port": addr.port() });

@@ -1,4 +1,5 @@
-//! The control plane: who serves, what operators say of them, and the file that the proxy reads.
+//! The control plane: which backends serve, how operators override them, and the file that the proxy
+//! reads.
 //!
 //! Reading order: `registry`, `merge`, `render` (pure), `model` and `keeper` (what changes and how
 //! it is stored), `publish` (file, signal, confirmation), then `web`.

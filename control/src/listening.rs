@@ -73,8 +73,8 @@ impl Listening {
         self.missed |= counted_ms < gap_ms;
     }
 
-    /// A turn of whoever lets registrations expire. A thread that is late at every turn expires the
-    /// silent all the same, only later.
+    /// A turn of the task that lets registrations expire. Even if every turn is late, silent registrations
+    /// expire, only later.
     pub fn turn(&mut self, now_ms: u64) -> Turn {
         self.advance(now_ms);
         let missed = std::mem::take(&mut self.missed);

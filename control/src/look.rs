@@ -1,8 +1,8 @@
 //! Looks at the proxy for as long as control runs, and notes what it finds: the states that backends
 //! are in, and the verdict.
 //!
-//! A whole status of many backends costs both planes milliseconds, so it is read where its mark is
-//! another one; the counters come with the mark. Whoever reads the live view looks besides.
+//! A whole status of many backends costs both planes milliseconds, so it is read only when its
+//! mark has changed; the counters come with the mark. Readers of the live view cause additional looks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::verdict::{Config, Level, Look, Picture, Process, RefusedPart};
 /// An outage is to be seen within two seconds, on the page too.
 const PERIOD: Duration = Duration::from_millis(500);
 
-/// What was seen last, for as long as it stands.
+/// What was seen last, while it is valid.
 struct Last {
     mark: String,
     /// The model's.

@@ -55,7 +55,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    // Of the folder watch's own words, those that somebody can act on.
+    // Only those messages of the folder watch that an operator can act on.
     let filter =
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,notify=warn"));
     tracing_subscriber::fmt()

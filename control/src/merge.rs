@@ -90,7 +90,7 @@ impl Row {
         self.discovered || self.is_static
     }
 
-    /// Everyone who knows this backend, the strongest first.
+    /// All sources that know this backend, the strongest first.
     pub fn sources(&self) -> Vec<&'static str> {
         self.known_by().names()
     }
@@ -163,7 +163,7 @@ pub fn merge(listed: Listed, registry: &Registry) -> Vec<Row> {
     rows
 }
 
-/// The row of one backend; `None` where nobody knows it.
+/// The row of one backend; `None` if no source knows it.
 pub fn merge_one(addr: BackendAddr, listed: Listed, registry: &Registry) -> Option<Row> {
     let silent = RegistryEntry::default();
     let entry = registry.entries.get(&addr).unwrap_or(&silent);
@@ -185,8 +185,8 @@ fn row(addr: BackendAddr, listed: Listed, entry: &RegistryEntry) -> Option<Row> 
         backend.weight = word.weight.unwrap_or(backend.weight);
         backend.enabled = word.enabled.unwrap_or(backend.enabled);
     }
-    // Expired, and nobody else vouches for it. An operator's "enabled" says that it may serve, not
-    // that it lives.
+    // Expired, and in no other source. An operator's "enabled" says that it may serve, not that it
+    // is alive.
     if is_expired && below.is_none() {
         backend.enabled = false;
     }

@@ -38,7 +38,7 @@ pub enum Mutation {
     ChangeSettings(SettingsCall),
     /// The proxy refuses what this call has changed.
     RollBackSettings(u64),
-    /// The outcome of this call is known, or was told to be unknown.
+    /// The outcome of this call is known, or was reported as unknown.
     KeepSettings(u64),
     AcknowledgeExpiry,
 }
@@ -317,9 +317,8 @@ impl Model {
         Ok(Change { effect, old, new })
     }
 
-    /// Takes over from `staged`, a copy of this model, what these mutations have changed in it.
-    /// Heartbeats that were heard since the copy was made stay: what a person says of a backend is
-    /// apart from what the backend says.
+    /// Takes over the changes that these mutations made in `staged`, a copy of this model. Heartbeats since
+    /// the copy stay: operators and backends set different values.
     pub fn take_over<'a>(&mut self, staged: Model, done: impl Iterator<Item = &'a Mutation>) {
         let entries = &mut self.registry.entries;
         for mutation in done {
@@ -350,7 +349,7 @@ impl Model {
             return Err(Refusal::StaticFull);
         }
         let said = Said {
-            // The API takes no figures: those that stand in the file stay.
+            // The API takes no figures: those in the file stay.
             report: before.map(|before| before.report).unwrap_or_default(),
             batch: before.and_then(|before| before.batch),
             ..said.clone()
@@ -363,8 +362,8 @@ impl Model {
         Ok(Effect::State)
     }
 
-    /// A registration goes; so does a backend that stands only in the last published file, since
-    /// no source that could drop it has been read.
+    /// Removes a registration, or a backend that is only in the last published file because no source that
+    /// could drop it has been read.
     fn unregister(&mut self, addr: BackendAddr, now: Now) -> Result<Effect, Refusal> {
         let was_registered = self.registry.unregister(addr, now);
         let was_carried = self.drop_carried(addr);
@@ -406,8 +405,8 @@ impl Model {
         })
     }
 
-    /// The settings by API with `patch` written over them, where all layers together are settings
-    /// that the proxy takes: what is good by itself may not go with what stands.
+    /// The settings by API with `patch` applied, if the proxy accepts all layers together: a value that is
+    /// valid alone may conflict with the others.
     fn patched_settings(&self, patch: &serde_json::Map<String, Value>) -> Result<Layer, Faults> {
         let patched = self.runtime_settings.patched(patch)?;
         let plan = self.check_settings(&patched)?;
@@ -435,7 +434,7 @@ impl Model {
         Ok(plan)
     }
 
-    /// What a call has changed is as it was before it, where it still stands.
+    /// Undoes the changes of a call, as far as they still apply.
     fn roll_back(&mut self, id: u64) -> Result<Effect, Refusal> {
         let call = calls::take(&mut self.pending, id).ok_or(Refusal::Settled)?;
         let back = self.runtime_settings.taken_back(&call.old, &call.new);
@@ -540,7 +539,7 @@ impl Model {
         }
     }
 
-    /// What a mutation is about, as it stands now: old before, new after.
+    /// The values that a mutation concerns, at this moment: old before it, new after it.
     fn describe(&self, mutation: &Mutation) -> Value {
         let addr = match mutation {
             Mutation::ChangeSettings(_) | Mutation::RollBackSettings(_) => {
@@ -578,7 +577,7 @@ impl Model {
     }
 }
 
-/// What the static list says of a backend, for answers and the audit log.
+/// A backend's values in the static list, for answers and the audit log.
 pub fn static_json(said: &Said) -> Value {
     json!({ "weight": said.weight, "enabled": said.enabled, "is_warming_up": said.is_warming_up })
 }

@@ -1,7 +1,7 @@
-//! What the proxy says of itself: a client of its admin socket, HTTP over a unix socket.
+//! Reads the proxy's status: a client of its admin socket, HTTP over a unix socket.
 //!
 //! Every call has a time-out and a bounded answer; a proxy without the socket (`dummy_proxy`) is an
-//! ordinary case and told apart from one that does not answer.
+//! ordinary case and distinguished from one that does not answer.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use tokio::net::UnixStream;
 const MAX_ANSWER_BYTES: usize = 32 << 20;
 /// How long `GET /status`, `POST /reports` and `POST /reload` may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long `GET /states` may take: whoever looks often need not wait for long.
+/// How long `GET /states` may take: it is read often, so it need not wait for long.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
 /// How much longer than asked for a held-back answer may take.
 const GRACE: Duration = Duration::from_millis(200);
@@ -27,7 +27,7 @@ const GRACE: Duration = Duration::from_millis(200);
 /// Why nothing is known.
 #[derive(Debug, thiserror::Error)]
 pub enum Unknown {
-    /// There is no such socket, or nobody listens on it.
+    /// There is no such socket, or no process listens on it.
     #[error("the proxy has no admin socket ({path}: {error})")]
     NoSocket { path: PathBuf, error: io::Error },
     /// It is older than this call.

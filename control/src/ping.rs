@@ -70,7 +70,7 @@ impl Pings {
         Ok(summary.finish(ip))
     }
 
-    /// Starts probes, each told as it ends; they stop when nobody listens any more.
+    /// Starts probes, each reported when it ends; they stop when the receiver is gone.
     pub fn start(
         &self,
         ip: IpAddr,

@@ -169,7 +169,7 @@ impl Publisher {
         tokio::time::timeout(patience, tried).await.is_ok()
     }
 
-    /// For somebody who waits for the next one.
+    /// For callers that wait for the next outcome.
     pub fn outcomes(&self) -> watch::Receiver<Outcome> {
         self.outcome.clone()
     }
@@ -260,7 +260,7 @@ pub struct Settled {
 }
 
 impl Settled {
-    /// What stands, for an answer that waits for nothing.
+    /// The current state, for an answer that does not wait.
     pub fn at_once(publisher: &Publisher) -> Settled {
         Settled {
             outcome: publisher.outcome(),

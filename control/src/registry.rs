@@ -1,12 +1,13 @@
-//! What backends say of themselves and what operators say of them: registrations and overrides.
+//! Registrations, which backends make, and overrides, which operators make.
 //!
 //! Pure: time comes as an argument, nothing is read or written here. A registration lives for a TTL
 //! that the server sets, counted on the clock of listening ([`crate::listening`]) from what control has
-//! heard; expired, it is disabled, and removed ten TTLs later. An override has no TTL and goes only when it is cleared.
+//! heard. When it expires it is disabled, and it is removed ten TTLs later. An override has no TTL and is
+//! removed only when it is cleared.
 //!
-//! Mass expiry is more often our own deafness than the death of all servers: with five or more
-//! registrations, when more than half would expire within one TTL, nothing expires for ten TTLs,
-//! until most are heard again, or until somebody acknowledges.
+//! A mass expiry is more often a fault of control's own network than the death of all servers: with five or
+//! more registrations, if more than half would expire within one TTL, nothing expires for ten TTLs, until
+//! most are heard again, or until an operator acknowledges it.
 
 use std::collections::BTreeMap;
 
@@ -62,7 +63,7 @@ impl Registration {
     }
 }
 
-/// What a backend says of the requests at it; only shown.
+/// The requests that a backend reports; only shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Requests {
     pub queue: Option<u64>,
@@ -78,7 +79,7 @@ pub struct Registered {
     pub report: Report,
     pub requests: Requests,
     pub batch: Option<Batch>,
-    /// The secret that whoever refreshes or removes it must know.
+    /// The secret that is needed to refresh or remove it.
     pub owner: Option<SecretHash>,
     /// When control last heard of it, on the clock of listening.
     pub heard_at_ms: u64,
@@ -93,7 +94,7 @@ pub struct Registered {
 /// Whether a registration is warming up, and on whose word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Warming {
-    /// Nobody's.
+    /// Without an owner's secret.
     Unsaid,
     /// What the backend says.
     Said(bool),
@@ -181,7 +182,7 @@ pub struct Full;
 pub enum Remover {
     /// A backend, with the secret that it shows.
     Backend(Option<SecretHash>),
-    /// Somebody whose token lets him edit backends.
+    /// A client whose token allows editing backends.
     Operator,
 }
 
@@ -258,7 +259,7 @@ impl Registry {
         self.entries.get(&addr)?.registered.as_ref()
     }
 
-    /// Forgets a registration; an override of the same backend stays. False where there is none.
+    /// Removes a registration; an override of the same backend stays. False if there is none.
     pub fn unregister(&mut self, addr: BackendAddr, now: Now) -> bool {
         let Some(entry) = self.entries.get_mut(&addr) else {
             return false;
@@ -323,7 +324,7 @@ impl Registry {
         Ok(true)
     }
 
-    /// Clears an override; false where there is none.
+    /// Clears an override; false if there is none.
     pub fn clear_override(&mut self, addr: BackendAddr, now: Now) -> bool {
         let Some(entry) = self.entries.get_mut(&addr) else {
             return false;
@@ -448,7 +449,7 @@ impl Registry {
 }
 
 impl Registered {
-    /// What it says of the backend, without its age.
+    /// Its values for the backend, without its age.
     pub fn said(&self, addr: BackendAddr) -> Said {
         Said {
             addr,
@@ -477,8 +478,8 @@ impl Registered {
         policy.ttl_ms.saturating_sub(self.silence_ms(now))
     }
 
-    /// Whether somebody who shows `owner` may refresh it. What was registered without an owner is
-    /// nobody's to claim while it lives; a base client must be able to go on refreshing it.
+    /// Whether a client with `owner` may refresh it. A registration without an owner cannot be claimed while
+    /// it lives: a client of the base format must still be able to refresh it.
     fn is_open_to(&self, owner: Option<SecretHash>) -> bool {
         match (self.owner, owner) {
             (Some(own), Some(shown)) => own.is(shown),

@@ -32,14 +32,15 @@ pub struct LeftOut {
 /// The addresses that no backend may have, since sessions to them would come back to us.
 #[derive(Debug, Clone)]
 pub struct OwnAddresses {
-    /// Where control listens: through the proxy, everybody would reach it from loopback.
+    /// Where control listens: through the proxy, any client would reach it from loopback.
     pub control: Vec<SocketAddr>,
     /// Those of control's host.
     pub local: LocalAddresses,
     pub proxy: ProxyAddresses,
 }
 
-/// What the proxy says of itself, since it may be in another container or network namespace.
+/// The proxy's own addresses as it reports them, since it may be in another container or network
+/// namespace.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProxyAddresses {
     /// Those of its host; empty where it does not say.
@@ -131,13 +132,13 @@ impl Plan {
             .is_none_or(|listen| listen["tcp"] != false)
     }
 
-    /// What the head says of a key.
+    /// The value of a key of the head.
     pub fn value(&self, key: &str) -> Option<&Value> {
         let found = self.head.iter().find(|(own, _)| own == key);
         found.map(|(_, value)| value)
     }
 
-    /// Changes what the head says of a key; `None` takes the key out.
+    /// Sets a key of the head; `None` removes the key.
     pub fn set(&mut self, key: &str, value: Option<&Value>) {
         let place = self.head.iter().position(|(own, _)| own == key);
         match (place, value) {
@@ -154,8 +155,8 @@ impl Plan {
         Plan { head, backends }
     }
 
-    /// Whether both are the same but for telemetry. How often a backend reports is none: the proxy
-    /// learns of it from the file alone.
+    /// Whether both are the same except for load figures. The report interval is not one of them: the proxy
+    /// learns it only from the file.
     pub fn has_same_state(&self, other: &Plan) -> bool {
         let same = |(one, two): (&Backend, &Backend)| {
             let heartbeat = |b: &Backend| (b.batch, b.report.heartbeat_ms);
@@ -214,7 +215,7 @@ impl Plan {
             backends: kept,
         };
         let local = own.of_proxy();
-        // All faults are told at once, so the second look finds none in a backend.
+        // The first check reports all faults, so the second one finds none in a backend.
         if let Err(faults) = check(&plan.render(0, 0), &local) {
             plan.drop_faulty(&faults, &mut left_out);
             check(&plan.render(0, 0), &local)?;

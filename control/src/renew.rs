@@ -1,6 +1,7 @@
-//! What an operator changes under a running server: tokens and certificate, looked at twice a second
-//! and read at once on SIGHUP, and `control_config.json`, read on SIGHUP alone ([`reread`]). A watch of the folder would be quicker and goes deaf on some file systems.
-//! What cannot be read is tried again at every look, and told once.
+//! What an operator changes while the server runs: tokens and certificate, checked twice a second and read
+//! at once on SIGHUP, and `control_config.json`, read only on SIGHUP ([`reread`]). A folder watch would be
+//! quicker, but does not work on some file systems. A file that cannot be read is retried at every check,
+//! and reported once.
 
 use std::time::Duration;
 
@@ -89,14 +90,14 @@ fn look(app: &App, is_told: bool, mut told: Told) -> Told {
     told
 }
 
-/// The error of either that was told last, where it still stands.
+/// The last reported error of each, while it lasts.
 #[derive(Default)]
 struct Told {
     tokens: Option<String>,
     certificate: Option<String>,
 }
 
-/// Returns whether `error` is another one than was told last.
+/// Returns whether `error` differs from the last reported one.
 fn is_news(told: &mut Option<String>, error: &str) -> bool {
     told.replace(error.to_owned()).as_deref() != Some(error)
 }
@@ -108,7 +109,7 @@ pub async fn store_uses_apart(app: &App) {
     stored.expect("writing a file does not panic");
 }
 
-/// Nothing hangs on it, so that a full disk is only told.
+/// Nothing depends on it, so a full disk is only reported.
 fn store_uses(app: &App) {
     if let Err(error) = app.access.store_uses() {
         let path = app.shared.settings.token_uses_path.display();
@@ -136,7 +137,7 @@ fn read_certificate(app: &App, tls: &Tls, told: &mut Option<String>) {
         .audit_own("tls", "read_certificate", "console", &result);
 }
 
-/// Who is registered when tokens are first needed goes on for a while; told when it begins.
+/// Registrations that exist when tokens are first needed continue for a while; logged when this begins.
 pub fn begin_grace(app: &App) {
     let registered: Vec<BackendAddr> = {
         let model = app.shared.model();

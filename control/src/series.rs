@@ -1,8 +1,8 @@
-//! What the figures were: of the whole every 5 seconds for an hour and every minute for a day, of each
-//! backend every minute for an hour, and what happened meanwhile.
+//! Past figures: of the whole every 5 seconds for an hour and every minute for a day, of each backend every
+//! minute for an hour, and the events of that time.
 //!
-//! In memory, within `history_max_bytes`: a restart of control leaves a gap, as a proxy that is not heard
-//! does. Rates come from two looks at counters that only grow; a restarted proxy begins anew.
+//! In memory, within `history_max_bytes`: a restart of control leaves a gap, and so does a proxy that does
+//! not answer. Rates come from two readings of counters that only grow; a restarted proxy starts at 0.
 
 mod backends;
 mod marks;
@@ -270,7 +270,7 @@ impl Series {
         }))
     }
 
-    /// Backends of which no figures are kept, for want of room.
+    /// Number of backends without history, because there is no room for them.
     pub fn left_out(&self) -> usize {
         self.backends.left_out
     }

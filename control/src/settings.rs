@@ -1,7 +1,7 @@
 //! `control_config.json`: the control plane's own settings, read at the start and again on SIGHUP
 //! ([`reread`](crate::reread)).
 //!
-//! The file may be absent or partial. All its faults are told at once, each with its place; an
+//! The file may be absent or partial. All its faults are reported at once, each with its place; an
 //! unknown key is refused with the nearest known one, since a misspelt key that is silently ignored
 //! is the worst kind of setting.
 
@@ -276,7 +276,7 @@ fn read_words(object: &mut Object, key: &'static str, faults: &mut Faults) -> Op
     Some(words)
 }
 
-/// Reads a file of at most `max_bytes`; `None` where there is none.
+/// Reads a file of at most `max_bytes`; `None` if it does not exist.
 pub fn read_file(path: &Path, max_bytes: usize) -> std::io::Result<Option<Vec<u8>>> {
     use std::io::Read as _;
     let file = match open_to_read(path, OFlags::empty()) {
@@ -285,12 +285,12 @@ pub fn read_file(path: &Path, max_bytes: usize) -> std::io::Result<Option<Vec<u8
         Err(error) => return Err(error),
     };
     let mut bytes = Vec::new();
-    // One byte more than allowed, so that whoever parses sees that it is too large.
+    // One byte more than allowed, so that the parser sees that it is too large.
     file.take(max_bytes as u64 + 1).read_to_end(&mut bytes)?;
     Ok(Some(bytes))
 }
 
-/// Opens what stands at `path` without waiting for anything: a FIFO in a file's place hangs nobody.
+/// Opens `path` without waiting: a FIFO in a file's place does not block.
 pub fn open_to_read(path: &Path, more: OFlags) -> std::io::Result<std::fs::File> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let flags = more | OFlags::NONBLOCK;

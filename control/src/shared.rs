@@ -21,7 +21,7 @@ pub struct Shared {
     /// As they were at the start: what only a restart changes. The rest is in [`Shared::live`].
     pub settings: Settings,
     live: watch::Sender<Arc<Settings>>,
-    /// What is wrong with `control_config.json` as it stands, in words.
+    /// What is wrong with the present `control_config.json`, in words.
     config_note: Mutex<Option<String>>,
     pub clock: Clock,
     pub audit: Audit,
@@ -31,7 +31,7 @@ pub struct Shared {
     verdicts: Mutex<Verdicts>,
     series: Mutex<Series>,
     edits: Mutex<Edits>,
-    /// Rung when the verdict is another one: whoever tells it need not wait for the next look.
+    /// Notified when the verdict changes, so that it is sent before the next look.
     pub verdict_changed: Notify,
     digests: Mutex<Digests>,
     /// Rung when the model's revision has grown: the publisher looks.

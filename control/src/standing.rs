@@ -61,7 +61,7 @@ impl Protocol {
     }
 }
 
-/// What the proxy says of its backends at one moment.
+/// The proxy's status of its backends at one moment.
 pub struct Seen<'a> {
     /// `None`: the proxy is not heard.
     status: Option<&'a Status>,

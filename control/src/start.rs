@@ -26,8 +26,7 @@ use crate::web::v1::Feed;
 use crate::web::{self, App, AppParts};
 use crate::{look, renew, series, telemetry, watch};
 
-/// How long nobody is served while the first publish is under way, of which a proxy that answers slowly
-/// may take some seconds.
+/// How long serving waits for the first publish; a proxy that answers slowly may take some seconds of it.
 const FIRST_PUBLISH_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long the end waits for a disk.
@@ -95,7 +94,7 @@ pub fn check(root: &Root, settings: &Settings) -> Result<(), StartError> {
     Err(StartError::Settings { path, faults })
 }
 
-/// Runs the server until it is told to stop; `source` is where `settings` were read, and are read again.
+/// Runs the server until a signal stops it; `source` is where `settings` were read, and are read again.
 pub async fn run(settings: Settings, source: crate::reread::Source) -> Result<(), StartError> {
     raise_descriptor_limit();
     make_folders(&settings)?;
@@ -116,7 +115,7 @@ pub async fn run(settings: Settings, source: crate::reread::Source) -> Result<()
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Runtime)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Runtime)?;
     let app = start_tasks(settings, &listen, tls, Clock::system()).await?;
-    // Whoever connects meanwhile waits in the kernel's queue.
+    // Clients that connect meanwhile wait in the kernel's queue.
     if !app.publisher.has_tried(FIRST_PUBLISH_PATIENCE).await {
         tracing::warn!(
             "the first publish takes longer than {FIRST_PUBLISH_PATIENCE:?}; control serves meanwhile"
@@ -190,7 +189,7 @@ fn mode(app: &App) -> &'static str {
 /// Starts everything but the web server, which listens on `listen`: first without TLS, then with it.
 ///
 /// # Errors
-/// Tokens that cannot be read: nobody is let in then.
+/// The tokens cannot be read: then no client is served.
 pub async fn start_tasks(
     settings: Settings,
     listen: &[SocketAddr],

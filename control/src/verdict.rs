@@ -1,8 +1,8 @@
 //! The verdict: whether traffic flows, decided once, here, for the API, the metrics and the console.
 //!
-//! [`picture`] says what the backends and the proxy look like, [`traffic`] what clients met in the last
-//! minute, [`judge`] what is wrong for that, [`keep`] since when. All of it is pure. Others word it: the
-//! console in two languages by code and arguments, everybody else by [`text`].
+//! [`picture`] describes backends and proxy, [`traffic`] the sessions of the last minute, [`judge`] decides
+//! what is wrong, [`keep`] since when. All of it is pure. The words are made elsewhere: by the console in two
+//! languages from code and arguments, for all others by [`text`].
 
 mod finding;
 mod judge;

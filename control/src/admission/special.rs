@@ -5,7 +5,8 @@
 //! protocols. Allowed are private networks (RFC 1918, `fc00::/7`), shared address space
 //! (`100.64.0.0/10`), the benchmarking networks (`198.18.0.0/15`, `2001:2::/48`: laboratories use them,
 //! and they are routed as private ones are), anycast services that are globally reachable, and loopback,
-//! which is judged by who registers. An IPv6 address that carries an IPv4 address is judged by that one.
+//! which is allowed to clients of this machine. An IPv6 address that carries an IPv4 address is judged by
+//! that one.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

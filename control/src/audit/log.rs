@@ -1,5 +1,5 @@
-//! The file of the audit log: lines in order, each with its number; rotated where it is full. Whoever
-//! writes waits for the disk.
+//! The file of the audit log: lines in order, each with its number; rotated when it is full. The
+//! writer waits for the disk.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -19,13 +19,13 @@ pub struct Log {
     max_bytes: u64,
     files: u64,
     clock: Clock,
-    /// Of the last line; held by whoever writes.
+    /// The number of the last line; locked while a line is written.
     number: Mutex<u64>,
-    /// The same, for those who wait for the next line.
+    /// The same, for readers that wait for the next line.
     last: watch::Sender<u64>,
     lines: AtomicU64,
     failures: AtomicU64,
-    /// The last write failed: a full disk is told once and not per line.
+    /// The last write failed: a full disk is reported once, not for each line.
     failing: Mutex<Option<Failing>>,
 }
 
@@ -108,7 +108,7 @@ impl Log {
                 self.lines.fetch_add(1, Ordering::Relaxed);
                 self.last.send_replace(*number);
             }
-            // Who waits for the next line goes on waiting: there is none to be read.
+            // Readers of the next line keep waiting: there is none to read.
             Err(error) => self.lose(&error.to_string()),
         }
     }
@@ -214,7 +214,7 @@ pub fn numbered(path: &Path, number: u64) -> PathBuf {
 }
 
 /// A kill may have cut the last line; what we write must not be glued to it. Best effort: a log
-/// that cannot be written is told at the first line.
+/// that cannot be written is reported at the first line.
 fn end_cut_line(path: &Path) {
     let last = tail::last_lines(path, 1).unwrap_or_default();
     if !last.is_empty()

@@ -1,5 +1,5 @@
-//! A thread that writes the audit log, so that a disk that does not answer holds up nobody but those
-//! who wait for their line, and those not for long.
+//! A thread that writes the audit log, so that a disk that does not respond delays only callers that wait
+//! for their line, and those not for long.
 
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -35,7 +35,8 @@ struct Progress {
 struct Counts {
     asked: u64,
     done: u64,
-    /// How many were done when somebody lost patience: as long as no more are, nobody waits.
+    /// How many lines were written when a caller gave up waiting; until another one is written, no caller
+    /// waits.
     stuck_at: Option<u64>,
 }
 

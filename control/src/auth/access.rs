@@ -47,7 +47,7 @@ struct Tokens {
     configured: TokenSet,
     /// Those of the token file as it was last read; `None` where there was none.
     of_file: Option<TokenSet>,
-    /// What that file says of a grace.
+    /// The grace period in that file.
     grace_of_file: Option<u64>,
     /// All of them; `None` where none is configured: protected mode.
     all: Option<Arc<TokenSet>>,
@@ -57,9 +57,9 @@ impl Tokens {
     /// Puts into effect what is configured and what the file says.
     fn take_effect(&mut self) -> Vec<TokenChange> {
         let configured = self.configured.clone();
-        // A file without a token in it still says that tokens are needed, and so does one that goes
-        // while we run: neither the last one that is revoked or expires nor a moved file may open
-        // the door to everybody on this machine.
+        // A file without tokens still requires tokens, and so does a file that disappears while we run:
+        // neither the end of the last token nor a moved file may open access to every user of this
+        // machine.
         let new = match &self.of_file {
             None if configured.0.is_empty() && self.all.is_none() => None,
             None => Some(configured),
@@ -100,7 +100,7 @@ pub enum TokenChange {
 
 impl Access {
     /// # Errors
-    /// A token file that cannot be used: who may come in is then not known.
+    /// A token file that cannot be used: which callers to admit is then unknown.
     pub fn open(
         file: &Path,
         uses_file: &Path,
@@ -139,8 +139,8 @@ impl Access {
         changes
     }
 
-    /// Tokens that come where control served without one begin a grace, whoever they come from; it
-    /// is over when its time is, when no token is left, or when an operator says so.
+    /// The first tokens begin a grace period, whatever their source. It ends when its time is over, when no
+    /// token is left, or when an operator ends it.
     fn follow_need(&self, tokens: &Tokens) {
         let served = grace_file::read(&self.grace_file);
         let is_over = tokens.grace_of_file == Some(GRACE_IS_OVER);
@@ -237,7 +237,7 @@ impl Access {
         lock(&self.grace).begin(now_s, registered)
     }
 
-    /// Whether somebody may be refreshed without a token.
+    /// Whether registrations may be refreshed without a token.
     pub fn has_grace(&self) -> bool {
         let now_s = self.clock.now().unix_s();
         lock(&self.grace).ends_at_s(now_s).is_some()
@@ -275,7 +275,7 @@ impl Access {
         }
     }
 
-    /// Whether what was granted a while ago still is: for answers that go on.
+    /// Whether an earlier grant is still valid: for answers that stay open, such as event streams.
     pub fn is_still_good(&self, grant: &Grant) -> bool {
         let now = self.clock.now();
         let tokens = self.all_tokens();
@@ -349,8 +349,8 @@ impl Access {
         }
     }
 
-    /// The token that was shown. An address that has shown too many wrong ones has to wait, unless
-    /// it shows one that cannot have been guessed: others may share the address with whoever tries.
+    /// The presented token. An address with too many wrong tokens has to wait, unless it presents one that
+    /// cannot have been guessed: other clients may share the attacker's address.
     fn known(
         &self,
         tokens: Option<&TokenSet>,

@@ -1,4 +1,4 @@
-//! What the first token changes, for whoever makes it: from then on control asks everybody for one.
+//! What the first token changes, for the operator who creates it: from then on all callers need a token.
 
 use std::fmt::Write as _;
 

@@ -1,8 +1,8 @@
-//! The hour behind the first token, be it of `token create` or of `control_config.json`: who was there
-//! before it is not cut off by it.
+//! The grace period after the first token, from `token create` or `control_config.json`: registrations
+//! from before it are not cut off by it.
 //!
-//! Without tokens control serves this machine alone, so all registrations of that time were made from
-//! here, and from here they are refreshed without a token for a while. Pure, but for the clock, which
+//! Without tokens control serves only this machine, so all registrations of that time were made here;
+//! programs on this machine can refresh them without a token for a while. Pure, but for the clock, which
 //! comes as an argument.
 
 use std::collections::BTreeSet;
@@ -11,14 +11,14 @@ use contract::BackendAddr;
 
 #[derive(Debug, Default)]
 pub struct Grace {
-    /// Unix seconds on the wall clock, as of tokens; `None` where there is none.
+    /// Unix seconds on the wall clock, as for tokens; `None` if there is no grace period.
     until_s: Option<u64>,
     /// Those that were registered when it began.
     holders: Option<BTreeSet<BackendAddr>>,
 }
 
 impl Grace {
-    /// What the token file says of it.
+    /// Takes the end that the token file sets.
     pub fn last_until(&mut self, until_s: Option<u64>) {
         self.until_s = until_s;
         if until_s.is_none() {
@@ -31,8 +31,8 @@ impl Grace {
         self.until_s.filter(|until_s| now_s < *until_s)
     }
 
-    /// Those who are there when it is first seen have it, and nobody who comes later. When it ends,
-    /// and for how many, where it begins with this.
+    /// Applies to the registrations that exist when it is first seen, and to no later ones. Returns its end
+    /// and their number, if it begins with this call.
     pub fn begin(
         &mut self,
         now_s: u64,

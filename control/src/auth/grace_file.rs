@@ -20,7 +20,7 @@ pub enum Served {
     Grace(u64),
 }
 
-/// What stands there; without a readable file there is no grace.
+/// Reads the file; without a readable one there is no grace period.
 pub fn read(path: &Path) -> Served {
     let bytes = read_file(path, MAX_FILE_BYTES).ok().flatten();
     let document: Option<Value> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());

@@ -7,7 +7,7 @@ use std::sync::{PoisonError, RwLock};
 #[derive(Debug)]
 pub struct Hosts {
     ports: Vec<u16>,
-    /// Addresses of ours, and names of this machine, with ports.
+    /// Own addresses, and names of this machine, with ports.
     own: RwLock<Vec<String>>,
     /// The operator's, with and without ports.
     allowed: RwLock<Vec<String>>,
@@ -27,7 +27,7 @@ impl Hosts {
         hosts
     }
 
-    /// Takes over other addresses of ours: they come and go while we listen on all of them.
+    /// Updates the own addresses: they come and go while control listens on all of them.
     pub fn own(&self, own: &[IpAddr]) {
         let literals = own.iter().map(|ip| match ip {
             IpAddr::V4(ip) => ip.to_string(),

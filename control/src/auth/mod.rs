@@ -1,5 +1,5 @@
-//! Who may do what: scopes, protected mode, and how a caller proves who it is. Pure, but for
-//! `access`, which holds what changes while the server runs, and `token_file` with `command`, by
+//! Which caller may do what: scopes, protected mode, and how a caller proves its identity. Pure, except
+//! for `access`, which holds what changes while the server runs, and `token_file` with `command`, with
 //! which an operator changes it.
 
 mod access;

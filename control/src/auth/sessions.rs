@@ -1,4 +1,4 @@
-//! Sessions of the console: who has signed in by which token. In memory only, so that a restart
+//! Sessions of the console, each with its token. In memory only, so that a restart
 //! ends them; bounded in number, in idle time and in age. Pure: time and ids come as arguments.
 
 use std::collections::HashMap;
@@ -7,7 +7,7 @@ use super::SecretHash;
 
 /// Sessions at once; one more ends the one that was silent for longest.
 const MAX_SESSIONS: usize = 1024;
-/// Sessions of one token, so that whoever holds one cannot end everybody else's by signing in.
+/// Sessions of one token, so that its holder cannot end all other sessions by signing in.
 const MAX_OF_ONE: usize = 64;
 /// A session that asks for nothing ends.
 const MAX_IDLE_MS: u64 = 8 * 3_600_000;
@@ -77,7 +77,7 @@ impl Sessions {
         Some(session.token)
     }
 
-    /// The same for an answer that goes on: it shows that the page is open, not that it is used.
+    /// The same for an open event stream: it shows that the page is open, not that it is used.
     pub fn looks(&self, key: SessionKey, now_ms: u64) -> Option<SecretHash> {
         let session = self.0.get(&key)?;
         (!session.is_over(now_ms)).then_some(session.token)

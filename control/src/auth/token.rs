@@ -1,8 +1,8 @@
 //! Tokens as control knows them: by their SHA-256 alone.
 //!
-//! A generated token holds 256 random bits. Nobody guesses one, so a plain SHA-256 keeps it as safe
-//! as a slow password hash would, without costing each request milliseconds of CPU. A token that
-//! somebody made up for `control_config.json` may be weak; failed attempts are limited for its sake.
+//! A generated token holds 256 random bits and cannot be guessed, so a plain SHA-256 protects it as well
+//! as a slow password hash would, without milliseconds of CPU for each request. A token that a person
+//! chose for `control_config.json` may be weak; therefore failed attempts are limited.
 
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
@@ -28,7 +28,7 @@ impl SecretHash {
         SecretHash(Sha256::digest(token).into())
     }
 
-    /// Reads a token as it stands in `control_config.json`: the token itself, or `sha256:` and its
+    /// Reads a token as written in `control_config.json`: the token itself, or `sha256:` and its
     /// digest in hexadecimal.
     pub fn parse(text: &str) -> Option<SecretHash> {
         const SHORTEST: usize = 8;
@@ -54,7 +54,7 @@ impl SecretHash {
         hex(&self.0)
     }
 
-    /// A short name of a token: the same always, and of no use to who wants to be let in.
+    /// A short, constant name of a token, which does not help to guess it.
     pub fn id(self) -> String {
         const DIGITS: usize = 12;
         let mut id = self.hex();
@@ -98,7 +98,7 @@ pub struct KnownToken {
     pub scope: Scope,
     /// For the audit log.
     pub label: String,
-    /// Unix seconds on the wall clock, which is what whoever set it meant.
+    /// Unix seconds on the wall clock, as the operator meant it.
     pub expires_at: Option<u64>,
     /// Too random to be guessed, so that attempts need no limit.
     pub is_generated: bool,

@@ -1,7 +1,7 @@
 //! `config/tokens.json`: the tokens that `control_server token create` makes, by hash.
 //!
-//! Whoever can write this file lets himself in, so it is read only where it is a regular file of
-//! ours or root's that nobody else can read or write, reached by no link.
+//! A user who can write this file can grant access, so it must be a regular file of root or of the user
+//! that runs control, which no other user can read or write, and reached by no link.
 
 use std::fs::File;
 use std::io::{self, Read as _};

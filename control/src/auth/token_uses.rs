@@ -15,7 +15,7 @@ const MAX_FILE_BYTES: usize = 1 << 20;
 /// Unix seconds by the token's id.
 pub type TokenUses = BTreeMap<String, u64>;
 
-/// What stands there; nothing where it cannot be read.
+/// Reads the file; empty if it cannot be read.
 pub fn read(path: &Path) -> TokenUses {
     let bytes = read_file(path, MAX_FILE_BYTES).ok().flatten();
     let document: Option<Value> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());

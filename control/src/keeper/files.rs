@@ -44,8 +44,8 @@ pub struct Files {
     settings_digest: Option<String>,
     /// The file there cannot be read as settings; it is put aside before it is overwritten.
     settings_is_broken: bool,
-    /// What is in memory does not stand in `settings_runtime.json`: there is no such file, or one that
-    /// somebody has put back with calls of another time.
+    /// `settings_runtime.json` does not hold what is in memory: it is missing, or was restored with calls of
+    /// another time.
     is_settings_unwritten: bool,
     settings_notes: Vec<String>,
     registry_notes: Vec<String>,
@@ -55,7 +55,7 @@ pub struct Files {
 #[derive(Debug)]
 struct ListingFile {
     path: PathBuf,
-    /// Its name, and who speaks by it, in words for complaints.
+    /// Its name and the source that writes it, for messages.
     name: &'static str,
     speaker: &'static str,
     digest: Option<String>,
@@ -85,8 +85,8 @@ pub fn load(settings: &Settings, own: OwnAddresses, clock: &Clock) -> Loaded {
     let found = read(&settings.settings_runtime_path);
     let (runtime_settings, pending) = match files.take_settings(found) {
         Ok(Some(read)) => read,
-        // The first start: without this file nobody could tell later what control has published
-        // for `control_config.json` from what somebody wrote into the published file by hand.
+        // The first start: without this file, values that control has published for
+        // `control_config.json` could later not be distinguished from values written by hand.
         Ok(None) => {
             files.is_settings_unwritten = true;
             (published_settings.beyond(&settings.proxy), Vec::new())
@@ -161,8 +161,8 @@ struct ReadAtStart {
     statics: bool,
 }
 
-/// Fail static: what is published stands until each source that could drop it has been read. Which
-/// sources those are, `sources` says; of a backend that it does not name, each could.
+/// Fail static: published backends stay until each source that could drop them has been read. `sources`
+/// names these sources; for a backend that it does not name, all of them.
 fn carry_over(
     model: &mut Model,
     checked: &Checked,
@@ -312,13 +312,13 @@ pub fn is_in_file(written: &Result<(), WriteError>) -> bool {
     }
 }
 
-/// Whether somebody else replaced the file while ours was written: theirs is to be read first.
+/// Whether another program replaced the file during the write: its version must be read first.
 pub fn is_overtaken(written: &Result<(), WriteError>) -> bool {
     matches!(written, Err((_, error)) if matches!(**error, PublishError::Overtaken))
 }
 
-/// Keeps a file that cannot be read as registry or settings, since somebody may still want what is in it. A link
-/// stays, and its target is put aside.
+/// Keeps a file that cannot be read as registry or settings, since its content may still be needed. A link
+/// stays, and its target is renamed.
 async fn put_aside(path: PathBuf) -> Result<(), WriteError> {
     let rename = |path: &Path| {
         let file = end_of_links(path)?;
@@ -384,8 +384,8 @@ impl Files {
         self.registry_digest.is_none() && !shared.model().registry.entries.is_empty()
     }
 
-    /// Writes the settings by API where their file does not say them. What cannot be written is told,
-    /// and tried again at the next call.
+    /// Writes the settings by API if their file does not hold them. A failure is reported, and the write
+    /// retried at the next call.
     pub async fn write_unwritten_settings(&mut self, shared: &Shared) {
         if !self.is_settings_unwritten {
             return;
@@ -414,8 +414,8 @@ impl Files {
         let mut model = shared.model();
         let mut changed = false;
         match taken {
-            // What it says stands. The calls of another time have their outcome, and so have those
-            // that wait and that it does not mention.
+            // Its content applies. Calls of another time have their outcome, and so have waiting calls
+            // that it does not mention.
             Ok(Some((layer, pending))) if self.settings_digest != before => {
                 self.settings_notes.clear();
                 changed = layer != model.runtime_settings;
@@ -423,7 +423,7 @@ impl Files {
                 model.pending.retain(|call| pending.contains(call));
                 self.is_settings_unwritten = model.pending.len() < pending.len();
             }
-            // What is wrong with a file was told when it was read.
+            // Faults of a file were reported when it was read.
             Ok(Some(_)) => {}
             Ok(None) => self.is_settings_unwritten = true,
             // The note of the start says which settings stand since then.
@@ -445,8 +445,8 @@ impl Files {
         warn_once(&warned, &self.settings_notes);
     }
 
-    /// What the file says; `None` where there is none. A file with faults is as good as unread: it is
-    /// read again at the next look.
+    /// The content of the file; `None` if it does not exist. A file with faults counts as unread: it is read
+    /// again at the next look.
     fn take_settings(&mut self, found: ReadResult) -> Result<Option<ReadSettings>, String> {
         self.settings_digest = None;
         self.settings_is_broken = false;
@@ -567,8 +567,7 @@ impl Files {
         self.statics.unread.as_deref()
     }
 
-    /// Writes `static_backends.json`: the file as it stands, with the backends of `listing`, which is
-    /// then what the file says.
+    /// Writes `static_backends.json`: the present file with the backends of `listing`.
     pub async fn write_statics(
         &mut self,
         listing: &mut Arc<Listing>,
@@ -720,7 +719,7 @@ impl ListingFile {
         }
     }
 
-    /// Takes over what the file says. True where it could be read; otherwise what it last said stands.
+    /// Takes over the content of the file. True if it could be read; otherwise the last content stays.
     fn take(&mut self, found: ReadResult, listing: &mut Arc<Listing>) -> bool {
         let read = match found {
             Ok(Some(bytes)) => {

@@ -22,11 +22,11 @@ use crate::settings::read_file;
 pub struct AcceptedFile {
     file: KeptFile,
     head: Option<Head>,
-    /// What stands beside it.
+    /// What is prepared beside it.
     prepared: Option<Head>,
 }
 
-/// What the file says; `None` where there is none, or none that the proxy would read.
+/// The content of the file; `None` if it is missing, or the proxy would refuse it.
 pub fn read(path: &Path) -> Option<Head> {
     let bytes = match read_file(path, MAX_FILE_BYTES) {
         Ok(bytes) => bytes?,

@@ -25,11 +25,11 @@ pub fn end_of(path: &Path) -> PathBuf {
 /// What a proxy runs, beside what was published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Runs {
-    /// The generation that was asked about, or a later one of ours.
+    /// The generation in question, or a later one that control published.
     Published,
     /// A generation so high, of a proxy that does not say which configuration that is.
     Unverified,
-    /// A generation of ours before it.
+    /// An earlier generation that control published.
     Earlier,
     /// Something that control has not published, from the file that control writes or one that is
     /// not known.

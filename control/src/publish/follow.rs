@@ -13,8 +13,8 @@ use super::task::Task;
 use crate::observe::Unknown;
 use crate::render::{OwnAddresses, Plan, ProxyAddresses};
 
-/// A generation that the proxy has refused as a whole is signalled again after so many looks, then
-/// after twice as many, up to the most.
+/// A generation that the proxy refused as a whole is signalled again after this number of looks, then
+/// after twice as many, up to the maximum.
 const FIRST_LOOKS: u32 = 4;
 const MOST_LOOKS: u32 = 64;
 /// So many looks in a row that hear nothing make a proxy silent: a busy machine costs one now and then.
@@ -71,7 +71,7 @@ impl Task {
         });
     }
 
-    /// Takes over what the proxy says of itself; true where something else is to be published now.
+    /// Takes over the proxy's status; true if something else must be published now.
     async fn take(&mut self, running: &Running) -> bool {
         let is_behind = self.take_over(running);
         self.keep_accepted().await;
@@ -85,7 +85,7 @@ impl Task {
         self.outcome
             .send_if_modified(|outcome| outcome.silent.take().is_some());
         let seen_generation = &shared.seen_generation;
-        // A generation that the proxy refused counts too: its refusal must not be taken for one of ours.
+        // A generation that the proxy refused counts too: its refusal must not be attributed to a generation of control.
         let tried = running.last_reload.as_ref().and_then(|r| r.generation);
         let latest = running.generation.max(tried.unwrap_or(0));
         seen_generation.fetch_max(latest, Ordering::Relaxed);
@@ -149,8 +149,8 @@ impl Task {
         learned || is_foreign || has_changed
     }
 
-    /// The proxy has read its file as somebody else left it. What is wanted is published again above
-    /// that generation, whatever stands in the file by now.
+    /// The proxy has read a file that another program wrote. The wanted configuration is published again
+    /// with a higher generation, whatever the file holds by now.
     fn overrule(&mut self, running: &Running, ours: u64) {
         let path = self.shared.settings.proxy_config_path.display().to_string();
         let theirs = running.generation;
@@ -190,8 +190,8 @@ impl Task {
         }
     }
 
-    /// Asks the proxy whether it would take now what it has refused; what it would is not held any
-    /// more. A proxy that is too old to be asked gets it published, as any does where somebody insists.
+    /// Asks the proxy whether it would now accept what it has refused, and releases those parts. For a
+    /// proxy that is too old to be asked, or if a caller insists, they are published.
     pub(super) async fn try_again(&mut self, is_forced: bool) {
         let process = self.outcome.borrow().seen.as_ref().map(|seen| seen.process);
         let wanted = self.wanted();
@@ -209,10 +209,10 @@ impl Task {
                 refusals.extend(by_control);
                 self.holds.tried(&plan, &tried, &refusals, process);
             }
-            // An older one is told to take it, and holds everything else up for that moment alone.
+            // An older proxy gets it published, which delays everything else only for that moment.
             Err(unknown) if is_forced || matches!(unknown, Unknown::NoSuchCall { .. }) => {
                 if !self.holds.publish_again(&tried) {
-                    // It stands in the file already.
+                    // The file already has it.
                     self.looks_in_vain = MOST_LOOKS - 1;
                 }
                 let by_control: Vec<Refusal> = by_control.into_iter().collect();
@@ -221,14 +221,14 @@ impl Task {
             Err(_) => {}
         }
         if self.holds.incidents().len() < count {
-            // What it would take now may stand in the file that it has refused: it is signalled at
-            // the next look, and not later and later.
+            // The refused file may hold what the proxy would accept now: it is signalled at the next
+            // look, without back-off.
             self.looks_in_vain = MOST_LOOKS - 1;
         }
     }
 
-    /// The log has a line for each incident that has begun since it was last told, and for each that is
-    /// over; answers name those that last.
+    /// Logs each incident that has begun, and each that is over, since the last call; answers name those
+    /// that last.
     pub(super) fn tell_incidents(&mut self) {
         let now = self.holds.incidents();
         let before = &self.told;
@@ -287,8 +287,7 @@ impl Task {
     }
 }
 
-/// What the proxy refused of `generation`, which it does not run for that; it was told of it at
-/// `sent_at_ms`.
+/// The refusal of `generation` as a whole, of which the proxy was notified at `sent_at_ms`.
 fn refused_as_a_whole(
     running: &Running,
     generation: u64,
@@ -319,7 +318,7 @@ fn refused_as_a_whole(
     }])
 }
 
-/// Control's own address is none to listen on: one of both could not be reached.
+/// Control's own address cannot be a listen address: one of the two could not be reached.
 pub fn refused_by_control(plan: &Plan, own: &OwnAddresses, now_ms: u64) -> Option<Refusal> {
     let control = own.control_at(plan.listen(), plan.listens_for_tcp())?;
     Some(Refusal {

@@ -8,7 +8,7 @@ pub struct KeptFile {
     path: PathBuf,
     /// That it cannot be written was logged, and has not been put right since.
     is_told: bool,
-    /// What stands beside it, to take its place; at a start, maybe something of an earlier process.
+    /// The prepared file beside it, which will replace it; at a start, possibly one of an earlier process.
     beside: Beside,
 }
 
@@ -28,8 +28,8 @@ impl KeptFile {
         }
     }
 
-    /// Writes beside the file what is to take its place: a full disk then has the room for it already.
-    /// A failure is none: the file is written when the time has come.
+    /// Writes the next version beside the file, so that a full disk already has room for it. A failure does
+    /// not matter: the file is then written when it is needed.
     pub async fn prepare(&mut self, bytes: Vec<u8>) {
         let path = self.path.clone();
         let prepared = blocking(move || contract::publish(&beside(&path)?, &bytes)).await;
@@ -39,7 +39,7 @@ impl KeptFile {
         };
     }
 
-    /// Removes what was prepared: another version is wanted, or it stands in the file.
+    /// Removes the prepared version: another one is wanted, or the file already has it.
     pub async fn discard(&mut self) {
         if self.beside == Beside::Nothing {
             return;

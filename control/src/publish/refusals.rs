@@ -33,7 +33,7 @@ pub enum Part {
     Backend(BackendAddr),
     /// The refusal names no part, and nothing but backends differs from what the proxy runs.
     Whole,
-    /// The published file, as somebody else has left it.
+    /// The published file, changed by another program.
     File,
 }
 
@@ -104,7 +104,7 @@ impl Incident {
         !needs_restart || (process.is_some() && self.process != process)
     }
 
-    /// As it stands in answers; it is tried again every `interval_s`.
+    /// As in answers; retried every `interval_s`.
     pub fn to_json(&self, interval_s: u64) -> Value {
         let is_tried_again = self.is_tried_again(self.process);
         json!({
@@ -277,14 +277,14 @@ impl Holds {
         }
     }
 
-    /// Whether `value` stands in for another one that is refused.
+    /// Whether `value` replaces another one that is refused.
     fn is_stand_in(&self, part: &Part, value: &Value) -> bool {
         let mut incidents = self.incidents.iter();
         incidents
             .any(|one| one.part == *part && one.wanted != *value && one.kept == Some(value.clone()))
     }
 
-    /// A value that is refused too stands in for nothing: both would take turns for ever.
+    /// Drops a replacement that is refused too: otherwise the two would alternate forever.
     fn drop_stand_in(&mut self, part: &Part) {
         if let (Part::Key(key), Some(accepted)) = (part, &mut self.accepted) {
             accepted.remove(key);
@@ -294,7 +294,7 @@ impl Holds {
         }
     }
 
-    /// `process` runs what is published, and has refused its file as somebody else left it since.
+    /// `process` runs what is published, and has since refused the file that another program changed.
     pub fn refuse_file(&mut self, reload: &Reload, refusals: &[Refusal], process: Process) {
         if self.has_refused_file() {
             return;

@@ -60,7 +60,7 @@ pub fn of_rows(rows: &[Row]) -> SourcesOf {
         .collect()
 }
 
-/// What the file says; nothing where there is none, or none that can be read.
+/// The content of the file; empty if it is missing or cannot be read.
 pub fn read(path: &Path) -> SourcesOf {
     let parse = |bytes: Vec<u8>| parse(&bytes).map_err(|faults| faults.to_string());
     let found = match read_file(path, MAX_FILE_BYTES) {

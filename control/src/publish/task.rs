@@ -38,7 +38,7 @@ pub struct Task {
     /// How many forced publishes have been asked for.
     force: Arc<AtomicU64>,
     pub(super) holds: Holds,
-    /// The incidents that the log and answers were last told of.
+    /// The incidents that were last logged and shown in answers.
     pub(super) told: Vec<Incident>,
     accepted: AcceptedFile,
     sources: SourcesFile,
@@ -147,7 +147,7 @@ impl Task {
         }
     }
 
-    /// Publishes the model if its state is not what is published, or if somebody insists.
+    /// Publishes the model if its state differs from what is published, or if a caller insists.
     pub async fn reconcile(&mut self) {
         let forced = self.force.load(Ordering::Relaxed);
         let is_forced = forced > self.outcome.borrow().forced;
@@ -180,7 +180,8 @@ impl Task {
                 }
                 outcome.left_out = left_out;
                 let published = self.published.as_ref();
-                // A refused file is replaced under a new generation, so that its end is told apart.
+                // A refused file is replaced under a new generation, so that the end of the refusal is
+                // recognized.
                 let is_same = published
                     .is_some_and(|published| published.plan.has_same_state(&plan))
                     && !(is_forced && self.holds.has_refused_file());
@@ -215,8 +216,8 @@ impl Task {
     async fn fit(&mut self, wanted: Wanted) -> Result<(Plan, Vec<LeftOut>), Faults> {
         let Wanted { plan, own, .. } = wanted;
         let (mut fitting, mut held) = self.holds.stand_in(plan.clone());
-        // Where nothing can stand in, as at a first start, it is published all the same: the proxy may
-        // be in another network, which control knows only once that one has started.
+        // Without a replacement, as at a first start, the value is still published: the proxy may be
+        // in another network, which control knows only once the proxy has started.
         if self.refuse_before(&fitting, &own) {
             (fitting, held) = self.holds.stand_in(plan.clone());
         }
@@ -404,7 +405,7 @@ impl Task {
                     "asked for a reload over proxy.sock, pid={pid}; no signal: {not_sent}"
                 ))
             }
-            // An ordinary case: there is just nobody.
+            // An ordinary case: no proxy is running.
             Err(Unknown::NoSocket { .. }) => Err(not_sent.to_string()),
             Err(unknown @ (Unknown::NoSuchCall { .. } | Unknown::Failed { .. })) => {
                 Err(format!("{not_sent}; {unknown}"))
@@ -485,7 +486,7 @@ impl Task {
                 seen.fetch_max(latest, Ordering::Relaxed);
                 self.published = None;
             } else if self.holds.has_refused_file() {
-                // Put right by somebody who has not told the proxy.
+                // Another program corrected the file without notifying the proxy.
                 let (Ok(told) | Err(told)) = self.tell_proxy().await;
                 tracing::info!("proxy_config.json was refused, and is valid again: {told}");
             }

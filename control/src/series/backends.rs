@@ -23,7 +23,7 @@ pub struct Figures {
     pub open: f32,
     /// New sessions and flows a second.
     pub rate: f32,
-    /// Connects that failed in the minute; 254 stands for more, too.
+    /// Connects that failed in the minute; 254 means 254 or more.
     pub failures: f32,
     pub first_byte_us: f32,
     /// 0 to 1.
@@ -171,8 +171,7 @@ impl Backends {
         }
     }
 
-    /// Keeps one minute of what the proxy says of its backends, and forgets those that an hour says
-    /// nothing of.
+    /// Keeps one minute of the backends' status, and forgets backends without a figure for an hour.
     pub fn push(&mut self, at_ms: u64, process: (u32, Option<u64>), seen: &[BackendStatus]) {
         let minute = at_ms / MINUTE_MS;
         self.make_gaps(minute);

@@ -27,7 +27,7 @@ pub struct Mark {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum What {
-    /// Somebody changed backends or settings.
+    /// An edit of backends or settings.
     Edit {
         actor: String,
         action: &'static str,

@@ -8,8 +8,8 @@ use contract::{Backend, BackendAddr, Batch, Faults, Object, Report};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-/// What one source says of a backend. What it does not mention is left to weaker sources, or to the
-/// contract's default.
+/// The values of one source for a backend. Values that it does not mention are left to weaker sources, or
+/// to the contract's default.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Said {
     pub addr: BackendAddr,
@@ -84,8 +84,8 @@ impl Said {
     }
 }
 
-/// Reads one entry, or says why it cannot be used. Without an address it is none. Any other bad value
-/// costs only itself: its default counts, and a backend whose exporter is confused still serves.
+/// Reads one entry, or reports why it cannot be used. It needs an address. Any other bad value affects
+/// only itself: its default applies, and a backend with a faulty exporter still serves.
 pub fn read_said<'a>(
     value: &'a Value,
     place: &str,
@@ -95,7 +95,7 @@ pub fn read_said<'a>(
     Some((said, map))
 }
 
-/// Reads one entry as [`read_said`] does, and the keys of it that nobody reads.
+/// Reads one entry as [`read_said`] does, and its unknown keys.
 pub fn read_said_and_unknown<'a>(
     value: &'a Value,
     place: &str,
@@ -135,8 +135,8 @@ fn named(faults: &Faults, outcome: &str) -> impl Iterator<Item = String> {
         .into_iter()
 }
 
-/// Other people's scripts write numbers as strings, and truth values as strings or numbers. What is
-/// meant is clear, so it counts, and is told.
+/// Scripts write numbers as strings, and booleans as strings or numbers. The meaning is clear, so the value
+/// is used, and reported.
 fn out_of_strings<'a>(
     map: &'a Map<String, Value>,
     place: &str,

@@ -1,7 +1,7 @@
 //! The files that list backends: `k8s_endpoints.json`, written by discovery or its simulator, and
 //! `static_backends.json`, written by operators and by the API. Both have one format,
-//! `{updated_at?, backends: [{ip, port, weight?, enabled?, is_warming_up?, ...}]}`; a schema of it
-//! stands in `docs/schemas/backends.schema.json`.
+//! `{updated_at?, backends: [{ip, port, weight?, enabled?, is_warming_up?, ...}]}`; its schema
+//! is `docs/schemas/backends.schema.json`.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -88,8 +88,8 @@ pub fn read(bytes: &[u8]) -> Result<Listing, Faults> {
     Ok(listing)
 }
 
-/// Everything that can be said against the file's bytes, for who wrote it: faults and notes of each
-/// entry, and each key that nobody reads.
+/// All complaints about the file's bytes, for its author: faults and notes of each entry, and each unknown
+/// key.
 pub fn complaints(bytes: &[u8]) -> Vec<String> {
     match read_with_all_notes(bytes) {
         Err(faults) => faults.0.iter().map(ToString::to_string).collect(),
@@ -197,7 +197,7 @@ pub fn edited(
     Ok(written)
 }
 
-/// Where `part`, which is a part of `whole`, stands in it.
+/// The position of `part` within `whole`.
 fn place_in(whole: &[u8], part: &str) -> Range<usize> {
     let start = part.as_ptr().addr() - whole.as_ptr().addr();
     start..start + part.len()
@@ -212,7 +212,7 @@ fn edited_items(items: &[&RawValue], listing: &BTreeMap<BackendAddr, Said>) -> S
     for item in items {
         let as_written = Cow::Borrowed(item.get());
         let Some((before, _)) = read_item(item, "", &mut Vec::new()) else {
-            // Nobody's to throw away.
+            // A foreign entry must not be dropped.
             entries.push(as_written);
             continue;
         };
@@ -280,7 +280,7 @@ fn lines_of(mut entries: Vec<(String, Cow<str>)>, before: &Said, said: &Said) ->
             continue;
         }
         let place = entries.iter().position(|(own, _)| own == key);
-        // A key that stands twice says nothing; what is said now takes the place of both.
+        // A repeated key has no value; the new value replaces both.
         entries.retain(|(own, _)| own != key);
         if let Some(now) = now {
             let place = place.unwrap_or(entries.len());

@@ -1,6 +1,6 @@
 //! The files that backends come from: discovery's, the static list, and the registry's own.
 //!
-//! All are read tolerantly: one bad entry costs that entry and is told, never the good ones.
+//! All are read tolerantly: a bad entry is reported and does not affect the good ones.
 
 pub mod entry;
 pub mod listing;

@@ -3,12 +3,11 @@
 //! An entry is a registration, an override, or both; one that has an `override` and no `last_seen`
 //! is an override alone. Its base fields are then only for readers of the base format.
 //!
-//! Edits by others: entry by entry, what differs from the file as we last knew it wins over what we
-//! hold, and counts as heard now. An entry that is gone takes its registration with it. An override
-//! goes only by an explicit `"override": null`, so that a tool that knows only the base keys cannot
-//! lose one. A file that control wrote itself (`sha256` says so) is a backup that somebody has restored,
-//! be its time older or newer, since clocks jump: then what it does not say does not count either. An
-//! edit made in a copy is still an edit.
+//! Edits by others: entry by entry, a difference from the last known file wins over the state in memory, and
+//! counts as a heartbeat. A removed entry removes its registration. An override is removed only by an
+//! explicit `"override": null`, so that a tool that knows only the base keys cannot lose one. A file that
+//! control wrote itself (`sha256` matches) is a restored backup, whether its time is older or newer, since
+//! clocks jump: then entries that it lacks are removed too. An edit made in a copy is still an edit.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +26,7 @@ use crate::registry::{Override, Registered, Registry, RegistryEntry, Requests, W
 /// less than that.
 pub const MAX_FILE_BYTES: usize = 32 << 20;
 
-/// The entries of one version of the file, each as it stands there.
+/// The entries of one version of the file, each as written there.
 pub type FileEntries = BTreeMap<BackendAddr, Value>;
 
 /// One good reading of the file.
@@ -69,8 +68,8 @@ pub fn read(bytes: &[u8]) -> Result<RuntimeFile, Faults> {
     Ok(file)
 }
 
-/// The registry as the file's entries. What the registry does not say of the base fields is as
-/// `listed` has it.
+/// The registry as the file's entries. Base fields that the registry does not set have the values of
+/// `listed`.
 pub fn entries(registry: &Registry, listed: Listed, now: Now) -> FileEntries {
     registry
         .entries
@@ -117,8 +116,8 @@ fn to_json(addr: BackendAddr, entry: &RegistryEntry, listed: Listed, now: Now) -
     object
 }
 
-/// The base fields are complete, for readers of the base format. Those that the backend has not said
-/// stand in `defaults` too, with the same value; one that somebody changes counts as said.
+/// The base fields are complete, for readers of the base format. Those that the backend has not sent are
+/// also in `defaults`, with the same value; a field that is changed by hand counts as sent.
 fn registration_json(
     addr: BackendAddr,
     registered: &Registered,
@@ -266,9 +265,9 @@ fn read_override(value: &Value, addr: BackendAddr, notes: &mut Vec<String>) -> O
 /// How a version of the file that is not ours came to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// Somebody has changed the version that we knew, or another one.
+    /// The known version, or another one, was edited.
     Edited,
-    /// Somebody has put another version back as we wrote it.
+    /// Another version that control wrote was restored.
     Restored,
 }
 

@@ -53,7 +53,7 @@ pub enum Finding {
     ProxyUnseen {
         why: String,
     },
-    /// It was told to stop.
+    /// The proxy is stopping.
     ProxyDraining {
         sessions: u64,
     },
@@ -75,14 +75,14 @@ pub enum Finding {
         /// Sessions and flows that are refused for that.
         refused_per_s: f64,
     },
-    /// All are out for their health, and used all the same.
+    /// All are out because of their health, and still used.
     FailOpen {
         protocol: Option<Protocol>,
         counts: Counts,
     },
     /// Flows are answered, and no backend has accepted a TCP connection since the proxy started.
     UdpAlone {
-        /// Sessions that were tried all the same.
+        /// Sessions that were tried nevertheless, and failed.
         failed: u64,
         window_s: u64,
     },

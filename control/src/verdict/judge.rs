@@ -193,7 +193,7 @@ fn of_backends(facts: &Facts) -> Vec<Finding> {
 fn of_failures(facts: &Facts) -> Vec<Finding> {
     let heard = facts.picture.heard.as_ref();
     let is_udp_alone = heard.is_some_and(|heard| heard.is_udp_alone);
-    // Sessions of a service that has none fail, whoever tries.
+    // If the service has no TCP, all its sessions fail.
     let is_judged = |protocol: &Protocol| !(is_udp_alone && *protocol == Protocol::Tcp);
     let protocols = Protocol::ALL.into_iter().filter(is_judged);
     protocols

@@ -1,6 +1,6 @@
-//! The verdict as it stands, since when, and what led to it.
+//! The current verdict, since when, and what led to it.
 //!
-//! In memory: what was so already when control began to look has no beginning that it knows.
+//! In memory: the beginning of a state from before control's start is unknown.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ pub const STUCK_MS: u64 = 3_000;
 /// There is one pool.
 const POOL: &str = "default";
 
-/// One finding with the time since which it stands.
+/// One finding with the time since which it lasts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Standing {
     pub finding: Finding,
@@ -216,7 +216,7 @@ impl Standing {
 }
 
 impl Report {
-    /// What stands first: the worst.
+    /// The worst finding.
     pub fn verdict(&self) -> &Standing {
         &self.findings[0]
     }
@@ -244,7 +244,7 @@ impl Report {
         of_backends.map(Standing::text)
     }
 
-    /// As it stands in answers.
+    /// As in answers.
     pub fn to_json(&self) -> Value {
         let others = self.findings[1..].iter().map(Standing::fields);
         let pools = self.pools.iter();

@@ -1,4 +1,4 @@
-//! What the backends look like at one moment, in counts, and what the proxy says of itself.
+//! The backends at one moment, in counts, and the proxy's status.
 
 use std::collections::{HashMap, HashSet};
 
@@ -35,7 +35,7 @@ impl Counts {
         self.expired + self.down + self.ejected + self.left_out
     }
 
-    /// Those that nobody has taken out on purpose.
+    /// Backends that are not taken out on purpose.
     pub fn wanted(&self) -> usize {
         self.total - self.disabled - self.drained - self.weight_0
     }
@@ -68,7 +68,7 @@ pub struct Served {
     pub protocol: Protocol,
     /// Backends that take new sessions or flows.
     pub usable: usize,
-    /// All are out for their health, and used all the same.
+    /// All are out because of their health, and still used.
     pub is_fail_open: bool,
 }
 
@@ -80,7 +80,7 @@ pub struct Unbound {
     pub code: RefusalCode,
 }
 
-/// What the proxy says of itself.
+/// The proxy's status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Heard {
     pub generation: u64,
@@ -89,7 +89,7 @@ pub struct Heard {
     /// TCP is served, and no backend has ever accepted it, while flows are answered.
     pub is_udp_alone: bool,
     pub unbound: Vec<Unbound>,
-    /// It was told to stop, and so many sessions are still open.
+    /// Open sessions of a proxy that is stopping.
     pub draining: Option<u64>,
 }
 

@@ -1,7 +1,6 @@
-//! What clients met in the last minute: sessions, flows, and how many of them failed, by reason.
+//! The traffic of the last minute: sessions, flows, and how many of them failed, by reason.
 //!
-//! Samples of the proxy's counters, which only grow while it runs; a proxy that was started since begins
-//! anew. A figure covers the time between two samples.
+//! Samples of the proxy's counters, which only grow while it runs and start again with a new proxy. A figure covers the time between two samples.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -15,8 +14,8 @@ pub const WINDOW_MS: u64 = 60_000;
 /// How close together samples are kept.
 const STEP_MS: u64 = 450;
 
-/// Ends of sessions with which the service has failed its client. What the client or an operator ended
-/// is none, and neither is a time-out that the protocol may want.
+/// Ends of sessions that count as failures of the service. An end by the client or an operator is none, and
+/// neither is a time-out that the protocol may expect.
 const FAILED_SESSIONS: [&str; 8] = [
     NO_BACKEND,
     "connect_refused",

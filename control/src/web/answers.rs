@@ -88,7 +88,7 @@ pub fn warnings(app: &App) -> Vec<String> {
     let left_out = outcome.left_out.iter();
     warnings.extend(left_out.map(|out| format!("{} is left out: {}", out.addr, out.why)));
     let incidents = outcome.incidents.iter();
-    // A backend that is refused is left out, and so told already.
+    // A refused backend is left out, and so already reported.
     let incidents = incidents.filter(|one| !one.is_of_backend());
     let silent = outcome.silent.as_ref();
     warnings.extend(incidents.map(|incident| match silent {
@@ -119,7 +119,7 @@ pub fn warnings(app: &App) -> Vec<String> {
     warnings
 }
 
-/// What the proxy refuses, as it stands in answers.
+/// What the proxy refuses, as in answers.
 pub fn refusals(app: &App, incidents: &[Incident]) -> Value {
     let interval_s = app.shared.live().auto_sync_interval_s;
     let incidents = incidents.iter();

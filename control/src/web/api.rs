@@ -48,7 +48,7 @@ pub async fn backends(State(app): State<App>) -> Json<Value> {
     }))
 }
 
-/// Overrides of backends that nobody knows at the moment.
+/// Overrides of backends that no source knows at the moment.
 fn unused_overrides(model: &Model) -> Vec<Value> {
     let entries = model.registry.entries.iter();
     let unused = entries.filter(|(addr, _)| !model.knows(**addr));
@@ -113,7 +113,7 @@ pub fn proxy_json(app: &App, status: Result<Status, Unknown>) -> Value {
     let (running, status, why) = match status {
         Ok(status) => (true, json!(status), None),
         Err(unknown) => {
-            // A proxy without an admin socket is still told apart from none at all.
+            // A proxy without an admin socket is still distinguished from no proxy.
             let settings = app.shared.live();
             let names = &settings.proxy_process_names;
             let found = contract::reload::find_proxy(&settings.proxy_pid_path, names);

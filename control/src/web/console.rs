@@ -39,7 +39,7 @@ const ALL_STYLES: &str = "console.css";
 /// Where the build has brought no charts, the page must not ask for them.
 const CHARTS: &str = "vendor/uPlot.iife.min.js";
 
-/// The console; who has to sign in first is led there, with what the address asks for.
+/// The console; a visitor who has to sign in first is redirected there, and back afterwards.
 pub async fn page(
     Extension(client): Extension<Client>,
     RawQuery(query): RawQuery,

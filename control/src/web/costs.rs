@@ -1,5 +1,4 @@
-//! What the proxy says of its backends, for the rows that are listed: who is ready, and under
-//! `gpu_aware` what each costs.
+//! The proxy's status for the listed backends: which are ready, and under `gpu_aware` the cost of each.
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! A bound on slow readers: what waits to be sent must all be taken within a while, or the
-//! connection ends. An answer that goes on, as events do, may last; each piece of it is so bounded.
+//! A bound on slow readers: everything that waits to be sent must be taken within a time limit, or the
+//! connection ends. An event stream may last; the limit applies to each piece of it.
 
 use std::future::Future as _;
 use std::io;
@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 pub struct WriteDeadline<S> {
     stream: S,
-    /// Whose connection it is: what comes and what has been sent is told there.
+    /// The place of this connection, which is notified of received and sent bytes.
     place: Arc<Place<IpAddr>>,
     limit: Duration,
     timer: Pin<Box<Sleep>>,

@@ -9,9 +9,9 @@ use crate::clock::Clock;
 
 /// How long there may always be one more that waits.
 const BEHIND_MS: u64 = 1_000;
-/// How long crowds may keep TTLs from running, of any half hour: strangers could go on for ever, and
-/// the silent must go some day. It is ten TTLs as they are by default. A stop of a quarter of a TTL
-/// begins all TTLs again; as many of those as fit into this time leave almost three TTLs between them.
+/// How long crowds may stop the TTLs in any half hour: strangers could continue forever, and silent
+/// registrations must expire at some time. It is ten default TTLs. A stop of a quarter of a TTL restarts all
+/// TTLs; as many such stops as fit into this time leave almost three TTLs between them.
 const CROWD_MS: u64 = 150_000;
 const CROWD_WINDOW_MS: u64 = 1_800_000;
 
@@ -80,7 +80,7 @@ impl Ear {
         }
     }
 
-    /// One was taken, and more may wait. Whoever waits for long is not silent, either.
+    /// One connection was accepted, and more may wait. A client that waits for long is not silent.
     pub fn took(&mut self) {
         self.crowd(
             BEHIND_MS,
@@ -109,7 +109,7 @@ impl Ear {
         }
     }
 
-    /// From now on none can be taken, told once.
+    /// From now on no connection can be accepted; logged once.
     fn deafen(&mut self, by: By, why: &str) {
         let now_ms = self.clock.now().monotonic_ms;
         let before = self.deaf.as_ref().map(|deaf| deaf.by);

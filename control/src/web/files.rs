@@ -41,7 +41,7 @@ pub fn answer(asked: &HeaderMap, name: &str, source: &[u8]) -> Response {
     (headers, plain).into_response()
 }
 
-/// By name, so there are never more than files; by content, since a debug build reads them anew.
+/// By name, so there are never more than files; by content, since a debug build reads them again.
 fn prepared(name: &str, source: &[u8]) -> Prepared {
     static ALL: LazyLock<Mutex<HashMap<String, Prepared>>> = LazyLock::new(Mutex::default);
     // Weak, since it goes compressed or not.

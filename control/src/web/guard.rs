@@ -1,5 +1,5 @@
-//! What stands before every route: exact Host and Origin, protected mode, tokens; and behind it,
-//! the headers of every answer and the access lines of the audit log.
+//! The checks before every route: exact Host and Origin, protected mode, tokens. After it: the headers of
+//! every answer and the access lines of the audit log.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering;
@@ -44,8 +44,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// Whether a token says that it is more than a backend. Without tokens everybody on this machine
-    /// is the same, and an owner's word stands.
+    /// Whether the token's scope is more than a backend's. Without tokens all callers on this machine are
+    /// equal, and owners' secrets decide.
     pub fn is_operator(&self) -> bool {
         let grant = self.grant.as_ref();
         grant.is_some_and(|grant| grant.scope.allows(Need::Write) && grant.proof != Proof::Local)
@@ -61,7 +61,7 @@ pub async fn guard(
     let counters = &app.shared.counters;
     counters.requests.fetch_add(1, Ordering::Relaxed);
     let path = request.uri().path().to_owned();
-    // One view of the page takes dozens of files, which are one access to whoever reads the log.
+    // One view of the page reads dozens of files, which the log counts as one access.
     let audited = if path.starts_with("/static/") {
         "/static/"
     } else {
@@ -162,11 +162,11 @@ fn judge_caller(app: &App, request: &Request, caller: &Caller) -> Result<Option<
     }
     let need = routes::need(request.method(), path);
     let grant = match app.access.judge(caller, need) {
-        // Which backend it is stands in the body: the handler looks.
+        // The body names the backend: the handler checks it.
         Err(Denied::NoToken) if may_refresh_without(app, request, caller) => None,
         judged => judged?,
     };
-    // No page of somebody else's knows a token, by whatever name it has reached us.
+    // A page of another site knows no token, whatever host name it used.
     match grant.as_ref().map(|grant| grant.proof) {
         Some(Proof::Token(_)) => {}
         Some(Proof::Local | Proof::Session(_)) | None => checked?,
@@ -211,8 +211,8 @@ fn session_cookie<'a>(app: &App, headers: &'a HeaderMap) -> Option<&'a str> {
     all.find(|id| app.access.has_session(id)).or(Some(first))
 }
 
-/// What a page of somebody else's could send without asking is no request of ours: a browser tells
-/// an Origin with every request that changes something, and no form can send JSON.
+/// Refuses what a page of another site could send without permission: a browser sends an Origin with every
+/// request that changes something, and no form can send JSON.
 fn check_form(headers: &HeaderMap, by_cookie: bool) -> Result<(), ApiError> {
     let has_origin = headers.contains_key(header::ORIGIN);
     if by_cookie && !has_origin {

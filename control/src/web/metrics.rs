@@ -29,9 +29,8 @@ pub async fn livez() -> Json<serde_json::Value> {
     Json(json!({ "ok": true }))
 }
 
-/// The sources have been read and what they say is published. What the proxy refuses of it is told,
-/// and is no reason to take control for unready: the rest is applied. The verdict is anybody's to
-/// know, and the details are for those who may read.
+/// Ready if the sources have been read and published. Refusals by the proxy are listed but do not make
+/// control unready: the rest is applied. Anyone may read the status; details need the right to read.
 pub async fn readyz(State(app): State<App>, Extension(client): Extension<Client>) -> Response {
     let outcome = app.publisher.outcome();
     let is_ready = outcome.generation.is_some() && outcome.failure.is_none();

@@ -68,7 +68,7 @@ impl App {
     }
 }
 
-/// The routes behind the guard, which stands before all of them, unknown ones included.
+/// The routes behind the guard, which protects all of them, unknown ones included.
 pub fn router(app: App) -> Router {
     routes::router()
         .fallback(any(error::not_found))

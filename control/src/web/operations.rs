@@ -275,7 +275,7 @@ pub fn read_registration(
     };
     let report_age_ms = count("report_age_ms", MAX_REPORT_AGE_MS);
     let batch = Batch::read(&mut object, &mut faults);
-    // A key that we do not know may be a newer agent's, or a slip of the pen: told, not refused.
+    // An unknown key may come from a newer agent, or be a typo: reported, not refused.
     let mut unknown_keys = Faults::default();
     object.unknown_keys(&mut unknown_keys);
     let notes = unknown_keys.0.iter().map(ToString::to_string).collect();
@@ -296,7 +296,7 @@ pub fn read_registration(
     Ok((said, notes))
 }
 
-/// The secret of whoever registers, kept by its hash. What was found is not told.
+/// The owner's secret, stored as its hash. The message does not repeat it.
 fn read_owner(object: &mut Object, faults: &mut Faults) -> Option<SecretHash> {
     let value = object.take("owner")?;
     let secret = value

@@ -1,5 +1,5 @@
-//! Every route with what it needs, in one list: the router is made of it, the guard asks it, and the
-//! tests of who may do what go through it, so that none can be added and forgotten.
+//! Every route with what it needs, in one list: the router is made from it, the guard uses it, and the
+//! security tests go through it, so that no route can be added and forgotten.
 
 use std::sync::LazyLock;
 
@@ -34,7 +34,7 @@ fn route<H: Handler<T, App>, T: 'static>(
     }
 }
 
-/// All routes. What a page or a program may do without a token stands first.
+/// All routes. Those that need no token come first.
 pub fn routes() -> Vec<Route> {
     let mut all = open();
     all.extend(base());
@@ -64,7 +64,7 @@ fn open() -> Vec<Route> {
 
 const SESSION: &str = "/api/v1/session";
 
-/// The paths that existing clients use, and what stands beside them.
+/// The paths that existing clients use, and related ones.
 fn base() -> Vec<Route> {
     use Need::{Admin, Read, Register, Write};
     let (get, post, delete) = (Method::GET, Method::POST, Method::DELETE);
@@ -149,7 +149,7 @@ pub fn router() -> Router<App> {
     })
 }
 
-/// What a request needs. What is not served needs a token too, lest strangers find out what is.
+/// What a request needs. Unknown paths need a token too, so that strangers cannot find out which exist.
 pub fn need(method: &Method, path: &str) -> Need {
     static NEEDS: LazyLock<Vec<(Method, &str, Need)>> = LazyLock::new(|| {
         let all = routes().into_iter();

@@ -133,7 +133,7 @@ pub async fn serve(doors: Vec<Door>, router: Router, clock: Clock, stop: impl Fu
 async fn accept_all(door: Door, crowd: Crowd, mut ear: Ear, sender: mpsc::Sender<Accepted>) {
     loop {
         match accept(&door, &crowd, &mut ear).await {
-            // Who does not take it has been told to stop.
+            // If the receiver does not take it, the server is stopping.
             Ok(Some(accepted)) => _ = sender.send(accepted).await,
             Ok(None) => {}
             Err(error) => {

@@ -34,7 +34,7 @@ pub async fn change_settings(
     carry_through(app, actor, call).await
 }
 
-/// A client that has gone must not leave a call that nobody brings to its end.
+/// A call continues even if its client is gone.
 pub async fn carry_through(
     app: App,
     actor: Actor,
@@ -53,7 +53,7 @@ async fn carry_out(app: App, actor: Actor, call: SettingsCall) -> Result<Respons
         .await;
     let stored = match stored {
         Ok(stored) => stored,
-        // It is in the file, so it is published, and nobody is told more of it.
+        // It is in the file, so it is published without further reports.
         Err(error @ NotStored::NotLasting { .. }) => {
             let _ = keep(&app, id).await;
             return Err(error.into());
@@ -67,7 +67,7 @@ async fn carry_out(app: App, actor: Actor, call: SettingsCall) -> Result<Respons
         let changed = call.map(|call| call.old.differing(&call.new));
         (asked, changed.unwrap_or_default())
     };
-    // As this change has left them; by the time that it is published somebody may have made another.
+    // As this change left them; another change may be made before it is published.
     let answer = json!({ "ok": true, "settings": api::settings_json(&app) });
     let settled = app.publisher.settled(stored.revision).await;
     let refused = settled.refused(&asked);
@@ -133,7 +133,7 @@ async fn roll_back(app: &App, id: u64) -> Option<u64> {
             tracing::error!("settings rolled back: {error}");
             Some(app.shared.model().revision)
         }
-        // Somebody has put other settings there meanwhile: those stand.
+        // Other settings were restored meanwhile, and apply.
         Err(NotStored::Refused(Refusal::Settled)) => None,
         Err(error) => {
             tracing::error!("settings not rolled back: {error}");

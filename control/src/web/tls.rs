@@ -1,5 +1,5 @@
 //! TLS for the console: certificate and key from files, read again when they change. A connection
-//! keeps the certificate that it began with, so a new one cuts nobody off.
+//! keeps the certificate that it began with, so a new one ends no connection.
 
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;

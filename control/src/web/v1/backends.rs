@@ -20,7 +20,7 @@ use crate::web::{App, api};
 const PAGE: u64 = 1_000;
 const MAX_PAGE: u64 = 10_000;
 
-/// In the order of addresses, so that backends that come and go move nobody to another page.
+/// In the order of addresses, so that backends that come and go move no other backend to another page.
 pub async fn list(State(app): State<App>, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
     let mut query = Query::new(query.as_deref());
     let limit = query.number("limit", PAGE, 1, MAX_PAGE) as usize;

@@ -1,5 +1,5 @@
-//! `GET backends/{id}`: one backend with what the list leaves out: who says what of it, the states
-//! it was in, and its lines of the audit log. Of one that is gone, what is still known of it.
+//! `GET backends/{id}`: one backend with what the list leaves out: the values of each source, its past
+//! states, and its lines of the audit log. For one that is gone, what is still known.
 
 use axum::extract::State;
 use axum::response::Response;

@@ -1,10 +1,10 @@
-//! `GET events`: the whole as server-sent events, first once, then once a second what changed: the
-//! fields that did, or with `?patch=true` a patch of each row, in which figures of rows that nobody
-//! named in `rows` come every few seconds only.
+//! `GET events`: server-sent events, first the whole, then once a second the changed fields or, with
+//! `?patch=true`, a patch of each row, in which figures of rows that are not named in `rows` come only every
+//! few seconds.
 //!
-//! An outage is told at once. One look a second serves all who listen, and none is made while nobody
-//! does. What was told stays a while, so that a client that comes back with `Last-Event-ID` gets what
-//! it missed; one that was away for longer, or from before a restart, gets the whole again.
+//! An outage is sent at once. One look a second serves all listeners, and none is made without listeners.
+//! Events are kept for a while, so that a client that reconnects with `Last-Event-ID` gets what it missed;
+//! after a longer absence or a restart of control it gets the whole again.
 
 mod figures;
 mod patch;
@@ -33,7 +33,7 @@ use crate::web::guard::Client;
 const PERIOD: Duration = Duration::from_secs(1);
 /// Clients at once; a browser's tabs share one.
 const MAX_STREAMS: usize = 128;
-/// Those of one token, so that whoever holds one cannot keep all others from seeing anything.
+/// Streams of one token, so that its holder cannot take all streams.
 const MAX_OF_ONE: usize = 32;
 
 pub struct Feed(Arc<Parts>);
@@ -147,7 +147,7 @@ impl Parts {
         format!("{:x}-{number}", self.started_ms)
     }
 
-    /// The number of an event id of ours.
+    /// The number in an event id of this process.
     fn number(&self, id: &str) -> Option<u64> {
         let (started, number) = id.split_once('-')?;
         let is_ours = u64::from_str_radix(started, 16).ok()? == self.started_ms;
@@ -182,7 +182,7 @@ pub async fn events(
     Ok(response)
 }
 
-/// Looks once a second while somebody listens.
+/// Looks once a second while there are listeners.
 async fn look_on(app: App) {
     let parts = app.feed.0.clone();
     let mut tick = tokio::time::interval(PERIOD);
@@ -196,11 +196,11 @@ async fn look_on(app: App) {
             return;
         }
         if parts.listeners().is_empty() {
-            // What stands when somebody comes back is not what was told last.
+            // The next listener must not get a difference from the last events.
             *parts.told() = Told::default();
             parts.is_looking.store(false, Ordering::Release);
             let came = !parts.listeners().is_empty();
-            // Somebody may have come in between, and seen us still looking.
+            // A listener may have come in between, and seen this task still running.
             if !came || parts.is_looking.swap(true, Ordering::AcqRel) {
                 return;
             }

@@ -1,6 +1,6 @@
-//! `/api/v1`: the interface that the console stands on. Lists have cursors, writes a revision
-//! (`ETag`, `If-Match`), errors are problem documents (RFC 9457), and `/api/openapi.json` says all
-//! of it. The older paths beside it stay as they are.
+//! `/api/v1`: the interface that the console uses. Lists have cursors, writes a revision (`ETag`,
+//! `If-Match`), errors are problem documents (RFC 9457), and `/api/openapi.json` describes all of it. The
+//! older paths stay as they are.
 
 pub mod audit;
 pub mod backends;

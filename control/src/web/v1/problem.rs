@@ -50,7 +50,7 @@ fn of_fault(fault: &Value) -> Value {
     json!({ key: place, "detail": detail, "found": found, "allowed": allowed })
 }
 
-/// 412: somebody else has edited meanwhile.
+/// 412: another client has edited meanwhile.
 pub fn stale(etag: &str) -> ApiError {
     let message = "someone else has edited since: read again, review the differences, and send \
                    the change with the new ETag";

@@ -25,7 +25,7 @@ impl<'a> Query<'a> {
     /// To be called once all parameters were asked for.
     ///
     /// # Errors
-    /// All faults. A parameter that nobody asked for is one: `?dry_rnu=true` must not make an edit.
+    /// All faults. An unknown parameter is one: `?dry_rnu=true` must not make an edit.
     pub fn end(mut self) -> Result<(), Faults> {
         let names = self.text.split('&').map(|pair| {
             let (name, _) = pair.split_once('=').unwrap_or((pair, ""));
@@ -42,7 +42,7 @@ impl<'a> Query<'a> {
         }
     }
 
-    /// The value as it stands; the characters of our cursors need no escape but `:` and brackets.
+    /// The value as written; of the characters in cursors, only `:` and brackets need an escape.
     pub fn text(&mut self, name: &'static str) -> Option<String> {
         self.known.push(name);
         let mut pairs = self.text.split('&').filter_map(|pair| pair.split_once('='));
@@ -76,7 +76,7 @@ impl<'a> Query<'a> {
     }
 }
 
-/// Percent escapes of ASCII characters; what is none stays as it is.
+/// Decodes percent escapes of ASCII characters; everything else stays as it is.
 fn unescape(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut rest = text;

@@ -77,7 +77,7 @@ fn describe(app: &App, grant: Option<&Grant>) -> Value {
 fn read_token(body: &serde_json::Map<String, Value>) -> Result<String, Faults> {
     let mut faults = Faults::default();
     let mut object = Object::new(body, "");
-    // What was found may be a secret in the wrong shape, so it is not told.
+    // The value may be a secret in the wrong form, so the message does not repeat it.
     let token = object.take("token").and_then(Value::as_str);
     if token.is_none() {
         faults.add("/token", "no string", "a token");

@@ -1,5 +1,4 @@
-//! An answer that is written bit by bit: whoever writes holds the sender, and waits where the
-//! client is slow.
+//! An answer that is written in pieces: the writer holds the sender, and waits if the client is slow.
 
 use std::convert::Infallible;
 use std::io::Write as _;

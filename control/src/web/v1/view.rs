@@ -1,5 +1,4 @@
-//! What `/api/v1` shows of the whole at one moment: the state, and each backend with what the proxy
-//! says of it.
+//! What `/api/v1` shows at one moment: the state, and each backend with its status in the proxy.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -1,5 +1,5 @@
-//! Which changes of a row can wait. What a backend is, and whether it serves, is told at once; how
-//! much it does is told in turns, unless a client asks for that row.
+//! Which changes of a row can wait. Everything that decides whether a backend serves is sent at once;
+//! figures are sent in turns, unless a client asks for that row.
 //!
 //! 3,000 rows that all change each second are 3 MB of JSON a second as whole fields, and far more
 //! than a page can show.
@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use super::patch::merge;
 
-/// Each row has its turn once in so many events.
+/// Each row has its turn once in this number of events.
 const TURNS: u64 = 5;
 /// Members of a row that are figures.
 const OF_ROW: [&str; 8] = [
@@ -33,8 +33,8 @@ const NOT_OF_PROXY: [&str; 2] = ["weight", "weight_effective"];
 pub struct Waiting(HashMap<BackendAddr, Value>);
 
 impl Waiting {
-    /// What event `number` says of a row to all: what is no figure, and all figures since the last turn
-    /// if it is this row's turn.
+    /// What event `number` sends about a row to all clients: everything but figures, and all figures since
+    /// the last turn if it is this row's turn.
     pub fn take_turn(
         &mut self,
         addr: BackendAddr,
@@ -73,7 +73,7 @@ impl Waiting {
     }
 }
 
-/// Takes out of what waits what is told at once, so that nothing older follows it.
+/// Removes from the waiting figures what is sent now, so that no older value follows it.
 fn supersede(waiting: &mut Value, told: &Value) {
     let (Some(waiting), Some(told)) = (waiting.as_object_mut(), told.as_object()) else {
         return;
@@ -95,7 +95,7 @@ fn turn(addr: BackendAddr) -> u64 {
     hasher.finish() % TURNS
 }
 
-/// The patch of a row as what is told at once and what can wait.
+/// Splits the patch of a row into what is sent at once and what can wait.
 fn split(patch: &Value) -> (Option<Value>, Option<Value>) {
     let Some(members) = patch.as_object() else {
         return (Some(patch.clone()), None);

@@ -1,8 +1,8 @@
-//! What differs between two JSON values, as a patch.
+//! The difference between two JSON values, as a patch.
 //!
-//! An object stands for its members that changed; a plain value (`null` too) for itself. Whatever
-//! comes whole, a list or an object that has lost a member or was none before, comes in a list of one, so that
-//! it can be told from a patch. A JSON Merge Patch (RFC 7396) cannot say `null`, which rows are full of.
+//! An object holds its changed members; a plain value (`null` too) replaces the old one. A list, or an object
+//! that has lost a member or was not an object before, is sent whole in a list of one, so that it can be
+//! distinguished from a patch. A JSON Merge Patch (RFC 7396) cannot say `null`, which rows are full of.
 
 use serde_json::{Map, Value};
 

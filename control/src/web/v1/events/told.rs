@@ -1,4 +1,4 @@
-//! What was told of late, in the form that each client asks for.
+//! The recent events, in the form that each client asks for.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
@@ -13,13 +13,13 @@ use super::patch::patch;
 use crate::web::v1::query::Query;
 use crate::web::v1::view::View;
 
-/// What is kept for those who come back.
+/// How many events are kept for clients that reconnect.
 const KEPT_EVENTS: usize = 300;
 const KEPT_BYTES: usize = 16 << 20;
 /// Rows that a client can name.
 const MAX_ROWS: usize = 500;
 
-/// What a client asks to be told of changes.
+/// The form of changes that a client asks for.
 pub enum Form {
     Fields,
     Patches(Rows),
@@ -44,7 +44,7 @@ pub struct Told {
 /// One event as it is kept.
 struct Event {
     number: u64,
-    /// `None` where nobody took fields.
+    /// `None` if no client takes fields.
     fields: Option<Bytes>,
     /// Without the rows that a client named, and without its end.
     patches: String,
@@ -94,7 +94,7 @@ fn read_rows(text: &str) -> Result<Vec<BackendAddr>, String> {
 }
 
 impl Told {
-    /// Keeps what event `number` tells: how `now` differs from what was told before it.
+    /// Keeps event `number`: how `now` differs from the state of the event before.
     pub fn note(&mut self, number: u64, id: &str, now: View, at_ms: u64, wants_fields: bool) {
         if let Some(before) = self.view.take() {
             let fields = wants_fields.then(|| event(id, "delta", &delta(&before, &now, at_ms)));
@@ -145,7 +145,7 @@ impl Told {
         }
     }
 
-    /// The whole as it was told last, as event `id`; `None` before the first look.
+    /// The whole as last sent, as event `id`; `None` before the first look.
     pub fn snapshot(&self, id: &str) -> Option<Bytes> {
         let view = self.view.as_ref()?;
         let rows: Vec<&Value> = view.rows.values().collect();
