@@ -440,7 +440,7 @@ impl Task {
             let policy = model.policy;
             if turn.unheard_ms > 0 && turn.unheard_ms >= policy.ttl_ms / STALL_PART {
                 tracing::warn!(
-                    "all TTLs restarted: control could not listen for {} ms",
+                    "all TTLs restarted unheard_ms={}: control could not listen",
                     turn.unheard_ms
                 );
                 model.registry.refresh(now);
@@ -477,7 +477,9 @@ impl Task {
             Passed::Expired(addr) => {
                 self.shared.counters.expired.fetch_add(1, Relaxed);
                 if self.expiry_lines.line(now.monotonic_ms) != Verdict::LeaveOut {
-                    tracing::warn!("registration of {addr} expired: no heartbeat within its TTL");
+                    tracing::warn!(
+                        "registration expired backend={addr}: no heartbeat within its TTL"
+                    );
                 }
                 own("expire", &addr.to_string(), "no heartbeat within the TTL");
             }
@@ -485,8 +487,8 @@ impl Task {
             Passed::Warm(addr) => own("warm", &addr.to_string(), "warm-up is over"),
             Passed::FreezeBegan { silent } => {
                 tracing::error!(
-                    "mass expiry held back: more than half of the registrations are silent ({silent}); none expires \
-                     for ten TTLs, or until POST /api/expiry/acknowledge"
+                    "mass expiry held back silent={silent}: more than half of the registrations are silent; none \
+                     expires for ten TTLs, or until POST /api/expiry/acknowledge"
                 );
                 let result = format!("silent registrations: {silent}");
                 own("freeze_expiry", "registrations", &result);
@@ -497,7 +499,7 @@ impl Task {
 
     fn tell_of_left_out(&mut self, now: Now) {
         if let Some(left_out) = self.expiry_lines.sum_up(now.monotonic_ms) {
-            tracing::warn!("registrations expired: {left_out} more lines left out");
+            tracing::warn!("registration expired: lines left out left_out={left_out}");
         }
     }
 

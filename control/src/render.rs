@@ -197,9 +197,9 @@ impl Plan {
         let mut kept = Vec::with_capacity(backends.len());
         for backend in backends {
             let why = match own.refuse(backend.addr, listen) {
-                None if kept.len() == MAX_BACKENDS => Some(format!(
-                    "more than {MAX_BACKENDS} backends, the most allowed"
-                )),
+                None if kept.len() == MAX_BACKENDS => {
+                    Some(format!("more than {MAX_BACKENDS} backends"))
+                }
                 why => why,
             };
             match why {

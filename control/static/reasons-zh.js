@@ -103,7 +103,7 @@ const CAUSES = [
   [/^(.*) a second time$/, (entry) => `${entry} 重复`],
   [/^it is the proxy's own listener (\S+)$/, (listener) => `与代理自己的监听地址 ${listener} 相同`],
   [/^it is the control server's own address (\S+)$/, (address) => `与控制面自己的地址 ${address} 相同`],
-  [/^more than (\d+) backends, the most allowed$/, (most) => `后端超过上限 ${most} 个`],
+  [/^more than (\d+) backends$/, (most) => `后端超过上限 ${most} 个`],
 ];
 
 /** @param {string} text as control says it @returns {string} */

@@ -136,7 +136,7 @@ fn the_first_token_says_what_it_changes_and_cuts_nobody_off_at_once() {
         0
     );
     let program = &mut bench.control.program;
-    program.wait_for_line("registration of 127.0.0.77:9000 expired");
+    program.wait_for_line("registration expired backend=127.0.0.77:9000");
     // A second one changes nothing for anybody, and says no more than what it is.
     let made = token(&bench, &["create", "--scope", "read"]);
     let told = String::from_utf8(made.stderr).expect("text");

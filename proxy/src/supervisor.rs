@@ -477,7 +477,7 @@ impl Supervisor {
             }
         };
         if tokio::time::timeout(timeout, all_ended).await.is_err() {
-            tracing::warn!("drain deadline passed with {} open", self.in_flight());
+            tracing::warn!("drain deadline passed open={}", self.in_flight());
         }
     }
 

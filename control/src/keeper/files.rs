@@ -203,7 +203,7 @@ fn carry_over(
         }
     }
     if gone > 0 {
-        tracing::info!("removed {gone} published backends that no source lists any more");
+        tracing::info!("removed {gone} published backends that no source lists now");
     }
     if !read.discovery {
         model.discovery = Arc::new(discovery);
@@ -532,8 +532,8 @@ impl Files {
         if changed {
             if !now.has_same_state(&before) {
                 let path = file.path.display();
-                let backends = many(now.backends.len(), "backend");
-                tracing::info!("{path} was changed: it lists {backends}");
+                let backends = now.backends.len();
+                tracing::info!("list changed file={path} backends={backends}");
             }
             // The publisher finds out whether it is more than figures.
             shared.state_changed.notify_one();

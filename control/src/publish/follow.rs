@@ -283,7 +283,7 @@ impl Task {
             }
         }
         let (Ok(told) | Err(told)) = self.tell_proxy().await;
-        tracing::warn!("the proxy runs generation {theirs}, not the published {ours}: {told}");
+        tracing::warn!("proxy runs an older generation running={theirs} published={ours}: {told}");
     }
 }
 

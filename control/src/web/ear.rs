@@ -164,7 +164,7 @@ impl Drop for Ear {
 }
 
 fn tell_of_left_out(left_out: u64) {
-    tracing::warn!("not all connections are accepted: {left_out} more lines left out");
+    tracing::warn!("not all connections are accepted: lines left out left_out={left_out}");
 }
 
 #[cfg(test)]
