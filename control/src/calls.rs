@@ -1,7 +1,7 @@
 //! Calls of `POST /api/settings` whose outcome is not known yet.
 //!
-//! What such a call has changed is stored beside what stood before it, so that neither is lost
-//! should control end before the proxy has taken or refused it.
+//! The changes of such a call are stored together with the earlier values, so that neither is lost if control
+//! ends before the proxy has accepted or refused them.
 
 use contract::{Faults, Object};
 use serde_json::{Map, Value, json};

@@ -1,7 +1,7 @@
 //! Edits of several backends as one change, all or none: what the console stages and applies.
 //!
 //! Pure. An edit is a merge patch (RFC 7396) of the operator's override: a key sets its part, `null`
-//! gives it back to the backend and to discovery, an absent key leaves it.
+//! clears it so that weaker sources decide, and an absent key changes nothing.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Time as an argument: what TTL and warm-up count on is handed in, so that tests own it.
+//! Time as an argument: TTLs and warm-ups count on a clock that tests can control.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};

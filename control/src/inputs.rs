@@ -1,5 +1,5 @@
-//! Everything that control reads of what others have written, as functions of bytes: what the fuzz
-//! targets call. Each reads as the server does, and asserts what must hold of whatever was accepted.
+//! Everything that control reads from other programs, as functions of bytes, for the fuzz targets. Each reads
+//! as the server does, and asserts what must hold for accepted input.
 
 use std::collections::BTreeMap;
 use std::path::Path;

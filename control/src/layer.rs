@@ -2,8 +2,8 @@
 //! layer holds only values that were set explicitly. Values that control finds in the published file at its
 //! very first start count as set by API from then on.
 //!
-//! The optional keys are not known here one by one: the contract's own `check` reads them, so a key
-//! added there works here at once.
+//! The optional keys are not listed here: the contract's own `check` reads them, so a key added there works
+//! here at once.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

@@ -1,10 +1,10 @@
 //! The clock that the TTLs of registrations count on: it runs only while control could listen.
 //!
-//! A backend that beats while control is stopped, blocked, or has no descriptor for its connection is
-//! not silent. So this clock is moved on by turns: one that comes in time counts whole; of one that
-//! comes late (the process was stopped, its thread was blocked, a clock has jumped) only the usual
-//! length counts; and nothing counts while connections could not be taken. After such a gap nothing
-//! expires before a turn that comes in time, so that what waits in the kernel's queues is read first.
+//! A backend that sends heartbeats while control is stopped, blocked, or has no descriptor for its connection
+//! is not silent. Therefore this clock advances by turns: a turn in time counts in full; of a late one (the
+//! process was stopped, its thread was blocked, a clock jumped) only the usual length counts; and nothing
+//! counts while connections could not be accepted. After such a gap nothing expires before a turn in time, so
+//! that heartbeats waiting in the kernel's queues are read first.
 //!
 //! Pure: the monotonic clock comes as an argument.
 

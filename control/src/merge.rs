@@ -1,5 +1,5 @@
-//! Who wins where several say something of one backend: operator override, then registration, then
-//! the static list, then discovery. Each decides only what it mentions. Pure; a backend's identity is
+//! Precedence when several sources describe one backend: operator override, then registration, then the
+//! static list, then discovery. Each source decides only the values that it mentions. Pure; a backend's identity is
 //! its `ip:port`.
 
 use contract::status::AdminState;

@@ -1,4 +1,4 @@
-//! What control holds, and the closed list of what may be done to it.
+//! The state of control, and the closed list of its mutations.
 //!
 //! Pure: every change is a [`Mutation`] and goes through [`Model::apply`]; storing it is the
 //! keeper's work, publishing it the publisher's.

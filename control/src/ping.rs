@@ -1,4 +1,4 @@
-//! Ping without a child process: ICMP where the system lets us, else TCP connects, and it says so.
+//! Ping without a child process: ICMP if the system allows it, otherwise TCP connects; the output says which.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};

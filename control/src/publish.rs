@@ -1,9 +1,9 @@
-//! The publisher: brings the file, and through it the proxy, to what the model says.
+//! The publisher: makes the file, and through it the proxy, follow the model.
 //!
-//! A reconciler: it takes no input but a bell, so that a start, a change and a retry are the same
-//! path. A changed state is published at once under a new generation and signalled; figures alone
-//! refresh the file every two seconds at most, without either. It is the file's only writer. What the
-//! proxy refuses keeps its last accepted value ([`refusals`]), and everything else is published.
+//! A reconciler whose only input is a bell, so that a start, a change and a retry take the same path. A changed
+//! state is published at once under a new generation and signalled; load figures refresh the file at most every
+//! two seconds, without either. It is the file's only writer. A value that the proxy refuses keeps its last
+//! accepted value ([`refusals`]), and everything else is published.
 
 pub mod accepted;
 mod confirm;

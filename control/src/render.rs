@@ -1,6 +1,6 @@
 //! From merged rows to the bytes of `proxy_config.json`, checked as the proxy will check them.
 //!
-//! Pure. An entry that the proxy would refuse is left out and named; it never costs the good ones.
+//! Pure. An entry that the proxy would refuse is left out and named; it never affects the good ones.
 
 use std::net::{IpAddr, SocketAddr};
 

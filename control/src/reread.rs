@@ -1,5 +1,5 @@
-//! `control_config.json` read again on SIGHUP: what takes effect at once, and what a restart is needed
-//! for. A file with a fault changes nothing.
+//! `control_config.json` read again on SIGHUP: which keys take effect at once, and which need a restart. A file
+//! with a fault changes nothing.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What the tasks of the control plane share: the model, the logs, and the bells they ring.
+//! State shared by the tasks of the control plane: the model, the logs, and their notifications.
 
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

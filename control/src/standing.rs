@@ -1,7 +1,7 @@
 //! Whether backends take new sessions and flows. Pure.
 //!
-//! *Ready* is said of a backend that is in use (admin ready, not expired) and that the proxy gives new
-//! sessions (TCP) or flows (UDP). Where the proxy is not heard, it is not known.
+//! A backend is *ready* if it is in use (admin ready, not expired) and the proxy gives it new sessions (TCP) or
+//! flows (UDP). If the proxy does not answer, this is unknown.
 
 use std::collections::HashMap;
 

@@ -1,6 +1,6 @@
 //! Notices that a source file has changed, by whatever program and in whatever way.
 //!
-//! The folders are watched, not the files: a watch on a file goes deaf at the first rename over it.
+//! The folders are watched, not the files: a watch on a file sees nothing after the first rename over it.
 //! A file that is a symbolic link may also change at its target, or by another target, so that the
 //! folder of each name on the way is watched. A replaced folder ends even that, so the sources
 //! are also read every `auto_sync_interval_sec`, and the watch is set again if the folder was replaced.

@@ -1,8 +1,8 @@
 //! Special-purpose addresses that no backend can have.
 //!
 //! Sources: the IANA IPv4 and IPv6 Special-Purpose Address Registries (RFC 6890, RFC 8190; as of
-//! 2025). Refused is what those name as no destination or not forwardable, and what is set aside for
-//! protocols. Allowed are private networks (RFC 1918, `fc00::/7`), shared address space
+//! 2025). Refused are networks that the registries name as no destination or not forwardable, and those
+//! reserved for protocols. Allowed are private networks (RFC 1918, `fc00::/7`), shared address space
 //! (`100.64.0.0/10`), the benchmarking networks (`198.18.0.0/15`, `2001:2::/48`: laboratories use them,
 //! and they are routed as private ones are), anycast services that are globally reachable, and loopback,
 //! which is allowed to clients of this machine. An IPv6 address that carries an IPv4 address is judged by

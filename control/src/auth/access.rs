@@ -1,5 +1,5 @@
-//! Who is let in, as it changes while the server runs: tokens that are made and revoked, sessions
-//! that begin and end, addresses that try wrong tokens.
+//! Access as it changes while the server runs: tokens that are created and revoked, sessions that begin and
+//! end, addresses that try wrong tokens.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
-//! How often an address may show a wrong token. Pure: time comes as an argument.
+//! How often an address may present a wrong token. Pure: time comes as an argument.
 //!
-//! Each address has a bucket of attempts that fills up again by itself, so that no address suffers
-//! for another one. An IPv6 client owns a whole /64, so that counts as one address.
+//! Each address has a bucket of attempts that fills up again by itself, so no address is limited
+//! because of another one. An IPv6 client owns a whole /64, so that counts as one address.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};

@@ -1,6 +1,6 @@
-//! `data/grace.json`: whether control last served without tokens, and until when the registrations of
-//! that time are refreshed without one, where tokens of `control_config.json` came then. Those of
-//! `token create` have their own word in the token file.
+//! `data/grace.json`: whether control last served without tokens, and, if the first tokens came from
+//! `control_config.json`, until when registrations of that time can be refreshed without one. For tokens of
+//! `token create`, the token file has this time.
 
 use std::io;
 use std::path::Path;

@@ -1,5 +1,5 @@
 //! `data/token_uses.json`: when each token was last used, for `token list`. It is written every ten
-//! seconds at most and may be lost; nothing is decided by it.
+//! seconds at most and may be lost; no decision depends on it.
 
 use std::collections::BTreeMap;
 use std::io;

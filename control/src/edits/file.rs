@@ -1,5 +1,5 @@
-//! `edits.jsonl`: one line more with each edit, and written whole when it has grown to twice what is
-//! kept.
+//! `edits.jsonl`: each edit appends a line; when the file has twice as many lines as are kept, it is
+//! rewritten.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};

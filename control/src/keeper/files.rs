@@ -1,4 +1,4 @@
-//! The keeper's files: what was last known of each, reading them, writing them.
+//! The keeper's files: their last known state, reading and writing them.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,12 +1,11 @@
 //! `settings_accepted.json`: the settings that the proxy was last seen to run.
 //!
-//! What is published may not have been seen to run: the proxy was silent, or control was killed
-//! first. A control that is started then would have nothing to publish in its place, should the proxy
-//! refuse it. The file is a `proxy_config.json` without backends.
+//! Published settings may never have been seen to run: the proxy did not answer, or control was killed first.
+//! After a restart, control would then have nothing to publish in their place if the proxy refuses them. The file is a `proxy_config.json` without backends.
 //!
-//! What is about to be published is written beside it before (`settings_accepted.json.next`), and renamed
-//! if the file cannot be written once the proxy runs it: on a disk that has become full meanwhile, that
-//! is all that can be stored of it.
+//! The next version is written beside it before publishing (`settings_accepted.json.next`), and renamed if the
+//! file cannot be written once the proxy runs it: on a disk that has become full meanwhile, a rename is still
+//! possible.
 
 use std::path::Path;
 

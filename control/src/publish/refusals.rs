@@ -1,4 +1,4 @@
-//! What the proxy refuses of what is wanted, and what is published in its place.
+//! The parts of the wanted configuration that the proxy refuses, and what is published in their place.
 //!
 //! Pure. It acts on codes and places, never on text. A refused top-level key keeps the last value
 //! that the proxy was seen to run, a refused backend is left out, and everything else is as wanted.

@@ -1,8 +1,8 @@
 //! `published_sources.json`: which sources each published backend came from.
 //!
-//! Control that starts beside no `k8s_endpoints.json` keeps the published backends, since discovery
-//! may have yet to write. By this file it tells them from those that the static list or the registry
-//! had, and no longer has. A backend that the file does not name was published by another program.
+//! If control starts without `k8s_endpoints.json`, it keeps the published backends, since discovery may not have
+//! written yet. With this file it recognizes backends that only the static list or the registry had, and no
+//! longer has. A backend that the file does not name was published by another program.
 
 use std::collections::BTreeMap;
 use std::path::Path;

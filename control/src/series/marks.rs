@@ -1,5 +1,4 @@
-//! What happened beside the figures: edits, states, configurations applied and refused. They are the
-//! marks on the charts.
+//! Events: edits, states, configurations applied and refused. They are the marks on the charts.
 
 use std::collections::{BTreeMap, VecDeque};
 

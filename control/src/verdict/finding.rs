@@ -1,4 +1,4 @@
-//! What can be found, as a closed list of codes, each with its level and typed arguments.
+//! All possible findings, as a closed list of codes, each with its level and typed arguments.
 
 use contract::RefusalCode;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! What is wrong, from what is seen. Several things may be; the worst one is the verdict.
+//! Derives findings from what is seen. There may be several; the worst one is the verdict.
 
 use std::collections::BTreeMap;
 

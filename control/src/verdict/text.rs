@@ -1,5 +1,5 @@
 //! The English sentence of each finding, for readers of the API, the log and the command line. The
-//! console words codes and arguments itself.
+//! console makes its own words from codes and arguments.
 
 use contract::RefusalCode;
 use serde_json::Value;

@@ -1,4 +1,4 @@
-//! The parts that answers share: `sync`, a backend's row, the state of the whole.
+//! Common parts of answers: `sync`, a backend's row, the state of the whole.
 
 use axum::Json;
 use axum::http::StatusCode;

@@ -1,4 +1,4 @@
-//! What the API shows, changing nothing: backends, settings, proxy, audit log; and ping.
+//! Calls that change nothing: backends, settings, proxy, audit log; and ping.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

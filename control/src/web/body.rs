@@ -1,5 +1,5 @@
-//! Request bodies: bounded in size and time, JSON whatever the content type says (the guard
-//! looks at it where a browser asks), all faults named.
+//! Request bodies: bounded in size and time, JSON whatever the content type (the guard
+//! checks it for browsers), all faults named.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
-//! Answers compressed by gzip where the client takes it; files come compressed from `files`.
+//! Answers compressed with gzip if the client accepts it; files come compressed from `files`.
 //!
-//! Streams go as they are: the encoder would hold back what is to be seen at once. No answer holds
+//! Streams are not compressed here: the encoder would hold back what must be seen at once. No answer holds
 //! a secret beside text that a stranger chose, so its length gives nothing away.
 
 use tower_http::CompressionLevel;

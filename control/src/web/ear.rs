@@ -1,4 +1,4 @@
-//! Whether connections can be taken on a listening socket; while not, no TTL runs.
+//! Whether connections can be accepted on a listening socket; while they cannot, no TTL runs.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,5 +1,5 @@
-//! A file of the console as it goes over the wire: without comments, compressed, and not at all where
-//! the browser has it already. Each is prepared once.
+//! A file of the console as it is sent: without comments, compressed, and not at all if the browser already has
+//! it. Each is prepared once.
 
 use std::collections::HashMap;
 use std::io::Write as _;

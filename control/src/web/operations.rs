@@ -1,4 +1,4 @@
-//! What the API changes. Each handler parses, mutates, waits for what became of it, and answers.
+//! Calls that change something. Each handler parses, mutates, waits for the result, and answers.
 
 use axum::extract::State;
 use axum::http::StatusCode;

@@ -1,4 +1,4 @@
-//! `POST /api/settings`: stored, published, and rolled back where the proxy refuses it.
+//! `POST /api/settings`: stored, published, and rolled back if the proxy refuses it.
 
 use axum::Extension;
 use axum::extract::State;

@@ -1,5 +1,5 @@
-//! When a request is whole, so that its connection is not closed for others any more: once all of its
-//! body has come. A body that never comes costs its client nothing, and must keep no place.
+//! When a request is complete, so that its connection is no longer closed for others: once its whole body has
+//! arrived. A body that never arrives costs its client nothing, and must not hold a place.
 
 use std::net::IpAddr;
 use std::pin::Pin;

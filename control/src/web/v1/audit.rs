@@ -1,4 +1,4 @@
-//! The audit log by number: what came after a line, and, if asked to, waiting for it.
+//! The audit log by number: the lines after a given one, waiting for the next line if asked to.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The last edits by people, and the way back to what stood before one of them.
+//! The last edits by people, and rolling back to the state before one of them.
 
 use std::sync::atomic::Ordering;
 

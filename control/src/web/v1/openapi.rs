@@ -1,5 +1,5 @@
 //! `/api/openapi.json`: written by hand beside the handlers, since our answers are JSON values that
-//! a derived schema could not describe; tests hold it to the routes and to real answers.
+//! a derived schema could not describe; tests compare it with the routes and with real answers.
 
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};

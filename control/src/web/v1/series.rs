@@ -1,4 +1,4 @@
-//! `GET series`: what the figures were, of the whole or of one backend.
+//! `GET series`: past figures of the whole or of one backend.
 
 use axum::Json;
 use axum::extract::{RawQuery, State};

@@ -1,4 +1,4 @@
-//! `session`: a token becomes a cookie, by which the console is known until it signs out.
+//! `session`: exchanges a token for a cookie that identifies the console until it signs out.
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};

@@ -1,4 +1,4 @@
-//! The static list: backends that operators name, and that need no heartbeat to stay.
+//! The static list: backends that operators list, and that need no heartbeat.
 
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
