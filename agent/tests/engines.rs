@@ -525,7 +525,7 @@ fn what_is_no_such_engines_metrics_is_refused_with_what_was_looked_for() {
         for other in ["", "{\"numActiveRequests\": 3}", "<html>", "up 1\n"] {
             let why = read(engine, other, &[]).expect_err("nothing of it is there");
             assert!(
-                why.contains("none of its metrics") && why.len() < 400,
+                why.contains("no metrics of this engine") && why.len() < 400,
                 "{why}"
             );
         }

@@ -147,10 +147,10 @@ pub async fn read_again(app: &App, source: &Source) {
                 .then(|| format!("{path}: {keys} changed: restart control to apply this"));
             app.shared.set_config_note(note.clone());
             match renewal.in_effect.is_empty() {
-                true => tracing::info!("{path} reloaded: no change"),
+                true => tracing::info!("{path} reloaded: nothing has changed"),
                 false => {
                     let keys = renewal.in_effect.join(", ");
-                    tracing::info!("{path} reloaded: now in effect: {keys}");
+                    tracing::info!("{path} reloaded: {keys} in effect now");
                 }
             }
             if let Some(note) = note {

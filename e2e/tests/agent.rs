@@ -347,7 +347,7 @@ fn a_command_is_read_and_none_outlives_the_agent() {
         (&json!(0.25), &Value::Null)
     );
     std::fs::write(bench.folder.beside("hang"), "").expect("a temporary folder can be written");
-    agent.wait_for_line("did not end within 1s");
+    agent.wait_for_line("ran longer than 1s");
     agent.signal(Signal::TERM);
     assert_eq!(agent.wait_exit(LONG).code(), Some(0));
     let pids = std::fs::read_to_string(&pids).expect("the command wrote it");

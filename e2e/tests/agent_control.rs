@@ -156,7 +156,11 @@ fn a_bad_token_file_costs_nothing_and_a_good_one_counts() {
     agent.wait_for_line("is a folder, not a file; using the last good content");
     outlive_a_ttl();
     assert!(is_in_use(), "it beats on");
-    assert_eq!(agent.count_lines("stays in use"), 3, "each told once");
+    assert_eq!(
+        agent.count_lines("using the last good content"),
+        3,
+        "each told once"
+    );
     fs::remove_dir(&path).expect("it is empty");
     // Valid, and unknown to control, until the right one comes again.
     write(&path, "another-token");
@@ -176,7 +180,7 @@ fn what_an_agent_owns_stays_its_own_under_a_new_secret() {
     let mut agent = agent(&[bench.control.addr], addr, &["--owner-file", file]);
     agent.wait_for_line("registered with");
     write(&path, "the second secret of node 7\n");
-    agent.wait_for_line("deregistered, to register");
+    agent.wait_for_line("deregistered; registering again");
     until("it is back", LONG, || bench.row(addr));
     let body = |owner: &str| json!({ "ip": addr.ip(), "port": addr.port(), "owner": owner });
     let delete = |owner| bench.api().delete("/api/register", Some(&body(owner))).0;

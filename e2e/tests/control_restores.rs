@@ -143,7 +143,7 @@ fn a_file_that_is_put_back_under_a_running_control_counts() {
         bench
             .control
             .program
-            .wait_for_line("k8s_endpoints.json was changed");
+            .wait_for_line("k8s_endpoints.json backends=");
         bench.await_weight(&bench.a, 10);
     }
 }
@@ -158,7 +158,10 @@ fn files_that_are_put_back_while_control_is_stopped_are_published() {
         bench.kill_control();
         backup.restore(|_| true, age);
         bench.restart_control();
-        let line = bench.control.program.wait_for_line("was restored");
+        let line = bench
+            .control
+            .program
+            .wait_for_line("was replaced by others");
         assert!(line.contains("proxy_config.json"), "{line}");
         await_algorithm(&bench, "round_robin");
         bench.await_weight(&bench.a, 10);
@@ -192,7 +195,10 @@ fn what_the_proxy_read_from_our_file_while_control_was_stopped_is_replaced() {
         if is_silent {
             bench.proxy.program.signal(Signal::CONT);
         }
-        let line = bench.control.program.wait_for_line("was restored");
+        let line = bench
+            .control
+            .program
+            .wait_for_line("was replaced by others");
         assert!(line.contains("generation 50"), "{line}");
         await_algorithm(&bench, "round_robin");
         until("control says so", LONG, || {

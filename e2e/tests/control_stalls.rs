@@ -23,7 +23,7 @@ const STALL: Duration = Duration::from_secs(8);
 /// How long an agent waits until its next beat.
 const BEAT: Duration = Duration::from_millis(500);
 const AGENTS: u8 = 4;
-const EXPIRED: &str = "expired: no heartbeat";
+const EXPIRED: &str = "no heartbeat within its TTL";
 
 fn bench() -> LoopBench {
     LoopBench::start(json!({ "runtime_ttl_sec": TTL.as_secs(), "expiry_freeze": false }))

@@ -222,7 +222,7 @@ fn handshakes_that_are_never_finished_keep_nobody_out() {
         tls.bench
             .control
             .program
-            .count_lines("expired: no heartbeat"),
+            .count_lines("no heartbeat within its TTL"),
         0
     );
 }

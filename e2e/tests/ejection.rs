@@ -251,7 +251,7 @@ fn a_new_backend_starts_slowly_and_a_warm_one_after_its_warm_up() {
     assert!(row.reason.contains("slow start"), "{row:?}");
     let row = bench.proxy.backend(new.addr);
     assert_eq!(row.operational, Warming);
-    assert!(row.reason.contains("it reports"), "{row:?}");
+    assert!(row.reason.contains("reported by the backend"), "{row:?}");
     bench.proxy.reload(&warm);
     let row = bench.proxy.backend(new.addr);
     assert!(row.reason.contains("slow start"), "{row:?}");

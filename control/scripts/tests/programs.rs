@@ -356,7 +356,7 @@ fn a_server_outlives_the_absence_of_control() {
     );
     loop {
         let line = program.line();
-        if line.contains("does not answer") && line.contains("trying again") {
+        if line.contains("does not answer") && line.contains("retrying") {
             break;
         }
     }

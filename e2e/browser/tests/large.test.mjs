@@ -159,7 +159,7 @@ describe('a change of one backend that leaves half of the capacity', () => {
 
 describe('before a drain', () => {
   for (const [locale, enough, sessions, short, unknown] of [
-    ['en-GB', /can carry the load: backends in use 4 → 3.*GPU usage 40% → about 53%/, /open sessions per backend 0 → 0/, /probably cannot carry.*GPU usage 95% → about 127%/, /^Unknown whether .* backends in use 4 → 3/],
+    ['en-GB', /can carry the load: backends in use 4 → 3.*GPU usage 40% → about 53%/, /open sessions per backend 0 → 0/, /probably cannot carry.*GPU usage 95% → about 127%/, /^Whether .* is unknown.* backends in use 4 → 3/],
     ['zh-CN', /剩余后端可以承载：可用后端 4 → 3.*GPU 利用率 40% → 约 53%/, /每个后端的会话 0 → 0/, /可能承载不了.*GPU 利用率 95% → 约 127%/, /^无法判断.*可用后端 4 → 3/],
   ]) {
     it(`the_page_says_what_the_others_would_carry in ${locale}`, async () => {

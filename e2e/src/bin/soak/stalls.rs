@@ -68,7 +68,10 @@ pub fn stalls(_: Kind) -> Outcome {
         failed.into_inner(),
         beats.into_inner(),
     );
-    let expired = bench.control.program.count_lines("expired: no heartbeat");
+    let expired = bench
+        .control
+        .program
+        .count_lines("no heartbeat within its TTL");
     Outcome::of(
         failed == 0 && expired == 0,
         format!(
