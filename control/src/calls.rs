@@ -12,13 +12,13 @@ use crate::layer::Layer;
 /// How many calls wait for their outcome at most; the oldest then counts as done.
 const MAX_PENDING: usize = 64;
 
-/// What becomes of a call that the proxy refuses.
+/// What happens to a call that the proxy refuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnRefusal {
-    /// The settings are again what they were.
+    /// The settings are as before the call.
     #[default]
     RollBack,
-    /// The settings stand, and are tried again.
+    /// The settings are kept, and retried.
     KeepTrying,
 }
 
@@ -39,12 +39,12 @@ impl OnRefusal {
 /// A call: the body of `POST /api/settings`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SettingsCall {
-    /// Unlike that of all others since the start.
+    /// Unique since the start.
     pub id: u64,
     /// The body without `on_refusal` and `note`.
     pub patch: Map<String, Value>,
     pub on_refusal: OnRefusal,
-    /// Why, in the operator's words.
+    /// The operator's note.
     pub note: Option<String>,
 }
 
@@ -94,7 +94,7 @@ pub fn add(pending: &mut Vec<PendingCall>, call: PendingCall) {
     pending.push(call);
 }
 
-/// Takes the call out; `None` where it is not there any more.
+/// Removes the call; `None` if it is no longer there.
 pub fn take(pending: &mut Vec<PendingCall>, id: u64) -> Option<PendingCall> {
     let place = pending.iter().position(|call| call.id == id)?;
     Some(pending.remove(place))
@@ -111,7 +111,7 @@ pub fn to_json(pending: &[PendingCall]) -> Value {
     calls.collect()
 }
 
-/// Reads the same. A call that cannot be read counts as done: its settings stand.
+/// Reads the same. A call that cannot be read counts as done: its settings are kept.
 pub fn from_json(value: Option<Value>) -> Vec<PendingCall> {
     let Some(Value::Array(calls)) = value else {
         return Vec::new();

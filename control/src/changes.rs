@@ -41,9 +41,9 @@ pub struct OverridePatch {
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChangeSet {
     pub edits: Vec<(BackendAddr, OverridePatch)>,
-    /// The number of edits that they were made for (`Model::edits`); `None` where any will do.
+    /// The number of edits that they were made for (`Model::edits`); `None`: any.
     pub if_revision: Option<u64>,
-    /// Why, in the operator's words.
+    /// The operator's note.
     pub note: Option<String>,
 }
 
@@ -56,7 +56,7 @@ impl<T: Copy> Part<T> {
         }
     }
 
-    /// `null` in a merge patch clears, and what cannot be read is a fault that is noted already.
+    /// `null` in a merge patch clears; an unreadable value is a fault that has been noted already.
     fn read(map: &Map<String, Value>, key: &str, read: Option<T>) -> Part<T> {
         match (map.get(key), read) {
             (Some(Value::Null), _) => Part::Clear,
@@ -96,7 +96,7 @@ impl OverridePatch {
         }
     }
 
-    /// The override afterwards; `None` where nothing is left of it.
+    /// The override afterwards; `None` if it is then empty.
     pub fn of(self, old: Option<&Override>) -> Option<Override> {
         let mut word = old.cloned().unwrap_or_default();
         word.weight = self.weight.patch(word.weight);
@@ -162,7 +162,7 @@ impl ChangeSet {
         }
     }
 
-    /// What the audit log calls it.
+    /// Its target in the audit log.
     pub fn target(&self) -> String {
         match self.edits.as_slice() {
             [(addr, _)] => addr.to_string(),
@@ -171,7 +171,7 @@ impl ChangeSet {
     }
 }
 
-/// Takes `note`: why a change is made, in the operator's words.
+/// Takes `note`, the operator's reason for the change.
 pub fn take_note(object: &mut Object, faults: &mut Faults) -> Option<String> {
     match object.take("note") {
         None | Some(Value::Null) => None,
@@ -219,7 +219,7 @@ pub fn describe(row: &Row) -> Value {
     })
 }
 
-/// Old and new of each backend, and the edits that undo them, from what [`describe`] said.
+/// Old and new values of each backend, and the edits that undo them, from [`describe`].
 pub fn diff(old: &Value, new: &Value) -> (Vec<Value>, Vec<Value>) {
     let empty = Map::new();
     let before = old.as_object().unwrap_or(&empty);

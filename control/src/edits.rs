@@ -19,12 +19,12 @@ pub use file::EditsFile;
 
 /// How many are kept.
 const KEPT: usize = 50;
-/// How many overrides they change at most, together: a change of all backends is one of thousands.
+/// How many overrides they may change together: a change of all backends is thousands.
 const KEPT_OVERRIDES: usize = 100_000;
 /// The longest note, in characters.
 pub const MAX_NOTE: usize = 200;
 
-/// What an override says.
+/// The values of an override.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Parts {
     weight: Option<u16>,
@@ -58,18 +58,18 @@ pub struct Edits {
     last: u64,
 }
 
-/// What takes the state back to before an edit.
+/// The changes that restore the state before an edit.
 #[derive(Debug, PartialEq)]
 pub struct WayBack {
     /// Whole overrides; those of backends that are no longer known are left out, and named in `gone`.
     pub overrides: Vec<(BackendAddr, OverridePatch)>,
     pub gone: Vec<BackendAddr>,
-    /// A patch of the settings by API; empty where they stay.
+    /// A patch of the settings by API; empty if they do not change.
     pub settings: Map<String, Value>,
 }
 
 impl Parts {
-    /// Of `{"weight"?, "enabled"?, "drain"?}`, or of anything else, which says nothing.
+    /// Reads `{"weight"?, "enabled"?, "drain"?}`; anything else is empty.
     fn of(value: &Value) -> Parts {
         let weight = value["weight"].as_u64();
         Parts {
@@ -97,7 +97,7 @@ impl Parts {
 }
 
 impl What {
-    /// `None` where the mutation is no edit that can be rolled back, or has changed nothing.
+    /// `None` if the mutation cannot be rolled back, or has changed nothing.
     fn of(mutation: &Mutation, change: &Change) -> Option<What> {
         let (old, new) = (&change.old, &change.new);
         let mut overrides = BTreeMap::new();
@@ -201,7 +201,7 @@ impl Edits {
         }
     }
 
-    /// Keeps what a mutation has changed, where it is an edit that can be rolled back; returns it then.
+    /// Keeps and returns the changes of a mutation, if it can be rolled back.
     pub fn note(
         &mut self,
         mutation: &Mutation,
@@ -229,7 +229,7 @@ impl Edits {
         self.kept.iter().map(Edit::to_json).collect()
     }
 
-    /// The way back to what stood before edit `number`; `None` where that is not kept.
+    /// The changes that restore the state before edit `number`; `None` if it is not kept.
     pub fn way_back(&self, number: u64, model: &Model) -> Option<WayBack> {
         self.kept.iter().find(|edit| edit.number == number)?;
         let mut parts: BTreeMap<BackendAddr, Parts> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! What state each backend was in: its last transitions, each with its time and reason.
+//! The past states of each backend: its last transitions, each with its time and reason.
 //!
 //! In memory, since control started; a bounded number of transitions for each backend that is listed or
 //! was listed last. A state shorter than the time between two looks may be missed.
@@ -14,10 +14,10 @@ use crate::merge::{KnownBy, Row, RowState};
 
 /// Transitions that are kept of a backend.
 const KEPT: usize = 20;
-/// Backends that are listed no more and of which something is kept: those that went last.
+/// Number of backends that are no longer listed and still kept: those that disappeared last.
 const GONE: usize = 1_000;
 
-/// What is seen of a backend: the proxy's word, where there is one, or control's.
+/// The seen state of a backend: from the proxy if it answers, otherwise from control.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Operational {
     Seen(OperationalState),
@@ -35,7 +35,7 @@ impl Operational {
     }
 }
 
-/// The state that a backend came into.
+/// The new state of a backend.
 #[derive(Debug, Clone)]
 struct Transition {
     /// Unix milliseconds.
@@ -59,11 +59,11 @@ impl Transition {
 struct Listed {
     /// At the last look.
     known_by: KnownBy,
-    /// The oldest first; the first one is what was found when control began to look.
+    /// The oldest first; the first one is the state at control's first look.
     transitions: VecDeque<Transition>,
 }
 
-/// A backend that is listed no more.
+/// A backend that is no longer listed.
 #[derive(Debug)]
 struct Gone {
     /// Unix milliseconds of the first look that did not find it.
@@ -155,7 +155,7 @@ impl Listed {
     }
 }
 
-/// The state of a backend, and why it is so.
+/// The state of a backend, and its reason.
 fn operational<'a>(row: &Row, seen: Option<&'a BackendStatus>) -> (Operational, &'a str) {
     match seen {
         _ if row.state() == RowState::Expired => (Operational::Expired, "its registration expired"),

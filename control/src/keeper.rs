@@ -36,11 +36,11 @@ const BATCH: usize = 256;
 const TRIES: usize = 8;
 /// How often time passes for registrations.
 const TICK: Duration = listening::TURN;
-/// A stall of our own that is at least this part of the TTL begins all TTLs again.
+/// A stall of control of at least this part of the TTL restarts all TTLs.
 const STALL_PART: u64 = 4;
-/// How often heard heartbeats are stored, and how soon a failed write is tried again.
+/// How often heartbeats are stored, and how soon a failed write is retried.
 const STORE_INTERVAL_MS: u64 = 5_000;
-/// How often an audit log that cannot be written is tried again.
+/// How often writing a failing audit log is retried.
 const AUDIT_INTERVAL: Duration = Duration::from_secs(2);
 /// How often the audit log gets its sums.
 const SUM_INTERVAL: Duration = Duration::from_secs(60);
@@ -53,7 +53,7 @@ pub struct Stored {
     pub revision: u64,
 }
 
-/// A mutation that was not, or maybe not for good.
+/// A mutation that was not stored, or may be lost.
 #[derive(Debug, thiserror::Error)]
 pub enum NotStored {
     #[error(transparent)]
@@ -76,7 +76,7 @@ enum Command {
     Mutate(Box<Request>),
     /// Read the sources again now.
     ReadSources(oneshot::Sender<()>),
-    /// Take over what `control_config.json` says now.
+    /// Take over the present `control_config.json`.
     Configure(Arc<Settings>, oneshot::Sender<Result<(), Faults>>),
     Stop(oneshot::Sender<()>),
 }
@@ -87,7 +87,7 @@ struct Request {
     reply: oneshot::Sender<Result<Stored, NotStored>>,
 }
 
-/// What others hold of the keeper.
+/// The handle of the keeper for other tasks.
 #[derive(Clone)]
 pub struct Keeper(mpsc::Sender<Command>);
 
@@ -112,7 +112,7 @@ impl Keeper {
         answer.await.map_err(|_| NotStored::Stopping)?
     }
 
-    /// Reads the sources now; returns when what they say is in the model.
+    /// Reads the sources now; returns when the model has their content.
     pub async fn read_sources(&self) {
         let (reply, done) = oneshot::channel();
         if self.0.send(Command::ReadSources(reply)).await.is_ok() {
@@ -121,7 +121,7 @@ impl Keeper {
         }
     }
 
-    /// Takes over what `control_config.json` says now.
+    /// Takes over the present `control_config.json`.
     ///
     /// # Errors
     /// Why the proxy would refuse it; nothing has changed then.
@@ -135,7 +135,7 @@ impl Keeper {
         }
     }
 
-    /// Stores what was heard since the last write, and ends.
+    /// Stores the heartbeats since the last write, and ends.
     pub async fn stop(&self) {
         let (reply, done) = oneshot::channel();
         if self.0.send(Command::Stop(reply)).await.is_ok() {
@@ -148,7 +148,7 @@ impl Keeper {
 pub struct Task {
     shared: Arc<Shared>,
     files: Files,
-    /// The registry in memory holds something that its file does not, beyond heartbeats.
+    /// The registry in memory differs from its file by more than heartbeats.
     dirty: bool,
     /// When the registry was last written or tried, on the monotonic clock.
     stored_at_ms: u64,
@@ -195,7 +195,7 @@ impl Task {
         }
     }
 
-    /// Takes a batch; true where it says stop.
+    /// Carries out a batch; true if it contains a stop.
     async fn take(&mut self, batch: Vec<Command>) -> bool {
         let mut requests = Vec::new();
         let mut readers = Vec::new();
@@ -376,7 +376,7 @@ impl Task {
                 }
             };
             self.audit(&request, &answer);
-            // A client that has gone needs no answer; what it asked for is done.
+            // A client that is gone needs no answer; its mutation is done.
             let _ = request.reply.send(answer);
         }
         self.shared.state_changed.notify_one();
@@ -503,7 +503,7 @@ impl Task {
         }
     }
 
-    /// Stores the registry as it is; a failure leaves it dirty, to be tried again.
+    /// Stores the registry; a failure leaves it dirty, so that it is retried.
     async fn store_registry(&mut self) {
         let now = self.shared.clock.now();
         self.stored_at_ms = now.monotonic_ms;

@@ -19,7 +19,7 @@ use crate::series::Heard;
 use crate::shared::Shared;
 use crate::verdict::{Config, Level, Look, Picture, Process, RefusedPart};
 
-/// An outage is to be seen within two seconds, on the page too.
+/// An outage must be visible within two seconds, on the page too.
 const PERIOD: Duration = Duration::from_millis(500);
 
 /// What was seen last, while it is valid.
@@ -49,7 +49,7 @@ pub async fn run(shared: Arc<Shared>, proxy: Proxy, outcome: watch::Receiver<Out
             judge(&shared, &outcome, Process::Heard, status, &last.picture);
             continue;
         }
-        // An older proxy tells no states, and is asked for everything.
+        // An older proxy has no `GET /states`, and is asked for everything.
         let (mark, seen) = match states {
             Ok(States { mark, .. }) => (Some(mark), proxy.status().await),
             Err(Unknown::NoSuchCall { .. }) => (None, proxy.status().await),
@@ -67,7 +67,7 @@ pub async fn run(shared: Arc<Shared>, proxy: Proxy, outcome: watch::Receiver<Out
     }
 }
 
-/// Notes what was seen of the backends and the proxy.
+/// Notes the seen state of backends and proxy.
 pub async fn note(
     shared: &Shared,
     outcome: &Outcome,
@@ -133,7 +133,7 @@ fn judge(
     shared.verdict_changed.notify_one();
 }
 
-/// Why the proxy is not heard, by its pid file.
+/// Why the proxy does not answer, by its pid file.
 async fn process(shared: &Shared, unknown: &Unknown) -> Process {
     let settings = shared.live();
     let find = move || find_proxy(&settings.proxy_pid_path, &settings.proxy_process_names);

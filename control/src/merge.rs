@@ -8,10 +8,10 @@ use contract::{Backend, BackendAddr};
 use crate::registry::{Override, Registered, Registry, RegistryEntry, Requests};
 use crate::sources::listing::Listed;
 
-/// One backend with everything that is known of it.
+/// One backend with everything that is known about it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
-    /// As it is published, but for a drain, which publishes weight 0.
+    /// As it is published, except for a drain, which publishes weight 0.
     pub backend: Backend,
     pub discovered: bool,
     pub is_static: bool,
@@ -19,7 +19,7 @@ pub struct Row {
     pub r#override: Option<Override>,
 }
 
-/// Who knows a backend, in the order of [`KnownBy::NAMES`].
+/// The sources that know a backend, in the order of [`KnownBy::NAMES`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct KnownBy([bool; 4]);
 
@@ -68,13 +68,13 @@ impl Row {
         }
     }
 
-    /// Whether an operator drains it; a weight of 0 does the same without that word.
+    /// Whether an operator drains it; a weight of 0 has the same effect without this flag.
     pub fn is_drained(&self) -> bool {
         let word = self.r#override.as_ref();
         word.and_then(|word| word.drain).unwrap_or(false)
     }
 
-    /// `runtime`, `static` or `k8s`: the strongest that says something.
+    /// `runtime`, `static` or `k8s`: the strongest source.
     pub fn source(&self) -> &'static str {
         if self.r#override.is_some() || self.counts_registration() || !self.is_listed() {
             "runtime"
@@ -85,7 +85,7 @@ impl Row {
         }
     }
 
-    /// Whether a file lists it, so that it needs no heartbeat to stay.
+    /// Whether a file lists it, so that it needs no heartbeat.
     fn is_listed(&self) -> bool {
         self.discovered || self.is_static
     }
@@ -119,7 +119,7 @@ impl Row {
         }
     }
 
-    /// What it last said of its own requests; nothing once it has expired.
+    /// The requests that it last reported; none once it has expired.
     pub fn requests(&self) -> Requests {
         let registered = self.registered.as_ref();
         let live = registered.filter(|registered| !registered.is_expired());
@@ -127,7 +127,7 @@ impl Row {
             .unwrap_or_default()
     }
 
-    /// What operator, registration or the files want of it.
+    /// Its state according to operator, registration and files.
     pub fn admin(&self) -> AdminState {
         if !self.backend.enabled {
             AdminState::Disabled
@@ -175,7 +175,7 @@ fn row(addr: BackendAddr, listed: Listed, entry: &RegistryEntry) -> Option<Row> 
     let registered = entry.registered.as_ref();
     let is_expired = registered.is_some_and(Registered::is_expired);
     let mut backend = match (registered, &below) {
-        // Of an expired one nothing counts where a file lists the backend.
+        // An expired registration is ignored if a file lists the backend.
         (Some(_), Some(below)) if is_expired => below.clone(),
         (Some(registered), below) => registered.said(addr).over(below.as_ref()),
         (None, Some(below)) => below.clone(),

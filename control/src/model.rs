@@ -30,13 +30,13 @@ pub enum Mutation {
     Unregister(BackendAddr, Remover),
     SetOverride(BackendAddr, OverrideChange),
     ClearOverride(BackendAddr),
-    /// Lists a backend, or lists it otherwise.
+    /// Adds a backend to the static list, or changes its entry.
     SetStatic(Said),
     RemoveStatic(BackendAddr),
     /// Edits of overrides, all or none.
     Change(ChangeSet),
     ChangeSettings(SettingsCall),
-    /// The proxy refuses what this call has changed.
+    /// The proxy refuses the changes of this call.
     RollBackSettings(u64),
     /// The outcome of this call is known, or was reported as unknown.
     KeepSettings(u64),
@@ -98,14 +98,14 @@ pub struct Model {
     pub statics: Arc<Listing>,
     /// Settings by API.
     pub runtime_settings: Layer,
-    /// Calls that changed them and whose outcome is not known, oldest first.
+    /// Calls that changed them and whose outcome is unknown, the oldest first.
     pub pending: Vec<PendingCall>,
     /// Settings by `control_config.json`.
     pub base_settings: Layer,
-    /// Grows with every change that is to be published at once.
+    /// Grows with every change that must be published at once.
     pub revision: u64,
-    /// Grows with every edit by people, and not with what backends and discovery say: what two
-    /// people can overwrite of each other.
+    /// Grows with every edit by people, but not with changes by backends and discovery: it detects edits that
+    /// would overwrite another person's.
     pub edits: u64,
     pub policy: ExpiryPolicy,
     /// Registrations at once.
@@ -116,7 +116,7 @@ pub struct Model {
 }
 
 impl Mutation {
-    /// The audit log's word for it.
+    /// Its action in the audit log.
     pub fn action(&self) -> &'static str {
         match self {
             Mutation::Register(_) => "register",
@@ -135,7 +135,7 @@ impl Mutation {
         }
     }
 
-    /// What it is done to.
+    /// Its target in the audit log.
     pub fn target(&self) -> String {
         match self {
             Mutation::Register(said) => said.addr.to_string(),
@@ -152,7 +152,7 @@ impl Mutation {
         }
     }
 
-    /// Why, in the operator's words.
+    /// The operator's note.
     pub fn note(&self) -> Option<&str> {
         match self {
             Mutation::Change(set) => set.note.as_deref(),
@@ -169,7 +169,7 @@ impl Mutation {
         }
     }
 
-    /// Whether it is a person's word and not a backend's.
+    /// Whether it is an edit by a person, not a change by a backend.
     pub fn is_edit(&self) -> bool {
         match self {
             Mutation::SetOverride(..)
@@ -186,7 +186,7 @@ impl Mutation {
         }
     }
 
-    /// Whether it is about the settings and not about backends.
+    /// Whether it changes settings, not backends.
     pub fn is_of_settings(&self) -> bool {
         matches!(
             self,
@@ -194,7 +194,7 @@ impl Mutation {
         )
     }
 
-    /// Whether it is about the static list, which has a file of its own.
+    /// Whether it changes the static list, which has a file of its own.
     pub fn is_of_statics(&self) -> bool {
         matches!(self, Mutation::SetStatic(_) | Mutation::RemoveStatic(_))
     }
@@ -235,7 +235,7 @@ impl Model {
         }
     }
 
-    /// What is to be published, before anything is left out.
+    /// The configuration to be published, before anything is left out.
     pub fn plan(&self, rows: &[Row]) -> Plan {
         Plan {
             head: self.settings().head(),
@@ -254,7 +254,7 @@ impl Model {
                 self.refuse_own_address(said.addr)?;
                 self.refuse_registration(said)?;
                 let effect = self.registry.register(said, now, self.policy)?;
-                // It speaks for itself again, so that its TTL counts.
+                // It has registered again, so its TTL counts.
                 self.drop_carried(said.addr);
                 effect
             }
@@ -374,7 +374,7 @@ impl Model {
         }
     }
 
-    /// All edits or none: what can be refused is looked at before the first is made.
+    /// All edits or none: everything that may be refused is checked before the first edit.
     fn change(&mut self, set: &ChangeSet, actor: &str, now: Now) -> Result<Effect, Refusal> {
         if let Some(expected) = set.if_revision
             && expected != self.edits
@@ -452,7 +452,7 @@ impl Model {
         })
     }
 
-    /// Calls whose values the proxy was seen to run have their outcome, though that could not be stored.
+    /// Calls whose values the proxy was seen to run have their outcome, even if it could not be stored.
     pub fn drop_accepted(&mut self, accepted: &[(String, Value)]) {
         let base = &self.base_settings;
         self.pending.retain(|call| {
@@ -472,7 +472,7 @@ impl Model {
         ids.max().map_or(0, |id| id.saturating_add(1))
     }
 
-    /// Takes over what `control_config.json` says now.
+    /// Takes over the present `control_config.json`.
     ///
     /// # Errors
     /// Why the proxy would refuse it together with the settings by API; nothing has changed then.

@@ -39,7 +39,7 @@ const PUBLISH_PATIENCE: Duration = Duration::from_secs(10);
 /// How long an answer waits beyond the proxy's own time-out.
 const CONFIRM_PATIENCE: Duration = Duration::from_millis(1_500);
 
-/// What the file is known to say.
+/// The known content of the file.
 #[derive(Debug)]
 pub struct Published {
     pub plan: Plan,
@@ -47,16 +47,16 @@ pub struct Published {
     pub digest: String,
     /// [`config_digest`](contract::config_digest()) of the same.
     pub config_digest: String,
-    /// Unix seconds, where it says.
+    /// Unix seconds, if the file has them.
     pub updated_at: Option<u64>,
 }
 
-/// What the publisher's files say at a start.
+/// The content of the publisher's files at a start.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// The published file, where there is a valid one.
+    /// The published file, if there is a valid one.
     pub published: Option<Published>,
-    /// The head that the proxy was last seen to run, where it was ever seen.
+    /// The head that the proxy was last seen to run, if ever.
     pub accepted: Option<Head>,
     /// Where the published backends came from.
     pub sources: sources::SourcesOf,
@@ -77,22 +77,22 @@ pub struct Outcome {
     /// Of the published file; Unix seconds.
     pub updated_at: Option<u64>,
     pub generation: Option<u64>,
-    /// What the proxy refuses of what is wanted.
+    /// The wanted parts that the proxy refuses.
     pub incidents: Arc<Vec<Incident>>,
-    /// What the proxy was last seen to run; `None` where it was not heard.
+    /// What the proxy was last seen to run; `None` if it did not answer.
     pub seen: Option<Seen>,
-    /// Why the proxy, which was heard before, is not heard any more.
+    /// Why the proxy, which answered before, no longer answers.
     pub silent: Option<String>,
-    /// The publisher has followed what the proxy said of this generation.
+    /// The publisher has processed the proxy's answer about this generation.
     followed: u64,
 }
 
 impl Outcome {
-    /// Whether the proxy runs what is published; `None` where that is not known, or not yet.
+    /// Whether the proxy runs what is published; `None` if unknown, or not known yet.
     pub fn applied(&self) -> Option<bool> {
         let sent = self.sent.as_ref();
         let confirmed = sent.and_then(|sent| sent.confirmation.borrow().as_ref()?.applied);
-        // What was last seen outlives a publish, and tells of what has changed since.
+        // What was last seen outlives a publish, and shows what has changed since.
         let is_asked = sent.is_some() && confirmed.is_none();
         match self.seen_of_published() {
             Some(seen) if !is_asked => Some(seen.applied),
@@ -100,14 +100,14 @@ impl Outcome {
         }
     }
 
-    /// What the proxy was last seen to run, where that was beside what is published now.
+    /// What the proxy was last seen to run, if this was for the present publish.
     pub fn seen_of_published(&self) -> Option<&Seen> {
         let seen = self.seen.as_ref();
         seen.filter(|seen| Some(seen.generation) == self.generation)
     }
 }
 
-/// Why the last attempt to publish failed; it is tried again.
+/// Why the last attempt to publish failed; it is retried.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Failure {
     #[error("{path} cannot be written: {error}")]
@@ -134,7 +134,7 @@ pub struct Sent {
     pub confirmation: watch::Receiver<Option<Confirmation>>,
 }
 
-/// What others hold of the publisher.
+/// The handle of the publisher for other tasks.
 #[derive(Clone)]
 pub struct Publisher {
     shared: Arc<Shared>,
@@ -143,7 +143,7 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Starts the publisher; `found` is what its files said at the start.
+    /// Starts the publisher; `found` is the content of its files at the start.
     pub fn start(shared: Arc<Shared>, proxy: Proxy, found: Found) -> Publisher {
         let (sender, outcome) = watch::channel(Outcome::default());
         let force = Arc::new(AtomicU64::new(0));
@@ -160,8 +160,8 @@ impl Publisher {
         self.outcome.borrow().clone()
     }
 
-    /// Waits until the first publish has been tried, whatever became of it; false where that takes
-    /// longer than `patience`.
+    /// Waits until the first publish has been tried, with whatever result; false if that takes longer than
+    /// `patience`.
     pub async fn has_tried(&self, patience: Duration) -> bool {
         let mut outcome = self.outcome.clone();
         // The model's first revision is 1.
@@ -251,10 +251,10 @@ async fn outcome_of(
     reached.ok().map(|outcome| outcome.clone())
 }
 
-/// What became of a change, for its answer.
+/// The result of a change, for its answer.
 pub struct Settled {
     pub outcome: Outcome,
-    /// The publish that carried it; `None` where nothing had to be published.
+    /// The publish that carried it; `None` if nothing had to be published.
     sent: Option<Arc<Sent>>,
     confirmation: Option<Confirmation>,
 }
@@ -305,7 +305,7 @@ impl Settled {
         self.sent.is_some()
     }
 
-    /// What the proxy refuses of these keys and values.
+    /// Refusals that concern these keys and values.
     pub fn refused(&self, asked: &Map<String, Value>) -> Vec<Incident> {
         let incidents = self.outcome.incidents.iter();
         let refused = incidents.filter(|incident| {

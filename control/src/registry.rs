@@ -27,7 +27,7 @@ const FREEZE_TTLS: u64 = 10;
 /// From how many registrations on a mass expiry is frozen.
 const FREEZE_POPULATION: usize = 5;
 
-/// A backend's word on itself: the whole of it, in every registration and heartbeat.
+/// Everything that a backend sends about itself, in each registration and heartbeat.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Registration {
     pub addr: BackendAddr,
@@ -35,10 +35,10 @@ pub struct Registration {
     pub weight: Option<u16>,
     /// Absent: as the files list it.
     pub enabled: Option<bool>,
-    /// Absent: as `warmup_sec` says, or as the files list it.
+    /// Absent: according to `warmup_sec`, or as the files list it.
     pub is_warming_up: Option<bool>,
     pub report: Report,
-    /// How long ago the figures were read, where that was not for this call.
+    /// Age of the figures, if they were not read for this call.
     pub report_age_ms: u64,
     pub requests: Requests,
     pub batch: Option<Batch>,
@@ -47,7 +47,7 @@ pub struct Registration {
 
 #[cfg(test)]
 impl Registration {
-    /// One that says nothing beyond its address.
+    /// A registration with only an address.
     pub fn of(addr: BackendAddr) -> Registration {
         Registration {
             addr,
@@ -70,7 +70,7 @@ pub struct Requests {
     pub running: Option<u64>,
 }
 
-/// A registration as it is kept. What it does not mention is left to the files that list the backend.
+/// A stored registration. Values that it does not mention are left to the files that list the backend.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Registered {
     pub weight: Option<u16>,
@@ -81,9 +81,9 @@ pub struct Registered {
     pub batch: Option<Batch>,
     /// The secret that is needed to refresh or remove it.
     pub owner: Option<SecretHash>,
-    /// When control last heard of it, on the clock of listening.
+    /// Time of the last heartbeat, on the clock of listening.
     pub heard_at_ms: u64,
-    /// When its TTL was begun again since then, behind a stall of our own, on the same clock.
+    /// When its TTL was restarted since then, after a stall of control, on the same clock.
     pub fresh_at_ms: Option<u64>,
     /// The same on the wall clock, in Unix seconds; only shown.
     pub last_seen: u64,
@@ -91,12 +91,12 @@ pub struct Registered {
     pub expired_at_ms: Option<u64>,
 }
 
-/// Whether a registration is warming up, and on whose word.
+/// Whether a registration is warming up, and what decides it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Warming {
     /// Without an owner's secret.
     Unsaid,
-    /// What the backend says.
+    /// As the backend reports.
     Said(bool),
     /// The server's warm-up of a new registration, until this monotonic millisecond.
     Until(u64),
@@ -113,7 +113,7 @@ impl Warming {
     }
 }
 
-/// An operator's word on a backend; `None` leaves it to the backend and to discovery.
+/// An operator's override of a backend; `None` leaves a value to weaker sources.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Override {
     pub weight: Option<u16>,
@@ -149,7 +149,7 @@ pub enum Freeze {
     Waived { until_ms: u64 },
 }
 
-/// What a call changed, by urgency.
+/// The effect of a call, by urgency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Effect {
     Unchanged,
@@ -159,7 +159,7 @@ pub enum Effect {
     State,
 }
 
-/// What the passing of time did to one registration.
+/// The effect of passing time on a registration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Passed {
     Expired(BackendAddr),
@@ -177,10 +177,10 @@ pub enum Passed {
 #[error("the registry is full: at most {MAX_BACKENDS} backends")]
 pub struct Full;
 
-/// Who wants to take a registration away.
+/// The client that wants to remove a registration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remover {
-    /// A backend, with the secret that it shows.
+    /// A backend, with the owner's secret that it sends.
     Backend(Option<SecretHash>),
     /// A client whose token allows editing backends.
     Operator,
@@ -195,8 +195,8 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Takes a heartbeat that changes nothing but telemetry; `None` where it changes more and has
-    /// to go the long way of [`Registry::register`].
+    /// Takes a heartbeat that changes only load figures; `None` if it changes more and must go through
+    /// [`Registry::register`].
     pub fn heartbeat(
         &mut self,
         said: &Registration,
@@ -244,7 +244,7 @@ impl Registry {
         registered.is_none_or(|registered| registered.is_open_to(owner))
     }
 
-    /// Whether `remover` may take away what is registered at `addr`.
+    /// Whether `remover` may remove the registration of `addr`.
     pub fn may_remove(&self, addr: BackendAddr, remover: Remover) -> bool {
         let owner = self
             .registered(addr)
@@ -297,7 +297,7 @@ impl Registry {
         Ok(())
     }
 
-    /// Edits an override; false where it stays as it was.
+    /// Edits an override; false if nothing changes.
     pub fn patch_override(
         &mut self,
         addr: BackendAddr,
@@ -339,7 +339,7 @@ impl Registry {
         existed
     }
 
-    /// Ends a held freeze: what is due expires at the next [`Registry::pass`]. False where none is.
+    /// Ends a freeze: due registrations expire at the next [`Registry::pass`]. False if there is none.
     pub fn acknowledge_expiry(&mut self, now: Now, policy: ExpiryPolicy) -> bool {
         let held = matches!(self.freeze, Freeze::Held { .. });
         if held {
@@ -349,8 +349,8 @@ impl Registry {
         held
     }
 
-    /// Control did not listen for a while: each gets a fresh TTL to come back in, as after a restart.
-    /// Once, until it is heard again: the silent expire also where control stalls again and again.
+    /// Control did not listen for a while: each registration gets a fresh TTL, as after a restart. Only once
+    /// until its next heartbeat, so that silent ones expire even if control stalls repeatedly.
     pub fn refresh(&mut self, now: Now) {
         let registered = self
             .entries
@@ -489,7 +489,7 @@ impl Registered {
         }
     }
 
-    /// What is published at once when it changes, and whose it is.
+    /// The values that are published at once when they change, and the owner.
     fn state(&self) -> impl PartialEq + use<> {
         (
             self.weight,
@@ -535,8 +535,8 @@ fn registered(
     }
 }
 
-/// When the figures were read. Figures that are said to be old and are those of the call before are
-/// the same reading said again: it keeps its time, or it would seem a new one each time.
+/// When the figures were read. Figures with an age that equal those of the previous call are the same reading
+/// sent again: it keeps its time, or it would look new each time.
 fn reported_at_ms(said: &Registration, known: Option<&Registered>, now: Now) -> Option<u64> {
     let figures = |report: Report| (report.gpu_usage, report.vram_usage);
     if figures(said.report) == (None, None) {

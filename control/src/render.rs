@@ -29,12 +29,12 @@ pub struct LeftOut {
     pub why: String,
 }
 
-/// The addresses that no backend may have, since sessions to them would come back to us.
+/// Addresses that no backend may have, since sessions to them would loop back.
 #[derive(Debug, Clone)]
 pub struct OwnAddresses {
     /// Where control listens: through the proxy, any client would reach it from loopback.
     pub control: Vec<SocketAddr>,
-    /// Those of control's host.
+    /// The addresses of control's host.
     pub local: LocalAddresses,
     pub proxy: ProxyAddresses,
 }
@@ -43,7 +43,7 @@ pub struct OwnAddresses {
 /// namespace.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProxyAddresses {
-    /// Those of its host; empty where it does not say.
+    /// The addresses of its host; empty if it does not report them.
     pub addresses: Vec<IpAddr>,
     pub listeners: Vec<SocketAddr>,
 }
@@ -63,7 +63,7 @@ impl ProxyAddresses {
 }
 
 impl OwnAddresses {
-    /// The addresses of the proxy's host; control's where the proxy does not say.
+    /// The addresses of the proxy's host; those of control's if the proxy does not report them.
     pub fn of_proxy(&self) -> LocalAddresses {
         match self.proxy.addresses.is_empty() {
             true => self.local.clone(),
@@ -85,7 +85,7 @@ impl OwnAddresses {
         None
     }
 
-    /// Where control listens, if a proxy that listened on `listen` too would be in its way.
+    /// The address of control that conflicts with a proxy listening on `listen`.
     pub fn control_at(&self, listen: SocketAddr, is_tcp: bool) -> Option<SocketAddr> {
         if !is_tcp || !self.shares_network() {
             return None;
@@ -94,7 +94,7 @@ impl OwnAddresses {
         control.find(|own| overlaps(**own, listen)).copied()
     }
 
-    /// Whether control and the proxy see the same addresses, as far as the proxy says.
+    /// Whether control and the proxy see the same addresses, as far as the proxy reports them.
     fn shares_network(&self) -> bool {
         let mut own = self
             .local
@@ -183,10 +183,10 @@ impl Plan {
         text.into_bytes()
     }
 
-    /// Leaves out what the proxy would refuse, each with its reason.
+    /// Leaves out the backends that the proxy would refuse, each with the reason.
     ///
     /// # Errors
-    /// The faults that are in no backend: nothing can then be published.
+    /// Faults outside the backends: then nothing can be published.
     pub fn fit(
         self,
         listen: SocketAddr,

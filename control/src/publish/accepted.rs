@@ -1,7 +1,8 @@
 //! `settings_accepted.json`: the settings that the proxy was last seen to run.
 //!
 //! Published settings may never have been seen to run: the proxy did not answer, or control was killed first.
-//! After a restart, control would then have nothing to publish in their place if the proxy refuses them. The file is a `proxy_config.json` without backends.
+//! After a restart, control would then have nothing to publish in their place if the proxy refuses them. The file
+//! is a `proxy_config.json` without backends.
 //!
 //! The next version is written beside it before publishing (`settings_accepted.json.next`), and renamed if the
 //! file cannot be written once the proxy runs it: on a disk that has become full meanwhile, a rename is still
@@ -16,7 +17,7 @@ use super::kept_file::KeptFile;
 use crate::render::{Head, Plan};
 use crate::settings::read_file;
 
-/// The file, and what it is known to say.
+/// The file, and its known content.
 #[derive(Debug)]
 pub struct AcceptedFile {
     file: KeptFile,
@@ -46,7 +47,7 @@ pub fn read(path: &Path) -> Option<Head> {
 }
 
 impl AcceptedFile {
-    /// The file at `path`, which says `head`.
+    /// The file at `path`, which holds `head`.
     pub fn at(path: &Path, head: Option<Head>) -> AcceptedFile {
         AcceptedFile {
             file: KeptFile::at(path),
@@ -70,8 +71,8 @@ impl AcceptedFile {
         self.prepared = Some(head);
     }
 
-    /// Has the file say `head`. A failure holds up no publish: it is logged once, and tried again at
-    /// the next call.
+    /// Writes `head` into the file. A failure delays no publish: it is logged once, and retried at the next
+    /// call.
     pub async fn keep(&mut self, head: Head, generation: u64, updated_at: u64) {
         let head = sorted(head);
         if self.head.as_ref() == Some(&head) {

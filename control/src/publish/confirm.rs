@@ -18,20 +18,20 @@ const WAIT: Duration = Duration::from_secs(1);
 /// The answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confirmation {
-    /// `None` where it cannot be known.
+    /// `None` if unknown.
     pub applied: Option<bool>,
-    /// By the digest of what the proxy runs, and not by its generation alone.
+    /// Judged by the digest of what the proxy runs, not only by its generation.
     pub verified: bool,
-    /// Why it is not, or not known.
+    /// Why it is not applied, or unknown.
     pub reason: Option<String>,
-    /// From before the file was written.
+    /// Measured from before the file was written.
     pub in_ms: Option<u64>,
 }
 
-/// What the proxy was last seen to run, beside what was published then.
+/// What the proxy was last seen to run, and what was published then.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
-    /// The published one at that time.
+    /// The published generation at that time.
     pub generation: u64,
     pub applied: bool,
     pub verified: bool,
@@ -91,13 +91,13 @@ pub struct Question {
     pub generation: u64,
     pub started: Instant,
     pub signal: Result<(), String>,
-    /// That a publish was not confirmed was logged, and none has been confirmed since.
+    /// A missing confirmation was logged, and no publish has been confirmed since.
     pub is_told: Arc<AtomicBool>,
-    /// To the publisher, which follows what the proxy says.
+    /// To the publisher, which follows the proxy's status.
     pub answers: mpsc::Sender<Answer>,
 }
 
-/// What the proxy said of one publish; `None` where it said nothing.
+/// The proxy's answer about one publish; `None` if it gave none.
 pub struct Answer {
     pub generation: u64,
     pub running: Option<Running>,
@@ -131,7 +131,7 @@ impl Question {
             generation: self.generation,
             running: answered,
         };
-        // A publisher that has ended follows nothing any more.
+        // A publisher that has ended no longer follows anything.
         let _ = self.answers.send(answer).await;
         confirmation
     }

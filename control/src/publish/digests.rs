@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use contract::status::Running;
 
-/// How many generations are kept: more than a proxy that still answers can be behind.
+/// How many generations are kept: more than a responding proxy can be behind.
 const KEPT: usize = 64;
 
 #[derive(Debug, Default)]
@@ -17,22 +17,21 @@ pub struct Digests {
     path: PathBuf,
 }
 
-/// The file at the end of any links, where its disk answers.
+/// The file at the end of any links, if its disk responds.
 pub fn end_of(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
-/// What a proxy runs, beside what was published.
+/// What a proxy runs, compared with what was published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Runs {
     /// The generation in question, or a later one that control published.
     Published,
-    /// A generation so high, of a proxy that does not say which configuration that is.
+    /// A generation at least this high, of a proxy that does not report a digest.
     Unverified,
     /// An earlier generation that control published.
     Earlier,
-    /// Something that control has not published, from the file that control writes or one that is
-    /// not known.
+    /// Something that control has not published, from the file that control writes or an unknown one.
     Unpublished,
     /// Something that control has not published, from another file.
     OtherFile(OtherFile),
@@ -40,9 +39,9 @@ pub enum Runs {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OtherFile {
-    /// What the proxy reads.
+    /// The file that the proxy reads.
     pub proxy: String,
-    /// What control writes.
+    /// The file that control writes.
     pub control: String,
 }
 
@@ -80,7 +79,7 @@ impl Digests {
         self.published.push_back((generation, digest));
     }
 
-    /// What `running` is, beside generation `asked`.
+    /// Compares `running` with generation `asked`.
     pub fn judge(&self, running: &Running, asked: u64) -> Runs {
         let is_behind = running.generation < asked;
         let Some(digest) = &running.config_digest else {

@@ -17,15 +17,16 @@ use crate::render::{OwnAddresses, Plan, ProxyAddresses};
 /// after twice as many, up to the maximum.
 const FIRST_LOOKS: u32 = 4;
 const MOST_LOOKS: u32 = 64;
-/// So many looks in a row that hear nothing make a proxy silent: a busy machine costs one now and then.
+/// Consecutive looks without an answer after which a proxy counts as silent: on a busy machine a single one
+/// fails now and then.
 const SILENT_LOOKS: u32 = 3;
-/// How long a start waits for a proxy that already runs to say what it runs.
+/// How long a start waits for the answer of a proxy that already runs.
 const FIRST_PATIENCE: Duration = Duration::from_millis(500);
 
 impl Task {
-    /// What comes before all else: hears a proxy that already runs, publishes, and looks.
+    /// The first step: reads the status of a proxy that already runs, publishes, and looks.
     pub async fn begin(&mut self) {
-        // One that answers slowly is followed by the first look that hears it.
+        // A proxy that answers slowly is followed by the first look that gets an answer.
         let _ = tokio::time::timeout(FIRST_PATIENCE, self.hear()).await;
         self.reconcile().await;
         self.look().await;
@@ -195,7 +196,7 @@ impl Task {
     pub(super) async fn try_again(&mut self, is_forced: bool) {
         let process = self.outcome.borrow().seen.as_ref().map(|seen| seen.process);
         let wanted = self.wanted();
-        // What is not wanted any more is not refused either.
+        // A value that is no longer wanted is no longer refused.
         self.holds.stand_in(wanted.plan.clone());
         let (plan, tried) = self.holds.candidate(wanted.plan, process);
         if tried.is_empty() {
@@ -257,7 +258,7 @@ impl Task {
     }
 
     /// A proxy that was starting, or lost a signal, gets another one. One that has tried this
-    /// generation and refused it is signalled again too, but ever more rarely.
+    /// generation and refused it is signalled again too, with back-off.
     pub(super) async fn signal_again(&mut self, running: &Running) {
         let Some(published) = &self.published else {
             return;
@@ -296,7 +297,7 @@ fn refused_as_a_whole(
     let reload = running.last_reload.as_ref().filter(|reload| !reload.ok)?;
     let is_ours = match reload.generation {
         Some(tried) => tried == generation,
-        // The file could not be read that far: it may be another's, from before.
+        // The file could not be read that far: it may be an earlier one of another program.
         None => {
             let is_later = sent_at_ms.is_some_and(|at_ms| reload.at_ms >= at_ms);
             is_later && !running.refusals.is_empty()
@@ -308,7 +309,7 @@ fn refused_as_a_whole(
     if !running.refusals.is_empty() {
         return Some(running.refusals.clone());
     }
-    // An older proxy has no codes: all that is known is that it refused the file.
+    // An older proxy has no codes: it is only known that it refused the file.
     Some(vec![Refusal {
         code: RefusalCode::Invalid,
         place: String::new(),

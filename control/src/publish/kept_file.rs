@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub struct KeptFile {
     path: PathBuf,
-    /// That it cannot be written was logged, and has not been put right since.
+    /// A failed write was logged, and none has succeeded since.
     is_told: bool,
     /// The prepared file beside it, which will replace it; at a start, possibly one of an earlier process.
     beside: Beside,
@@ -54,7 +54,7 @@ impl KeptFile {
         }
     }
 
-    /// Replaces the file by what was prepared; false where nothing was, or where that failed.
+    /// Replaces the file with the prepared version; false if there is none, or on failure.
     pub async fn put_in_place(&mut self) -> bool {
         if self.beside != Beside::Prepared {
             return false;
@@ -64,7 +64,7 @@ impl KeptFile {
             let end = contract::publish::end_of_links(&path)?;
             std::fs::rename(beside(&path)?, &end)?;
             let folder = end.parent().map(std::fs::File::open).transpose()?;
-            // Every reader sees it by now, whatever becomes of a power failure.
+            // Every reader sees it already, even if a power failure may lose it.
             let _ = folder.map(|folder| folder.sync_all());
             Ok::<(), io::Error>(())
         });
@@ -75,8 +75,8 @@ impl KeptFile {
         is_moved
     }
 
-    /// Replaces the file; false where that failed. A failure holds up no publish: it is logged once,
-    /// and the caller tries again.
+    /// Replaces the file; false on failure. A failure delays no publish: it is logged once, and the caller
+    /// retries.
     pub async fn write(&mut self, bytes: Vec<u8>) -> bool {
         let path = self.path.clone();
         let written = blocking(move || contract::publish(&path, &bytes)).await;
@@ -96,7 +96,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     done.expect("writing a file does not panic")
 }
 
-/// In the folder of the file itself, where `path` is a link: a rename reaches no further.
+/// If `path` is a link: in the folder of the file itself, since a rename cannot leave its file system.
 pub fn beside(path: &Path) -> io::Result<PathBuf> {
     let end = contract::publish::end_of_links(path)?;
     Ok(end.with_extension("json.next"))

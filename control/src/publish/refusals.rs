@@ -14,55 +14,55 @@ use crate::render::{Head, LeftOut, Plan};
 
 /// The keys that every published file has.
 const ALWAYS_THERE: [&str; 2] = ["listen", "algorithm"];
-/// The longest text that the faults of one part are put together to.
+/// The maximum length of the joined faults of one part.
 const LONGEST_DETAIL: usize = 1_000;
 
-/// One run of the proxy. In a container each has the same id; an older one does not say when it was
-/// started.
+/// One run of the proxy. In a container each has the same id; an older proxy does not report its start
+/// time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Process {
     pub pid: u32,
     pub started_at_ms: Option<u64>,
 }
 
-/// What is refused by itself.
+/// A part that can be refused alone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
     /// A top-level key of `proxy_config.json`.
     Key(String),
     Backend(BackendAddr),
-    /// The refusal names no part, and nothing but backends differs from what the proxy runs.
+    /// The refusal names no part, and only backends differ from what the proxy runs.
     Whole,
     /// The published file, changed by another program.
     File,
 }
 
-/// A part that the proxy refuses, until that is over.
+/// A part that the proxy refuses, until the refusal is over.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Incident {
     pub part: Part,
     pub code: RefusalCode,
     /// The refused value, shortened.
     pub value: String,
-    /// What the proxy said, for people.
+    /// The proxy's message, for people.
     pub detail: String,
     /// Unix milliseconds.
     pub since: u64,
-    /// What is published in its place; `None` where there is nothing.
+    /// What is published in its place; `None`: nothing.
     pub kept: Option<Value>,
-    /// It is published once more, since the proxy cannot be asked whether it would take it now.
+    /// It is published once more, since the proxy cannot be asked whether it would accept it now.
     is_on_trial: bool,
     /// What was refused: the key's value, or the backend's entry.
     wanted: Value,
-    /// The proxy that refused it; `None` where control did.
+    /// The proxy that refused it; `None`: control refused it.
     process: Option<Process>,
 }
 
-/// The incidents, and what the proxy has accepted of each key.
+/// The incidents, and the accepted value of each key.
 #[derive(Debug, Default)]
 pub struct Holds {
     incidents: Vec<Incident>,
-    /// `None` as long as no proxy was seen to run anything, and nothing is presumed.
+    /// `None` until a proxy was seen to run something; nothing is assumed.
     accepted: Option<BTreeMap<String, Value>>,
 }
 
@@ -76,7 +76,7 @@ impl Process {
 }
 
 impl Part {
-    /// JSON pointer of the part; that of a backend does not say which, since entries move.
+    /// JSON pointer of the part; for a backend without its index, since entries move.
     pub fn place(&self) -> String {
         match self {
             Part::Key(key) => format!("/{key}"),
@@ -98,7 +98,7 @@ impl Part {
 }
 
 impl Incident {
-    /// Whether control tries again by itself while `process` runs.
+    /// Whether control retries while `process` runs.
     pub fn is_tried_again(&self, process: Option<Process>) -> bool {
         let needs_restart = self.code == RefusalCode::NeedsRestart;
         !needs_restart || (process.is_some() && self.process != process)
@@ -145,7 +145,7 @@ impl Incident {
         format!("the proxy refuses {place} {value} ({code}{detail}){kept}{next}")
     }
 
-    /// What is in force in its place, where that is something else.
+    /// The value in force in its place, if it differs.
     pub fn stays(&self) -> Option<&Value> {
         self.kept.as_ref().filter(|kept| **kept != self.wanted)
     }
@@ -154,7 +154,7 @@ impl Incident {
         matches!(self.part, Part::Backend(_))
     }
 
-    /// The key and its value, where a key was refused.
+    /// The key and its value, if a key was refused.
     pub fn refuses(&self, key: &str, value: &Value) -> bool {
         matches!(&self.part, Part::Key(own) if own == key) && self.wanted == *value
     }
@@ -187,8 +187,8 @@ impl Holds {
         is_whole.then(|| accepted.clone().into_iter().collect())
     }
 
-    /// `wanted` with accepted values in place of refused ones. Incidents of what is not wanted any
-    /// more are over.
+    /// `wanted` with accepted values in place of refused ones. Incidents of parts that are no longer wanted
+    /// are over.
     pub fn stand_in(&mut self, wanted: Plan) -> (Plan, Vec<LeftOut>) {
         if self.incidents.is_empty() {
             return (wanted, Vec::new());
@@ -333,7 +333,7 @@ impl Holds {
         }
     }
 
-    /// `wanted` with the refused parts that are to be tried again, and which these are.
+    /// `wanted` with the refused parts that are due for a retry, and the list of these.
     pub fn candidate(&self, wanted: Plan, process: Option<Process>) -> (Plan, BTreeSet<Part>) {
         let incidents = { self.incidents.iter() }.filter(|one| one.part != Part::File);
         let tried = incidents.filter(|one| one.is_tried_again(process));
@@ -356,8 +356,8 @@ impl Holds {
         self.refuse(plan, refusals, process);
     }
 
-    /// Of a proxy that cannot be asked: `tried` is published once more, and held again when that is
-    /// refused. The incidents last meanwhile. True where something is published by that.
+    /// For a proxy that cannot be asked: `tried` is published once more, and held again if it is refused. The
+    /// incidents last meanwhile. True if this publishes something.
     pub fn publish_again(&mut self, tried: &BTreeSet<Part>) -> bool {
         let incidents = self.incidents.iter_mut();
         let tried = incidents.filter(|incident| tried.contains(&incident.part));
@@ -374,8 +374,8 @@ impl Holds {
         places.flat_map(|place| self.parts(plan, place)).collect()
     }
 
-    /// The parts of `plan` that a refusal at `place` is about. Where it names none, that is every
-    /// key whose value has not been accepted yet.
+    /// The parts of `plan` that a refusal at `place` concerns. If it names none: every key whose value has not
+    /// been accepted yet.
     fn parts(&self, plan: &Plan, place: &str) -> Vec<Part> {
         let mut steps = place.strip_prefix('/').unwrap_or_default().split('/');
         let key = steps.next().unwrap_or_default();
@@ -400,7 +400,7 @@ impl Holds {
     }
 }
 
-/// A backend's entry without its figures, which do not make it another one.
+/// A backend's entry without its load figures, which do not count as a change.
 fn entry(backend: &Backend) -> Value {
     let mut entry = backend.to_json();
     if let Value::Object(entry) = &mut entry {

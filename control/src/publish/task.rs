@@ -21,11 +21,11 @@ use crate::render::{LeftOut, OwnAddresses, Plan};
 use crate::settings::read_file;
 use crate::shared::Shared;
 
-/// How long changes that come together are waited for.
+/// How long to wait for further changes, to publish them together.
 const COALESCE: Duration = Duration::from_millis(8);
-/// How often figures alone refresh the file at most.
+/// Shortest interval at which load figures refresh the file.
 const REFRESH: Duration = Duration::from_secs(2);
-/// How often this host's addresses are looked at, and what the proxy runs.
+/// How often this host's addresses are checked, and what the proxy runs.
 const GLANCE: Duration = Duration::from_secs(1);
 /// How many answers of the proxy wait for the publisher at most.
 const ANSWERS: usize = 16;
@@ -46,16 +46,16 @@ pub struct Task {
     local: Vec<IpAddr>,
     answers: mpsc::Sender<Answer>,
     answered: Option<mpsc::Receiver<Answer>>,
-    /// That a publish was not confirmed was logged, and none has been confirmed since.
+    /// A missing confirmation was logged, and no publish has been confirmed since.
     unconfirmed_is_told: Arc<AtomicBool>,
     /// How often the proxy was looked at since a generation that it does not run was published.
     pub(super) looks_in_vain: u32,
-    /// How often the proxy was not heard since it was last.
+    /// How many looks the proxy has not answered in a row.
     pub(super) unheard: u32,
     pub(super) was_heard: bool,
 }
 
-/// [`Plan::fit`] away from the runtime's thread, which 20,000 backends would hold up.
+/// [`Plan::fit`] outside the runtime's thread, which 20,000 backends would block.
 async fn fit_apart(
     plan: Plan,
     listen: SocketAddr,
@@ -66,11 +66,11 @@ async fn fit_apart(
         .expect("fitting a plan does not panic")
 }
 
-/// What the model asks for.
+/// The configuration that the model wants.
 pub(super) struct Wanted {
     pub revision: u64,
     pub plan: Plan,
-    /// Where its backends come from.
+    /// The sources of its backends.
     pub sources: SourcesOf,
     pub own: OwnAddresses,
 }
@@ -155,7 +155,7 @@ impl Task {
             self.try_again(true).await;
         }
         let mut wanted = self.wanted();
-        // What the proxy runs is what stays in force where it refuses a new value.
+        // If the proxy refuses a new value, the one that it runs stays in force.
         if self.holds.accepted_head().is_none() && self.has_new_values(&wanted.plan) {
             self.hear().await;
             if let Some(published) = &self.published {
@@ -210,9 +210,8 @@ impl Task {
         self.outcome.send_replace(outcome);
     }
 
-    /// What is to be published of it: with accepted values for what is refused, and without the
-    /// backends that the proxy would not take. Where the values of keys are new, the proxy is asked
-    /// before whether it would take them.
+    /// The part of it to publish: with accepted values for refused ones, and without the backends that the
+    /// proxy would refuse. If keys have new values, the proxy is first asked whether it would accept them.
     async fn fit(&mut self, wanted: Wanted) -> Result<(Plan, Vec<LeftOut>), Faults> {
         let Wanted { plan, own, .. } = wanted;
         let (mut fitting, mut held) = self.holds.stand_in(plan.clone());
@@ -229,7 +228,7 @@ impl Task {
         let backends = fitting.backends.clone();
         let (plan, mut left_out) = match fit_apart(fitting, listen, own.clone()).await {
             Ok(fitted) => fitted,
-            // Accepted values of some keys may not go with the wanted ones of others.
+            // Accepted values of some keys may conflict with the wanted values of others.
             Err(faults) => {
                 let head = self.holds.accepted_head().ok_or(faults)?;
                 let accepted = Plan { head, backends };
@@ -290,7 +289,7 @@ impl Task {
         let head = plan.head.clone();
         self.accepted.prepare(head, generation, now_s).await;
         if let Err(failure) = self.write(plan, generation).await {
-            // Told once, while it lasts.
+            // Logged once, while it lasts.
             if outcome.failure.is_none() {
                 tracing::error!("not published: {failure}; retrying");
                 let target = self.shared.settings.proxy_config_path.display().to_string();
@@ -300,7 +299,7 @@ impl Task {
             outcome.failure = Some(failure);
             return;
         }
-        // A refusal from before that is not about this.
+        // An earlier refusal does not concern this.
         let at_ms = self.shared.clock.now().unix_ms;
         let told = self.tell_proxy().await;
         outcome.failure = None;
@@ -389,8 +388,8 @@ impl Task {
         written.map(drop)
     }
 
-    /// Has the proxy read its file: by a signal, or over its admin socket where none can be sent, as
-    /// to another user's process or one of another container. Says which way, or why neither.
+    /// Makes the proxy read its file: by a signal, or over its admin socket if no signal can be sent, as to
+    /// another user's process or one of another container. Returns which way was used, or why neither worked.
     pub(super) async fn tell_proxy(&self) -> Result<String, String> {
         let not_sent = match self.signal().await {
             Ok(pid) => return Ok(format!("sent SIGHUP to pid={pid}")),
@@ -428,7 +427,7 @@ impl Task {
         signal
     }
 
-    /// Brings new figures into the file under the same generation.
+    /// Writes new load figures into the file under the same generation.
     pub async fn refresh(&mut self) {
         if !self.shared.telemetry_dirty.load(Ordering::Relaxed) {
             return;
@@ -442,7 +441,7 @@ impl Task {
         let generation = published.generation;
         let listen = plan.listen();
         let plan = match fit_apart(plan, listen, wanted.own).await {
-            // A changed state comes with a bell of its own.
+            // A changed state has its own notification.
             Ok((plan, _)) if published.plan.has_same_state(&plan) => plan,
             Ok(_) | Err(_) => return,
         };
@@ -454,14 +453,14 @@ impl Task {
         let updated_at = self.published.as_ref().and_then(|p| p.updated_at);
         self.outcome
             .send_modify(|outcome| outcome.updated_at = updated_at);
-        // A proxy that takes no reports learns of figures only by reading the file.
+        // A proxy that accepts no reports learns figures only by reading the file.
         if self.shared.reports_undelivered.load(Ordering::Relaxed) {
             let (Ok(told) | Err(told)) = self.tell_proxy().await;
             tracing::debug!("figures written: {told}");
         }
     }
 
-    /// Looks whether the file is still ours and the proxy runs it; puts right what is not.
+    /// Checks whether the file is still as published and the proxy runs it; corrects what is not.
     pub async fn verify(&mut self) {
         let path = self.shared.settings.proxy_config_path.clone();
         let read = move || (read_file(&path, MAX_FILE_BYTES), end_of(&path));
@@ -472,7 +471,7 @@ impl Task {
             let is_ours = matches!(&found, Ok(Some(bytes)) if digest(bytes) == published.digest);
             if !is_ours {
                 tracing::warn!("proxy_config.json was changed or removed by others; rewriting it");
-                // Whatever was there may be running or refused, so it is replaced under a new
+                // The foreign content may be running or refused, so it is replaced under a new
                 // generation.
                 let target = self.shared.settings.proxy_config_path.display().to_string();
                 self.shared
