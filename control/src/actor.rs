@@ -6,8 +6,8 @@ use std::net::IpAddr;
 /// The origin of a change or of a read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Actor {
-    /// A client of the HTTP interface, and by what it was let in: a token or a session of one;
-    /// nothing where none is configured or needed.
+    /// A client of the HTTP interface, and the token or session that admitted it; `None` if none is
+    /// configured or needed.
     Client { ip: IpAddr, by: Option<String> },
     /// Control itself, and which part of it.
     Control(&'static str),

@@ -28,17 +28,17 @@ use queue::{Job, Queue};
 
 /// How many different repeated events are counted apart; more share one count.
 const MAX_REPEATS: usize = 512;
-/// The longest target, and the longest result of what is only noted; a hostile path or Host may be
-/// longer.
+/// The maximum length of a target, and of the result of an event that changed nothing; a hostile path or Host
+/// may be longer.
 const LONGEST: usize = 256;
-/// The longest result of a mutation: room for what was wrong with it, not for all that was sent.
+/// The maximum length of a mutation's result: room for its faults, not for everything that was sent.
 const LONGEST_RESULT: usize = 1024;
 
 pub struct Audit {
     log: Arc<Log>,
     clock: Clock,
     inner: Mutex<Inner>,
-    /// Where a thread of its own writes.
+    /// The queue of the writing thread, if there is one.
     queue: OnceLock<Queue>,
 }
 
@@ -58,7 +58,7 @@ struct Repeated {
     result: String,
 }
 
-/// What a line says beyond its time and number.
+/// The content of a line, without its time and number.
 #[derive(Debug, Clone)]
 pub struct Entry<'a> {
     pub actor: &'a Actor,
@@ -66,7 +66,7 @@ pub struct Entry<'a> {
     pub target: &'a str,
     pub old: Value,
     pub new: Value,
-    /// Why, in the operator's words.
+    /// The operator's note.
     pub note: Option<&'a str>,
     /// `ok`, or why not.
     pub result: &'a str,
@@ -93,7 +93,7 @@ impl Audit {
         Ok(())
     }
 
-    /// Waits until all lines so far are written or lost; for a disk that does not answer, not long.
+    /// Waits until all lines so far are written or lost; only briefly if the disk does not respond.
     pub async fn settle(&self) {
         if let Some(queue) = self.queue.get() {
             queue.settle().await;
@@ -131,7 +131,7 @@ impl Audit {
         };
         let mut inner = self.lock();
         if !inner.repeats.contains_key(&repeated) && inner.repeats.len() >= MAX_REPEATS {
-            // All that a client may choose, or each of its inventions has a line of its own.
+            // Without the parts that a client chooses: otherwise each invented value would get its own line.
             let fields = [
                 &mut repeated.actor,
                 &mut repeated.target,
@@ -230,7 +230,7 @@ impl Audit {
         self.log.counts()
     }
 
-    /// What keeps lines from being written, while something does.
+    /// What prevents writing, while something does.
     pub fn failing(&self) -> Option<Failing> {
         self.log.failing()
     }
@@ -251,7 +251,7 @@ impl Audit {
         ))
     }
 
-    /// Tries to write again, where lines were lost: to be called now and then.
+    /// Retries writing after lines were lost; call it now and then.
     pub fn retry(&self) {
         match self.queue.get() {
             Some(queue) if self.failing().is_some() => queue.push(&self.log, Job::Retry),

@@ -10,7 +10,7 @@ use crate::listening::{Listening, TURN, Turn};
 pub struct Now {
     /// Milliseconds since this process started. Warm-up counts on it.
     pub monotonic_ms: u64,
-    /// Those of them in which control could listen. TTL and all that follows from it counts on them.
+    /// The part of them in which control could listen. TTLs count on it.
     pub listened_ms: u64,
     /// Milliseconds since the Unix epoch; only shown and stored, never counted on.
     pub unix_ms: u64,
@@ -23,12 +23,12 @@ impl Now {
     }
 }
 
-/// Where [`Now`] comes from.
+/// The source of [`Now`].
 #[derive(Clone)]
 pub struct Clock {
     /// Monotonic and Unix milliseconds.
     hands: Arc<dyn Fn() -> (u64, u64) + Send + Sync>,
-    /// Absent: control is taken to listen always.
+    /// Absent: control always listens.
     listening: Option<Arc<Mutex<Listening>>>,
 }
 
@@ -75,12 +75,12 @@ impl Clock {
         self.with_listening(Listening::turn).unwrap_or(Turn::HEARD)
     }
 
-    /// A listening socket cannot take connections from now on.
+    /// From now on a listening socket cannot accept connections.
     pub fn deafen(&self) {
         self.with_listening(Listening::deafen);
     }
 
-    /// It can again.
+    /// It can accept connections again.
     pub fn hear(&self) {
         self.with_listening(Listening::hear);
     }
@@ -92,7 +92,7 @@ impl Clock {
         Some(change(&mut listening, monotonic_ms))
     }
 
-    /// A clock that stands still until its number of milliseconds is moved, and listens always.
+    /// A clock that stands still until its milliseconds are changed, and always listens.
     #[cfg(test)]
     pub fn by_hand() -> (Clock, Arc<std::sync::atomic::AtomicU64>) {
         const EPOCH_MS: u64 = 1_730_000_000_000;

@@ -4,11 +4,11 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-/// Files that are read together, and which versions of them were read last.
+/// Files that are read together, and the versions that were last read.
 #[derive(Debug)]
 pub struct LastRead {
     files: Vec<PathBuf>,
-    /// `None` where one of them could not be read.
+    /// `None` if one of them could not be read.
     versions: Mutex<Option<Versions>>,
 }
 
@@ -24,16 +24,14 @@ impl LastRead {
         }
     }
 
-    /// Whether a file is another one than was read last, or could not be read. A look costs
-    /// microseconds.
+    /// Whether a file has changed since it was last read, or could not be read. A check costs microseconds.
     pub fn is_outdated(&self) -> bool {
         let last = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
         *last != Some(self.there())
     }
 
-    /// Notes that what is there now is read by `read`. What is wrong with a file stays so until it is
-    /// another one; what keeps it from being read, such as a lack of descriptors, passes by itself:
-    /// `is_unread` tells the two apart.
+    /// Notes that `read` reads the present versions. A faulty file stays faulty until it is replaced; a
+    /// failure to read it, such as a lack of descriptors, passes by itself. `is_unread` distinguishes the two.
     pub fn note<T, E>(
         &self,
         read: impl FnOnce() -> Result<T, E>,
@@ -65,7 +63,7 @@ pub struct FileVersion {
 }
 
 impl FileVersion {
-    /// `None` where there is no such file.
+    /// `None` if there is no such file.
     pub fn of(path: &Path) -> Option<FileVersion> {
         let metadata = std::fs::metadata(path).ok()?;
         Some(FileVersion {

@@ -13,17 +13,17 @@ use std::time::Duration;
 /// How often a turn is due.
 pub const TURN: Duration = Duration::from_millis(200);
 const TURN_MS: u64 = TURN.as_millis() as u64;
-/// A turn that takes longer was not one of listening all the while.
+/// A turn that took longer was not all listening.
 const LATE_MS: u64 = 2 * TURN_MS;
 
 #[derive(Debug, Clone, Default)]
 pub struct Listening {
     listened_ms: u64,
-    /// When it was last moved on, on the monotonic clock.
+    /// When it last advanced, on the monotonic clock.
     at_ms: Option<u64>,
-    /// Listening sockets that cannot take connections at the moment.
+    /// Listening sockets that cannot accept connections at the moment.
     deaf: usize,
-    /// What was not heard since the last turn that missed nothing.
+    /// Time without listening since the last complete turn.
     unheard_ms: u64,
     /// Since the last turn there was time that does not count.
     missed: bool,
@@ -31,16 +31,16 @@ pub struct Listening {
     missed_before: bool,
 }
 
-/// What a turn came to.
+/// The result of a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Turn {
-    /// How long control did not listen, where it does again.
+    /// How long control did not listen, once it listens again.
     pub unheard_ms: u64,
     pub may_expire: bool,
 }
 
 impl Turn {
-    /// One of listening all the while.
+    /// The whole turn was listening.
     pub const HEARD: Turn = Turn {
         unheard_ms: 0,
         may_expire: true,
@@ -54,11 +54,11 @@ impl Listening {
             (0, Some(at_ms)) => now_ms.saturating_sub(at_ms),
             (_, _) => 0,
         };
-        // More than a turn counts only when the next one has come in time.
+        // More than one turn counts only once the next turn has come in time.
         self.listened_ms + gap_ms.min(TURN_MS)
     }
 
-    /// Moves it on; to be called at least once a turn. It begins with the first call.
+    /// Advances the clock; call it at least once a turn. It starts with the first call.
     pub fn advance(&mut self, now_ms: u64) {
         let at_ms = self.at_ms.unwrap_or(now_ms);
         let gap_ms = now_ms.saturating_sub(at_ms);
@@ -95,13 +95,13 @@ impl Listening {
         }
     }
 
-    /// A listening socket cannot take connections from now on.
+    /// From now on a listening socket cannot accept connections.
     pub fn deafen(&mut self, now_ms: u64) {
         self.advance(now_ms);
         self.deaf += 1;
     }
 
-    /// It can again.
+    /// It can accept connections again.
     pub fn hear(&mut self, now_ms: u64) {
         self.advance(now_ms);
         self.deaf = self.deaf.saturating_sub(1);

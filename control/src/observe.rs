@@ -24,20 +24,20 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
 /// How much longer than asked for a held-back answer may take.
 const GRACE: Duration = Duration::from_millis(200);
 
-/// Why nothing is known.
+/// Why the proxy's status is unknown.
 #[derive(Debug, thiserror::Error)]
 pub enum Unknown {
     /// There is no such socket, or no process listens on it.
     #[error("the proxy has no admin socket ({path}: {error})")]
     NoSocket { path: PathBuf, error: io::Error },
-    /// It is older than this call.
+    /// The proxy is older than this call.
     #[error("admin socket {path}: {call}: the proxy does not support this call")]
     NoSuchCall { path: PathBuf, call: String },
     #[error("admin socket {path}: {why}")]
     Failed { path: PathBuf, why: String },
 }
 
-/// What `POST /check` answers.
+/// The answer of `POST /check`.
 #[derive(Debug, serde::Deserialize)]
 struct Checked {
     refusals: Vec<Refusal>,
@@ -66,7 +66,7 @@ impl Proxy {
         }
     }
 
-    /// A proxy that is played by a function.
+    /// A simulated proxy.
     #[cfg(test)]
     pub fn played(played: Played) -> Proxy {
         Proxy {
@@ -80,14 +80,14 @@ impl Proxy {
             .await
     }
 
-    /// Whether states are as they were, without all else that a status tells.
+    /// Whether states have changed, without the rest of a status.
     pub async fn states(&self) -> Result<States, Unknown> {
         self.call(Method::GET, "/states", Bytes::new(), LOOK_TIMEOUT)
             .await
     }
 
-    /// Waits until the proxy runs `at_least` or a later generation, has refused it, or the time is
-    /// over; the answer is what it runs then.
+    /// Waits until the proxy runs `at_least` or a later generation, has refused it, or the time is over;
+    /// returns what it runs then.
     pub async fn generation(&self, at_least: u64, wait: Duration) -> Result<Running, Unknown> {
         let milliseconds = wait.as_millis();
         let path = format!("/generation?at_least={at_least}&timeout_ms={milliseconds}");
@@ -95,13 +95,13 @@ impl Proxy {
             .await
     }
 
-    /// Has the proxy read its file; the answer is what it runs after that.
+    /// Makes the proxy read its file; returns what it runs afterwards.
     pub async fn reload(&self) -> Result<Running, Unknown> {
         self.call(Method::POST, "/reload", Bytes::new(), CALL_TIMEOUT)
             .await
     }
 
-    /// What the proxy would refuse of `document` now; nothing is changed by that.
+    /// What the proxy would refuse of `document` now; changes nothing.
     pub async fn check(&self, document: Vec<u8>) -> Result<Vec<Refusal>, Unknown> {
         let checked: Checked = self
             .call(Method::POST, "/check", document.into(), CALL_TIMEOUT)

@@ -9,7 +9,7 @@ use surge_ping::{Client, Config, ICMP, PingIdentifier, PingSequence};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc};
 
-/// Probes of one ping, and the most that may be asked for.
+/// The number of probes of a ping by default, and the maximum.
 pub const PROBES: u16 = 4;
 pub const MAX_PROBES: u16 = 20;
 /// How long one probe may take.
@@ -26,7 +26,7 @@ const PAYLOAD: [u8; 56] = [0; 56];
 #[error("{CONCURRENT} pings are running already; try again in a few seconds")]
 pub struct Busy;
 
-/// How a probe is made.
+/// The method of a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Via {
     Icmp,
@@ -43,11 +43,11 @@ impl Via {
     }
 }
 
-/// What came of one probe.
+/// The result of one probe.
 #[derive(Debug)]
 pub struct Probe {
     pub sequence: u16,
-    /// Of a connect.
+    /// The port of a connect.
     pub port: Option<u16>,
     /// The time it took, or why there was no answer.
     pub result: Result<Duration, String>,
@@ -157,7 +157,7 @@ async fn connect(addr: SocketAddr) -> Result<Duration, String> {
     }
 }
 
-/// The text as it grows, with what is counted for its last lines.
+/// The growing text, with the counts for its last lines.
 struct Summary {
     text: String,
     sent: u32,

@@ -16,10 +16,10 @@ use crate::web::tls::Tls;
 use crate::words::many;
 
 const PERIOD: Duration = Duration::from_millis(500);
-/// How often it is written down when tokens were last used.
+/// How often the last use of tokens is stored.
 const STORE_PERIOD: Duration = Duration::from_secs(10);
 
-/// Starts to look. From here on SIGHUP does not end the process any more.
+/// Starts the checks. From here on SIGHUP no longer ends the process.
 ///
 /// # Errors
 /// No handler can be set.
@@ -30,11 +30,11 @@ pub fn start(app: App, source: Source) -> std::io::Result<()> {
     Ok(())
 }
 
-/// How often this machine is asked for its addresses.
+/// How often this machine's addresses are read.
 const ADDRESSES_PERIOD: Duration = Duration::from_secs(1);
 
-/// Lets a browser reach us by each address of this machine that comes later, such as a virtual one,
-/// and by none that has gone.
+/// Lets browsers use addresses that this machine gains later, such as a virtual one, and none that it has
+/// lost.
 pub async fn follow_addresses(app: App) {
     let mut tick = tokio::time::interval(ADDRESSES_PERIOD);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -42,7 +42,7 @@ pub async fn follow_addresses(app: App) {
     loop {
         tick.tick().await;
         let addresses = local_addresses();
-        // Where they cannot be read, as without descriptors, none has gone for that.
+        // If they cannot be read, as without descriptors, none counts as lost.
         if addresses != known && !addresses.is_empty() {
             app.hosts.own(&addresses);
             known = addresses;
@@ -77,7 +77,7 @@ async fn run(app: App, source: Source, mut hangup: Signal) {
     }
 }
 
-/// Reads what is another file now; all of them where `is_told`.
+/// Reads the files that have changed, or all of them if `is_told`.
 fn look(app: &App, is_told: bool, mut told: Told) -> Told {
     if is_told || app.access.is_file_unread() {
         read_tokens(app, &mut told.tokens);
@@ -102,7 +102,7 @@ fn is_news(told: &mut Option<String>, error: &str) -> bool {
     told.replace(error.to_owned()).as_deref() != Some(error)
 }
 
-/// Away from the runtime's thread, which a slow disk would hold up.
+/// Outside the runtime's thread, which a slow disk would block.
 pub async fn store_uses_apart(app: &App) {
     let app = app.clone();
     let stored = tokio::task::spawn_blocking(move || store_uses(&app)).await;
@@ -158,7 +158,7 @@ pub fn begin_grace(app: &App) {
     app.shared.audit_own("tokens", "grace", &target, &result);
 }
 
-/// What has changed, which is in effect.
+/// Logs changes that are in effect.
 pub fn tell_of_tokens(app: &App, changes: Vec<TokenChange>) {
     for change in changes {
         let (action, label) = match &change {

@@ -15,14 +15,14 @@ use crate::web::App;
 #[derive(Debug, Clone)]
 pub struct Source {
     pub root: Root,
-    /// Of the command line; the file does not count for it then.
+    /// The address of the command line, which overrides the file.
     pub listen: Option<SocketAddr>,
 }
 
-/// What a file changes of the settings that run.
+/// The changes of a file to the running settings.
 #[derive(Debug)]
 struct Renewal {
-    /// Those that run from now on.
+    /// The settings from now on.
     settings: Settings,
     in_effect: Vec<&'static str>,
     needs_restart: Vec<&'static str>,
@@ -136,7 +136,7 @@ impl Renewal {
     }
 }
 
-/// Reads the file, and has what it says take effect.
+/// Reads the file and applies its settings.
 pub async fn read_again(app: &App, source: &Source) {
     let path = source.root.control_config();
     let path = path.display();

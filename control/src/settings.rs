@@ -52,19 +52,19 @@ pub struct Settings {
     pub audit_max_bytes: u64,
     /// The log itself and its older parts together.
     pub audit_files: u64,
-    /// For what the console's charts show of the past.
+    /// For the history that the console's charts show.
     pub history_max_bytes: u64,
-    /// Process names that count as a proxy where the pid file carries no lock.
+    /// Process names that count as a proxy if the pid file has no lock.
     pub proxy_process_names: Vec<String>,
 }
 
-/// How long a registration's word counts.
+/// How long a registration lives without a heartbeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExpiryPolicy {
     pub ttl_ms: u64,
-    /// How long a new registration warms that does not say so itself; 0: not at all.
+    /// Warm-up of a new registration that does not send `is_warming_up`; 0: none.
     pub warmup_ms: u64,
-    /// Whether a mass expiry is frozen and alarmed instead of carried out.
+    /// Whether a mass expiry is held back, with an alarm, instead of carried out.
     pub freeze: bool,
 }
 
@@ -77,7 +77,7 @@ pub struct TlsSettings {
 }
 
 impl Settings {
-    /// Reads `control_config.json` below `root`; `bytes` is `None` where there is no such file.
+    /// Reads `control_config.json` below `root`; `bytes` is `None` if there is no such file.
     ///
     /// # Errors
     /// Every fault of the file, unknown keys included.
@@ -259,7 +259,7 @@ fn read_tokens(object: &mut Object, faults: &mut Faults) -> TokenSet {
     tokens
 }
 
-/// A list of words; `None` where the key is absent.
+/// A list of words; `None` if the key is absent.
 fn read_words(object: &mut Object, key: &'static str, faults: &mut Faults) -> Option<Vec<String>> {
     let place = object.pointer(key);
     let Value::Array(items) = object.take(key)? else {

@@ -18,7 +18,7 @@ use crate::settings::Settings;
 use crate::verdict::Verdicts;
 
 pub struct Shared {
-    /// As they were at the start: what only a restart changes. The rest is in [`Shared::live`].
+    /// The settings of the start, for keys that need a restart. The rest is in [`Shared::live`].
     pub settings: Settings,
     live: watch::Sender<Arc<Settings>>,
     /// What is wrong with the present `control_config.json`, in words.
@@ -34,13 +34,13 @@ pub struct Shared {
     /// Notified when the verdict changes, so that it is sent before the next look.
     pub verdict_changed: Notify,
     digests: Mutex<Digests>,
-    /// Rung when the model's revision has grown: the publisher looks.
+    /// Notified when the model's revision has grown: wakes the publisher.
     pub state_changed: Notify,
-    /// Rung when figures have changed: the telemetry task looks.
+    /// Notified when load figures have changed: wakes the telemetry task.
     pub telemetry_changed: Notify,
     /// Figures have changed since the published file was written.
     pub telemetry_dirty: AtomicBool,
-    /// The proxy takes no reports, so that only a reload brings it new figures.
+    /// The proxy accepts no reports, so only a reload brings it new figures.
     pub reports_undelivered: AtomicBool,
     /// The highest generation that the proxy was ever seen to run.
     pub seen_generation: AtomicU64,
@@ -95,7 +95,7 @@ impl Shared {
         self.live.borrow().clone()
     }
 
-    /// Tells when they become others.
+    /// Notifies of their changes.
     pub fn watch_live(&self) -> watch::Receiver<Arc<Settings>> {
         self.live.subscribe()
     }
@@ -156,8 +156,8 @@ impl Shared {
             .expect("no holder of this lock panics: it only keeps and compares")
     }
 
-    /// Takes a registration that changes nothing but telemetry, without waiting for disk or proxy;
-    /// `None` where it changes more.
+    /// Takes a registration that changes only load figures, without waiting for disk or proxy; `None` if it
+    /// changes more.
     pub fn heartbeat(&self, said: &Registration) -> Option<Effect> {
         use std::sync::atomic::Ordering::Relaxed;
         let now = self.clock.now();
@@ -180,7 +180,7 @@ impl Shared {
         self.telemetry_changed.notify_one();
     }
 
-    /// Something that control did by itself.
+    /// Writes an audit line about an action of control itself.
     pub fn audit_own(&self, part: &'static str, action: &'static str, target: &str, result: &str) {
         self.audit.write(crate::audit::Entry {
             actor: &Actor::Control(part),

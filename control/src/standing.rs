@@ -34,8 +34,8 @@ impl Protocol {
         })
     }
 
-    /// Whether a listener takes it, and some backend may: TCP is not missed at what looks like a service
-    /// of UDP alone.
+    /// Whether a listener accepts the protocol, and some backend may serve it: TCP is not expected of a
+    /// service that seems to use UDP only.
     pub fn is_expected(self, status: &Status) -> bool {
         let is_missed = match self {
             Protocol::Tcp => !status.health.udp_alone,
@@ -51,7 +51,7 @@ impl Protocol {
         }
     }
 
-    /// The rule for all being out, while it is in force.
+    /// The rule that applies while all backends are out.
     pub fn rule(self, status: &Status) -> Option<&str> {
         let health = match self {
             Protocol::Tcp => &status.health.tcp,
@@ -63,7 +63,7 @@ impl Protocol {
 
 /// The proxy's status of its backends at one moment.
 pub struct Seen<'a> {
-    /// `None`: the proxy is not heard.
+    /// `None`: the proxy does not answer.
     status: Option<&'a Status>,
     backends: HashMap<BackendAddr, &'a BackendStatus>,
 }
@@ -80,7 +80,7 @@ impl<'a> Seen<'a> {
         }
     }
 
-    /// The proxy's word for the state of a backend, or control's.
+    /// The state of a backend from the proxy, or else from control.
     pub fn operational(&self, row: &Row) -> &'static str {
         match self.backends.get(&row.backend.addr) {
             _ if row.state() == RowState::Expired => "expired",
@@ -89,7 +89,7 @@ impl<'a> Seen<'a> {
         }
     }
 
-    /// Whether a backend is ready; `None` where the proxy is not heard or the protocol is not expected.
+    /// Whether a backend is ready; `None` if the proxy does not answer or the protocol is not expected.
     pub fn is_ready(&self, row: &Row, protocol: Protocol) -> Option<bool> {
         let status = self.status?;
         protocol.is_expected(status).then(|| {

@@ -29,7 +29,7 @@ use crate::{look, renew, series, telemetry, watch};
 /// How long serving waits for the first publish; a proxy that answers slowly may take some seconds of it.
 const FIRST_PUBLISH_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long the end waits for a disk.
+/// How long stopping waits for a disk.
 const STORE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why the server did not start.
@@ -66,10 +66,10 @@ pub fn read_settings(root: &Root, listen: Option<SocketAddr>) -> Result<Settings
     })
 }
 
-/// What is wrong with settings that can be read: the proxy would listen where control does.
+/// Checks valid settings for a conflict: the proxy must not listen on control's address.
 ///
 /// # Errors
-/// The fault, at the key that says where the proxy listens, or else control.
+/// The fault, at the key of the proxy's listen address or else of control's.
 pub fn check(root: &Root, settings: &Settings) -> Result<(), StartError> {
     let tls = settings.tls.as_ref().map(|tls| tls.listen);
     let own = OwnAddresses {
@@ -267,7 +267,7 @@ pub async fn start_tasks(
     Ok(app)
 }
 
-/// The usual soft limit of 1,024 is less than the connections that we allow.
+/// Raises the limit on descriptors: the usual soft limit of 1,024 is less than the allowed connections.
 fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
@@ -300,7 +300,7 @@ fn make_folders(settings: &Settings) -> Result<(), StartError> {
     Ok(())
 }
 
-/// What killed writers of our files have left behind.
+/// Removes temporary files of killed writers.
 pub fn remove_litter(settings: &Settings) {
     let ours: [&Path; 8] = [
         &settings.proxy_config_path,

@@ -1,5 +1,5 @@
-//! Figures on their way to the proxy: what backends report of GPU and VRAM, sent over the admin
-//! socket at once, without a reload and without a new generation.
+//! Sends load figures to the proxy: the GPU and VRAM usage that backends report go over the admin socket at
+//! once, without a reload and without a new generation.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -12,15 +12,15 @@ use contract::{BackendAddr, Report};
 use crate::observe::Proxy;
 use crate::shared::Shared;
 
-/// Reports that come within this time travel together: a report is at the proxy within 50 ms.
+/// Reports within this time are sent together: a report reaches the proxy within 50 ms.
 const COALESCE: Duration = Duration::from_millis(20);
-/// Of the time, sending may take a fifth: where a pool is so large that it takes longer, more
-/// travel together.
+/// Sending may take a fifth of the time: in a pool so large that it takes longer, more reports are sent
+/// together.
 const PAUSE_PER_WORK: u32 = 4;
 /// The most reports of one call.
 const BATCH: usize = 2_000;
 
-/// Sends changed figures whenever the bell rings.
+/// Sends changed figures when notified.
 pub async fn run(shared: Arc<Shared>, proxy: Proxy) {
     let mut sent = HashMap::new();
     loop {
@@ -48,14 +48,14 @@ pub async fn run(shared: Arc<Shared>, proxy: Proxy) {
         }
         shared.reports_undelivered.store(!delivered, Relaxed);
         if !delivered {
-            // A proxy that comes back has only what its file says.
+            // A proxy that returns has only the figures of its file.
             sent.clear();
         }
         tokio::time::sleep(COALESCE.max(begun.elapsed() * PAUSE_PER_WORK)).await;
     }
 }
 
-/// What each backend last said.
+/// The last report of each backend.
 fn reports(shared: &Shared) -> Vec<(BackendAddr, Report)> {
     let rows = shared.model().rows();
     let reports = rows
@@ -64,8 +64,7 @@ fn reports(shared: &Shared) -> Vec<(BackendAddr, Report)> {
     reports.collect()
 }
 
-/// The reports that the proxy has not been sent yet. What was sent of backends that are gone is
-/// forgotten.
+/// The reports that have not been sent to the proxy yet. Sent reports of backends that are gone are forgotten.
 fn changed(
     mut reports: Vec<(BackendAddr, Report)>,
     sent: &mut HashMap<BackendAddr, Report>,
@@ -75,7 +74,7 @@ fn changed(
         let known: HashSet<BackendAddr> = reports.iter().map(|(addr, _)| *addr).collect();
         sent.retain(|addr, _| known.contains(addr));
     }
-    // That there are no figures is news too: earlier ones would count until they fade.
+    // Missing figures are sent too: otherwise earlier ones would count until they fade.
     reports.retain(|(addr, report)| {
         let before = sent.get(addr);
         before.is_none_or(|before| !is_same(before, report))

@@ -20,12 +20,12 @@ use super::{
 use crate::clock::{Clock, Now};
 use crate::file_version::LastRead;
 
-/// The session cookie's name begins so; the port follows, since cookies do not tell ports apart.
+/// Start of the session cookie's name; the port follows, since cookies do not distinguish ports.
 pub const SESSION_COOKIE: &str = "wicketgate_session_";
 
-/// How long registrations are refreshed without a token behind the first one of `control_config.json`.
+/// How long registrations can be refreshed without a token after the first one of `control_config.json`.
 const GRACE_OF_CONFIG_S: u64 = 3_600;
-/// What the token file says where an operator has ended it.
+/// The value in the token file after an operator has ended it.
 pub const GRACE_IS_OVER: u64 = 0;
 
 pub struct Access {
@@ -43,18 +43,18 @@ pub struct Access {
 
 #[derive(Debug, Default)]
 struct Tokens {
-    /// Those of `control_config.json`.
+    /// The tokens of `control_config.json`.
     configured: TokenSet,
-    /// Those of the token file as it was last read; `None` where there was none.
+    /// The tokens of the token file as last read; `None` if there was no file.
     of_file: Option<TokenSet>,
     /// The grace period in that file.
     grace_of_file: Option<u64>,
-    /// All of them; `None` where none is configured: protected mode.
+    /// All tokens; `None` if none is configured: protected mode.
     all: Option<Arc<TokenSet>>,
 }
 
 impl Tokens {
-    /// Puts into effect what is configured and what the file says.
+    /// Applies the configured tokens and those of the file.
     fn take_effect(&mut self) -> Vec<TokenChange> {
         let configured = self.configured.clone();
         // A file without tokens still requires tokens, and so does a file that disappears while we run:
@@ -75,23 +75,23 @@ impl Tokens {
     }
 }
 
-/// When tokens were last used, and whether that is written down.
+/// When tokens were last used, and whether this is stored.
 #[derive(Debug, Default)]
 struct Uses {
     last: TokenUses,
     is_new: bool,
 }
 
-/// A session that has begun.
+/// A new session.
 #[derive(Debug)]
 pub struct SignedIn {
-    /// What goes into the cookie.
+    /// The value of the cookie.
     pub id: String,
     pub max_age_s: u64,
     pub grant: Grant,
 }
 
-/// What a change of the file did.
+/// The effect of a change of the file.
 #[derive(Debug, PartialEq, Eq)]
 pub enum TokenChange {
     Added(String),
@@ -129,8 +129,7 @@ impl Access {
         Ok(access)
     }
 
-    /// The tokens of `control_config.json` are others, and count at once, whatever becomes of the
-    /// token file.
+    /// Applies changed tokens of `control_config.json` at once, independent of the token file.
     pub fn configure(&self, configured: TokenSet) -> Vec<TokenChange> {
         let mut tokens = lock(&self.tokens);
         tokens.configured = configured;
@@ -147,7 +146,7 @@ impl Access {
         let now = match (&tokens.all, served) {
             (None, _) => Served::WithoutTokens,
             (Some(all), _) if all.0.is_empty() || is_over => Served::WithTokens,
-            // Those of the token file have their own word.
+            // The token file has its own setting for its tokens.
             (Some(_), Served::WithoutTokens) if tokens.of_file.is_some() => Served::WithTokens,
             (Some(_), Served::WithoutTokens) => {
                 Served::Grace(self.clock.now().unix_s() + GRACE_OF_CONFIG_S)
@@ -170,7 +169,7 @@ impl Access {
         lock(&self.grace).last_until(until_s);
     }
 
-    /// Whether the token file is another one than was read last, or could not be read. A look costs
+    /// Whether the token file has changed since it was last read, or could not be read. A check costs
     /// microseconds.
     pub fn is_file_unread(&self) -> bool {
         self.last_read.is_outdated()
@@ -192,10 +191,10 @@ impl Access {
         Ok(changes)
     }
 
-    /// Writes down when tokens were last used, where that has changed. To be called now and then.
+    /// Stores when tokens were last used, if that has changed. Call it now and then.
     ///
     /// # Errors
-    /// The file cannot be written; it is tried again at the next call.
+    /// The file cannot be written; the next call retries.
     pub fn store_uses(&self) -> std::io::Result<()> {
         let last = {
             let mut uses = lock(&self.uses);
@@ -226,9 +225,9 @@ impl Access {
         lock(&self.tokens).all.is_some()
     }
 
-    /// Those that are registered when tokens are first needed are refreshed without one for a while.
-    /// Until when, and how many they are, where that begins with this; to be called after each
-    /// [`Access::reload`] and [`Access::configure`].
+    /// Registrations that exist when tokens are first needed can be refreshed without one for a while. Returns
+    /// until when, and their number, if this begins now; call it after each [`Access::reload`] and
+    /// [`Access::configure`].
     pub fn begin_grace(
         &self,
         registered: impl IntoIterator<Item = BackendAddr>,
@@ -243,14 +242,13 @@ impl Access {
         lock(&self.grace).ends_at_s(now_s).is_some()
     }
 
-    /// Whether this one may.
+    /// Whether this registration may.
     pub fn is_in_grace(&self, addr: BackendAddr) -> bool {
         let now_s = self.clock.now().unix_s();
         lock(&self.grace).covers(addr, now_s)
     }
 
-    /// Decides on a request; on success what the caller has proved, which may be nothing where
-    /// nothing is needed.
+    /// Decides on a request; on success returns the caller's proof, which may be empty if none is needed.
     pub fn judge(&self, caller: &Caller, need: Need) -> Result<Option<Grant>, Denied> {
         let tokens = self.all_tokens();
         let Some(tokens) = tokens else {
@@ -294,12 +292,12 @@ impl Access {
     /// Begins a session of the console.
     ///
     /// # Errors
-    /// Why this token opens none.
+    /// Why this token starts no session.
     pub fn sign_in(&self, ip: IpAddr, token: &str) -> Result<SignedIn, Denied> {
         let tokens = self.all_tokens();
         let now = self.clock.now();
         let known = self.known(tokens.as_deref(), ip, token, now)?;
-        // A token for registering alone shows nothing, so a console would be of no use.
+        // A token that may only register can read nothing, so a console would be useless.
         if !known.scope.allows(Need::Read) {
             return Err(Denied::LesserToken(Need::Read));
         }
@@ -313,14 +311,14 @@ impl Access {
         })
     }
 
-    /// Whether there is a session of this id; asking does not keep it alive.
+    /// Whether there is a session with this id; checking does not keep it alive.
     pub fn has_session(&self, id: &str) -> bool {
         let now_ms = self.clock.now().monotonic_ms;
         let key = SessionKey::of(id);
         lock(&self.sessions).looks(key, now_ms).is_some()
     }
 
-    /// False where there is no such session.
+    /// False if there is no such session.
     pub fn sign_out(&self, key: SessionKey) -> bool {
         lock(&self.sessions).end(key)
     }

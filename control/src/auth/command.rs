@@ -15,7 +15,7 @@ use super::token_uses::TokenUses;
 use super::{Scope, SecretHash, first_token, token_uses};
 use crate::start::read_settings;
 
-/// How long registrations of before the first token are refreshed without one.
+/// How long registrations from before the first token can be refreshed without one.
 const DEFAULT_GRACE: Duration = Duration::from_secs(3_600);
 
 #[derive(Debug, Subcommand)]
@@ -57,7 +57,7 @@ impl ValueEnum for Scope {
     }
 }
 
-/// Why nothing was done.
+/// Why a command failed; nothing has changed then.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenCommandError {
     #[error(transparent)]
@@ -207,7 +207,7 @@ fn table(entries: &[TokenEntry], uses: &TokenUses, now_s: u64) -> String {
     table
 }
 
-/// Whether `control_config.json` has tokens; one that cannot be read is a start's matter.
+/// Whether `control_config.json` has tokens; an unreadable one is reported by the next start.
 fn has_configured_tokens(root: &Root) -> bool {
     read_settings(root, None).is_ok_and(|settings| !settings.tokens.0.is_empty())
 }

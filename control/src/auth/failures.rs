@@ -10,10 +10,10 @@ use std::net::{IpAddr, Ipv6Addr};
 const ATTEMPTS: u64 = 10;
 /// How long until one more is allowed: 600 an hour, which finds no token of eight characters.
 const REFILL_MS: u64 = 6_000;
-/// Addresses that are remembered; one more forgets the one that is nearest to being forgiven.
+/// Number of remembered addresses; a further one replaces the one whose failures expire first.
 const MAX_ADDRESSES: usize = 4096;
 
-/// For each address, until when its failures count: each one adds [`REFILL_MS`].
+/// For each address, the time until which its failures count: each one adds [`REFILL_MS`].
 #[derive(Debug, Default)]
 pub struct Failures(HashMap<IpAddr, u64>);
 
@@ -33,7 +33,7 @@ impl Failures {
         *until_ms = ((*until_ms).max(now_ms) + REFILL_MS).min(longest_ms);
     }
 
-    /// How long the address has to wait for its next attempt, in whole seconds; `None`: it need not.
+    /// How long the address has to wait for its next attempt, in whole seconds; `None`: no wait.
     pub fn wait_s(&self, ip: IpAddr, now_ms: u64) -> Option<u64> {
         let until_ms = *self.0.get(&network(ip))?;
         let free_from_ms = until_ms.saturating_sub((ATTEMPTS - 1) * REFILL_MS);

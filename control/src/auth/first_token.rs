@@ -10,7 +10,7 @@ use crate::settings::read_file;
 use crate::sources::runtime;
 use crate::start::read_settings;
 
-/// Registrations that are named; of more, the number says the rest.
+/// How many registrations are named; the rest are counted.
 const NAMED: usize = 10;
 
 /// In lines, each with its end. `grace_until` is in Unix seconds.
@@ -53,7 +53,7 @@ pub fn consequences(root: &Root, grace_until: Option<u64>) -> String {
     text
 }
 
-/// Those in the registry's file, which has each before its registration is answered.
+/// The registrations in the registry's file, which has each one before it is answered.
 fn registered(root: &Root) -> Vec<String> {
     let path = read_settings(root, None).map_or_else(
         |_| root.backends_runtime(),

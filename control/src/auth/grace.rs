@@ -13,7 +13,7 @@ use contract::BackendAddr;
 pub struct Grace {
     /// Unix seconds on the wall clock, as for tokens; `None` if there is no grace period.
     until_s: Option<u64>,
-    /// Those that were registered when it began.
+    /// The registrations that existed when it began.
     holders: Option<BTreeSet<BackendAddr>>,
 }
 
@@ -26,7 +26,7 @@ impl Grace {
         }
     }
 
-    /// When it ends, where it has not.
+    /// When it ends, unless it has ended.
     pub fn ends_at_s(&self, now_s: u64) -> Option<u64> {
         self.until_s.filter(|until_s| now_s < *until_s)
     }

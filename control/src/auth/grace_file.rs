@@ -13,10 +13,10 @@ const MAX_FILE_BYTES: usize = 1 << 16;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Served {
-    /// Not known, or with tokens and no grace.
+    /// Unknown, or with tokens and no grace period.
     WithTokens,
     WithoutTokens,
-    /// With tokens, and without for some until then, in Unix seconds.
+    /// With tokens, and a grace period until then, in Unix seconds.
     Grace(u64),
 }
 

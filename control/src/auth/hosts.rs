@@ -3,13 +3,13 @@
 use std::net::IpAddr;
 use std::sync::{PoisonError, RwLock};
 
-/// The exact names that we answer to, against DNS rebinding.
+/// The exact host names that control accepts, against DNS rebinding.
 #[derive(Debug)]
 pub struct Hosts {
     ports: Vec<u16>,
     /// Own addresses, and names of this machine, with ports.
     own: RwLock<Vec<String>>,
-    /// The operator's, with and without ports.
+    /// The operator's names, with and without ports.
     allowed: RwLock<Vec<String>>,
 }
 
@@ -37,7 +37,7 @@ impl Hosts {
         let mut hosts = Vec::new();
         for name in loopback.into_iter().chain(literals) {
             hosts.extend(self.ports.iter().map(|port| format!("{name}:{port}")));
-            // A browser names no port that goes without saying.
+            // A browser omits the default port.
             if self.ports.iter().any(|port| [80, 443].contains(port)) {
                 hosts.push(name);
             }
@@ -45,7 +45,7 @@ impl Hosts {
         *self.own.write().unwrap_or_else(PoisonError::into_inner) = hosts;
     }
 
-    /// Takes over another list of the operator.
+    /// Replaces the operator's list.
     pub fn allow(&self, allowed: &[String]) {
         let mut hosts = Vec::new();
         for name in allowed {

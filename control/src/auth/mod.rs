@@ -89,7 +89,7 @@ impl Need {
     }
 }
 
-/// Why a request is turned away.
+/// Why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
     #[error(
@@ -120,7 +120,7 @@ pub enum Denied {
     TooManyFailures { retry_after_s: u64 },
 }
 
-/// Where a request comes from, as far as it matters here.
+/// The origin of a request.
 #[derive(Debug, Clone, Copy)]
 pub struct Caller<'a> {
     pub ip: IpAddr,
@@ -135,7 +135,7 @@ impl Caller<'_> {
     }
 }
 
-/// By what a caller wants to be known.
+/// The credential of a caller.
 #[derive(Debug, Clone, Copy)]
 pub enum Shown<'a> {
     Nothing,
@@ -145,12 +145,12 @@ pub enum Shown<'a> {
     Session(&'a str),
 }
 
-/// What a caller has proved.
+/// The proven identity of a caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
     pub scope: Scope,
     pub proof: Proof,
-    /// How the audit log calls it; nothing for a local caller in protected mode.
+    /// Its name in the audit log; `None` for a local caller in protected mode.
     pub label: Option<String>,
 }
 

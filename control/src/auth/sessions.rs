@@ -5,17 +5,17 @@ use std::collections::HashMap;
 
 use super::SecretHash;
 
-/// Sessions at once; one more ends the one that was silent for longest.
+/// Maximum number of sessions; a further one ends the one that was silent for longest.
 const MAX_SESSIONS: usize = 1024;
 /// Sessions of one token, so that its holder cannot end all other sessions by signing in.
 const MAX_OF_ONE: usize = 64;
-/// A session that asks for nothing ends.
+/// A session without requests ends after this time.
 const MAX_IDLE_MS: u64 = 8 * 3_600_000;
-/// And so does the busiest one.
+/// Every session ends after this time.
 pub const MAX_AGE_MS: u64 = 24 * 3_600_000;
 
-/// A session's id as its SHA-256: a look into memory gives no cookie away, and looking one up by it
-/// takes no time that depends on the id.
+/// A session's id as its SHA-256: memory does not reveal a cookie, and the time of a look-up does not depend on
+/// the id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionKey([u8; 32]);
 
@@ -55,7 +55,7 @@ impl Sessions {
         self.0.insert(key, session);
     }
 
-    /// Of those that `counts` means, ends the one that was silent for longest where there are `most`.
+    /// Among the sessions selected by `counts`, ends the one that was silent for longest if there are `most`.
     fn make_room(&mut self, most: usize, counts: impl Fn(&Session) -> bool) {
         let counted = || self.0.iter().filter(|(_, session)| counts(session));
         if counted().count() < most {
@@ -66,7 +66,7 @@ impl Sessions {
         silent.map(|key| self.0.remove(&key));
     }
 
-    /// The token that a session was begun with; being asked for keeps it alive.
+    /// The token of a session; this call keeps the session alive.
     pub fn uses(&mut self, key: SessionKey, now_ms: u64) -> Option<SecretHash> {
         let session = self.0.get_mut(&key)?;
         if session.is_over(now_ms) {
@@ -83,7 +83,7 @@ impl Sessions {
         (!session.is_over(now_ms)).then_some(session.token)
     }
 
-    /// False where there is no such session.
+    /// False if there is no such session.
     pub fn end(&mut self, key: SessionKey) -> bool {
         self.0.remove(&key).is_some()
     }

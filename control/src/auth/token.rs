@@ -9,7 +9,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::Scope;
 
-/// What our generated tokens begin with, so that scanners of leaked secrets find them.
+/// The prefix of generated tokens, so that scanners of leaked secrets find them.
 const PREFIX: &str = "wgt_";
 const RANDOM_BYTES: usize = 32;
 
@@ -91,7 +91,7 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// A token that is configured, and what it is for.
+/// A configured token and its scope.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownToken {
     pub hash: SecretHash,
@@ -110,7 +110,7 @@ impl KnownToken {
     }
 }
 
-/// All tokens that are configured.
+/// All configured tokens.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TokenSet(pub Vec<KnownToken>);
 

@@ -31,12 +31,11 @@ pub struct TokenEntry {
     pub expires_at: Option<u64>,
 }
 
-/// What the file says.
+/// The content of the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TokenFile {
     pub entries: Vec<TokenEntry>,
-    /// Until when registrations that were there before the first token are refreshed without one, in
-    /// Unix seconds.
+    /// Until when registrations from before the first token can be refreshed without one, in Unix seconds.
     pub grace_until: Option<u64>,
 }
 
@@ -87,7 +86,7 @@ pub fn token_set(file: &TokenFile) -> TokenSet {
     TokenSet(file.entries.iter().map(TokenEntry::known).collect())
 }
 
-/// What it says; `None` where there is no file.
+/// Reads the file; `None` if it does not exist.
 ///
 /// # Errors
 /// Why the file cannot be trusted, or all its faults.
@@ -110,7 +109,7 @@ pub fn write(path: &Path, file: &TokenFile) -> Result<(), TokenFileError> {
     })
 }
 
-/// What the file says.
+/// Parses the content of the file.
 ///
 /// # Errors
 /// All its faults.

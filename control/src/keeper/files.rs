@@ -24,18 +24,18 @@ use crate::sources::listing::{self, Listing};
 use crate::sources::runtime::{self, FileEntries, Origin};
 use crate::words::many;
 
-/// What was last seen of the files that others may write.
+/// The last seen versions of files that others may write.
 #[derive(Debug)]
 pub struct Files {
     registry_path: PathBuf,
     settings_path: PathBuf,
-    /// What stood there when it was last read.
+    /// Its version when it was last read.
     registry_version: Option<FileVersion>,
     settings_version: Option<FileVersion>,
     registry_digest: Option<String>,
     /// The entries of that version, against which edits by others are recognized.
     registry_known: FileEntries,
-    /// `updated_at` of the version that we wrote last.
+    /// `updated_at` of the last written version.
     registry_updated_at: u64,
     /// The file there cannot be read as a registry; it is put aside before it is overwritten.
     registry_is_broken: bool,
@@ -51,7 +51,7 @@ pub struct Files {
     registry_notes: Vec<String>,
 }
 
-/// A file that lists backends, as it was last seen.
+/// The last seen version of a file that lists backends.
 #[derive(Debug)]
 struct ListingFile {
     path: PathBuf,
@@ -59,14 +59,14 @@ struct ListingFile {
     name: &'static str,
     speaker: &'static str,
     digest: Option<String>,
-    /// What stood there when it was last read.
+    /// Its version when it was last read.
     version: Option<FileVersion>,
     /// Why it could not be read the last time.
     unread: Option<String>,
     notes: Vec<String>,
 }
 
-/// What was found at the start.
+/// The state found at the start.
 pub struct Loaded {
     pub model: Model,
     pub files: Files,
@@ -117,7 +117,7 @@ pub fn load(settings: &Settings, own: OwnAddresses, clock: &Clock) -> Loaded {
     let found = read(&settings.k8s_endpoints_path);
     let discovery_read = files.discovery.take(found, &mut model.discovery);
     let found = read(&settings.static_backends_path);
-    // Who lists no backends has no such file.
+    // Without listed backends the file may be missing.
     let statics_read = found == Ok(None) || files.statics.take(found, &mut model.statics);
     let sources = sources::read(&settings.published_sources_path);
     if let Some((_, checked, _)) = &published {
@@ -195,7 +195,7 @@ fn carry_over(
             continue;
         }
         if !read.registry && may_be_of(|sources| sources.runtime) {
-            // It was a registration, then; it has a TTL to say so again.
+            // It was a registration; it has a TTL to register again.
             let entry = model.registry.entries.entry(addr).or_default();
             entry.registered = Some(carried_registration(backend, now));
         } else {
@@ -243,7 +243,7 @@ fn read_at_most(path: &Path, max_bytes: usize) -> ReadResult {
     read_file(path, max_bytes).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// Reads a file away from the runtime's thread, and says which version that was, or an older one.
+/// Reads a file outside the runtime's thread, and returns its version, or an older one.
 async fn read_apart(
     path: PathBuf,
     read: fn(&Path) -> ReadResult,
@@ -264,7 +264,7 @@ fn read_published(path: &Path) -> Option<(Map<String, Value>, Checked, String)> 
             return None;
         }
     };
-    // Whatever the proxy listens on, its own listener is judged when we publish.
+    // The proxy's own listeners are checked when publishing.
     match check(&bytes, &LocalAddresses::default()) {
         Ok(checked) => {
             let document = parse_object(&bytes, MAX_FILE_BYTES).ok()?;
@@ -278,7 +278,7 @@ fn read_published(path: &Path) -> Option<(Map<String, Value>, Checked, String)> 
     }
 }
 
-/// The settings, and the calls whose outcome was not known.
+/// The settings, and the calls whose outcome is unknown.
 type ReadSettings = (Layer, Vec<PendingCall>);
 
 fn parse_settings(bytes: &[u8]) -> Result<ReadSettings, Faults> {
@@ -289,11 +289,11 @@ fn parse_settings(bytes: &[u8]) -> Result<ReadSettings, Faults> {
     Ok((layer, pending))
 }
 
-/// What could not be written, and why.
+/// The file that could not be written, and why.
 pub type WriteError = (PathBuf, Arc<PublishError>);
 
-/// Replaces a file away from the runtime's thread, which a slow disk would hold up, where it is still
-/// the version that was read.
+/// Replaces a file, if it is still the version that was read. Runs outside the runtime's thread, which a slow
+/// disk would block.
 async fn write(path: PathBuf, bytes: Vec<u8>, read: Option<FileVersion>) -> Result<(), WriteError> {
     tokio::task::spawn_blocking(move || {
         let is_as_read = || FileVersion::of(&path) == read;
@@ -304,7 +304,7 @@ async fn write(path: PathBuf, bytes: Vec<u8>, read: Option<FileVersion>) -> Resu
     .expect("publishing a file does not panic")
 }
 
-/// Whether the file holds what was written, be it for good or not.
+/// Whether the file holds what was written, even if a power failure may lose it.
 pub fn is_in_file(written: &Result<(), WriteError>) -> bool {
     match written {
         Ok(()) => true,
@@ -368,7 +368,7 @@ impl Files {
         }
     }
 
-    /// Everything that is wrong with the sources, in words.
+    /// All problems with the sources, in words.
     pub fn warnings(&self) -> Vec<String> {
         let listings = self.discovery.notes.iter().chain(&self.statics.notes);
         let sources = self.registry_notes.iter().chain(listings);
@@ -379,7 +379,7 @@ impl Files {
         self.registry_updated_at
     }
 
-    /// Whether there is something to store and no file that holds it.
+    /// Whether there is something to store that no file holds.
     pub fn is_registry_missing(&self, shared: &Shared) -> bool {
         self.registry_digest.is_none() && !shared.model().registry.entries.is_empty()
     }
@@ -426,7 +426,7 @@ impl Files {
             // Faults of a file were reported when it was read.
             Ok(Some(_)) => {}
             Ok(None) => self.is_settings_unwritten = true,
-            // The note of the start says which settings stand since then.
+            // The note of the start names the settings in effect since then.
             Err(why) if warned.iter().any(|note| note.starts_with(&why)) => {}
             Err(why) => {
                 self.settings_notes = vec![format!("{why}; keeping the settings in memory")];
@@ -510,7 +510,7 @@ impl Files {
         );
     }
 
-    /// Takes over what was found, and has it published.
+    /// Takes over the found version, and has it published.
     fn take_listing(
         &mut self,
         shared: &Shared,
@@ -542,7 +542,7 @@ impl Files {
         warn_once(&warned, &file.notes);
     }
 
-    /// The static list is gone, and what it said is not: it is written again, as the registry is.
+    /// The static list was removed, but its content is known: it is written again, as the registry is.
     async fn write_missing_statics(&mut self, shared: &Shared) {
         let (mut listing, now) = (shared.model().statics.clone(), shared.clock.now());
         let warned = self.statics.notes.clone();
@@ -592,13 +592,13 @@ impl Files {
             if let Ok(read) = read {
                 *listing = Arc::new(read);
             }
-            // What was wrong before may be mended, or stand at another place.
+            // Earlier faults may be fixed, or be at another place.
             self.statics.note(&listing.notes);
         }
         written
     }
 
-    /// The backends that others have edited; `None` where the file could not be read.
+    /// The backends that others have edited; `None` if the file could not be read.
     fn take_registry(
         &mut self,
         found: ReadResult,
@@ -733,7 +733,7 @@ impl ListingFile {
                 }
                 read
             }
-            // Who uses no such file has nothing to be warned of.
+            // Without such a file there is nothing to warn of.
             Ok(None) if listing.backends.is_empty() => {
                 self.digest = None;
                 self.unread = None;

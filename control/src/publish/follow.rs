@@ -120,8 +120,8 @@ impl Task {
                     let (plan, refusals) = (&published.plan, &running.refusals);
                     self.holds.accept(plan, refusals, Process::of(running));
                 }
-                // It runs ours, so what it has refused since is another's. What it makes of our last
-                // signal may be still to come.
+                // It runs control's file, so a later refusal concerns another file. The outcome of the
+                // last signal may still be missing.
                 Some(reload) if sent_at_ms.is_none_or(|at_ms| reload.at_ms > at_ms) => {
                     let refusals = &running.refusals;
                     self.holds

@@ -16,7 +16,7 @@ pub const MINUTES: usize = 60;
 /// The most bytes that one backend takes, its place in the map included.
 pub const BYTES: u64 = 600;
 
-/// What is kept of a backend in one minute.
+/// The figures of a backend for one minute.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Figures {
     /// Sessions and flows that are open.
@@ -132,9 +132,9 @@ struct Counted {
 
 #[derive(Debug)]
 struct Kept {
-    /// What was counted a minute ago.
+    /// The counters a minute ago.
     counted: Option<Counted>,
-    /// By the minute since the Unix epoch, modulo its length.
+    /// Indexed by the minute since the Unix epoch, modulo its length.
     minutes: Box<[Packed; MINUTES]>,
 }
 
@@ -147,9 +147,9 @@ pub struct Backends {
     most: usize,
     of: BTreeMap<Key, Kept>,
     newest_minute: Option<u64>,
-    /// Which process has counted.
+    /// The process of the counters.
     process: Option<(u32, Option<u64>)>,
-    /// How many backends found no room at the last minute.
+    /// How many backends had no room in the last minute.
     pub left_out: usize,
 }
 
@@ -176,7 +176,7 @@ impl Backends {
         let minute = at_ms / MINUTE_MS;
         self.make_gaps(minute);
         if self.process != Some(process) {
-            // It counts from the start again.
+            // A new process counts from 0.
             self.of.values_mut().for_each(|kept| kept.counted = None);
             self.process = Some(process);
         }
@@ -201,10 +201,10 @@ impl Backends {
         }
     }
 
-    /// Minutes between the newest one and this one said nothing, and this one says nothing so far.
+    /// Marks the minutes from the newest one to this one as unknown.
     fn make_gaps(&mut self, minute: u64) {
         let before = self.newest_minute.replace(minute);
-        // A clock that was set back leaves nothing whose time is known.
+        // After a clock was set back, the times of all entries are unknown.
         let missed = match before {
             Some(before) if minute >= before => (minute - before).min(MINUTES as u64),
             Some(_) | None => MINUTES as u64,
@@ -225,7 +225,7 @@ impl Backends {
     }
 
     /// The figures of a backend, the oldest minute first, and when that began in Unix milliseconds;
-    /// `None` where nothing is kept of it.
+    /// `None` if nothing is kept of it.
     pub fn of(&self, addr: BackendAddr) -> Option<(u64, Vec<Figures>)> {
         let key = (addr.0.ip(), addr.0.port());
         let (kept, newest) = (self.of.get(&key)?, self.newest_minute?);

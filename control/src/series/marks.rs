@@ -9,7 +9,7 @@ use serde::Serialize;
 pub const MOST: usize = 500;
 /// The longest text of a mark, in bytes.
 const LONGEST: usize = 200;
-/// Backends that a mark names; it says how many there were.
+/// How many backends a mark names; it counts all of them.
 const NAMED: usize = 5;
 /// The most bytes that all marks take: four kinds, with their texts and names.
 pub const BYTES: u64 = (KINDS * MOST * (size_of::<Mark>() + 3 * LONGEST + NAMED * 48)) as u64;
@@ -32,7 +32,7 @@ pub enum What {
         action: &'static str,
         target: String,
     },
-    /// Backends came into a state.
+    /// Backends changed to a state.
     State {
         to: &'static str,
         count: usize,
@@ -47,7 +47,7 @@ pub enum What {
 
 #[derive(Debug, Default)]
 pub struct Marks {
-    /// Each kind by itself, so that a storm of states drives no edit out.
+    /// Each kind separately, so that a storm of states displaces no edits.
     edits: VecDeque<Mark>,
     states: VecDeque<Mark>,
     applied: VecDeque<Mark>,
@@ -64,7 +64,7 @@ impl Marks {
         keep(&mut self.edits, at_ms, what);
     }
 
-    /// Backends that came into other states at one look: one mark a state.
+    /// Backends that changed state at one look: one mark for each state.
     pub fn states(&mut self, at_ms: u64, changed: Vec<(&'static str, BackendAddr)>) {
         let mut by_state: BTreeMap<&str, Vec<BackendAddr>> = BTreeMap::new();
         for (to, addr) in changed {

@@ -1,8 +1,8 @@
-//! Figures at a fixed pace: the newest ones, in a ring that forgets the oldest.
+//! Figures at fixed intervals: a ring of the newest ones.
 
 use std::collections::VecDeque;
 
-/// `WIDTH` figures a moment. A figure that is not known is `NAN`.
+/// `WIDTH` figures for each moment. An unknown figure is `NAN`.
 #[derive(Debug)]
 pub struct Ring<const WIDTH: usize> {
     pub step_ms: u64,
@@ -15,7 +15,7 @@ pub struct Ring<const WIDTH: usize> {
 
 impl<const WIDTH: usize> Ring<WIDTH> {
     /// # Panics
-    /// Where the span is not a whole number of steps, at least one.
+    /// If the span is not a whole number of steps, at least one.
     pub fn new(step_ms: u64, span_ms: u64) -> Ring<WIDTH> {
         assert!(span_ms >= step_ms && span_ms.is_multiple_of(step_ms));
         Ring {
@@ -32,9 +32,9 @@ impl<const WIDTH: usize> Ring<WIDTH> {
         (span_ms / step_ms).next_power_of_two() * (WIDTH * size_of::<f32>()) as u64
     }
 
-    /// Keeps what was so at `at_ms`, in Unix milliseconds. Steps that were left out are gaps. A second
-    /// moment in one step replaces the first; a clock that was set back begins the ring again, since
-    /// nothing tells where the later moments belong.
+    /// Keeps the figures of `at_ms`, in Unix milliseconds. Skipped steps are gaps. A second moment in one step
+    /// replaces the first. A clock that was set back empties the ring, since the times of later moments are
+    /// unknown.
     pub fn push(&mut self, at_ms: u64, moment: [f32; WIDTH]) {
         let step = at_ms / self.step_ms;
         if step < self.newest || self.moments.is_empty() {
@@ -57,7 +57,7 @@ impl<const WIDTH: usize> Ring<WIDTH> {
         }
     }
 
-    /// When the oldest moment that is kept began, in Unix milliseconds; `None` where none is.
+    /// When the oldest moment that is kept began, in Unix milliseconds; `None` if there is none.
     pub fn oldest_ms(&self) -> Option<u64> {
         let kept = self.moments.len() as u64;
         (kept > 0).then(|| (self.newest + 1 - kept) * self.step_ms)

@@ -21,7 +21,7 @@ pub struct Said {
 }
 
 impl Said {
-    /// Everything that a published backend says.
+    /// All values of a published backend.
     pub fn all_of(backend: &Backend) -> Said {
         Said {
             addr: backend.addr,
@@ -33,7 +33,7 @@ impl Said {
         }
     }
 
-    /// A source that knows nothing but the address.
+    /// A source that knows only the address.
     pub fn nothing_of(addr: BackendAddr) -> Said {
         Said {
             addr,
@@ -60,7 +60,7 @@ impl Said {
             is_warming_up: self
                 .is_warming_up
                 .unwrap_or_else(|| below.is_some_and(|below| below.is_warming_up)),
-            // Where this source has no figures, those below stand; two half reports never mix.
+            // Without figures of this source, those of weaker ones apply; two partial reports never mix.
             report: match below {
                 Some(below) if !has_figures => Report {
                     heartbeat_ms: own.heartbeat_ms.or(below.report.heartbeat_ms),
@@ -72,7 +72,7 @@ impl Said {
         }
     }
 
-    /// What is published at once when it changes: all but the figures.
+    /// The values that are published at once when they change: all but the figures.
     pub fn state(&self) -> impl PartialEq + use<> {
         (
             self.addr,
@@ -182,7 +182,7 @@ fn flag_in(value: &Value) -> Option<Value> {
     }
 }
 
-/// What an entry says as JSON. A value that cannot be read costs only itself.
+/// An entry as JSON. An unreadable value affects only itself.
 pub fn read_item_value(raw: &RawValue, place: &str, notes: &mut Vec<String>) -> Value {
     let mut faults = Faults::default();
     let value = read_raw(raw, place, &mut faults);
@@ -193,7 +193,7 @@ pub fn read_item_value(raw: &RawValue, place: &str, notes: &mut Vec<String>) -> 
 /// The `backends` of a source document, each as it is written.
 ///
 /// # Errors
-/// A fault where there is no such array.
+/// A fault if there is no such array.
 pub fn take_raw_backends<'a>(document: &RawObject<'a>) -> Result<Vec<&'a RawValue>, Faults> {
     let found = document.get("backends");
     found.and_then(raw_items).ok_or_else(|| {

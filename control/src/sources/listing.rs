@@ -23,9 +23,9 @@ pub struct Listing {
     /// As written; only shown.
     pub updated_at: Option<Value>,
     pub backends: BTreeMap<BackendAddr, Said>,
-    /// What was skipped, and why.
+    /// Skipped entries and values, with reasons.
     pub notes: Vec<String>,
-    /// Not read from the file but carried over from what is published, until it can be read.
+    /// Not read from the file, but kept from the published backends until the file can be read.
     pub is_carried: bool,
 }
 
@@ -54,7 +54,7 @@ impl Listed<'_> {
         all.into_iter()
     }
 
-    /// The backend as the files describe it, the static one above discovery's; `None` where neither
+    /// The backend as the files describe it, the static one above discovery's; `None` if neither
     /// lists it.
     pub fn backend(&self, addr: BackendAddr) -> Option<Backend> {
         let discovered = self.discovered.get(&addr).map(|said| said.over(None));
@@ -66,7 +66,7 @@ impl Listed<'_> {
 }
 
 impl Listing {
-    /// Whether both are the same but for figures.
+    /// Whether both are the same except for figures.
     pub fn has_same_state(&self, other: &Listing) -> bool {
         self.backends.len() == other.backends.len()
             && self
@@ -80,8 +80,8 @@ impl Listing {
 /// Reads the file's bytes.
 ///
 /// # Errors
-/// The faults of a document that is no such file at all, or of whose entries not one can be read.
-/// Other bad entries are no error but notes.
+/// The faults of a document that is not such a file, or has no readable entry. Other bad entries are not an error
+/// but notes.
 pub fn read(bytes: &[u8]) -> Result<Listing, Faults> {
     let mut listing = read_with_all_notes(bytes)?.0;
     listing.notes = super::bounded(listing.notes);
@@ -105,7 +105,7 @@ fn text_of(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
 }
 
-/// Reads one entry as it is written; its address is missing where it is skipped.
+/// Reads one entry as written; its address is missing if it is skipped.
 fn read_item(raw: &RawValue, place: &str, notes: &mut Vec<String>) -> Option<(Said, Faults)> {
     let item = read_item_value(raw, place, notes);
     let (said, _, unknown) = read_said_and_unknown(&item, place, notes)?;
@@ -139,7 +139,7 @@ fn read_with_all_notes(bytes: &[u8]) -> Result<(Listing, Faults), Faults> {
         }
         backends.insert(said.addr, said);
     }
-    // A discovery that began to write something else has not removed every backend.
+    // Discovery that starts to write another format has not removed every backend.
     if backends.is_empty() && !items.is_empty() {
         let mut faults = Faults::default();
         let found = format!(
@@ -160,12 +160,12 @@ fn read_with_all_notes(bytes: &[u8]) -> Result<(Listing, Faults), Faults> {
     Ok((listing, unknown))
 }
 
-/// The file's bytes again, with the backends of `listing`. Entries that say the same stay as they are
-/// written, and so do those that reading skips, unless their backend was taken out, and everything
-/// else of the file. `None`: there is no file yet.
+/// The file's bytes with the backends of `listing`. Unchanged entries stay as written, and so do entries that
+/// reading skips, unless their backend was removed, and everything else in the file. `None`: there is no file
+/// yet.
 ///
 /// # Errors
-/// The faults of a document that is no such file.
+/// The faults of a document that is not such a file.
 pub fn edited(
     before: Option<&[u8]>,
     listing: &BTreeMap<BackendAddr, Said>,
@@ -219,7 +219,7 @@ fn edited_items(items: &[&RawValue], listing: &BTreeMap<BackendAddr, Said>) -> S
         let addr = before.addr;
         let is_skipped = read.len() == MAX_BACKENDS || read.contains(&addr);
         if is_skipped {
-            // What is left of a backend that is taken out would bring it back.
+            // A remaining entry of a removed backend would bring it back.
             let is_removed = read.contains(&addr) && !listing.contains_key(&addr);
             entries.extend((!is_removed).then_some(as_written));
             continue;
@@ -239,7 +239,7 @@ fn edited_items(items: &[&RawValue], listing: &BTreeMap<BackendAddr, Said>) -> S
     text
 }
 
-/// The entry with what `said` mentions otherwise; everything else of it stays as it is written.
+/// The entry with the values that `said` changes; everything else stays as written.
 fn rewritten(item: &RawValue, before: &Said, said: &Said) -> String {
     let object = serde_json::from_str::<RawObject>(item.get());
     let entries = object.map(|object| object.0).unwrap_or_default();

@@ -22,8 +22,7 @@ use crate::auth::SecretHash;
 use crate::clock::Now;
 use crate::registry::{Override, Registered, Registry, RegistryEntry, Requests, Warming};
 
-/// The largest file that is read. As many entries as there may be, each as long as it gets, are
-/// less than that.
+/// The largest file that is read. The maximum number of entries of maximum length is smaller.
 pub const MAX_FILE_BYTES: usize = 32 << 20;
 
 /// The entries of one version of the file, each as written there.
@@ -33,16 +32,16 @@ pub type FileEntries = BTreeMap<BackendAddr, Value>;
 #[derive(Debug, Default)]
 pub struct RuntimeFile {
     pub updated_at: Option<u64>,
-    /// It says what control wrote, nothing more and nothing less.
+    /// It is exactly what control wrote.
     pub is_ours: bool,
     pub entries: FileEntries,
     pub notes: Vec<String>,
 }
 
-/// Reads the file's bytes. Bad entries are no error but notes.
+/// Reads the file's bytes. Bad entries are not an error but notes.
 ///
 /// # Errors
-/// The faults of a document that is no such file at all.
+/// The faults of a document that is not such a file.
 pub fn read(bytes: &[u8]) -> Result<RuntimeFile, Faults> {
     let document = RawObject::parse(bytes, MAX_FILE_BYTES)?;
     let value = |key| {
@@ -89,7 +88,7 @@ pub fn render(entries: &FileEntries, updated_at: u64) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// Of what a version says, however it is laid out.
+/// A digest of a version's content, whatever its layout.
 fn seal(entries: &FileEntries, updated_at: u64) -> String {
     let mut text = updated_at.to_string();
     for entry in entries.values() {
@@ -155,7 +154,7 @@ fn registration_json(
     object
 }
 
-/// An override as files and answers show it: only what was said.
+/// An override as in files and answers: only the values that are set.
 pub fn override_json(word: &Override) -> Value {
     let mut object = Map::new();
     if let Some(weight) = word.weight {
@@ -173,7 +172,7 @@ pub fn override_json(word: &Override) -> Value {
 }
 
 /// Reads one entry back. A live registration gets a full TTL from `now`; an expired one stays
-/// expired, or a restart of control would send traffic to the dead.
+/// expired, since otherwise a restart of control would send traffic to dead servers.
 pub fn read_entry(
     value: &Value,
     now: Now,
@@ -214,7 +213,7 @@ pub fn read_entry(
     };
     let registered = Registered {
         weight: said.weight.filter(|_| !is_default("weight")),
-        // `enabled` of an expired entry is ours, for readers of the base format.
+        // `enabled` of an expired entry is set by control, for readers of the base format.
         enabled: match said.enabled {
             Some(_) if is_default("enabled") => None,
             Some(enabled) => Some(enabled || is_expired),
@@ -262,7 +261,7 @@ fn read_override(value: &Value, addr: BackendAddr, notes: &mut Vec<String>) -> O
     says_something.then_some(word)
 }
 
-/// How a version of the file that is not ours came to be.
+/// The origin of a version that control did not just write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     /// The known version, or another one, was edited.

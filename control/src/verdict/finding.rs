@@ -34,22 +34,22 @@ impl Level {
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Finding {
-    /// Control has not looked yet.
+    /// Control has not checked yet.
     NotLooked,
     ProxyNotRunning {
-        /// The process that is gone, where it is known.
+        /// The process that is gone, if known.
         pid: Option<u32>,
     },
-    /// It runs, and answers nothing on its admin socket.
+    /// The proxy runs, but does not answer on its admin socket.
     ProxyStuck {
         pid: Option<u32>,
         silent_ms: u64,
     },
-    /// It runs, and has no admin socket.
+    /// The proxy runs, but has no admin socket.
     ProxyWithoutStatus {
         pid: u32,
     },
-    /// Whether it runs cannot be seen from here.
+    /// Whether the proxy runs is unknown.
     ProxyUnseen {
         why: String,
     },
@@ -72,7 +72,7 @@ pub enum Finding {
         /// `None`: of all protocols that are served.
         protocol: Option<Protocol>,
         counts: Counts,
-        /// Sessions and flows that are refused for that.
+        /// Sessions and flows that are refused because of this.
         refused_per_s: f64,
     },
     /// All are out because of their health, and still used.
@@ -99,7 +99,7 @@ pub enum Finding {
         window_s: u64,
     },
     Refused {
-        /// The published generation, where the proxy runs an earlier one for that.
+        /// The published generation, if the proxy runs an earlier one because of this.
         generation: Option<u64>,
         running: Option<u64>,
         code: RefusalCode,
@@ -255,7 +255,7 @@ impl Finding {
         }
     }
 
-    /// Whether it is about one pool and not about the whole.
+    /// Whether it concerns one pool, not the whole.
     pub fn is_of_pool(&self) -> bool {
         matches!(
             self,

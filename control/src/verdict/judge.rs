@@ -10,15 +10,15 @@ use super::picture::{Heard, Picture};
 use super::traffic::{Figures, NO_BACKEND};
 use crate::standing::Protocol;
 
-/// Failures in the last minute below which nothing is said of their share.
+/// Minimum number of failures in the last minute for a finding about their share.
 pub const MIN_FAILED: u64 = 5;
-/// From which share on sessions count as failing, and below which they do no longer.
+/// The share from which sessions count as failing, and the one below which they no longer do.
 const FAILING_SHARE: f64 = 0.01;
 const RECOVERED_SHARE: f64 = 0.005;
-/// The same of most of them failing.
+/// The same for most of them failing.
 const MOST_SHARE: f64 = 0.5;
 const NO_MORE_MOST_SHARE: f64 = 0.4;
-/// Failures are of now where one is this young, and are still going on while one is.
+/// Failures count as current if one is younger than the first, and as continuing while one is younger than the second.
 pub const RECENT_MS: u64 = 10_000;
 pub const GOING_ON_MS: u64 = 30_000;
 
@@ -31,12 +31,12 @@ pub enum Process {
     Gone {
         pid: Option<u32>,
     },
-    /// It is there, and has not answered for so long.
+    /// It exists, but has not answered for this time.
     Stuck {
         pid: Option<u32>,
         silent_ms: u64,
     },
-    /// It is there, and has no admin socket.
+    /// It exists, but has no admin socket.
     WithoutStatus {
         pid: u32,
     },
@@ -55,27 +55,27 @@ pub struct RefusedPart {
     pub kept: Value,
 }
 
-/// What became of what is published.
+/// The outcome of the last publish.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Config {
     pub published: Option<u64>,
-    /// Not counting backends, which are left out one by one.
+    /// Without backends, which are left out one by one.
     pub refused: Vec<RefusedPart>,
     pub failure: Option<String>,
-    /// What the proxy reads, and what control writes.
+    /// The file that the proxy reads, and the one that control writes.
     pub other_file: Option<(String, String)>,
-    /// The proxy had its time to run it, and does not.
+    /// The proxy does not run it, although it had time to.
     pub is_behind: bool,
 }
 
-/// How far a protocol's failures had gone at the last look: what hysteresis needs.
+/// The failing state of a protocol at the last look, for hysteresis.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Before {
     pub is_failing: bool,
     pub is_most: bool,
 }
 
-/// What clients met, over three spans of time.
+/// The traffic of three time spans.
 #[derive(Debug, Clone, Default)]
 pub struct Spans {
     pub minute: Figures,
@@ -146,7 +146,7 @@ fn of_backends(facts: &Facts) -> Vec<Finding> {
         if !matches!(facts.process, Process::WithoutStatus { .. }) {
             return Vec::new();
         }
-        // It takes what is published, so what operators, registrations and discovery leave counts.
+        // The proxy accepts what is published, so operators, registrations and discovery decide.
         let none_usable = Finding::NoBackendUsable {
             protocol: None,
             counts,
@@ -160,7 +160,7 @@ fn of_backends(facts: &Facts) -> Vec<Finding> {
     };
     let out = heard.served.iter().filter(|served| served.usable == 0);
     let (open, shut): (Vec<_>, Vec<_>) = out.partition(|served| served.is_fail_open);
-    // What is said of all protocols names none.
+    // A finding about all protocols names none.
     let protocol = |of: &[&super::picture::Served]| match of {
         [one] if heard.served.len() > 1 => Some(one.protocol),
         _ => None,
@@ -216,8 +216,8 @@ fn failing(protocol: Protocol, facts: &Facts) -> Option<Finding> {
     if !is_failing {
         return None;
     }
-    // Where sessions are rare, the last seconds hold too few to tell; one of them that succeeds, and none
-    // that fails, says that it is over.
+    // If sessions are rare, the last seconds hold too few to judge; one success without a failure ends the
+    // finding.
     let is_over = recent.of > 0 && recent.failed == 0;
     let (judged, span) = match recent.of >= MIN_FAILED {
         true => (&recent, &facts.spans.recent),
@@ -247,7 +247,7 @@ fn failing(protocol: Protocol, facts: &Facts) -> Option<Finding> {
 struct Failed {
     failed: u64,
     of: u64,
-    /// Of most of them.
+    /// The reason of most failures.
     reason: String,
 }
 
@@ -260,8 +260,7 @@ impl Failed {
     }
 }
 
-/// Without those that came while no backend took any: that is said of the backends, and is over with
-/// them.
+/// Without sessions that came while no backend took any: these belong to the finding about backends.
 fn failed_of(protocol: Protocol, figures: &Figures) -> Failed {
     let (reasons, of) = match protocol {
         Protocol::Tcp => (&figures.failed, figures.sessions),

@@ -24,11 +24,11 @@ const POOL: &str = "default";
 #[derive(Debug, Clone, PartialEq)]
 pub struct Standing {
     pub finding: Finding,
-    /// Unix milliseconds; `None`: it was so already when control began to look.
+    /// Unix milliseconds; `None`: already so at control's first look.
     pub since: Option<u64>,
 }
 
-/// What was decided at the last look.
+/// The result of the last look.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
     /// The worst first; never empty.
@@ -70,17 +70,17 @@ impl Default for Verdicts {
     }
 }
 
-/// What one look found.
+/// The input of one look.
 pub struct Look<'a> {
     pub process: Process,
     pub picture: &'a Picture,
     pub config: &'a Config,
-    /// Of which process the counters are, and the counters; `None` where it was not heard.
+    /// The process and its counters; `None` if it did not answer.
     pub totals: Option<(u32, Option<u64>, &'a Totals)>,
 }
 
 impl Verdicts {
-    /// Judges what was found; true where level or code of the whole are others than before.
+    /// Judges the input; true if level or code of the whole have changed.
     pub fn note(&mut self, look: Look, now: Now) -> bool {
         let Look {
             mut process,
@@ -97,7 +97,7 @@ impl Verdicts {
             Process::Heard => self.heard_at_ms = Some(now.monotonic_ms),
             Process::Gone { pid } => *pid = pid.or(self.pid),
             Process::Stuck { pid, silent_ms } => {
-                // One that was never heard is silent from the first look on.
+                // A proxy that never answered counts as silent from the first look.
                 let heard_at_ms = *self.heard_at_ms.get_or_insert(now.monotonic_ms);
                 *silent_ms = now.monotonic_ms.saturating_sub(heard_at_ms);
                 *pid = pid.or(self.pid);
@@ -113,7 +113,7 @@ impl Verdicts {
                 going_on: self.window.last(GOING_ON_MS),
                 recent: self.window.last(RECENT_MS),
             },
-            // What was counted before says nothing of now.
+            // Earlier counts do not describe the present.
             _ => Spans::default(),
         };
         let found = judge(&Facts {
@@ -152,7 +152,7 @@ impl Verdicts {
             let finding = finding.clone();
             Standing { finding, since }
         };
-        // What stops everything stops each pool.
+        // A finding that stops everything applies to each pool.
         let of_pool = found
             .iter()
             .find(|finding| finding.is_of_pool() || finding.level() >= Level::Unknown);
@@ -230,7 +230,7 @@ impl Report {
         pools.map(|(name, standing)| (*name, standing.finding.level()))
     }
 
-    /// Why no backend takes traffic, for warnings; what else is wrong is said there already.
+    /// Why no backend takes traffic, for warnings, which already name everything else.
     pub fn no_backend(&self) -> impl Iterator<Item = String> {
         let findings = self.findings.iter();
         let of_backends = findings.filter(|standing| {

@@ -25,12 +25,12 @@ pub struct Counts {
     pub warming: usize,
     /// The proxy refuses the entry.
     pub left_out: usize,
-    /// The proxy is not heard, or has yet to hear of it.
+    /// The proxy does not answer, or does not know it yet.
     pub unknown: usize,
 }
 
 impl Counts {
-    /// Those that should take traffic and do not.
+    /// Backends that should take traffic and do not.
     pub fn out(&self) -> usize {
         self.expired + self.down + self.ejected + self.left_out
     }
@@ -72,7 +72,7 @@ pub struct Served {
     pub is_fail_open: bool,
 }
 
-/// A listener that is asked for and not there.
+/// A wanted listener that is not bound.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unbound {
     pub protocol: Option<Protocol>,
@@ -84,7 +84,7 @@ pub struct Unbound {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Heard {
     pub generation: u64,
-    /// Without TCP where it is a service of UDP alone.
+    /// Without TCP if the service uses UDP only.
     pub served: Vec<Served>,
     /// TCP is served, and no backend has ever accepted it, while flows are answered.
     pub is_udp_alone: bool,
@@ -96,7 +96,7 @@ pub struct Heard {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Picture {
     pub counts: Counts,
-    /// `None`: it is not heard.
+    /// `None`: it does not answer.
     pub heard: Option<Heard>,
 }
 
@@ -155,7 +155,7 @@ impl Picture {
     }
 }
 
-/// What the proxy itself would choose from, whatever is wanted by now: traffic follows what it runs.
+/// The candidates of the configuration that the proxy runs: traffic follows it, not what is wanted.
 fn served(status: &Status) -> Vec<Served> {
     let is_expected = |protocol: &Protocol| protocol.is_expected(status);
     let served = Protocol::ALL.into_iter().filter(is_expected);
@@ -179,7 +179,7 @@ fn takes_all(backend: &BackendStatus, served: &[Served]) -> bool {
     served.all(|served| served.protocol.is_taken(backend))
 }
 
-/// Listeners that are refused while nothing else serves their protocol.
+/// Refused listeners of protocols that no other listener serves.
 fn unbound(status: &Status) -> Vec<Unbound> {
     let refusals = status.running.refusals.iter();
     let of_listeners = refusals.filter(|refusal| refusal.code.is_of_listener());

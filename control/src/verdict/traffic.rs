@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 
 use super::finding::rounded;
 
-/// What the figures cover.
+/// The time that the figures cover.
 pub const WINDOW_MS: u64 = 60_000;
-/// How close together samples are kept.
+/// The shortest distance between samples.
 const STEP_MS: u64 = 450;
 
 /// Ends of sessions that count as failures of the service. An end by the client or an operator is none, and
@@ -28,14 +28,14 @@ const FAILED_SESSIONS: [&str; 8] = [
 ];
 const UNCONNECTED: [&str; 3] = [NO_BACKEND, "connect_refused", "connect_timeout"];
 const FAILED_FLOWS: [&str; 2] = ["refused", "internal_error"];
-/// The word for a session, or a datagram, that came while no backend took any.
+/// The reason of a session or a datagram that came while no backend took any.
 pub const NO_BACKEND: &str = "no_backend";
 
 type ByReason = BTreeMap<String, u64>;
 
 #[derive(Debug, Default)]
 pub struct Window {
-    /// Of which process the samples are.
+    /// The process of the samples.
     process: Option<(u32, Option<u64>)>,
     /// On the monotonic clock, the oldest first.
     samples: VecDeque<(u64, Sample)>,
@@ -51,11 +51,11 @@ struct Sample {
     dropped: ByReason,
 }
 
-/// What happened between two samples.
+/// The traffic between two samples.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Figures {
     pub window_ms: u64,
-    /// Sessions that began or ended, whichever are more: long ones end later, and failed ones at once.
+    /// Sessions that began or ended, whichever number is larger: long ones end later, failed ones at once.
     pub sessions: u64,
     pub new_sessions: u64,
     pub failed: ByReason,
@@ -101,7 +101,7 @@ impl Window {
         }
     }
 
-    /// What happened in the last `span_ms`, or since the first sample.
+    /// The traffic of the last `span_ms`, or since the first sample.
     pub fn last(&self, span_ms: u64) -> Figures {
         let Some((newest_ms, newest)) = self.samples.back() else {
             return Figures::default();
@@ -134,7 +134,7 @@ pub fn unconnected_sessions(totals: &Totals) -> u64 {
     only(&totals.sessions_ended, &UNCONNECTED).values().sum()
 }
 
-/// Sessions since its start with which the service has failed its client.
+/// Failed sessions since its start.
 pub fn failed_sessions(totals: &Totals) -> u64 {
     only(&totals.sessions_ended, &FAILED_SESSIONS)
         .values()
@@ -164,7 +164,7 @@ impl Figures {
         }
     }
 
-    /// What was refused each second since no backend took it.
+    /// Refusals per second because no backend was usable.
     pub fn refused_per_s(&self) -> f64 {
         let of = |counts: &ByReason| counts.get(NO_BACKEND).copied().unwrap_or(0);
         self.per_s(of(&self.failed) + of(&self.dropped))
