@@ -332,7 +332,7 @@ fn batching_registers_plainly_less_vram_on_the_same_address() {
         for billed in [mode, other] {
             let begin = format!("{billed}: ");
             let is_bill =
-                |line: &str| line.trim_start().starts_with(&begin) && line.contains("at most");
+                |line: &str| line.trim_start().starts_with(&begin) && line.contains("at the peak");
             while !is_bill(&program.line()) {}
         }
         assert_eq!(program.stop(), Some(0));
