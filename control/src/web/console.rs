@@ -20,7 +20,7 @@ struct Templates;
 #[folder = "static/"]
 struct Static;
 
-/// The styles of the console's page, in the order in which they count; they come as one file.
+/// The style sheets of the console's page, in cascade order; sent as one file.
 const STYLES: [&str; 11] = [
     "style.css",
     "layout.css",
@@ -36,7 +36,7 @@ const STYLES: [&str; 11] = [
 ];
 const ALL_STYLES: &str = "console.css";
 
-/// Where the build has brought no charts, the page must not ask for them.
+/// In a build without charts, the page must not request them.
 const CHARTS: &str = "vendor/uPlot.iife.min.js";
 
 /// The console; a visitor who has to sign in first is redirected there, and back afterwards.
@@ -67,7 +67,7 @@ pub async fn page(
     answer(&asked, "index.html", page.as_bytes())
 }
 
-/// Where `index.html` has the links of [`preloads`].
+/// The place in `index.html` for the links of [`preloads`].
 const MODULES: &str = "<!-- modules -->";
 
 /// The module of the page that a query names, as `pages.js` has it.
@@ -86,8 +86,7 @@ fn first_module(query: Option<&str>) -> String {
     module.unwrap_or_default()
 }
 
-/// The words of the language that the browser prefers, which the console speaks until a person chooses
-/// another.
+/// The words of the browser's preferred language, which the console uses until a person chooses another.
 fn first_words(asked: &HeaderMap) -> &'static str {
     let languages = asked.get(header::ACCEPT_LANGUAGE);
     let languages = languages.and_then(|languages| languages.to_str().ok());
@@ -100,8 +99,8 @@ fn first_words(asked: &HeaderMap) -> &'static str {
     .unwrap_or("words-en.js")
 }
 
-/// Links that make a browser fetch all modules of the first page at once. Without them it knows of a
-/// module when it has read the one that imports it: round after round over the network.
+/// Links that make a browser fetch all modules of the first page at once. Without them it learns of a module only
+/// from the one that imports it, with a network round trip each.
 fn preloads(first: [String; 2]) -> String {
     let mut known = vec!["main.js".to_owned()];
     known.extend(first);
@@ -122,7 +121,7 @@ fn preloads(first: [String; 2]) -> String {
     links.collect::<Vec<String>>().join("\n    ")
 }
 
-/// The modules that a module imports, apart from those that it loads when it needs them.
+/// The modules that a module imports statically.
 fn imports(source: &str) -> impl Iterator<Item = &str> {
     let begins = ["import ", "export ", "} from "];
     let lines = source.lines();
@@ -134,7 +133,7 @@ fn imports(source: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Where a token becomes a session.
+/// The login page.
 pub async fn login(asked: HeaderMap) -> Response {
     template(&asked, "login.html")
 }

@@ -48,7 +48,7 @@ impl BackendPath {
         }
     }
 
-    /// The backend for the audit log, however it is written.
+    /// The backend for the audit log, in whatever spelling.
     pub fn target(&self) -> String {
         format!("{}:{}", self.0.0, self.0.1)
     }

@@ -44,14 +44,14 @@ struct Parts {
     /// The number of the last event.
     last: watch::Sender<u64>,
     closing: watch::Sender<bool>,
-    /// How many streams each caller has, by what the audit log calls it.
+    /// How many streams each caller has, by its name in the audit log.
     listeners: Mutex<HashMap<String, usize>>,
     /// How many of them take whole fields.
     of_fields: AtomicUsize,
     is_looking: AtomicBool,
 }
 
-/// Leaves when dropped, however its stream ended.
+/// Counts one stream less when dropped, however the stream ended.
 struct Listener {
     parts: Arc<Parts>,
     by: String,
@@ -86,12 +86,12 @@ impl Feed {
         }))
     }
 
-    /// When this process started: what tells its tags and event ids from an earlier one's.
+    /// When this process started: distinguishes its tags and event ids from an earlier one's.
     pub fn started_ms(&self) -> u64 {
         self.0.started_ms
     }
 
-    /// Ends every stream, so that the server's end need not wait for them.
+    /// Ends every stream, so that stopping need not wait for them.
     pub fn close(&self) {
         self.0.closing.send_replace(true);
     }
@@ -105,10 +105,10 @@ impl Feed {
         self.0.listeners().is_empty()
     }
 
-    /// A place for one more stream of `client`, where there is one.
+    /// A place for another stream of `client`, if there is one.
     fn listen(&self, client: &Client, form: Form) -> Result<Listener, ApiError> {
         let label = client.grant.as_ref().and_then(|grant| grant.label.clone());
-        // Without tokens all are the same one.
+        // Without tokens all callers are the same.
         let most = match label {
             Some(_) => MAX_OF_ONE,
             None => MAX_STREAMS,
@@ -215,7 +215,7 @@ async fn look_on(app: App) {
     }
 }
 
-/// Writes to one client until it goes, may listen no more, or the server ends.
+/// Writes to one client until it is gone, may no longer listen, or the server stops.
 async fn tell(
     listener: &Listener,
     mut sender: Sender,

@@ -13,7 +13,7 @@ use flate2::write::GzEncoder;
 use hyper::body::Frame;
 use tokio::sync::mpsc;
 
-/// Pieces that wait for the client at most.
+/// Maximum number of pieces that wait for the client.
 const QUEUE: usize = 4;
 
 struct Pieces(mpsc::Receiver<Bytes>);
@@ -31,14 +31,14 @@ impl HttpBody for Pieces {
     }
 }
 
-/// Where the pieces of an answer go.
+/// The sender of an answer's pieces.
 pub struct Sender {
     queue: mpsc::Sender<Bytes>,
     gzip: Option<GzEncoder<Vec<u8>>>,
 }
 
 impl Sender {
-    /// Waits where the client is slow.
+    /// Waits if the client is slow.
     ///
     /// # Errors
     /// The client has gone.

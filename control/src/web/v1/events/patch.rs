@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value};
 
-/// `None` where nothing differs.
+/// `None` if nothing differs.
 pub fn patch(old: &Value, new: &Value) -> Option<Value> {
     if old == new {
         return None;
@@ -34,7 +34,7 @@ fn whole(value: &Value) -> Value {
     }
 }
 
-/// One patch for two that follow each other.
+/// Joins two consecutive patches.
 pub fn merge(earlier: &mut Value, later: Value) {
     match (earlier, later) {
         (Value::Object(members), Value::Object(later)) => merge_members(members, later),
