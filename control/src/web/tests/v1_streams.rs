@@ -124,6 +124,25 @@ async fn events_begin_with_the_whole_go_on_with_changes_and_resume() {
 }
 
 #[tokio::test]
+async fn a_stream_begins_with_what_stands_and_not_with_what_was_told_last() {
+    let folder = Folder::new(json!({}));
+    let control = folder.start().await;
+    control.register("10.0.0.1").await;
+    let mut held = control.open(ask("GET", "/api/v1/events")).await;
+    next(&mut held).await;
+    for weight in 20..30 {
+        control
+            .good(
+                ask("POST", "/api/backends/10.0.0.1/9001/weight").body(&json!({"weight": weight})),
+            )
+            .await;
+        let mut fresh = control.open(ask("GET", "/api/v1/events")).await;
+        let first = next(&mut fresh).await;
+        assert_eq!(first.data["backends"][0]["weight"], json!(weight));
+    }
+}
+
+#[tokio::test]
 async fn patches_name_only_what_changed_and_figures_of_named_rows_come_at_once() {
     let folder = Folder::new(json!({}));
     let control = folder.start().await;

@@ -2,9 +2,10 @@
 //! `?patch=true`, a patch of each row, in which figures of rows that are not named in `rows` come only every
 //! few seconds.
 //!
-//! An outage is sent at once. One look a second serves all listeners, and none is made without listeners.
-//! Events are kept for a while, so that a client that reconnects with `Last-Event-ID` gets what it missed;
-//! after a longer absence or a restart of control it gets the whole again.
+//! An outage is sent at once, and a new stream begins with the state at that moment. One look a second
+//! serves all listeners, and none is made without listeners. Events are kept for a while, so that a client
+//! that reconnects with `Last-Event-ID` gets what it missed; after a longer absence or a restart of control
+//! it gets the whole again.
 
 mod figures;
 mod patch;
@@ -20,7 +21,7 @@ use axum::body::Bytes;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use self::told::{Form, Told};
 use super::stream::{Sender, gzip_stream, stream};
@@ -44,14 +45,16 @@ struct Parts {
     /// The number of the last event.
     last: watch::Sender<u64>,
     closing: watch::Sender<bool>,
-    /// How many streams each caller has, by its name in the audit log.
+    /// How many streams each caller has, by what the audit log calls it.
     listeners: Mutex<HashMap<String, usize>>,
     /// How many of them take whole fields.
     of_fields: AtomicUsize,
     is_looking: AtomicBool,
+    /// Somebody has come, and is owed what stands now.
+    came: Notify,
 }
 
-/// Counts one stream less when dropped, however the stream ended.
+/// Leaves when dropped, however its stream ended.
 struct Listener {
     parts: Arc<Parts>,
     by: String,
@@ -83,15 +86,16 @@ impl Feed {
             listeners: Mutex::default(),
             of_fields: AtomicUsize::new(0),
             is_looking: AtomicBool::new(false),
+            came: Notify::new(),
         }))
     }
 
-    /// When this process started: distinguishes its tags and event ids from an earlier one's.
+    /// When this process started: what tells its tags and event ids from an earlier one's.
     pub fn started_ms(&self) -> u64 {
         self.0.started_ms
     }
 
-    /// Ends every stream, so that stopping need not wait for them.
+    /// Ends every stream, so that the server's end need not wait for them.
     pub fn close(&self) {
         self.0.closing.send_replace(true);
     }
@@ -105,10 +109,10 @@ impl Feed {
         self.0.listeners().is_empty()
     }
 
-    /// A place for another stream of `client`, if there is one.
+    /// A place for one more stream of `client`, where there is one.
     fn listen(&self, client: &Client, form: Form) -> Result<Listener, ApiError> {
         let label = client.grant.as_ref().and_then(|grant| grant.label.clone());
-        // Without tokens all callers are the same.
+        // Without tokens all are the same one.
         let most = match label {
             Some(_) => MAX_OF_ONE,
             None => MAX_STREAMS,
@@ -191,6 +195,7 @@ async fn look_on(app: App) {
         tokio::select! {
             _ = tick.tick() => {}
             () = app.shared.verdict_changed.notified() => {}
+            () = parts.came.notified() => {}
         }
         if *parts.closing.borrow() {
             return;
@@ -215,7 +220,7 @@ async fn look_on(app: App) {
     }
 }
 
-/// Writes to one client until it is gone, may no longer listen, or the server stops.
+/// Writes to one client until it goes, may listen no more, or the server ends.
 async fn tell(
     listener: &Listener,
     mut sender: Sender,
@@ -225,6 +230,16 @@ async fn tell(
     let parts = &listener.parts;
     let mut last = parts.last.subscribe();
     let mut closing = parts.closing.subscribe();
+    if after.is_none() {
+        // What was told last may be a second old, and older than an edit that this client has made.
+        let told = *last.borrow();
+        parts.came.notify_one();
+        tokio::select! {
+            _ = last.wait_for(|number| *number > told) => {}
+            () = sender.closed() => return,
+            _ = closing.wait_for(|closing| *closing) => return,
+        }
+    }
     while may_listen() {
         let number = *last.borrow_and_update();
         for event in next_events(listener, after, number) {
