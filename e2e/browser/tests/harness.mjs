@@ -234,6 +234,14 @@ export class Stand {
     });
   }
 
+  /** The proxy uses it, and control knows. */
+  async effectiveWeight({ key }, weight) {
+    await until(`weight ${weight} of ${key} is in use`, async () => {
+      const { backends } = await this.call('GET', '/api/v1/backends');
+      return backends.find(({ id }) => id === key)?.proxy?.weight_effective === weight;
+    });
+  }
+
   async close() {
     // Pages first: one that looks on would complain that its server is gone.
     for (const page of this.pages) await page.context().close();

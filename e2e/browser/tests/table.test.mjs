@@ -257,7 +257,7 @@ describe('a change', () => {
   it('disables_enables_drains_and_clears_the_override', async () => {
     // Half of the capacity is this one's, so that its end is asked about.
     await stand.call('DELETE', `/api/backends/127.0.0.1/${discovered[0].port}/override`);
-    await stand.publishedWeight(discovered[0], 10);
+    await stand.effectiveWeight(discovered[0], 10);
     page = await openConsole(browser, stand);
     const row = rowOf(page, discovered[1]);
     const enabled = row.getByRole('switch');
