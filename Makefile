@@ -25,7 +25,7 @@ help:
 
 build:
 	@scripts/need.sh $(CARGO) cc
-	@scripts/console_charts.sh
+	@scripts/console_assets.sh
 	$(CARGO) build --release --workspace --bins --locked
 	@mkdir -p proxy/bin control/bin agent/bin
 	@ln -srfn $(target)/release/proxy_server proxy/bin/proxy_server
@@ -35,7 +35,7 @@ build:
 
 run:
 	@scripts/need.sh $(CARGO) cc curl
-	@scripts/console_charts.sh
+	@scripts/console_assets.sh
 	@echo "building the four programs of the demonstration: one to three minutes the first time, on two cores"
 	@$(CARGO) build --profile demo --locked $(addprefix --bin ,$(demonstrated))
 	@BIN=$(target)/demo scripts/run.sh

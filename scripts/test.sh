@@ -24,7 +24,7 @@ main() {
 need() {
     scripts/need.sh "$CARGO" cc
     scripts/need_browser.sh
-    scripts/console_charts.sh
+    scripts/console_assets.sh
 }
 
 # stage NAME COMMAND...: a failure ends the script, with the name of the stage.

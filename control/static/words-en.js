@@ -264,7 +264,7 @@ export const en = {
       `generation ${generation} not applied: ${reason}`,
   },
   chartsMissing:
-    'This build has no charts: uPlot was missing at build time. scripts/console_charts.sh installs it. All else works without it.',
+    'This build has no charts: uPlot was missing at build time. scripts/console_assets.sh installs it. All else works without it.',
   pause: 'Pause',
   paused: 'Paused: data is still collected.',
   chart: {

@@ -244,7 +244,7 @@ export const zh = {
     applied: (generation) => `配置版本 ${generation} 已生效`,
     refused: (generation, reason) => `配置版本 ${generation} 未生效：${reason}`,
   },
-  chartsMissing: '此构建没有图表：构建时缺少 uPlot。数字、走势线和表格不受影响；运行 scripts/console_charts.sh 即可安装。',
+  chartsMissing: '此构建没有图表：构建时缺少 uPlot。数字、走势线和表格不受影响；运行 scripts/console_assets.sh 即可安装。',
   pause: '暂停',
   paused: '显示已暂停，数据仍在收集。',
   chart: {

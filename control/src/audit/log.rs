@@ -32,14 +32,14 @@ pub struct Log {
 /// The audit log cannot be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failing {
-    /// Time of the first failure, in Unix milliseconds.
+    /// Since when, in Unix milliseconds.
     pub since_ms: u64,
     /// Lines that were lost since then.
     pub lost: u64,
     pub error: String,
 }
 
-/// One line, without its number.
+/// One line, but for its number.
 pub struct Line {
     pub at: Now,
     pub actor: String,
@@ -69,7 +69,7 @@ impl Log {
         }
     }
 
-    /// Blocks writing while it lives, as a disk that does not respond.
+    /// Nothing is written while this lives, as where the disk does not answer.
     #[cfg(test)]
     pub fn hold(&self) -> MutexGuard<'_, u64> {
         lock(&self.number)
@@ -92,7 +92,7 @@ impl Log {
     /// Writes a line.
     pub fn write(&self, line: Line) {
         let mut number = lock(&self.number);
-        // Before any later line.
+        // Before whatever comes behind what was lost.
         self.write_lost(&mut number);
         *number += 1;
         let mut value = json!({
@@ -113,12 +113,12 @@ impl Log {
         }
     }
 
-    /// Retries writing after lines were lost.
+    /// Tries to write again, where lines were lost.
     pub fn retry(&self) {
         self.write_lost(&mut lock(&self.number));
     }
 
-    /// Counts a lost line.
+    /// A line is lost.
     pub fn lose(&self, error: &str) {
         self.failures.fetch_add(1, Ordering::Relaxed);
         let mut failing = lock(&self.failing);
@@ -134,7 +134,7 @@ impl Log {
         failing.lost += 1;
     }
 
-    /// Writes the number of lost lines; once it is written, the count starts again.
+    /// The line that says how many were lost; once it is written, none of those is any more.
     fn write_lost(&self, number: &mut u64) {
         let Some(Failing { since_ms, lost, .. }) = self.failing() else {
             return;
@@ -213,7 +213,7 @@ pub fn numbered(path: &Path, number: u64) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// A kill may have cut the last line; the next one must not be appended to it. Best effort: a log
+/// A kill may have cut the last line; what we write must not be glued to it. Best effort: a log
 /// that cannot be written is reported at the first line.
 fn end_cut_line(path: &Path) {
     let last = tail::last_lines(path, 1).unwrap_or_default();
@@ -225,7 +225,7 @@ fn end_cut_line(path: &Path) {
     }
 }
 
-/// A larger number was not written by control: JSON readers lose precision there, and control never gets so far.
+/// A line with a larger number is not ours: JSON's readers lose count there, and we never get so far.
 const MAX_SEQ: u64 = 1 << 53;
 
 /// The number of the last whole line; a kill may have cut the one after it.
@@ -245,8 +245,8 @@ pub fn time_of(unix_ms: u64) -> String {
     format!("{time:.3}")
 }
 
-/// Invisible characters that change how the rest is shown: line and paragraph ends, direction marks,
-/// zero-width spaces.
+/// What cannot be seen and changes how the rest is: line and paragraph ends, marks of direction,
+/// spaces of no width.
 fn is_mark(character: char) -> bool {
     matches!(
         character,

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use super::log::{Line, Log};
 
-/// Maximum number of lines that wait for the disk; further ones are lost, and counted.
+/// Lines that wait for the disk; more are lost, and counted.
 const MOST: usize = 4_096;
 /// How long an answer waits for its line.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 pub enum Job {
     Write(Line),
-    /// Write the number of lost lines.
+    /// Write what was lost.
     Retry,
 }
 
@@ -27,7 +27,7 @@ pub struct Queue {
 #[derive(Default)]
 struct Progress {
     counts: Mutex<Counts>,
-    /// Notified when a job is done.
+    /// Rung whenever a job is done.
     done: Condvar,
 }
 
@@ -67,13 +67,13 @@ impl Queue {
         }
     }
 
-    /// How many lines wait for a disk that does not respond.
+    /// How many lines wait for a disk that does not answer.
     pub fn stuck(&self) -> Option<u64> {
         let counts = self.progress.counts();
         counts.is_stuck().then(|| counts.asked - counts.done)
     }
 
-    /// Waits until everything pushed so far is written or lost, for a limited time.
+    /// Waits until all that was pushed so far is written or lost, within reason.
     pub async fn settle(&self) {
         let target = {
             let counts = self.progress.counts();

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
-/// How many bytes are read from the end at most.
+/// At most this much is read from the end.
 const MAX_BYTES: u64 = 4 << 20;
 
 /// The last `lines` lines, each with its line end; an absent file has none.

@@ -13,7 +13,7 @@ use crate::publish::{Failure, Incident, Settled};
 use crate::registry::{Freeze, Registered};
 use crate::sources::runtime::override_json;
 
-/// Writes the audit line of a call that never reached the keeper.
+/// A call that never reached the keeper has its line in the audit log too.
 pub fn refused(
     app: &App,
     actor: &Actor,
@@ -44,7 +44,7 @@ pub fn sync(app: &App, reason: &str, settled: &Settled) -> Value {
     sync
 }
 
-/// The answer for a stored change: ok, or 507 or 503 if it could not be published.
+/// An answer that says ok, whose change is stored; 507 or 503 where it could not be published.
 pub fn published(app: &App, reason: &str, settled: &Settled, body: Value) -> Response {
     let sync = sync(app, reason, settled);
     with_sync(settled, body, sync)
@@ -80,7 +80,7 @@ pub fn updated_at(app: &App) -> (Value, Value) {
     (k8s, runtime)
 }
 
-/// All warnings, in words.
+/// Everything that is not as it should be, in words.
 pub fn warnings(app: &App) -> Vec<String> {
     let mut warnings = app.shared.model().warnings.clone();
     warnings.extend(app.shared.config_note());
@@ -151,7 +151,7 @@ pub fn row(app: &App, row: &Row) -> Value {
     })
 }
 
-/// The freeze of a mass expiry; `null` if there is none.
+/// The freeze of a mass expiry; `null` where none is held.
 pub fn freeze(app: &App) -> Value {
     let now = app.shared.clock.now();
     match app.shared.model().registry.freeze {

@@ -64,7 +64,8 @@ pub async fn settings(State(app): State<App>) -> Json<Value> {
     Json(json!({ "ok": true, "settings": settings_json(&app) }))
 }
 
-/// The settings that are set, by API and in `control_config.json`, and the values in force with the defaults.
+/// The settings that are set and in force, which of them are set by API or in `control_config.json`, and
+/// what that and the defaults come to.
 pub fn settings_json(app: &App) -> Value {
     let model = app.shared.model();
     let settings = model.settings();
@@ -85,7 +86,7 @@ pub fn settings_json(app: &App) -> Value {
     all
 }
 
-/// The proxy's status, and the configuration that it should run.
+/// The proxy as it sees itself, and control's own view of what it should run.
 pub async fn proxy(State(app): State<App>) -> Json<Value> {
     let status = app.proxy.status().await;
     Json(proxy_json(&app, status))
@@ -157,7 +158,7 @@ pub async fn audit_log(
     })))
 }
 
-/// `tail` of the query, clamped to the allowed range.
+/// `tail` of the query, clamped to what is offered.
 fn tail(query: Option<&str>) -> Result<usize, Faults> {
     const DEFAULT: usize = 100;
     let value = query
@@ -193,7 +194,7 @@ pub async fn ping(
     Ok(Json(json!({ "ok": true, "output": output })))
 }
 
-/// The address to ping and its known ports; only backends and this machine can be pinged.
+/// The address to ping and the ports known of it; nothing but backends and this machine is pinged.
 pub fn ping_target(
     app: &App,
     actor: &Actor,

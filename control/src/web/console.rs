@@ -5,7 +5,7 @@ use axum::Extension;
 use axum::extract::RawQuery;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
-use rust_embed::RustEmbed;
+use rust_embed::{EmbeddedFile, RustEmbed};
 
 use super::error::ApiError;
 use super::files::answer;
@@ -20,7 +20,7 @@ struct Templates;
 #[folder = "static/"]
 struct Static;
 
-/// The style sheets of the console's page, in cascade order; sent as one file.
+/// The styles of the console's page, in the order in which they count; they come as one file.
 const STYLES: [&str; 11] = [
     "style.css",
     "layout.css",
@@ -36,7 +36,7 @@ const STYLES: [&str; 11] = [
 ];
 const ALL_STYLES: &str = "console.css";
 
-/// In a build without charts, the page must not request them.
+/// Where the build has brought no charts, the page must not ask for them.
 const CHARTS: &str = "vendor/uPlot.iife.min.js";
 
 /// The console; a visitor who has to sign in first is redirected there, and back afterwards.
@@ -67,16 +67,15 @@ pub async fn page(
     answer(&asked, "index.html", page.as_bytes())
 }
 
-/// The place in `index.html` for the links of [`preloads`].
+/// Where `index.html` has the links of [`preloads`].
 const MODULES: &str = "<!-- modules -->";
 
 /// The module of the page that a query names, as `pages.js` has it.
 fn first_module(query: Option<&str>) -> String {
     let mut pairs = query.unwrap_or_default().split('&');
     let named = pairs.find_map(|pair| pair.strip_prefix("page="));
-    let source = Static::get("pages.js")
-        .map(|file| file.data)
-        .unwrap_or_default();
+    let source = Static::get("pages.js").map(|file| file.data);
+    let source = source.unwrap_or_default();
     let source = String::from_utf8_lossy(&source);
     let module_of = |page: &str| {
         let (_, rest) = source.split_once(&format!("  {page}: () => import('./"))?;
@@ -86,7 +85,8 @@ fn first_module(query: Option<&str>) -> String {
     module.unwrap_or_default()
 }
 
-/// The words of the browser's preferred language, which the console uses until a person chooses another.
+/// The words of the language that the browser prefers, which the console speaks until a person chooses
+/// another.
 fn first_words(asked: &HeaderMap) -> &'static str {
     let languages = asked.get(header::ACCEPT_LANGUAGE);
     let languages = languages.and_then(|languages| languages.to_str().ok());
@@ -99,14 +99,14 @@ fn first_words(asked: &HeaderMap) -> &'static str {
     .unwrap_or("words-en.js")
 }
 
-/// Links that make a browser fetch all modules of the first page at once. Without them it learns of a module only
-/// from the one that imports it, with a network round trip each.
+/// Links that make a browser fetch all modules of the first page at once. Without them it knows of a
+/// module when it has read the one that imports it: round after round over the network.
 fn preloads(first: [String; 2]) -> String {
     let mut known = vec!["main.js".to_owned()];
     known.extend(first);
     let mut next = 0;
     while let Some(name) = known.get(next) {
-        let source = Static::get(name).map(|file| file.data).unwrap_or_default();
+        let source = script(name).map(|(_, file)| file.data).unwrap_or_default();
         let source = String::from_utf8_lossy(&source);
         for imported in imports(&source) {
             if !known.iter().any(|name| name == imported) {
@@ -121,19 +121,46 @@ fn preloads(first: [String; 2]) -> String {
     links.collect::<Vec<String>>().join("\n    ")
 }
 
-/// The modules that a module imports statically.
+/// The modules that a module imports, apart from those that it loads when it needs them; a bundled one
+/// has all its imports in one line.
 fn imports(source: &str) -> impl Iterator<Item = &str> {
-    let begins = ["import ", "export ", "} from "];
+    let begins = ["import", "export", "} from"];
     let lines = source.lines();
     let lines = lines.filter(move |line| begins.iter().any(|word| line.starts_with(word)));
-    lines.filter_map(|line| {
-        let (_, from) = line.split_once(" from './")?;
-        let (name, _) = from.split_once('\'')?;
-        Some(name)
+    lines.flat_map(|line| {
+        let parts = line.split(['\'', '"']).collect::<Vec<&str>>();
+        let named = parts.windows(2).filter_map(|two| {
+            let before = two[0].trim_end();
+            let is_static = before.ends_with("from") || before.ends_with("import");
+            two[1].strip_prefix("./").filter(|_| is_static)
+        });
+        named.collect::<Vec<&str>>()
     })
 }
 
-/// The login page.
+/// A file by its name: its part of the bundle, where there is one of the modules as they stand. Both
+/// with the path under which it is kept.
+fn script(name: &str) -> Option<(String, EmbeddedFile)> {
+    let bundled = format!("bundle/{name}");
+    match is_bundled().then(|| Static::get(&bundled)).flatten() {
+        Some(file) => Some((bundled, file)),
+        None => Some((name.to_owned(), Static::get(name)?)),
+    }
+}
+
+/// What is embedded was looked at when it was built.
+#[cfg(not(debug_assertions))]
+fn is_bundled() -> bool {
+    cfg!(bundled)
+}
+
+#[cfg(debug_assertions)]
+fn is_bundled() -> bool {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/static");
+    super::bundle::is_fresh(folder.as_ref())
+}
+
+/// Where a token becomes a session.
 pub async fn login(asked: HeaderMap) -> Response {
     template(&asked, "login.html")
 }
@@ -156,8 +183,8 @@ pub async fn static_file(PathOf(path): PathOf<String>, asked: HeaderMap) -> Resp
         let all: Vec<u8> = files.flat_map(|file| file.data.into_owned()).collect();
         return answer(&asked, &path, &all);
     }
-    match Static::get(&path) {
-        Some(file) => answer(&asked, &path, &file.data),
+    match script(&path) {
+        Some((path, file)) => answer(&asked, &path, &file.data),
         None => {
             let message = format!("no static file {path:?}");
             ApiError::new(StatusCode::NOT_FOUND, message).into_response()
@@ -176,13 +203,7 @@ mod tests {
         assert_eq!(first_module(Some("page=settings&filter=a")), "settings.js");
         assert_eq!(first_module(Some("page=nowhere")), "overview.js");
         let links = preloads([first_module(None), "words-zh.js".to_owned()]);
-        for name in [
-            "main.js",
-            "overview.js",
-            "feed.js",
-            "patch.js",
-            "words-zh.js",
-        ] {
+        for name in ["main.js", "overview.js", "words-zh.js"] {
             assert_eq!(
                 links.matches(&format!("/static/{name}\"")).count(),
                 1,
@@ -195,6 +216,18 @@ mod tests {
                 "{name}: {links}"
             );
         }
+    }
+
+    #[test]
+    fn imports_are_found_in_modules_and_in_a_bundle() {
+        let module = "import { a } from './a.js';\nimport {\n  b,\n} from './b.js';\nimport './c.js';\n\
+                      // from './no.js'\nconst d = () => import('./no.js');\nexport { e } from './e.js';";
+        let found: Vec<&str> = imports(module).collect();
+        assert_eq!(found, ["a.js", "b.js", "c.js", "e.js"]);
+        let bundled =
+            r#"import{t as e,n}from"./first.js";import"./c.js";let x=()=>import("./no.js");"#;
+        let found: Vec<&str> = imports(bundled).collect();
+        assert_eq!(found, ["first.js", "c.js"]);
     }
 
     #[test]

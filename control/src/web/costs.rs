@@ -8,16 +8,16 @@ use contract::{Algorithm, BackendAddr};
 
 use super::App;
 
-/// How long a list of backends waits for a proxy that does not answer.
+/// A list of backends never waits longer for a proxy that does not answer.
 const PATIENCE: Duration = Duration::from_millis(300);
 
-/// `None` if the proxy does not answer in time.
+/// `None` where the proxy does not say in time.
 pub async fn status(app: &App) -> Option<Status> {
     let status = tokio::time::timeout(PATIENCE, app.proxy.status()).await;
     status.ok()?.ok()
 }
 
-/// By address; empty under other algorithms.
+/// By address; empty where another algorithm is in force.
 pub fn costs<'a>(app: &App, status: Option<&'a Status>) -> HashMap<BackendAddr, &'a BackendCost> {
     let algorithm = app.shared.model().settings().algorithm();
     let status = status.filter(|_| algorithm == Algorithm::GpuAware);

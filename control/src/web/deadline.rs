@@ -34,7 +34,7 @@ impl<S> WriteDeadline<S> {
         }
     }
 
-    /// The result of a write that has to wait.
+    /// What a write that has to wait comes to.
     fn wait<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         if !self.is_late {
             self.is_late = true;
@@ -87,7 +87,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WriteDeadline<S> {
         self.stream.is_write_vectored()
     }
 
-    /// hyper flushes when it has nothing more to write: the client is no longer late.
+    /// hyper flushes when it has nothing more to write: the client is not late any more.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match Pin::new(&mut self.stream).poll_flush(context) {
             Poll::Pending => self.wait(context),

@@ -7,7 +7,7 @@ use bounds::{Allowance, LineLimit, Verdict};
 
 use crate::clock::Clock;
 
-/// How long connections may wait without a break before control counts as behind.
+/// How long there may always be one more that waits.
 const BEHIND_MS: u64 = 1_000;
 /// How long crowds may stop the TTLs in any half hour: strangers could continue forever, and silent
 /// registrations must expire at some time. It is ten default TTLs. A stop of a quarter of a TTL restarts all
@@ -15,7 +15,7 @@ const BEHIND_MS: u64 = 1_000;
 const CROWD_MS: u64 = 150_000;
 const CROWD_WINDOW_MS: u64 = 1_800_000;
 
-/// How much of the time in which TTLs run crowds may take, at all listening sockets together.
+/// What crowds may take of the time in which TTLs run, at all doors together.
 #[derive(Clone)]
 pub struct Patience(Arc<Mutex<Allowance>>);
 
@@ -36,12 +36,12 @@ pub struct Ear {
     clock: Clock,
     patience: Patience,
     deaf: Option<Deaf>,
-    /// Since when not all connections were accepted, without a failure, on the monotonic clock.
+    /// Since when it was not seen that all were taken, though none failed, on the monotonic clock.
     behind_since_ms: Option<u64>,
     lines: LineLimit,
 }
 
-/// No connection can be accepted.
+/// No connection can be taken.
 struct Deaf {
     /// On the monotonic clock.
     since_ms: u64,
@@ -50,9 +50,9 @@ struct Deaf {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum By {
-    /// The system, for an unlimited time.
+    /// The system, which takes as long as it takes.
     Failure,
-    /// More clients than can be accepted, which strangers can cause.
+    /// More clients than can be taken, which is a stranger's doing.
     Crowd,
 }
 
@@ -67,7 +67,7 @@ impl Ear {
         }
     }
 
-    /// A connection could not be accepted. A client that has gone again does not count.
+    /// A connection could not be taken. That one client has gone again is no such case.
     pub fn fail(&mut self, error: &io::Error) {
         match error.kind() {
             io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset => {
@@ -88,12 +88,12 @@ impl Ear {
         );
     }
 
-    /// No connection can be accepted before another one ends.
+    /// None can be taken before one of those that were ends.
     pub fn is_full(&mut self) {
         self.crowd(0, "all connections have a request in progress");
     }
 
-    /// All waiting connections have been accepted.
+    /// All that have come are taken.
     pub fn took_all(&mut self) {
         self.behind_since_ms = None;
         self.hear("all connections are accepted again");
@@ -149,7 +149,7 @@ impl Ear {
             tell_of_left_out(left_out);
         }
         let lasted_ms = now_ms.saturating_sub(since_ms);
-        // A short time is not logged: strangers could cause any number of such lines.
+        // A short while is not worth a line: as many could be caused as there are such whiles.
         match lasted_ms {
             0..1_000 => tracing::debug!("{what} after {lasted_ms} ms"),
             _ => tracing::info!("{what} after {lasted_ms} ms"),

@@ -24,7 +24,7 @@ pub struct ApiError {
 /// The field that becomes the header Retry-After too.
 const RETRY_AFTER_S: &str = "retry_after_s";
 
-/// Marks an answer that already has its line in the audit log.
+/// Marks an answer whose line in the audit log is written already.
 #[derive(Debug, Clone, Copy)]
 pub struct Audited;
 
@@ -72,7 +72,7 @@ impl IntoResponse for ApiError {
         if self.is_audited {
             response.extensions_mut().insert(Audited);
         }
-        // `/api/v1` has the same in another form.
+        // `/api/v1` says the same in another form.
         response.extensions_mut().insert(self);
         response
     }

@@ -18,8 +18,8 @@ struct Prepared {
     gzip: Bytes,
 }
 
-/// `no-cache` makes the browser ask each time: a console of an older version with a newer server is worse than a
-/// few bytes.
+/// `no-cache` asks again each time: a console of the last version beside a server of this one is
+/// worse than a few bytes.
 pub fn answer(asked: &HeaderMap, name: &str, source: &[u8]) -> Response {
     let Prepared { tag, plain, gzip } = prepared(name, source);
     let is_known = asked.get(header::IF_NONE_MATCH) == Some(&tag);
@@ -44,15 +44,15 @@ pub fn answer(asked: &HeaderMap, name: &str, source: &[u8]) -> Response {
 /// By name, so there are never more than files; by content, since a debug build reads them again.
 fn prepared(name: &str, source: &[u8]) -> Prepared {
     static ALL: LazyLock<Mutex<HashMap<String, Prepared>>> = LazyLock::new(Mutex::default);
-    // Weak, since it is sent compressed or not.
+    // Weak, since it goes compressed or not.
     let tag = format!("W/\"{}\"", &contract::digest(source)[..16]);
     let tag = HeaderValue::from_str(&tag).expect("hexadecimal digits in quotes");
     let mut all = ALL.lock().expect("no holder of this lock panics");
     if let Some(known) = all.get(name).filter(|known| known.tag == tag) {
         return known.clone();
     }
-    // Third-party files keep their notices.
-    let is_ours = !name.starts_with("vendor/");
+    // What others wrote keeps its notices, and what is bundled has no comments.
+    let is_ours = !name.starts_with("vendor/") && !name.starts_with("bundle/");
     let plain = match is_ours && (name.ends_with(".js") || name.ends_with(".css")) {
         true => without_comments(source),
         false => source.to_vec(),
@@ -100,7 +100,7 @@ fn without_comments(source: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// Whether a line that begins with a comment has no code after it.
+/// Whether a line that begins with a comment holds nothing behind it.
 fn ends_or_goes_on(text: &[u8]) -> bool {
     let end = text.windows(2).position(|two| two == b"*/");
     end.is_none_or(|end| end + 2 == text.len())

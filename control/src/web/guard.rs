@@ -16,7 +16,7 @@ use super::{routes, v1};
 use crate::actor::Actor;
 use crate::auth::{Caller, Denied, Grant, Need, Proof, SESSION_COOKIE, SessionKey, Shown};
 
-/// Headers of forwarding proxies; with one of them, `peer` is not the origin.
+/// Headers by which a forwarding proxy shows itself; from there on `peer` is not the origin.
 const FORWARDED: [&str; 6] = [
     "forwarded",
     "x-forwarded-for",
@@ -31,13 +31,13 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
     connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; \
     frame-ancestors 'none'";
 
-/// The caller of a request, for the handlers.
+/// What a request comes with, for the handlers.
 #[derive(Debug, Clone)]
 pub struct Client {
     pub ip: IpAddr,
-    /// A program on this machine, not through a forwarding proxy.
+    /// A program of this machine, and not through a forwarding proxy.
     pub is_local: bool,
-    /// Its proof; `None` if none is needed.
+    /// What it has proved; nothing where nothing is needed.
     pub grant: Option<Grant>,
     /// The id in its session cookie.
     pub session: Option<SessionKey>,
@@ -92,13 +92,13 @@ pub async fn guard(
         }
     };
     let status = response.status();
-    // Mutations have their own lines; a request that did not get that far has only this one.
+    // Mutations have lines of their own; one that did not get that far has only this one.
     let has_line = response.extensions().get::<Audited>().is_some();
     if !has_line && (reads || status.is_client_error()) {
         let result = status.as_u16().to_string();
         app.shared.audit.note(&actor, "access", &target, &result);
     }
-    // Every change has its line before it is answered.
+    // Whatever it changed has its line before it is answered.
     app.shared.audit.settle().await;
     add_headers(response.headers_mut());
     if path.starts_with("/api/v1/") {
@@ -141,13 +141,13 @@ fn judge(app: &App, peer: SocketAddr, request: &Request) -> Result<Client, ApiEr
     }
 }
 
-/// Whether any caller is served: a supervisor has no token, and uses an address.
+/// Whether anybody is served: a supervisor has no token to show, and asks by an address.
 fn is_open(app: &App, path: &str) -> bool {
     path == "/readyz" || (path == "/metrics" && app.shared.live().open_metrics)
 }
 
 fn judge_caller(app: &App, request: &Request, caller: &Caller) -> Result<Option<Grant>, ApiError> {
-    // A caller that is not served need not learn the accepted host names.
+    // Who is not served at all need not learn which names we answer to.
     if !app.access.needs_tokens() && !caller.is_local() {
         return Err(Denied::Protected.into());
     }
@@ -174,14 +174,14 @@ fn judge_caller(app: &App, request: &Request, caller: &Caller) -> Result<Option<
     Ok(grant)
 }
 
-/// For a while after the first token, registrations from this machine can be refreshed without one.
+/// For a while after the first token, what was registered from this machine is refreshed without one.
 fn may_refresh_without(app: &App, request: &Request, caller: &Caller) -> bool {
     let is_registration =
         request.method() == Method::POST && request.uri().path() == "/api/register";
     is_registration && caller.is_local() && app.access.has_grace()
 }
 
-/// Whether a request has a token, at most one Host, and nothing that only a browser sends.
+/// Whether a request shows a token, one Host or none, and nothing that only a browser sends.
 fn may_be_a_program(headers: &HeaderMap) -> bool {
     let has_one_host = headers.get_all(header::HOST).iter().count() <= 1;
     let has = |name| headers.contains_key(name);
@@ -194,9 +194,9 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// The session's id. Cookies do not depend on ports, so a server on another port of this host may have set cookies
-/// with the same name, and one for a longer path comes first: the first cookie with an existing session counts. The
-/// limit on headers also limits their number.
+/// The session's id. Cookies know no ports, so a server on another port of this host may have given
+/// the browser some of our name, and one for a longer path comes first: what counts is the first that
+/// a session has. The bound on headers is one on their number, too.
 fn session_cookie<'a>(app: &App, headers: &'a HeaderMap) -> Option<&'a str> {
     let name = format!("{SESSION_COOKIE}{}", app.port);
     let all = headers.get_all(header::COOKIE).iter();
@@ -254,7 +254,7 @@ fn check_host_and_origin(app: &App, headers: &HeaderMap, path: &str) -> Result<(
             "Origin: found {origin:?}, allowed: the console's own page"
         ));
     }
-    // A browser marks requests of other sites' pages; a link to our page is harmless.
+    // A browser tells by itself when another site's page asks; a link to our page is no harm.
     let is_foreign = headers
         .get("sec-fetch-site")
         .is_some_and(|site| site == "cross-site" || site == "same-site");

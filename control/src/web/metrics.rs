@@ -112,7 +112,7 @@ impl Collector for VerdictLevels {
 struct Values {
     counters: Vec<(&'static str, &'static str, u64)>,
     gauges: Vec<(&'static str, &'static str, i64)>,
-    /// For each protocol that the proxy is known to serve.
+    /// Of each protocol that the proxy is known to serve.
     ready: Vec<(Protocol, i64)>,
     /// Parts that the proxy refuses, by code and place.
     refusals: BTreeMap<(&'static str, String), i64>,

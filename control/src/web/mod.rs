@@ -3,6 +3,8 @@
 mod answers;
 mod api;
 pub mod body;
+#[cfg(debug_assertions)]
+mod bundle;
 mod compress;
 mod console;
 mod costs;

@@ -20,9 +20,9 @@ use crate::model::{Change, Mutation};
 use crate::publish::Settled;
 use crate::registry::{Effect, OverrideChange, Registration, Remover, Requests};
 
-/// The maximum number of queued or running requests that a backend may report.
+/// The most requests that a backend may say are queued or running at it.
 const MAX_REQUESTS: u64 = 1_000_000_000;
-/// The maximum age of figures that a backend may report.
+/// The oldest figures that a backend may say again.
 const MAX_REPORT_AGE_MS: u64 = 3_600_000;
 
 pub async fn register(
@@ -80,7 +80,7 @@ pub async fn register(
     };
     let settled = Settled::at_once(&app.publisher);
     let mut sync = answers::sync(&app, reason, &settled);
-    // A heartbeat does not fail because something else could not be published.
+    // A heartbeat is not answerable for what else could not be published.
     sync["ok"] = true.into();
     answer["sync"] = sync;
     answer["ok"] = true.into();
@@ -212,7 +212,7 @@ pub async fn sync(State(app): State<App>, Extension(actor): Extension<Actor>) ->
     (status, Json(sync)).into_response()
 }
 
-/// Carries out a mutation, waits for its result, and answers.
+/// Carries out a mutation, waits for what became of it, and answers.
 pub async fn mutate(
     app: &App,
     actor: Actor,
@@ -309,7 +309,7 @@ fn read_owner(object: &mut Object, faults: &mut Faults) -> Option<SecretHash> {
     secret.map(SecretHash::of)
 }
 
-/// The backend that an unreadable body seems to name.
+/// What a body that could not be read seems to be about.
 fn target_of(body: &Map<String, Value>) -> String {
     let part = |key| body.get(key).map_or("?".to_owned(), Value::to_string);
     format!("{}:{}", part("ip"), part("port"))

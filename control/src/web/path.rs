@@ -48,7 +48,7 @@ impl BackendPath {
         }
     }
 
-    /// The backend for the audit log, in whatever spelling.
+    /// The backend for the audit log, however it is written.
     pub fn target(&self) -> String {
         format!("{}:{}", self.0.0, self.0.1)
     }

@@ -13,7 +13,7 @@ use crate::auth::Need;
 
 pub struct Route {
     pub method: Method,
-    /// In the router's syntax: a segment in braces matches any, `{*path}` all that follow.
+    /// As the router takes it: a segment in braces stands for any, `{*path}` for all that follow.
     pub path: &'static str,
     pub need: Need,
     handler: MethodRouter<App>,

@@ -39,14 +39,14 @@ type Place = bounds::Place<IpAddr>;
 /// The most connections of all clients together, and of one: an address, or an IPv6 /64.
 const MOST_CONNECTIONS: u64 = 4096;
 const MOST_OF_ONE: usize = 1024;
-/// Descriptors reserved for files, the proxy's socket and pings.
+/// Descriptors that connections leave to files, to the proxy's socket and to pings.
 const KEPT_DESCRIPTORS: u64 = 64;
-/// The minimum number of connections even so.
+/// Connections that there may be even so.
 const LEAST_CONNECTIONS: u64 = 16;
-/// Bytes of incomplete requests. A request has some hundred bytes of headers.
+/// Bytes of requests that are not whole. A request has some hundred bytes of headers.
 const MOST_UNFINISHED: usize = 4 << 20;
-/// How many connections may wait to be accepted; the kernel allows at most `net.core.somaxconn`. Without
-/// room it drops the request, and the client retries a second later.
+/// How many connections may wait to be accepted; the kernel allows at most `net.core.somaxconn`. Where
+/// there is no room it drops the request for one, and that client tries again a second later.
 const BACKLOG: u32 = 4096;
 /// How long a client may take over its headers, and how long a kept connection may be silent.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -55,16 +55,16 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_HEADER_BYTES: usize = 32 << 10;
 const MAX_HEADERS: usize = 64;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long pending output may wait for a slow reader.
+/// How long what waits to be sent may wait for a slow reader.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long answers may take to finish when the server stops.
+/// How long answers may take to finish at the end.
 const FINISH: Duration = Duration::from_secs(3);
 /// The pause after a failed accept: without descriptors the next one fails at once too.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How often to check whether TTLs run again, while there is no place for another connection.
+/// How often it is asked whether TTLs are to run again, while there is no place for another connection.
 const FULL_LOOK: Duration = Duration::from_secs(1);
 
-/// A listening socket and its protocol.
+/// A socket to accept on, and by which protocol.
 pub struct Door {
     pub listener: TcpListener,
     pub tls: Option<Arc<Tls>>,
@@ -77,7 +77,7 @@ struct Accepted {
     place: Arc<Place>,
 }
 
-/// Listens on `addr`, even if sessions of an earlier server are still in TIME_WAIT.
+/// Listens on `addr`, also beside sessions of a server before that linger in TIME_WAIT.
 pub fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     let socket = match addr {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
@@ -88,8 +88,8 @@ pub fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Limits on clients. Without room, a new connection takes the place of one that has not yet sent a request, or else
-/// of one that waits for its next request.
+/// What clients may take of what this process has. Where there is no room, a new connection has the
+/// place of one that has not yet sent a request, or else that waits for its next one.
 fn bounds_within(descriptors: u64) -> PlaceBounds {
     let left = descriptors.saturating_sub(KEPT_DESCRIPTORS);
     let all = left.clamp(LEAST_CONNECTIONS, MOST_CONNECTIONS) as usize;
@@ -100,7 +100,7 @@ fn bounds_within(descriptors: u64) -> PlaceBounds {
     }
 }
 
-/// Serves until `stop` is done, then lets answers in progress finish.
+/// Serves until `stop` is done, then lets what is being answered finish.
 pub async fn serve(doors: Vec<Door>, router: Router, clock: Clock, stop: impl Future<Output = ()>) {
     let graceful = GracefulShutdown::new();
     let limit = getrlimit(Resource::Nofile).current;
@@ -144,10 +144,10 @@ async fn accept_all(door: Door, crowd: Crowd, mut ear: Ear, sender: mpsc::Sender
     }
 }
 
-/// The next connection, once there is a place for it; `None` if its address is at its limit.
+/// The next connection, once there is a place for it; nothing where its address has enough.
 async fn accept(door: &Door, crowd: &Crowd, ear: &mut Ear) -> io::Result<Option<Accepted>> {
     if !crowd.has_room() {
-        // New connections are read soon.
+        // Those that have just come are read soon.
         let _ = tokio::time::timeout(ACCEPT_PAUSE, crowd.room()).await;
     }
     while !crowd.has_room() {
@@ -165,7 +165,7 @@ async fn accept(door: &Door, crowd: &Crowd, ear: &mut Ear) -> io::Result<Option<
         polled
     })
     .await?;
-    // Without a place it is closed, which is clearer than a connection that is never answered.
+    // Without a place it is closed, which tells more than a connection that is never answered.
     let place = crowd.enter(network(peer.ip()));
     Ok(place.map(|place| Accepted {
         stream,
@@ -175,7 +175,8 @@ async fn accept(door: &Door, crowd: &Crowd, ear: &mut Ear) -> io::Result<Option<
     }))
 }
 
-/// Answers one connection until it ends, or until another one needs its place.
+/// Answers one connection until it ends, or until others need its place. How that comes about is the
+/// client's business.
 async fn answer(accepted: Accepted, router: Router, watcher: Watcher) {
     let (place, peer) = (accepted.place.clone(), accepted.peer);
     tokio::select! {
@@ -192,7 +193,7 @@ async fn answer_all(accepted: Accepted, router: Router, watcher: Watcher) {
         tls,
         place,
     } = accepted;
-    // Answers are small and waited for; if this fails, they are only slower.
+    // An answer is small and waited for; where this fails, it is only slower.
     let _ = stream.set_nodelay(true);
     let Some(tls) = tls else {
         return answer_http(stream, peer, place, router, watcher).await;
@@ -222,10 +223,10 @@ async fn answer_http<S>(
         let answer = router.clone().oneshot(request);
         async move {
             let response = answer.await?;
-            // A request that is answered without its body counts as complete.
+            // What has its answer without its body is as good as whole.
             place.begin();
             let answering = Answering(place);
-            // Ends when the body is dropped, handed over in full.
+            // Over when the body is dropped, all of it handed over.
             Ok::<_, Infallible>(response.map(|body| {
                 body.map_frame(move |frame| {
                     let _ = &answering;

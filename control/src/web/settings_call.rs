@@ -17,10 +17,10 @@ use crate::keeper::NotStored;
 use crate::model::{Mutation, Refusal};
 use crate::publish::{Incident, Settled};
 
-/// How often storing the outcome of a call is retried.
+/// How often it is tried to store that the outcome of a call is known.
 const KEEP_AGAIN: Duration = Duration::from_secs(1);
 
-/// The actor of changes that follow from the proxy's answer.
+/// The actor of what follows from what the proxy says.
 const PUBLISHER: Actor = Actor::Control("publisher");
 
 pub async fn change_settings(
@@ -90,9 +90,9 @@ async fn carry_out(app: App, actor: Actor, call: SettingsCall) -> Result<Respons
     Ok(tried_again(&app, &settled, &refused, answer, is_kept))
 }
 
-/// Marks the outcome as known, or reported as unknown: a later refusal is an incident, and changes no settings. False
-/// if this could not be stored: it is retried until it is, since a later start would otherwise treat the call as
-/// interrupted by a crash.
+/// The outcome is known, or the answer says that it is not: a later refusal is an incident, and
+/// changes no settings. False where that could not be stored: it is tried again until it is, since a
+/// later start would take the call for one that a crash has cut.
 async fn keep(app: &App, id: u64) -> bool {
     if is_kept(app, id).await {
         return true;
@@ -120,7 +120,7 @@ async fn is_kept(app: &App, id: u64) -> bool {
 const NOT_KEPT: &str = "settings_runtime.json cannot be written: if control restarts before it can, \
                         and the proxy then refuses these settings, they are rolled back";
 
-/// The model's revision afterwards; `None` if the settings are kept.
+/// The model's revision afterwards; `None` where the settings stand.
 async fn roll_back(app: &App, id: u64) -> Option<u64> {
     match app
         .keeper
@@ -180,15 +180,15 @@ fn warn_unless(is_kept: bool, sync: &mut Value) {
     }
 }
 
-/// The rest may be applied, but not the changes of this call.
+/// The rest may be applied; what this call is about is not.
 fn not_applied(sync: &mut Value, reason: &str) {
     sync["reload"]["applied"] = false.into();
     sync["reload"]["applied_in_ms"] = Value::Null;
     sync["reload"]["reason"] = reason.into();
 }
 
-/// Calls that an earlier process has stored without an outcome: the outcome is looked up, and each call is completed
-/// or rolled back. Silence of the proxy is no outcome.
+/// Calls that an earlier process has stored and not brought to their end: the outcome is looked up,
+/// and each is completed or rolled back. Silence of the proxy is no outcome.
 pub async fn resume(app: App) {
     let calls = app.shared.model().pending.clone();
     let mut outcomes = app.publisher.outcomes();

@@ -46,7 +46,7 @@ pub struct Tls {
 
 impl Tls {
     /// # Errors
-    /// Why these files are not a certificate with its key.
+    /// Why these files are no certificate with its key.
     pub fn open(settings: &TlsSettings) -> Result<Tls, TlsError> {
         let (certificate, key) = (settings.certificate.clone(), settings.key.clone());
         let last_read = LastRead::none_of(&[&certificate, &key]);
@@ -59,7 +59,7 @@ impl Tls {
         })
     }
 
-    /// Whether either file has changed since it was last read, or could not be read.
+    /// Whether either file is another one than was read last, or could not be read.
     pub fn is_a_file_unread(&self) -> bool {
         self.last_read.is_outdated()
     }

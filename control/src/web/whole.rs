@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use bounds::Place;
 use hyper::body::{Body, Frame, SizeHint};
 
-/// A request's body that notifies its connection's place when it has arrived in full.
+/// A request's body that tells its connection's place when all of it has come.
 pub struct Whole<B> {
     body: B,
     place: Arc<Place<IpAddr>>,
@@ -40,7 +40,7 @@ impl<B: Body + Unpin> Body for Whole<B> {
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         match &frame {
-            // The last chunk of a chunked body is recognized only by the end.
+            // Of one that comes in chunks the last is known by its end alone.
             None => self.place.begin(),
             Some(_) => self.tell_end(),
         }

@@ -261,7 +261,7 @@ describe('safety', () => {
 describe('a file of the page', () => {
   for (const [target, file, is] of [
     ['/', 'main.js', 'its script'],
-    ['/?page=backends', 'feed.js', 'what its script needs'],
+    ['/?page=backends', 'first.js', 'what its script needs'],
     ['/', 'console.css', 'a style'],
     ['/login', 'login.js', 'the script of another page'],
   ]) {

@@ -54,7 +54,7 @@ pub fn unknown(id: &str) -> ApiError {
     error
 }
 
-/// The settings in force, and the last published file.
+/// What is in force, and the file as it was last published.
 pub async fn config(State(app): State<App>) -> Result<Response, ApiError> {
     let path = app.shared.settings.proxy_config_path.clone();
     let read = tokio::task::spawn_blocking(move || read_file(&path, MAX_FILE_BYTES)).await;

@@ -83,7 +83,7 @@ pub fn precondition_unless(
     }
 }
 
-/// The number of edits that a write was made for; `None`: any (`*`).
+/// The number of edits that a write was made for; `None` where any will do (`*`).
 fn precondition(app: &App, headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
     let Some(said) = headers.get(header::IF_MATCH) else {
         return Err(problem::no_precondition());
@@ -92,7 +92,7 @@ fn precondition(app: &App, headers: &HeaderMap) -> Result<Option<u64>, ApiError>
     if said == "*" {
         return Ok(None);
     }
-    // Whether it still matches is checked when the change is made, by the number.
+    // Whether it is still so is judged where the change is made, by the number alone.
     let edits = said
         .trim_matches('"')
         .split_once('-')
@@ -125,7 +125,7 @@ pub async fn carry_out(app: &App, actor: Actor, set: ChangeSet) -> Result<Respon
     Ok(view::with_tag(app, response))
 }
 
-/// The effect of the change, on a copy.
+/// What the change would do, on a copy.
 fn try_out(app: &App, actor: &Actor, set: ChangeSet) -> Result<Response, ApiError> {
     let mut model = app.shared.model().clone();
     let target = set.target();

@@ -15,7 +15,7 @@ use crate::web::App;
 use crate::web::error::ApiError;
 use crate::web::path::PathOf;
 
-/// How many lines of the audit log are searched, and how many are returned.
+/// Lines of the audit log that are looked through, and that are given.
 const LINES_LOOKED_AT: usize = 5_000;
 const EDITS: usize = 10;
 
@@ -45,7 +45,7 @@ async fn gone(app: &App, addr: BackendAddr, id: &str) -> ApiError {
     unknown(id).with("gone", gone)
 }
 
-/// The values of each source, the strongest first; the first source with a value decides it.
+/// What each source says, the strongest first; the first that names a value decides it.
 fn layers(app: &App, addr: BackendAddr) -> Value {
     let model = app.shared.model();
     let entry = model.registry.entries.get(&addr);
@@ -65,7 +65,8 @@ fn layers(app: &App, addr: BackendAddr) -> Value {
     })
 }
 
-/// Its lines of the audit log, the newest first; none if the log cannot be read, which `GET audit` reports.
+/// Its newest lines of the audit log, the newest first; none where the log cannot be read, which
+/// `GET audit` says.
 async fn edits(app: &App, addr: BackendAddr) -> Vec<Value> {
     let shared = app.shared.clone();
     let read = tokio::task::spawn_blocking(move || shared.audit.lines(None, LINES_LOOKED_AT)).await;

@@ -90,7 +90,7 @@ fn not_kept(number: &str) -> ApiError {
     ApiError::new(StatusCode::NOT_FOUND, message)
 }
 
-/// The edits of a roll-back.
+/// The edits that a way back consists of.
 struct Plan {
     overrides: Option<ChangeSet>,
     settings: Option<SettingsCall>,
@@ -115,7 +115,7 @@ impl Plan {
         }
     }
 
-    /// Its effect, tried on a copy of the model.
+    /// What it does, tried on a copy of the model.
     fn show(
         &self,
         app: &App,
@@ -145,8 +145,8 @@ impl Plan {
         Ok(shown)
     }
 
-    /// Overrides first, which are refused if people have edited since. If the settings are refused then, the
-    /// overrides are restored.
+    /// Overrides first, which are refused where people have edited since; where the settings are
+    /// refused then, the overrides are as they were again.
     async fn carry_out(
         self,
         app: &App,
@@ -173,7 +173,7 @@ impl Plan {
     }
 }
 
-/// Restores the overrides after the settings were refused.
+/// The overrides as they were before, where the settings were refused.
 async fn put_back(app: &App, actor: Actor, shown: &Value, refused: ApiError) -> ApiError {
     let note = "the settings were refused, so the overrides are restored";
     let mut body = Map::new();

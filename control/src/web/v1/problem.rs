@@ -9,7 +9,7 @@ use crate::web::error::ApiError;
 
 const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
 
-/// Turns an error answer into the form of `/api/v1`.
+/// The answer as `/api/v1` gives it, where it is an error.
 pub fn render(mut response: Response, path: &str) -> Response {
     let Some(error) = response.extensions_mut().remove::<ApiError>() else {
         return response;
@@ -57,7 +57,7 @@ pub fn stale(etag: &str) -> ApiError {
     ApiError::new(StatusCode::PRECONDITION_FAILED, message).with("etag", etag.into())
 }
 
-/// 428: a write must name the state that it was made for.
+/// 428: a write must say what it was made for.
 pub fn no_precondition() -> ApiError {
     let message = "If-Match is required: the ETag of what was read, or * for any";
     ApiError::new(StatusCode::PRECONDITION_REQUIRED, message)

@@ -5,7 +5,7 @@ use contract::Faults;
 /// The parameters of one request, each asked for by name.
 pub struct Query<'a> {
     text: &'a str,
-    /// The parameters that were asked for so far.
+    /// What was asked for so far.
     known: Vec<&'static str>,
     pub faults: Faults,
 }

@@ -15,12 +15,12 @@ use crate::web::body::JsonObject;
 use crate::web::error::ApiError;
 use crate::web::guard::Client;
 
-/// The caller's scope and token; the console hides what the scope does not allow.
+/// What the caller may do, and by what; the console hides what it may not.
 pub async fn show(State(app): State<App>, Extension(client): Extension<Client>) -> Json<Value> {
     Json(describe(&app, client.grant.as_ref()))
 }
 
-/// Starts a session of this browser with a token.
+/// A token opens a session of this browser.
 pub async fn sign_in(
     State(app): State<App>,
     Extension(client): Extension<Client>,
@@ -55,7 +55,7 @@ pub async fn sign_out(
     Extension(client): Extension<Client>,
     Extension(actor): Extension<Actor>,
 ) -> Response {
-    // Any caller can send an invented cookie: a sign-out that ends nothing has no line in the audit log.
+    // Anybody may ask with a cookie made up: what ends nothing is no line of the audit log.
     if let Some(key) = client.session
         && app.access.sign_out(key)
     {

@@ -31,7 +31,7 @@ pub async fn list(State(app): State<App>) -> Response {
     Json(body).into_response()
 }
 
-/// `PUT static/{id}`: values that the body does not mention are left to discovery, or to the default.
+/// `PUT static/{id}`: what the body does not mention is left to discovery, or to the default.
 pub async fn put(
     State(app): State<App>,
     Extension(actor): Extension<Actor>,
@@ -76,7 +76,7 @@ fn read(app: &App, addr: BackendAddr, body: &Map<String, Value>) -> Result<Said,
     }
 }
 
-/// The backend's entry before and after.
+/// What the list said of the backend, and says now.
 fn both(change: &Change) -> Value {
     json!({ "ok": true, "old": change.old, "new": change.new })
 }

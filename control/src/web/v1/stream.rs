@@ -13,7 +13,7 @@ use flate2::write::GzEncoder;
 use hyper::body::Frame;
 use tokio::sync::mpsc;
 
-/// Maximum number of pieces that wait for the client.
+/// Pieces that wait for the client at most.
 const QUEUE: usize = 4;
 
 struct Pieces(mpsc::Receiver<Bytes>);
@@ -31,14 +31,14 @@ impl HttpBody for Pieces {
     }
 }
 
-/// The sender of an answer's pieces.
+/// Where the pieces of an answer go.
 pub struct Sender {
     queue: mpsc::Sender<Bytes>,
     gzip: Option<GzEncoder<Vec<u8>>>,
 }
 
 impl Sender {
-    /// Waits if the client is slow.
+    /// Waits where the client is slow.
     ///
     /// # Errors
     /// The client has gone.

@@ -19,7 +19,7 @@ pub struct View {
     pub rows: BTreeMap<BackendAddr, Value>,
 }
 
-/// The tag of the current edits; one from before a restart never matches.
+/// The tag of the edits as they stand; one of before a restart never matches.
 pub fn etag(app: &App) -> String {
     tag_of(app, app.shared.model().edits)
 }
@@ -43,7 +43,7 @@ pub async fn look(app: &App) -> View {
         let addr = row.backend.addr;
         let mut listed = answers::row(app, row);
         listed["id"] = addr.to_string().into();
-        // A point in time, not a remaining time, so that a row changes only when something has happened.
+        // A moment and not a rest, so that a row changes only when something has happened.
         let left_ms = listed["ttl_remaining_ms"].take().as_u64();
         let expires_at_ms = left_ms.map(|left_ms| (now.unix_ms + left_ms).div_ceil(1000) * 1000);
         listed["expires_at_ms"] = expires_at_ms.into();
@@ -110,7 +110,7 @@ pub async fn status(State(app): State<App>) -> Response {
     tagged(view.etag, view.status)
 }
 
-/// The same answer with the tag of the current edits.
+/// The same answer with the tag of the edits as they stand.
 pub fn with_tag(app: &App, mut response: Response) -> Response {
     if let Ok(tag) = etag(app).parse() {
         response.headers_mut().insert(header::ETAG, tag);

@@ -25,7 +25,7 @@ const OF_ROW: [&str; 8] = [
     "running",
     "cost",
 ];
-/// Members of `proxy` that are numbers but not figures: they decide about new sessions.
+/// Members of `proxy` that are numbers and no figures: new sessions follow them.
 const NOT_OF_PROXY: [&str; 2] = ["weight", "weight_effective"];
 
 /// Figures that wait for their turn, by backend.
@@ -67,7 +67,7 @@ impl Waiting {
         told
     }
 
-    /// Forgets a row that is gone, or is sent whole.
+    /// Forgets a row that is gone, or comes whole.
     pub fn forget(&mut self, addr: BackendAddr) {
         self.0.remove(&addr);
     }

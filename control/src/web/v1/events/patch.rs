@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value};
 
-/// `None` if nothing differs.
+/// `None` where nothing differs.
 pub fn patch(old: &Value, new: &Value) -> Option<Value> {
     if old == new {
         return None;
@@ -34,7 +34,7 @@ fn whole(value: &Value) -> Value {
     }
 }
 
-/// Joins two consecutive patches.
+/// One patch for two that follow each other.
 pub fn merge(earlier: &mut Value, later: Value) {
     match (earlier, later) {
         (Value::Object(members), Value::Object(later)) => merge_members(members, later),

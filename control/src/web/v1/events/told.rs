@@ -16,7 +16,7 @@ use crate::web::v1::view::View;
 /// How many events are kept for clients that reconnect.
 const KEPT_EVENTS: usize = 300;
 const KEPT_BYTES: usize = 16 << 20;
-/// Maximum number of rows that a client can name.
+/// Rows that a client can name.
 const MAX_ROWS: usize = 500;
 
 /// The form of changes that a client asks for.
@@ -25,7 +25,7 @@ pub enum Form {
     Patches(Rows),
 }
 
-/// The rows whose figures come with each event.
+/// Whose figures come with each event.
 pub enum Rows {
     All,
     Named(Vec<BackendAddr>),
@@ -41,7 +41,7 @@ pub struct Told {
     rows: BTreeMap<BackendAddr, String>,
 }
 
-/// One kept event.
+/// One event as it is kept.
 struct Event {
     number: u64,
     /// `None` if no client takes fields.
@@ -153,7 +153,7 @@ impl Told {
         Some(event(id, "snapshot", &whole))
     }
 
-    /// The events after `after`; `None` if they are no longer kept.
+    /// What follows event `after`; `None` where that is not kept any more.
     pub fn since(&self, after: u64, last: u64, form: &Form) -> Option<Vec<Bytes>> {
         let missed = self.events.iter().filter(|event| event.number > after);
         let missed: Option<Vec<Bytes>> = missed.map(|event| self.text(event, last, form)).collect();
@@ -166,7 +166,7 @@ impl Told {
             Form::Patches(rows) => rows,
         };
         let mut text = event.patches.clone();
-        // Earlier figures of named rows come with their turn.
+        // What an earlier event said of named rows comes with their turn.
         if event.number == last {
             let named: Vec<&String> = match rows {
                 Rows::All => self.rows.values().collect(),
@@ -252,7 +252,7 @@ fn changed_fields(old: &Value, new: &Value) -> Option<Map<String, Value>> {
     let mut changed: BTreeMap<String, Value> = changed
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect();
-    // A part that the proxy no longer reports must not stay on the page.
+    // A part that the proxy tells no more must not stay on the page.
     let lost = old
         .as_object()?
         .keys()
