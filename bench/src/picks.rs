@@ -6,9 +6,7 @@ use std::sync::Arc;
 use std::sync::Barrier;
 use std::time::Instant;
 
-use contract::{
-    Algorithm, Backend, BackendAddr, Config, GpuAware, Pool, Report, Settings, WarmingShare,
-};
+use contract::{Algorithm, Backend, BackendAddr, Config, Name, Pool, Report, Settings};
 use proxy_core::backend::{BackendRegistry, BackendState, SessionSlot};
 use proxy_core::meter::Moment;
 use proxy_core::pick::{BackendIndex, PickTable, Picker, Request};
@@ -221,12 +219,11 @@ fn pool(algorithm: Algorithm, size: usize, random: &mut fastrand::Rng) -> Pool {
         report: Report::default(),
         batch: None,
     };
-    Pool {
+    Pool::new(
+        Name::default(),
         algorithm,
-        warming_share: WarmingShare::Tenth,
-        gpu_aware: GpuAware::default(),
-        backends: (0..size as u32).map(backend).collect(),
-    }
+        (0..size as u32).map(backend).collect(),
+    )
 }
 
 /// 10.0.0.0

@@ -1,7 +1,7 @@
 //! `proxy_config.json`: the text as written, checked into a [`Config`] that is right throughout.
 //!
 //! The base format has one `listen` and one list of backends; it is lowered here to a listener and
-//! a pool, and everything further in knows only listeners and pools. [`check`] is the same function
+//! a pool, both named `default`, and everything further in knows only listeners and pools. [`check`] is the same function
 //! on both sides, so control never publishes what the proxy would refuse.
 
 use std::collections::HashMap;
@@ -15,6 +15,7 @@ use crate::config_digest::config_digest;
 use crate::fault::Faults;
 use crate::gpu_aware::GpuAware;
 use crate::health::ProbeKind;
+use crate::name::Name;
 use crate::object::{Object, kind, parse_object};
 use crate::settings::Settings;
 
@@ -42,6 +43,8 @@ pub struct Config {
 /// An address that sessions and flows are accepted on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listener {
+    /// No other listener has it.
+    pub name: Name,
     pub addr: SocketAddr,
     pub tcp: bool,
     pub udp: bool,
@@ -52,6 +55,8 @@ pub struct Listener {
 /// The backends behind a listener and how one of them is chosen.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pool {
+    /// No other pool has it.
+    pub name: Name,
     pub algorithm: Algorithm,
     pub warming_share: WarmingShare,
     pub gpu_aware: GpuAware,
@@ -328,6 +333,7 @@ fn read(
     let (backends, skipped) = split_own(backends.into_iter(), &[listener.addr], local);
 
     let pool = Pool {
+        name: Name::default(),
         algorithm: algorithm.unwrap_or(Algorithm::WeightedRoundRobin),
         warming_share: warming_share.unwrap_or(WarmingShare::Tenth),
         gpu_aware,
@@ -380,6 +386,7 @@ fn read_listen(
     }
     listen.unknown_keys(unknown_keys);
     Some(Listener {
+        name: Name::default(),
         addr: SocketAddr::new(ip?, port? as u16),
         tcp,
         udp,
@@ -512,6 +519,19 @@ impl Config {
     }
 }
 
+impl Pool {
+    /// A pool of these backends in which everything else is as if unsaid.
+    pub fn new(name: Name, algorithm: Algorithm, backends: Vec<Backend>) -> Pool {
+        Pool {
+            name,
+            algorithm,
+            warming_share: WarmingShare::Tenth,
+            gpu_aware: GpuAware::default(),
+            backends,
+        }
+    }
+}
+
 impl Listener {
     /// Whether a probe of this kind that is sent to its address arrives here.
     pub fn takes_probe(&self, kind: ProbeKind) -> bool {
@@ -595,6 +615,8 @@ mod tests {
             "0.0.0.0:10080".parse().expect("a literal")
         );
         assert!(config.listeners[0].tcp && config.listeners[0].udp);
+        let names = (&config.listeners[0].name, &config.pools[0].name);
+        assert_eq!(names, (&Name::default(), &Name::default()));
         assert_eq!(config.pools[0].algorithm, Algorithm::WeightedRoundRobin);
         let backend = &config.pools[0].backends[0];
         assert_eq!(backend.addr.to_string(), "10.0.0.11:9001");

@@ -17,6 +17,7 @@ pub mod gpu_aware;
 pub mod health;
 mod health_status;
 pub mod links;
+pub mod name;
 pub mod networks;
 mod object;
 pub mod paths;
@@ -38,6 +39,7 @@ pub use config::{
 pub use config_digest::config_digest;
 pub use fault::{Fault, Faults};
 pub use gpu_aware::GpuAware;
+pub use name::{DEFAULT_NAME, Name};
 pub use networks::Networks;
 pub use object::{Object, parse_object};
 pub use paths::Root;

@@ -4,9 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use contract::{
-    Algorithm, Backend, BackendAddr, Batch, Config, GpuAware, Pool, Report, Settings, WarmingShare,
-};
+use contract::{Algorithm, Backend, BackendAddr, Batch, Config, Name, Pool, Report, Settings};
 use proxy_core::backend::{BackendRegistry, SessionSlot};
 use proxy_core::health::Unanswered;
 use proxy_core::health::sources::{AnsweredSources, Source};
@@ -166,12 +164,7 @@ fn build(
         report: Report::default(),
         batch,
     });
-    let pool = Pool {
-        algorithm,
-        warming_share: WarmingShare::Tenth,
-        gpu_aware: GpuAware::default(),
-        backends: backends.collect(),
-    };
+    let pool = Pool::new(Name::default(), algorithm, backends.collect());
     let config = Config {
         generation: None,
         updated_at: None,

@@ -112,6 +112,7 @@ mod tests {
     #[test]
     fn nothing_changes_between_equal_configurations() {
         let listener = Listener {
+            name: contract::Name::default(),
             addr: SocketAddr::from(([0, 0, 0, 0], 80)),
             tcp: true,
             udp: true,

@@ -1,7 +1,7 @@
 //! What probes, ejections and slow start keep to, over random inputs.
 
 use contract::health::{Ejection, Probe};
-use contract::{Algorithm, Backend, BackendAddr, Pool, Report, WarmingShare};
+use contract::{Algorithm, Backend, BackendAddr, Name, Pool, Report};
 use proptest::prelude::*;
 use proxy_core::health::{Outcome, ProbeFailure, Standing, Verdict};
 use proxy_core::pick::{BackendIndex, Entry, PickTable, Picker, Request};
@@ -35,12 +35,7 @@ fn pool(algorithm: Algorithm, weights: &[u16]) -> Pool {
         report: Report::default(),
         batch: None,
     });
-    Pool {
-        gpu_aware: contract::GpuAware::default(),
-        algorithm,
-        warming_share: WarmingShare::Tenth,
-        backends: backends.collect(),
-    }
+    Pool::new(Name::default(), algorithm, backends.collect())
 }
 
 fn any_algorithm() -> impl Strategy<Value = Algorithm> {

@@ -1,6 +1,6 @@
 //! What every algorithm keeps to, over random pools, and how sessions split.
 
-use contract::{Algorithm, Backend, BackendAddr, GpuAware, Pool, Report, WarmingShare};
+use contract::{Algorithm, Backend, BackendAddr, GpuAware, Name, Pool, Report, WarmingShare};
 use proptest::prelude::*;
 use proxy_core::pick::{BackendIndex, PickTable, Picker, Request};
 
@@ -28,12 +28,7 @@ fn pool(algorithm: Algorithm, weights: &[u16]) -> Pool {
     let backends = (0..)
         .zip(weights)
         .map(|(number, &weight)| backend(number, weight));
-    Pool {
-        algorithm,
-        warming_share: WarmingShare::Tenth,
-        gpu_aware: GpuAware::default(),
-        backends: backends.collect(),
-    }
+    Pool::new(Name::default(), algorithm, backends.collect())
 }
 
 fn any_algorithm() -> impl Strategy<Value = Algorithm> {
@@ -65,6 +60,7 @@ fn any_pool() -> impl Strategy<Value = Pool> {
                 .collect();
             fastrand::Rng::with_seed(seed).shuffle(&mut backends);
             Pool {
+                name: Name::default(),
                 algorithm,
                 warming_share,
                 gpu_aware: GpuAware::default(),

@@ -4,9 +4,7 @@
 use std::sync::Arc;
 
 use contract::health::Health;
-use contract::{
-    Algorithm, Backend, BackendAddr, Config, GpuAware, Pool, Report, Settings, WarmingShare,
-};
+use contract::{Algorithm, Backend, BackendAddr, Config, Name, Pool, Report, Settings};
 use proptest::prelude::*;
 use proxy_core::backend::{BackendRegistry, SessionSlot};
 use proxy_core::latency::add;
@@ -38,12 +36,7 @@ impl World {
                 report: Report::default(),
                 batch: None,
             });
-        let pool = Pool {
-            algorithm: Algorithm::GpuAware,
-            warming_share: WarmingShare::Tenth,
-            gpu_aware: GpuAware::default(),
-            backends: described.collect(),
-        };
+        let pool = Pool::new(Name::default(), Algorithm::GpuAware, described.collect());
         let mut registry = BackendRegistry::new(1);
         let snapshot = Arc::new(build(&pool, &mut registry, None, 1_000_000));
         let world = World {

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use contract::{Algorithm, Backend, BackendAddr, Batch, GpuAware, Pool, Report, WarmingShare};
+use contract::{Algorithm, Backend, BackendAddr, Batch, GpuAware, Name, Pool, Report};
 use fastrand::Rng;
 use proxy_core::backend::{BackendRegistry, BackendState, FlowSlot, SessionSlot};
 use proxy_core::batch::Batches;
@@ -100,12 +100,7 @@ fn workers_together_deal_every_cycle_of_a_rotation_exactly() {
             weight,
             ..backend(None)
         });
-        let pool = Pool {
-            algorithm,
-            warming_share: WarmingShare::Tenth,
-            gpu_aware: GpuAware::default(),
-            backends: backends.collect(),
-        };
+        let pool = Pool::new(Name::default(), algorithm, backends.collect());
         let cycle: u16 = weights.iter().sum();
         let table = PickTable::build(&pool);
         let picker = Picker::new(&table);
@@ -141,12 +136,11 @@ fn a_batch_takes_no_more_than_its_size_however_many_join_at_once() {
         max: MAX as u16,
         window_ms: 1_000,
     };
-    let pool = Pool {
-        algorithm: Algorithm::GpuAware,
-        warming_share: WarmingShare::Tenth,
-        gpu_aware: GpuAware::default(),
-        backends: vec![backend(Some(batch))],
-    };
+    let pool = Pool::new(
+        Name::default(),
+        Algorithm::GpuAware,
+        vec![backend(Some(batch))],
+    );
     let batches = Batches::of(&pool).expect("one has limits");
     for round in 0..50 {
         batches.begin(BackendIndex(0), 0);

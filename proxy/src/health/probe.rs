@@ -329,6 +329,7 @@ mod tests {
     #[test]
     fn a_probe_that_would_reach_this_proxy_is_known() {
         let listener = |addr: &str| Listener {
+            name: contract::Name::default(),
             addr: addr.parse().expect("an address"),
             tcp: true,
             udp: false,
