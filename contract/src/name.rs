@@ -47,6 +47,11 @@ impl fmt::Display for Name {
     }
 }
 
+/// The pool or listener of a proxy that tells no names.
+pub(crate) fn default_name() -> String {
+    DEFAULT_NAME.to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::cost::{BackendCost, Failed};
 pub use crate::health_status::{BackendHealth, HealthStatus, ProtocolHealth};
+use crate::name::default_name;
 pub use crate::refusal::{Refusal, RefusalCode};
 
 /// Which configuration the proxy runs, and how the last attempt at a newer one ended.
@@ -79,14 +80,42 @@ pub struct Status {
     pub reloads_ok: u64,
     pub reloads_refused: u64,
     pub draining: bool,
+    /// Of the first pool.
     pub algorithm: String,
     pub workers: Vec<WorkerStatus>,
     pub backends: Vec<BackendStatus>,
-    /// Absent from older proxies.
+    /// Of the first pool. Absent from older proxies.
     #[serde(default)]
     pub health: HealthStatus,
+    /// Every pool, in the order of the configuration; likewise.
+    #[serde(default)]
+    pub pools: Vec<PoolStatus>,
     pub totals: Totals,
+    /// What of the totals came by which listener: those of the configuration, and earlier ones while
+    /// they have sessions or flows. Absent from older proxies.
+    #[serde(default)]
+    pub listener_totals: Vec<ListenerTotals>,
     pub limits: LimitStatus,
+}
+
+/// One pool as the proxy sees it.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct PoolStatus {
+    pub name: String,
+    pub algorithm: String,
+    /// Whether a listener of the configuration leads to it.
+    pub tcp: bool,
+    pub udp: bool,
+    pub health: HealthStatus,
+}
+
+/// What is counted of one listener.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct ListenerTotals {
+    pub name: String,
+    pub accept_pauses: u64,
+    #[serde(flatten)]
+    pub totals: Totals,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
@@ -101,6 +130,9 @@ pub struct WorkerStatus {
 
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct ListenerStatus {
+    /// Absent from older proxies.
+    #[serde(default = "default_name")]
+    pub name: String,
     pub addr: SocketAddr,
     pub tcp: bool,
     pub udp: bool,
@@ -143,9 +175,12 @@ impl OperationalState {
     }
 }
 
-/// One backend as the proxy sees it. A removed backend is listed until its last session ends.
+/// One backend of one pool as the proxy sees it. A removed backend is listed until its last session ends.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct BackendStatus {
+    /// Absent from older proxies.
+    #[serde(default = "default_name")]
+    pub pool: String,
     pub ip: IpAddr,
     pub port: u16,
     /// False once a reload has removed it; it then has sessions to finish.

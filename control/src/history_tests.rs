@@ -163,6 +163,7 @@ fn of_backends_that_are_gone_the_last_ones_are_remembered() {
 fn serving(takes_sessions: bool, takes_flows: bool) -> Status {
     let mut status = seen("up", "probe: ok");
     status.running.listeners = vec![contract::status::ListenerStatus {
+        name: contract::DEFAULT_NAME.to_owned(),
         addr: "127.0.0.1:10080".parse().expect("a literal"),
         tcp: true,
         udp: true,

@@ -21,6 +21,7 @@ use contract::config::MAX_FILE_BYTES;
 use contract::exposition::Form;
 use contract::status::{Reports, Running, States, Status};
 use contract::{BackendAddr, Report};
+use proxy_core::backend::BackendState;
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::process::Gid;
@@ -286,26 +287,31 @@ async fn take_reports(
     let state = supervisor.state();
     let (mut taken, mut overtaken) = (0, 0);
     for report in &reports {
-        let Some(backend) = state
-            .registry
-            .find(BackendAddr::new(report.ip, report.port))
+        // A report is of a server, whatever pools it is in.
+        let members = state.registry.at(BackendAddr::new(report.ip, report.port));
+        let last_of = |backend: &Arc<BackendState>| backend.telemetry().get();
+        let Some(last) = members
+            .iter()
+            .map(last_of)
+            .max_by_key(|last| last.reported_at_ms)
         else {
             continue;
         };
-        let last = backend.telemetry().get();
         if is_overtaken(report.reported_at_ms, last.reported_at_ms) {
             overtaken += 1;
             continue;
         }
         let has_figures = report.gpu_usage.is_some() || report.vram_usage.is_some();
-        backend.telemetry().set(&Report {
-            gpu_usage: report.gpu_usage,
-            vram_usage: report.vram_usage,
-            // Without a figure there is nothing that could have an age.
-            reported_at_ms: has_figures.then_some(report.reported_at_ms),
-            heartbeat_ms: last.heartbeat_ms,
-        });
-        state.score_report(backend.addr, now);
+        for backend in members {
+            backend.telemetry().set(&Report {
+                gpu_usage: report.gpu_usage,
+                vram_usage: report.vram_usage,
+                // Without a figure there is nothing that could have an age.
+                reported_at_ms: has_figures.then_some(report.reported_at_ms),
+                heartbeat_ms: last_of(backend).heartbeat_ms,
+            });
+            state.score_report(backend, now);
+        }
         taken += 1;
     }
     // When a report gets stale is known anew.

@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use contract::refusal::Refusal;
 use contract::status::ListenerStatus;
-use proxy_core::plan::{Endpoint, Plan, Protocol, plan};
+use contract::{Listener, Name};
+use proxy_core::plan::{Endpoint, Plan, Protocol, endpoints, endpoints_of, plan};
 
 use crate::clock::monotonic_ms;
 use crate::listen::{self, BindError};
@@ -41,6 +42,8 @@ pub struct Listeners {
     /// Flows of each endpoint over all workers. The workers hold it too for as long as their sockets
     /// are open, retired ones included.
     flows: HashMap<Endpoint, Arc<AtomicU64>>,
+    /// For which listener each endpoint accepts, as the last configuration says that names it.
+    names: HashMap<Endpoint, Name>,
     /// Endpoints that the configuration has given up but may ask for again, and since when
     /// (monotonic, milliseconds).
     retired: HashMap<Endpoint, u64>,
@@ -56,12 +59,12 @@ pub struct Change {
 }
 
 impl Change {
-    /// Each worker's commands: it accepts on what is new, does `amid`, and gives up what is old.
-    pub fn around(self, amid: impl Fn() -> Command) -> Vec<Vec<Command>> {
+    /// Each worker's commands: it does `first`, accepts on what is new, and gives up what is old.
+    pub fn after(self, first: impl Fn() -> Command) -> Vec<Vec<Command>> {
         let mut commands = self.open;
         for commands in &mut commands {
+            commands.insert(0, first());
             commands.extend(self.revive.iter().copied().map(Command::Revive));
-            commands.push(amid());
             commands.extend(self.retire.iter().copied().map(Command::Retire));
         }
         commands
@@ -71,13 +74,16 @@ impl Change {
 impl Listeners {
     /// Binds what can be bound of `wanted` for a start. What else this process needs of its rights may
     /// then be given up; the workers accept once they carry out [`Listeners::accept_on`].
-    pub fn bind(wanted: Vec<Endpoint>, worker_count: usize) -> (Listeners, BoundSockets) {
+    pub fn bind(wanted: &[Listener], worker_count: usize) -> (Listeners, BoundSockets) {
+        let names = names(wanted);
+        let wanted = endpoints(wanted);
         let mut listeners = Listeners {
             worker_count,
             open: Vec::new(),
             unbound: Vec::new(),
             wanted: wanted.clone(),
             flows: HashMap::new(),
+            names,
             retired: HashMap::new(),
         };
         let (bound, unbound) = listeners.bind_each(wanted, false);
@@ -87,7 +93,12 @@ impl Listeners {
     }
 
     /// Asks for `wanted` from now on, instead of what was asked for until now.
-    pub fn change_to(&mut self, wanted: Vec<Endpoint>) -> Change {
+    pub fn change_to(&mut self, wanted: &[Listener]) -> Change {
+        self.names.extend(names(wanted));
+        self.change(endpoints(wanted))
+    }
+
+    fn change(&mut self, wanted: Vec<Endpoint>) -> Change {
         self.wanted = wanted;
         let Plan {
             open,
@@ -137,7 +148,7 @@ impl Listeners {
             return None;
         }
         let before = self.open.clone();
-        let change = self.change_to(self.wanted.clone());
+        let change = self.change(self.wanted.clone());
         (self.open != before).then_some(change)
     }
 
@@ -158,10 +169,11 @@ impl Listeners {
     /// What would be refused of `wanted`. Binds what is not held yet, and releases it at once.
     pub fn try_out(
         &self,
-        wanted: &[Endpoint],
+        wanted: &[Listener],
         confinement: &Confinement,
         now_ms: u64,
     ) -> Vec<Refusal> {
+        let wanted = endpoints(wanted);
         let is_held = |endpoint: &Endpoint| {
             self.open.contains(endpoint) || self.retired.contains_key(endpoint)
         };
@@ -195,21 +207,29 @@ impl Listeners {
         kept.map(|endpoint| endpoint.addr).collect()
     }
 
-    /// What is accepted on, an address once.
+    /// What is accepted on, an address of a listener once.
     pub fn status(&self) -> Vec<ListenerStatus> {
         let mut listeners: Vec<ListenerStatus> = Vec::new();
         for endpoint in &self.open {
             let addr = endpoint.addr;
+            let name = self.names.get(endpoint).cloned().unwrap_or_default();
+            let name = name.as_str();
             let (tcp, udp) = match endpoint.protocol {
                 Protocol::Tcp => (true, false),
                 Protocol::Udp => (false, true),
             };
-            match listeners.iter_mut().find(|listener| listener.addr == addr) {
+            let mut known = listeners.iter_mut();
+            match known.find(|one| (one.addr, &*one.name) == (addr, name)) {
                 Some(listener) => {
                     listener.tcp |= tcp;
                     listener.udp |= udp;
                 }
-                None => listeners.push(ListenerStatus { addr, tcp, udp }),
+                None => listeners.push(ListenerStatus {
+                    name: name.to_owned(),
+                    addr,
+                    tcp,
+                    udp,
+                }),
             }
         }
         listeners
@@ -251,6 +271,10 @@ impl Listeners {
         let unused = self.retired.extract_if(is_unused);
         let unused: Vec<Endpoint> = unused.map(|(endpoint, _)| endpoint).collect();
         flows.retain(|_, count| Arc::strong_count(count) > 1);
+        let is_known = |one: &Endpoint| self.open.contains(one) || self.retired.contains_key(one);
+        let wanted = &self.wanted;
+        self.names
+            .retain(|endpoint, _| wanted.contains(endpoint) || is_known(endpoint));
         unused
     }
 
@@ -336,6 +360,13 @@ impl Listeners {
     }
 }
 
+fn names(listeners: &[Listener]) -> HashMap<Endpoint, Name> {
+    let each = listeners.iter().flat_map(|listener| {
+        endpoints_of(listener).map(|endpoint| (endpoint, listener.name.clone()))
+    });
+    each.collect()
+}
+
 /// The listeners in a log line, as `127.0.0.1:80/tcp+udp`; `none` where nothing is accepted on.
 pub fn words(listeners: &[ListenerStatus]) -> String {
     let word = |listener: &ListenerStatus| {
@@ -353,22 +384,27 @@ pub fn words(listeners: &[ListenerStatus]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use std::net::{TcpListener, UdpSocket};
 
-    fn endpoints(addr: SocketAddr) -> Vec<Endpoint> {
-        [Protocol::Tcp, Protocol::Udp]
-            .map(|protocol| Endpoint {
-                addr,
-                protocol,
-                pool: 0,
-            })
-            .to_vec()
+    /// One listener, and nothing else.
+    fn named(name: &str, addr: SocketAddr, pool: usize) -> [Listener; 1] {
+        [Listener {
+            name: Name::new(name).expect("a name"),
+            addr,
+            tcp: true,
+            udp: true,
+            pool,
+        }]
+    }
+
+    fn listener(addr: SocketAddr) -> [Listener; 1] {
+        named("default", addr, 0)
     }
 
     /// An address of loopback that was free a moment ago, for TCP and for UDP.
-    fn free() -> SocketAddr {
+    pub(crate) fn free() -> SocketAddr {
         for _ in 0..100 {
             let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
             let addr = listener.local_addr().expect("bound");
@@ -388,7 +424,7 @@ mod tests {
     fn a_start_opens_what_is_free_and_the_rest_when_it_is() {
         let addr = free();
         let taken = UdpSocket::bind(addr).expect("free");
-        let (mut listeners, bound) = Listeners::bind(endpoints(addr), 2);
+        let (mut listeners, bound) = Listeners::bind(&listener(addr), 2);
         assert_eq!(bound.len(), 1, "TCP alone");
         let _accepting = listeners.accept_on(bound);
         assert_eq!(words(&listeners.status()), format!("{addr}/tcp"));
@@ -405,10 +441,10 @@ mod tests {
     #[test]
     fn a_listener_changes_as_a_whole_and_only_when_all_of_it_can_be_bound() {
         let (old, new, newest) = (free(), free(), free());
-        let (mut listeners, bound) = Listeners::bind(endpoints(old), 1);
+        let (mut listeners, bound) = Listeners::bind(&listener(old), 1);
         let _accepting = listeners.accept_on(bound);
         let taken = UdpSocket::bind(new).expect("free");
-        let change = listeners.change_to(endpoints(new));
+        let change = listeners.change_to(&listener(new));
         assert!(change.retire.is_empty() && change.open[0].is_empty());
         assert_eq!(words(&listeners.status()), format!("{old}/tcp+udp"));
         assert_eq!(listeners.kept(), [old, old]);
@@ -418,7 +454,7 @@ mod tests {
         assert!(listeners.retry().is_none());
 
         // A newer one is tried instead, and the one before no more.
-        let change = listeners.change_to(endpoints(newest));
+        let change = listeners.change_to(&listener(newest));
         assert_eq!((change.retire.len(), change.open[0].len()), (2, 2));
         drop(taken);
         assert!(!listeners.is_trying(&Confinement::default()));
@@ -429,11 +465,11 @@ mod tests {
     #[test]
     fn a_trial_takes_nothing() {
         let (old, taken) = (free(), free());
-        let (mut listeners, bound) = Listeners::bind(endpoints(old), 1);
+        let (mut listeners, bound) = Listeners::bind(&listener(old), 1);
         let _accepting = listeners.accept_on(bound);
         let _other = TcpListener::bind(taken).expect("free");
         let tried = |addr| {
-            let refusals = listeners.try_out(&endpoints(addr), &Confinement::default(), 7);
+            let refusals = listeners.try_out(&listener(addr), &Confinement::default(), 7);
             let values = refusals.into_iter().map(|refusal| refusal.value);
             values.collect::<Vec<_>>()
         };
@@ -447,5 +483,21 @@ mod tests {
         assert!(tried(somewhere).is_empty());
         TcpListener::bind(somewhere).expect("released");
         UdpSocket::bind(somewhere).expect("released");
+    }
+
+    #[test]
+    fn a_listener_that_gets_another_pool_and_name_keeps_its_sockets() {
+        let addr = free();
+        let (mut listeners, bound) = Listeners::bind(&named("chat", addr, 0), 1);
+        let _accepting = listeners.accept_on(bound);
+        for (name, pool) in [("chat", 1), ("talk", 0)] {
+            let change = listeners.change_to(&named(name, addr, pool));
+            assert!(
+                change.retire.is_empty() && change.open[0].is_empty(),
+                "{name}"
+            );
+            assert!(!listeners.has_retired());
+            assert_eq!(listeners.status()[0].name, name);
+        }
     }
 }

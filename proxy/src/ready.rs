@@ -4,7 +4,6 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use proxy_core::plan::endpoints;
 use tokio::net::TcpListener;
 
 use crate::announcement::Announcement;
@@ -69,7 +68,7 @@ impl Bound {
         let limits = Limits::of_process(worker_count);
         let Loaded { found_at, file } = config_file::load(&config_path);
         let file = file?;
-        let wanted = endpoints(&file.checked.config.listeners);
+        let wanted = &file.checked.config.listeners;
         let (listeners, sockets) = Listeners::bind(wanted, worker_count);
         Ok(Bound {
             found_at: found_at.unwrap_or_else(|| config_path.clone()),

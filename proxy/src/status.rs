@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use contract::health::{AllDown, ProbeKind};
 use contract::status::{
     AdminState, BackendCost, BackendStatus, Counters, Failed, HealthStatus, LimitStatus,
-    ProtocolHealth, States, Status, Timings, Totals, WorkerStatus,
+    ListenerTotals, PoolStatus, ProtocolHealth, States, Status, Timings, Totals, WorkerStatus,
 };
-use contract::{Backend, Pool};
+use contract::{Backend, Name, Pool};
 use proxy_core::backend::{BackendCounters, BackendState};
+use proxy_core::counts::Counts;
 use proxy_core::health::{PROTOCOLS, subject};
 use proxy_core::latency::{Histogram, RecentMean, quantile};
 use proxy_core::live::Explained;
@@ -28,12 +29,22 @@ use crate::worker::counters::WorkerCounters;
 
 pub fn status(supervisor: &Supervisor) -> Status {
     let state = supervisor.state();
-    let judged = judged(&state);
-    let backends = backends(&state, judged);
+    let backends = backends(&state);
+    let pools = state.snapshot.pools.iter().enumerate();
+    let pools = pools.map(|(at, pool)| PoolStatus {
+        name: pool.name.to_string(),
+        algorithm: state.config.pools[at].algorithm.name().to_owned(),
+        tcp: pool.serves(Protocol::Tcp),
+        udp: pool.serves(Protocol::Udp),
+        health: health(&state, at),
+    });
+    let pools: Vec<PoolStatus> = pools.collect();
+    // The base format has one pool; what is said of it there is said of the first one.
+    let first = pools.first();
     let workers = supervisor.counters().map(|counters| WorkerStatus {
-        sessions_active: counters.sessions_active.load(Relaxed),
-        sessions_total: counters.sessions_total.load(Relaxed),
-        flows_active: counters.flows_active.load(Relaxed),
+        sessions_active: counters.all.sessions_active.load(Relaxed),
+        sessions_total: counters.all.sessions_total.load(Relaxed),
+        flows_active: counters.all.flows_active.load(Relaxed),
         reload_stall_us: counters.reload_stall_us.load(Relaxed),
     });
     let sum = |count: fn(&WorkerCounters) -> u64| -> u64 { supervisor.counters().map(count).sum() };
@@ -44,15 +55,17 @@ pub fn status(supervisor: &Supervisor) -> Status {
         reloads_ok: state.reloads_ok,
         reloads_refused: state.reloads_refused,
         draining: state.is_draining,
-        algorithm: state.config.pools[0].algorithm.name().to_owned(),
+        algorithm: first.map_or_else(String::new, |pool| pool.algorithm.clone()),
         workers: workers.collect(),
         totals: totals(supervisor),
-        health: health(&state, judged.is_udp_alone),
+        health: first.map_or_else(HealthStatus::default, |pool| pool.health.clone()),
+        pools,
+        listener_totals: listener_totals(&state),
         backends,
         limits: LimitStatus {
             max_sessions: snapshot.max_sessions,
             max_flows: (snapshot.max_flows_per_worker * supervisor.counters().count()) as u64,
-            accept_pauses: sum(|counters| counters.accept_pauses.load(Relaxed)),
+            accept_pauses: sum(|counters| counters.all.accept_pauses.load(Relaxed)),
             log_lines_dropped: sum(|counters| counters.log_lines_dropped.load(Relaxed))
                 + logging::lines_dropped(),
         },
@@ -63,10 +76,11 @@ pub fn status(supervisor: &Supervisor) -> Status {
 /// same as long as those are.
 pub fn states(supervisor: &Supervisor) -> States {
     let state = supervisor.state();
-    let judged = judged(&state);
     // By fixed keys, so that it is comparable; what is hashed is our own.
     let mut mark = DefaultHasher::new();
     for (pool, snapshot) in state.config.pools.iter().zip(&state.snapshot.pools) {
+        let judged = judged(&state, snapshot);
+        judged.is_udp_alone.hash(&mut mark);
         for backend in &pool.backends {
             let known = snapshot.backend(index_of(snapshot, backend));
             let (operational, _) = words::operational(known, backend.is_warming_up, judged);
@@ -75,6 +89,7 @@ pub fn states(supervisor: &Supervisor) -> States {
                 words::over(protocol, known, backend.is_warming_up, judged).hash(&mut mark);
             }
         }
+        snapshot.name.hash(&mut mark);
         // The snapshot follows what probes find a moment later.
         for protocol in PROTOCOLS {
             let health = snapshot.health(protocol);
@@ -87,37 +102,40 @@ pub fn states(supervisor: &Supervisor) -> States {
     running.generation.hash(&mut mark);
     running.config_digest.hash(&mut mark);
     for listener in &running.listeners {
-        (listener.addr, listener.tcp, listener.udp).hash(&mut mark);
+        (&listener.name, listener.addr, listener.tcp, listener.udp).hash(&mut mark);
     }
     for refusal in &running.refusals {
         (refusal.code, &refusal.place, &refusal.value).hash(&mut mark);
     }
     state.is_draining.hash(&mut mark);
-    judged.is_udp_alone.hash(&mut mark);
     States {
         mark: format!("{:016x}", mark.finish()),
         totals: Some(totals(supervisor)),
     }
 }
 
-fn judged(state: &State) -> Judged<'_> {
+/// What the backends of a pool are judged by.
+fn judged<'a>(state: &'a State, pool: &PoolSnapshot) -> Judged<'a> {
+    let rules = &state.config.settings.health;
     Judged {
-        rules: &state.config.settings.health,
-        is_udp_alone: is_udp_alone(&state.snapshot, &state.registry),
-        listeners: &state.config.listeners,
+        rules,
+        is_udp_alone: is_udp_alone(pool, rules.probe.kind, &state.registry),
+        serves: PROTOCOLS.map(|protocol| pool.serves(protocol)),
         now_ms: monotonic_ms(),
     }
 }
 
-/// The base format has one pool; its health is that of the whole.
-fn health(state: &State, is_udp_alone: bool) -> HealthStatus {
+/// Of the pool that stands at `pool` in the configuration.
+fn health(state: &State, pool: usize) -> HealthStatus {
     let rules = &state.config.settings.health;
-    let probe = match subject(&state.config) {
+    let snapshot = &state.snapshot.pools[pool];
+    let is_udp_alone = judged(state, snapshot).is_udp_alone;
+    let probe = match subject(&state.config, pool) {
         Some(_) => rules.probe.kind,
         None => ProbeKind::Off,
     };
     let of = |protocol| {
-        let pool = state.snapshot.pools[0].health(protocol);
+        let pool = snapshot.health(protocol);
         ProtocolHealth {
             ready: pool.ready as u64,
             available: pool.available as u64,
@@ -134,30 +152,28 @@ fn health(state: &State, is_udp_alone: bool) -> HealthStatus {
         tcp,
         udp: of(Protocol::Udp),
         udp_alone: is_udp_alone,
-        ejections_spared: state.watch.spared(),
+        ejections_spared: state.watch.spared(snapshot.id),
     }
 }
 
-/// The configured backends in file order, then removed ones that still have sessions or flows.
-fn backends(state: &State, judged: Judged) -> Vec<BackendStatus> {
-    // Sessions, where they are taken at all.
-    let takes_tcp = state.config.listeners.iter().any(|listener| listener.tcp);
-    let protocol = match takes_tcp && !judged.is_udp_alone {
-        true => Protocol::Tcp,
-        false => Protocol::Udp,
-    };
+/// The configured backends in file order, pool by pool, then removed ones that still have sessions or
+/// flows.
+fn backends(state: &State) -> Vec<BackendStatus> {
     let pools = state.config.pools.iter().zip(&state.snapshot.pools);
-    let configured = pools.clone().flat_map(|(pool, snapshot)| {
+    let configured = pools.flat_map(|(pool, snapshot)| {
+        let judged = judged(state, snapshot);
+        // Sessions, where they are taken at all.
+        let protocol = match snapshot.serves(Protocol::Tcp) && !judged.is_udp_alone {
+            true => Protocol::Tcp,
+            false => Protocol::Udp,
+        };
         pool.backends
             .iter()
-            .map(|backend| configured_backend(pool, snapshot, backend, judged, protocol))
+            .map(move |backend| configured_backend(pool, snapshot, backend, judged, protocol))
     });
     let is_configured = |backend: &BackendState| {
-        state
-            .snapshot
-            .pools
-            .iter()
-            .any(|pool| pool.index_of(backend.addr).is_some())
+        let pool = state.snapshot.pool(backend.pool);
+        pool.is_some_and(|pool| pool.index_of(backend.addr).is_some())
     };
     let is_removed = |backend: &BackendState| {
         !is_configured(backend) && (backend.sessions() > 0 || backend.flows() > 0)
@@ -167,7 +183,9 @@ fn backends(state: &State, judged: Judged) -> Vec<BackendStatus> {
         .all()
         .filter(|backend| is_removed(backend))
         .map(|backend| {
+            let pool = state.registry.pool_name(backend.pool);
             let removed = Described {
+                pool: pool.map(Name::as_str).unwrap_or_default(),
                 configured: false,
                 admin: AdminState::Disabled,
                 weight: 0,
@@ -175,13 +193,23 @@ fn backends(state: &State, judged: Judged) -> Vec<BackendStatus> {
                 is_warming_up: false,
                 cost: None,
             };
+            let judged = match state.snapshot.pool(backend.pool) {
+                Some(pool) => judged(state, pool),
+                None => Judged {
+                    rules: &state.config.settings.health,
+                    is_udp_alone: false,
+                    serves: [false; 2],
+                    now_ms: monotonic_ms(),
+                },
+            };
             describe(backend, removed, judged)
         });
     configured.chain(removed).collect()
 }
 
 /// What the configuration says of a backend.
-struct Described {
+struct Described<'a> {
+    pool: &'a str,
     configured: bool,
     admin: AdminState,
     weight: u16,
@@ -209,6 +237,7 @@ fn configured_backend(
     };
     let index = index_of(snapshot, backend);
     let described = Described {
+        pool: pool.name.as_str(),
         configured: true,
         admin,
         weight: backend.weight,
@@ -230,13 +259,14 @@ fn configured_backend(
     row
 }
 
-fn describe(backend: &BackendState, described: Described, judged: Judged) -> BackendStatus {
+fn describe(backend: &BackendState, described: Described<'_>, judged: Judged) -> BackendStatus {
     let is_warming_up = described.is_warming_up;
     let (operational, reason) = words::operational(backend, is_warming_up, judged);
     let report = backend.telemetry().get();
     let of_workers =
         |latency: fn(&BackendCounters) -> &RecentMean| backend.workers().iter().map(latency);
     BackendStatus {
+        pool: described.pool.to_owned(),
         ip: backend.addr.ip(),
         port: backend.addr.port(),
         configured: described.configured,
@@ -316,20 +346,44 @@ fn mean<'a>(parts: impl Iterator<Item = &'a RecentMean>) -> Option<u64> {
 }
 
 fn totals(supervisor: &Supervisor) -> Totals {
-    let workers: Vec<&WorkerCounters> = supervisor.counters().collect();
-    let of_workers = |count: fn(&WorkerCounters) -> u64| workers.iter().map(|w| count(w)).sum();
-    let histograms: Vec<&Histogram> = workers.iter().map(|w| &w.first_byte_latency).collect();
+    let workers: Vec<&Counts> = supervisor.counters().map(|worker| &worker.all).collect();
+    sum(&workers)
+}
+
+/// In the order of their names.
+fn listener_totals(state: &State) -> Vec<ListenerTotals> {
+    let listeners = state.registry.listeners.all().map(|listener| {
+        let workers: Vec<&Counts> = listener.workers().iter().collect();
+        let pauses = workers
+            .iter()
+            .map(|counts| counts.accept_pauses.load(Relaxed));
+        ListenerTotals {
+            name: listener.name.to_string(),
+            accept_pauses: pauses.sum(),
+            totals: sum(&workers),
+        }
+    });
+    let mut listeners: Vec<ListenerTotals> = listeners.collect();
+    listeners.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+    listeners
+}
+
+fn sum(parts: &[&Counts]) -> Totals {
+    let of = |count: fn(&Counts) -> &AtomicU64| -> u64 {
+        parts.iter().map(|part| count(part).load(Relaxed)).sum()
+    };
+    let histograms: Vec<&Histogram> = parts.iter().map(|part| &part.first_byte_latency).collect();
     let first_bytes = Histogram::counts(&histograms);
     Totals {
         counters: Counters {
-            sessions_active: of_workers(|counters| counters.sessions_active.load(Relaxed)),
-            sessions_total: of_workers(|counters| counters.sessions_total.load(Relaxed)),
-            flows_active: of_workers(|counters| counters.flows_active.load(Relaxed)),
-            flows_total: of_workers(|counters| counters.flows_total.load(Relaxed)),
-            bytes_up: of_workers(|counters| counters.bytes_up.load(Relaxed)),
-            bytes_down: of_workers(|counters| counters.bytes_down.load(Relaxed)),
-            connect_failures: of_workers(|counters| counters.connect_failures.load(Relaxed)),
-            connect_timeouts: of_workers(|counters| counters.connect_timeouts.load(Relaxed)),
+            sessions_active: of(|counts| &counts.sessions_active),
+            sessions_total: of(|counts| &counts.sessions_total),
+            flows_active: of(|counts| &counts.flows_active),
+            flows_total: of(|counts| &counts.flows_total),
+            bytes_up: of(|counts| &counts.bytes_up),
+            bytes_down: of(|counts| &counts.bytes_down),
+            connect_failures: of(|counts| &counts.connect_failures),
+            connect_timeouts: of(|counts| &counts.connect_timeouts),
         },
         first_byte_p50_us: quantile(&first_bytes, 0.50),
         first_byte_p99_us: quantile(&first_bytes, 0.99),
@@ -337,10 +391,10 @@ fn totals(supervisor: &Supervisor) -> Totals {
             sum_us: Histogram::sum(&histograms),
             buckets: first_bytes,
         },
-        connect_retries: of_workers(|counters| counters.connect_retries.load(Relaxed)),
-        sessions_ended: by_reason(workers.iter().flat_map(|w| w.sessions_ended())),
-        flows_ended: by_reason(workers.iter().flat_map(|w| w.flows_ended())),
-        datagrams_dropped: by_reason(workers.iter().flat_map(|w| w.dropped_by_reason())),
+        connect_retries: of(|counts| &counts.connect_retries),
+        sessions_ended: by_reason(parts.iter().flat_map(|part| part.sessions_ended())),
+        flows_ended: by_reason(parts.iter().flat_map(|part| part.flows_ended())),
+        datagrams_dropped: by_reason(parts.iter().flat_map(|part| part.dropped_by_reason())),
     }
 }
 

@@ -6,15 +6,14 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use contract::status::{ListenerStatus, Refusal, Reload, Running, Trial};
-use contract::{BackendAddr, Checked, Config, LocalAddresses, Settings, Skipped};
-use proxy_core::backend::BackendRegistry;
+use contract::{Checked, Config, LocalAddresses, Settings, Skipped};
+use proxy_core::backend::{BackendRegistry, BackendState};
 use proxy_core::health::watch::{Failing, Watch};
-use proxy_core::plan::{Endpoint, Protocol, endpoints};
+use proxy_core::plan::{Endpoint, Protocol};
 use proxy_core::score::Now;
 use proxy_core::snapshot::Snapshot;
 use tokio::sync::{mpsc, watch};
@@ -106,7 +105,7 @@ impl Supervisor {
         let generation = config.generation.unwrap_or(1);
         let snapshot = Arc::new(build(None, &config, &mut registry, &limits));
         let mut watch = Watch::new();
-        watch.configure(&config, &registry, monotonic_ms());
+        watch.configure(&config, &snapshot, &registry, monotonic_ms());
         let max_sessions = snapshot.max_sessions;
         let max_flows = snapshot.max_flows_per_worker * worker_count;
         let backends = backend_count(&config);
@@ -133,7 +132,7 @@ impl Supervisor {
         let listen = listeners::words(&running.listeners);
         let commands = listeners.accept_on(sockets);
         let mut none_in_use = NoneInUse::default();
-        none_in_use.update(&config, &snapshot);
+        none_in_use.update(&snapshot);
         let supervisor = Supervisor {
             config_path,
             confinement,
@@ -255,8 +254,7 @@ impl Supervisor {
         let told = {
             let mut state = self.state();
             state.of_file.clear();
-            let wanted = endpoints(&checked.config.listeners);
-            let change = state.listeners.change_to(wanted);
+            let change = state.listeners.change_to(&checked.config.listeners);
             state.install(change, checked, &addresses, &self.limits)
         };
         let (listeners, refusals) = self.carry_out(told).await;
@@ -377,10 +375,10 @@ impl Supervisor {
         let refusals = match config_file::check(path, bytes) {
             Ok(file) => {
                 let state = self.state();
-                let wanted = endpoints(&file.checked.config.listeners);
+                let wanted = &file.checked.config.listeners;
                 let now_ms = unix_ms();
                 let listeners = &state.listeners;
-                let mut refusals = listeners.try_out(&wanted, &self.confinement, now_ms);
+                let mut refusals = listeners.try_out(wanted, &self.confinement, now_ms);
                 // Where it would be bound, nothing else is accepted on.
                 let kept = match refusals.is_empty() {
                     true => Vec::new(),
@@ -482,10 +480,8 @@ impl Supervisor {
     }
 
     fn in_flight(&self) -> u64 {
-        let of_worker = |counters: &WorkerCounters| {
-            counters.sessions_active.load(Relaxed) + counters.flows_active.load(Relaxed)
-        };
-        self.counters().map(of_worker).sum()
+        let of_workers = self.counters().map(|counters| counters.all.in_flight());
+        of_workers.sum()
     }
 
     /// Returns once every worker has turned.
@@ -500,12 +496,12 @@ impl Supervisor {
 }
 
 impl State {
-    /// Takes a report of `addr` into account at once.
-    pub fn score_report(&self, addr: BackendAddr, now: Now) {
-        for pool in &self.snapshot.pools {
-            if let Some(index) = pool.index_of(addr) {
-                pool.score_report(index, now);
-            }
+    /// Takes a report of `backend` into account at once.
+    pub fn score_report(&self, backend: &BackendState, now: Now) {
+        if let Some(pool) = self.snapshot.pool(backend.pool)
+            && let Some(index) = pool.index_of(backend.addr)
+        {
+            pool.score_report(index, now);
         }
     }
 
@@ -530,12 +526,13 @@ impl State {
         let previous = Some(&*self.snapshot);
         let snapshot = build(previous, &self.config, &mut self.registry, limits);
         let replaced = std::mem::replace(&mut self.snapshot, Arc::new(snapshot));
+        let (config, snapshot) = (&self.config, &self.snapshot);
         self.watch
-            .configure(&self.config, &self.registry, monotonic_ms());
+            .configure(config, snapshot, &self.registry, monotonic_ms());
         health::log_all_down(&replaced, &self.snapshot, &self.registry);
-        self.none_in_use.update(&self.config, &self.snapshot);
+        self.none_in_use.update(&self.snapshot);
         let install = || Command::Install(Arc::clone(&self.snapshot));
-        let mut commands = change.around(install);
+        let mut commands = change.after(install);
         for of_worker in &mut commands {
             of_worker.splice(0..0, given_up.iter().copied().map(Command::Close));
         }

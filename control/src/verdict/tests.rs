@@ -102,6 +102,7 @@ fn status_of(rows: &[Row], down: usize) -> Status {
     status.running.pid = PID;
     status.running.generation = 19;
     status.running.listeners = vec![ListenerStatus {
+        name: contract::DEFAULT_NAME.to_owned(),
         addr: "127.0.0.1:10080".parse().expect("a literal"),
         tcp: true,
         udp: true,

@@ -1,6 +1,7 @@
-//! A backend as the running proxy knows it: its address and all that is counted and learned of it.
+//! A backend as the running proxy knows it in one pool: its address and all that is counted and learned
+//! of it there.
 //!
-//! One [`BackendState`] a backend, kept by address over every reload (invariant 1). What sessions
+//! One [`BackendState`] a member of a pool, kept by pool and address over every reload (invariant 1). What sessions
 //! change once in their life is shared by the workers; what changes with every read is counted by
 //! each worker for itself, so that no cache line is written by two.
 
@@ -9,12 +10,14 @@ use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use contract::{Backend, BackendAddr, Report};
+use contract::{BackendAddr, Name, Pool, Report};
 
 use crate::health::blame::{Record, Tally};
 use crate::health::sources::{AnsweredSources, Source};
 use crate::health::{Health, Unanswered};
+use crate::ids::{MemberId, Names, PoolId};
 use crate::latency::RecentMean;
+use crate::listener::ListenerRegistry;
 use crate::load::Load;
 use crate::meter::{Meter, Moment};
 use crate::plan::Protocol;
@@ -23,6 +26,7 @@ use crate::score::witnessed::Witnessed;
 
 #[derive(Debug)]
 pub struct BackendState {
+    pub pool: PoolId,
     pub addr: BackendAddr,
     /// That many were made up to it: what tells it apart where an address is too long.
     number: usize,
@@ -91,8 +95,10 @@ impl LastConnect {
 }
 
 impl BackendState {
-    fn new(addr: BackendAddr, number: usize, workers: usize) -> Self {
+    fn new(id: MemberId, number: usize, workers: usize) -> Self {
+        let MemberId { pool, addr } = id;
         BackendState {
+            pool,
             addr,
             number,
             keeps_flows: AtomicBool::new(true),
@@ -106,6 +112,13 @@ impl BackendState {
             witnessed: Witnessed::default(),
             learned: Mutex::default(),
             by_worker: (0..workers).map(|_| BackendCounters::default()).collect(),
+        }
+    }
+
+    pub fn id(&self) -> MemberId {
+        MemberId {
+            pool: self.pool,
+            addr: self.addr,
         }
     }
 
@@ -437,15 +450,33 @@ impl Telemetry {
     }
 }
 
-/// Every backend that is configured or still in use, by address.
+/// Every listener, every pool and each of its backends, as long as they are configured or in use.
 #[derive(Debug, Default)]
 pub struct BackendRegistry {
+    pub listeners: ListenerRegistry,
     workers: usize,
     /// So many were made in all.
     made: usize,
-    states: HashMap<BackendAddr, Arc<BackendState>>,
+    pools: Names<PoolId, PoolEntry>,
+    /// Those of one address, each in a pool of its own.
+    states: HashMap<BackendAddr, Vec<Arc<BackendState>>>,
+}
+
+#[derive(Debug)]
+struct PoolEntry {
+    name: Name,
+    /// Backends of it that are known.
+    members: usize,
     /// What those that are forgotten have answered.
     forgotten: Answered,
+}
+
+/// A pool of a configuration that was taken over.
+#[derive(Debug)]
+pub struct Adopted {
+    pub id: PoolId,
+    /// Of each of its backends, in order.
+    pub states: Vec<Arc<BackendState>>,
 }
 
 /// Over which protocols backends have ever answered.
@@ -465,25 +496,70 @@ impl Answered {
 impl BackendRegistry {
     pub fn new(workers: usize) -> Self {
         BackendRegistry {
+            listeners: ListenerRegistry::new(workers),
             workers,
-            made: 0,
-            states: HashMap::new(),
-            forgotten: Answered::default(),
+            ..BackendRegistry::default()
         }
     }
 
-    /// Takes over a configuration: the state of each of its backends, in order. Known ones keep theirs, the
-    /// others are made, and those that are neither configured nor in use any more are forgotten.
-    pub fn adopt<'a>(
-        &mut self,
-        backends: impl IntoIterator<Item = &'a Backend>,
-    ) -> Vec<Arc<BackendState>> {
-        let mut adopted = Vec::new();
-        for backend in backends {
-            let state = self.states.entry(backend.addr).or_insert_with(|| {
-                self.made += 1;
-                Arc::new(BackendState::new(backend.addr, self.made, self.workers))
+    /// Takes over a configuration: its pools, in order, with the state of each of their backends. Known
+    /// ones keep theirs, the others are made, and those that are neither configured nor in use any more
+    /// are forgotten.
+    pub fn adopt(&mut self, pools: &[Pool]) -> Vec<Adopted> {
+        // Names first: an id that is freed here is given to nobody before all have seen that it is.
+        let adopted: Vec<Adopted> = pools.iter().map(|pool| self.adopt_pool(pool)).collect();
+        let configured: HashSet<MemberId> = adopted
+            .iter()
+            .flat_map(|pool| &pool.states)
+            .map(|state| state.id())
+            .collect();
+        let pools = &mut self.pools;
+        self.states.retain(|_, members| {
+            members.retain(|state| {
+                // Workers read while this is written, so a backend that stays is never said to be gone.
+                if configured.contains(&state.id()) {
+                    return true;
+                }
+                state.keeps_flows.store(false, Relaxed);
+                let is_kept = Arc::strong_count(state) > 1 || state.is_in_use();
+                if let Some(pool) = pools.get_mut(state.pool).filter(|_| !is_kept) {
+                    pool.forgotten.add(state);
+                    pool.members -= 1;
+                }
+                is_kept
             });
+            !members.is_empty()
+        });
+        let configured: HashSet<PoolId> = adopted.iter().map(|pool| pool.id).collect();
+        self.pools
+            .retain(|id, pool| pool.members > 0 || configured.contains(&id));
+        adopted
+    }
+
+    fn adopt_pool(&mut self, pool: &Pool) -> Adopted {
+        let id = self.pools.intern(&pool.name, |_| PoolEntry {
+            name: pool.name.clone(),
+            members: 0,
+            forgotten: Answered::default(),
+        });
+        let mut states = Vec::with_capacity(pool.backends.len());
+        for backend in &pool.backends {
+            let members = self.states.entry(backend.addr).or_default();
+            let known = members.iter().position(|state| state.pool == id);
+            let at = known.unwrap_or_else(|| {
+                self.made += 1;
+                let member = MemberId {
+                    pool: id,
+                    addr: backend.addr,
+                };
+                let state = BackendState::new(member, self.made, self.workers);
+                members.push(Arc::new(state));
+                if let Some(pool) = self.pools.get_mut(id) {
+                    pool.members += 1;
+                }
+                members.len() - 1
+            });
+            let state = &members[at];
             state.keeps_flows.store(backend.enabled, Relaxed);
             if backend.enabled {
                 state.gone_since_ms.store(0, Relaxed);
@@ -491,41 +567,39 @@ impl BackendRegistry {
             state
                 .telemetry
                 .set(&newer(&state.telemetry.get(), &backend.report));
-            adopted.push(Arc::clone(state));
+            states.push(Arc::clone(state));
         }
-        // Workers read while this is written, so a backend that stays is never said to be gone.
-        let configured: HashSet<BackendAddr> = adopted.iter().map(|state| state.addr).collect();
-        for state in self
-            .states
-            .values()
-            .filter(|state| !configured.contains(&state.addr))
-        {
-            state.keeps_flows.store(false, Relaxed);
-        }
-        self.states.retain(|_, state| {
-            let is_kept = Arc::strong_count(state) > 1 || state.is_in_use();
-            if !is_kept {
-                self.forgotten.add(state);
-            }
-            is_kept
-        });
-        adopted
+        Adopted { id, states }
     }
 
-    /// Whether, since the process started, backends have answered datagrams and none has accepted a TCP
-    /// connection.
-    pub fn have_answered_udp_alone(&self) -> bool {
-        let mut answered = self.forgotten;
-        self.states.values().for_each(|state| answered.add(state));
+    /// Whether, since the process started, backends of this pool have answered datagrams and none has
+    /// accepted a TCP connection.
+    pub fn have_answered_udp_alone(&self, pool: PoolId) -> bool {
+        let mut answered = match self.pools.get(pool) {
+            Some(entry) => entry.forgotten,
+            None => return false,
+        };
+        let members = self.all().filter(|state| state.pool == pool);
+        members.for_each(|state| answered.add(state));
         answered.udp && !answered.tcp
     }
 
-    pub fn find(&self, addr: BackendAddr) -> Option<&Arc<BackendState>> {
-        self.states.get(&addr)
+    /// The name of a pool that is configured or whose backends are in use.
+    pub fn pool_name(&self, pool: PoolId) -> Option<&Name> {
+        self.pools.get(pool).map(|entry| &entry.name)
+    }
+
+    pub fn find(&self, id: MemberId) -> Option<&Arc<BackendState>> {
+        self.at(id.addr).iter().find(|state| state.pool == id.pool)
+    }
+
+    /// The members of all pools that have this address.
+    pub fn at(&self, addr: BackendAddr) -> &[Arc<BackendState>] {
+        self.states.get(&addr).map_or(&[], Vec::as_slice)
     }
 
     pub fn all(&self) -> impl Iterator<Item = &Arc<BackendState>> {
-        self.states.values()
+        self.states.values().flatten()
     }
 }
 
@@ -541,6 +615,7 @@ fn newer(known: &Report, from_file: &Report) -> Report {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use contract::{Algorithm, Backend};
 
     pub(crate) fn backend(port: u16) -> Backend {
         Backend {
@@ -553,21 +628,81 @@ pub(crate) mod tests {
         }
     }
 
+    pub(crate) fn pool(name: &str, backends: impl IntoIterator<Item = Backend>) -> Pool {
+        let name = Name::new(name).expect("a name");
+        Pool::new(name, Algorithm::RoundRobin, backends.into_iter().collect())
+    }
+
+    /// The states of a configuration whose only pool has these backends.
+    pub(crate) fn adopt(
+        registry: &mut BackendRegistry,
+        backends: impl IntoIterator<Item = Backend>,
+    ) -> Vec<Arc<BackendState>> {
+        registry
+            .adopt(&[pool("default", backends)])
+            .remove(0)
+            .states
+    }
+
     #[test]
     fn state_outlives_reloads_by_address() {
         let mut registry = BackendRegistry::new(1);
-        let first = registry.adopt(&[backend(1), backend(2)]);
+        let first = adopt(&mut registry, [backend(1), backend(2)]);
         let slot = SessionSlot::take(&first[1]);
-        let second = registry.adopt(&[backend(2)]);
+        let second = adopt(&mut registry, [backend(2)]);
         assert_eq!(second[0].sessions(), 1);
         drop(slot);
         assert_eq!(second[0].sessions(), 0);
     }
 
     #[test]
+    fn an_address_in_two_pools_has_two_counts() {
+        let mut registry = BackendRegistry::new(1);
+        let two = [pool("a", [backend(1)]), pool("b", [backend(1)])];
+        let adopted = registry.adopt(&two);
+        let [a, b] = [0, 1].map(|at| Arc::clone(&adopted[at].states[0]));
+        let slot = SessionSlot::take(&a);
+        assert_eq!((a.sessions(), b.sessions()), (1, 0));
+        assert_eq!(registry.at(a.addr).len(), 2);
+        let found = [&a, &b].map(|state| registry.find(state.id()).map(Arc::as_ptr));
+        assert_eq!(found, [Some(Arc::as_ptr(&a)), Some(Arc::as_ptr(&b))]);
+        // Gone from one, it is not gone from the other.
+        drop(adopted);
+        registry.adopt(&two[1..]);
+        assert!(!a.keeps_flows() && b.keeps_flows());
+        drop(slot);
+    }
+
+    #[test]
+    fn a_pool_is_known_by_its_name_wherever_it_stands() {
+        let mut registry = BackendRegistry::new(1);
+        let [a, b, c] = ["a", "b", "c"].map(|name| pool(name, [backend(1)]));
+        let ids = |adopted: &[Adopted]| adopted.iter().map(|pool| pool.id).collect::<Vec<_>>();
+        let first = ids(&registry.adopt(&[a.clone(), b.clone()]));
+        let second = ids(&registry.adopt(&[c, b.clone(), a.clone()]));
+        assert_eq!(second[1..], [first[1], first[0]]);
+        assert!(!first.contains(&second[0]));
+    }
+
+    #[test]
+    fn the_id_of_a_pool_is_free_when_the_last_session_of_it_has_ended() {
+        let mut registry = BackendRegistry::new(1);
+        let adopted = registry.adopt(&[pool("a", [backend(1)])]);
+        let (id, slot) = (adopted[0].id, SessionSlot::take(&adopted[0].states[0]));
+        drop(adopted);
+        let other = registry.adopt(&[pool("b", [backend(1)])]);
+        assert_ne!(other[0].id, id);
+        assert_eq!(registry.pool_name(id).map(Name::as_str), Some("a"));
+        drop(slot);
+        registry.adopt(&[pool("b", [backend(1)])]);
+        assert_eq!(registry.pool_name(id), None);
+        assert_eq!(registry.adopt(&[pool("c", [])])[0].id, id);
+    }
+
+    #[test]
     fn a_removed_backend_is_forgotten_only_when_unused() {
         let mut registry = BackendRegistry::new(1);
-        let states = registry.adopt(&[backend(1)]);
+        let states = adopt(&mut registry, [backend(1)]);
         let slot = SessionSlot::take(&states[0]);
         drop(states);
         registry.adopt(&[]);
@@ -581,27 +716,23 @@ pub(crate) mod tests {
     #[test]
     fn who_answered_what_is_known_of_forgotten_backends_too() {
         let mut registry = BackendRegistry::new(1);
-        let adopt = |registry: &mut BackendRegistry, port| {
-            let states = registry.adopt(&[backend(port)]);
-            Arc::clone(&states[0])
-        };
-        drop(adopt(&mut registry, 1));
-        assert!(!registry.have_answered_udp_alone(), "nothing is known");
-        adopt(&mut registry, 1).set_answers_datagrams();
-        assert!(registry.have_answered_udp_alone());
-        adopt(&mut registry, 2);
-        assert!(
-            registry
-                .find(BackendAddr::new([127, 0, 0, 1].into(), 1))
-                .is_none()
-        );
-        assert!(registry.have_answered_udp_alone(), "all are others");
-        let state = adopt(&mut registry, 3);
+        let one = |registry: &mut BackendRegistry, port| adopt(registry, [backend(port)]).remove(0);
+        let state = one(&mut registry, 1);
+        let (pool, addr) = (state.pool, state.addr);
+        let is_udp_alone = |registry: &BackendRegistry| registry.have_answered_udp_alone(pool);
+        drop(state);
+        assert!(!is_udp_alone(&registry), "nothing is known");
+        one(&mut registry, 1).set_answers_datagrams();
+        assert!(is_udp_alone(&registry));
+        one(&mut registry, 2);
+        assert!(registry.at(addr).is_empty());
+        assert!(is_udp_alone(&registry), "all are others");
+        let state = one(&mut registry, 3);
         state.worker(0).sessions_total.store(1, Relaxed);
         drop(state);
-        assert!(!registry.have_answered_udp_alone());
-        adopt(&mut registry, 4);
-        assert!(!registry.have_answered_udp_alone(), "TCP was accepted once");
+        assert!(!is_udp_alone(&registry));
+        one(&mut registry, 4);
+        assert!(!is_udp_alone(&registry), "TCP was accepted once");
     }
 
     #[test]
@@ -613,14 +744,14 @@ pub(crate) mod tests {
             reported_at_ms: Some(5),
             ..Report::default()
         };
-        let states = registry.adopt([&listed]);
+        let states = adopt(&mut registry, [listed.clone()]);
         let told = Report {
             gpu_usage: Some(0.9),
             reported_at_ms: Some(9),
             ..Report::default()
         };
         states[0].telemetry().set(&told);
-        registry.adopt([&listed]);
+        adopt(&mut registry, [listed]);
         assert_eq!(states[0].telemetry().get(), told);
     }
 }

@@ -184,6 +184,7 @@ impl FlowState {
 mod tests {
     use super::*;
     use crate::backend::BackendRegistry;
+    use crate::backend::tests::adopt;
     use contract::{Backend, BackendAddr, Report};
 
     fn flow() -> (BackendRegistry, FlowState) {
@@ -196,7 +197,7 @@ mod tests {
             report: Report::default(),
             batch: None,
         };
-        let states = registry.adopt(&[backend]);
+        let states = adopt(&mut registry, [backend]);
         let flow = FlowState::begin(&states[0], 1);
         (registry, flow)
     }

@@ -3,16 +3,19 @@
 //!
 //! Which backend ([`pick`], on a [`snapshot`]; at what cost, [`load`], [`meter`], [`score`]), how
 //! bytes pass ([`half`], [`relay`]), which flow a datagram belongs to ([`flow_table`]) and what
-//! becomes of it ([`flow`]), what a reload changes ([`plan`]), what is kept over it ([`backend`]),
-//! and which backends are well ([`health`]).
+//! becomes of it ([`flow`]), what a reload changes ([`plan`]), what is kept over it ([`backend`]) and
+//! by which identity ([`ids`], [`listener`]), and which backends are well ([`health`]).
 
 pub mod backend;
 pub mod batch;
+pub mod counts;
 pub mod flow;
 pub mod flow_table;
 pub mod half;
 pub mod health;
+pub mod ids;
 pub mod latency;
+pub mod listener;
 pub mod live;
 pub mod load;
 pub mod meter;

@@ -236,14 +236,14 @@ fn load_log2(in_flight: f32) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::tests::adopt;
     use crate::backend::{BackendRegistry, SessionSlot};
     use std::sync::Arc;
     use std::sync::atomic::Ordering::Relaxed;
 
     fn backend() -> Arc<BackendState> {
-        BackendRegistry::new(1)
-            .adopt(&[crate::backend::tests::backend(1)])
-            .remove(0)
+        let mut registry = BackendRegistry::new(1);
+        adopt(&mut registry, [crate::backend::tests::backend(1)]).remove(0)
     }
 
     fn metering(algorithm: Algorithm) -> Metering {

@@ -21,30 +21,28 @@ impl Protocol {
     }
 }
 
-/// One bound address: what a listener of the configuration needs for each of its protocols.
+/// One bound address: what a listener of the configuration needs for each of its protocols. Which
+/// listener that is, and which pool stands behind it, may change while it stays open (`docs/adr/0016`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Endpoint {
     pub addr: SocketAddr,
     pub protocol: Protocol,
-    /// Index of the pool behind it.
-    pub pool: usize,
+}
+
+/// What a listener needs.
+pub fn endpoints_of(listener: &Listener) -> impl Iterator<Item = Endpoint> + use<> {
+    let addr = listener.addr;
+    let protocols = [
+        listener.tcp.then_some(Protocol::Tcp),
+        listener.udp.then_some(Protocol::Udp),
+    ];
+    let protocols = protocols.into_iter().flatten();
+    protocols.map(move |protocol| Endpoint { addr, protocol })
 }
 
 /// The endpoints of a configuration, each address and protocol once.
 pub fn endpoints(listeners: &[Listener]) -> Vec<Endpoint> {
-    let mut endpoints: Vec<Endpoint> = listeners
-        .iter()
-        .flat_map(|listener| {
-            let endpoint = |protocol| Endpoint {
-                addr: listener.addr,
-                protocol,
-                pool: listener.pool,
-            };
-            let tcp = listener.tcp.then(|| endpoint(Protocol::Tcp));
-            let udp = listener.udp.then(|| endpoint(Protocol::Udp));
-            tcp.into_iter().chain(udp)
-        })
-        .collect();
+    let mut endpoints: Vec<Endpoint> = listeners.iter().flat_map(endpoints_of).collect();
     endpoints.sort_unstable();
     endpoints.dedup();
     endpoints
@@ -88,7 +86,6 @@ mod tests {
         let endpoint = (1u16..6, any::<bool>()).prop_map(|(port, tcp)| Endpoint {
             addr: SocketAddr::from(([127, 0, 0, 1], port)),
             protocol: if tcp { Protocol::Tcp } else { Protocol::Udp },
-            pool: 0,
         });
         proptest::collection::btree_set(endpoint, 0..8).prop_map(|set| set.into_iter().collect())
     }
@@ -109,18 +106,31 @@ mod tests {
         }
     }
 
-    #[test]
-    fn nothing_changes_between_equal_configurations() {
-        let listener = Listener {
-            name: contract::Name::default(),
+    fn listener(name: &str, pool: usize) -> Listener {
+        Listener {
+            name: contract::Name::new(name).expect("a name"),
             addr: SocketAddr::from(([0, 0, 0, 0], 80)),
             tcp: true,
             udp: true,
-            pool: 0,
-        };
-        let endpoints = endpoints(&[listener]);
+            pool,
+        }
+    }
+
+    #[test]
+    fn nothing_changes_between_equal_configurations() {
+        let endpoints = endpoints(&[listener("default", 0)]);
         assert_eq!(endpoints.len(), 2);
         let plan = plan(&endpoints, &endpoints);
         assert!(plan.open.is_empty() && plan.close.is_empty());
+    }
+
+    #[test]
+    fn a_listener_with_another_pool_or_name_keeps_its_sockets() {
+        let before = endpoints(&[listener("a", 0)]);
+        for after in [listener("a", 1), listener("b", 0)] {
+            let plan = plan(&before, &endpoints(std::slice::from_ref(&after)));
+            assert!(plan.open.is_empty() && plan.close.is_empty(), "{after:?}");
+            assert_eq!(plan.keep, before);
+        }
     }
 }

@@ -5,23 +5,30 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use contract::health::AllDown;
-use contract::{Algorithm, Backend, BackendAddr, Config, Listener, Pool, Settings};
+use contract::{Algorithm, BackendAddr, Config, Listener, Name, Pool, Settings};
 
-use crate::backend::{BackendRegistry, BackendState};
+use crate::backend::{Adopted, BackendRegistry, BackendState};
 use crate::batch::Batches;
 use crate::health::roster::{PoolHealth, Roster};
-use crate::health::{PROTOCOLS, is_served, subject};
+use crate::health::{PROTOCOLS, is_served, listeners_of, subject};
+use crate::ids::{ById, ListenerId, MemberId, PoolId};
+use crate::listener::{ListenerState, Serving};
 use crate::meter::Metering;
 use crate::pick::{BackendIndex, PickTable, Picker};
-use crate::plan::Protocol;
+use crate::plan::{Endpoint, Protocol, endpoints_of};
 use crate::score::Scorer;
 
 #[derive(Debug)]
 pub struct Snapshot {
     /// Which snapshot of this process it is. Unlike the file's generation it grows with each.
     pub epoch: u64,
-    /// In the order of the configuration; listeners name theirs by index.
+    /// In the order of the configuration.
     pub pools: Vec<PoolSnapshot>,
+    /// Where each pool stands in `pools`.
+    places: ById<usize>,
+    listeners: ById<RoutedListener>,
+    /// By endpoint, each once.
+    endpoints: Box<[(Endpoint, ListenerId)]>,
     pub settings: Settings,
     /// Sessions at once, over all workers.
     pub max_sessions: u64,
@@ -30,7 +37,15 @@ pub struct Snapshot {
 }
 
 #[derive(Debug)]
+struct RoutedListener {
+    state: Arc<ListenerState>,
+    pool: PoolId,
+}
+
+#[derive(Debug)]
 pub struct PoolSnapshot {
+    pub id: PoolId,
+    pub name: Name,
     /// For TCP and for UDP; one and the same where health makes no difference between them.
     pub(crate) tables: [Arc<PickTable>; 2],
     /// One each, whatever the tables.
@@ -96,79 +111,142 @@ impl Snapshot {
         max_flows_per_worker: usize,
         now_ms: u64,
     ) -> Snapshot {
-        let backends = config.pools.iter().flat_map(|pool| &pool.backends);
-        let states = registry.adopt(backends.clone());
-        configure_health(config, backends.zip(&states), registry, now_ms);
-        let mut states = states.into_iter();
-        let pools = config.pools.iter().enumerate().map(|(at, pool)| {
-            let listeners = config.listeners.iter().filter(|l| l.pool == at);
-            let listeners: Vec<Listener> = listeners.cloned().collect();
-            let backends: Vec<_> = states.by_ref().take(pool.backends.len()).collect();
-            let previous = previous.and_then(|previous| previous.pools.get(at));
-            build_pool(
-                previous,
-                pool,
-                &listeners,
-                backends,
-                &config.settings,
-                now_ms,
-            )
+        let adopted = registry.adopt(&config.pools);
+        configure_health(config, &adopted, registry, now_ms);
+        let ids: Vec<PoolId> = adopted.iter().map(|pool| pool.id).collect();
+        let (listeners, endpoints) = route(config, &ids, registry);
+        let pools = config.pools.iter().zip(adopted).enumerate();
+        let pools = pools.map(|(at, (pool, adopted))| {
+            let listeners: Vec<&Listener> = listeners_of(config, at).collect();
+            let previous = previous.and_then(|previous| previous.pool(adopted.id));
+            let settings = &config.settings;
+            build_pool(previous, pool, &listeners, adopted, settings, now_ms)
         });
         let pools = pools.collect();
         let settings = config.settings.clone();
         Snapshot {
             epoch: previous.map_or(0, |previous| previous.epoch + 1),
             pools,
+            places: ById::collect(ids.into_iter().zip(0..)),
+            listeners,
+            endpoints,
             settings,
             max_sessions,
             max_flows_per_worker,
         }
     }
+
+    /// `None` where the configuration has no such pool any more.
+    pub fn pool(&self, id: PoolId) -> Option<&PoolSnapshot> {
+        self.pools.get(*self.places.get(id)?)
+    }
+
+    /// The listeners of the configuration.
+    pub fn listeners(&self) -> impl Iterator<Item = &Arc<ListenerState>> {
+        self.listeners.iter().map(|listener| &listener.state)
+    }
+
+    /// The pool that a listener of the configuration leads to.
+    pub fn pool_of(&self, listener: ListenerId) -> Option<PoolId> {
+        Some(self.listeners.get(listener)?.pool)
+    }
+
+    /// For whom an open `endpoint` accepts now, which did so for `before`. One that the configuration does
+    /// not name, since it is retired or its successor cannot be bound, goes on for the same listener.
+    pub fn serving(&self, endpoint: Endpoint, before: Option<Serving>) -> Option<Serving> {
+        let named = self
+            .endpoints
+            .binary_search_by_key(&endpoint, |(one, _)| *one);
+        let listener = match named {
+            Ok(at) => self.endpoints[at].1,
+            Err(_) => before?.listener,
+        };
+        let last = || {
+            before
+                .map(|before| before.pool)
+                .filter(|id| self.pool(*id).is_some())
+        };
+        let pool = self.pool_of(listener).or_else(last);
+        Some(Serving {
+            listener,
+            pool: pool.unwrap_or(PoolId::NONE),
+        })
+    }
+
+    /// The pools whose sessions and flows have been told what is worth nothing under `after`.
+    pub fn metered_otherwise(&self, after: &Snapshot) -> Vec<PoolId> {
+        let metering = |pool: &PoolSnapshot| after.pool(pool.id).and_then(|pool| pool.metering);
+        let changed = self.pools.iter().filter(|before| {
+            !Metering::goes_on(before.metering.as_ref(), metering(before).as_ref())
+        });
+        changed.map(|pool| pool.id).collect()
+    }
 }
 
 /// Tells each backend's health what the configuration says of it; those that are no longer in it
 /// are told that too.
-fn configure_health<'a>(
-    config: &Config,
-    configured: impl Iterator<Item = (&'a Backend, &'a Arc<BackendState>)>,
-    registry: &BackendRegistry,
-    now_ms: u64,
-) {
+fn configure_health(config: &Config, adopted: &[Adopted], registry: &BackendRegistry, now_ms: u64) {
     let rules = &config.settings.health;
-    let subject = subject(config);
     let mut count = 0;
-    for (backend, state) in configured {
-        state
-            .health()
-            .configure(Some(backend), rules, subject, now_ms);
-        count += 1;
+    for (at, (pool, adopted)) in config.pools.iter().zip(adopted).enumerate() {
+        let subject = subject(config, at);
+        for (backend, state) in pool.backends.iter().zip(&adopted.states) {
+            state
+                .health()
+                .configure(Some(backend), rules, subject, now_ms);
+        }
+        count += adopted.states.len();
     }
     if registry.all().count() == count {
         return;
     }
-    let is_configured: HashSet<BackendAddr> = config
-        .pools
-        .iter()
-        .flat_map(|pool| &pool.backends)
-        .map(|backend| backend.addr)
-        .collect();
+    let states = adopted.iter().flat_map(|pool| &pool.states);
+    let is_configured: HashSet<MemberId> = states.map(|state| state.id()).collect();
     let removed = registry
         .all()
-        .filter(|state| !is_configured.contains(&state.addr));
-    removed.for_each(|state| state.health().configure(None, rules, subject, now_ms));
+        .filter(|state| !is_configured.contains(&state.id()));
+    removed.for_each(|state| state.health().configure(None, rules, None, now_ms));
+}
+
+/// The listeners, and the endpoints that lead to them. `pools` are in the order of the configuration.
+fn route(
+    config: &Config,
+    pools: &[PoolId],
+    registry: &mut BackendRegistry,
+) -> (ById<RoutedListener>, Box<[(Endpoint, ListenerId)]>) {
+    let states = registry.listeners.adopt(&config.listeners);
+    let listeners = || config.listeners.iter().zip(&states);
+    let endpoints = listeners()
+        .flat_map(|(listener, state)| endpoints_of(listener).map(|endpoint| (endpoint, state.id)));
+    let mut endpoints: Vec<(Endpoint, ListenerId)> = endpoints.collect();
+    endpoints.sort_unstable();
+    endpoints.dedup_by_key(|(endpoint, _)| *endpoint);
+    let routed = listeners().map(|(listener, state)| {
+        let routed = RoutedListener {
+            state: Arc::clone(state),
+            pool: pools[listener.pool],
+        };
+        (state.id, routed)
+    });
+    (ById::collect(routed), endpoints.into())
 }
 
 fn build_pool(
     previous: Option<&PoolSnapshot>,
     pool: &Pool,
-    listeners: &[Listener],
-    backends: Vec<Arc<BackendState>>,
+    listeners: &[&Listener],
+    adopted: Adopted,
     settings: &Settings,
     now_ms: u64,
 ) -> PoolSnapshot {
+    let Adopted {
+        id,
+        states: backends,
+    } = adopted;
+    let is_served = |protocol| is_served(listeners.iter().copied(), protocol);
     let rosters = PROTOCOLS.map(|protocol| {
         let mut roster = Roster::of(pool, &backends, protocol, &settings.health, now_ms);
-        if !is_served(listeners, protocol) {
+        if !is_served(protocol) {
             // Nobody misses what no listener takes.
             roster.health.all_down = None;
         }
@@ -211,8 +289,10 @@ fn build_pool(
     let is_scored = pool.algorithm == Algorithm::GpuAware;
     let scored_before = previous.and_then(|previous| previous.scorer.as_ref());
     PoolSnapshot {
+        id,
+        name: pool.name.clone(),
         by_addr: by_addr.collect(),
-        serves: PROTOCOLS.map(|protocol| is_served(listeners, protocol)),
+        serves: PROTOCOLS.map(is_served),
         health: rosters.each_ref().map(|roster| roster.health),
         scorer: is_scored.then(|| Scorer::new(scored_before, pool, &backends, takes_any)),
         batches: if is_scored { Batches::of(pool) } else { None },

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use contract::{Backend, BackendAddr, Report};
+use contract::{Algorithm, Backend, BackendAddr, Name, Pool, Report};
 use proxy_core::backend::{BackendRegistry, BackendState};
 use proxy_core::flow::{ANSWER_PATIENCE_MS, FlowState, Judging};
 use proxy_core::flow_table::{FlowIndex, FlowKey, FlowTable, Rank};
@@ -115,7 +115,8 @@ impl Simulation {
                 _ => backends.push(described(port, true)),
             }
         }
-        let states = self.registry.adopt(&backends);
+        let pool = Pool::new(Name::default(), Algorithm::Random, backends.clone());
+        let states = self.registry.adopt(&[pool]).remove(0).states;
         let enabled = backends.iter().map(|backend| backend.enabled);
         self.installed = states.into_iter().zip(enabled).collect();
         self.epoch += 1;
@@ -428,9 +429,14 @@ impl Flood {
             report: Report::default(),
             batch: None,
         };
+        let pool = Pool::new(Name::default(), Algorithm::Random, vec![described]);
         Flood {
             table: FlowTable::default(),
-            backend: BackendRegistry::new(1).adopt(&[described]).remove(0),
+            backend: BackendRegistry::new(1)
+                .adopt(&[pool])
+                .remove(0)
+                .states
+                .remove(0),
             answer_ms,
             is_flood_answered,
             now_ms: 0,

@@ -61,7 +61,7 @@ impl World {
         let mut registry = BackendRegistry::new(1);
         let snapshot = Snapshot::build(None, &config, &mut registry, 1, 1, 0);
         let mut watch = Watch::new();
-        watch.configure(&config, &registry, 0);
+        watch.configure(&config, &snapshot, &registry, 0);
         World {
             config,
             registry,
@@ -97,7 +97,8 @@ impl World {
         let unanswered = backend.left_unanswered(0, &self.sources, source, needed, self.now_ms);
         if unanswered == Unanswered::OneTooMany {
             let protocol = Protocol::Tcp;
-            let failing = Failing { addr, protocol };
+            let member = backend.id();
+            let failing = Failing { member, protocol };
             self.watch.failing(&self.registry, failing, self.now_ms);
         }
         false
@@ -105,7 +106,9 @@ impl World {
 
     fn is_out(&self, port: u16) -> bool {
         let addr = BackendAddr::new([10, 0, 0, 1].into(), port);
-        let backend = self.registry.find(addr).expect("configured");
+        let [backend] = self.registry.at(addr) else {
+            panic!("configured");
+        };
         !backend.health().standing().is_available(Protocol::Tcp)
     }
 }

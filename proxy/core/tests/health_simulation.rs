@@ -104,7 +104,7 @@ impl Simulation {
         let mut registry = BackendRegistry::new(1);
         let snapshot = Snapshot::build(None, &config, &mut registry, 1, 1, 0);
         let mut watch = Watch::new();
-        watch.configure(&config, &registry, 0);
+        watch.configure(&config, &snapshot, &registry, 0);
         let truth = |backend: &Backend| {
             let truth = Truth {
                 manner: Manner::Serves,
@@ -135,7 +135,7 @@ impl Simulation {
     }
 
     fn is_available(&self, addr: BackendAddr) -> bool {
-        let backend = self.registry.find(addr).expect("none is ever removed");
+        let backend = &self.registry.at(addr)[0];
         backend.health().standing().is_available(Protocol::Tcp)
     }
 
@@ -165,8 +165,15 @@ impl Simulation {
                 return;
             };
             let probe = self.rules().probe.clone();
-            let truth = self.truths.get_mut(&job.addr).expect("a known target");
-            assert!(!truth.is_in_flight, "two probes of {} at once", job.addr);
+            let truth = self
+                .truths
+                .get_mut(&job.member.addr)
+                .expect("a known target");
+            assert!(
+                !truth.is_in_flight,
+                "two probes of {} at once",
+                job.member.addr
+            );
             let least_ms = probe.interval_ms * (100 - probe.jitter_percent) / 100;
             let waited_ms = truth.probed_ms.map(|probed_ms| self.now_ms - probed_ms);
             assert!(waited_ms.is_none_or(|waited_ms| waited_ms >= least_ms));
@@ -192,7 +199,10 @@ impl Simulation {
             .extract_if(.., |(at_ms, _, _)| *at_ms <= now_ms)
             .collect();
         for (_, job, outcome) in ended {
-            let truth = self.truths.get_mut(&job.addr).expect("a known target");
+            let truth = self
+                .truths
+                .get_mut(&job.member.addr)
+                .expect("a known target");
             truth.is_in_flight = false;
             truth.probed_ms = Some(now_ms);
             match outcome {
@@ -261,7 +271,7 @@ impl Simulation {
         let is_out = |backend: &&&Backend| !self.is_available(backend.addr);
         let out_before = members.iter().filter(is_out).count();
         let failing = Failing {
-            addr,
+            member: self.registry.at(addr)[0].id(),
             protocol: Protocol::Tcp,
         };
         self.watch.failing(&self.registry, failing, self.now_ms);
@@ -287,7 +297,10 @@ impl Simulation {
                 continue;
             }
             let now_ms = self.now_ms;
-            let truth = self.truths.get_mut(&change.addr).expect("a known target");
+            let truth = self
+                .truths
+                .get_mut(&change.member.addr)
+                .expect("a known target");
             let last = |count: usize| &truth.probes[truth.probes.len().saturating_sub(count)..];
             let have_failed = last(fall).len() == fall && last(fall).iter().all(|passed| !passed);
             let have_passed = last(rise).len() == rise && last(rise).iter().all(|passed| *passed);
@@ -380,8 +393,9 @@ impl Simulation {
                 backend.weight = backend.weight.max(1);
             }
             self.install();
+            let (config, snapshot) = (&self.config, &self.snapshot);
             self.watch
-                .configure(&self.config, &self.registry, self.now_ms);
+                .configure(config, snapshot, &self.registry, self.now_ms);
             assert_eq!(self.availability(), before, "a reload keeps health");
         }
     }

@@ -67,7 +67,8 @@ fn work(state: &Arc<BackendState>, metering: &Metering, worker: usize, seed: u64
 fn what_workers_count_at_once_comes_back_to_nothing() {
     for seed in 0..20 {
         let mut registry = BackendRegistry::new(THREADS);
-        let state = registry.adopt([&backend(None)]).remove(0);
+        let pool = Pool::new(Name::default(), Algorithm::GpuAware, vec![backend(None)]);
+        let state = registry.adopt(&[pool]).remove(0).states.remove(0);
         let parameters = GpuAware::default();
         let metering = Metering::of(Algorithm::GpuAware, parameters).expect("it is metered");
         std::thread::scope(|scope| {

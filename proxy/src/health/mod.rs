@@ -12,14 +12,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use contract::BackendAddr;
 use contract::health::{AllDown, ProbeKind};
 use proxy_core::backend::BackendRegistry;
 use proxy_core::health::schedule::Job;
 use proxy_core::health::watch::{Change, Failing};
-use proxy_core::health::{Outcome, PROTOCOLS, is_served};
+use proxy_core::health::{Outcome, PROTOCOLS};
+use proxy_core::ids::MemberId;
 use proxy_core::plan::Protocol;
-use proxy_core::snapshot::Snapshot;
+use proxy_core::snapshot::{PoolSnapshot, Snapshot};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -80,7 +80,7 @@ pub async fn keep_watch(supervisor: Arc<Supervisor>, mut reports: mpsc::Receiver
                 }
                 let State { watch, registry, .. } = &mut *supervisor.state();
                 if let Outcome::OwnListener(listener) = outcome {
-                    warn_of_own_listener(registry, job.addr, listener);
+                    warn_of_own_listener(registry, job.member, listener);
                 }
                 watch.probed(registry, job, outcome, monotonic_ms(), &mut random);
             },
@@ -94,9 +94,12 @@ fn run_timers(state: &mut State) -> bool {
     let now_ms = monotonic_ms();
     state.watch.run_timers(&state.registry, now_ms);
     let mut changes = state.watch.take_changes();
-    changes.retain(|change| is_served(&state.config.listeners, change.protocol));
+    changes.retain(|change| {
+        let pool = state.snapshot.pool(change.member.pool);
+        pool.is_some_and(|pool| pool.serves(change.protocol))
+    });
     let belong_together = |one: &Change, next: &Change| {
-        (one.addr, one.is_available) == (next.addr, next.is_available)
+        (one.member, one.is_available) == (next.member, next.is_available)
     };
     changes
         .chunk_by(belong_together)
@@ -113,7 +116,7 @@ fn start_due_probes(supervisor: &Supervisor, probes: &mut Probes) {
         };
         let snapshot = Arc::clone(&state.snapshot);
         let rules = &snapshot.settings.health.probe;
-        let target = probe::target(job.addr, rules);
+        let target = probe::target(job.member.addr, rules);
         let own = probe::own_listener(target, rules.kind, &state.config.listeners);
         probes.spawn(async move {
             let (outcome, closing) = match own {
@@ -131,9 +134,10 @@ fn start_due_probes(supervisor: &Supervisor, probes: &mut Probes) {
 }
 
 /// Told once, not with each probe that is not made.
-fn warn_of_own_listener(registry: &BackendRegistry, addr: BackendAddr, listener: SocketAddr) {
+fn warn_of_own_listener(registry: &BackendRegistry, member: MemberId, listener: SocketAddr) {
+    let addr = member.addr;
     let last = registry
-        .find(addr)
+        .find(member)
         .and_then(|backend| backend.health().standing().last_probe());
     let outcome = Outcome::OwnListener(listener);
     if last.is_none_or(|last| last.outcome != outcome) {
@@ -162,83 +166,81 @@ async fn sleep_until(at_ms: Option<u64>) {
     }
 }
 
-/// Says when the rule for all being out comes into force, and when no more.
+/// Says for which pools the rule for all being out comes into force, and for which no more.
 pub fn log_all_down(before: &Snapshot, after: &Snapshot, registry: &BackendRegistry) {
-    let rule = |snapshot: &Snapshot, protocol| {
-        let mut pools = snapshot.pools.iter();
-        pools.find_map(|pool| pool.health(protocol).all_down)
-    };
-    let [tcp, udp] = PROTOCOLS.map(|protocol| rule(after, protocol).is_some());
-    for protocol in PROTOCOLS {
-        let what = words::new_work(protocol);
-        let hint = match protocol {
-            Protocol::Tcp if tcp && !udp && takes_flows(after) => {
-                "; UDP flows are still served. If the service uses UDP only, set \"tcp\": false in \
-                 \"listen\""
+    let probe = after.settings.health.probe.kind;
+    for pool in &after.pools {
+        let rule = |pool: &PoolSnapshot, protocol| pool.health(protocol).all_down;
+        let [tcp, udp] = PROTOCOLS.map(|protocol| rule(pool, protocol).is_some());
+        for protocol in PROTOCOLS {
+            let was = before.pool(pool.id).and_then(|pool| rule(pool, protocol));
+            let is = rule(pool, protocol);
+            if was == is {
+                continue;
             }
-            Protocol::Tcp | Protocol::Udp => "",
-        };
-        match (rule(before, protocol), rule(after, protocol)) {
-            (before, after) if before == after => {}
-            (_, Some(rule)) if protocol == Protocol::Tcp && is_udp_alone(after, registry) => {
-                let becomes = match rule {
-                    AllDown::Reject => "are refused",
-                    AllDown::FailOpen => "go to all of them",
-                };
-                let rule = rule.name();
+            let (what, name) = (words::new_work(protocol), &pool.name);
+            let becomes = match is {
+                None => {
+                    tracing::info!("a backend takes new {what}: all_down is over pool={name}");
+                    continue;
+                }
+                Some(AllDown::Reject) => "are refused (all_down: reject)",
+                Some(AllDown::FailOpen) => "go to all of them (all_down: fail_open)",
+            };
+            if protocol == Protocol::Tcp && is_udp_alone(pool, probe, registry) {
                 tracing::warn!(
                     "no backend has accepted a TCP connection so far, and UDP is answered: new {what} \
-                     {becomes} (all_down: {rule}). If the service uses UDP only, set \"tcp\": false in \
+                     {becomes}. If the service uses UDP only, set \"tcp\": false in \"listen\" pool={name}"
+                );
+                continue;
+            }
+            let hint = match protocol {
+                Protocol::Tcp if tcp && !udp && takes_flows(pool) => {
+                    "; UDP flows are still served. If the service uses UDP only, set \"tcp\": false in \
                      \"listen\""
-                );
-            }
-            (_, Some(AllDown::Reject)) => {
-                tracing::error!(
-                    "all backends are out: new {what} are refused (all_down: reject){hint}"
-                );
-            }
-            (_, Some(AllDown::FailOpen)) => {
-                tracing::error!(
-                    "all backends are out: new {what} go to all of them (all_down: fail_open){hint}"
-                );
-            }
-            (_, None) => tracing::info!("a backend takes new {what}: all_down is over"),
+                }
+                Protocol::Tcp | Protocol::Udp => "",
+            };
+            tracing::error!("all backends are out: new {what} {becomes}{hint} pool={name}");
         }
     }
 }
 
-/// Whether all are out for TCP, as a service of UDP alone is: none has ever accepted a connection, and
-/// flows are answered. Probes that ask over TCP were written down for a service that has it.
-pub fn is_udp_alone(snapshot: &Snapshot, registry: &BackendRegistry) -> bool {
-    let asks_over_tcp = match snapshot.settings.health.probe.kind {
+/// Whether all of a pool are out for TCP, as a service of UDP alone is: none has ever accepted a
+/// connection, and flows are answered. Probes that ask over TCP were written down for a service that has
+/// it.
+pub fn is_udp_alone(pool: &PoolSnapshot, probe: ProbeKind, registry: &BackendRegistry) -> bool {
+    let asks_over_tcp = match probe {
         ProbeKind::SendExpect | ProbeKind::Http => true,
         ProbeKind::Off | ProbeKind::Tcp | ProbeKind::Udp => false,
     };
-    let mut pools = snapshot.pools.iter();
-    let is_out = pools.any(|pool| pool.health(Protocol::Tcp).all_down.is_some());
-    is_out && !asks_over_tcp && takes_flows(snapshot) && registry.have_answered_udp_alone()
+    let is_out = pool.health(Protocol::Tcp).all_down.is_some();
+    is_out && !asks_over_tcp && takes_flows(pool) && registry.have_answered_udp_alone(pool.id)
 }
 
 /// Whether flows have backends, which some listener takes.
-fn takes_flows(snapshot: &Snapshot) -> bool {
-    let mut pools = snapshot.pools.iter();
-    pools.any(|pool| pool.serves(Protocol::Udp) && pool.health(Protocol::Udp).available > 0)
+fn takes_flows(pool: &PoolSnapshot) -> bool {
+    pool.serves(Protocol::Udp) && pool.health(Protocol::Udp).available > 0
 }
 
 /// One line for a backend, be it about one protocol or both.
 fn log(state: &State, changes: &[Change]) {
     let [
         Change {
-            addr, is_available, ..
+            member,
+            is_available,
+            ..
         },
         ..,
     ] = *changes
     else {
         return;
     };
-    let Some(backend) = state.registry.find(addr) else {
+    let pool = state.registry.pool_name(member.pool);
+    let (Some(backend), Some(pool)) = (state.registry.find(member), pool) else {
         return;
     };
+    let addr = member.addr;
     let what: Vec<&str> = changes
         .iter()
         .map(|change| words::new_work(change.protocol))
@@ -246,8 +248,8 @@ fn log(state: &State, changes: &[Change]) {
     let what = what.join(" and ");
     let why = words::why(backend, &state.config.settings.health, monotonic_ms());
     if is_available {
-        tracing::info!("backend {addr} takes new {what} again: {why}");
+        tracing::info!("backend {addr} takes new {what} again: {why} pool={pool}");
     } else {
-        tracing::warn!("backend {addr} takes no new {what}: {why}");
+        tracing::warn!("backend {addr} takes no new {what}: {why} pool={pool}");
     }
 }

@@ -1,11 +1,10 @@
 //! What is held of a backend, in words: for status and log. The console's Chinese for each phrase is in
 //! control/static/reasons-zh.js.
 
-use contract::Listener;
 use contract::health::Health as Rules;
 use contract::status::{BackendHealth, OperationalState};
 use proxy_core::backend::{BackendState, LastConnect};
-use proxy_core::health::{Outcome, PROTOCOLS, Standing, Verdict, is_served};
+use proxy_core::health::{Outcome, PROTOCOLS, Standing, Verdict};
 use proxy_core::plan::Protocol;
 
 /// What a protocol brings to a backend.
@@ -22,7 +21,8 @@ pub struct Judged<'a> {
     pub rules: &'a Rules,
     /// TCP has no say, see [`is_udp_alone`](super::is_udp_alone).
     pub is_udp_alone: bool,
-    pub listeners: &'a [Listener],
+    /// Whether a listener of the pool takes TCP, and whether one takes UDP.
+    pub serves: [bool; 2],
     pub now_ms: u64,
 }
 
@@ -35,7 +35,7 @@ pub fn operational(
     let Judged {
         rules,
         is_udp_alone,
-        listeners: _,
+        serves: _,
         now_ms,
     } = judged;
     let standing = backend.health().standing();
@@ -59,7 +59,7 @@ pub fn over(
     is_warming_up: bool,
     judged: Judged,
 ) -> Option<OperationalState> {
-    if !is_served(judged.listeners, protocol) {
+    if !judged.serves[protocol as usize] {
         return None;
     }
     let standing = backend.health().standing();
@@ -109,7 +109,7 @@ pub fn why(backend: &BackendState, rules: &Rules, now_ms: u64) -> String {
     let judged = Judged {
         rules,
         is_udp_alone: false,
-        listeners: &[],
+        serves: [false; 2],
         now_ms,
     };
     operational(backend, false, judged).1

@@ -6,10 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use proxy_core::backend::{BackendState, LastConnect};
+use proxy_core::counts::Counts;
 use proxy_core::health::Unanswered;
 use proxy_core::health::sources::{AnsweredSources, Source};
 use proxy_core::health::watch::Failing;
+use proxy_core::ids::{ListenerId, PoolId};
 use proxy_core::latency::add;
+use proxy_core::listener::HeldListeners;
 use proxy_core::pick::{BackendIndex, Request};
 use proxy_core::plan::Protocol;
 use proxy_core::snapshot::Snapshot;
@@ -87,6 +90,7 @@ pub struct Core {
     /// A descriptor held back, so that a client accepted with the last one still gets a backend.
     reserve: Option<OwnedFd>,
     pub counters: Arc<WorkerCounters>,
+    listeners: HeldListeners,
     pub shared: Arc<Shared>,
     pub log: SessionLogger,
     reports: mpsc::Sender<Failing>,
@@ -117,13 +121,29 @@ impl Core {
             random: fastrand::Rng::new(),
             reserve: None,
             counters: parts.counters,
+            listeners: HeldListeners::default(),
             shared: parts.shared,
             log: parts.log,
             reports: parts.reports,
             answered_sources: AnsweredSources::default(),
         };
+        core.hold_listeners(std::iter::empty());
         core.update_time();
         Ok(core)
+    }
+
+    /// Counts for the listeners of the snapshot from now on, and of the others for those that have
+    /// sockets `open` here, sessions or flows.
+    pub fn hold_listeners(&mut self, open: impl Iterator<Item = ListenerId>) {
+        self.listeners.update(&self.snapshot, self.worker, open);
+    }
+
+    /// Counts what happened to a session or flow: in all, and for the listener it came by.
+    pub fn count(&self, listener: ListenerId, one: impl Fn(&Counts)) {
+        one(&self.counters.all);
+        if let Some(counts) = self.listeners.counts(listener, self.worker) {
+            one(counts);
+        }
     }
 
     /// Whether a descriptor is held back; takes one if there is none.
@@ -152,12 +172,12 @@ impl Core {
     pub fn pick(
         &mut self,
         protocol: Protocol,
-        pool: usize,
+        pool: PoolId,
         client_ip: IpAddr,
         tried: &[BackendIndex],
     ) -> Option<Placement> {
         // A reload may take a pool away while a session of it still looks for a backend.
-        let snapshot = self.snapshot.pools.get(pool)?;
+        let snapshot = self.snapshot.pool(pool)?;
         let request = Request { client_ip, tried };
         let picked = snapshot.pick(protocol, &request, self.now_us, &mut self.random)?;
         Some(Placement {
@@ -166,25 +186,26 @@ impl Core {
         })
     }
 
-    /// Counts payload passed on, at its backend and in all.
-    pub fn count_bytes(&self, backend: &BackendState, up: u64, down: u64) {
+    /// Counts payload passed on, at its backend, for its listener and in all.
+    pub fn count_bytes(&self, listener: ListenerId, backend: &BackendState, up: u64, down: u64) {
         let of_backend = backend.worker(self.worker);
         add(&of_backend.bytes_up, up);
         add(&of_backend.bytes_down, down);
-        add(&self.counters.bytes_up, up);
-        add(&self.counters.bytes_down, down);
+        self.count(listener, |counts| counts.bytes(up, down));
     }
 
     /// Counts the time from a client's first byte, at `since_us`, to its backend's.
-    pub fn count_first_byte(&self, backend: &BackendState, since_us: u64) {
+    pub fn count_first_byte(&self, listener: ListenerId, backend: &BackendState, since_us: u64) {
         let latency_us = self.now_us - since_us;
         let of_backend = backend.worker(self.worker);
         of_backend.first_byte_latency.record(latency_us);
-        self.counters.first_byte_latency.record(latency_us);
+        self.count(listener, |counts| {
+            counts.first_byte_latency.record(latency_us);
+        });
     }
 
     /// Nobody listens at `backend`, or no way leads to it.
-    pub fn count_refusal(&self, protocol: Protocol, backend: &BackendState) {
+    pub fn count_refusal(&self, listener: ListenerId, protocol: Protocol, backend: &BackendState) {
         self.note_failure(protocol, backend);
         let last = match protocol {
             Protocol::Tcp => LastConnect::Failed,
@@ -192,15 +213,15 @@ impl Core {
         };
         backend.set_last_connect(protocol, last);
         add(&backend.worker(self.worker).connect_failures, 1);
-        add(&self.counters.connect_failures, 1);
+        self.count(listener, |counts| add(&counts.connect_failures, 1));
     }
 
     /// `backend` did not answer a connect in time.
-    pub fn count_timeout(&self, backend: &BackendState) {
+    pub fn count_timeout(&self, listener: ListenerId, backend: &BackendState) {
         self.note_failure(Protocol::Tcp, backend);
         backend.set_last_connect(Protocol::Tcp, LastConnect::TimedOut);
         add(&backend.worker(self.worker).connect_timeouts, 1);
-        add(&self.counters.connect_timeouts, 1);
+        self.count(listener, |counts| add(&counts.connect_timeouts, 1));
     }
 
     /// `backend` has failed a session or flow; the main thread hears of it where it is one too many.
@@ -212,9 +233,9 @@ impl Core {
     }
 
     fn report(&self, protocol: Protocol, backend: &BackendState) {
-        let addr = backend.addr;
+        let member = backend.id();
         // Where there is no room, the next failures ask again.
-        let _ = self.reports.try_send(Failing { addr, protocol });
+        let _ = self.reports.try_send(Failing { member, protocol });
     }
 
     /// `backend` has ended a session of `client` without an answer. Returns whether that is a failure.

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use proxy_core::backend::{BackendState, LastConnect};
 use proxy_core::flow::{FlowState, Reading};
+use proxy_core::ids::{ListenerId, PoolId};
+use proxy_core::listener::Serving;
 use proxy_core::plan::Protocol;
 use proxy_core::reason::{DropReason, FlowEnd};
 use proxy_core::score::witnessed::Failure;
@@ -22,9 +24,11 @@ const FLOW_QUEUE_BYTES: usize = 1 << 20;
 pub struct Flow {
     pub socket: OwnedFd,
     pub state: FlowState,
-    /// Index of its listener, whose socket answers leave from.
-    pub listener: usize,
-    pub pool: usize,
+    /// Index of the socket that it came by, from which answers leave.
+    pub socket_index: u32,
+    /// The listener it came by, and the pool that its backend is a member of.
+    pub listener: ListenerId,
+    pub pool: PoolId,
     pub started_us: u64,
     pub first_up_us: u64,
     pub bytes_up: u64,
@@ -36,14 +40,15 @@ impl Flow {
         core: &Core,
         socket: OwnedFd,
         backend: &Arc<BackendState>,
-        listener: usize,
-        pool: usize,
+        socket_index: usize,
+        serving: Serving,
     ) -> Flow {
         Flow {
             socket,
             state: FlowState::begin(backend, core.snapshot.epoch),
-            listener,
-            pool,
+            socket_index: socket_index as u32,
+            listener: serving.listener,
+            pool: serving.pool,
             started_us: core.now_us,
             first_up_us: core.now_us,
             bytes_up: 0,
@@ -69,7 +74,7 @@ impl Flow {
 
     pub fn refuse(&mut self, core: &Core) {
         self.state.refuse();
-        core.count_refusal(Protocol::Udp, self.state.backend());
+        core.count_refusal(self.listener, Protocol::Udp, self.state.backend());
         let failure = Failure::FlowRefused;
         core.meter_failure(self.pool, self.state.backend(), failure);
     }
@@ -77,7 +82,7 @@ impl Flow {
     pub fn count_up(&mut self, core: &Core, datagrams: usize, bytes: usize) {
         self.state.sent(datagrams, core.now_ms());
         self.bytes_up += bytes as u64;
-        core.count_bytes(self.state.backend(), bytes as u64, 0);
+        core.count_bytes(self.listener, self.state.backend(), bytes as u64, 0);
     }
 
     /// Counts answers; returns why the flow is over, if they end it.
@@ -87,41 +92,55 @@ impl Flow {
         backend.set_answers_datagrams();
         core.note_answer(Protocol::Udp, backend);
         if self.state.is_unanswered() {
-            core.count_first_byte(backend, self.first_up_us);
+            core.count_first_byte(self.listener, backend, self.first_up_us);
         }
-        core.count_bytes(backend, 0, bytes as u64);
+        core.count_bytes(self.listener, backend, 0, bytes as u64);
         self.bytes_down += bytes as u64;
         let responses = core.snapshot.settings.udp_responses;
         self.state.answered(answers, responses)
     }
 }
 
-/// Sends the datagrams received last to a client; returns their bytes. What its queue does not take
-/// is dropped and counted, as the network would.
-pub fn answer(core: &Core, listener: BorrowedFd<'_>, receiver: &Receiver, route: Route) -> usize {
+/// Sends the datagrams received last to a client of `listener`, by its `socket`; returns their bytes. What
+/// its queue does not take is dropped and counted, as the network would.
+pub fn answer(
+    core: &Core,
+    listener: ListenerId,
+    socket: BorrowedFd<'_>,
+    receiver: &Receiver,
+    route: Route,
+) -> usize {
     let mut payloads: [&[u8]; MOST_SEGMENTS] = [&[]; MOST_SEGMENTS];
     let mut bytes = 0;
     for first in (0..receiver.count()).step_by(MOST_SEGMENTS) {
         let count = MOST_SEGMENTS.min(receiver.count() - first);
         let part = receiver.payloads(first, &mut payloads[..count]);
         bytes += part.iter().map(|payload| payload.len()).sum::<usize>();
-        send_all(core, listener, part, route);
+        send_all(core, listener, socket, part, route);
     }
     bytes
 }
 
-fn send_all(core: &Core, listener: BorrowedFd<'_>, payloads: &[&[u8]], route: Route) {
+fn send_all(
+    core: &Core,
+    listener: ListenerId,
+    socket: BorrowedFd<'_>,
+    payloads: &[&[u8]],
+    route: Route,
+) {
     let mut rest = payloads;
     while !rest.is_empty() {
-        match datagrams::send(listener, rest, Some(route)) {
+        match datagrams::send(socket, rest, Some(route)) {
             Ok(sent) => rest = &rest[sent..],
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                return core
-                    .counters
-                    .datagrams_dropped(DropReason::QueueFull, rest.len());
+                return core.count(listener, |counts| {
+                    counts.datagrams_dropped(DropReason::QueueFull, rest.len());
+                });
             }
             Err(_) => {
-                core.counters.datagrams_dropped(DropReason::SendFailed, 1);
+                core.count(listener, |counts| {
+                    counts.datagrams_dropped(DropReason::SendFailed, 1);
+                });
                 rest = &rest[1..];
             }
         }

@@ -5,8 +5,11 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use proxy_core::ids::ListenerId;
 use proxy_core::latency::add;
+use proxy_core::listener::Serving;
 use proxy_core::plan::Endpoint;
+use proxy_core::snapshot::Snapshot;
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
@@ -27,6 +30,7 @@ const CLOSING_WITHOUT_ROOM_MS: u64 = 30_000;
 
 struct Listener {
     endpoint: Endpoint,
+    serving: Serving,
     socket: OwnedFd,
     /// Nothing says that an accept would block.
     is_ready: bool,
@@ -57,6 +61,7 @@ impl Listeners {
         &mut self,
         core: &Core,
         endpoint: Endpoint,
+        serving: Serving,
         socket: OwnedFd,
         open: Arc<AtomicU64>,
     ) -> rustix::io::Result<()> {
@@ -69,6 +74,7 @@ impl Listeners {
         // Clients may have queued up since the socket was bound.
         entry.insert(Listener {
             endpoint,
+            serving,
             socket,
             is_ready: true,
             closing_since_ms: None,
@@ -76,6 +82,19 @@ impl Listeners {
             _open: open,
         });
         Ok(())
+    }
+
+    /// Has what is open accept for those whom `snapshot` names.
+    pub fn route_anew(&mut self, snapshot: &Snapshot) {
+        for (_, listener) in &mut self.all {
+            let serving = snapshot.serving(listener.endpoint, Some(listener.serving));
+            listener.serving = serving.unwrap_or(listener.serving);
+        }
+    }
+
+    /// The listeners that sockets are open for.
+    pub fn open_for(&self) -> impl Iterator<Item = ListenerId> {
+        self.all.iter().map(|(_, one)| one.serving.listener)
     }
 
     pub fn close(&mut self, core: &Core, endpoint: Endpoint) {
@@ -113,7 +132,8 @@ impl Listeners {
             listener.lacks_room = !listener.accept_some(core, tcp);
             if listener.lacks_room {
                 if !was_paused {
-                    add(&core.counters.accept_pauses, 1);
+                    let of = listener.serving.listener;
+                    core.count(of, |counts| add(&counts.accept_pauses, 1));
                 }
                 self.paused_until_ms = Some(core.now_ms() + PAUSE_MS);
                 break;
@@ -136,7 +156,7 @@ impl Listener {
                 Accepted::NoRoom
             };
             if let Accepted::Client(client, client_addr) = accepted {
-                tcp.begin(core, client, client_addr, self.endpoint.pool);
+                tcp.begin(core, client, client_addr, self.serving);
                 continue;
             }
             core.shared.sessions.fetch_sub(1, Relaxed);

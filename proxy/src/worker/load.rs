@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst, fence};
 
 use proxy_core::backend::{BackendState, Slot};
-use proxy_core::meter::{self, Metering, Moment, QUIET_MS};
+use proxy_core::ids::PoolId;
+use proxy_core::meter::{self, Moment, QUIET_MS};
 use proxy_core::reason::FlowEnd;
 use proxy_core::score::witnessed::Failure;
-use proxy_core::snapshot::Snapshot;
 use proxy_core::timer_wheel::TimerWheel;
 use tokio::sync::Notify;
 
@@ -70,7 +70,7 @@ impl Meters {
         &mut self,
         core: &Core,
         index: u32,
-        pool: usize,
+        pool: PoolId,
         slot: &mut Slot,
         joins_batch: bool,
     ) {
@@ -88,7 +88,7 @@ impl Meters {
         &mut self,
         core: &Core,
         index: u32,
-        pool: usize,
+        pool: PoolId,
         slot: &mut Slot,
         up: bool,
         down: bool,
@@ -125,7 +125,7 @@ impl Meters {
         &mut self,
         core: &Core,
         index: u32,
-        pool: usize,
+        pool: PoolId,
         slot: Option<&mut Slot>,
         is_held_against: bool,
     ) {
@@ -141,7 +141,7 @@ impl Meters {
         &mut self,
         core: &Core,
         index: u32,
-        pool: usize,
+        pool: PoolId,
         slot: &mut Slot,
         client: IpAddr,
         end: FlowEnd,
@@ -164,7 +164,7 @@ impl Meters {
     pub fn look<'a>(
         &mut self,
         core: &Core,
-        find: impl FnOnce(u32) -> Option<(usize, &'a mut Slot, bool)>,
+        find: impl FnOnce(u32) -> Option<(PoolId, &'a mut Slot, bool)>,
     ) -> bool {
         let Some(index) = self.quiet.expire(core.now_ms()) else {
             return false;
@@ -180,20 +180,10 @@ impl Meters {
     }
 }
 
-/// Whether what the slots of `before` have been told is worth something under `after`.
-pub fn metering_goes_on(before: &Snapshot, after: &Snapshot) -> bool {
-    let metering =
-        |snapshot: &Snapshot, pool: usize| snapshot.pools.get(pool).and_then(|pool| pool.metering);
-    (0..before.pools.len()).all(|pool| {
-        let (before, after) = (metering(before, pool), metering(after, pool));
-        Metering::goes_on(before.as_ref(), after.as_ref())
-    })
-}
-
 impl Core {
     /// What a meter of this pool is told by; `None` where nothing is metered.
-    fn moment(&self, pool: usize) -> Option<Moment<'_>> {
-        let metering = self.snapshot.pools.get(pool)?.metering.as_ref()?;
+    fn moment(&self, pool: PoolId) -> Option<Moment<'_>> {
+        let metering = self.snapshot.pool(pool)?.metering.as_ref()?;
         Some(Moment {
             metering,
             worker: self.worker,
@@ -202,7 +192,7 @@ impl Core {
     }
 
     /// `backend` refused a session or flow, or could not be reached.
-    pub fn meter_failure(&self, pool: usize, backend: &BackendState, failure: Failure) {
+    pub fn meter_failure(&self, pool: PoolId, backend: &BackendState, failure: Failure) {
         if let Some(moment) = self.moment(pool) {
             meter::failed(backend, failure, moment);
         }

@@ -13,7 +13,7 @@ use rustix::event::{EventfdFlags, eventfd};
 pub enum Command {
     /// Route new sessions and flows by this from now on.
     Install(Arc<Snapshot>),
-    /// Accept on this bound socket. `flows` counts the endpoint's flows over all workers.
+    /// Accept on this bound socket for the listener that the snapshot in force names. `flows` counts the endpoint's flows over all workers.
     Open {
         endpoint: Endpoint,
         socket: OwnedFd,

@@ -27,7 +27,6 @@ use self::core::{Core, Token};
 pub use self::core::{Parts, Shared};
 use self::listener::Listeners;
 pub use self::load::ScoringBell;
-use self::load::metering_goes_on;
 use self::mailbox::{Ack, Command, Mailbox};
 use self::tcp::Tcp;
 use self::udp::Udp;
@@ -142,11 +141,16 @@ impl Worker {
     fn carry_out(&mut self, command: Command) {
         match command {
             Command::Install(snapshot) => {
-                if !metering_goes_on(&self.core.snapshot, &snapshot) {
-                    self.tcp.forget_metered();
-                    self.udp.forget_metered();
+                let metered_otherwise = self.core.snapshot.metered_otherwise(&snapshot);
+                if !metered_otherwise.is_empty() {
+                    self.tcp.forget_metered(&metered_otherwise);
+                    self.udp.forget_metered(&metered_otherwise);
                 }
                 self.core.snapshot = snapshot;
+                self.listeners.route_anew(&self.core.snapshot);
+                self.udp.route_anew(&self.core.snapshot);
+                let open = self.listeners.open_for().chain(self.udp.open_for());
+                self.core.hold_listeners(open);
                 self.tcp.backends_changed(&self.core);
                 self.udp.backends_changed(&self.core);
                 // Sessions have waited for this since the events came.
@@ -160,9 +164,15 @@ impl Worker {
                 socket,
                 flows,
             } => {
+                let Some(serving) = self.core.snapshot.serving(endpoint, None) else {
+                    // The snapshot of a configuration comes before what it opens.
+                    tracing::error!(addr = %endpoint.addr, "no listener has this address");
+                    return;
+                };
+                let core = &mut self.core;
                 let opened = match endpoint.protocol {
-                    Protocol::Tcp => self.listeners.open(&self.core, endpoint, socket, flows),
-                    Protocol::Udp => self.udp.open(&mut self.core, endpoint, socket, flows),
+                    Protocol::Tcp => self.listeners.open(core, endpoint, serving, socket, flows),
+                    Protocol::Udp => self.udp.open(core, endpoint, serving, socket, flows),
                 };
                 if let Err(error) = opened {
                     // Only for want of kernel memory; the other workers' sockets still serve.

@@ -6,6 +6,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use contract::BackendAddr;
 use proxy_core::backend::{BackendState, SessionSlot};
 use proxy_core::half::{Break, Step};
+use proxy_core::ids::{ListenerId, PoolId};
+use proxy_core::listener::Serving;
 use proxy_core::pick::BackendIndex;
 use proxy_core::plan::Protocol;
 use proxy_core::reason::SessionEnd;
@@ -25,7 +27,9 @@ pub struct Session {
     pub client: OwnedFd,
     pub backend: Option<OwnedFd>,
     pub client_addr: SocketAddr,
-    pub pool: usize,
+    /// The listener it came by, and the pool that its backends are members of.
+    pub listener: ListenerId,
+    pub pool: PoolId,
     pub stage: Stage,
     pub relay: Relay,
     pub up_store: Store,
@@ -120,14 +124,15 @@ pub enum ConnectFailure {
 
 impl Session {
     /// The session of a client accepted just now.
-    pub fn new(core: &Core, client: OwnedFd, client_addr: SocketAddr, pool: usize) -> Session {
+    pub fn new(core: &Core, client: OwnedFd, client_addr: SocketAddr, serving: Serving) -> Session {
         let settings = &core.snapshot.settings;
         let now_ms = core.now_ms();
         Session {
             client,
             backend: None,
             client_addr,
-            pool,
+            listener: serving.listener,
+            pool: serving.pool,
             stage: Stage::Connecting {
                 since_us: core.now_us,
                 deadline_ms: now_ms,
@@ -210,8 +215,13 @@ impl Session {
         is_connected_to_itself(socket, slot.backend().addr.0)
     }
 
-    pub fn pick(&self, core: &mut Core) -> Option<Placement> {
-        let pool = core.snapshot.pools.get(self.pool);
+    /// The backend to try next. Where a reload took the pool away meanwhile, it is one of the pool that
+    /// the listener leads to now.
+    pub fn pick(&mut self, core: &mut Core) -> Option<Placement> {
+        if core.snapshot.pool(self.pool).is_none() {
+            self.pool = core.snapshot.pool_of(self.listener)?;
+        }
+        let pool = core.snapshot.pool(self.pool);
         let index_of = |addr: &BackendAddr| pool.and_then(|pool| pool.index_of(*addr));
         let tried: Vec<BackendIndex> = self.tried.iter().filter_map(index_of).collect();
         core.pick(Protocol::Tcp, self.pool, self.client_addr.ip(), &tried)
@@ -221,11 +231,11 @@ impl Session {
         self.tried.push(backend.addr);
         let failure = match failure {
             ConnectFailure::Refused => {
-                core.count_refusal(Protocol::Tcp, backend);
+                core.count_refusal(self.listener, Protocol::Tcp, backend);
                 Failure::ConnectRefused
             }
             ConnectFailure::TimedOut => {
-                core.count_timeout(backend);
+                core.count_timeout(self.listener, backend);
                 Failure::ConnectTimedOut
             }
             ConnectFailure::NoPort => return,
@@ -252,12 +262,12 @@ impl Session {
             self.first_up_us.get_or_insert(core.now_us);
         }
         let Some(slot) = &self.slot else { return };
-        core.count_bytes(slot.backend(), up, down);
+        core.count_bytes(self.listener, slot.backend(), up, down);
         if is_first_answer {
             core.note_first_answer(slot.backend(), self.client_addr.ip());
         }
         if let Some(first_up_us) = self.first_up_us.filter(|_| is_first_answer) {
-            core.count_first_byte(slot.backend(), first_up_us);
+            core.count_first_byte(self.listener, slot.backend(), first_up_us);
         }
     }
 

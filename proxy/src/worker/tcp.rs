@@ -6,7 +6,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering::Relaxed;
 
 use proxy_core::backend::{LastConnect, SessionSlot};
+use proxy_core::ids::PoolId;
 use proxy_core::latency::add;
+use proxy_core::listener::Serving;
 use proxy_core::plan::Protocol;
 use proxy_core::reason::SessionEnd;
 use proxy_core::relay::{Side, Verdict};
@@ -69,10 +71,10 @@ impl Tcp {
         core: &mut Core,
         client: OwnedFd,
         client_addr: SocketAddr,
-        pool: usize,
+        serving: Serving,
     ) {
-        core.counters.session_started();
-        let session = Session::new(core, client, client_addr, pool);
+        core.count(serving.listener, |counts| counts.session_started());
+        let session = Session::new(core, client, client_addr, serving);
         let index = self.sessions.insert(session) as u32;
         let client = &self.sessions[index as usize].client;
         if core
@@ -109,7 +111,7 @@ impl Tcp {
                 return self.abort(core, index, end);
             };
             if session.attempts > 0 {
-                add(&core.counters.connect_retries, 1);
+                core.count(session.listener, |counts| add(&counts.connect_retries, 1));
             }
             session.attempts += 1;
             let mut socket = start_connect(core, backend.addr.0, index);
@@ -212,12 +214,11 @@ impl Tcp {
         }
     }
 
-    /// The algorithm wants to be told otherwise from now on, or not at all.
-    pub fn forget_metered(&mut self) {
-        let slots = self
-            .sessions
-            .iter_mut()
-            .filter_map(|(_, session)| session.slot.as_mut());
+    /// The algorithm of these pools wants to be told otherwise from now on, or not at all.
+    pub fn forget_metered(&mut self, pools: &[PoolId]) {
+        let sessions = self.sessions.iter_mut().map(|(_, session)| session);
+        let sessions = sessions.filter(|session| pools.contains(&session.pool));
+        let slots = sessions.filter_map(|session| session.slot.as_mut());
         slots.for_each(|slot| slot.forget());
     }
 
@@ -475,7 +476,7 @@ impl Tcp {
         let is_held_against = session.note_end(core, end);
         self.timers.disarm(index);
         self.ended.push(index);
-        core.counters.session_ended(end);
+        core.count(session.listener, |counts| counts.session_ended(end));
         core.shared.sessions.fetch_sub(1, Relaxed);
         let last_tried = session.tried.last().copied();
         let mut slot = session.slot.take();

@@ -9,11 +9,14 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use contract::{BackendAddr, Networks};
 use proxy_core::flow::Judging;
 use proxy_core::flow_table::{FlowIndex, FlowKey, FlowTable, Rank};
+use proxy_core::ids::{ListenerId, PoolId};
 use proxy_core::latency::add;
+use proxy_core::listener::Serving;
 use proxy_core::pick::BackendIndex;
 use proxy_core::plan::{Endpoint, Protocol};
 use proxy_core::reason::{DropReason, FlowEnd};
 use proxy_core::score::witnessed::Failure;
+use proxy_core::snapshot::Snapshot;
 use proxy_sys::datagrams::{self, Datagram, MOST_SEGMENTS, Receiver, Route};
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
@@ -32,6 +35,7 @@ use crate::own_address::is_of_this_host;
 const MOST_BATCHES: usize = 8;
 struct Listener {
     endpoint: Endpoint,
+    serving: Serving,
     socket: OwnedFd,
     /// Nothing says that a read would block.
     is_ready: bool,
@@ -103,6 +107,7 @@ impl Udp {
         &mut self,
         core: &mut Core,
         endpoint: Endpoint,
+        serving: Serving,
         socket: OwnedFd,
         flows: Arc<AtomicU64>,
     ) -> rustix::io::Result<()> {
@@ -114,6 +119,7 @@ impl Udp {
         )?;
         entry.insert(Listener {
             endpoint,
+            serving,
             socket,
             is_ready: true,
             is_retired: false,
@@ -122,6 +128,19 @@ impl Udp {
         });
         self.refused_sources.begin();
         Ok(())
+    }
+
+    /// Has what is open take new flows for those whom `snapshot` names.
+    pub fn route_anew(&mut self, snapshot: &Snapshot) {
+        for (_, listener) in &mut self.listeners {
+            let serving = snapshot.serving(listener.endpoint, Some(listener.serving));
+            listener.serving = serving.unwrap_or(listener.serving);
+        }
+    }
+
+    /// The listeners that sockets are open for.
+    pub fn open_for(&self) -> impl Iterator<Item = ListenerId> {
+        self.listeners.iter().map(|(_, one)| one.serving.listener)
     }
 
     pub fn set_retired(&mut self, endpoint: Endpoint, is_retired: bool) {
@@ -142,7 +161,7 @@ impl Udp {
                 .flows
                 .get(*index)
                 .expect("the index comes from the table");
-            is_closed(&self.listeners[flow.listener])
+            is_closed(&self.listeners[flow.socket_index as usize])
         };
         let orphans: Vec<FlowIndex> = self.flows.indices().filter(of_closed).collect();
         orphans
@@ -195,9 +214,13 @@ impl Udp {
         if let Some(lost) = receiver.lost() {
             let before = std::mem::replace(&mut self.listeners[index].lost, lost);
             let more = lost.wrapping_sub(before) as usize;
-            core.counters
-                .datagrams_dropped(DropReason::ReceiveQueueFull, more);
+            self.count_dropped(core, index, DropReason::ReceiveQueueFull, more);
         }
+    }
+
+    fn count_dropped(&self, core: &Core, index: usize, reason: DropReason, count: usize) {
+        let listener = self.listeners[index].serving.listener;
+        core.count(listener, |counts| counts.datagrams_dropped(reason, count));
     }
 
     fn forward_batch(&mut self, core: &mut Core, listener: usize, receiver: &Receiver) {
@@ -242,7 +265,7 @@ impl Udp {
         while !rest.is_empty() {
             let index = match self.flow_for(core, listener, run.key, &mut tried) {
                 Ok(index) => index,
-                Err(reason) => return core.counters.datagrams_dropped(reason, rest.len()),
+                Err(reason) => return self.count_dropped(core, listener, reason, rest.len()),
             };
             let (_, flow) = self.flows.get_mut(index).expect("found or made just now");
             match datagrams::send(flow.socket.as_fd(), rest, None) {
@@ -259,18 +282,16 @@ impl Udp {
                     flow.refuse(core);
                     tried.push(flow.state.backend().addr);
                     if tried.len() as u64 >= core.snapshot.settings.connect_attempts {
-                        return core
-                            .counters
-                            .datagrams_dropped(DropReason::NoBackend, rest.len());
+                        let reason = DropReason::NoBackend;
+                        return self.count_dropped(core, listener, reason, rest.len());
                     }
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                    return core
-                        .counters
-                        .datagrams_dropped(DropReason::QueueFull, rest.len());
+                    let reason = DropReason::QueueFull;
+                    return self.count_dropped(core, listener, reason, rest.len());
                 }
                 Err(_) => {
-                    core.counters.datagrams_dropped(DropReason::SendFailed, 1);
+                    self.count_dropped(core, listener, DropReason::SendFailed, 1);
                     rest = &rest[1..];
                 }
             }
@@ -298,7 +319,7 @@ impl Udp {
         };
         let addr = flow.state.backend().addr;
         // A client that was served at a retired listener goes on to be.
-        let listener = serving.unwrap_or(flow.listener);
+        let listener = serving.unwrap_or(flow.socket_index as usize);
         self.end(core, index, end);
         if end == FlowEnd::Refused && !tried.contains(&addr) {
             tried.push(addr);
@@ -336,7 +357,7 @@ impl Udp {
         while self.flows.len() >= core.snapshot.max_flows_per_worker {
             self.evict(core);
         }
-        let pool = self.listeners[listener].endpoint.pool;
+        let Serving { listener: of, pool } = self.listeners[listener].serving;
         for _ in 0..core.snapshot.settings.connect_attempts {
             let placement = pick(core, pool, &key, tried).ok_or(DropReason::NoBackend)?;
             let backend = &placement.backend;
@@ -344,7 +365,7 @@ impl Udp {
                 Ok(socket) => return self.insert(core, listener, key, socket, &placement),
                 Err(error) if is_shortage(error) => return Err(DropReason::NoRoom),
                 Err(_) => {
-                    core.count_refusal(Protocol::Udp, backend);
+                    core.count_refusal(of, Protocol::Udp, backend);
                     core.meter_failure(pool, backend, Failure::FlowRefused);
                     tried.push(backend.addr);
                 }
@@ -410,15 +431,16 @@ impl Udp {
             backend,
             joins_batch,
         } = placement;
-        let pool = self.listeners[listener].endpoint.pool;
-        let flow = Flow::new(core, socket, backend, listener, pool);
+        let serving = self.listeners[listener].serving;
+        let flow = Flow::new(core, socket, backend, listener, serving);
         let index = self.flows.insert(key, flow, core.now_ms());
-        core.counters.flow_started();
+        core.count(serving.listener, |counts| counts.flow_started());
         add(&backend.worker(core.worker).flows_total, 1);
         self.listeners[listener].flows.fetch_add(1, Relaxed);
         let (_, flow) = self.flows.get_mut(index).expect("inserted just now");
         let slot = flow.state.slot();
-        self.meters.began(core, index, pool, slot, *joins_batch);
+        self.meters
+            .began(core, index, serving.pool, slot, *joins_batch);
         if core
             .watch_level(&flow.socket, Token::Flow(index), EventFlags::IN)
             .is_err()
@@ -429,12 +451,14 @@ impl Udp {
         Ok(index)
     }
 
-    /// The algorithm wants to be told otherwise from now on, or not at all.
-    pub fn forget_metered(&mut self) {
+    /// The algorithm of these pools wants to be told otherwise from now on, or not at all.
+    pub fn forget_metered(&mut self, pools: &[PoolId]) {
         let indices: Vec<FlowIndex> = self.flows.indices().collect();
         for index in indices {
             let (_, flow) = self.flows.get_mut(index).expect("listed just now");
-            flow.state.slot().forget();
+            if pools.contains(&flow.pool) {
+                flow.state.slot().forget();
+            }
         }
     }
 
@@ -462,9 +486,9 @@ impl Udp {
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
                 Err(_) => continue,
             };
-            let listener = &self.listeners[flow.listener];
-            let socket = listener.socket.as_fd();
-            let bytes = answer(core, socket, receiver, listener.route_to(key));
+            let listener = &self.listeners[flow.socket_index as usize];
+            let (socket, route) = (listener.socket.as_fd(), listener.route_to(key));
+            let bytes = answer(core, flow.listener, socket, receiver, route);
             if flow.state.is_unanswered() {
                 core.note_answered_source(flow.state.backend(), key.client.ip());
             }
@@ -562,8 +586,9 @@ impl Udp {
             key.client.ip(),
             end,
         );
-        self.listeners[flow.listener].flows.fetch_sub(1, Relaxed);
-        core.counters.flow_ended(end);
+        let socket = &self.listeners[flow.socket_index as usize];
+        socket.flows.fetch_sub(1, Relaxed);
+        core.count(flow.listener, |counts| counts.flow_ended(end));
         let record = Record {
             protocol: Protocol::Udp,
             client: key.client,
@@ -600,9 +625,9 @@ fn canonical(source: SocketAddr) -> SocketAddr {
 
 /// The backend for a new flow. Where all that there are have been tried, the one whose turn it is:
 /// it may be back by now.
-fn pick(core: &mut Core, pool: usize, key: &FlowKey, tried: &[BackendAddr]) -> Option<Placement> {
+fn pick(core: &mut Core, pool: PoolId, key: &FlowKey, tried: &[BackendAddr]) -> Option<Placement> {
     let snapshot = Arc::clone(&core.snapshot);
-    let index_of = |addr: &BackendAddr| snapshot.pools.get(pool)?.index_of(*addr);
+    let index_of = |addr: &BackendAddr| snapshot.pool(pool)?.index_of(*addr);
     let tried: Vec<BackendIndex> = tried.iter().filter_map(index_of).collect();
     let mut pick = |tried: &[BackendIndex]| core.pick(Protocol::Udp, pool, key.client.ip(), tried);
     pick(&tried).or_else(|| pick(&[]))

@@ -674,6 +674,7 @@ async fn a_backend_that_is_the_proxys_own_listener_is_left_out() {
         let mut last = fake.last.lock().expect("no panic");
         last.addresses = vec![[10, 79, 0, 1].into()];
         last.listeners = vec![ListenerStatus {
+            name: contract::DEFAULT_NAME.to_owned(),
             addr: "0.0.0.0:7000".parse().expect("a literal"),
             tcp: true,
             udp: true,

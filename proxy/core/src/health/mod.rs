@@ -181,11 +181,19 @@ impl Health {
 /// What the verdict of a probe is about; `None`: none runs.
 pub type Subject = Option<Protocol>;
 
+/// The listeners that lead to a pool of `config`, which stands at `pool` there.
+pub fn listeners_of(config: &Config, pool: usize) -> impl Iterator<Item = &Listener> {
+    let all = config.listeners.iter();
+    all.filter(move |listener| listener.pool == pool)
+}
+
+/// Of the pool that stands at `pool` in `config`.
+///
 /// A plain TCP probe runs only for listeners that take TCP, and a UDP probe only for those that take
 /// UDP: else it would tell of something that nobody asked for. The other kinds are there only where
 /// somebody wrote them down, and then they are meant.
-pub fn subject(config: &Config) -> Subject {
-    let any = |takes: fn(&Listener) -> bool| config.listeners.iter().any(takes);
+pub fn subject(config: &Config, pool: usize) -> Subject {
+    let any = |takes: fn(&Listener) -> bool| listeners_of(config, pool).any(takes);
     match config.settings.health.probe.kind {
         ProbeKind::Off => None,
         ProbeKind::Tcp => any(|listener| listener.tcp).then_some(Protocol::Tcp),
@@ -194,9 +202,12 @@ pub fn subject(config: &Config) -> Subject {
     }
 }
 
-/// Whether any listener takes `protocol`: else nothing that is known of it concerns anybody.
-pub fn is_served(listeners: &[Listener], protocol: Protocol) -> bool {
-    listeners.iter().any(|listener| match protocol {
+/// Whether any of `listeners` takes `protocol`: else nothing that is known of it concerns anybody.
+pub fn is_served<'a>(
+    mut listeners: impl Iterator<Item = &'a Listener>,
+    protocol: Protocol,
+) -> bool {
+    listeners.any(|listener| match protocol {
         Protocol::Tcp => listener.tcp,
         Protocol::Udp => listener.udp,
     })

@@ -1,4 +1,4 @@
-//! Whom to probe when: each target once an interval, shorter or longer at random, at most one probe
+//! Whom to probe when: each target, a member of a pool, once an interval, shorter or longer at random, at most one probe
 //! of it at a time.
 //!
 //! Bound: no more than one probe a millisecond over all targets ([`SPACING_MS`]), so that ten
@@ -6,15 +6,15 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use contract::BackendAddr;
+use crate::ids::MemberId;
 
 /// Between two first probes, and on average between any two.
 const SPACING_MS: u64 = 1;
 
 #[derive(Debug, Default)]
 pub struct Schedule {
-    due: BTreeSet<(u64, BackendAddr)>,
-    targets: HashMap<BackendAddr, Turn>,
+    due: BTreeSet<(u64, MemberId)>,
+    targets: HashMap<MemberId, Turn>,
     tickets: u64,
 }
 
@@ -32,7 +32,7 @@ pub struct Ticket(u64);
 /// A probe to be made now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Job {
-    pub addr: BackendAddr,
+    pub member: MemberId,
     pub ticket: Ticket,
 }
 
@@ -48,7 +48,7 @@ impl Schedule {
     /// others keep theirs, unless `anew` says that all are to be probed at once.
     pub fn set_targets(
         &mut self,
-        wanted: impl IntoIterator<Item = BackendAddr>,
+        wanted: impl IntoIterator<Item = MemberId>,
         anew: bool,
         now_ms: u64,
     ) {
@@ -56,45 +56,45 @@ impl Schedule {
             self.targets.clear();
             self.due.clear();
         }
-        let mut gone: HashSet<BackendAddr> = self.targets.keys().copied().collect();
+        let mut gone: HashSet<MemberId> = self.targets.keys().copied().collect();
         let mut first_ms = now_ms;
-        for addr in wanted {
-            if !gone.remove(&addr) && !self.targets.contains_key(&addr) {
-                self.set_due(addr, first_ms);
+        for member in wanted {
+            if !gone.remove(&member) && !self.targets.contains_key(&member) {
+                self.set_due(member, first_ms);
                 first_ms += SPACING_MS;
             }
         }
-        for addr in gone {
-            if let Some(Turn::DueAt(at_ms)) = self.targets.remove(&addr) {
-                self.due.remove(&(at_ms, addr));
+        for member in gone {
+            if let Some(Turn::DueAt(at_ms)) = self.targets.remove(&member) {
+                self.due.remove(&(at_ms, member));
             }
         }
     }
 
-    fn set_due(&mut self, addr: BackendAddr, at_ms: u64) {
-        self.targets.insert(addr, Turn::DueAt(at_ms));
-        self.due.insert((at_ms, addr));
+    fn set_due(&mut self, member: MemberId, at_ms: u64) {
+        self.targets.insert(member, Turn::DueAt(at_ms));
+        self.due.insert((at_ms, member));
     }
 
     /// The next probe, if one is due.
     pub fn take_due(&mut self, now_ms: u64) -> Option<Job> {
-        let (_, addr) = *self.due.first().filter(|(at_ms, _)| *at_ms <= now_ms)?;
+        let (_, member) = *self.due.first().filter(|(at_ms, _)| *at_ms <= now_ms)?;
         self.due.pop_first();
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
-        self.targets.insert(addr, Turn::InFlight(ticket));
-        Some(Job { addr, ticket })
+        self.targets.insert(member, Turn::InFlight(ticket));
+        Some(Job { member, ticket })
     }
 
     /// A probe has ended, and the next one of its target is due an interval later. Returns whether
     /// it still counts: not where the target was dropped or begun anew meanwhile.
     pub fn ended(&mut self, job: Job, pace: Pace, now_ms: u64, random: &mut fastrand::Rng) -> bool {
-        let counts = self.targets.get(&job.addr) == Some(&Turn::InFlight(job.ticket));
+        let counts = self.targets.get(&job.member) == Some(&Turn::InFlight(job.ticket));
         if counts {
             let interval_ms = pace.interval_ms.max(self.targets.len() as u64 * SPACING_MS);
             let jitter_ms = interval_ms * pace.jitter_percent / 100;
             let wait_ms = random.u64(interval_ms - jitter_ms..=interval_ms + jitter_ms);
-            self.set_due(job.addr, now_ms + wait_ms);
+            self.set_due(job.member, now_ms + wait_ms);
         }
         counts
     }
@@ -107,9 +107,13 @@ impl Schedule {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::PoolId;
 
-    fn addr(number: u16) -> BackendAddr {
-        BackendAddr::new([10, 0, 0, 1].into(), number)
+    fn member(number: u16) -> MemberId {
+        MemberId {
+            pool: PoolId::NONE,
+            addr: contract::BackendAddr::new([10, 0, 0, 1].into(), number),
+        }
     }
 
     const PACE: Pace = Pace {
@@ -120,12 +124,12 @@ mod tests {
     #[test]
     fn the_first_probes_go_out_at_once_and_one_after_the_other() {
         let mut schedule = Schedule::default();
-        schedule.set_targets((0..3).map(addr), false, 50);
+        schedule.set_targets((0..3).map(member), false, 50);
         assert_eq!(schedule.next_due_ms(), Some(50));
-        assert_eq!(schedule.take_due(50).map(|job| job.addr), Some(addr(0)));
+        assert_eq!(schedule.take_due(50).map(|job| job.member), Some(member(0)));
         assert_eq!(schedule.take_due(50), None);
-        assert_eq!(schedule.take_due(52).map(|job| job.addr), Some(addr(1)));
-        assert_eq!(schedule.take_due(52).map(|job| job.addr), Some(addr(2)));
+        assert_eq!(schedule.take_due(52).map(|job| job.member), Some(member(1)));
+        assert_eq!(schedule.take_due(52).map(|job| job.member), Some(member(2)));
         assert_eq!(schedule.take_due(u64::MAX), None, "all are in flight");
     }
 
@@ -133,12 +137,12 @@ mod tests {
     fn an_interval_passes_between_two_probes_and_a_reload_keeps_the_turn() {
         let mut random = fastrand::Rng::with_seed(1);
         let mut schedule = Schedule::default();
-        schedule.set_targets([addr(1)], false, 0);
+        schedule.set_targets([member(1)], false, 0);
         for round in 0..100 {
             let begun_ms = round * 10_000;
             let job = schedule.take_due(begun_ms).expect("it is due");
             assert!(schedule.ended(job, PACE, begun_ms, &mut random));
-            schedule.set_targets([addr(1)], false, begun_ms + 100);
+            schedule.set_targets([member(1)], false, begun_ms + 100);
             let wait_ms = schedule.next_due_ms().expect("it stays") - begun_ms;
             assert!((900..=1_100).contains(&wait_ms), "{wait_ms}");
         }
@@ -148,13 +152,13 @@ mod tests {
     fn a_probe_from_before_a_change_does_not_count() {
         let mut random = fastrand::Rng::with_seed(1);
         let mut schedule = Schedule::default();
-        schedule.set_targets([addr(1)], false, 0);
+        schedule.set_targets([member(1)], false, 0);
         let dropped = schedule.take_due(0).expect("due");
         schedule.set_targets([], false, 0);
         assert!(!schedule.ended(dropped, PACE, 1, &mut random));
-        schedule.set_targets([addr(1)], false, 2);
+        schedule.set_targets([member(1)], false, 2);
         let old = schedule.take_due(2).expect("due");
-        schedule.set_targets([addr(1)], true, 3);
+        schedule.set_targets([member(1)], true, 3);
         let new = schedule.take_due(3).expect("due anew");
         assert!(!schedule.ended(old, PACE, 4, &mut random));
         assert!(schedule.ended(new, PACE, 5, &mut random));
@@ -164,7 +168,7 @@ mod tests {
     fn ten_thousand_targets_are_probed_at_most_once_a_millisecond() {
         let mut random = fastrand::Rng::with_seed(1);
         let mut schedule = Schedule::default();
-        schedule.set_targets((0..10_000).map(addr), false, 0);
+        schedule.set_targets((0..10_000).map(member), false, 0);
         let mut probes = 0;
         for now_ms in 0..40_000 {
             while let Some(job) = schedule.take_due(now_ms) {

@@ -1,13 +1,13 @@
 //! The health of all backends together: takes results of probes and failures of sessions, keeps the
-//! bound on ejections, and says when the next probe, and when a new snapshot, is due.
+//! bound on the ejections of each pool, and says when the next probe, and when a new snapshot, is due.
 //!
 //! Pure: the shell makes the probes, tells the time and installs the snapshots. Whatever happens
 //! here costs no more than the backends it happens to; only a new configuration looks at all.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use contract::health::Health as Rules;
-use contract::{BackendAddr, Config, Pool};
+use contract::{BackendAddr, Config};
 
 use super::blame::is_to_blame;
 use super::schedule::{Job, Pace, Schedule};
@@ -15,7 +15,9 @@ use super::slow_start::step_ms;
 use super::standing::{Outcome, Standing};
 use super::{PROTOCOLS, subject};
 use crate::backend::{BackendRegistry, BackendState};
+use crate::ids::{MemberId, PoolId};
 use crate::plan::Protocol;
+use crate::snapshot::Snapshot;
 
 /// The least time between two snapshots: changes that come together are one.
 pub const MIN_REFRESH_MS: u64 = 50;
@@ -31,14 +33,14 @@ const MOST_COMPARED: usize = 64;
 /// A backend has failed as many sessions or flows in a row as are reason to eject it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Failing {
-    pub addr: BackendAddr,
+    pub member: MemberId,
     pub protocol: Protocol,
 }
 
 /// A backend is out for its health now, or in again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Change {
-    pub addr: BackendAddr,
+    pub member: MemberId,
     pub protocol: Protocol,
     pub is_available: bool,
 }
@@ -48,14 +50,8 @@ pub struct Watch {
     rules: Rules,
     schedule: Schedule,
     /// Ends of ejections that only wait for their time.
-    releases: BTreeSet<(u64, BackendAddr)>,
-    /// The backends that take new sessions by configuration: those that the bound on ejections is a
-    /// share of.
-    members: HashSet<BackendAddr>,
-    /// The members of each pool.
-    pools: Vec<Vec<BackendAddr>>,
-    /// How many members are out, a protocol each.
-    out: [usize; 2],
+    releases: BTreeSet<(u64, MemberId)>,
+    pools: HashMap<PoolId, WatchedPool>,
     slow_start_until_ms: u64,
     /// Something changed that no snapshot shows yet.
     is_stale: bool,
@@ -63,9 +59,20 @@ pub struct Watch {
     refreshed_ms: u64,
     /// From one refresh to the next, at least.
     pause_ms: u64,
-    spared: u64,
     /// Not yet taken; as many as came since.
     changes: Vec<Change>,
+}
+
+#[derive(Debug, Default)]
+struct WatchedPool {
+    /// The backends that take new sessions by configuration: those that the bound on ejections is a
+    /// share of.
+    candidates: Vec<BackendAddr>,
+    are_candidates: HashSet<BackendAddr>,
+    /// How many candidates are out, a protocol each.
+    out: [usize; 2],
+    /// Ejections that the bound did not allow.
+    spared: u64,
 }
 
 impl Watch {
@@ -75,55 +82,72 @@ impl Watch {
             rules: Rules::default(),
             schedule: Schedule::default(),
             releases: BTreeSet::new(),
-            members: HashSet::new(),
-            pools: Vec::new(),
-            out: [0; 2],
+            pools: HashMap::new(),
             slow_start_until_ms: 0,
             is_stale: false,
             refreshed_ms: 0,
             pause_ms: MIN_REFRESH_MS,
-            spared: 0,
             changes: Vec::new(),
         }
     }
 
-    /// Goes by this configuration, whose snapshot has been built: each backend's standing knows of
+    /// Goes by this configuration, of which `snapshot` has been built: each backend's standing knows of
     /// it already.
-    pub fn configure(&mut self, config: &Config, registry: &BackendRegistry, now_ms: u64) {
+    pub fn configure(
+        &mut self,
+        config: &Config,
+        snapshot: &Snapshot,
+        registry: &BackendRegistry,
+        now_ms: u64,
+    ) {
         let rules = &config.settings.health;
         let anew = rules.probe != self.rules.probe;
         self.rules = rules.clone();
-        let backends = || config.pools.iter().flat_map(|pool| &pool.backends);
-        let enabled = backends().filter(|backend| backend.enabled);
-        let is_probing = subject(config).is_some();
-        let targets = enabled.clone().filter(|_| is_probing);
-        self.schedule
-            .set_targets(targets.map(|backend| backend.addr), anew, now_ms);
-        let members = enabled.filter(|backend| backend.weight > 0);
-        self.members = members.map(|backend| backend.addr).collect();
-        let members_of = |pool: &Pool| {
-            let addrs = pool.backends.iter().map(|backend| backend.addr);
-            addrs.filter(|addr| self.members.contains(addr)).collect()
-        };
-        self.pools = config.pools.iter().map(members_of).collect();
-
-        self.out = [0; 2];
+        let mut targets = Vec::new();
+        let mut before = std::mem::take(&mut self.pools);
         self.releases.clear();
         self.slow_start_until_ms = 0;
-        for backend in backends().filter_map(|backend| registry.find(backend.addr)) {
-            let is_member = self.members.contains(&backend.addr);
-            self.slow_start_until_ms = self
-                .slow_start_until_ms
-                .max(backend.health().slow_start().end_ms());
-            let standing = backend.health().standing();
-            for protocol in PROTOCOLS {
-                let is_out = is_member && !standing.is_available(protocol);
-                self.out[protocol as usize] += usize::from(is_out);
+        let ids = snapshot.pools.iter().map(|pool| pool.id);
+        for (at, (pool, id)) in config.pools.iter().zip(ids).enumerate() {
+            let is_probed = subject(config, at).is_some();
+            let mut watched = WatchedPool {
+                spared: before.remove(&id).map_or(0, |before| before.spared),
+                ..WatchedPool::default()
+            };
+            for backend in &pool.backends {
+                let member = MemberId {
+                    pool: id,
+                    addr: backend.addr,
+                };
+                if backend.enabled && is_probed {
+                    targets.push(member);
+                }
+                let is_candidate = backend.enabled && backend.weight > 0;
+                if is_candidate {
+                    watched.candidates.push(backend.addr);
+                }
+                if let Some(state) = registry.find(member) {
+                    self.watch(&mut watched, state, is_candidate);
+                }
             }
-            let release = standing.next_release_ms(self.rules.probe.rise);
-            self.releases
-                .extend(release.map(|at_ms| (at_ms, backend.addr)));
+            watched.are_candidates = watched.candidates.iter().copied().collect();
+            self.pools.insert(id, watched);
         }
+        self.schedule.set_targets(targets, anew, now_ms);
+    }
+
+    /// Takes note of how a backend of the pool `watched` stands.
+    fn watch(&mut self, watched: &mut WatchedPool, backend: &BackendState, is_candidate: bool) {
+        let slow_start_ms = backend.health().slow_start().end_ms();
+        self.slow_start_until_ms = self.slow_start_until_ms.max(slow_start_ms);
+        let standing = backend.health().standing();
+        for protocol in PROTOCOLS {
+            let is_out = is_candidate && !standing.is_available(protocol);
+            watched.out[protocol as usize] += usize::from(is_out);
+        }
+        let release = standing.next_release_ms(self.rules.probe.rise);
+        self.releases
+            .extend(release.map(|at_ms| (at_ms, backend.id())));
     }
 
     /// The next probe to make, if one is due.
@@ -152,7 +176,7 @@ impl Watch {
         if !self.schedule.ended(job, pace, now_ms, random) {
             return;
         }
-        if let Some(backend) = registry.find(job.addr) {
+        if let Some(backend) = registry.find(job.member) {
             self.change(backend, now_ms, |standing, rules| {
                 standing.probed(outcome, &rules.probe, now_ms);
             });
@@ -161,8 +185,10 @@ impl Watch {
 
     /// Ejects a backend that fails its sessions or flows, unless too many are out by then.
     pub fn failing(&mut self, registry: &BackendRegistry, failing: Failing, now_ms: u64) {
-        let Failing { addr, protocol } = failing;
-        let Some(backend) = registry.find(addr).filter(|_| self.members.contains(&addr)) else {
+        let Failing { member, protocol } = failing;
+        let pool = self.pools.get(&member.pool);
+        let pool = pool.filter(|pool| pool.are_candidates.contains(&member.addr));
+        let (Some(pool), Some(backend)) = (pool, registry.find(member)) else {
             return;
         };
         let failures = backend.health().failures_in_row(protocol);
@@ -179,14 +205,17 @@ impl Watch {
             Protocol::Tcp => backend.health().unanswered_in_row(),
             Protocol::Udp => 0,
         }));
-        if by_itself < needed && !self.is_to_blame(registry, backend, now_ms) {
+        if by_itself < needed && !pool.is_to_blame(registry, backend, now_ms) {
             backend.health().forget_unanswered();
             backend.health().excuse_until(now_ms + EXCUSED_MS);
             backend.forgive_unanswered();
             return;
         }
-        if self.out[protocol as usize] >= self.most_out() {
-            self.spared += 1;
+        let most_out = pool.most_out(self.rules.ejection.max_percent);
+        if pool.out[protocol as usize] >= most_out {
+            if let Some(pool) = self.pools.get_mut(&member.pool) {
+                pool.spared += 1;
+            }
             return;
         }
         backend.health().answered(protocol);
@@ -195,34 +224,14 @@ impl Watch {
         });
     }
 
-    /// Whether sessions without an answer are the fault of `backend`, and not of its clients or its
-    /// protocol.
-    fn is_to_blame(&self, registry: &BackendRegistry, backend: &BackendState, now_ms: u64) -> bool {
-        let sources = backend.health().failed_sources().count(now_ms);
-        let pools = self.pools.iter().filter_map(|members| {
-            let place = members.iter().position(|addr| *addr == backend.addr)?;
-            // Not always the same ones, where there are many.
-            let others = members[place + 1..].iter().chain(&members[..place]);
-            Some(others.take(MOST_COMPARED))
-        });
-        let others = pools.flatten().filter_map(|addr| registry.find(*addr));
-        let others: Vec<_> = others.map(|other| other.record()).collect();
-        is_to_blame(&backend.record(), &others, sources)
-    }
-
-    /// How many members may be out, as far as ejection has a say in it.
-    fn most_out(&self) -> usize {
-        self.members.len() * self.rules.ejection.max_percent as usize / 100
-    }
-
     /// Ends what has had its time.
     pub fn run_timers(&mut self, registry: &BackendRegistry, now_ms: u64) {
-        while let Some(&(at_ms, addr)) = self.releases.first() {
+        while let Some(&(at_ms, member)) = self.releases.first() {
             if at_ms > now_ms {
                 return;
             }
             self.releases.pop_first();
-            if let Some(backend) = registry.find(addr) {
+            if let Some(backend) = registry.find(member) {
                 self.change(backend, now_ms, |_, _| {});
             }
         }
@@ -238,16 +247,16 @@ impl Watch {
         let rise = self.rules.probe.rise;
         let mut standing = backend.health().standing();
         if let Some(at_ms) = standing.next_release_ms(rise) {
-            self.releases.remove(&(at_ms, backend.addr));
+            self.releases.remove(&(at_ms, backend.id()));
         }
         let before = PROTOCOLS.map(|protocol| standing.is_available(protocol));
         step(&mut standing, &self.rules);
         standing.release(rise, now_ms);
         let after = PROTOCOLS.map(|protocol| standing.is_available(protocol));
         if let Some(at_ms) = standing.next_release_ms(rise) {
-            self.releases.insert((at_ms, backend.addr));
+            self.releases.insert((at_ms, backend.id()));
         }
-        let is_member = self.members.contains(&backend.addr);
+        let mut pool = self.pools.get_mut(&backend.pool);
         for protocol in PROTOCOLS {
             let at = protocol as usize;
             if before[at] == after[at] {
@@ -255,14 +264,18 @@ impl Watch {
             }
             self.is_stale = true;
             self.changes.push(Change {
-                addr: backend.addr,
+                member: backend.id(),
                 protocol,
                 is_available: after[at],
             });
-            match (is_member, after[at]) {
-                (true, true) => self.out[at] -= 1,
-                (true, false) => self.out[at] += 1,
-                (false, _) => {}
+            if let Some(pool) = pool
+                .as_deref_mut()
+                .filter(|pool| pool.are_candidates.contains(&backend.addr))
+            {
+                match after[at] {
+                    true => pool.out[at] -= 1,
+                    false => pool.out[at] += 1,
+                }
             }
         }
         let is_back =
@@ -313,9 +326,35 @@ impl Watch {
         std::mem::take(&mut self.changes)
     }
 
-    /// Ejections that the bound did not allow.
-    pub fn spared(&self) -> u64 {
-        self.spared
+    /// Ejections in a pool that the bound did not allow.
+    pub fn spared(&self, pool: PoolId) -> u64 {
+        self.pools.get(&pool).map_or(0, |pool| pool.spared)
+    }
+}
+
+impl WatchedPool {
+    /// Whether sessions without an answer are the fault of `backend`, and not of its clients or its
+    /// protocol.
+    fn is_to_blame(&self, registry: &BackendRegistry, backend: &BackendState, now_ms: u64) -> bool {
+        let sources = backend.health().failed_sources().count(now_ms);
+        let mut all = self.candidates.iter();
+        let place = all.position(|addr| *addr == backend.addr).unwrap_or(0);
+        // Not always the same ones, where there are many.
+        let (before, from) = self.candidates.split_at(place);
+        let others = from.iter().skip(1).chain(before).take(MOST_COMPARED);
+        let others = others.filter_map(|addr| {
+            registry.find(MemberId {
+                pool: backend.pool,
+                addr: *addr,
+            })
+        });
+        let others: Vec<_> = others.map(|other| other.record()).collect();
+        is_to_blame(&backend.record(), &others, sources)
+    }
+
+    /// How many candidates may be out, as far as ejection has a say in it.
+    fn most_out(&self, max_percent: u64) -> usize {
+        self.candidates.len() * max_percent as usize / 100
     }
 }
 
