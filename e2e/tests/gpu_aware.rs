@@ -171,7 +171,7 @@ fn the_cost_of_each_backend_is_explained() {
         assert!(near(cost.total, parts), "{cost:?}");
     }
     let metrics = bench.proxy.admin.metrics();
-    let part = format!("backend_cost{{backend=\"{a}\",part=\"vram\"}}");
+    let part = format!("backend_cost{{pool=\"default\",backend=\"{a}\",part=\"vram\"}}");
     assert!(metrics.contains(&part), "{metrics}");
 }
 

@@ -353,22 +353,23 @@ fn metrics_tell_states_and_probes() {
     await_state(&bench.proxy, echo.addr, Up);
     let metrics = until("the snapshot follows", LONG, || {
         let metrics = bench.proxy.admin.metrics();
-        let follows = metrics.contains("wicketgate_proxy_backends_ready{protocol=\"tcp\"} 1");
+        let follows = metrics
+            .contains("wicketgate_proxy_backends_ready{pool=\"default\",protocol=\"tcp\"} 1");
         follows.then_some(metrics)
     });
     let down = format!(
-        "wicketgate_proxy_backend_state{{backend=\"{}\",state=\"down\",probe=\"refused\"}} 1",
+        "wicketgate_proxy_backend_state{{pool=\"default\",backend=\"{}\",state=\"down\",probe=\"refused\"}} 1",
         refuser.addr
     );
     let up = format!(
-        "wicketgate_proxy_backend_state{{backend=\"{}\",state=\"up\",probe=\"passed\"}} 1",
+        "wicketgate_proxy_backend_state{{pool=\"default\",backend=\"{}\",state=\"up\",probe=\"passed\"}} 1",
         echo.addr
     );
     for line in [down, up] {
         assert!(metrics.lines().any(|one| one == line), "{line}: {metrics}");
     }
     let failures = format!(
-        "wicketgate_proxy_backend_probe_failures_total{{backend=\"{}\"}}",
+        "wicketgate_proxy_backend_probe_failures_total{{pool=\"default\",backend=\"{}\"}}",
         refuser.addr
     );
     let counted = metrics.lines().find_map(|one| one.strip_prefix(&failures));

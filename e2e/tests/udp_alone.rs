@@ -29,7 +29,7 @@ fn tcp_probes() -> Value {
 fn assert_alarms(proxy: &Proxy, tcp: u64, udp: u64) {
     let metrics = proxy.admin.metrics();
     for (protocol, value) in [("tcp", tcp), ("udp", udp)] {
-        let line = format!("all_down{{protocol=\"{protocol}\"}} {value}");
+        let line = format!("all_down{{pool=\"default\",protocol=\"{protocol}\"}} {value}");
         assert!(metrics.contains(&line), "{line}: {metrics}");
     }
     let health = proxy.status().health;
@@ -191,7 +191,7 @@ fn where_udp_is_answered_and_tcp_never_was_tcp_raises_no_alarm() {
     assert_alarms(&bench.proxy, 0, 0);
     let metrics = bench.proxy.admin.metrics();
     assert!(
-        metrics.contains("wicketgate_proxy_udp_alone 1"),
+        metrics.contains("wicketgate_proxy_udp_alone{pool=\"default\"} 1"),
         "{metrics}"
     );
     let row = bench.proxy.backend(echo.addr);

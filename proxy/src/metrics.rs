@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use contract::status::{
-    AdminState, BackendStatus, HealthStatus, ListenerStatus, OperationalState, Refusal, Status,
-    Timings,
+    AdminState, BackendStatus, ListenerStatus, ListenerTotals, OperationalState, PoolStatus,
+    ProtocolHealth, Refusal, Status, Timings,
 };
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
@@ -38,13 +38,12 @@ impl Collector for StatusCollector {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Encoded {
         let Status {
             running,
-            totals,
+            listener_totals,
             limits,
             backends,
-            health,
+            pools,
             ..
         } = &self.0;
-        let all = &totals.counters;
         let mut out = Output(&mut encoder);
         out.gauge(
             "generation",
@@ -63,25 +62,7 @@ impl Collector for StatusCollector {
             self.0.reloads_refused,
         )?;
         out.refusals(&running.refusals)?;
-        out.gauge("sessions_active", "TCP sessions open", all.sessions_active)?;
-        out.counter("sessions", "TCP sessions accepted", all.sessions_total)?;
-        out.gauge("flows_active", "UDP flows open", all.flows_active)?;
-        out.counter("flows", "UDP flows started", all.flows_total)?;
-        out.counter(
-            "bytes_up",
-            "Payload bytes from clients to backends",
-            all.bytes_up,
-        )?;
-        out.counter(
-            "bytes_down",
-            "Payload bytes from backends to clients",
-            all.bytes_down,
-        )?;
-        out.counter(
-            "connect_retries",
-            "Further connect attempts of a session after the first",
-            totals.connect_retries,
-        )?;
+        out.of_listeners(listener_totals)?;
         out.gauge(
             "max_sessions",
             "TCP sessions allowed at once",
@@ -89,38 +70,33 @@ impl Collector for StatusCollector {
         )?;
         out.gauge("max_flows", "UDP flows allowed at once", limits.max_flows)?;
         out.counter(
-            "accept_pauses",
-            "Times that accepting paused at a limit",
-            limits.accept_pauses,
-        )?;
-        out.counter(
             "log_lines_dropped",
             "Log lines lost",
             limits.log_lines_dropped,
         )?;
-        out.timings(
-            "first_byte",
-            "Time from the client's first byte to the backend's first byte",
-            &totals.first_byte,
-        )?;
-        out.by_reason(
-            "sessions_ended",
-            "TCP sessions ended",
-            &totals.sessions_ended,
-        )?;
-        out.by_reason("flows_ended", "UDP flows ended", &totals.flows_ended)?;
-        out.by_reason(
-            "datagrams_dropped",
-            "Datagrams dropped",
-            &totals.datagrams_dropped,
-        )?;
-        out.of_health(health, &running.listeners)?;
+        out.of_pools(pools, &running.listeners)?;
         out.of_backends(backends)
     }
 }
 
 fn seconds(microseconds: u64) -> f64 {
     microseconds as f64 / 1e6
+}
+
+/// The counts of `timings` by the histograms' bounds, in seconds.
+fn octaves(timings: &Timings) -> Vec<(f64, u64)> {
+    let bounds = SHORTEST_OCTAVE..=LONGEST_OCTAVE;
+    let mut buckets: Vec<(u64, u64)> = bounds.map(|octave| (1 << octave, 0)).collect();
+    buckets.push((u64::MAX, 0));
+    for (most, count) in &timings.buckets {
+        let bucket = buckets.iter_mut().find(|(bound, _)| most < bound);
+        bucket.expect("the last one has no bound").1 += count;
+    }
+    let in_seconds = buckets.into_iter().map(|(bound, count)| match bound {
+        u64::MAX => (f64::INFINITY, count),
+        microseconds => (seconds(microseconds), count),
+    });
+    in_seconds.collect()
 }
 
 struct Output<'a, 'b>(&'a mut DescriptorEncoder<'b>);
@@ -148,39 +124,111 @@ impl Output<'_, '_> {
         ConstCounter::new(value).encode(metric)
     }
 
-    /// A histogram in seconds, one bucket an octave. What was timed is cut to whole microseconds, so
+    /// What is counted of each listener.
+    fn of_listeners(&mut self, listeners: &[ListenerTotals]) -> Encoded {
+        type Value = fn(&ListenerTotals) -> u64;
+        let of_each = |value: Value| {
+            let each = listeners.iter();
+            each.map(move |one| (listener_label(one), value(one)))
+        };
+        let metrics: [(&str, &str, MetricType, Value); 8] = [
+            (
+                "sessions_active",
+                "TCP sessions open",
+                MetricType::Gauge,
+                |one| one.totals.counters.sessions_active,
+            ),
+            (
+                "sessions",
+                "TCP sessions accepted",
+                MetricType::Counter,
+                |one| one.totals.counters.sessions_total,
+            ),
+            ("flows_active", "UDP flows open", MetricType::Gauge, |one| {
+                one.totals.counters.flows_active
+            }),
+            ("flows", "UDP flows started", MetricType::Counter, |one| {
+                one.totals.counters.flows_total
+            }),
+            (
+                "bytes_up",
+                "Payload bytes from clients to backends",
+                MetricType::Counter,
+                |one| one.totals.counters.bytes_up,
+            ),
+            (
+                "bytes_down",
+                "Payload bytes from backends to clients",
+                MetricType::Counter,
+                |one| one.totals.counters.bytes_down,
+            ),
+            (
+                "connect_retries",
+                "Further connect attempts of a session after the first",
+                MetricType::Counter,
+                |one| one.totals.connect_retries,
+            ),
+            (
+                "accept_pauses",
+                "Times that accepting paused at a limit",
+                MetricType::Counter,
+                |one| one.accept_pauses,
+            ),
+        ];
+        for (name, help, kind, value) in metrics {
+            self.family(name, help, kind, of_each(value))?;
+        }
+        self.timings(
+            "first_byte",
+            "Time from the client's first byte to the backend's first byte",
+            listeners
+                .iter()
+                .map(|one| (listener_label(one), &one.totals.first_byte)),
+        )?;
+        type Reasons = fn(&ListenerTotals) -> &BTreeMap<String, u64>;
+        let by_reason: [(&str, &str, Reasons); 3] = [
+            ("sessions_ended", "TCP sessions ended", |one| {
+                &one.totals.sessions_ended
+            }),
+            ("flows_ended", "UDP flows ended", |one| {
+                &one.totals.flows_ended
+            }),
+            ("datagrams_dropped", "Datagrams dropped", |one| {
+                &one.totals.datagrams_dropped
+            }),
+        ];
+        for (name, help, reasons) in by_reason {
+            let counts = listeners.iter().flat_map(|one| {
+                let [of_listener] = listener_label(one);
+                reasons(one).iter().map(move |(reason, count)| {
+                    ([of_listener.clone(), ("reason", reason.clone())], *count)
+                })
+            });
+            self.family(name, help, MetricType::Counter, counts)?;
+        }
+        Ok(())
+    }
+
+    /// Histograms in seconds, one bucket an octave. What was timed is cut to whole microseconds, so
     /// all that lies in a bucket below 2^n took less than that.
-    fn timings(&mut self, name: &str, help: &str, timings: &Timings) -> Encoded {
+    fn timings<'t, L: EncodeLabelSet>(
+        &mut self,
+        name: &str,
+        help: &str,
+        timings: impl Iterator<Item = (L, &'t Timings)>,
+    ) -> Encoded {
         let Output(encoder) = self;
         let unit = Unit::Seconds;
         let mut metric =
             encoder.encode_descriptor(name, help, Some(&unit), MetricType::Histogram)?;
-        let bounds = SHORTEST_OCTAVE..=LONGEST_OCTAVE;
-        let mut buckets: Vec<(u64, u64)> = bounds.map(|octave| (1 << octave, 0)).collect();
-        buckets.push((u64::MAX, 0));
-        for (most, count) in &timings.buckets {
-            let bucket = buckets.iter_mut().find(|(bound, _)| most < bound);
-            bucket.expect("the last one has no bound").1 += count;
+        for (labels, timings) in timings {
+            let buckets = octaves(timings);
+            let total = buckets.iter().map(|(_, count)| count).sum();
+            let sum = seconds(timings.sum_us);
+            let mut member = metric.encode_family(&labels)?;
+            member.encode_histogram::<NoLabelSet>(sum, total, &buckets, None)?;
         }
-        let total = buckets.iter().map(|(_, count)| count).sum();
-        let in_seconds = buckets.into_iter().map(|(bound, count)| match bound {
-            u64::MAX => (f64::INFINITY, count),
-            microseconds => (seconds(microseconds), count),
-        });
-        let in_seconds: Vec<(f64, u64)> = in_seconds.collect();
-        metric.encode_histogram::<NoLabelSet>(seconds(timings.sum_us), total, &in_seconds, None)
-    }
-
-    fn by_reason<'a>(
-        &mut self,
-        name: &str,
-        help: &str,
-        counts: impl IntoIterator<Item = (&'a String, &'a u64)>,
-    ) -> Encoded {
-        let counts = counts
-            .into_iter()
-            .map(|(reason, count)| ([("reason", reason.clone())], *count));
-        self.family(name, help, MetricType::Counter, counts)
+        Ok(())
     }
 
     /// None while all of the configuration is in force.
@@ -198,29 +246,39 @@ impl Output<'_, '_> {
         self.family("refusals", help, MetricType::Gauge, counts)
     }
 
-    fn of_health(&mut self, health: &HealthStatus, listeners: &[ListenerStatus]) -> Encoded {
-        let protocols = [("tcp", &health.tcp), ("udp", &health.udp)];
-        let of = |name, count| ([("protocol", name)], count);
-        // The configuration says the same of both.
+    fn of_pools(&mut self, pools: &[PoolStatus], listeners: &[ListenerStatus]) -> Encoded {
+        let gauge = MetricType::Gauge;
+        // The configuration says the same of both protocols.
+        let in_use = pools.iter().map(|p| (pool_label(p), p.health.tcp.ready));
         let help = "Backends that may get new sessions and flows, whatever their health";
-        self.gauge("backends_in_use", help, health.tcp.ready)?;
+        self.family("backends_in_use", help, gauge, in_use)?;
         // For a protocol that no listener takes, or no backend, nothing is ready.
-        let is_taken = [
-            listeners.iter().any(|listener| listener.tcp) && !health.udp_alone,
-            listeners.iter().any(|listener| listener.udp),
-        ];
-        let taken = protocols.iter().zip(is_taken).filter(|(_, is)| *is);
-        let ready = taken.map(|((name, one), _)| of(*name, one.available));
+        let takes_tcp = listeners.iter().any(|listener| listener.tcp);
+        let takes_udp = listeners.iter().any(|listener| listener.udp);
+        let ready = pools.iter().flat_map(|pool| {
+            let is_taken = [
+                takes_tcp && pool.tcp && !pool.health.udp_alone,
+                takes_udp && pool.udp,
+            ];
+            let taken = of_protocols(pool).into_iter().zip(is_taken);
+            let taken = taken.filter(|(_, is_taken)| *is_taken);
+            taken.map(|((labels, one), _)| (labels, one.available))
+        });
         let help = "Backends in use whose health allows new sessions or flows";
-        self.family("backends_ready", help, MetricType::Gauge, ready)?;
+        self.family("backends_ready", help, gauge, ready)?;
         let help = "1 while all backends are out and all_down applies";
+        let all_down = pools.iter().flat_map(of_protocols);
         let all_down =
-            protocols.map(|(name, one)| of(name, one.all_down_in_force.is_some().into()));
-        self.family("all_down", help, MetricType::Gauge, all_down.into_iter())?;
+            all_down.map(|(labels, one)| (labels, one.all_down_in_force.is_some().into()));
+        self.family("all_down", help, gauge, all_down)?;
         let help = "1 while flows are answered and no backend has ever accepted TCP";
-        self.gauge("udp_alone", help, health.udp_alone.into())?;
+        let udp_alone = pools.iter();
+        let udp_alone = udp_alone.map(|p| (pool_label(p), p.health.udp_alone.into()));
+        self.family("udp_alone", help, gauge, udp_alone)?;
         let help = "Ejections not made, since too few backends would remain";
-        self.counter("ejections_spared", help, health.ejections_spared)
+        let spared = pools.iter();
+        let spared = spared.map(|p| (pool_label(p), p.health.ejections_spared));
+        self.family("ejections_spared", help, MetricType::Counter, spared)
     }
 
     fn of_backends(&mut self, backends: &[BackendStatus]) -> Encoded {
@@ -352,8 +410,8 @@ impl Output<'_, '_> {
                 ("report_weight", cost.report_weight),
             ];
             for (part, value) in parts {
-                let [(name, addr)] = label(backend);
-                let labels = [(name, addr), ("part", part.to_owned())];
+                let [pool, addr] = label(backend);
+                let labels = [pool, addr, ("part", part.to_owned())];
                 ConstGauge::new(value).encode(metric.encode_family(&labels)?)?;
             }
         }
@@ -401,21 +459,131 @@ fn is_up(state: OperationalState) -> bool {
     }
 }
 
-fn label(backend: &BackendStatus) -> [(&'static str, String); 1] {
-    [("backend", addr_text(backend))]
+type Label = (&'static str, String);
+
+fn listener_label(listener: &ListenerTotals) -> [Label; 1] {
+    [("listener", listener.name.clone())]
+}
+
+fn pool_label(pool: &PoolStatus) -> [Label; 1] {
+    [("pool", pool.name.clone())]
+}
+
+/// The health of a pool for TCP and for UDP.
+fn of_protocols(pool: &PoolStatus) -> [([Label; 2], &ProtocolHealth); 2] {
+    let both = [("tcp", &pool.health.tcp), ("udp", &pool.health.udp)];
+    both.map(|(protocol, health)| {
+        let [of_pool] = pool_label(pool);
+        ([of_pool, ("protocol", protocol.to_owned())], health)
+    })
+}
+
+fn label(backend: &BackendStatus) -> [Label; 2] {
+    [
+        ("pool", backend.pool.clone()),
+        ("backend", addr_text(backend)),
+    ]
 }
 
 /// A closed list of words for each label: the full reason, with its figures, is in the status.
-fn state_label(backend: &BackendStatus) -> [(&'static str, String); 3] {
+fn state_label(backend: &BackendStatus) -> [Label; 4] {
+    let [pool, addr] = label(backend);
     let probe = backend.health.probe_result.clone().unwrap_or_default();
     let state = backend.operational.word().to_owned();
-    [
-        ("backend", addr_text(backend)),
-        ("state", state),
-        ("probe", probe),
-    ]
+    [pool, addr, ("state", state), ("probe", probe)]
 }
 
 fn addr_text(backend: &BackendStatus) -> String {
     contract::BackendAddr::new(backend.ip, backend.port).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn counters(sessions: u64) -> Value {
+        json!({
+            "sessions_active": 0, "sessions_total": sessions, "flows_active": 0, "flows_total": 0,
+            "bytes_up": 0, "bytes_down": 0, "connect_failures": 0, "connect_timeouts": 0,
+        })
+    }
+
+    fn with(mut object: Value, more: Value) -> Value {
+        for (key, value) in more.as_object().expect("an object") {
+            object[key] = value.clone();
+        }
+        object
+    }
+
+    fn totals(sessions: u64) -> Value {
+        let more = json!({
+            "first_byte_p50_us": 1, "first_byte_p99_us": 1,
+            "first_byte": {"sum_us": sessions, "buckets": [[1, sessions]]}, "connect_retries": 0,
+            "sessions_ended": {"client_closed": sessions}, "flows_ended": {}, "datagrams_dropped": {},
+        });
+        with(counters(sessions), more)
+    }
+
+    fn backend(pool: &str, sessions: u64) -> Value {
+        let more = json!({
+            "pool": pool, "ip": "10.0.0.1", "port": 80, "configured": true, "admin": "ready",
+            "operational": "up", "reason": "", "weight": 10, "weight_effective": 10,
+            "gpu_usage": null, "vram_usage": null, "reported_at_ms": null,
+            "connect_latency_us": null, "first_byte_latency_us": null,
+        });
+        with(counters(sessions), more)
+    }
+
+    fn pool(name: &str, ready: u64) -> Value {
+        let protocol = json!({"ready": 3, "available": ready, "all_down_in_force": null});
+        let health = json!({
+            "probe": "tcp", "all_down": "reject", "tcp": protocol, "udp": protocol, "udp_alone": false,
+            "ejections_spared": 0,
+        });
+        json!({"name": name, "algorithm": "random", "tcp": true, "udp": false, "health": health})
+    }
+
+    fn status() -> Status {
+        let listener = |name: &str, sessions| {
+            with(
+                totals(sessions),
+                json!({"name": name, "accept_pauses": sessions}),
+            )
+        };
+        let status = json!({
+            "version": "0", "pid": 7, "generation": 1, "digest": "", "loaded_at_ms": 0,
+            "last_reload": null, "reloads_ok": 0, "reloads_refused": 0,
+            "draining": false, "algorithm": "random", "workers": [],
+            "listeners": [{"name": "l", "addr": "127.0.0.1:80", "tcp": true, "udp": true}],
+            "backends": [backend("a", 3), backend("b", 4)],
+            "pools": [pool("a", 1), pool("b", 2)],
+            "totals": totals(7),
+            "listener_totals": [listener("l", 5), listener("m", 2)],
+            "limits": {"max_sessions": 1, "max_flows": 1, "accept_pauses": 7, "log_lines_dropped": 0},
+        });
+        serde_json::from_value(status).expect("a status")
+    }
+
+    #[test]
+    fn one_address_in_two_pools_has_two_series_and_each_listener_has_its_own() {
+        let text = text(status());
+        for line in [
+            r#"backend_sessions_total{pool="a",backend="10.0.0.1:80"} 3"#,
+            r#"backend_sessions_total{pool="b",backend="10.0.0.1:80"} 4"#,
+            r#"backends_ready{pool="a",protocol="tcp"} 1"#,
+            r#"backends_ready{pool="b",protocol="tcp"} 2"#,
+            r#"sessions_total{listener="l"} 5"#,
+            r#"sessions_total{listener="m"} 2"#,
+            r#"sessions_ended_total{listener="m",reason="client_closed"} 2"#,
+            r#"accept_pauses_total{listener="l"} 5"#,
+            r#"first_byte_seconds_count{listener="m"} 2"#,
+            r#"first_byte_seconds_bucket{le="0.000064",listener="m"} 2"#,
+        ] {
+            let line = format!("wicketgate_proxy_{line}\n");
+            assert_eq!(text.matches(&line).count(), 1, "{line}{text}");
+        }
+        // No listener of these pools takes UDP.
+        assert!(!text.contains("protocol=\"udp\"} 1"), "{text}");
+    }
 }
