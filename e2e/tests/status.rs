@@ -151,10 +151,13 @@ fn the_mark_of_the_states_is_another_one_where_a_state_is() {
     let health = json!({ "health": { "interval_ms": 50, "fall": 1, "rise": 1 } });
     let mut bench = ProxyBench::start(&[one.addr, other_addr], health.clone());
     let states_once = |bench: &ProxyBench, wanted: OperationalState| {
+        let available = 1 + u64::from(wanted == OperationalState::Up);
         until(&format!("{wanted:?}"), LONG, || {
             let is_up = bench.proxy.backend(one.addr).operational == OperationalState::Up;
             let state = bench.proxy.backend(other_addr).operational;
-            (is_up && state == wanted).then_some(())
+            // What sessions go by follows the probes a moment later.
+            let follows = bench.proxy.status().health.tcp.available == available;
+            (is_up && state == wanted && follows).then_some(())
         });
         bench.proxy.admin.states().mark
     };
