@@ -68,7 +68,7 @@ function checkWords(path, line, text) {
 }
 
 function filesToRead() {
-  const markdown = ['README.md', 'README.zh-CN.md', 'SECURITY.md', 'SECURITY.zh-CN.md', 'CONTRIBUTING.md'];
+  const markdown = ['README.md', 'README.zh-CN.md', 'SECURITY.md', 'SECURITY.zh-CN.md', 'CONTRIBUTING.md', 'docs/adr/README.md'];
   for (const folder of ['docs', 'docs/zh-CN']) {
     for (const name of readdirSync(join(ROOT, folder))) {
       if (name.endsWith('.md')) markdown.push(`${folder}/${name}`);
