@@ -15,7 +15,7 @@ use crate::config_digest::config_digest;
 use crate::fault::Faults;
 use crate::gpu_aware::GpuAware;
 use crate::health::ProbeKind;
-use crate::name::Name;
+use crate::name::{DEFAULT_NAME, Name};
 use crate::object::{Object, kind, parse_object};
 use crate::settings::Settings;
 
@@ -169,7 +169,8 @@ pub struct Checked {
 /// A backend that is not used, since it is a listener of the proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Skipped {
-    /// Which entry of `backends` it is.
+    pub pool: Name,
+    /// Its position in the `backends` of the pool.
     pub index: usize,
     pub addr: BackendAddr,
     pub listen: SocketAddr,
@@ -178,7 +179,11 @@ pub struct Skipped {
 impl Skipped {
     /// JSON pointer of the entry.
     pub fn place(&self) -> String {
-        format!("/backends/{}", self.index)
+        let Skipped { pool, index, .. } = self;
+        match pool.as_str() {
+            DEFAULT_NAME => format!("/backends/{index}"),
+            pool => format!("/pools/{pool}/backends/{index}"),
+        }
     }
 
     fn add_to(&self, faults: &mut Faults) {
@@ -200,20 +205,23 @@ impl Checked {
         local: &LocalAddresses,
     ) -> (Config, Vec<Skipped>) {
         let mut config = self.config.clone();
-        let mut skipped = self.skipped.clone();
+        let mut skipped = Vec::new();
         for pool in &mut config.pools {
+            let already = self.skipped.iter().filter(|entry| entry.pool == pool.name);
+            let mut of_pool: Vec<Skipped> = already.cloned().collect();
             let backends = std::mem::take(&mut pool.backends);
-            let indices = indices_without(&self.skipped);
-            let (kept, more) = split_own(indices.zip(backends), listening, local);
+            let indices = indices_without(&of_pool);
+            let (kept, more) = split_own(&pool.name, indices.zip(backends), listening, local);
             pool.backends = kept;
-            skipped.extend(more);
+            of_pool.extend(more);
+            of_pool.sort_unstable_by_key(|entry| entry.index);
+            skipped.extend(of_pool);
         }
-        skipped.sort_unstable_by_key(|skipped| skipped.index);
         (config, skipped)
     }
 }
 
-/// The indices of the entries that are not skipped. `skipped` is in file order.
+/// The indices of the entries of a pool that are not skipped. `skipped` is in file order.
 fn indices_without(skipped: &[Skipped]) -> impl Iterator<Item = usize> {
     let mut skipped = skipped.iter().map(|skipped| skipped.index).peekable();
     (0..).filter(move |index| skipped.next_if_eq(index).is_none())
@@ -222,6 +230,7 @@ fn indices_without(skipped: &[Skipped]) -> impl Iterator<Item = usize> {
 /// The backends that are used, and those that are one of `listening`. Each comes with its index in the
 /// file.
 fn split_own(
+    pool: &Name,
     backends: impl Iterator<Item = (usize, Backend)>,
     listening: &[SocketAddr],
     local: &LocalAddresses,
@@ -232,6 +241,7 @@ fn split_own(
         let mut own = listening.iter();
         match own.find(|listen| is_own_listener(addr, **listen, local)) {
             Some(&listen) => skipped.push(Skipped {
+                pool: pool.clone(),
                 index,
                 addr,
                 listen,
@@ -330,10 +340,11 @@ fn read(
     let backends = read_backends(&mut object, faults, unknown_keys);
     object.unknown_keys(unknown_keys);
     let listener = listener?;
-    let (backends, skipped) = split_own(backends.into_iter(), &[listener.addr], local);
+    let name = Name::default();
+    let (backends, skipped) = split_own(&name, backends.into_iter(), &[listener.addr], local);
 
     let pool = Pool {
-        name: Name::default(),
+        name,
         algorithm: algorithm.unwrap_or(Algorithm::WeightedRoundRobin),
         warming_share: warming_share.unwrap_or(WarmingShare::Tenth),
         gpu_aware,
@@ -828,6 +839,23 @@ mod tests {
         assert_eq!(ports(&config), [1]);
         let right = ["/backends/0", "/backends/2", "/backends/3"];
         assert_eq!(places(&skipped), right);
+    }
+
+    #[test]
+    fn skipped_entries_are_counted_in_their_own_pool() {
+        let own = |port: u16| json!({"ip": "127.0.0.1", "port": port});
+        let bytes = changed(|value| value["backends"] = json!([own(10080), own(1), own(9000)]));
+        let mut checked = check(&bytes, &local()).expect("valid");
+        let mut other = checked.config.pools[0].clone();
+        other.name = Name::new("other").expect("a name");
+        checked.config.pools.insert(0, other);
+        let listening = ["127.0.0.1:9000".parse().expect("a literal")];
+        let (config, skipped) = checked.while_listening(&listening, &local());
+        let kept = config.pools.iter().map(|pool| pool.backends.len());
+        assert_eq!(kept.collect::<Vec<_>>(), [1, 1]);
+        let places: Vec<String> = skipped.iter().map(Skipped::place).collect();
+        let right = ["/pools/other/backends/1", "/backends/0", "/backends/2"];
+        assert_eq!(places, right);
     }
 
     #[test]

@@ -197,6 +197,7 @@ mod tests {
     fn skipped(at: usize) -> Skipped {
         let ip = [127, 0, 0, at as u8 + 1];
         Skipped {
+            pool: contract::Name::default(),
             index: at,
             addr: contract::BackendAddr::new(ip.into(), 80),
             listen: ([0, 0, 0, 0], 80).into(),
