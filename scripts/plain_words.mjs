@@ -4,8 +4,8 @@
  * option and key.
  * `make test` begins with it.
  *
- * Read are README*, SECURITY.md, CONTRIBUTING.md, docs/ (without the decisions in docs/adr), the words of
- * the console, openapi.json, what Makefile and scripts print, and the Rust sources' strings and help texts. In
+ * Read are README*, SECURITY.md, CONTRIBUTING.md, CHANGELOG.md, docs/ (of docs/adr only the list),
+ * the words of the console, openapi.json, what Makefile and scripts print, and the Rust sources' strings and help texts. In
  * Rust, a string counts if it has a blank and is no proof of an `expect`; tests are left out.
  *
  *     node scripts/plain_words.mjs            all of it; exits with 1 if there is a fault
@@ -68,7 +68,7 @@ function checkWords(path, line, text) {
 }
 
 function filesToRead() {
-  const markdown = ['README.md', 'README.zh-CN.md', 'SECURITY.md', 'SECURITY.zh-CN.md', 'CONTRIBUTING.md', 'docs/adr/README.md'];
+  const markdown = ['README.md', 'README.zh-CN.md', 'SECURITY.md', 'SECURITY.zh-CN.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'docs/adr/README.md'];
   for (const folder of ['docs', 'docs/zh-CN']) {
     for (const name of readdirSync(join(ROOT, folder))) {
       if (name.endsWith('.md')) markdown.push(`${folder}/${name}`);
