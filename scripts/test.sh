@@ -17,7 +17,8 @@ main() {
     stage "lints" "$CARGO" clippy --workspace --all-targets --locked -- -D warnings
     # The end-to-end tests run the programs of the debug build.
     stage "build" "$CARGO" build --workspace --bins --locked
-    stage "Rust tests" "$CARGO" test --workspace --locked
+    stage "Rust tests" env CARGO="$CARGO" node scripts/rust_tests.mjs
+    stage "examples in documentation" "$CARGO" test --workspace --locked --doc
     stage "browser tests" e2e/browser/run.sh
     times+=("$(printf '%6d s  %s' $((SECONDS - started)) "all of make test")")
 }
