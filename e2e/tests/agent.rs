@@ -229,7 +229,7 @@ fn a_refused_token_is_told_plainly_and_not_hammered() {
         "{line}"
     );
     assert_backs_off(&refusing);
-    assert_eq!(refused.count_lines("status 401"), 1, "told once");
+    refused.assert_one_line("status 401");
 }
 
 #[test]

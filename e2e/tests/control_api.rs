@@ -194,7 +194,7 @@ fn a_sync_says_that_there_is_no_proxy() {
     let mut proxy = Proxy::start_on(&bench.folder, &[]);
     bench.api().post_nothing("/api/sync");
     bench.control.program.wait_for_line("applied generation=");
-    assert_eq!(bench.control.program.count_lines("not confirmed"), 1);
+    bench.control.program.assert_one_line("not confirmed");
     proxy.program.signal(Signal::TERM);
     proxy.program.wait_exit(LONG);
     bench.api().post_nothing("/api/sync");

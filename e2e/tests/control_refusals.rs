@@ -215,7 +215,7 @@ fn a_port_in_use_is_tried_again_until_it_is_free_and_meanwhile_all_else_goes_on(
     bench.control.program.wait_for_line("proxy_refusal_over ");
     bench.assert_the_rest_is_applied(false);
     for line in ["proxy_refused ", "proxy_refusal_over "] {
-        assert_eq!(bench.control.program.count_lines(line), 1, "{line}");
+        bench.control.program.assert_one_line(line);
     }
 }
 

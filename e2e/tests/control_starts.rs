@@ -49,7 +49,7 @@ fn init_makes_the_root_and_the_first_line_names_it() {
     assert!(first.contains(&expected), "{first}");
     program.wait_for_line("listening on");
     assert!(new.join("config/proxy_config.json").exists());
-    assert_eq!(program.count_lines("INFO control_server"), 1);
+    program.assert_one_line("INFO control_server");
 }
 
 #[test]

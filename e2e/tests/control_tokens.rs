@@ -156,7 +156,7 @@ fn what_cannot_be_read_for_a_moment_is_read_when_it_can_and_told_once() {
     bench.control.program.wait_for_line(TOLD);
     // The file is looked at twice a second.
     thread::sleep(Duration::from_millis(1_200));
-    assert_eq!(bench.control.program.count_lines(TOLD), 1);
+    bench.control.program.assert_one_line(TOLD);
     bench.control.program.limit_descriptors(1_024);
     until("the revoked one opens nothing", LONG, || {
         (status(&bench, "GET", "/api/backends", &reader) == 401).then_some(())

@@ -226,7 +226,7 @@ fn a_refusal_names_the_generation_and_many_unknown_keys_take_one_line() {
     }
     bench.proxy.reload(&config);
     bench.proxy.program.wait_for_line("reload config success");
-    assert_eq!(bench.proxy.program.count_lines("unknown key"), 1);
+    bench.proxy.program.assert_one_line("unknown key");
 }
 
 #[test]

@@ -99,7 +99,7 @@ fn taken_and_freed(ip: IpAddr, transport: Transport) {
     assert_alive(&mut open);
     assert_alive(&mut late);
     assert_eq!(flow.who().expect("the flow lives"), before);
-    assert_eq!(proxy.program.count_lines("refused code=address_in_use"), 1);
+    proxy.program.assert_one_line("refused code=address_in_use");
     let line = proxy.program.wait_for_line("listening listen=");
     assert!(line.contains(&format!("{new}/tcp+udp")), "{line}");
     proxy

@@ -181,6 +181,6 @@ fn a_probe_that_would_reach_the_proxy_itself_is_not_made() {
     assert_eq!(row.health.probes_total, 0);
     let totals = bench.proxy.status().totals.counters;
     assert_eq!(totals.sessions_total, 0, "no probe came in as a session");
-    assert_eq!(bench.proxy.program.count_lines("is not probed"), 1);
+    bench.proxy.program.assert_one_line("is not probed");
     assert_nobody_waits(&listener);
 }

@@ -131,9 +131,9 @@ fn a_fault_that_stays_keeps_the_time_of_its_beginning_and_is_logged_once() {
     proxy.await_refusals(&[]);
     for refused in ["code=invalid place=/algorithm", "code=unreadable"] {
         let begun = format!("refused {refused}");
-        assert_eq!(proxy.program.count_lines(&begun), 1, "{begun}");
+        proxy.program.assert_one_line(&begun);
         let over = format!("refusal over {refused}");
-        assert_eq!(proxy.program.count_lines(&over), 1, "{over}");
+        proxy.program.assert_one_line(&over);
     }
     assert!(!proxy.admin.metrics().contains("refusals{"));
 }
@@ -167,7 +167,7 @@ fn an_own_listener_among_the_backends_is_skipped_and_the_rest_is_in_force() {
     // Neither in the way of a restart, nor fine for a person who asks.
     proxy.reload(&config);
     assert_eq!(proxy.await_refusals(&refused)[0].since, first[0].since);
-    assert_eq!(proxy.program.count_lines("refused code=own_listener"), 1);
+    proxy.program.assert_one_line("refused code=own_listener");
     drop(proxy);
     let mut proxy = Proxy::start(&folder, &config, &[]);
     proxy.await_refusals(&refused);

@@ -52,7 +52,7 @@ fn what_can_be_bound_serves_and_the_rest_follows() {
         proxy.await_refusals(&[]);
         assert_eq!(held.ask(listen), "a");
         assert_eq!(other.ask(listen), "a");
-        assert_eq!(proxy.program.count_lines("refused code=address_in_use"), 1);
+        proxy.program.assert_one_line("refused code=address_in_use");
     }
 }
 
@@ -162,7 +162,7 @@ fn on_a_full_disk_it_serves_and_writes_its_pid_file_when_there_is_room() {
     assert!(said.contains(&program.pid().to_string()), "{said}");
     disk.empty();
     let proxy = Proxy::ready(&folder, program);
-    assert_eq!(proxy.program.count_lines("serving without a pid file"), 1);
+    proxy.program.assert_one_line("serving without a pid file");
     assert_eq!(proxy.status().running.listeners[0].addr, listen);
 }
 
@@ -192,7 +192,7 @@ fn made_when_it_can_be(folder: &Folder, arguments: &[&str], mend: impl FnOnce())
     proxy.reload(&config);
     assert_eq!(proxy.status().running.pid, proxy.program.pid());
     for without in &without {
-        assert_eq!(proxy.program.count_lines(without), 1);
+        proxy.program.assert_one_line(without);
     }
     let second = run("proxy_server", root.iter().chain(arguments));
     let said = String::from_utf8_lossy(&second.stderr);
@@ -307,7 +307,7 @@ fn the_log_names_the_folder_the_addresses_and_that_no_backend_is_in_use() {
             "{line}"
         );
         let begun = format!("no backend in use protocol={protocol}");
-        assert_eq!(proxy.program.count_lines(&begun), 1);
+        proxy.program.assert_one_line(&begun);
     }
     let line = proxy.program.wait_for_line("reload config success");
     assert!(line.contains(&format!("listen={moved}/tcp+udp")), "{line}");

@@ -119,6 +119,14 @@ impl Program {
         log.lines.iter().filter(|line| line.contains(text)).count()
     }
 
+    /// Awaits a line that holds `text`, and asserts that there is no second one so far.
+    #[track_caller]
+    pub fn assert_one_line(&self, text: &str) {
+        let written = within(LONG, || (self.count_lines(text) > 0).then_some(()));
+        written.unwrap_or_else(|| panic!("{}: no line with {text:?} within {LONG:?}", self.name));
+        assert_eq!(self.count_lines(text), 1, "{text}");
+    }
+
     /// What the kernel says of each thread of the process under `key`; see proc_pid_status(5).
     #[track_caller]
     pub fn kernel_says(&self, key: &str) -> Vec<String> {
