@@ -239,10 +239,10 @@ export const zh = {
   events: '事件',
   eventsNone: '这段时间内没有修改、拒绝或状态变化。',
   event: {
-    edit: (actor, action, target) => `${actor}：${action}，${target}`,
+    edit: (actor, action, target) => `${saidText(actor)}：${action}，${target}`,
     state: (count, backends, state) => `${count} 个后端变为${state}：${backends}`,
     applied: (generation) => `配置版本 ${generation} 已生效`,
-    refused: (generation, reason) => `配置版本 ${generation} 未生效：${reason}`,
+    refused: (generation, reason) => `配置版本 ${generation} 未生效：${saidText(reason)}`,
   },
   chartsMissing: '此构建没有图表：构建时缺少 uPlot。数字、走势线和表格不受影响；运行 scripts/console_assets.sh 即可安装。',
   pause: '暂停',
@@ -272,8 +272,8 @@ export const zh = {
   },
 
   away: (time) =>
-    `控制面没有响应。本页显示 ${time} 的数据。流量不受影响，每 2 秒重试一次。`,
-  awayFromStart: '控制面没有响应。流量不受影响，每 2 秒重试一次。',
+    `控制面没有响应。本页显示 ${time} 的数据。代理不依赖控制面，每 2 秒重试一次。`,
+  awayFromStart: '控制面没有响应。代理不依赖控制面，每 2 秒重试一次。',
   stale: (time) => `${time} 的数据，此后可能已有变化。`,
   forbidden: (reason) => `控制面不允许此浏览器读取：${saidText(reason) || '未说明原因'}`,
   troubled: (reason) => `控制面返回错误：${saidText(reason)}`,
@@ -348,7 +348,7 @@ export const zh = {
   source: (source) =>
     source === 'k8s' ? '服务发现' : source === 'runtime' ? '动态注册' : source === 'static' ? '静态列表' : source,
   override: '人工覆盖',
-  overrideHint: (parts, actor, when) => `由${actor || '操作员'}${when && `于 ${when} `}设定：${parts}。优先于动态注册、静态列表和服务发现的数据。`,
+  overrideHint: (parts, actor, when) => `由${saidText(actor) || '操作员'}${when && `于 ${when} `}设定：${parts}。优先于动态注册、静态列表和服务发现的数据。`,
   overrideWeight: (weight) => `权重 ${weight}`,
   clearOverride: '清除覆盖',
   clearOverrideOf: (address) => `清除覆盖：${address}`,
@@ -758,7 +758,7 @@ export const zh = {
   rollBackOf: (moment) => `回滚到 ${moment} 之前`,
   before: {
     since: (moment) => `自 ${moment} 起`,
-    edit: (span, action, actor, note) => `此前 ${span}：${actor} ${action}${note === '' ? '' : `（${note}）`}`,
+    edit: (span, action, actor, note) => `此前 ${span}：${saidText(actor)} ${action}${note === '' ? '' : `（${note}）`}`,
     none: '此前十分钟内没有人修改过。',
   },
   note: '备注（可选）',
@@ -827,7 +827,7 @@ export const zh = {
     revision: '编辑版本',
     auditLines: '审计行数',
   },
-  reloadRefused: (ago, reason) => `${ago}被拒绝：${reason}`,
+  reloadRefused: (ago, reason) => `${ago}被拒绝：${saidText(reason)}`,
   reloadCounts: (good, refused) => `生效 ${good} 次，拒绝 ${refused} 次`,
   worker: (number, open, total, flows) => `${number}：会话 ${open} 活跃 / ${total} 累计，流 ${flows}`,
   limits: (sessions, flows) => `${sessions} 个会话，${flows} 个流`,
