@@ -6,6 +6,7 @@
 //! body is a `proxy_config.json`, answers with what the proxy would refuse of it now ([`Trial`]) and
 //! changes nothing; `POST /reports` takes [`Reports`]; `GET /metrics` is Prometheus text.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
@@ -199,6 +200,13 @@ pub struct BackendStatus {
     pub health: BackendHealth,
     #[serde(flatten)]
     pub counters: Counters,
+    /// Sessions that it had taken and then failed, by reason; reasons never seen left out. Absent from older
+    /// proxies.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sessions_failed: BTreeMap<String, u64>,
+    /// The same of flows. They count in `connect_failures`, too.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub flows_failed: BTreeMap<String, u64>,
     /// Mean of recent connects, in microseconds; absent before the first.
     pub connect_latency_us: Option<u64>,
     /// Mean of recent times from the client's first byte to the backend's, in microseconds.
@@ -256,10 +264,10 @@ pub struct Totals {
     pub first_byte: Timings,
     pub connect_retries: u64,
     /// Ended sessions by reason, reasons never seen left out.
-    pub sessions_ended: std::collections::BTreeMap<String, u64>,
-    pub flows_ended: std::collections::BTreeMap<String, u64>,
+    pub sessions_ended: BTreeMap<String, u64>,
+    pub flows_ended: BTreeMap<String, u64>,
     /// Datagrams that could not be forwarded, by reason.
-    pub datagrams_dropped: std::collections::BTreeMap<String, u64>,
+    pub datagrams_dropped: BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]

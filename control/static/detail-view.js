@@ -21,6 +21,7 @@ import { tip } from './tip.js';
 import * as trace from './trace.js';
 import { rateOf } from './traffic.js';
 import { VRAM_GUARDS, setFill, usageBar, usageText, vramGuard, writeBar } from './usage.js';
+import { endText } from './verdict.js';
 
 /** @typedef {import('./rows.js').Row} Row */
 /** @typedef {import('./shapes.js').Detail} Detail */
@@ -53,6 +54,7 @@ export class DetailView {
     this.costParts = element('ul', { class: 'cost' });
     this.costFactors = element('ul', { class: 'cost' });
     this.traffic = element('dl', { class: 'side-facts' });
+    this.failures = element('dl', { class: 'side-facts' });
     this.health = element('dl', { class: 'side-facts' });
     this.before = element('p', { class: 'side-before' });
     this.history = element('ol', { class: 'side-list' });
@@ -84,6 +86,7 @@ export class DetailView {
       ),
       this.costSection,
       section(told.traffic, this.traffic),
+      section(words().cost.failures, this.failures),
       section(told.health, this.health),
       section(told.history, this.history),
       section(told.edits, this.noEdits, this.edits),
@@ -106,6 +109,7 @@ export class DetailView {
     this.#writeLayers(detail);
     this.#writeCost(rows);
     writeFacts(this.traffic, trafficFacts(row));
+    writeFacts(this.failures, failureFacts(row));
     writeFacts(this.health, healthFacts(row));
     writeChildren(this.history, detail?.history ?? [], stateLine, writeStateLine);
     writeChildren(this.edits, detail?.edits ?? [], editLine, writeEditLine);
@@ -175,13 +179,34 @@ function trafficFacts({ backend, seen, key }) {
     [told.bytesDown, format.byteText(seen?.bytes_down)],
     [told.connect, format.latencyText(seen?.connect_latency_us)],
     [told.firstByte, format.latencyText(seen?.first_byte_latency_us)],
-    [told.refused, format.countText(seen?.connect_failures)],
-    [told.timedOut, format.countText(seen?.connect_timeouts)],
     [told.queue, format.countText(backend.queue)],
     [told.running, format.countText(backend.running)],
     [told.maxBatch, format.countText(backend.max_batch)],
   ];
 }
+
+/**
+ * Each reason with its count since the proxy started, those that have not occurred too, so that the first
+ * one moves nothing.
+ * @param {Row} row
+ * @returns {Fact[]}
+ */
+function failureFacts({ seen }) {
+  const told = words().side;
+  if (seen === null) return [];
+  const sessions = { ...NO_FAILURES, ...seen.sessions_failed };
+  const flows = seen.flows_failed?.refused ?? 0;
+  return [
+    // The proxy counts refused flows among them.
+    [told.refused, format.countText(seen.connect_failures - flows)],
+    [told.timedOut, format.countText(seen.connect_timeouts)],
+    ...Object.entries(sessions).map(([reason, count]) => /** @type {Fact} */ ([endText(reason, 'session'), format.countText(count)])),
+    [words().ofReason(words().flows, endText('refused', 'flow')), format.countText(flows)],
+  ];
+}
+
+/** The order in which they are shown. */
+const NO_FAILURES = { backend_closed_unanswered: 0, backend_reset: 0, backend_lost: 0, backend_stalled: 0 };
 
 /** @param {Row} row @returns {Fact[]} */
 function healthFacts({ seen }) {

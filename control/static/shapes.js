@@ -185,6 +185,8 @@
  * @property {number} bytes_down
  * @property {number} connect_failures
  * @property {number} connect_timeouts
+ * @property {Record<string, number>} [sessions_failed] after the connect, by reason
+ * @property {Record<string, number>} [flows_failed] which `connect_failures` counts, too
  * @property {number | null} [connect_latency_us]
  * @property {number | null} [first_byte_latency_us]
  * @property {number} [probes_total]

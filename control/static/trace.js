@@ -9,6 +9,7 @@ import { words } from './i18n.js';
 import { protocolText } from './protocols.js';
 import { isBroken, stateText } from './state.js';
 import { lookedAt } from './traffic.js';
+import { endText } from './verdict.js';
 
 /** @typedef {import('./rows.js').Row} Row */
 
@@ -47,7 +48,8 @@ export function sessionsText({ seen }) {
 /** @param {Row} row */
 export function errorsText({ seen }) {
   if (seen === null) return words().noProxyWord;
-  return countedText(words().errorsOf(seen.connect_failures, seen.connect_timeouts));
+  const failed = Object.entries(seen.sessions_failed ?? {}).map(([reason, count]) => `${endText(reason, 'session')} ${count}`);
+  return countedText([words().errorsOf(seen.connect_failures, seen.connect_timeouts), ...failed].join(' · '));
 }
 
 /** @param {Row} row */

@@ -53,9 +53,11 @@ function startedOf({ sessions_total: sessions, flows_total: flows }) {
 }
 
 /**
- * Sessions that it did not take, since the proxy started.
+ * Sessions that it did not take, or failed after that, since the proxy started.
  * @param {SeenBackend | null} seen
  */
 export function errorsOf(seen) {
-  return seen === null ? null : seen.connect_failures + seen.connect_timeouts;
+  if (seen === null) return null;
+  const failed = Object.values(seen.sessions_failed ?? {}).reduce((sum, count) => sum + count, 0);
+  return seen.connect_failures + seen.connect_timeouts + failed;
 }

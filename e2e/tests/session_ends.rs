@@ -99,8 +99,17 @@ fn check(scripts: &[(&[Step], &str)]) {
             *expected.entry(reason).or_default() += 1;
             let mut ended = bench.proxy.status().totals.sessions_ended;
             ended.retain(|_, count| *count > 0);
-            let ended: BTreeMap<&str, u64> = ended.iter().map(|(k, v)| (k.as_str(), *v)).collect();
+            let mut ended: BTreeMap<&str, u64> =
+                ended.iter().map(|(k, v)| (k.as_str(), *v)).collect();
             assert_eq!(ended, expected, "{script:?}, {length} bytes a step");
+            // Those by the fault of the backend are counted there, too.
+            ended.retain(|reason, _| {
+                ["backend_closed_unanswered", "backend_reset"].contains(reason)
+            });
+            let failed = bench.proxy.backend(addr).sessions_failed;
+            let failed: BTreeMap<&str, u64> =
+                failed.iter().map(|(k, v)| (k.as_str(), *v)).collect();
+            assert_eq!(failed, ended, "{script:?}, {length} bytes a step");
         }
     }
 }

@@ -356,6 +356,29 @@ impl Output<'_, '_> {
             let counts = backends.iter().map(|b| (label(b), value(b)));
             self.family(name, help, MetricType::Counter, counts)?;
         }
+        type Failed = fn(&BackendStatus) -> &BTreeMap<String, u64>;
+        let failed: [(&str, &str, Failed); 2] = [
+            (
+                "backend_sessions_failed",
+                "TCP sessions that the backend failed after the connect",
+                |b| &b.sessions_failed,
+            ),
+            (
+                "backend_flows_failed",
+                "UDP flows that the backend refused",
+                |b| &b.flows_failed,
+            ),
+        ];
+        for (name, help, failed) in failed {
+            let counts = backends.iter().flat_map(|b| {
+                failed(b).iter().map(|(reason, count)| {
+                    let [pool, addr] = label(b);
+                    let labels = [pool, addr, ("reason", reason.clone())];
+                    (labels, *count)
+                })
+            });
+            self.family(name, help, MetricType::Counter, counts)?;
+        }
         let help = "1, labelled with the operational state and last probe result";
         let states = backends.iter().map(|b| (state_label(b), 1));
         self.family("backend_state", help, MetricType::Gauge, states)?;

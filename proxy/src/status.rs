@@ -12,6 +12,7 @@ use contract::status::{
 use contract::{Backend, Name, Pool};
 use proxy_core::backend::{BackendCounters, BackendState};
 use proxy_core::counts::Counts;
+use proxy_core::failed_ends::FailedEnds;
 use proxy_core::health::{PROTOCOLS, subject};
 use proxy_core::latency::{Histogram, RecentMean, quantile};
 use proxy_core::live::Explained;
@@ -265,6 +266,7 @@ fn describe(backend: &BackendState, described: Described<'_>, judged: Judged) ->
     let report = backend.telemetry().get();
     let of_workers =
         |latency: fn(&BackendCounters) -> &RecentMean| backend.workers().iter().map(latency);
+    let failed_ends = || backend.workers().iter().map(|worker| &worker.failed_ends);
     BackendStatus {
         pool: described.pool.to_owned(),
         ip: backend.addr.ip(),
@@ -280,6 +282,8 @@ fn describe(backend: &BackendState, described: Described<'_>, judged: Judged) ->
         reported_at_ms: report.reported_at_ms,
         health: words::status(backend, is_warming_up, judged, unix_ms()),
         counters: backend_counters(backend),
+        sessions_failed: by_reason(failed_ends().flat_map(FailedEnds::sessions)),
+        flows_failed: by_reason(failed_ends().flat_map(FailedEnds::flows)),
         connect_latency_us: mean(of_workers(|counters| &counters.connect_latency)),
         first_byte_latency_us: mean(of_workers(|counters| &counters.first_byte_latency)),
         cost: described.cost,

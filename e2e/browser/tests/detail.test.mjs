@@ -3,7 +3,9 @@
  */
 
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
+import net from 'node:net';
 import { describe, it } from 'node:test';
 import { noSeriousFault } from './axe.mjs';
 import { Stand, applyReview, hasAttribute, hasText, isReady, newestReport, onOneStand, openConsole, picture, rowOf, until } from './harness.mjs';
@@ -216,6 +218,51 @@ describe('the side panel', () => {
       await isLifeless();
       await page.keyboard.press('Escape');
       await page.locator('#side').waitFor({ state: 'hidden' });
+    });
+  }
+
+  for (const [locale, title, reset] of [
+    ['en-GB', 'Failures', 'reset by the backend'],
+    ['zh-CN', '失败', '后端重置连接'],
+  ]) {
+    it(`counts_its_failures_by_reason in ${locale}`, async () => {
+      const own = await Stand.start({ config: { proxy: { ejection: { failures: 0 } } } });
+      const server = net.createServer((socket) => {
+        socket.on('error', () => {});
+        socket.once('data', () => socket.resetAndDestroy());
+      });
+      server.listen(0, '127.0.0.1');
+      await once(server, 'listening');
+      try {
+        const { port } = server.address();
+        const key = `127.0.0.1:${port}`;
+        await own.call('POST', '/api/register', { ip: '127.0.0.1', port, weight: 10 });
+        page = await openConsole(browser, own, { locale });
+        await page.goto(`${own.origin}/?page=backends&open=${encodeURIComponent(key)}`);
+        await isReady(page);
+        const failures = page.locator('.side-section').filter({ has: page.getByRole('heading', { name: title, exact: true }) });
+        await until('all reasons are listed', async () => (await failures.locator('dt').count()) === 7);
+        await until('the proxy resets three sessions', async () => {
+          const client = net.connect(own.proxyPort, '127.0.0.1');
+          client.on('error', () => {});
+          client.write('hello');
+          await new Promise((resolve) => client.on('close', resolve));
+          const { backend: told } = await own.call('GET', `/api/v1/backends/${encodeURIComponent(key)}`);
+          return (told.proxy?.sessions_failed?.backend_reset ?? 0) >= 3;
+        });
+        const fact = failures.locator('dl > div').filter({ hasText: reset });
+        await hasText(fact.locator('dd').first(), /^[3-9]$/);
+        assert.equal(await failures.locator('dt').count(), 7, 'no line has come');
+        const errors = rowOf(page, { key }).locator('.cell-errors');
+        if (await errors.isVisible()) {
+          await errors.hover();
+          await hasText(page.locator('#tip'), new RegExp(`${reset} \\d`));
+        }
+        await picture(page, `failures-${locale}`);
+      } finally {
+        server.close();
+        await own.close();
+      }
     });
   }
 

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use contract::{BackendAddr, Name, Pool, Report};
 
+use crate::failed_ends::FailedEnds;
 use crate::health::blame::{Record, Tally};
 use crate::health::sources::{AnsweredSources, Source};
 use crate::health::{Health, Unanswered};
@@ -58,6 +59,7 @@ pub struct BackendCounters {
     pub bytes_down: AtomicU64,
     pub connect_failures: AtomicU64,
     pub connect_timeouts: AtomicU64,
+    pub failed_ends: FailedEnds,
     pub tally: Tally,
     pub connect_latency: RecentMean,
     pub first_byte_latency: RecentMean,

@@ -9,6 +9,7 @@
 pub mod backend;
 pub mod batch;
 pub mod counts;
+pub mod failed_ends;
 pub mod flow;
 pub mod flow_table;
 pub mod half;

@@ -480,6 +480,9 @@ impl Tcp {
         core.shared.sessions.fetch_sub(1, Relaxed);
         let last_tried = session.tried.last().copied();
         let mut slot = session.slot.take();
+        if let Some(slot) = &slot {
+            slot.backend().worker(core.worker).failed_ends.session(end);
+        }
         let metered = slot.as_deref_mut();
         self.meters
             .session_ended(core, index, session.pool, metered, is_held_against);

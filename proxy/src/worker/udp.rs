@@ -589,6 +589,8 @@ impl Udp {
         let socket = &self.listeners[flow.socket_index as usize];
         socket.flows.fetch_sub(1, Relaxed);
         core.count(flow.listener, |counts| counts.flow_ended(end));
+        let backend = flow.state.backend();
+        backend.worker(core.worker).failed_ends.flow(end);
         let record = Record {
             protocol: Protocol::Udp,
             client: key.client,

@@ -28,6 +28,9 @@ const OF_ROW: [&str; 8] = [
 /// Members of `proxy` that are numbers and no figures: new sessions follow them.
 const NOT_OF_PROXY: [&str; 2] = ["weight", "weight_effective"];
 
+/// Members of `proxy` that are counts by reason.
+const COUNTS_OF_PROXY: [&str; 2] = ["sessions_failed", "flows_failed"];
+
 /// Figures that wait for their turn, by backend.
 #[derive(Default)]
 pub struct Waiting(HashMap<BackendAddr, Value>);
@@ -106,7 +109,8 @@ fn split(patch: &Value) -> (Option<Value>, Option<Value>) {
             ("proxy", Value::Object(seen)) => {
                 let is_figure = |(key, value): &(&String, &Value)| {
                     let is_count = value.is_number() || value.is_null();
-                    is_count && !NOT_OF_PROXY.contains(&key.as_str())
+                    let is_count = is_count && !NOT_OF_PROXY.contains(&key.as_str());
+                    is_count || COUNTS_OF_PROXY.contains(&key.as_str())
                 };
                 let (figures, rest): (Vec<_>, Vec<_>) = seen.iter().partition(is_figure);
                 keep(&mut now, key, rest);
@@ -150,9 +154,13 @@ mod tests {
         let expected =
             json!({"enabled": false, "proxy": {"operational": "down", "weight_effective": 0}});
         assert_eq!(told, Some(expected));
-        let more = json!({"proxy": {"sessions_total": 9, "bytes_up": 1}});
+        let more =
+            json!({"proxy": {"sessions_total": 9, "sessions_failed": [{"backend_reset": 1}]}});
         assert_eq!(waiting.take_turn(addr, Some(&more), its + 2), None);
-        let all = json!({"vram_usage": 0.5, "proxy": {"sessions_total": 9, "bytes_up": 1}});
+        let another = json!({"proxy": {"sessions_failed": {"backend_reset": 2}}});
+        assert_eq!(waiting.take_turn(addr, Some(&another), its + 3), None);
+        let all = json!({"vram_usage": 0.5,
+            "proxy": {"sessions_total": 9, "sessions_failed": [{"backend_reset": 2}]}});
         assert_eq!(waiting.take_turn(addr, None, its + TURNS), Some(all));
         assert_eq!(waiting.take_turn(addr, None, its + 2 * TURNS), None);
         // A proxy that is gone takes its figures with it.
