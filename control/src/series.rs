@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use crate::merge::Row;
 use crate::observe::Proxy;
 use crate::shared::Shared;
-use crate::verdict::{failed_sessions, unconnected_sessions};
+use crate::verdict::{FAILED_SESSIONS, failed_sessions, unconnected_sessions};
 use backends::Backends;
 pub use marks::Marks;
 use ring::Ring;
@@ -38,8 +38,9 @@ const WHOLE_BYTES: u64 =
     Ring::<WIDTH>::bytes(STEP_MS, HOUR_MS) + Ring::<WIDTH>::bytes(MINUTE_MS, DAY_MS) + marks::BYTES;
 const _: () = assert!(WHOLE_BYTES <= LEAST_BYTES);
 
-/// The figures of the whole, in the order in which they are kept. Rates are a second.
-pub const NAMES: [&str; WIDTH] = [
+/// The figures of the whole, in the order in which they are kept; then `failed_REASON_rate` of each of
+/// [`FAILED_SESSIONS`]. Rates are a second.
+const NAMES: [&str; 17] = [
     "backends",
     "taking",
     "sessions",
@@ -58,7 +59,7 @@ pub const NAMES: [&str; WIDTH] = [
     "vram_batched",
     "vram_unbatched",
 ];
-const WIDTH: usize = 17;
+const WIDTH: usize = NAMES.len() + FAILED_SESSIONS.len();
 /// `NAN` where a figure is not known.
 type Moment = [f32; WIDTH];
 /// The figures that are of a moment: a minute keeps their mean. The others are rates, which are computed
@@ -236,9 +237,12 @@ impl Series {
             _ => &self.day,
         };
         let (first_ms, moments) = ring.between(from_ms, to_ms);
-        let figures = NAMES.iter().enumerate().map(|(place, name)| {
+        let reasons = FAILED_SESSIONS.iter();
+        let names = NAMES.iter().map(ToString::to_string);
+        let names = names.chain(reasons.map(|reason| format!("failed_{reason}_rate")));
+        let figures = names.enumerate().map(|(place, name)| {
             let figures = moments.iter().map(|moment| known(moment[place]));
-            (*name, figures.collect())
+            (name, figures.collect())
         });
         json!({
             "step_ms": ring.step_ms, "first_ms": first_ms, "count": moments.len(),
@@ -348,10 +352,10 @@ fn rates(before: Option<&Heard>, now: Option<&Heard>) -> Moment {
     if before.process != now.process || passed_ms == 0 {
         return moment;
     }
-    let grown = |of: fn(&Totals) -> u64| {
-        let grown = of(&now.totals).saturating_sub(of(&before.totals));
-        (grown as f64 * 1000.0 / passed_ms as f64) as f32
+    let growth = |before: u64, now: u64| {
+        (now.saturating_sub(before) as f64 * 1000.0 / passed_ms as f64) as f32
     };
+    let grown = |of: fn(&Totals) -> u64| growth(of(&before.totals), of(&now.totals));
     // One that reaches no backend is no traffic; that it does not may be known a step later.
     moment[4] = grown(|totals| {
         let all = totals.counters.sessions_total;
@@ -366,6 +370,10 @@ fn rates(before: Option<&Heard>, now: Option<&Heard>) -> Moment {
     let counts: Vec<(u64, u64)> = first_bytes(&before.totals, &now.totals);
     moment[11] = quantile(&counts, 0.50);
     moment[12] = quantile(&counts, 0.99);
+    for (place, reason) in FAILED_SESSIONS.iter().enumerate() {
+        let of = |totals: &Totals| totals.sessions_ended.get(*reason).copied().unwrap_or(0);
+        moment[NAMES.len() + place] = growth(of(&before.totals), of(&now.totals));
+    }
     moment
 }
 

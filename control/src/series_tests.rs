@@ -59,6 +59,8 @@ fn rates_and_quantiles_are_of_the_step_and_gauges_of_its_end() {
     let of = |name| figure(&series, STEP_MS, name);
     assert_eq!(of("session_rate"), [None, Some(9.0)]);
     assert_eq!(of("failed_rate"), [None, Some(1.0)]);
+    assert_eq!(of("failed_no_backend_rate"), [None, Some(1.0)]);
+    assert_eq!(of("failed_backend_reset_rate"), [None, Some(0.0)]);
     assert_eq!(of("first_byte_p50_us"), [None, Some(200.0)]);
     assert_eq!(of("first_byte_p99_us"), [None, Some(90_000.0)]);
     assert_eq!(of("sessions"), [Some(10.0), Some(15.0)]);

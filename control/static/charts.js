@@ -19,6 +19,8 @@ import { pastMarks } from './past.js';
  * @typedef {object} Chart
  * @property {Name} name
  * @property {Series[]} series
+ * @property {typeof import('./history.js').failedSeries} [stack] the parts that `series` is the sum of, which are drawn
+ *   one upon the other where there are any
  * @property {Writer} write
  * @property {[number, number]} [range] where the values have bounds
  * @property {boolean} [isBytes] whether the values are bytes
@@ -44,6 +46,9 @@ const LINES = [
   { colour: '--drain', dash: [2, 3], border: 'dotted' },
 ];
 
+/** What draws parts one upon the other, loaded when there are some. @type {typeof import('./stack.js') | null} */
+let stacked = null;
+
 /** @type {Promise<boolean> | null} */
 let loading = null;
 
@@ -56,7 +61,7 @@ export function haveCharts() {
 export class Charts {
   #places;
   #charts;
-  /** @type {{chart: Chart, plot: Plot, place: HTMLElement}[]} */
+  /** @type {{chart: Chart, plot: Plot, place: HTMLElement, parts: string}[]} */
   #plots = [];
   #isPaused = false;
 
@@ -83,6 +88,8 @@ export class Charts {
   /** Brings them up to date. */
   draw() {
     if (this.#isPaused) return;
+    // A reason that is new to the chart is a line of its own.
+    if (this.#plots.some(({ chart, parts }) => parts !== partsText(chart))) return this.#rebuild();
     for (const { chart, plot } of this.#plots) plot.setData(dataOf(chart));
   }
 
@@ -109,6 +116,7 @@ export class Charts {
     this.#plots = empty.map(({ chart, place }) => ({
       chart,
       place,
+      parts: partsText(chart),
       plot: new uPlot(optionsOf(chart, place), dataOf(chart), place),
     }));
   }
@@ -131,28 +139,48 @@ function load() {
   });
 }
 
+/**
+ * What is drawn, and how each line is called; `stack` where it is parts.
+ * @param {Chart} chart
+ */
+function linesOf({ series, stack }) {
+  const parts = stack?.() ?? [];
+  if (parts.length > 0 && stacked !== null) return { stack: stacked, lines: stacked.namedParts(parts) };
+  if (parts.length > 0) void import('./stack.js').then((module) => (stacked = module), () => null);
+  return { stack: null, lines: series.map((name) => ({ name, label: words().series[name] })) };
+}
+
 /** @param {Chart} chart */
-function dataOf({ series }) {
+function partsText(chart) {
+  return linesOf(chart).lines.map(({ name }) => name).join(' ');
+}
+
+/** @param {Chart} chart */
+function dataOf(chart) {
   const samples = history();
   const times = samples.map(({ at }) => at / 1000);
-  return [times, ...series.map((name) => samples.map((sample) => sample[name]))];
+  const { stack, lines } = linesOf(chart);
+  const figures = lines.map(({ name }) => samples.map((sample) => sample[name] ?? null));
+  return [times, ...(stack?.sums(figures) ?? figures)];
 }
 
 /**
  * @param {Chart} chart
  * @param {HTMLElement} place
  */
-function optionsOf({ series, write, range, isBytes = false, height = HEIGHT }, place) {
+function optionsOf(chart, place) {
+  const { write, range, isBytes = false, height = HEIGHT } = chart;
   const style = getComputedStyle(document.documentElement);
   const colour = (/** @type {string} */ name) => resolved(style.getPropertyValue(name));
   const axis = { stroke: colour('--soft'), grid: { stroke: colour('--line'), width: 1 }, ticks: { show: false } };
   const times = (/** @type {unknown} */ _plot, /** @type {number[]} */ splits) => splits.map((at) => clockText(at * 1000));
   // Charts are built again where colours change, and drawn once a second.
   const marks = new Map(MARK_COLOURS.map((name) => [name, colour(name)]));
-  const lines = series.map((name, at) => {
+  const { stack, lines: drawn } = linesOf(chart);
+  const lines = drawn.map(({ label }, at) => {
     const { colour: of = '--accent', dash = [] } = LINES[at] ?? {};
     return {
-      label: words().series[name],
+      label,
       stroke: colour(of),
       width: 1.5,
       dash,
@@ -160,13 +188,15 @@ function optionsOf({ series, write, range, isBytes = false, height = HEIGHT }, p
       // Under the pointer; without one, the newest.
       value: (/** @type {Plot} */ plot, /** @type {number | null} */ value, /** @type {number} */ line, /** @type {number | null} */ index) =>
         write(index === null ? plot.data[line]?.at(-1) : value),
+      ...stack?.look(at, colour, write),
     };
   });
   return {
     width: widthOf(place),
     height,
+    ...stack?.bands(lines.length),
     scales: { x: { range: () => [windowStart() / 1000, newestAt() / 1000] }, y: { range: range ?? fromZero } },
-    legend: { markers: { dash: (/** @type {unknown} */ _plot, /** @type {number} */ at) => LINES[at - 1]?.border ?? 'solid' } },
+    legend: { markers: { dash: (/** @type {unknown} */ _plot, /** @type {number} */ at) => LINES[(at - 1) % LINES.length]?.border ?? 'solid' } },
     hooks: { drawAxes: [(/** @type {Parameters<typeof drawMarks>[0]} */ plot) => drawMarks(plot, marks)] },
     axes: [
       { ...axis, space: TIME_WIDTH, size: TIME_HEIGHT, incrs: STEPS_S, values: times },

@@ -9,7 +9,7 @@ import { stateOf, takesTraffic } from './state.js';
 
 /** @typedef {import('./shapes.js').ProxyStatus} ProxyStatus */
 /** @typedef {import('./shapes.js').Backend} Backend */
-/** @typedef {{sessions: number, failed: number, up: number, down: number}} Rates a second; `sessions` without those that reached no backend */
+/** @typedef {{sessions: number, failed: number, byReason: Record<FailedSeries, number>, up: number, down: number}} Rates a second; `sessions` without those that reached no backend */
 
 /** A line over less than this would show nothing but noise. */
 const LEAST_SHOWN_MS = 60_000;
@@ -34,12 +34,12 @@ const SERIES = /** @type {const} */ ([
 ]);
 
 /** @typedef {typeof SERIES[number]} Series */
-/** @typedef {{at: number} & Record<Series, number | null>} Sample */
+/** How many sessions failed a second for one reason. @typedef {`failed_${string}_rate`} FailedSeries */
+/** @typedef {{at: number} & Record<Series | FailedSeries, number | null>} Sample */
+/** The ends that the server counts as failures. @typedef {{sessions: string[], unconnected: string[]}} Failures */
 
-/** Ends of sessions that reached no backend: they are no traffic. */
-const NOT_CONNECTED = ['no_backend', 'connect_refused', 'connect_timeout'];
-/** Ends with which the service failed its client, as the server counts them. */
-const FAILED = [...NOT_CONNECTED, 'backend_reset', 'backend_lost', 'backend_stalled', 'backend_closed_unanswered', 'internal_error'];
+/** @type {Failures} */
+let failures = { sessions: [], unconnected: [] };
 
 /** @type {Sample[]} */
 const samples = [];
@@ -48,12 +48,17 @@ let before = null;
 /** @type {Rates | null} */
 let rates = null;
 
+/** @param {string} reason @returns {FailedSeries} as the server calls it */
+const seriesOf = (reason) => `failed_${reason}_rate`;
+
 /**
  * @param {ProxyStatus | null} status
  * @param {Backend[]} backends
  * @param {number} at unix milliseconds, by the server's clock
+ * @param {Failures} [counted]
  */
-export function record(status, backends, at) {
+export function record(status, backends, at, counted) {
+  failures = counted ?? failures;
   const last = samples.at(-1);
   if (last !== undefined && at - last.at < LEAST_APART_MS) return;
   rates = ratesSince(status, at);
@@ -77,6 +82,7 @@ export function record(status, backends, at) {
     vram: meanOf(backends.map((backend) => backend.vram_usage)).mean,
     batched: meanOf(batched.map((backend) => backend.vram_usage)).mean,
     unbatched: meanOf(unbatched.map((backend) => backend.vram_usage)).mean,
+    ...rates?.byReason,
   });
   const firstKept = samples.findIndex((sample) => sample.at >= at - RANGES.quarter);
   samples.splice(0, firstKept);
@@ -112,8 +118,9 @@ function ratesSince(status, at) {
   const accepted = totals.sessions_total - before.totals.sessions_total;
   return {
     // One that is refused after a while began in an earlier look.
-    sessions: Math.max(0, accepted - ended(NOT_CONNECTED)) / seconds,
-    failed: ended(FAILED) / seconds,
+    sessions: Math.max(0, accepted - ended(failures.unconnected)) / seconds,
+    failed: ended(failures.sessions) / seconds,
+    byReason: Object.fromEntries(failures.sessions.map((reason) => [seriesOf(reason), ended([reason]) / seconds])),
     up: (totals.bytes_up - before.totals.bytes_up) / seconds,
     down: (totals.bytes_down - before.totals.bytes_down) / seconds,
   };
@@ -122,6 +129,13 @@ function ratesSince(status, at) {
 /** @param {Record<string, number> | undefined} counts @param {string[]} reasons */
 function sumOf(counts, reasons) {
   return reasons.reduce((sum, reason) => sum + (counts?.[reason] ?? 0), 0);
+}
+
+/** The reasons for which sessions failed in the time that is shown, each as a series. */
+export function failedSeries() {
+  const all = history();
+  const reasons = failures.sessions.filter((reason) => all.some((sample) => (sample[seriesOf(reason)] ?? 0) > 0));
+  return reasons.map((reason) => ({ reason, name: seriesOf(reason) }));
 }
 
 /** Of the last second; null where two looks are not there. */

@@ -55,7 +55,7 @@ function take(whole) {
   connectionIsGood();
   const now = Date.now();
   knowTtl(whole.status.ttl_ms);
-  record(whole.status.proxy, whole.backends, whole.status.at_ms);
+  record(whole.status.proxy, whole.backends, whole.status.at_ms, whole.status.failures);
   recordVram(whole.backends, now);
   recordTraffic(whole);
   knowTargets(whole.backends);

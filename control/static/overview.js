@@ -10,7 +10,7 @@ import { proxyOf, showLevel } from './bar.js';
 import { Charts, haveCharts } from './charts.js';
 import { byId, setAttribute, setText } from './dom.js';
 import * as format from './format.js';
-import { currentRates, history, meanOf, newestAt, windowStart } from './history.js';
+import { currentRates, failedSeries, history, meanOf, newestAt, windowStart } from './history.js';
 import { words } from './i18n.js';
 import { showGuide, startGuide } from './guide.js';
 import { showEvents } from './happened.js';
@@ -27,7 +27,8 @@ import { showWorst, worstRows } from './worst.js';
 
 /** What flows, and how full the GPUs are. @type {import('./charts.js').Chart[]} */
 const CHARTS = [
-  { name: 'sessions', series: ['sessionRate', 'failedRate', 'sessions'], write: format.rateText },
+  { name: 'sessions', series: ['sessionRate', 'sessions'], write: format.rateText },
+  { name: 'failed', series: ['failedRate'], stack: failedSeries, write: format.rateText },
   { name: 'traffic', series: ['down', 'up'], write: format.byteRateText, isBytes: true },
   { name: 'firstByte', series: ['p50', 'p99'], write: format.latencyText },
   { name: 'usage', series: ['gpu', 'vram'], write: format.percentText, range: [0, 1] },

@@ -94,7 +94,7 @@ export function updatePage(whole) {
 }
 
 /** What is loaded when it is first asked for, and is no page. */
-const DIALOGS = [() => import('./palette.js'), () => import('./pings.js'), () => import('./static-list.js'), () => import('./settings-change.js')];
+const DIALOGS = [() => import('./palette.js'), () => import('./pings.js'), () => import('./stack.js'), () => import('./static-list.js'), () => import('./settings-change.js')];
 
 /**
  * Brings what the other pages need while there is nothing else to do: where control goes away, they

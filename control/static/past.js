@@ -113,8 +113,10 @@ export async function readPast(now) {
 
 /** @param {Answer} answer @returns {Sample[]} */
 function samplesOf({ step_ms: step, first_ms: first, count, series }) {
+  // By reason, under the server's own names.
+  const names = [...NAMES, ...Object.keys(series).filter((name) => /^failed_.+_rate$/.test(name)).map((name) => [name, name])];
   return Array.from({ length: count }, (_, at) => {
-    const figures = NAMES.map(([name, theirs]) => [name, series[theirs]?.[at] ?? null]);
+    const figures = names.map(([name, theirs = '']) => [name, series[theirs]?.[at] ?? null]);
     return /** @type {Sample} */ ({ at: first + at * step, ...Object.fromEntries(figures) });
   });
 }

@@ -155,7 +155,7 @@
  * The whole, by `/api/v1`.
  * @typedef {object} WholeAnswer
  * @property {string} etag of the edits as they stand
- * @property {Omit<ProxyAnswer, 'status'> & {proxy: ProxyStatus | null, verdict?: Verdict, warnings?: string[], freeze?: object | null, at_ms: number, etag?: string, audit_seq?: number, ttl_ms?: number, protected?: boolean, updated_at?: number | null, k8s_updated_at?: number | null, runtime_updated_at?: number | null}} status
+ * @property {Omit<ProxyAnswer, 'status'> & {proxy: ProxyStatus | null, verdict?: Verdict, failures?: import('./history.js').Failures, warnings?: string[], freeze?: object | null, at_ms: number, etag?: string, audit_seq?: number, ttl_ms?: number, protected?: boolean, updated_at?: number | null, k8s_updated_at?: number | null, runtime_updated_at?: number | null}} status
  * @property {Backend[]} backends
  */
 

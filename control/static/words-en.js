@@ -269,6 +269,7 @@ export const en = {
   paused: 'Paused: data is still collected.',
   chart: {
     sessions: 'Sessions',
+    failed: 'Failed sessions/s by reason',
     traffic: 'Traffic, bytes/s',
     firstByte: 'First byte, last 10 s',
     usage: 'GPU and VRAM, average of the backends',

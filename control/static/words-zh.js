@@ -249,6 +249,7 @@ export const zh = {
   paused: '显示已暂停，数据仍在收集。',
   chart: {
     sessions: '会话',
+    failed: '每秒失败会话（按原因）',
     traffic: '流量（每秒字节数）',
     firstByte: '首字节（最近 10 秒）',
     usage: 'GPU 与显存（后端平均）',

@@ -16,7 +16,7 @@ const STEP_MS: u64 = 450;
 
 /// Ends of sessions that count as failures of the service. An end by the client or an operator is none, and
 /// neither is a time-out that the protocol may expect.
-const FAILED_SESSIONS: [&str; 8] = [
+pub const FAILED_SESSIONS: [&str; 8] = [
     NO_BACKEND,
     "connect_refused",
     "connect_timeout",
@@ -26,6 +26,7 @@ const FAILED_SESSIONS: [&str; 8] = [
     "backend_closed_unanswered",
     "internal_error",
 ];
+/// Those that reached no backend.
 const UNCONNECTED: [&str; 3] = [NO_BACKEND, "connect_refused", "connect_timeout"];
 const FAILED_FLOWS: [&str; 2] = ["refused", "internal_error"];
 /// The reason of a session or a datagram that came while no backend took any.
@@ -127,6 +128,13 @@ impl Window {
             dropped: grown(&oldest.dropped, &newest.dropped),
         }
     }
+}
+
+/// Which ends count as failures, for those who compute rates from the proxy's counters.
+pub fn failures_json() -> Value {
+    json!({
+        "sessions": FAILED_SESSIONS, "unconnected": UNCONNECTED, "flows": FAILED_FLOWS,
+    })
 }
 
 /// Sessions since its start that reached no backend.

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use contract::BackendAddr;
 use serde_json::Value;
 
+use crate::verdict::failures_json;
 use crate::web::{App, answers, api};
 
 pub struct View {
@@ -93,6 +94,7 @@ fn finish_status(app: &App, mut status: Value, etag: &str) -> Value {
     status["at_ms"] = app.shared.clock.now().unix_ms.into();
     status["etag"] = etag.into();
     status["verdict"] = app.shared.verdicts().report().to_json();
+    status["failures"] = failures_json();
     status["audit_seq"] = app.shared.audit.last_seq().into();
     let (k8s_updated_at, runtime_updated_at) = answers::updated_at(app);
     status["k8s_updated_at"] = k8s_updated_at;
