@@ -5,6 +5,7 @@
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
+import dgram from 'node:dgram';
 import { once } from 'node:events';
 import { mkdtemp, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import net from 'node:net';
@@ -32,14 +33,31 @@ const BROWSER_ARGUMENTS = [
   '--disable-sync',
 ];
 
-/** A free port of the loopback address, from the kernel. */
+/** A port of the loopback address that is free for TCP and UDP, from the kernel. */
 async function freePort() {
-  const server = net.createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address();
-  server.close();
-  await once(server, 'close');
-  return port;
+  for (;;) {
+    const server = net.createServer().listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const { port } = server.address();
+    const isFree = await isFreeForUdp(port);
+    server.close();
+    await once(server, 'close');
+    if (isFree) return port;
+  }
+}
+
+/** @param {number} port */
+async function isFreeForUdp(port) {
+  const socket = dgram.createSocket('udp4');
+  try {
+    socket.bind(port, '127.0.0.1');
+    await once(socket, 'listening');
+    return true;
+  } catch {
+    return false;
+  } finally {
+    socket.close();
+  }
 }
 
 /**
