@@ -158,7 +158,7 @@ function refusalWord(code) {
  */
 export function endText(reason, kind) {
   const ends = /** @type {Record<string, string>} */ (words().ends[kind]);
-  return ends[reason] ?? reason;
+  return (Object.hasOwn(ends, reason) && ends[reason]) || reason;
 }
 
 /** @param {Record<string, number>} backends */

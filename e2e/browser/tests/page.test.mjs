@@ -213,7 +213,7 @@ describe('safety', () => {
       await page.goto(`${stand.origin}/?page=backends&open=${encodeURIComponent(hostile)}`);
       await isReady(page);
       await page.locator('#sync').click();
-      const places = ['#warnings', '#proxy', '#rows', '#reports', '#side-title', '.side-reason', '.side-facts >> nth=2', '.side-list >> nth=0', '.side-list >> nth=1'];
+      const places = ['#warnings', '#proxy', '#rows', '#reports', '#side-title', '.side-reason', '.side-facts >> nth=2', '.side-facts >> nth=3', '.side-list >> nth=0', '.side-list >> nth=1'];
       for (const place of places) {
         await until(`${hostile} in ${place}`, async () => (await page.locator(place).textContent())?.includes(hostile));
       }
@@ -231,7 +231,7 @@ describe('safety', () => {
   function hostileWhole(hostile) {
     const status = { etag: 'x-1', running: false, proxy: null, why: hostile, last_publish: null, published_generation: 1, warnings: [hostile], audit_seq: 1, verdict: hostileVerdict(hostile) };
     const backend = { id: hostile, ip: hostile, port: hostile, weight: hostile, gpu_usage: null, vram_usage: null, enabled: true, is_warming_up: false, last_seen: hostile, source: hostile, sources: [hostile], override: { weight: hostile, actor: hostile } };
-    const proxy = { configured: true, admin: 'ready', operational: 'down', reason: hostile, probe_result: hostile, probed_at_ms: 1, weight: hostile, weight_effective: hostile, sessions_active: hostile, sessions_total: hostile, flows_active: hostile, flows_total: hostile, connect_failures: hostile, connect_timeouts: hostile };
+    const proxy = { configured: true, admin: 'ready', operational: 'down', reason: hostile, probe_result: hostile, probed_at_ms: 1, weight: hostile, weight_effective: hostile, sessions_active: hostile, sessions_total: hostile, flows_active: hostile, flows_total: hostile, connect_failures: hostile, connect_timeouts: hostile, sessions_failed: { [hostile]: 1 } };
     return { etag: 'x-1', status, backends: [{ ...backend, proxy }] };
   }
 
