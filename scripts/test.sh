@@ -13,6 +13,7 @@ main() {
     stage "what the tests need" need
     stage "words" node scripts/plain_words.mjs
     stage "decisions" node scripts/adr.mjs
+    stage "circles of imports" node scripts/circles.mjs
     stage "formatting" "$CARGO" fmt --all --check
     stage "lints" "$CARGO" clippy --workspace --all-targets --locked -- -D warnings
     # The end-to-end tests run the programs of the debug build.
