@@ -16,6 +16,7 @@ main() {
     stage "circles of imports" node scripts/circles.mjs
     stage "formatting" "$CARGO" fmt --all --check
     stage "lints" "$CARGO" clippy --workspace --all-targets --locked -- -D warnings
+    stage "documentation" document
     # The end-to-end tests run the programs of the debug build.
     stage "build" "$CARGO" build --workspace --bins --locked
     stage "Rust tests" env CARGO="$CARGO" node scripts/rust_tests.mjs
@@ -28,6 +29,10 @@ need() {
     scripts/need.sh "$CARGO" cc
     scripts/need_browser.sh
     scripts/console_assets.sh
+}
+
+document() {
+    RUSTDOCFLAGS="-D warnings" "$CARGO" doc --workspace --no-deps --locked --document-private-items
 }
 
 # stage NAME COMMAND...: a failure ends the script, with the name of the stage.

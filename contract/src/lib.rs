@@ -1,7 +1,7 @@
 //! What the two planes agree on, and what other tools may rely on.
 //!
 //! The folder ([`Root`]), the file the proxy is configured by ([`Config`], with the one [`check`]
-//! that control and proxy share), how a file is replaced ([`publish`]), which process the proxy is
+//! that control and proxy share), how a file is replaced ([`mod@publish`]), which process the proxy is
 //! ([`pidfile`]), how it is notified ([`reload`]), what it answers ([`status`]), and the two forms of
 //! metrics ([`exposition`]).
 //! No sockets, no threads, no policy: those belong to the planes.

@@ -11,6 +11,8 @@ use crate::privileges::{GroupName, Identity};
 /// The data plane of Wicketgate: forwards TCP sessions and UDP flows to a pool of backends.
 #[derive(Debug, Parser)]
 #[command(name = "proxy_server", version, about)]
+// clap prints `<root>` as it is.
+#[allow(rustdoc::invalid_html_tags)]
 pub struct Arguments {
     /// The root folder [default: control, or the current folder inside it]
     #[arg(long, value_name = "FOLDER")]
