@@ -8,7 +8,7 @@ demonstrated := proxy_server control_server demo_backend gen_k8s_endpoints
 simulators := gen_k8s_endpoints sim_backend_register_batch dummy_proxy demo_backend
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test clean
+.PHONY: help build run test audit clean
 
 help:
 	@echo "make build   build for use; link proxy/bin/proxy_server, control/bin/control_server,"
@@ -21,6 +21,7 @@ help:
 	@echo "make soak    run the long tests: millions of sessions, fuzzed inputs, more seeds"
 	@echo "             (MINUTES=10); make figures runs the same scenarios through haproxy and nginx"
 	@echo "make test    check words, formatting and lints, and run all tests, browser tests included"
+	@echo "make audit   check licences and sources of all dependencies, if cargo-deny is installed"
 	@echo "make clean   remove the build"
 
 build:
@@ -42,6 +43,9 @@ run:
 
 test:
 	@CARGO=$(CARGO) scripts/test.sh
+
+audit:
+	@CARGO=$(CARGO) scripts/audit.sh
 
 # MINUTES is shared out: half to the scenarios, half to mutated inputs of every format; then as long
 # again a console looks on at 3,000 backends, whose memory must not grow.

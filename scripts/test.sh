@@ -17,6 +17,7 @@ main() {
     stage "formatting" "$CARGO" fmt --all --check
     stage "lints" "$CARGO" clippy --workspace --all-targets --locked -- -D warnings
     stage "documentation" document
+    ! "$CARGO" deny --version >/dev/null 2>&1 || stage "dependencies" scripts/audit.sh
     # The end-to-end tests run the programs of the debug build.
     stage "build" "$CARGO" build --workspace --bins --locked
     stage "Rust tests" env CARGO="$CARGO" node scripts/rust_tests.mjs
