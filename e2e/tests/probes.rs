@@ -55,12 +55,14 @@ fn a_server_hears_nothing_of_a_plain_probe() {
     const PROBES: u64 = 200;
     let listeners = ["127.0.0.1", "::1"].map(|ip| listener_on(ip.parse().expect("an address")));
     let addresses = [listeners[0].1, listeners[1].1];
+    // Whoever had the same port a moment ago may have left some.
+    let left = addresses.map(time_waits);
     let bench = ProxyBench::start(&addresses, quick_probes(json!({ "interval_ms": 10 })));
     await_passes(&bench.proxy, addresses[0], 1);
     let descriptors = bench.proxy.program.open_descriptors();
-    for addr in addresses {
+    for (addr, left) in addresses.into_iter().zip(left) {
         await_passes(&bench.proxy, addr, PROBES);
-        assert_eq!(time_waits(addr), 0, "{addr}");
+        assert!(time_waits(addr) <= left, "{addr}");
     }
     for (listener, _) in &listeners {
         assert_nobody_waits(listener);

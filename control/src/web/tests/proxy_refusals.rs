@@ -11,6 +11,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use contract::refusal::{Refusal, RefusalCode};
 use contract::status::{ListenerStatus, Reload, Running};
+use rustix::fs::{CWD, RenameFlags};
 use serde_json::{Map, Value, json};
 
 use super::harness::{Control, Folder, ask, read_json, until};
@@ -487,8 +488,9 @@ async fn an_outcome_that_cannot_be_stored_is_told_and_stored_as_soon_as_it_can()
     let warnings = text(&answer["sync"]["warnings"]);
     assert!(warnings.contains("settings_runtime.json"), "{answer}");
     assert!(!control.app.shared.model().pending.is_empty());
-    std::fs::remove_file(&data).expect("removed");
-    std::fs::rename(&away, &data).expect("renamed");
+    // At one stroke: control makes a folder where there is none.
+    let swap = RenameFlags::EXCHANGE;
+    rustix::fs::renameat_with(CWD, &away, CWD, &data, swap).expect("swapped");
     until("stored", || read_json(&stored)["pending"] == Value::Null).await;
     assert_eq!(read_json(&stored)["listen"], listen(7001));
 }
