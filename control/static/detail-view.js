@@ -75,7 +75,7 @@ export class DetailView {
     );
     this.elements = [
       sideHead(this.shape, row.key, close),
-      element('div', { class: 'side-section' }, this.state, this.reason, this.before, this.source),
+      element('div', { class: 'side-section side-standing' }, this.state, this.reason, this.before, this.source),
       element('div', { class: 'side-section side-controls' }, weight.element, enabled, drain, ping, clear, this.takeOff),
       section(told.weight, this.layers, this.weightWhy),
       section(

@@ -1,6 +1,6 @@
 /**
  * @file Nothing moves by itself: the layout shifts by nothing while a row is chosen, the order is held, an
- * override comes and goes, edits wait, and the verdict changes.
+ * override comes and goes, edits wait, and the verdict changes; with the side panel open, too.
  */
 
 import assert from 'node:assert/strict';
@@ -94,6 +94,47 @@ describe('the layout', () => {
       await page.locator('#warnings').waitFor({ state: 'hidden' });
       await until('all are as they were', async () => (await page.locator('.badge-override:visible').count()) === 0);
       await nothingShifted('the outage is over');
+    });
+  }
+
+  for (const [locale, options] of [
+    ['en-GB', { width: 1280 }],
+    ['zh-CN', { width: 1280 }],
+    ['en-GB', { width: 390, height: 844, touch: true }],
+    ['zh-CN', { width: 390, height: 844, touch: true }],
+  ]) {
+    it(`stays_where_it_is_with_the_panel_open in ${locale} at ${options.width} px`, async () => {
+      const [open, other] = backends;
+      for (const backend of backends) await stand.call('DELETE', `/api/backends/127.0.0.1/${backend.port}/override`);
+      await stand.heartbeat(open, { weight: 10, gpu_usage: 0.3, vram_usage: 0.4 });
+      page = await openConsole(browser, stand, { locale, ...options });
+      for (const backend of backends) await hasText(rowOf(page, backend).locator('.state-word'), /^(up|健康)$/);
+      await hasText(page.locator('#proxy-text'), /^(Traffic flows|流量正常)$/);
+      // Sorted by what does not change: a row that is sorted elsewhere goes there.
+      await page.goto(`${stand.origin}/?page=backends&sort=address&open=${encodeURIComponent(open.key)}`);
+      await hasText(page.locator('#side .side-list').last(), /127\.0\.0\.1/);
+      await hasText(page.locator('#side .side-state'), /^(up|健康)$/);
+      await page.evaluate(() => document.fonts.ready);
+      await watch();
+      await nothingShifted('nothing is done');
+
+      await stand.heartbeat(open, { weight: 10, gpu_usage: 0.95, vram_usage: 0.98 });
+      await hasText(page.locator('#side .usage-number').first(), /^95%$/);
+      await nothingShifted('figures come');
+      await call(open, 'weight', { weight: 1000 });
+      await hasText(page.locator('#side .layers'), /1,000/);
+      await nothingShifted('an override comes');
+      await call(open, 'enabled', { enabled: false });
+      await hasText(page.locator('#side .side-state'), /^(disabled|已停用)/);
+      await hasText(page.locator('#side .side-before'), /127\.0\.0\.1/);
+      await nothingShifted('it is disabled, and the panel says by whom');
+      await picture(page, `shift-panel-${locale}-${options.width}`);
+      await call(other, 'enabled', { enabled: false });
+      await until('the other is disabled', async () => (await stand.call('GET', '/api/v1/backends')).backends.filter(({ enabled }) => !enabled).length === 2);
+      await nothingShifted('another is disabled');
+      for (const backend of [open, other]) await stand.call('DELETE', `/api/backends/127.0.0.1/${backend.port}/override`);
+      await hasText(page.locator('#side .side-state'), /^(up|健康)$/);
+      await nothingShifted('it is as it was');
     });
   }
 });
