@@ -9,7 +9,7 @@ import { createInterface } from 'node:readline';
 import { dirname } from 'node:path';
 
 const CARGO = process.env.CARGO ?? 'cargo';
-const AT_ONCE = Number(process.env.AT_ONCE ?? 3);
+const AT_ONCE = Number(process.env.AT_ONCE ?? 2);
 
 /** @returns {Promise<{name: string, program: string, folder: string}[]>} what cargo has built */
 async function programs() {
