@@ -74,7 +74,7 @@ export const en = {
       invalid: 'the proxy does not accept the value',
       address_in_use: 'the port is in use',
       address_not_available: "the proxy's host does not have this address",
-      needs_restart: 'the proxy may not bind this port while it runs',
+      needs_restart: 'the running proxy has no permission to bind this port',
       cannot_bind: 'the proxy cannot bind it',
       own_listener: 'the address is a listener of the proxy',
       other: 'the proxy refuses it',
@@ -117,7 +117,7 @@ export const en = {
     proxyNotRunning: (/** @type {string} */ since) => `Proxy not running${since}`,
     proxyGone: (/** @type {number | null} */ pid) =>
       `${pid === null ? '' : `Process ${pid} is gone. `}Nothing is forwarded. Start it: systemctl start wicketgate-proxy, or proxy_server --root control`,
-    proxyStuck: (/** @type {string} */ span) => `Proxy does not answer${span && ` for ${span}`}`,
+    proxyStuck: (/** @type {string} */ span) => `Proxy does not answer${span && ` (for ${span})`}`,
     stuckProcess: (/** @type {number | null} */ pid) =>
       `${pid === null ? '' : `Process ${pid} exists, but does not answer. `}Whether traffic flows is unknown`,
     proxyWithoutStatus: 'Proxy gives no status',
@@ -264,7 +264,7 @@ export const en = {
       `generation ${generation} not applied: ${reason}`,
   },
   chartsMissing:
-    'This build has no charts: uPlot was missing at build time. scripts/console_assets.sh installs it. All else works without it.',
+    'This build has no charts: uPlot was missing. Run scripts/console_assets.sh and build again. All else works.',
   pause: 'Pause',
   paused: 'Paused: data is still collected.',
   chart: {
@@ -627,7 +627,7 @@ export const en = {
   pingDone: 'done, see diagnostics',
   pingByIcmp: (/** @type {string} */ ip) => `ICMP echo to ${ip}`,
   pingByTcp: (/** @type {string} */ ip) =>
-    `TCP connects to ${ip}, not pings: the control server may not use ICMP`,
+    `TCP connects to ${ip}, not pings: the control server cannot use ICMP`,
   pingProbes: 'Probes',
   pingPort: (/** @type {number} */ port) => `port ${port}`,
   pingSum: (

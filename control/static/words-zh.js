@@ -103,7 +103,7 @@ export const zh = {
       drained: '个排空',
       weight_0: '个权重为 0',
       warming: '个预热中',
-      unknown: '个状态未知',
+      unknown: '个不在代理中',
     },
     since: (moment) => `（自 ${moment} 起）`,
     refusedRate: (rate) => `每秒拒绝 ${rate} 个新会话`,
@@ -220,7 +220,7 @@ export const zh = {
   vramMean: '显存占用',
   meanHint: (count) => (count === 0 ? '无上报' : `${count} 个后端平均`),
   algorithm: (name) => `算法 ${name}`,
-  lastPublish: (time, generation, result) => `${generation}于 ${time} 发布：${result}`,
+  lastPublish: (time, generation, result) => `${generation} 于 ${time} 发布：${result}`,
   noProxyFigures: '代理未提供',
 
   guide: {
@@ -244,7 +244,7 @@ export const zh = {
     applied: (generation) => `配置版本 ${generation} 已生效`,
     refused: (generation, reason) => `配置版本 ${generation} 未生效：${saidText(reason)}`,
   },
-  chartsMissing: '此构建没有图表：构建时缺少 uPlot。数字、走势线和表格不受影响；运行 scripts/console_assets.sh 即可安装。',
+  chartsMissing: '此构建没有图表：缺少 uPlot。请运行 scripts/console_assets.sh 并重新构建；其余功能不受影响。',
   pause: '暂停',
   paused: '显示已暂停，数据仍在收集。',
   chart: {
@@ -273,12 +273,11 @@ export const zh = {
   },
 
   away: (time) =>
-    `控制面没有响应。本页显示 ${time} 的数据。代理不依赖控制面，每 2 秒重试一次。`,
-  awayFromStart: '控制面没有响应。代理不依赖控制面，每 2 秒重试一次。',
+    `控制面没有响应，每 2 秒重试一次。本页显示 ${time} 的数据。代理不依赖控制面。`,
+  awayFromStart: '控制面没有响应，每 2 秒重试一次。代理不依赖控制面。',
   stale: (time) => `${time} 的数据，此后可能已有变化。`,
   forbidden: (reason) => `控制面不允许此浏览器读取：${saidText(reason) || '未说明原因'}`,
   troubled: (reason) => `控制面返回错误：${saidText(reason)}`,
-
 
   token: '令牌',
   signIn: '登录',
@@ -598,7 +597,7 @@ export const zh = {
     changes: '批量变更',
     changes_dry_run: '变更试算',
     settings: '设置',
-    acknowledge_expiry: '确认过期',
+    acknowledge_expiry: '让无心跳的后端过期',
     sync: '同步',
     ping: 'Ping',
     heartbeats: '心跳',
@@ -687,7 +686,7 @@ export const zh = {
     sessions: { title: '会话', note: '' },
     flows: { title: 'UDP 流', note: '' },
     warming: { title: '预热', note: '' },
-    health: { title: '探测', note: '改动一项会整组下发。' },
+    health: { title: '探测', note: '改动一项会发布整组。' },
     allDown: { title: '全部宕机时', note: '' },
     ejection: { title: '摘除', note: '会话连续失败的后端暂时摘除。' },
     gpuAware: { title: '算法 gpu_aware', note: '开销以会话数计。' },
@@ -714,7 +713,7 @@ export const zh = {
     warming_share: '预热中的后端得到的权重份额',
     slow_start_ms: '新加入或恢复的后端多久达到全部份额',
     probe: '探测方式',
-    interval_ms: '间隔',
+    interval_ms: '探测间隔',
     jitter_percent: '间隔的浮动',
     timeout_ms: '一次探测的时限',
     rise: '连续成功多少次恢复',
@@ -879,7 +878,7 @@ export const zh = {
     choose: '选择该行',
     open: '打开或关闭该行的面板',
     weight: '编辑该行的权重',
-    step: '权重增减 1；翻页键或按住 ⇧ 为 10',
+    step: '权重增减 1；翻页键或 Shift 为 10',
     drain: '排空该行，或结束排空',
     undo: '撤销最近的变更',
     apply: '应用待生效变更',
