@@ -98,7 +98,8 @@ fn turn(addr: BackendAddr) -> u64 {
     hasher.finish() % TURNS
 }
 
-/// Splits the patch of a row into what is sent at once and what can wait.
+/// Splits the patch of a row into what is sent at once and what can wait. Figures that come whole cannot:
+/// the next patch of them may reach a client before their turn, and would change what it does not have.
 fn split(patch: &Value) -> (Option<Value>, Option<Value>) {
     let Some(members) = patch.as_object() else {
         return (Some(patch.clone()), None);
@@ -110,13 +111,13 @@ fn split(patch: &Value) -> (Option<Value>, Option<Value>) {
                 let is_figure = |(key, value): &(&String, &Value)| {
                     let is_count = value.is_number() || value.is_null();
                     let is_count = is_count && !NOT_OF_PROXY.contains(&key.as_str());
-                    is_count || COUNTS_OF_PROXY.contains(&key.as_str())
+                    is_count || (COUNTS_OF_PROXY.contains(&key.as_str()) && !value.is_array())
                 };
                 let (figures, rest): (Vec<_>, Vec<_>) = seen.iter().partition(is_figure);
                 keep(&mut now, key, rest);
                 keep(&mut later, key, figures);
             }
-            (figure, value) if OF_ROW.contains(&figure) => {
+            (figure, value) if OF_ROW.contains(&figure) && !value.is_array() => {
                 later.insert(key.clone(), value.clone());
             }
             (_, value) => {
@@ -156,13 +157,29 @@ mod tests {
         assert_eq!(told, Some(expected));
         let more =
             json!({"proxy": {"sessions_total": 9, "sessions_failed": [{"backend_reset": 1}]}});
-        assert_eq!(waiting.take_turn(addr, Some(&more), its + 2), None);
+        let first = json!({"proxy": {"sessions_failed": [{"backend_reset": 1}]}});
+        assert_eq!(
+            waiting.take_turn(addr, Some(&more), its + 2),
+            Some(first),
+            "what comes whole does not wait"
+        );
         let another = json!({"proxy": {"sessions_failed": {"backend_reset": 2}}});
         assert_eq!(waiting.take_turn(addr, Some(&another), its + 3), None);
         let all = json!({"vram_usage": 0.5,
-            "proxy": {"sessions_total": 9, "sessions_failed": [{"backend_reset": 2}]}});
+            "proxy": {"sessions_total": 9, "sessions_failed": {"backend_reset": 2}}});
         assert_eq!(waiting.take_turn(addr, None, its + TURNS), Some(all));
         assert_eq!(waiting.take_turn(addr, None, its + 2 * TURNS), None);
+        let costs = json!({"cost": [{"total": 1.5, "weight": 1}]});
+        assert_eq!(
+            waiting.take_turn(addr, Some(&costs), its + 1),
+            Some(costs.clone())
+        );
+        let cheaper = json!({"cost": {"total": 1.25}});
+        assert_eq!(waiting.take_turn(addr, Some(&cheaper), its + 2), None);
+        assert_eq!(
+            waiting.take_turn(addr, None, its + TURNS),
+            Some(cheaper.clone())
+        );
         // A proxy that is gone takes its figures with it.
         waiting.take_turn(addr, Some(&more), its + 1);
         let gone = json!({"proxy": null});
