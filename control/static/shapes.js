@@ -106,6 +106,7 @@
  * @property {{override: Layer | null, registration: Layer | null, static: Layer | null, discovery: Layer | null}} layers the strongest first
  * @property {Transition[]} history the newest first
  * @property {import('./audit-line.js').Entry[]} edits lines of the audit log, the newest first
+ * @property {import('./audit-line.js').Entry[]} settings_edits changes of settings, the newest first
  */
 
 /**

@@ -34,7 +34,7 @@ const BROWSER_ARGUMENTS = [
 ];
 
 /** A port of the loopback address that is free for TCP and UDP, from the kernel. */
-async function freePort() {
+export async function freePort() {
   for (;;) {
     const server = net.createServer().listen(0, '127.0.0.1');
     await once(server, 'listening');

@@ -4,7 +4,7 @@
 
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
-import { Stand, hasText, openConsole, picture, startBrowser, until } from './harness.mjs';
+import { Stand, freePort, hasText, openConsole, picture, startBrowser, until } from './harness.mjs';
 
 let browser;
 let stand;
@@ -33,9 +33,9 @@ describe('a bad change', () => {
       if (first) await hasText(page.locator('#edits-none'), nobody);
       const change = (body) => stand.call('POST', '/api/v1/changes', body, { 'if-match': '*' });
       await change({ changes: [{ id: backend.key, weight: 40 }], note: 'the big one' });
-      await change({ changes: [{ id: backend.key, weight: 0 }], note: 'a slip' });
+      await change({ changes: [{ id: backend.key, weight: 0 }], note: `a slip ${locale}` });
       await stand.call('POST', '/api/settings', { proxy: { max_sessions: first ? 500 : 600 } });
-      const slip = page.locator('#edits .edit').filter({ hasText: 'a slip' }).first();
+      const slip = page.locator('#edits .edit').filter({ hasText: `a slip ${locale}` });
       await slip.waitFor();
       assert.match((await slip.textContent()) ?? '', /40 → 0/);
       await picture(page, `edits-${locale}`);
@@ -47,14 +47,14 @@ describe('a bad change', () => {
       assert.ok(shown.some((row) => row.includes(backend.key) && /0.*→.*40/.test(row)), shown.join('\n'));
       assert.ok(shown.some((row) => row.includes('max_sessions')), shown.join('\n'));
       await picture(page, `roll-back-${locale}`);
-      await page.locator('#roll-back-note').fill('it took the big one out');
+      await page.locator('#roll-back-note').fill(`it took the big one out ${locale}`);
       await page.keyboard.press('Enter');
       await page.locator('#roll-back-dialog').waitFor({ state: 'hidden' });
       await until('it is published', async () => {
         const file = await stand.readJson('config/proxy_config.json');
         return file?.backends.some(({ port, weight }) => port === backend.port && weight === 40);
       });
-      await page.locator('#edits .edit').filter({ hasText: 'it took the big one out' }).first().waitFor();
+      await page.locator('#edits .edit').filter({ hasText: `it took the big one out ${locale}` }).waitFor();
       assert.deepEqual(page.complaints, []);
     });
   }
@@ -83,6 +83,17 @@ describe('a bad change', () => {
     await page.goto(`${stand.origin}/?page=backends&open=${encodeURIComponent(backend.key)}`);
     await hasText(page.locator('.side-before'), /^Since .*earlier: .*\(new driver\)$/);
     await picture(page, 'before');
+    assert.deepEqual(page.complaints, []);
+  });
+
+  it('of_the_settings_is_named_in_the_panel_of_a_backend_that_went_down', async () => {
+    const backend = await stand.register({ weight: 10 });
+    const page = await openConsole(browser, stand);
+    await stand.call('POST', '/api/settings', { proxy: { health: { port: await freePort() } }, note: 'moved the probe' });
+    await page.goto(`${stand.origin}/?page=backends&open=${encodeURIComponent(backend.key)}`);
+    await hasText(page.locator('.side-state'), /^down/);
+    await hasText(page.locator('.side-before'), /^Since .*earlier: settings by .*\(moved the probe\)$/);
+    await stand.call('POST', '/api/settings', { proxy: { health: null } });
     assert.deepEqual(page.complaints, []);
   });
 });

@@ -97,3 +97,23 @@ async fn its_edits_are_its_own_lines_and_its_part_of_wider_ones() {
     assert_eq!(edits[0]["old"]["weight"], json!(10));
     assert!(!edits[0].to_string().contains("10.0.0.2"), "{}", edits[0]);
 }
+
+#[tokio::test]
+async fn changes_of_settings_are_told_with_it_and_refused_ones_are_not() {
+    let folder = Folder::new(json!({}));
+    let control = folder.start().await;
+    control.register("10.0.0.1").await;
+    let set = async |body: Value| {
+        control
+            .ask(ask("POST", "/api/settings").body(&body))
+            .await
+            .0
+    };
+    assert_eq!(set(json!({"algorithm": "random"})).await, 200);
+    assert_eq!(set(json!({"algorithm": "fastest"})).await, 400);
+    let told = detail(&control).await;
+    let edits = told["settings_edits"].as_array().expect("an array");
+    assert_eq!(edits.len(), 1, "{edits:?}");
+    assert_eq!(edits[0]["new"]["algorithm"], json!("random"), "{edits:?}");
+    assert_eq!(told["edits"].as_array().map(Vec::len), Some(1), "{told}");
+}

@@ -18,6 +18,8 @@ use crate::web::path::PathOf;
 /// Lines of the audit log that are looked through, and that are given.
 const LINES_LOOKED_AT: usize = 5_000;
 const EDITS: usize = 10;
+/// Lines about settings, which concern every backend.
+const SETTINGS_EDITS: usize = 3;
 
 pub async fn one(State(app): State<App>, PathOf(id): PathOf<String>) -> Result<Response, ApiError> {
     let view = look(&app).await;
@@ -25,9 +27,10 @@ pub async fn one(State(app): State<App>, PathOf(id): PathOf<String>) -> Result<R
     let Some(row) = view.rows.get(&addr) else {
         return Err(gone(&app, addr, &id).await);
     };
+    let lines = audit_lines(&app).await;
     let body = json!({
         "backend": row, "layers": layers(&app, addr), "history": app.shared.history().of(addr),
-        "edits": edits(&app, addr).await,
+        "edits": edits(&lines, addr), "settings_edits": settings_edits(&lines),
     });
     Ok(tagged(view.etag, body))
 }
@@ -35,7 +38,7 @@ pub async fn one(State(app): State<App>, PathOf(id): PathOf<String>) -> Result<R
 /// 404, with what is still known of a backend that was listed.
 async fn gone(app: &App, addr: BackendAddr, id: &str) -> ApiError {
     let remembered = app.shared.history().gone(addr);
-    let edits = edits(app, addr).await;
+    let edits = edits(&audit_lines(app).await, addr);
     if remembered.is_none() && edits.is_empty() {
         return unknown(id);
     }
@@ -65,29 +68,44 @@ fn layers(app: &App, addr: BackendAddr) -> Value {
     })
 }
 
-/// Its newest lines of the audit log, the newest first; none where the log cannot be read, which
+/// The newest lines of the audit log, the newest first; none where the log cannot be read, which
 /// `GET audit` says.
-async fn edits(app: &App, addr: BackendAddr) -> Vec<Value> {
+async fn audit_lines(app: &App) -> Vec<Value> {
     let shared = app.shared.clone();
     let read = tokio::task::spawn_blocking(move || shared.audit.lines(None, LINES_LOOKED_AT)).await;
-    let lines = read.expect("reading a file does not panic");
-    let id = addr.to_string();
-    let lines = lines.unwrap_or_default().into_iter().rev();
+    let mut lines = read
+        .expect("reading a file does not panic")
+        .unwrap_or_default();
+    lines.reverse();
     lines
-        .filter_map(|line| line_of(line, &id))
-        .take(EDITS)
-        .collect()
+}
+
+/// A backend's own lines, and its part of wider ones.
+fn edits(lines: &[Value], addr: BackendAddr) -> Vec<Value> {
+    let id = addr.to_string();
+    let own = lines.iter().filter_map(|line| line_of(line, &id));
+    own.take(EDITS).collect()
+}
+
+/// Changes of settings that were not refused: one of them may have taken any backend out.
+fn settings_edits(lines: &[Value]) -> Vec<Value> {
+    // A refused one says neither what was nor what is.
+    let made = lines
+        .iter()
+        .filter(|line| line["action"] == "settings" && line["new"].is_object());
+    made.take(SETTINGS_EDITS).cloned().collect()
 }
 
 /// A line about one backend, or this backend's part of a line about many.
-fn line_of(mut line: Value, id: &str) -> Option<Value> {
+fn line_of(line: &Value, id: &str) -> Option<Value> {
     if line["target"] == id {
-        return Some(line);
+        return Some(line.clone());
     }
     let names = |side: &Value| side.as_object().is_some_and(|side| side.contains_key(id));
     if !names(&line["old"]) && !names(&line["new"]) {
         return None;
     }
+    let mut line = line.clone();
     for side in ["old", "new"] {
         let own = line[side].get(id).cloned().unwrap_or_default();
         line[side] = own;
