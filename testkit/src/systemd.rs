@@ -81,10 +81,11 @@ impl Systemd {
         let output = self.run(program, arguments);
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         let complaint = String::from_utf8_lossy(&output.stderr);
-        assert!(
-            output.status.success(),
-            "{program} {arguments:?}: {said}{complaint}"
-        );
+        if !output.status.success() {
+            let journal = self.run("journalctl", &["--no-pager", "--lines=20"]).stdout;
+            let journal = String::from_utf8_lossy(&journal);
+            panic!("{program} {arguments:?}: {said}{complaint}{journal}");
+        }
         said.trim().to_owned()
     }
 
