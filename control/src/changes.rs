@@ -219,16 +219,24 @@ pub fn describe(row: &Row) -> Value {
     })
 }
 
-/// Old and new values of each backend, and the edits that undo them, from [`describe`].
+/// Old and new values of each backend, and the edits that undo them, from [`describe`]. They name only what
+/// differs, so that they take back nothing that somebody edits later.
 pub fn diff(old: &Value, new: &Value) -> (Vec<Value>, Vec<Value>) {
     let empty = Map::new();
     let before = old.as_object().unwrap_or(&empty);
     let lines = before
         .iter()
         .map(|(id, old)| json!({ "id": id, "old": old, "new": new[id] }));
-    let undo = before.iter().map(|(id, old)| {
-        let word = &old["override"];
-        json!({ "id": id, "weight": word["weight"], "enabled": word["enabled"], "drain": word["drain"] })
+    let undo = before.iter().filter_map(|(id, old)| {
+        let (old, new) = (&old["override"], &new[id]["override"]);
+        let parts = ["weight", "enabled", "drain"].into_iter();
+        let mut edit: Map<String, Value> = parts
+            .filter(|part| old[part] != new[part])
+            .map(|part| (part.to_owned(), old[part].clone()))
+            .collect();
+        let differs = !edit.is_empty();
+        edit.insert("id".to_owned(), id.as_str().into());
+        differs.then(|| Value::Object(edit))
     });
     (lines.collect(), undo.collect())
 }
@@ -240,6 +248,18 @@ mod tests {
     fn read(body: Value) -> Result<ChangeSet, String> {
         let body = body.as_object().expect("an object").clone();
         ChangeSet::read(&body, None).map_err(|faults| faults.to_string())
+    }
+
+    #[test]
+    fn what_undoes_a_change_names_only_what_it_changed() {
+        let seen = |weight: Value, drain: Value| json!({ "weight": 1, "override": { "weight": weight, "enabled": null, "drain": drain } });
+        let old = json!({ "a": { "weight": 10, "override": null }, "b": seen(5.into(), true.into()), "c": seen(7.into(), Value::Null) });
+        let new = json!({ "a": seen(40.into(), Value::Null), "b": { "weight": 10, "override": null }, "c": seen(7.into(), Value::Null) });
+        let (lines, undo) = diff(&old, &new);
+        assert_eq!(lines.len(), 3);
+        let expected =
+            json!([{ "id": "a", "weight": null }, { "id": "b", "weight": 5, "drain": true }]);
+        assert_eq!(json!(undo), expected);
     }
 
     #[test]

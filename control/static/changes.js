@@ -111,7 +111,7 @@ function asSent(edit) {
 async function send(what, edits, etag, note = '') {
   const { sync, undo: back } = await api.change(edits, etag, note);
   const outcome = () => syncOutcome(sync);
-  const undo = /** @type {const} */ ({ kind: 'edits', what, made: edits, back });
+  const undo = back.length === 0 ? null : /** @type {const} */ ({ kind: 'edits', what, made: edits, back });
   addReport({ what: () => wordsOf(what), outcome, info: syncInfo(sync), undo });
   await look();
 }

@@ -123,7 +123,7 @@ async fn a_bad_change_is_rolled_back_with_all_that_followed() {
     assert_eq!(all[0]["note"], "the slip took B out");
 
     // And the way back is an edit that can be rolled back.
-    assert_eq!(all[0]["settings"]["old"]["algorithm"], "random", "{all:?}");
+    assert_eq!(all[1]["settings"]["old"]["algorithm"], "random", "{all:?}");
     let last = &all[1]["number"];
     let path = format!("/api/v1/edits/{last}/roll_back");
     control
@@ -152,6 +152,11 @@ async fn settings_that_the_proxy_cannot_take_leave_the_overrides_alone() {
         .await;
     assert!(status.is_server_error(), "{status} {body}");
     assert_eq!(weight(&control, A).await, json!(0), "{body}");
+    assert_eq!(
+        edits(&control).await.len(),
+        2,
+        "the overrides were never changed"
+    );
 }
 
 #[tokio::test]

@@ -145,8 +145,8 @@ impl Plan {
         Ok(shown)
     }
 
-    /// Overrides first, which are refused where people have edited since; where the settings are
-    /// refused then, the overrides are as they were again.
+    /// Settings first: the proxy may refuse them, and nothing else has happened then. Overrides are refused
+    /// where people have edited since; the answer says so if the settings are back by then.
     async fn carry_out(
         self,
         app: &App,
@@ -154,44 +154,27 @@ impl Plan {
         mut shown: Value,
     ) -> Result<Response, ApiError> {
         shown["dry_run"] = false.into();
-        let has_overrides = self.overrides.is_some();
-        if let Some(set) = self.overrides {
-            carry_out(app, actor.clone(), set).await?;
+        let has_settings = self.settings.is_some();
+        if let Some(call) = self.settings {
+            carry_through(app.clone(), actor.clone(), call).await?;
         }
-        if let Some(call) = self.settings
-            && let Err(error) = carry_through(app.clone(), actor.clone(), call).await
-        {
-            return Err(match has_overrides {
-                true => put_back(app, actor, &shown, error).await,
+        if let Some(mut set) = self.overrides {
+            // The settings were an edit, too.
+            set.if_revision = set
+                .if_revision
+                .map(|expected| expected + u64::from(has_settings));
+            let made = carry_out(app, actor, set).await;
+            made.map_err(|error| match has_settings {
+                true => error.with(
+                    "settings",
+                    "rolled back; only the overrides were not".into(),
+                ),
                 false => error,
-            });
+            })?;
         }
         let revision = app.shared.model().revision;
         let settled = app.publisher.settled(revision).await;
         let response = answers::published(app, "roll_back", &settled, shown);
         Ok(view::with_tag(app, response))
-    }
-}
-
-/// The overrides as they were before, where the settings were refused.
-async fn put_back(app: &App, actor: Actor, shown: &Value, refused: ApiError) -> ApiError {
-    let note = "the settings were refused, so the overrides are restored";
-    let mut body = Map::new();
-    body.insert("changes".into(), shown["undo"].clone());
-    body.insert("note".into(), note.into());
-    let undone = match ChangeSet::read(&body, None) {
-        Ok(set) => app
-            .keeper
-            .mutate(Mutation::Change(set), actor)
-            .await
-            .map_err(|why| why.to_string()),
-        Err(faults) => Err(faults.to_string()),
-    };
-    match undone {
-        Ok(_) => refused,
-        Err(why) => refused.with(
-            "overrides",
-            format!("not restored after the settings were refused: {why}").into(),
-        ),
     }
 }
