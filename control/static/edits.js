@@ -4,12 +4,14 @@
  */
 
 import * as api from './api.js';
+import { isLarge, reachOf } from './capacity.js';
 import { change, failureOutcome } from './changes.js';
 import { diffRow, valueText } from './diff.js';
-import { byId, element, setText } from './dom.js';
+import { byId, element, setAttribute, setText } from './dom.js';
 import { momentText } from './format.js';
 import { onLanguage, words } from './i18n.js';
 import { guarded } from './may.js';
+import { sumText } from './reach.js';
 
 /** @typedef {import('./shapes.js').PastEdit} PastEdit */
 /** @typedef {import('./shapes.js').WayBack} WayBack */
@@ -139,10 +141,33 @@ function changedKeys(old, now) {
   return changed.map((key) => [key, before[key], after[key]]);
 }
 
+/** What the person types where the way back leaves too little. @type {string | null} */
+let word = null;
+
+/**
+ * Says what the overrides of a way back do to the capacity, and asks for a word where they leave too little.
+ * @param {WayBack['changes']} changes
+ * @param {import('./shapes.js').Backend[]} backends
+ */
+function askForWord(changes, backends) {
+  const made = changes.map(({ id, old, new: now }) => {
+    const parts = partsOf(old.override ?? {}, now.override ?? {});
+    return { id, ...Object.fromEntries(parts.map((part) => [part, now[part]])) };
+  });
+  const [first, ...others] = made;
+  const isAsked = first !== undefined && isLarge(reachOf(backends, made));
+  word = isAsked ? (others.length === 0 ? first.id : String(made.length)) : null;
+  byId('roll-back-confirm', HTMLElement).hidden = word === null;
+  setText(byId('roll-back-confirm-text', HTMLElement), word === null ? '' : words().typeToConfirm(word));
+  if (made.length === 0) return;
+  const sum = byId('roll-back-sum', HTMLElement);
+  setText(sum, words().sentences(sumText(backends, made), sum.textContent ?? ''));
+}
+
 /** Shows what the way back would change. @param {PastEdit} edit */
 async function show(edit) {
   chosen = edit;
-  byId('roll-back-note', HTMLInputElement).value = '';
+  for (const id of ['roll-back-note', 'roll-back-word']) byId(id, HTMLInputElement).value = '';
   problem('');
   byId('roll-back-dialog', HTMLDialogElement).showModal();
   await tryOut();
@@ -156,10 +181,11 @@ async function tryOut() {
   const now = byId('roll-back-now', HTMLButtonElement);
   now.disabled = true;
   try {
-    const answer = await api.tryRollBack(chosen.number);
+    const [answer, { backends }] = await Promise.all([api.tryRollBack(chosen.number), api.readWhole()]);
     madeOn = answer.etag;
     now.disabled = writeDifference(answer) === 0;
-    now.focus();
+    askForWord(answer.changes, backends);
+    (word === null ? now : byId('roll-back-word', HTMLInputElement)).focus();
   } catch (error) {
     if (!(error instanceof api.CallError)) throw error;
     setText(byId('roll-back-sum', HTMLElement), '');
@@ -192,6 +218,10 @@ function writeDifference({ changes, settings, gone }) {
 
 async function rollBack() {
   if (chosen === null || isBusy) return;
+  const field = byId('roll-back-word', HTMLInputElement);
+  const isTyped = word === null || field.value.trim() === word;
+  setAttribute(field, 'aria-invalid', isTyped ? null : 'true');
+  if (!isTyped) return field.focus();
   isBusy = true;
   const { number, at_ms: at } = chosen;
   const note = byId('roll-back-note', HTMLInputElement).value.trim();

@@ -96,7 +96,7 @@
  * What a way back changes.
  * @typedef {object} WayBack
  * @property {string} etag
- * @property {{id: string, old: {override: Parts | null}, new: {override: Parts | null}}[]} changes
+ * @property {{id: string, old: {override: Parts | null}, new: {override: Parts | null, weight: number, enabled: boolean, drain: boolean}}[]} changes what follows for each backend
  * @property {{old: Record<string, any>, new: Record<string, any>} | null} settings
  * @property {string[]} gone backends that are no longer known
  */

@@ -96,4 +96,30 @@ describe('a bad change', () => {
     await stand.call('POST', '/api/settings', { proxy: { health: null } });
     assert.deepEqual(page.complaints, []);
   });
+
+  it('that_leaves_too_little_is_typed_as_any_other_change', async () => {
+    const own = await Stand.start();
+    try {
+      const both = [await own.register({ weight: 10 }), await own.register({ weight: 10 })];
+      const change = (enabled) => own.call('POST', '/api/v1/changes', { changes: both.map(({ key: id }) => ({ id, enabled })) }, { 'if-match': '*' });
+      await change(false);
+      await change(true);
+      for (const backend of both) await own.effectiveWeight(backend, 10);
+      const page = await openConsole(browser, own, { view: 'changes' });
+      await page.locator('#edits .edit').first().getByRole('button').click();
+      await hasText(page.locator('#roll-back-confirm-text'), /^Type 2 to confirm$/);
+      await hasText(page.locator('#roll-back-sum'), /capacity 100 ?% → 0 ?%/);
+      await picture(page, 'roll-back-large');
+      await page.keyboard.press('Enter');
+      await until('it is asked for', async () => (await page.locator('#roll-back-word').getAttribute('aria-invalid')) === 'true');
+      assert.equal((await own.call('GET', '/api/v1/edits')).edits.length, 2, 'nothing is sent');
+      await page.locator('#roll-back-word').fill('2');
+      await page.keyboard.press('Enter');
+      await page.locator('#roll-back-dialog').waitFor({ state: 'hidden' });
+      for (const backend of both) await own.effectiveWeight(backend, 0);
+      assert.deepEqual(page.complaints, []);
+    } finally {
+      await own.close();
+    }
+  });
 });
