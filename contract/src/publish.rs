@@ -45,7 +45,7 @@ impl From<PublishError> for io::Error {
     }
 }
 
-/// Replaces the file at `path` by `bytes`: temporary file beside it, fsync, rename, fsync of the
+/// Replaces the regular file at `path` by `bytes`: temporary file beside it, fsync, rename, fsync of the
 /// folder. Missing folders are created. A symbolic link stays, and its target is replaced, or created if
 /// there is none yet. The file keeps the owner, group and mode of the one that it replaces; a new one,
 /// or one whose owner cannot be kept, is readable by all (0644), since the proxy may run as another
@@ -111,7 +111,15 @@ fn replace_file(
     let temporary = temporary_name(path, std::process::id())?;
     // Opened first: without a descriptor or the right to open it, nothing is replaced.
     let opened_folder = File::open(folder)?;
-    let before = fs::symlink_metadata(path).ok().filter(Metadata::is_file);
+    let before = fs::symlink_metadata(path).ok();
+    // A folder in the way refuses the rename itself.
+    if before
+        .as_ref()
+        .is_some_and(|found| !found.is_file() && !found.is_dir())
+    {
+        return Err(no_file(path).into());
+    }
+    let before = before.filter(Metadata::is_file);
     let written = write_whole(&temporary, bytes, access, before.as_ref(), &opened_folder);
     let replaced = match written {
         Ok(()) if !is_as_read() => Err(PublishError::Overtaken),
@@ -124,6 +132,15 @@ fn replace_file(
     }
     replaced?;
     opened_folder.sync_all().map_err(PublishError::NotLasting)
+}
+
+/// A device, a pipe or a socket has other users, whom a rename would take it from.
+fn no_file(path: &Path) -> io::Error {
+    let why = format!(
+        "{}: found a device, pipe or socket, allowed: a regular file",
+        path.display()
+    );
+    io::Error::new(io::ErrorKind::InvalidInput, why)
 }
 
 /// The file at the end of the links at `path`; `path` itself if it is no link.
@@ -420,6 +437,22 @@ mod tests {
         link("theirs/a.json", &path);
         own(&path);
         publish(&path, b"one").expect("their own");
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_replaced_behind_a_link_either() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let socket = temp.path().join("socket");
+        let _bound = std::os::unix::net::UnixListener::bind(&socket).expect("bound");
+        let path = temp.path().join("a.json");
+        link(&socket, &path);
+        for path in [&socket, &path] {
+            let refused = publish(path, b"one").expect_err("a socket");
+            assert_eq!(refused.kind(), io::ErrorKind::InvalidInput, "{refused}");
+            assert!(refused.to_string().contains("socket"), "{refused}");
+        }
+        assert!(!fs::metadata(&socket).expect("there").is_file());
+        assert_eq!(names(temp.path()), ["a.json", "socket"]);
     }
 
     #[test]
