@@ -55,7 +55,9 @@ async fn event_streams_are_bounded_and_one_token_never_takes_all() {
             held.push(open(token).await);
             assert_eq!(held.last().expect("just pushed").status(), 200, "{token}");
         }
-        assert_eq!(open(token).await.status(), 503, "{token} has enough");
+        let refused = open(token).await;
+        assert_eq!(refused.status(), 429, "{token} has enough");
+        assert_eq!(refused.headers()["retry-after"], "2");
     }
     assert_eq!(open("e").await.status(), 503, "there are enough");
     held.clear();
@@ -64,6 +66,19 @@ async fn event_streams_are_bounded_and_one_token_never_takes_all() {
     })
     .await;
     assert_eq!(open("e").await.status(), 200);
+}
+
+#[tokio::test]
+async fn without_tokens_one_address_never_takes_all_streams() {
+    let folder = Folder::new(json!({}));
+    let control = folder.start().await;
+    let mut held = Vec::new();
+    for _ in 0..32 {
+        held.push(control.respond(ask("GET", "/api/v1/events")).await);
+        assert_eq!(held.last().expect("just pushed").status(), 200);
+    }
+    let refused = control.respond(ask("GET", "/api/v1/events")).await;
+    assert_eq!(refused.status(), 429);
 }
 
 #[tokio::test]

@@ -36,6 +36,8 @@ const PERIOD: Duration = Duration::from_secs(1);
 const MAX_STREAMS: usize = 128;
 /// Streams of one token, so that its holder cannot take all streams.
 const MAX_OF_ONE: usize = 32;
+/// When a client that was refused may ask again.
+const RETRY_S: u64 = 2;
 
 pub struct Feed(Arc<Parts>);
 
@@ -112,20 +114,20 @@ impl Feed {
     /// A place for one more stream of `client`, where there is one.
     fn listen(&self, client: &Client, form: Form) -> Result<Listener, ApiError> {
         let label = client.grant.as_ref().and_then(|grant| grant.label.clone());
-        // Without tokens all are the same one.
-        let most = match label {
-            Some(_) => MAX_OF_ONE,
-            None => MAX_STREAMS,
-        };
-        let by = label.unwrap_or_default();
+        // Without tokens callers differ by address only.
+        let by = label.unwrap_or_else(|| client.ip.to_string());
         let mut listeners = self.0.listeners();
         let all: usize = listeners.values().sum();
         let of_one = listeners.get(&by).copied().unwrap_or(0);
-        if all >= MAX_STREAMS || of_one >= most {
+        if all >= MAX_STREAMS || of_one >= MAX_OF_ONE {
+            let status = match of_one >= MAX_OF_ONE {
+                true => StatusCode::TOO_MANY_REQUESTS,
+                false => StatusCode::SERVICE_UNAVAILABLE,
+            };
             let message = format!(
-                "{all} event streams are open, {of_one} of them yours; allowed: {MAX_STREAMS} and {most}"
+                "{all} event streams are open, {of_one} of them yours; allowed: {MAX_STREAMS} and {MAX_OF_ONE}"
             );
-            return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message));
+            return Err(ApiError::new(status, message).with("retry_after_s", RETRY_S.into()));
         }
         listeners.insert(by.clone(), of_one + 1);
         if matches!(form, Form::Fields) {
