@@ -147,7 +147,7 @@ fn bodies_that_never_come_keep_no_agent_out() {
 fn while_all_connections_are_being_answered_nobody_expires() {
     /// So many leave room for 64 connections.
     const DESCRIPTORS: u64 = 128;
-    const CROWD: usize = 64;
+    const CROWD: u8 = 64;
     let folder = Folder::new();
     let control = free_address();
     folder.write_control_config(&json!({
@@ -163,9 +163,11 @@ fn while_all_connections_are_being_answered_nobody_expires() {
     agents_beat_while(control, &mut program, |program| {
         // An answer that never ends.
         let begin = format!("GET /api/v1/events HTTP/1.1\r\nhost: {control}\r\n\r\n");
+        // No address may have more than half of them.
         let crowd: Vec<TcpStream> = (0..CROWD)
-            .map(|_| {
-                let mut stream = connect(control).expect("the kernel answers");
+            .map(|number| {
+                let from = Ipv4Addr::new(127, 0, 0, 10 + number % 4);
+                let mut stream = connect_from(from, control).expect("the kernel answers");
                 stream.write_all(begin.as_bytes()).expect("sent");
                 stream
             })
