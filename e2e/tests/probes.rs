@@ -28,7 +28,8 @@ fn assert_nobody_waits(listener: &TcpListener) {
     assert_eq!(accepted.err(), Some(ErrorKind::WouldBlock));
 }
 
-/// Connections of `addr` that wait out their close, on this host.
+/// Connections of `addr` that wait out their close, on this host; whoever had the port in the last minute
+/// may have left some.
 fn time_waits(addr: SocketAddr) -> usize {
     const TIME_WAIT: &str = "06";
     let port = format!(":{:04X}", addr.port());
@@ -55,7 +56,6 @@ fn a_server_hears_nothing_of_a_plain_probe() {
     const PROBES: u64 = 200;
     let listeners = ["127.0.0.1", "::1"].map(|ip| listener_on(ip.parse().expect("an address")));
     let addresses = [listeners[0].1, listeners[1].1];
-    // Whoever had the same port a moment ago may have left some.
     let left = addresses.map(time_waits);
     let bench = ProxyBench::start(&addresses, quick_probes(json!({ "interval_ms": 10 })));
     await_passes(&bench.proxy, addresses[0], 1);
@@ -132,6 +132,7 @@ fn a_probe_that_asks_ends_in_order_whatever_the_server_still_says() {
         (json!({ "probe": "http" }), serve_each(http("200 OK"))),
         (json!({ "probe": "http" }), serve_each(http("503 Busy"))),
     ] {
+        let left = time_waits(addr);
         let bench = ProxyBench::start(&[addr], quick_probes(probe.clone()));
         for _ in 0..20 {
             let ended = ended.recv().expect("the server lives");
@@ -139,7 +140,7 @@ fn a_probe_that_asks_ends_in_order_whatever_the_server_still_says() {
         }
         // Where the server closes first, it keeps the port, and not this side.
         if probe["probe"] == "http" {
-            assert_eq!(time_waits(addr), 0, "{probe}");
+            assert!(time_waits(addr) <= left, "{probe}");
         }
         drop(bench);
     }
