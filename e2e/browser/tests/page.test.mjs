@@ -246,7 +246,7 @@ describe('safety', () => {
     const transition = { at_ms: 1, admin: 'ready', operational: 'down', reason: hostile };
     const edit = { time: hostile, seq: 1, actor: hostile, action: hostile, target: hostile, result: hostile, old: hostile, new: { [hostile]: hostile } };
     const layer = { weight: hostile, actor: hostile };
-    return { layers: { override: layer, registration: layer, discovery: layer }, history: [transition], edits: [edit] };
+    return { layers: { override: layer, registration: layer, discovery: layer }, history: [transition], edits: [edit], settings_edits: [edit] };
   }
 
   async function assertInert(checked) {
