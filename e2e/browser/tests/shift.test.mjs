@@ -19,6 +19,8 @@ onOneStand({}, async (started, onIt) => {
   stand = onIt;
   backends = [];
   for (let at = 0; at < 5; at += 1) backends.push(await stand.register({ weight: 10, gpu_usage: 0.3, vram_usage: 0.4 }));
+  // As the table has them: one that is disabled goes to the end, which the last one is at already.
+  backends.sort((one, other) => one.port - other.port);
 });
 
 /** Counts what shifts from now on, also right after what the person does. */
