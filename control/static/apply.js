@@ -5,7 +5,7 @@
  */
 
 import * as api from './api.js';
-import { isLarge, reachOf } from './capacity.js';
+import { isLarge, isWord, reachOf, wordOf } from './capacity.js';
 import { changeAll } from './changes.js';
 import { connectionFailed } from './connection.js';
 import { byId, setAttribute, setText } from './dom.js';
@@ -163,18 +163,10 @@ export async function propose(edits, known = backends) {
   if (byId('diff-dialog', HTMLDialogElement).open) proposed = before;
 }
 
-/** What the person types to make a large change: how many backends it is of, or the address of the one. */
-function wordToType() {
-  const [first, ...others] = allStaged();
-  if (first === undefined || !isLarge(reachOf(backends, waiting()))) return null;
-  return others.length === 0 ? first.id : String(1 + others.length);
-}
-
+/** What is typed in a review that is closed counts for nothing. */
 function isTyped() {
-  const word = wordToType();
-  if (word === null) return true;
-  const typed = byId('diff-word', HTMLInputElement).value.trim();
-  return byId('diff-dialog', HTMLDialogElement).open && (typed === word || typed.replace(/[\s,.’]/g, '') === word);
+  const typed = byId('diff-dialog', HTMLDialogElement).open ? byId('diff-word', HTMLInputElement).value : '';
+  return isWord(typed, wordOf(backends, waiting()));
 }
 
 /** Why, where the review is open and says so. */
@@ -256,7 +248,7 @@ function show() {
   if (!dialog.open) return;
   setText(byId('diff-sum', HTMLElement), sumText(backends, edits));
   writeCarry('diff-reach', carry);
-  const word = wordToType();
+  const word = wordOf(backends, edits);
   byId('diff-confirm', HTMLElement).hidden = word === null;
   setText(byId('diff-confirm-text', HTMLElement), word === null ? '' : words().typeToConfirm(word));
   byId('diff-apply', HTMLButtonElement).toggleAttribute('data-unconfirmed', !isTyped());

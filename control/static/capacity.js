@@ -62,6 +62,27 @@ export function isLarge({ before, after }) {
 }
 
 /**
+ * What a person types to make a large change: how many backends it is of, or the address of the one.
+ * @param {Backend[]} backends
+ * @param {Edit[]} edits
+ * @returns {string | null} null if the change is not large
+ */
+export function wordOf(backends, edits) {
+  const [first, ...others] = edits;
+  if (first === undefined || !isLarge(reachOf(backends, edits))) return null;
+  return others.length === 0 ? first.id : String(edits.length);
+}
+
+/**
+ * Whether it was typed; a number may have separators.
+ * @param {string} typed
+ * @param {string | null} word
+ */
+export function isWord(typed, word) {
+  return word === null || typed.trim() === word || typed.replace(/[\s,.’]/g, '') === word;
+}
+
+/**
  * @param {Backend[]} backends all
  * @param {Edit[]} edits
  * @returns {Load}

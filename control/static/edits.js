@@ -4,7 +4,7 @@
  */
 
 import * as api from './api.js';
-import { isLarge, reachOf } from './capacity.js';
+import { isWord, wordOf } from './capacity.js';
 import { change, failureOutcome } from './changes.js';
 import { diffRow, valueText } from './diff.js';
 import { byId, element, setAttribute, setText } from './dom.js';
@@ -29,6 +29,8 @@ let isWhole = false;
 let chosen = null;
 /** The tag that the dialog's difference was made on. */
 let madeOn = '*';
+/** What the person types where the way back leaves too little. @type {string | null} */
+let word = null;
 let isBusy = false;
 /** The tag of the edits that the list was read for. */
 let readFor = '';
@@ -141,9 +143,6 @@ function changedKeys(old, now) {
   return changed.map((key) => [key, before[key], after[key]]);
 }
 
-/** What the person types where the way back leaves too little. @type {string | null} */
-let word = null;
-
 /**
  * Says what the overrides of a way back do to the capacity, and asks for a word where they leave too little.
  * @param {WayBack['changes']} changes
@@ -154,9 +153,7 @@ function askForWord(changes, backends) {
     const parts = partsOf(old.override ?? {}, now.override ?? {});
     return { id, ...Object.fromEntries(parts.map((part) => [part, now[part]])) };
   });
-  const [first, ...others] = made;
-  const isAsked = first !== undefined && isLarge(reachOf(backends, made));
-  word = isAsked ? (others.length === 0 ? first.id : String(made.length)) : null;
+  word = wordOf(backends, made);
   byId('roll-back-confirm', HTMLElement).hidden = word === null;
   setText(byId('roll-back-confirm-text', HTMLElement), word === null ? '' : words().typeToConfirm(word));
   if (made.length === 0) return;
@@ -178,6 +175,7 @@ async function tryOut() {
   setText(byId('roll-back-title', HTMLElement), words().rollBack.title(momentText(chosen.at_ms)));
   byId('roll-back-rows', HTMLTableSectionElement).replaceChildren();
   setText(byId('roll-back-sum', HTMLElement), words().loading);
+  byId('roll-back-confirm', HTMLElement).hidden = true;
   const now = byId('roll-back-now', HTMLButtonElement);
   now.disabled = true;
   try {
@@ -219,7 +217,7 @@ function writeDifference({ changes, settings, gone }) {
 async function rollBack() {
   if (chosen === null || isBusy) return;
   const field = byId('roll-back-word', HTMLInputElement);
-  const isTyped = word === null || field.value.trim() === word;
+  const isTyped = isWord(field.value, word);
   setAttribute(field, 'aria-invalid', isTyped ? null : 'true');
   if (!isTyped) return field.focus();
   isBusy = true;

@@ -349,7 +349,7 @@ export async function openPage(browser, stand, target, options = {}) {
   page.on('pageerror', (error) => page.complaints.push(String(error)));
   page.on('console', (message) => {
     // An edit that was made on an older state is refused, compared, and sent again.
-    const isRetried = /status of 412 /.test(message.text());
+    const isRetried = /status of 412 /.test(message.text()) && message.location().url.endsWith('/api/v1/changes');
     // A panel asks for a backend that has just gone, and says so.
     const isGone = /status of 404 /.test(message.text()) && message.location().url.includes('/api/v1/backends/');
     const isComplaint = ['error', 'warning'].includes(message.type()) && !isRetried && !isGone;
