@@ -11,17 +11,17 @@ bundle=static/bundle/main.js
 lock=console/package-lock.json
 
 main() {
-    has_charts=$(is_new "$charts" "$lock")
-    has_bundle=$(is_new "$bundle" console/bundle.mjs "$lock" static/*.js)
+    has_charts=$(is_current "$charts" "$lock")
+    has_bundle=$(is_current "$bundle" console/bundle.mjs "$lock" static/*.js)
     [ "$has_charts$has_bundle" = yesyes ] && exit 0
     command -v npm >/dev/null || without "npm is missing"
     npm ci --prefix console --ignore-scripts --prefer-offline --loglevel=error || without "npm brought nothing"
     [ "$has_charts" = yes ] || copy_charts
-    [ "$has_bundle" = yes ] || node console/bundle.mjs
+    [ "$has_bundle" = yes ] || node console/bundle.mjs || without "its modules cannot be bundled"
 }
 
-# is_new FILE SOURCE...: "yes" where FILE is there and no source is newer.
-is_new() {
+# is_current FILE SOURCE...: "yes" if FILE exists and no source is newer, otherwise "no".
+is_current() {
     file=$1
     shift
     [ -e "$file" ] || { echo no; return; }

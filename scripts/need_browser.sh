@@ -1,8 +1,8 @@
 #!/bin/sh
 # What the browser tests need beyond cargo: Chromium, Node.js and npm. Installs them from Debian's
 # packages where it may; elsewhere it fails with one line, since a browser test that is left out
-# looks like one that passed. Chromium without its own windows (chromium-headless-shell) costs a third
-# of the time; a whole one does as well.
+# looks like one that passed. chromium-headless-shell, Chromium without windows of its own, takes a fifth
+# of the CPU; the tests run in full Chromium, too.
 set -eu
 
 can_install() { [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; }
