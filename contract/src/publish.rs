@@ -134,7 +134,7 @@ fn replace_file(
     opened_folder.sync_all().map_err(PublishError::NotLasting)
 }
 
-/// A device, a pipe or a socket has other users, whom a rename would take it from.
+/// Other programs use a device, pipe or socket; a rename would put a file in its place.
 fn no_file(path: &Path) -> io::Error {
     let why = format!(
         "{}: found a device, pipe or socket, allowed: a regular file",

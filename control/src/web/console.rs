@@ -138,8 +138,8 @@ fn imports(source: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// A file by its name: its part of the bundle, where there is one of the modules as they stand. Both
-/// with the path under which it is kept.
+/// The file of a name, with its path among the embedded files: the bundled one if the bundle is current,
+/// otherwise the module itself.
 fn script(name: &str) -> Option<(String, EmbeddedFile)> {
     let bundled = format!("bundle/{name}");
     match is_bundled().then(|| Static::get(&bundled)).flatten() {
@@ -148,7 +148,7 @@ fn script(name: &str) -> Option<(String, EmbeddedFile)> {
     }
 }
 
-/// What is embedded was looked at when it was built.
+/// `build.rs` has compared the bundle that is embedded with the modules.
 #[cfg(not(debug_assertions))]
 fn is_bundled() -> bool {
     cfg!(bundled)

@@ -52,7 +52,7 @@ struct Parts {
     /// How many of them take whole fields.
     of_fields: AtomicUsize,
     is_looking: AtomicBool,
-    /// Somebody has come, and is owed what stands now.
+    /// A client has connected and needs the current state.
     came: Notify,
 }
 
@@ -233,7 +233,7 @@ async fn tell(
     let mut last = parts.last.subscribe();
     let mut closing = parts.closing.subscribe();
     if after.is_none() {
-        // What was told last may be a second old, and older than an edit that this client has made.
+        // The last event may be a second old, and older than an edit that this client has made.
         let told = *last.borrow();
         parts.came.notify_one();
         tokio::select! {
