@@ -8,6 +8,7 @@ import { apply, knowWhole, mustAsk, propose, review, startApply } from './apply.
 import { proxyOf, showProxy, showWarnings, startBar } from './bar.js';
 import { reportRefresh, startChanges, syncNow, takeBackAny } from './changes.js';
 import { connectionFailed, connectionIsGood, showConnection } from './connection.js';
+import { startDock } from './dock.js';
 import { byId, setText } from './dom.js';
 import { startFeed } from './feed.js';
 import { dateTimeText } from './format.js';
@@ -95,6 +96,7 @@ function start() {
   startLanguage();
   startDrafts();
   startReports(takeBackAny);
+  startDock();
   startBar();
   startTips();
   startPing();

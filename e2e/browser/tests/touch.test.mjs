@@ -101,6 +101,27 @@ describe('a finger', () => {
     await stand.call('DELETE', `/api/backends/127.0.0.1/${second.port}/override`);
   });
 
+  it('reaches_the_last_row_above_a_dock_of_many_lines', async () => {
+    page = await openConsole(browser, stand, PHONE);
+    // In the height of one card, the dock covers the card below: only the end of the page can clear it.
+    await page.locator('#pending').evaluate((pending) => { pending.style.minHeight = '330px'; });
+    const last = page.locator('#rows tr:not(.spacer)').last();
+    await last.waitFor();
+    await last.locator('.cell-actions [aria-pressed]').tap();
+    await hasText(last.locator('.badge-pending'), /^→ Drain$/);
+    for (const button of await last.locator('button, input').all()) {
+      await button.focus();
+      const isCovered = await button.evaluate((target) => {
+        const { left, top, width, height } = target.getBoundingClientRect();
+        const there = document.elementFromPoint(left + width / 2, top + height / 2);
+        return width > 0 && there?.closest('tr') === null;
+      });
+      assert.equal(isCovered, false, `the dock covers ${await button.getAttribute('aria-label')}`);
+    }
+    await last.locator('.cell-actions [aria-pressed]').tap();
+    await last.locator('.badge-pending').waitFor({ state: 'hidden' });
+  });
+
   it('finds_the_text_in_the_dock_whole', async () => {
     page = await openConsole(browser, stand, PHONE);
     const input = rowOf(page, backends[2]).locator('.weight-input');
