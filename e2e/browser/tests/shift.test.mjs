@@ -41,12 +41,23 @@ async function watch() {
   });
 }
 
+/** Two frames: what is written is laid out and looked at. */
+function laidOut() {
+  return page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(resolve, 50)))));
+}
+
 /** @param {string} what was done */
 async function nothingShifted(what) {
-  // Two frames: what is written is laid out and looked at.
-  await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(resolve, 50)))));
+  await laidOut();
   const shifts = await page.evaluate(() => /** @type {any} */ (window).shifts.splice(0));
   assert.deepEqual(shifts, [], what);
+}
+
+/** A picture lays the page out in another size for a moment. @param {string} name */
+async function pictureOf(name) {
+  await picture(page, name);
+  await laidOut();
+  await page.evaluate(() => { /** @type {any} */ (window).shifts.length = 0; });
 }
 
 const call = (backend, path, body) => stand.call('POST', `/api/backends/127.0.0.1/${backend.port}/${path}`, body);
@@ -68,7 +79,7 @@ describe('the layout', () => {
       await page.locator('#bulk-drain').click();
       await page.locator('#pending').waitFor();
       await nothingShifted('an edit waits');
-      await picture(page, `shift-waiting-${locale}`);
+      await pictureOf(`shift-waiting-${locale}`);
       await page.locator('#pending-discard').click();
       await page.locator('#bulk-none').click();
       await page.locator('#pending').waitFor({ state: 'hidden' });
@@ -91,7 +102,7 @@ describe('the layout', () => {
       for (const backend of backends) await call(backend, 'enabled', { enabled: false });
       await hasText(page.locator('#warnings'), /(No backend takes traffic|没有后端接收流量)/);
       await nothingShifted('the verdict is an outage');
-      await picture(page, `shift-outage-${locale}`);
+      await pictureOf(`shift-outage-${locale}`);
       for (const backend of backends) await stand.call('DELETE', `/api/backends/127.0.0.1/${backend.port}/override`);
       await page.locator('#warnings').waitFor({ state: 'hidden' });
       await until('all are as they were', async () => (await page.locator('.badge-override:visible').count()) === 0);
@@ -130,7 +141,7 @@ describe('the layout', () => {
       await hasText(page.locator('#side .side-state'), /^(disabled|已停用)/);
       await hasText(page.locator('#side .side-before'), /127\.0\.0\.1/);
       await nothingShifted('it is disabled, and the panel says by whom');
-      await picture(page, `shift-panel-${locale}-${options.width}`);
+      await pictureOf(`shift-panel-${locale}-${options.width}`);
       await call(other, 'enabled', { enabled: false });
       await until('the other is disabled', async () => (await stand.call('GET', '/api/v1/backends')).backends.filter(({ enabled }) => !enabled).length === 2);
       await nothingShifted('another is disabled');
