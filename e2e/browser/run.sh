@@ -25,4 +25,4 @@ export CHROMIUM WICKETGATE_BIN_DIR
 npm ci --ignore-scripts --prefer-offline --loglevel=error
 ./node_modules/.bin/tsc -p tsconfig.json
 [ $# -eq 0 ] || exec node "$@"
-exec node --test --test-concurrency=2 --test-timeout=300000 tests/
+exec node --test --test-concurrency=2 --test-timeout=900000 tests/

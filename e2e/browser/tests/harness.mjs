@@ -19,7 +19,7 @@ const BIN_DIR = path.resolve(process.env.WICKETGATE_BIN_DIR ?? '../../target/deb
 /** run.sh finds it in PATH. */
 const BROWSER = process.env.CHROMIUM ?? '/usr/bin/chromium';
 /** How long anything may take before a test calls it failed; longer on a machine that is busy with other things. */
-export const DEADLINE_MS = Number(process.env.WICKETGATE_DEADLINE_MS ?? 10_000);
+export const DEADLINE_MS = Number(process.env.WICKETGATE_DEADLINE_MS ?? 30_000);
 /** Long enough that no registration of a test expires by itself. */
 const TTL_S = 3600;
 
