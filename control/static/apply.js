@@ -5,9 +5,10 @@
  */
 
 import * as api from './api.js';
-import { isLarge, isWord, reachOf, wordOf } from './capacity.js';
+import { isLarge, reachOf, wordOf } from './capacity.js';
 import { changeAll } from './changes.js';
 import { connectionFailed } from './connection.js';
+import { DiffDialog, writeCarry } from './diff-dialog.js';
 import { byId, setAttribute, setText } from './dom.js';
 import { onLanguage, words } from './i18n.js';
 import { carryText, sumText } from './reach.js';
@@ -26,7 +27,7 @@ let backends = [];
 /** The tag of nothing that stands: what is sent with it is compared first. */
 const NEVER = '"0-0"';
 /** The tag of what the page shows. */
-let shown = '*';
+let shownTag = '*';
 /** The tag that what is staged was made on. */
 let madeOn = '*';
 let isBusy = false;
@@ -36,8 +37,19 @@ let conflicts = new Set();
 let proposed = null;
 /** What waits was left by a page before this one, and is not yet looked at beside what stands now. */
 let isRestored = false;
-/** Writes the lines of the review, once it is loaded. @type {typeof import('./review.js').writeReview | null} */
-let writeReview = null;
+/** Makes the lines of the review, once it is loaded. @type {typeof import('./review.js').reviewRows} */
+let reviewRows = () => [];
+/** What waits, shown before it is applied. */
+const dialog = new DiffDialog({
+  shown,
+  rows: () => reviewRows(allStaged(), conflicts),
+  carryOut: () => void apply(),
+  left: () => {
+    const before = proposed;
+    proposed = null;
+    if (before !== null) restage(before);
+  },
+});
 
 /** @param {() => Promise<import('./shapes.js').WholeAnswer | null>} look reads the whole anew */
 export function startApply(look) {
@@ -45,20 +57,6 @@ export function startApply(look) {
   byId('pending-review', HTMLButtonElement).addEventListener('click', () => void review());
   byId('pending-discard', HTMLButtonElement).addEventListener('click', () => unstage());
   byId('pending-apply', HTMLButtonElement).addEventListener('click', () => void apply());
-  byId('diff-form', HTMLFormElement).addEventListener('submit', (event) => {
-    event.preventDefault();
-    void apply();
-  });
-  byId('diff-word', HTMLInputElement).addEventListener('input', ({ target }) => {
-    if (target instanceof Element) setAttribute(target, 'aria-invalid', null);
-    show();
-  });
-  byId('diff-dialog', HTMLDialogElement).addEventListener('close', () => {
-    const before = proposed;
-    proposed = null;
-    if (before !== null) restage(before);
-  });
-  byId('diff-drop', HTMLButtonElement).addEventListener('click', () => unstage([...conflicts]));
   const left = recallDraft('staged');
   if (Array.isArray(left)) restoreStaged(left);
   isRestored = allStaged().length > 0;
@@ -74,7 +72,7 @@ export function startApply(look) {
 
 /** @param {import('./shapes.js').WholeAnswer} whole that the page shows */
 export function knowWhole({ etag, backends: known }) {
-  shown = etag;
+  shownTag = etag;
   backends = known;
   followTag();
   if (isRestored) void lookAtRestored();
@@ -112,7 +110,7 @@ function meetOthers() {
 
 /** While edits wait, the tag stays the one that they were made on. */
 function followTag() {
-  if (allStaged().length === 0) madeOn = shown;
+  if (allStaged().length === 0) madeOn = shownTag;
 }
 
 /** @returns {Edit[]} */
@@ -123,18 +121,11 @@ function waiting() {
 export async function review() {
   if (allStaged().length === 0) return;
   try {
-    ({ writeReview } = await import('./review.js'));
+    ({ reviewRows } = await import('./review.js'));
   } catch {
     return connectionFailed(new api.CallError('away', ''));
   }
-  const dialog = byId('diff-dialog', HTMLDialogElement);
-  const field = byId('diff-word', HTMLInputElement);
-  if (allStaged().length === 0 || dialog.open) return;
-  field.value = '';
-  setAttribute(field, 'aria-invalid', null);
-  dialog.showModal();
-  show();
-  (byId('diff-confirm', HTMLElement).hidden ? byId('diff-apply', HTMLButtonElement) : field).focus();
+  if (allStaged().length > 0) dialog.open();
 }
 
 /**
@@ -160,43 +151,29 @@ export async function propose(edits, known = backends) {
     if (backend !== undefined) stage([backend], edit);
   }
   await review();
-  if (byId('diff-dialog', HTMLDialogElement).open) proposed = before;
+  if (dialog.isOpen()) proposed = before;
 }
 
-/** What is typed in a review that is closed counts for nothing. */
-function isTyped() {
-  const typed = byId('diff-dialog', HTMLDialogElement).open ? byId('diff-word', HTMLInputElement).value : '';
-  return isWord(typed, wordOf(backends, waiting()));
-}
-
-/** Why, where the review is open and says so. */
-function noteNow() {
-  return byId('diff-dialog', HTMLDialogElement).open ? byId('diff-note', HTMLInputElement).value.trim() : '';
-}
-
-/** Nothing is sent without it. */
+/** Nothing is sent without the word. */
 async function askForWord() {
-  if (!byId('diff-dialog', HTMLDialogElement).open) return review();
-  const field = byId('diff-word', HTMLInputElement);
-  setAttribute(field, 'aria-invalid', 'true');
-  field.focus();
+  if (dialog.isOpen()) dialog.askForWord();
+  else await review();
 }
 
 /** One call for all. What somebody else has not touched goes through however often they edit. */
 export async function apply() {
   if (isBusy || allStaged().length === 0) return;
-  if (!isTyped()) return askForWord();
+  if (!dialog.isTyped(wordOf(backends, waiting()))) return askForWord();
   isBusy = true;
   show();
   const sent = allStaged();
-  const result = await changeAll(waiting(), madeOn, noteNow());
+  const result = await changeAll(waiting(), madeOn, dialog.note());
   isBusy = false;
   if (result !== 'stale') {
     if (result === 'done') {
       conflicts = new Set();
       proposed = null;
-      byId('diff-note', HTMLInputElement).value = '';
-      byId('diff-dialog', HTMLDialogElement).close();
+      dialog.done();
       settle(sent);
     }
     show();
@@ -210,10 +187,9 @@ export async function apply() {
   // The stream may have told of them before.
   const isLess = sent.some(({ id }) => stagedOf(id) === null);
   if (edited.length + gone.length === 0 && !isLess && conflicts.size === 0) return apply();
-  const dialog = byId('diff-dialog', HTMLDialogElement);
   // What only lost a part is for the person to apply, once they have seen what is dropped.
   if (edited.length === 0) dialog.close();
-  else if (!dialog.open) await review();
+  else if (!dialog.isOpen()) await review();
   show();
 }
 
@@ -227,41 +203,43 @@ function show() {
   const staged = allStaged();
   const bar = byId('pending', HTMLElement);
   bar.hidden = staged.length === 0;
-  const changes = staged.reduce((count, { edit }) => count + Object.keys(edit).length, 0);
-  setText(byId('pending-count', HTMLElement), words().pending(changes, staged.length));
-  for (const id of ['pending-apply', 'diff-apply']) {
-    const button = byId(id, HTMLButtonElement);
-    setAttribute(button, 'aria-busy', isBusy ? 'true' : null);
-    setText(button, isBusy ? words().applying : conflicts.size > 0 ? words().applyMine : words().apply);
-  }
+  setText(byId('pending-count', HTMLElement), words().pending(changeCount(), staged.length));
+  const button = byId('pending-apply', HTMLButtonElement);
+  setAttribute(button, 'aria-busy', isBusy ? 'true' : null);
+  setText(button, actionText());
   const conflict = byId('pending-conflict', HTMLElement);
   conflict.hidden = conflicts.size === 0;
   setText(conflict, words().conflictsOf(conflicts.size));
-  byId('diff-conflict', HTMLElement).hidden = conflicts.size === 0;
-  byId('diff-drop', HTMLButtonElement).hidden = conflicts.size === 0;
-  const dialog = byId('diff-dialog', HTMLDialogElement);
   if (staged.length === 0) dialog.close();
   const edits = waiting();
   const carry = staged.length === 0 ? null : carryText(backends, edits);
   writeCarry('pending-reach', carry === null ? null : { ...carry, text: words().sentences(sumText(backends, edits), carry.text) });
-  // Thousands of lines that nobody sees would be written with every edit.
-  if (!dialog.open) return;
-  setText(byId('diff-sum', HTMLElement), sumText(backends, edits));
-  writeCarry('diff-reach', carry);
-  const word = wordOf(backends, edits);
-  byId('diff-confirm', HTMLElement).hidden = word === null;
-  setText(byId('diff-confirm-text', HTMLElement), word === null ? '' : words().typeToConfirm(word));
-  byId('diff-apply', HTMLButtonElement).toggleAttribute('data-unconfirmed', !isTyped());
-  writeReview?.(staged, conflicts);
+  dialog.write();
 }
 
-/**
- * @param {string} id
- * @param {{level: string, text: string} | null} carry
- */
-function writeCarry(id, carry) {
-  const place = byId(id, HTMLElement);
-  place.hidden = carry === null;
-  setText(place, carry?.text ?? '');
-  setAttribute(place, 'data-level', carry?.level ?? null);
+/** @returns {import('./diff-dialog.js').Shown} */
+function shown() {
+  const edits = waiting();
+  const drop = { text: words().dropMine, act: () => unstage([...conflicts]) };
+  return {
+    title: words().pendingOf(words().pendingChanges, changeCount(), edits.length),
+    sum: sumText(backends, edits),
+    carry: edits.length === 0 ? null : carryText(backends, edits),
+    problem: conflicts.size === 0 ? null : { text: words().conflictHint, ways: [drop] },
+    heads: [words().oldValue, words().newValue],
+    word: wordOf(backends, edits),
+    hint: words().diffHint,
+    action: actionText(),
+    isBusy,
+    isReady: edits.length > 0,
+  };
+}
+
+/** Parts of backends. */
+function changeCount() {
+  return allStaged().reduce((count, { edit }) => count + Object.keys(edit).length, 0);
+}
+
+function actionText() {
+  return isBusy ? words().applying : conflicts.size > 0 ? words().applyMine : words().apply;
 }

@@ -4,10 +4,11 @@
  */
 
 import * as api from './api.js';
-import { isWord, wordOf } from './capacity.js';
+import { wordOf } from './capacity.js';
 import { change, failureOutcome } from './changes.js';
+import { DiffDialog } from './diff-dialog.js';
 import { diffRow, valueText } from './diff.js';
-import { byId, element, setAttribute, setText } from './dom.js';
+import { byId, element, setText } from './dom.js';
 import { momentText } from './format.js';
 import { onLanguage, words } from './i18n.js';
 import { guarded } from './may.js';
@@ -27,11 +28,13 @@ let edits = [];
 let isWhole = false;
 /** The edit that the dialog is about. @type {PastEdit | null} */
 let chosen = null;
-/** The tag that the dialog's difference was made on. */
-let madeOn = '*';
-/** What the person types where the way back leaves too little. @type {string | null} */
-let word = null;
+/** The way back to before it, and the backends as they stood then; null until it is known. @type {{way: WayBack, backends: import('./shapes.js').Backend[]} | null} */
+let found = null;
+/** Why it is not made. */
+let problem = () => '';
 let isBusy = false;
+/** The way back, shown before it is made. */
+const dialog = new DiffDialog({ shown, rows, carryOut: () => void rollBack() });
 /** The tag of the edits that the list was read for. */
 let readFor = '';
 
@@ -39,10 +42,6 @@ export function startEdits() {
   byId('edits-more', HTMLButtonElement).addEventListener('click', () => {
     isWhole = true;
     write();
-  });
-  byId('roll-back-form', HTMLFormElement).addEventListener('submit', (event) => {
-    event.preventDefault();
-    void rollBack();
   });
   onLanguage(write);
 }
@@ -143,109 +142,105 @@ function changedKeys(old, now) {
   return changed.map((key) => [key, before[key], after[key]]);
 }
 
-/**
- * Says what the overrides of a way back do to the capacity, and asks for a word where they leave too little.
- * @param {WayBack['changes']} changes
- * @param {import('./shapes.js').Backend[]} backends
- */
-function askForWord(changes, backends) {
-  const made = changes.map(({ id, old, new: now }) => {
-    const parts = partsOf(old.override ?? {}, now.override ?? {});
-    return { id, ...Object.fromEntries(parts.map((part) => [part, now[part]])) };
-  });
-  word = wordOf(backends, made);
-  byId('roll-back-confirm', HTMLElement).hidden = word === null;
-  setText(byId('roll-back-confirm-text', HTMLElement), word === null ? '' : words().typeToConfirm(word));
-  if (made.length === 0) return;
-  const sum = byId('roll-back-sum', HTMLElement);
-  setText(sum, words().sentences(sumText(backends, made), sum.textContent ?? ''));
-}
-
 /** Shows what the way back would change. @param {PastEdit} edit */
 async function show(edit) {
   chosen = edit;
-  for (const id of ['roll-back-note', 'roll-back-word']) byId(id, HTMLInputElement).value = '';
-  problem('');
-  byId('roll-back-dialog', HTMLDialogElement).showModal();
+  problem = () => '';
+  found = null;
+  dialog.draft = '';
+  dialog.open();
   await tryOut();
 }
 
 async function tryOut() {
   if (chosen === null) return;
-  setText(byId('roll-back-title', HTMLElement), words().rollBack.title(momentText(chosen.at_ms)));
-  byId('roll-back-rows', HTMLTableSectionElement).replaceChildren();
-  setText(byId('roll-back-sum', HTMLElement), words().loading);
-  byId('roll-back-confirm', HTMLElement).hidden = true;
-  const now = byId('roll-back-now', HTMLButtonElement);
-  now.disabled = true;
+  found = null;
+  dialog.write();
   try {
-    const [answer, { backends }] = await Promise.all([api.tryRollBack(chosen.number), api.readWhole()]);
-    madeOn = answer.etag;
-    now.disabled = writeDifference(answer) === 0;
-    askForWord(answer.changes, backends);
-    (word === null ? now : byId('roll-back-word', HTMLInputElement)).focus();
+    const [way, { backends }] = await Promise.all([api.tryRollBack(chosen.number), api.readWhole()]);
+    found = { way, backends };
   } catch (error) {
     if (!(error instanceof api.CallError)) throw error;
-    setText(byId('roll-back-sum', HTMLElement), '');
-    problem(failureOutcome(error).text);
+    problem = () => failureOutcome(error).text;
   }
+  dialog.write();
+  dialog.focus();
 }
 
-/** @param {WayBack} answer @returns {number} how many lines differ */
-function writeDifference({ changes, settings, gone }) {
+/** @returns {import('./diff-dialog.js').Shown} */
+function shown() {
   const told = words().rollBack;
-  /** @type {unknown[][]} */
+  const made = found === null ? [] : editsOf(found.way);
+  const text = problem();
+  return {
+    title: chosen === null ? '' : told.title(momentText(chosen.at_ms)),
+    sum: found !== null ? (made.length === 0 ? countText(found.way) : sumText(found.backends, made)) : text === '' ? words().loading : '',
+    carry: null,
+    problem: text === '' ? null : { text, ways: [] },
+    heads: [told.now, told.then],
+    word: found === null ? null : wordOf(found.backends, made),
+    hint: found === null || made.length === 0 ? '' : countText(found.way),
+    action: told.button,
+    isBusy,
+    isReady: found !== null && linesOf(found.way).length > 0,
+  };
+}
+
+/** What a way back does to the overrides, as edits. @param {WayBack} way */
+function editsOf({ changes }) {
+  return changes.map(({ id, old, new: now }) => {
+    const parts = partsOf(old.override ?? {}, now.override ?? {});
+    return { id, ...Object.fromEntries(parts.map((part) => [part, now[part]])) };
+  });
+}
+
+/** How much of what a way back changes, and what it leaves. @param {WayBack} way */
+function countText(way) {
+  const told = words().rollBack;
+  const count = linesOf(way).length;
+  const sum = [count === 0 ? told.nothing : told.sum(count)];
+  if (count > MAX_LINES) sum.push(told.first(MAX_LINES));
+  if (way.gone.length > 0) sum.push(told.gone(way.gone.join(', ')));
+  return sum.join(' ');
+}
+
+/** @returns {HTMLTableRowElement[]} */
+function rows() {
+  const lines = found === null ? [] : linesOf(found.way);
+  return lines.slice(0, MAX_LINES).map(([what, part, before, after]) => {
+    const head = element('th', { scope: 'row', class: 'mono' }, what);
+    return diffRow(head, part, valueText(before), valueText(after));
+  });
+}
+
+/** @param {WayBack} way @returns {[what: string, part: string, before: unknown, after: unknown][]} */
+function linesOf({ changes, settings }) {
+  /** @type {[string, string, unknown, unknown][]} */
   const lines = changes.flatMap(({ id, old, new: now }) => {
     const [before, after] = [old.override ?? {}, now.override ?? {}];
-    return partsOf(before, after).map((part) => [id, words().part[part], before[part], after[part]]);
+    return partsOf(before, after).map((part) => /** @type {[string, string, unknown, unknown]} */ ([id, words().part[part], before[part], after[part]]));
   });
-  if (settings !== null) {
-    lines.push(...changedKeys(settings.old, settings.new).map(([key, before, after]) => [told.setting, key, before, after]));
-  }
-  const rows = lines.slice(0, MAX_LINES).map(([what, part, before, after]) => {
-    const head = element('th', { scope: 'row', class: 'mono' }, String(what));
-    return diffRow(head, String(part), valueText(before), valueText(after));
-  });
-  byId('roll-back-rows', HTMLTableSectionElement).replaceChildren(...rows);
-  const sum = [lines.length === 0 ? told.nothing : told.sum(lines.length)];
-  if (lines.length > MAX_LINES) sum.push(told.first(MAX_LINES));
-  if (gone.length > 0) sum.push(told.gone(gone.join(', ')));
-  setText(byId('roll-back-sum', HTMLElement), sum.join(' '));
-  return lines.length;
+  const keys = settings === null ? [] : changedKeys(settings.old, settings.new);
+  for (const [key, before, after] of keys) lines.push([words().rollBack.setting, key, before, after]);
+  return lines;
 }
 
 async function rollBack() {
-  if (chosen === null || isBusy) return;
-  const field = byId('roll-back-word', HTMLInputElement);
-  const isTyped = isWord(field.value, word);
-  setAttribute(field, 'aria-invalid', isTyped ? null : 'true');
-  if (!isTyped) return field.focus();
+  if (chosen === null || found === null || isBusy) return;
   isBusy = true;
+  problem = () => '';
+  dialog.write();
   const { number, at_ms: at } = chosen;
-  const note = byId('roll-back-note', HTMLInputElement).value.trim();
-  const now = byId('roll-back-now', HTMLButtonElement);
-  now.setAttribute('aria-busy', 'true');
   try {
-    const answer = await api.rollBack(number, madeOn, note);
-    byId('roll-back-dialog', HTMLDialogElement).close();
+    const answer = await api.rollBack(number, found.way.etag, dialog.note());
+    dialog.done();
     await change(['rollBackOf', momentText(at)], async () => answer);
   } catch (error) {
     if (!(error instanceof api.CallError)) throw error;
-    if (error.kind === 'stale') {
-      await tryOut();
-      problem(words().rollBack.stale);
-    } else {
-      problem(failureOutcome(error).text);
-    }
+    problem = () => (error.kind === 'stale' ? words().rollBack.stale : failureOutcome(error).text);
+    if (error.kind === 'stale') await tryOut();
   } finally {
     isBusy = false;
-    now.removeAttribute('aria-busy');
+    dialog.write();
   }
-}
-
-/** @param {string} text */
-function problem(text) {
-  const place = byId('roll-back-problem', HTMLElement);
-  place.hidden = text === '';
-  setText(place, text);
 }

@@ -9,6 +9,7 @@ import { proxyOf, showProxy, showWarnings, startBar } from './bar.js';
 import { reportRefresh, startChanges, syncNow, takeBackAny } from './changes.js';
 import { connectionFailed, connectionIsGood, showConnection } from './connection.js';
 import { startDock } from './dock.js';
+import { startDiffDialog } from './diff-dialog.js';
 import { byId, setText } from './dom.js';
 import { startFeed } from './feed.js';
 import { dateTimeText } from './format.js';
@@ -100,6 +101,7 @@ function start() {
   startBar();
   startTips();
   startPing();
+  startDiffDialog();
   byId('add-backend', HTMLButtonElement).addEventListener('click', () => void openAdd());
   const lookNow = oneAtATime(look);
   startChanges(lookNow, { mustAsk, propose });

@@ -1,10 +1,9 @@
 /**
- * @file The review of what waits: the sum of it and what it leaves, then each change, equal ones together.
- * It is loaded when it is first asked for.
+ * @file The lines of what waits: each change, equal ones together. It is loaded when it is first asked for.
  */
 
 import { diffRow, valueText } from './diff.js';
-import { byId, element, setText } from './dom.js';
+import { element } from './dom.js';
 import { countText } from './format.js';
 import { words } from './i18n.js';
 
@@ -20,8 +19,9 @@ const LISTED = 200;
 /**
  * @param {Staged[]} staged
  * @param {Set<string>} conflicts the backends that somebody else has edited meanwhile
+ * @returns {HTMLTableRowElement[]}
  */
-export function writeReview(staged, conflicts) {
+export function reviewRows(staged, conflicts) {
   const changes = staged.flatMap(changesOf);
   /** @type {Map<string, Change[]>} */
   const equal = new Map();
@@ -31,11 +31,9 @@ export function writeReview(staged, conflicts) {
     if (group === undefined) equal.set(key, [change]);
     else group.push(change);
   }
-  const rows = [...equal.values()].flatMap((group) =>
+  return [...equal.values()].flatMap((group) =>
     group.length < GROUPED_FROM ? group.map((change) => line(change, conflicts)) : [groupLine(group)],
   );
-  byId('diff-rows', HTMLTableSectionElement).replaceChildren(...rows);
-  setText(byId('diff-title', HTMLElement), words().pendingOf(words().pendingChanges, changes.length, staged.length));
 }
 
 /** @param {Staged} staged @returns {Change[]} */

@@ -96,7 +96,7 @@ describe('edits that wait', () => {
       await hasText(page.locator('#diff-rows .is-conflict'), /99.*→.*11/);
       await picture(page, `restored-${locale}`);
       assert.deepEqual((await publishedWeights()).slice(0, 2), [99, 20]);
-      await page.locator('#diff-drop').click();
+      await page.locator('#diff-ways button').click();
       await page.locator('#diff-apply').click();
       await stand.publishedWeight(backends[1], 22);
       assert.deepEqual((await publishedWeights()).slice(0, 2), [99, 22]);

@@ -129,7 +129,7 @@ describe('edits that wait', () => {
     await stageWeight(backends[0], 12);
     await stand.call('POST', `/api/backends/127.0.0.1/${backends[0].port}/weight`, { weight: 99 });
     await page.locator('#pending-apply').click();
-    await page.locator('#diff-conflict').waitFor();
+    await page.locator('#diff-problem').waitFor();
     await hasText(page.locator('#diff-rows tr'), /99.*→.*12/);
     await picture(page, 'conflict');
     assert.equal((await published()).weights.get(backends[0].port), 99);
@@ -152,7 +152,7 @@ describe('edits that wait', () => {
     await page.keyboard.press('Tab');
     await stageDrain(backends[0]);
     await page.locator('#pending-apply').click();
-    await page.locator('#diff-conflict').waitFor();
+    await page.locator('#diff-problem').waitFor();
     await hasText(page.locator('#diff-rows tr').first(), /99.*→.*12/);
     assert.equal((await published()).weights.get(backends[0].port), 99);
 

@@ -40,16 +40,16 @@ describe('a bad change', () => {
       assert.match((await slip.textContent()) ?? '', /40 → 0/);
       await picture(page, `edits-${locale}`);
       await slip.getByRole('button', { name: button }).click();
-      await hasText(page.locator('#roll-back-title'), title);
-      const rows = page.locator('#roll-back-rows tr');
+      await hasText(page.locator('#diff-title'), title);
+      const rows = page.locator('#diff-rows tr');
       await until('the override and the setting are shown', async () => (await rows.count()) === 2);
       const shown = await rows.allTextContents();
       assert.ok(shown.some((row) => row.includes(backend.key) && /0.*→.*40/.test(row)), shown.join('\n'));
       assert.ok(shown.some((row) => row.includes('max_sessions')), shown.join('\n'));
       await picture(page, `roll-back-${locale}`);
-      await page.locator('#roll-back-note').fill(`it took the big one out ${locale}`);
+      await page.locator('#diff-note').fill(`it took the big one out ${locale}`);
       await page.keyboard.press('Enter');
-      await page.locator('#roll-back-dialog').waitFor({ state: 'hidden' });
+      await page.locator('#diff-dialog').waitFor({ state: 'hidden' });
       await until('it is published', async () => {
         const file = await stand.readJson('config/proxy_config.json');
         return file?.backends.some(({ port, weight }) => port === backend.port && weight === 40);
@@ -66,13 +66,13 @@ describe('a bad change', () => {
     await change(70);
     const line = page.locator('#edits .edit').filter({ hasText: 'to 70' });
     await line.getByRole('button').click();
-    await until('it is shown', async () => (await page.locator('#roll-back-rows tr').count()) === 1);
+    await until('it is shown', async () => (await page.locator('#diff-rows tr').count()) === 1);
     await change(71);
-    await page.locator('#roll-back-now').click();
-    await page.locator('#roll-back-problem').waitFor({ state: 'visible' });
-    await until('the new value is shown', async () => /71/.test((await page.locator('#roll-back-rows').textContent()) ?? ''));
-    await page.locator('#roll-back-now').click();
-    await page.locator('#roll-back-dialog').waitFor({ state: 'hidden' });
+    await page.locator('#diff-apply').click();
+    await page.locator('#diff-problem').waitFor({ state: 'visible' });
+    await until('the new value is shown', async () => /71/.test((await page.locator('#diff-rows').textContent()) ?? ''));
+    await page.locator('#diff-apply').click();
+    await page.locator('#diff-dialog').waitFor({ state: 'hidden' });
     assert.deepEqual(page.complaints, []);
   });
 
@@ -107,15 +107,15 @@ describe('a bad change', () => {
       for (const backend of both) await own.effectiveWeight(backend, 10);
       const page = await openConsole(browser, own, { view: 'changes' });
       await page.locator('#edits .edit').first().getByRole('button').click();
-      await hasText(page.locator('#roll-back-confirm-text'), /^Type 2 to confirm$/);
-      await hasText(page.locator('#roll-back-sum'), /capacity 100 ?% → 0 ?%/);
+      await hasText(page.locator('#diff-confirm-text'), /^Type 2 to confirm$/);
+      await hasText(page.locator('#diff-sum'), /capacity 100 ?% → 0 ?%/);
       await picture(page, 'roll-back-large');
       await page.keyboard.press('Enter');
-      await until('it is asked for', async () => (await page.locator('#roll-back-word').getAttribute('aria-invalid')) === 'true');
+      await until('it is asked for', async () => (await page.locator('#diff-word').getAttribute('aria-invalid')) === 'true');
       assert.equal((await own.call('GET', '/api/v1/edits')).edits.length, 2, 'nothing is sent');
-      await page.locator('#roll-back-word').fill('2');
+      await page.locator('#diff-word').fill('2');
       await page.keyboard.press('Enter');
-      await page.locator('#roll-back-dialog').waitFor({ state: 'hidden' });
+      await page.locator('#diff-dialog').waitFor({ state: 'hidden' });
       for (const backend of both) await own.effectiveWeight(backend, 0);
       assert.deepEqual(page.complaints, []);
     } finally {

@@ -121,10 +121,10 @@ describe('a walk', () => {
       const line = page.locator('#edits .edit').filter({ hasText: 'a slip' }).first();
       await hasText(line, slip);
       await line.getByRole('button', { name: button }).click();
-      await until('what comes back is shown', async () => (await page.locator('#roll-back-rows tr').count()) === 3);
+      await until('what comes back is shown', async () => (await page.locator('#diff-rows tr').count()) === 3);
       await picture(page, `walk-roll-back-${locale}`);
-      await page.locator('#roll-back-now').click();
-      await page.locator('#roll-back-dialog').waitFor({ state: 'hidden' });
+      await page.locator('#diff-apply').click();
+      await page.locator('#diff-dialog').waitFor({ state: 'hidden' });
       await isWell(well);
       for (const backend of backends) await stand.publishedWeight(backend, 10);
     });
