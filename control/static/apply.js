@@ -1,7 +1,8 @@
 /**
  * @file Applying what is staged: the bar that counts it and says what it leaves, the dialog that shows old
- * and new, the one call that carries all of it or none, and what to do where somebody else was faster. A
- * change that leaves half of the capacity or less wants a typed word, however it was asked for.
+ * and new, the one call that carries all of it or none, and what to do where somebody else was faster, a
+ * backend has gone, or the server refuses. A change that leaves half of the capacity or less wants a typed
+ * word, however it was asked for.
  */
 
 import * as api from './api.js';
@@ -12,7 +13,6 @@ import { DiffDialog, writeCarry } from './diff-dialog.js';
 import { byId, setAttribute, setText } from './dom.js';
 import { onLanguage, words } from './i18n.js';
 import { carryText, sumText } from './reach.js';
-import { addReport } from './report.js';
 import { keepDraft, recallDraft } from './storage.js';
 import { allStaged, onStaged, overtaken, rebase, restage, restoreStaged, settle, stage, stagedOf, unstage } from './staged.js';
 
@@ -24,6 +24,8 @@ import { allStaged, onStaged, overtaken, rebase, restage, restoreStaged, settle,
 let lookNow = async () => null;
 /** As the page shows them. @type {Backend[]} */
 let backends = [];
+/** Backends that are named at most. */
+const NAMED = 3;
 /** The tag of nothing that stands: what is sent with it is compared first. */
 const NEVER = '"0-0"';
 /** The tag of what the page shows. */
@@ -33,6 +35,8 @@ let madeOn = '*';
 let isBusy = false;
 /** The staged backends that somebody else has edited meanwhile. @type {Set<string>} */
 let conflicts = new Set();
+/** Why the review that is open was not applied. @type {(() => string) | null} */
+let refused = null;
 /** What waited for the backends of a single act before it; leaving its review takes the act back. @type {Map<string, Staged | null> | null} */
 let proposed = null;
 /** What waits was left by a page before this one, and is not yet looked at beside what stands now. */
@@ -42,9 +46,10 @@ let reviewRows = () => [];
 /** What waits, shown before it is applied. */
 const dialog = new DiffDialog({
   shown,
-  rows: () => reviewRows(allStaged(), conflicts),
+  rows: () => reviewRows(allStaged(), conflicts, new Set(gone())),
   carryOut: () => void apply(),
   left: () => {
+    refused = null;
     const before = proposed;
     proposed = null;
     if (before !== null) restage(before);
@@ -64,6 +69,7 @@ export function startApply(look) {
   onStaged(() => {
     keepDraft('staged', allStaged().length === 0 ? null : allStaged());
     conflicts = new Set([...conflicts].filter((id) => stagedOf(id) !== null));
+    refused = null;
     followTag();
     show();
   });
@@ -76,6 +82,7 @@ export function knowWhole({ etag, backends: known }) {
   backends = known;
   followTag();
   if (isRestored) void lookAtRestored();
+  else if (dialog.isOpen()) meetOthers();
   if (allStaged().length > 0) show();
 }
 
@@ -90,22 +97,25 @@ async function lookAtRestored() {
     isRestored = true;
     return;
   }
-  madeOn = whole.etag;
   meetOthers();
   show();
 }
 
-/**
- * Marks what others have changed, and drops what is for backends that are gone.
- * @returns {{edited: string[], gone: string[]}}
- */
+/** Marks what others have changed, as far as the page knows. @returns {boolean} whether it is news */
 function meetOthers() {
-  const met = overtaken(backends);
-  if (met.edited.length + met.gone.length === 0) return met;
-  conflicts = new Set(met.edited);
+  // What is being sent stands before its answer has come.
+  if (isBusy || madeOn === shownTag) return false;
+  madeOn = shownTag;
+  const { edited } = overtaken(backends);
+  if (edited.length === 0) return false;
+  conflicts = new Set([...conflicts, ...edited]);
   rebase(backends);
-  if (met.gone.length > 0) reportDropped(met.gone);
-  return met;
+  return true;
+}
+
+/** The backends with edits that are listed no more: the server would refuse all of the change. */
+function gone() {
+  return overtaken(backends).gone;
 }
 
 /** While edits wait, the tag stays the one that they were made on. */
@@ -125,7 +135,9 @@ export async function review() {
   } catch {
     return connectionFailed(new api.CallError('away', ''));
   }
-  if (allStaged().length > 0) dialog.open();
+  if (allStaged().length === 0) return;
+  meetOthers();
+  dialog.open();
 }
 
 /**
@@ -163,40 +175,29 @@ async function askForWord() {
 /** One call for all. What somebody else has not touched goes through however often they edit. */
 export async function apply() {
   if (isBusy || allStaged().length === 0) return;
+  if (meetOthers() || gone().length > 0) return review();
   if (!dialog.isTyped(wordOf(backends, waiting()))) return askForWord();
   isBusy = true;
+  refused = null;
   show();
   const sent = allStaged();
   const result = await changeAll(waiting(), madeOn, dialog.note());
   isBusy = false;
-  if (result !== 'stale') {
-    if (result === 'done') {
-      conflicts = new Set();
-      proposed = null;
-      dialog.done();
-      settle(sent);
-    }
-    show();
-    return;
+  if (result === 'done') {
+    conflicts = new Set();
+    proposed = null;
+    dialog.done();
+    settle(sent);
+    return show();
   }
-  const whole = await lookNow();
-  if (whole === null) return show();
-  madeOn = whole.etag;
-  backends = whole.backends;
-  const { edited, gone } = meetOthers();
-  // The stream may have told of them before.
-  const isLess = sent.some(({ id }) => stagedOf(id) === null);
-  if (edited.length + gone.length === 0 && !isLess && conflicts.size === 0) return apply();
-  // What only lost a part is for the person to apply, once they have seen what is dropped.
-  if (edited.length === 0) dialog.close();
-  else if (!dialog.isOpen()) await review();
+  // Whatever it was refused for, the page may not know yet what stands now.
+  const isRead = (await lookNow()) !== null;
+  const isNews = meetOthers();
+  const isBlocked = gone().length > 0;
+  if (result === 'stale' && isRead && !isNews && !isBlocked && conflicts.size === 0) return apply();
+  if (dialog.isOpen()) refused = result !== 'stale' ? () => result().text : isRead ? null : () => words().failedAway;
+  else if (isNews || isBlocked) await review();
   show();
-}
-
-/** @param {string[]} ids backends that are gone, and what was staged for them with them */
-function reportDropped(ids) {
-  const outcome = () => /** @type {const} */ ({ level: 'bad', text: words().droppedAsGone(ids.join(', ')) });
-  addReport({ what: () => words().changedBackends(ids.length), outcome, info: '', undo: null });
 }
 
 function show() {
@@ -208,8 +209,9 @@ function show() {
   setAttribute(button, 'aria-busy', isBusy ? 'true' : null);
   setText(button, actionText());
   const conflict = byId('pending-conflict', HTMLElement);
-  conflict.hidden = conflicts.size === 0;
-  setText(conflict, words().conflictsOf(conflicts.size));
+  const blocked = staged.length === 0 ? 0 : gone().length;
+  conflict.hidden = blocked + conflicts.size === 0;
+  setText(conflict, blocked > 0 ? words().goneCount(blocked) : words().conflictsOf(conflicts.size));
   if (staged.length === 0) dialog.close();
   const edits = waiting();
   const carry = staged.length === 0 ? null : carryText(backends, edits);
@@ -220,19 +222,35 @@ function show() {
 /** @returns {import('./diff-dialog.js').Shown} */
 function shown() {
   const edits = waiting();
-  const drop = { text: words().dropMine, act: () => unstage([...conflicts]) };
+  const blocked = gone();
   return {
     title: words().pendingOf(words().pendingChanges, changeCount(), edits.length),
     sum: sumText(backends, edits),
     carry: edits.length === 0 ? null : carryText(backends, edits),
-    problem: conflicts.size === 0 ? null : { text: words().conflictHint, ways: [drop] },
+    problem: problemOf(blocked),
     heads: [words().oldValue, words().newValue],
     word: wordOf(backends, edits),
     hint: words().diffHint,
     action: actionText(),
     isBusy,
-    isReady: edits.length > 0,
+    isReady: edits.length > 0 && blocked.length === 0,
   };
+}
+
+/** @param {string[]} blocked the backends that are gone @returns {import('./diff-dialog.js').Shown['problem']} */
+function problemOf(blocked) {
+  const texts = [];
+  const ways = [];
+  if (blocked.length > 0) {
+    texts.push(words().goneOf(blocked.slice(0, NAMED).join(', '), blocked.length, NAMED));
+    ways.push({ text: words().takeOut(blocked.length), act: () => unstage(gone()) });
+  }
+  if (conflicts.size > 0) {
+    texts.push(words().conflictHint);
+    ways.push({ text: words().dropMine, act: () => unstage([...conflicts]) });
+  }
+  if (refused !== null && blocked.length === 0) texts.push(refused());
+  return texts.length === 0 ? null : { text: words().refusal.sentences(texts), ways };
 }
 
 /** Parts of backends. */

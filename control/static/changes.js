@@ -82,7 +82,7 @@ export function clearOverride(backend) {
  * @param {Edit[]} edits
  * @param {string} etag that they were made on
  * @param {string} note why; empty: none
- * @returns {Promise<'done' | 'stale' | 'failed'>}
+ * @returns {Promise<'done' | 'stale' | (() => Outcome)>} why not, where it failed
  */
 export async function changeAll(edits, etag, note) {
   /** @type {Said} */
@@ -92,8 +92,9 @@ export async function changeAll(edits, etag, note) {
     return 'done';
   } catch (error) {
     if (error instanceof api.CallError && error.kind === 'stale') return 'stale';
-    addReport({ what: () => wordsOf(what), outcome: () => failureOutcome(error), info: '', undo: null });
-    return 'failed';
+    const outcome = () => failureOutcome(error);
+    addReport({ what: () => wordsOf(what), outcome, info: '', undo: null });
+    return outcome;
   }
 }
 

@@ -7,7 +7,6 @@
 import { isWord } from './capacity.js';
 import { byId, element, setAttribute, setText } from './dom.js';
 import { onLanguage, words } from './i18n.js';
-import { may } from './may.js';
 
 /** @typedef {{text: string, act: () => void}} Way */
 
@@ -22,7 +21,7 @@ import { may } from './may.js';
  * @property {string} hint
  * @property {string} action what the button is called
  * @property {boolean} isBusy
- * @property {boolean} isReady whether there is anything to make
+ * @property {boolean} isReady whether it can be made as it stands
  */
 
 /** Whose change the dialog shows while it is open. @type {DiffDialog | null} */
@@ -65,7 +64,9 @@ export class DiffDialog {
   /** What the person does next. */
   focus() {
     setAttribute(field(), 'aria-invalid', null);
-    (this.shown().word === null ? byId('diff-apply', HTMLButtonElement) : field()).focus();
+    const { word, isReady } = this.shown();
+    const next = !isReady ? firstWay() : word === null ? null : field();
+    (next ?? byId('diff-apply', HTMLButtonElement)).focus();
   }
 
   close() {
@@ -111,8 +112,7 @@ export class DiffDialog {
     const button = byId('diff-apply', HTMLButtonElement);
     setText(button, action);
     setAttribute(button, 'aria-busy', isBusy ? 'true' : null);
-    button.disabled = !isReady || !may('write');
-    button.toggleAttribute('data-unconfirmed', !this.isTyped(word));
+    button.toggleAttribute('data-unconfirmed', !isReady || !this.isTyped(word));
     writeRows(this.rows());
   }
 }
@@ -136,8 +136,10 @@ function closed() {
 export function startDiffDialog() {
   byId('diff-form', HTMLFormElement).addEventListener('submit', (event) => {
     event.preventDefault();
-    if (owner === null || !owner.shown().isReady) return;
-    if (owner.isTyped()) owner.carryOut();
+    if (owner === null) return;
+    const { isReady, word } = owner.shown();
+    if (!isReady) owner.focus();
+    else if (owner.isTyped(word)) owner.carryOut();
     else owner.askForWord();
   });
   field().addEventListener('input', () => {
@@ -173,6 +175,10 @@ function writeProblem(problem) {
   // A button that is about to be pressed stays the same one.
   if (wanted.length === stand.length && wanted.every((text, at) => text === stand[at])) return;
   buttons.replaceChildren(...ways.map(({ text, act }) => element('button', { type: 'button', onclick: act }, text)));
+}
+
+function firstWay() {
+  return byId('diff-ways', HTMLElement).querySelector('button');
 }
 
 function dialog() {

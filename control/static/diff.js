@@ -22,6 +22,7 @@ export function valueText(value) {
  * @param {string} [problem] with this line
  */
 export function diffRow(head, part, before, after, problem = '') {
+  if (problem !== '') head.append(element('span', { class: 'diff-mark bad' }, problem));
   return element(
     'tr',
     { class: problem === '' ? '' : 'is-conflict' },
@@ -30,6 +31,5 @@ export function diffRow(head, part, before, after, problem = '') {
     element('td', { class: 'number' }, before),
     element('td', { class: 'diff-arrow', 'aria-hidden': 'true' }, '→'),
     element('td', { class: 'number diff-new' }, after),
-    element('td', { class: 'bad' }, problem),
   );
 }

@@ -50,7 +50,14 @@ export function startKeys(actions) {
     const isSecond = isGoing;
     // Whatever is done next ends it, but for holding `g` down.
     if (!event.repeat) isGoing = false;
-    if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) return actions.apply();
+    if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) {
+      const open = document.querySelector('dialog[open]');
+      if (open === null) return actions.apply();
+      // What waits is behind the dialog: only the dialog's own form is sent.
+      event.preventDefault();
+      open.querySelector('form')?.requestSubmit();
+      return;
+    }
     if (event.key.toLowerCase() === 'k' && (event.ctrlKey || event.metaKey) && !event.shiftKey) {
       event.preventDefault();
       if (document.querySelector('dialog[open]') === null) actions.palette();

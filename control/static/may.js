@@ -50,11 +50,6 @@ export async function startMay() {
   }).observe(document.body, { childList: true, subtree: true });
 }
 
-/** @param {Needs} needs */
-export function may(needs) {
-  return ALLOWED[scope].includes(needs);
-}
-
 /**
  * `act` for who may do it; for anybody else a line that says why nothing is done.
  * @param {Needs} needs
@@ -64,7 +59,7 @@ export function may(needs) {
  */
 export function guarded(needs, what, act) {
   return () => {
-    if (may(needs)) return void act();
+    if (ALLOWED[scope].includes(needs)) return void act();
     const outcome = () => /** @type {const} */ ({ level: 'warn', text: words().needsScope(needs) });
     addReport({ what, outcome, info: '', undo: null });
   };

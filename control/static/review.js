@@ -19,20 +19,22 @@ const LISTED = 200;
 /**
  * @param {Staged[]} staged
  * @param {Set<string>} conflicts the backends that somebody else has edited meanwhile
+ * @param {Set<string>} gone those that are listed no more
  * @returns {HTMLTableRowElement[]}
  */
-export function reviewRows(staged, conflicts) {
+export function reviewRows(staged, conflicts, gone) {
   const changes = staged.flatMap(changesOf);
   /** @type {Map<string, Change[]>} */
   const equal = new Map();
   for (const change of changes) {
-    const key = conflicts.has(change.id) ? `${change.id} ${change.part}` : `${change.part} ${change.value}`;
+    const key = conflicts.has(change.id) ? `${change.id} ${change.part}` : `${gone.has(change.id)} ${change.part} ${change.value}`;
     const group = equal.get(key);
     if (group === undefined) equal.set(key, [change]);
     else group.push(change);
   }
+  const problemOf = (/** @type {string} */ id) => (gone.has(id) ? words().gone : conflicts.has(id) ? words().overtaken : '');
   return [...equal.values()].flatMap((group) =>
-    group.length < GROUPED_FROM ? group.map((change) => line(change, conflicts)) : [groupLine(group)],
+    group.length < GROUPED_FROM ? group.map((change) => line(change, problemOf(change.id))) : [groupLine(group, problemOf)],
   );
 }
 
@@ -44,14 +46,17 @@ function changesOf({ id, edit, base }) {
   });
 }
 
-/** @param {Change} change @param {Set<string>} conflicts */
-function line(change, conflicts) {
+/** @param {Change} change @param {string} problem */
+function line(change, problem) {
   const head = element('th', { scope: 'row', class: 'mono' }, change.id);
-  return row(head, change, valueText(change.old), conflicts.has(change.id));
+  return row(head, change, valueText(change.old), problem);
 }
 
-/** @param {Change[]} group at least one, all with the same part and value */
-function groupLine(group) {
+/**
+ * @param {Change[]} group at least one, all with the same part, value and problem
+ * @param {(id: string) => string} problemOf
+ */
+function groupLine(group, problemOf) {
   const [first] = group;
   if (first === undefined) throw new Error('a group has changes');
   const ids = group.map(({ id }) => id);
@@ -65,16 +70,16 @@ function groupLine(group) {
   );
   const olds = new Set(group.map(({ old }) => valueText(old)));
   const old = olds.size === 1 ? valueText(first.old) : words().various;
-  return row(element('th', { scope: 'row' }, list), first, old, false);
+  return row(element('th', { scope: 'row' }, list), first, old, problemOf(first.id));
 }
 
 /**
  * @param {Element} head
  * @param {Pick<Change, 'part' | 'value'>} change
  * @param {string} old
- * @param {boolean} isConflict
+ * @param {string} problem
  */
-function row(head, { part, value }, old, isConflict) {
+function row(head, { part, value }, old, problem) {
   const after = value === null ? words().givenBack : valueText(value);
-  return diffRow(head, words().part[part], old, after, isConflict ? words().overtaken : '');
+  return diffRow(head, words().part[part], old, after, problem);
 }

@@ -147,16 +147,14 @@ export function overtaken(backends) {
 }
 
 /**
- * Takes what stands now as what the edits were made on: the person is shown it. Edits of backends that
- * are gone go with them.
+ * Takes what stands now as what the edits were made on: the person is shown it.
  * @param {Backend[]} backends
  */
 export function rebase(backends) {
   const known = new Map(backends.map((backend) => [backend.id, standOf(backend)]));
   for (const [id, edit] of staged) {
     const now = known.get(id);
-    if (now === undefined) staged.delete(id);
-    else staged.set(id, { ...edit, base: partsOf(now, edit.edit) });
+    if (now !== undefined) staged.set(id, { ...edit, base: partsOf(now, edit.edit) });
   }
   tell();
 }

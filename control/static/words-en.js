@@ -534,7 +534,13 @@ export const en = {
   conflictHint: 'Someone else changed the marked backends. “Current” shows their values.',
   overtaken: 'changed by someone else',
   conflictsOf: (/** @type {number} */ count) => `${counted(count, 'backend')} changed by someone else meanwhile`,
-  droppedAsGone: (/** @type {string} */ ids) => `dropped, no longer listed: ${ids}`,
+  goneCount: (/** @type {number} */ count) => `${counted(count, 'backend')} no longer listed`,
+  goneOf: (/** @type {string} */ ids, /** @type {number} */ count, /** @type {number} */ named) => {
+    const [are, they] = count === 1 ? ['is', 'it is'] : ['are', 'they are'];
+    const more = count > named ? ` and ${count - named} more` : '';
+    return `${ids}${more} ${are} no longer listed. Nothing is applied while ${they} part of the change.`;
+  },
+  takeOut: (/** @type {number} */ count) => (count === 1 ? 'Take it out of the change' : `Take ${count} backends out of the change`),
   oldValue: 'Current',
   newValue: 'New',
   what: 'What',

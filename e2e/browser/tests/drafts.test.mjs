@@ -76,9 +76,9 @@ describe('edits that wait', () => {
     assert.equal(await page.locator('#pending').isVisible(), false);
   });
 
-  for (const [locale, conflict, mine] of [
-    ['en-GB', /^1 backend changed by someone else meanwhile$/, /^Overwrite theirs$/],
-    ['zh-CN', /^其中 1 个后端已被他人修改$/, /^覆盖对方$/],
+  for (const [locale, gone, conflict, mine] of [
+    ['en-GB', /^1 backend no longer listed$/, /^1 backend changed by someone else meanwhile$/, /^Overwrite theirs$/],
+    ['zh-CN', /^1 个后端已不在列表中$/, /^其中 1 个后端已被他人修改$/, /^覆盖对方$/],
   ]) {
     it(`are_compared_after_a_reload_with_what_stands_then in ${locale}`, async () => {
       page = await openConsole(browser, stand, { locale });
@@ -89,10 +89,12 @@ describe('edits that wait', () => {
       await stand.call('POST', `/api/backends/127.0.0.1/${backends[0].port}/weight`, { weight: 99 });
       await stand.call('DELETE', '/api/register', { ip: '127.0.0.1', port: backends[2].port });
       await page.goto(`${stand.origin}/?page=backends`);
-      await hasText(page.locator('#pending-conflict'), conflict);
-      await hasText(page.locator('#pending-apply'), mine);
-      await hasText(newestReport(page), new RegExp(`${backends[2].key}`));
+      await hasText(page.locator('#pending-conflict'), gone);
       await page.locator('#pending-review').click();
+      await hasText(page.locator('#diff-problem'), new RegExp(backends[2].key));
+      await page.locator('#diff-ways button').first().click();
+      await hasText(page.locator('#pending-conflict'), conflict);
+      await hasText(page.locator('#diff-apply'), mine);
       await hasText(page.locator('#diff-rows .is-conflict'), /99.*→.*11/);
       await picture(page, `restored-${locale}`);
       assert.deepEqual((await publishedWeights()).slice(0, 2), [99, 20]);
