@@ -14,9 +14,9 @@ pub struct HealthStatus {
     pub all_down: String,
     pub tcp: ProtocolHealth,
     pub udp: ProtocolHealth,
-    /// All are out for TCP, and none has accepted a TCP connection since the proxy started, while flows are
-    /// answered, so the service probably uses UDP only. `all_down` is then not reported for TCP. False from
-    /// older proxies.
+    /// All are out for TCP, or connects fail, and none has accepted a TCP connection since the proxy started,
+    /// while flows are answered, so the service probably uses UDP only. `all_down` is then not reported for
+    /// TCP. False from older proxies.
     pub udp_alone: bool,
     /// Ejections that were skipped because too many backends were out already.
     pub ejections_spared: u64,

@@ -165,6 +165,7 @@ export const zh = {
       backend_gone: '后端已移除或停用',
       backend_down: '后端宕机',
       refused: '后端端口已关闭',
+      not_served: '服务不用 UDP',
       source_refused: '来源不被接受',
       shutdown: '代理停止',
       internal_error: '代理资源不足',

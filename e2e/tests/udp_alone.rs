@@ -2,10 +2,10 @@
 //! connect is claimed that was not made.
 
 use std::io::Read as _;
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread::JoinHandle;
 
-use contract::status::OperationalState::{Down, Up};
+use contract::status::OperationalState::{Checking, Down, Up};
 use e2e::health::{await_state, quick_probes};
 use e2e::loop_bench::{LoopBench, published};
 use e2e::proxy_bench::{ProxyBench, configuration};
@@ -126,7 +126,10 @@ const END: &[u8] = b"end";
 
 impl UdpEcho {
     fn start() -> UdpEcho {
-        let addr = testkit::ports::free_address();
+        UdpEcho::at(testkit::ports::free_address())
+    }
+
+    fn at(addr: SocketAddr) -> UdpEcho {
         let socket = UdpSocket::bind(addr).expect("nobody has it");
         let thread = std::thread::spawn(move || {
             let mut bytes = [0; 64];
@@ -146,7 +149,7 @@ impl UdpEcho {
 
 impl Drop for UdpEcho {
     fn drop(&mut self) {
-        let end = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        let end = UdpSocket::bind((self.addr.ip(), 0)).expect("a socket");
         end.send_to(END, self.addr).expect("loopback takes it");
         let thread = self.thread.take().expect("it was started");
         thread.join().expect("it ends");
@@ -231,6 +234,162 @@ fn a_probe_that_asks_over_tcp_says_that_the_service_has_it() {
     let bench = ProxyBench::on(addr, &[echo.addr], settings(addr, true, true, &http));
     answered(bench.listen);
     await_alarm_of_tcp(&bench.proxy);
+}
+
+/// Sends datagrams of `count` clients through `listen`, two each: the second one ends the flow that met a
+/// closed port, if the proxy knows by then.
+fn stray(listen: SocketAddr, count: usize) {
+    for _ in 0..count {
+        let client = UdpClient::new(listen);
+        client.socket.send(b"anybody?").expect("the proxy takes it");
+        // ICMP reaches the proxy at once over loopback, but the proxy reads it in its own time.
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        client.socket.send(b"anybody?").expect("the proxy takes it");
+    }
+}
+
+fn ended(proxy: &Proxy, reason: &str) -> u64 {
+    let ended = proxy.status().totals.flows_ended;
+    ended.get(reason).copied().unwrap_or(0)
+}
+
+/// How many flows have ended for `reason`, once none is open.
+fn all_ended(proxy: &Proxy, reason: &str) -> Option<u64> {
+    let count = ended(proxy, reason);
+    let is_over = proxy.status().totals.counters.flows_active == 0;
+    (count >= 10 && is_over).then_some(count)
+}
+
+#[test]
+fn datagrams_that_a_service_of_tcp_never_answered_say_nothing_of_it() {
+    for ip in ["127.0.0.1", "::1"] {
+        let ip: IpAddr = ip.parse().expect("an address");
+        let service = TcpListener::bind((ip, 0)).expect("loopback");
+        let tcp = service.local_addr().expect("bound");
+        let addr = SocketAddr::new(ip, testkit::ports::free_address().port());
+        let mut rules = settings(addr, true, true, &tcp_probes());
+        rules["udp_idle_ms"] = json!(300);
+        rules["algorithm"] = json!("gpu_aware");
+        let mut bench = ProxyBench::on(addr, &[tcp], rules.clone());
+        let is_up = |proxy: &Proxy| {
+            let health = proxy.backend(tcp).health;
+            (health.tcp == Some(Up)).then_some(health)
+        };
+        until("TCP is probed", LONG, || is_up(&bench.proxy));
+        stray(addr, 10);
+        let count = until("they end", LONG, || all_ended(&bench.proxy, "not_served"));
+        let row = bench.proxy.backend(tcp);
+        let health = &row.health;
+        assert_eq!(
+            (row.operational, health.udp),
+            (Up, Some(Checking)),
+            "{row:?}"
+        );
+        assert!(health.takes_flows && health.takes_sessions, "{row:?}");
+        assert_eq!(
+            (health.ejections_total, health.flow_failures_in_row),
+            (0, 0)
+        );
+        let cost = row.cost.as_ref().expect("gpu_aware").failures;
+        assert_eq!((row.counters.connect_failures, cost), (0, 0.0));
+        assert!(row.flows_failed.is_empty(), "{row:?}");
+        assert_alarms(&bench.proxy, 0, 0);
+
+        // Once UDP was answered, its end counts, over a reload too.
+        let udp = UdpEcho::at(tcp);
+        answered(addr);
+        drop(udp);
+        rules["udp_idle_ms"] = json!(400);
+        bench.proxy.reload(&configuration(addr, &[tcp], rules));
+        stray(addr, 10);
+        until("they count", LONG, || {
+            let row = bench.proxy.backend(tcp);
+            (row.flows_failed.contains_key("refused") && row.health.udp == Some(Down)).then_some(())
+        });
+        assert_eq!(ended(&bench.proxy, "not_served"), count);
+    }
+}
+
+#[test]
+fn datagrams_from_before_the_first_session_are_forgiven_with_it() {
+    let service = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let tcp = service.local_addr().expect("bound");
+    let addr = testkit::ports::free_address();
+    let off = json!({ "probe": "off" });
+    let bench = ProxyBench::on(addr, &[tcp], settings(addr, true, true, &off));
+    stray(addr, 10);
+    let row = until("ICMP tells", LONG, || {
+        let row = bench.proxy.backend(tcp);
+        (row.health.udp == Some(Down)).then_some(row)
+    });
+    assert!(row.health.takes_flows, "nobody is better: {row:?}");
+    let _session = TcpStream::connect(addr).expect("the proxy accepts");
+    let row = until("TCP is accepted", LONG, || {
+        let row = bench.proxy.backend(tcp);
+        (row.health.tcp == Some(Up)).then_some(row)
+    });
+    assert_eq!(
+        (row.operational, row.health.udp),
+        (Up, Some(Checking)),
+        "{row:?}"
+    );
+}
+
+/// The same the other way round, where no probe finds out.
+#[test]
+fn connects_that_a_service_of_udp_never_accepted_say_nothing_of_it() {
+    let echoes = [UdpEcho::start(), UdpEcho::start()];
+    let addrs = echoes.each_ref().map(|echo| echo.addr);
+    let addr = testkit::ports::free_address();
+    let off = json!({ "probe": "off" });
+    let bench = ProxyBench::on(addr, &addrs, settings(addr, true, true, &off));
+    answered(bench.listen);
+    assert!(!bench.proxy.status().health.udp_alone, "nobody has tried");
+    for _ in 0..20 {
+        let mut tried = TcpStream::connect(addr).expect("the proxy accepts");
+        tried.read_to_end(&mut Vec::new()).ok();
+    }
+    for addr in addrs {
+        let health = bench.proxy.backend(addr).health;
+        assert!(health.takes_sessions && health.takes_flows, "{health:?}");
+        assert_eq!(health.tcp, Some(Checking), "{health:?}");
+    }
+    assert!(bench.proxy.status().health.udp_alone);
+    assert_alarms(&bench.proxy, 0, 0);
+}
+
+#[test]
+fn the_verdict_on_a_service_of_tcp_that_strangers_ask_over_udp_is_serving() {
+    let mut rules = quick_probes(json!({}));
+    rules["udp_idle_ms"] = json!(300);
+    let settings = json!({ "proxy": rules, "runtime_ttl_sec": 600 });
+    let mut bench = LoopBench::start(settings);
+    let tcp = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let addr = tcp.local_addr().expect("bound");
+    bench.folder.write_k8s(&[(addr, 10)]);
+    until("it is published", LONG, || published(&bench.folder, addr));
+    // A proxy that has never seen another backend, twice: what it knows is gone with it.
+    for _ in 0..2 {
+        bench.proxy.program.signal(rustix::process::Signal::KILL);
+        bench.proxy.program.wait_exit(LONG);
+        bench.proxy = Proxy::start_on(&bench.folder, &["-w", "1"]);
+        await_verdict(&bench, "ok", "serving");
+        stray(bench.listen, 10);
+        let count = until("they end", LONG, || {
+            // At every moment, not only in the end.
+            let told = verdict(&bench);
+            assert_ne!(told["level"], "down", "{told}");
+            assert_ne!(told["code"], "backends_out", "{told}");
+            all_ended(&bench.proxy, "not_served")
+        });
+        until("control has counted them", LONG, || {
+            let (_, told) = bench.control.api.get("/api/v1/status");
+            let ended = &told["proxy"]["totals"]["flows_ended"]["not_served"];
+            (ended == &json!(count)).then_some(())
+        });
+        let told = await_verdict(&bench, "ok", "serving");
+        assert_eq!(told["traffic"]["flows_failed"], json!(0), "{told}");
+    }
 }
 
 #[test]

@@ -120,7 +120,7 @@ fn judged<'a>(state: &'a State, pool: &PoolSnapshot) -> Judged<'a> {
     let rules = &state.config.settings.health;
     Judged {
         rules,
-        is_udp_alone: is_udp_alone(pool, rules.probe.kind, &state.registry),
+        is_udp_alone: is_udp_alone(pool, &state.registry),
         serves: PROTOCOLS.map(|protocol| pool.serves(protocol)),
         now_ms: monotonic_ms(),
     }

@@ -22,6 +22,7 @@ use crate::listener::ListenerRegistry;
 use crate::load::Load;
 use crate::meter::{Meter, Moment};
 use crate::plan::Protocol;
+use crate::protocols::Protocols;
 use crate::score::learned::Learned;
 use crate::score::witnessed::Witnessed;
 
@@ -29,6 +30,8 @@ use crate::score::witnessed::Witnessed;
 pub struct BackendState {
     pub pool: PoolId,
     pub addr: BackendAddr,
+    /// Of its pool.
+    protocols: Arc<Protocols>,
     /// That many were made up to it: what tells it apart where an address is too long.
     number: usize,
     /// False once a reload has removed or disabled it: its flows go on only while it answers.
@@ -97,11 +100,12 @@ impl LastConnect {
 }
 
 impl BackendState {
-    fn new(id: MemberId, number: usize, workers: usize) -> Self {
+    fn new(id: MemberId, protocols: Arc<Protocols>, number: usize, workers: usize) -> Self {
         let MemberId { pool, addr } = id;
         BackendState {
             pool,
             addr,
+            protocols,
             number,
             keeps_flows: AtomicBool::new(true),
             gone_since_ms: AtomicU64::new(0),
@@ -194,17 +198,16 @@ impl BackendState {
         if !self.answers_datagrams() {
             self.answers_datagrams.store(true, Relaxed);
         }
+        self.protocols.set_answered(Protocol::Udp);
+    }
+
+    /// What the backends of its pool have ever answered.
+    pub fn protocols(&self) -> &Protocols {
+        &self.protocols
     }
 
     pub fn health(&self) -> &Health {
         &self.health
-    }
-
-    /// Whether any session or probe of TCP was accepted by it so far.
-    fn was_accepted_over_tcp(&self) -> bool {
-        let mut workers = self.by_worker.iter();
-        workers.any(|counters| counters.sessions_total.load(Relaxed) > 0)
-            || self.health.standing().was_accepted_over_tcp()
     }
 
     /// How its sessions ended that waited for an answer.
@@ -469,8 +472,7 @@ struct PoolEntry {
     name: Name,
     /// Backends of it that are known.
     members: usize,
-    /// What those that are forgotten have answered.
-    forgotten: Answered,
+    protocols: Arc<Protocols>,
 }
 
 /// A pool of a configuration that was taken over.
@@ -479,20 +481,6 @@ pub struct Adopted {
     pub id: PoolId,
     /// Of each of its backends, in order.
     pub states: Vec<Arc<BackendState>>,
-}
-
-/// Over which protocols backends have ever answered.
-#[derive(Debug, Default, Clone, Copy)]
-struct Answered {
-    tcp: bool,
-    udp: bool,
-}
-
-impl Answered {
-    fn add(&mut self, state: &BackendState) {
-        self.tcp |= state.was_accepted_over_tcp();
-        self.udp |= state.answers_datagrams();
-    }
 }
 
 impl BackendRegistry {
@@ -525,7 +513,6 @@ impl BackendRegistry {
                 state.keeps_flows.store(false, Relaxed);
                 let is_kept = Arc::strong_count(state) > 1 || state.is_in_use();
                 if let Some(pool) = pools.get_mut(state.pool).filter(|_| !is_kept) {
-                    pool.forgotten.add(state);
                     pool.members -= 1;
                 }
                 is_kept
@@ -542,8 +529,10 @@ impl BackendRegistry {
         let id = self.pools.intern(&pool.name, |_| PoolEntry {
             name: pool.name.clone(),
             members: 0,
-            forgotten: Answered::default(),
+            protocols: Arc::default(),
         });
+        let protocols = self.pools.get(id).map(|entry| &entry.protocols);
+        let protocols = protocols.map_or_else(Arc::default, Arc::clone);
         let mut states = Vec::with_capacity(pool.backends.len());
         for backend in &pool.backends {
             let members = self.states.entry(backend.addr).or_default();
@@ -554,7 +543,8 @@ impl BackendRegistry {
                     pool: id,
                     addr: backend.addr,
                 };
-                let state = BackendState::new(member, self.made, self.workers);
+                let state =
+                    BackendState::new(member, Arc::clone(&protocols), self.made, self.workers);
                 members.push(Arc::new(state));
                 if let Some(pool) = self.pools.get_mut(id) {
                     pool.members += 1;
@@ -574,16 +564,9 @@ impl BackendRegistry {
         Adopted { id, states }
     }
 
-    /// Whether, since the process started, backends of this pool have answered datagrams and none has
-    /// accepted a TCP connection.
-    pub fn have_answered_udp_alone(&self, pool: PoolId) -> bool {
-        let mut answered = match self.pools.get(pool) {
-            Some(entry) => entry.forgotten,
-            None => return false,
-        };
-        let members = self.all().filter(|state| state.pool == pool);
-        members.for_each(|state| answered.add(state));
-        answered.udp && !answered.tcp
+    /// What the backends of a pool have ever answered; `None` as for its name.
+    pub fn protocols(&self, pool: PoolId) -> Option<&Protocols> {
+        self.pools.get(pool).map(|entry| &*entry.protocols)
     }
 
     /// The name of a pool that is configured or whose backends are in use.
@@ -721,20 +704,17 @@ pub(crate) mod tests {
         let one = |registry: &mut BackendRegistry, port| adopt(registry, [backend(port)]).remove(0);
         let state = one(&mut registry, 1);
         let (pool, addr) = (state.pool, state.addr);
-        let is_udp_alone = |registry: &BackendRegistry| registry.have_answered_udp_alone(pool);
+        let has_answered = |registry: &BackendRegistry, protocol| {
+            let protocols = registry.protocols(pool).expect("it is configured");
+            protocols.have_answered(protocol)
+        };
         drop(state);
-        assert!(!is_udp_alone(&registry), "nothing is known");
+        assert!(!has_answered(&registry, Protocol::Udp), "nothing is known");
         one(&mut registry, 1).set_answers_datagrams();
-        assert!(is_udp_alone(&registry));
         one(&mut registry, 2);
         assert!(registry.at(addr).is_empty());
-        assert!(is_udp_alone(&registry), "all are others");
-        let state = one(&mut registry, 3);
-        state.worker(0).sessions_total.store(1, Relaxed);
-        drop(state);
-        assert!(!is_udp_alone(&registry));
-        one(&mut registry, 4);
-        assert!(!is_udp_alone(&registry), "TCP was accepted once");
+        assert!(has_answered(&registry, Protocol::Udp), "all are others");
+        assert!(!has_answered(&registry, Protocol::Tcp));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::backend::{BackendState, FlowSlot, Slot};
 use crate::flow_table::Rank;
+use crate::plan::Protocol;
 use crate::reason::FlowEnd;
 
 /// So many datagrams at once are a burst.
@@ -82,7 +83,7 @@ impl FlowState {
     /// Why this flow must end before its next datagram, if it must.
     pub fn check(&mut self, judging: Judging) -> Option<FlowEnd> {
         if self.is_refused {
-            return Some(FlowEnd::Refused);
+            return Some(self.end_when_refused());
         }
         if self.epoch == judging.epoch {
             return None;
@@ -153,8 +154,16 @@ impl FlowState {
     /// Why it ends when it has been silent for the idle time.
     pub fn end_when_idle(&self) -> FlowEnd {
         match self.is_unanswered() {
+            _ if self.is_refused => self.end_when_refused(),
             true => FlowEnd::Unanswered,
             false => FlowEnd::Idle,
+        }
+    }
+
+    fn end_when_refused(&self) -> FlowEnd {
+        match self.backend().protocols().seems_to_lack(Protocol::Udp) {
+            true => FlowEnd::NotServed,
+            false => FlowEnd::Refused,
         }
     }
 

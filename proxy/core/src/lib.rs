@@ -4,7 +4,8 @@
 //! Which backend ([`pick`], on a [`snapshot`]; at what cost, [`load`], [`meter`], [`score`]), how
 //! bytes pass ([`half`], [`relay`]), which flow a datagram belongs to ([`flow_table`]) and what
 //! becomes of it ([`flow`]), what a reload changes ([`plan`]), what is kept over it ([`backend`]) and
-//! by which identity ([`ids`], [`listener`]), and which backends are well ([`health`]).
+//! by which identity ([`ids`], [`listener`]), and which backends are well ([`health`], and
+//! what their pool ever answered, [`protocols`]).
 
 pub mod backend;
 pub mod batch;
@@ -22,6 +23,7 @@ pub mod load;
 pub mod meter;
 pub mod pick;
 pub mod plan;
+pub mod protocols;
 pub mod reason;
 pub mod recency_list;
 pub mod relay;

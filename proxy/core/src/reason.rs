@@ -126,6 +126,8 @@ pub enum FlowEnd {
     BackendDown,
     /// ICMP said that the backend's port is closed; the next datagram starts a new flow.
     Refused,
+    /// The same, where the service seems to use TCP alone: see [`Protocols`](crate::protocols::Protocols).
+    NotServed,
     /// Its source has become a listener of ours, or one of `udp_peers`: see [`DropReason`].
     SourceRefused,
     Shutdown,
@@ -134,7 +136,7 @@ pub enum FlowEnd {
 }
 
 impl FlowEnd {
-    pub const ALL: [FlowEnd; 10] = [
+    pub const ALL: [FlowEnd; 11] = [
         FlowEnd::Idle,
         FlowEnd::Unanswered,
         FlowEnd::Answered,
@@ -142,6 +144,7 @@ impl FlowEnd {
         FlowEnd::BackendGone,
         FlowEnd::BackendDown,
         FlowEnd::Refused,
+        FlowEnd::NotServed,
         FlowEnd::SourceRefused,
         FlowEnd::Shutdown,
         FlowEnd::InternalError,
@@ -156,6 +159,7 @@ impl FlowEnd {
             FlowEnd::BackendGone => "backend_gone",
             FlowEnd::BackendDown => "backend_down",
             FlowEnd::Refused => "refused",
+            FlowEnd::NotServed => "not_served",
             FlowEnd::SourceRefused => "source_refused",
             FlowEnd::Shutdown => "shutdown",
             FlowEnd::InternalError => "internal_error",
@@ -166,7 +170,7 @@ impl FlowEnd {
     pub fn is_failure(self) -> bool {
         !matches!(
             self,
-            FlowEnd::Idle | FlowEnd::Unanswered | FlowEnd::Answered
+            FlowEnd::Idle | FlowEnd::Unanswered | FlowEnd::Answered | FlowEnd::NotServed
         )
     }
 }

@@ -94,6 +94,11 @@ impl PoolSnapshot {
         &self.backends[index.0 as usize]
     }
 
+    /// In the order of the configuration.
+    pub fn backends(&self) -> &[Arc<BackendState>] {
+        &self.backends
+    }
+
     /// Where a backend stands in this generation; `None` where it was removed.
     pub fn index_of(&self, addr: BackendAddr) -> Option<BackendIndex> {
         self.by_addr.get(&addr).copied()
@@ -120,6 +125,11 @@ impl Snapshot {
             let listeners: Vec<&Listener> = listeners_of(config, at).collect();
             let previous = previous.and_then(|previous| previous.pool(adopted.id));
             let settings = &config.settings;
+            if let Some(protocols) = registry.protocols(adopted.id) {
+                let serves =
+                    PROTOCOLS.map(|protocol| is_served(listeners.iter().copied(), protocol));
+                protocols.configure(serves, settings.health.probe.kind);
+            }
             build_pool(previous, pool, &listeners, adopted, settings, now_ms)
         });
         let pools = pools.collect();

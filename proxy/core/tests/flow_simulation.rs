@@ -319,7 +319,9 @@ impl Simulation {
             }
             let (key, flow) = self.table.get(index).expect("it is listed");
             let (client, end) = (key.client.port(), flow.end_when_idle());
-            let right = match self.known[&client].answers {
+            let known = &self.known[&client];
+            let right = match known.answers {
+                _ if known.is_refused => FlowEnd::Refused,
                 0 => FlowEnd::Unanswered,
                 _ => FlowEnd::Idle,
             };

@@ -12,8 +12,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use contract::health::{AllDown, ProbeKind};
-use proxy_core::backend::BackendRegistry;
+use contract::health::AllDown;
+use proxy_core::backend::{BackendRegistry, BackendState, LastConnect};
 use proxy_core::health::schedule::Job;
 use proxy_core::health::watch::{Change, Failing};
 use proxy_core::health::{Outcome, PROTOCOLS};
@@ -168,7 +168,6 @@ async fn sleep_until(at_ms: Option<u64>) {
 
 /// Says for which pools the rule for all being out comes into force, and for which no more.
 pub fn log_all_down(before: &Snapshot, after: &Snapshot, registry: &BackendRegistry) {
-    let probe = after.settings.health.probe.kind;
     for pool in &after.pools {
         let rule = |pool: &PoolSnapshot, protocol| pool.health(protocol).all_down;
         let [tcp, udp] = PROTOCOLS.map(|protocol| rule(pool, protocol).is_some());
@@ -187,7 +186,7 @@ pub fn log_all_down(before: &Snapshot, after: &Snapshot, registry: &BackendRegis
                 Some(AllDown::Reject) => "are refused (all_down: reject)",
                 Some(AllDown::FailOpen) => "go to all of them (all_down: fail_open)",
             };
-            if protocol == Protocol::Tcp && is_udp_alone(pool, probe, registry) {
+            if protocol == Protocol::Tcp && is_udp_alone(pool, registry) {
                 tracing::warn!(
                     "no backend has accepted a TCP connection so far, and UDP is answered: new {what} \
                      {becomes}. If the service uses UDP only, set \"tcp\": false in \"listen\" pool={name}"
@@ -206,16 +205,26 @@ pub fn log_all_down(before: &Snapshot, after: &Snapshot, registry: &BackendRegis
     }
 }
 
-/// Whether all of a pool are out for TCP, as a service of UDP alone is: none has ever accepted a
-/// connection, and flows are answered. Probes that ask over TCP were written down for a service that has
-/// it.
-pub fn is_udp_alone(pool: &PoolSnapshot, probe: ProbeKind, registry: &BackendRegistry) -> bool {
-    let asks_over_tcp = match probe {
-        ProbeKind::SendExpect | ProbeKind::Http => true,
-        ProbeKind::Off | ProbeKind::Tcp | ProbeKind::Udp => false,
-    };
+/// Whether TCP fails at a pool as it does at a service of UDP alone: all are out for it, or somebody tried,
+/// and none has ever accepted a connection, while flows are answered.
+pub fn is_udp_alone(pool: &PoolSnapshot, registry: &BackendRegistry) -> bool {
+    let protocols = registry.protocols(pool.id);
+    if !protocols.is_some_and(|protocols| protocols.seems_to_lack(Protocol::Tcp)) {
+        return false;
+    }
     let is_out = pool.health(Protocol::Tcp).all_down.is_some();
-    is_out && !asks_over_tcp && takes_flows(pool) && registry.have_answered_udp_alone(pool.id)
+    takes_flows(pool) && (is_out || pool.backends().iter().any(|backend| has_failed(backend)))
+}
+
+/// Whether its last connect failed.
+fn has_failed(backend: &BackendState) -> bool {
+    match backend.last_over(Protocol::Tcp) {
+        LastConnect::Failed | LastConnect::TimedOut => true,
+        LastConnect::None
+        | LastConnect::Succeeded
+        | LastConnect::FlowAnswered
+        | LastConnect::FlowRefused => false,
+    }
 }
 
 /// Whether flows have backends, which some listener takes.

@@ -63,7 +63,8 @@ pub fn over(
         return None;
     }
     let standing = backend.health().standing();
-    if standing.is_down_for(protocol) {
+    let is_lacking = backend.protocols().seems_to_lack(protocol);
+    if standing.is_down_for(protocol) && !is_lacking {
         return Some(OperationalState::Down);
     }
     if standing.is_ejected_for(protocol) {
@@ -71,6 +72,8 @@ pub fn over(
     }
     let state = match backend.last_over(protocol) {
         _ if standing.is_shown_up(protocol) => OperationalState::Up,
+        // What no backend has ever answered says nothing of this one.
+        _ if is_lacking => OperationalState::Checking,
         LastConnect::Succeeded | LastConnect::FlowAnswered => OperationalState::Up,
         LastConnect::Failed | LastConnect::TimedOut | LastConnect::FlowRefused => {
             OperationalState::Down
@@ -172,7 +175,12 @@ fn reached(
     standing: &Standing,
     rules: &Rules,
 ) -> (OperationalState, String) {
-    let by_session = match backend.last_connect() {
+    let says_nothing = |protocol| backend.protocols().seems_to_lack(protocol);
+    let last = match says_nothing(Protocol::Udp) {
+        true => backend.last_over(Protocol::Tcp),
+        false => backend.last_connect(),
+    };
+    let by_session = match last {
         LastConnect::Failed => (OperationalState::Down, "the last connect was refused"),
         LastConnect::TimedOut => (OperationalState::Down, "the last connect timed out"),
         LastConnect::Succeeded => (OperationalState::Up, "the last connect succeeded"),
@@ -189,7 +197,7 @@ fn reached(
         (true, None) | (false, _) => by_session.1.to_owned(),
     };
     for (protocol, count) in PROTOCOLS.into_iter().zip(failures) {
-        if count > 0 {
+        if count > 0 && !says_nothing(protocol) {
             let what = new_work(protocol);
             why.push_str(&format!("; {count} {what} in a row failed"));
         }

@@ -206,6 +206,10 @@ impl Core {
 
     /// Nobody listens at `backend`, or no way leads to it.
     pub fn count_refusal(&self, listener: ListenerId, protocol: Protocol, backend: &BackendState) {
+        if protocol == Protocol::Udp && backend.protocols().seems_to_lack(protocol) {
+            // A stranger's, who asks a service of TCP: nothing for the backend to answer for.
+            return;
+        }
         self.note_failure(protocol, backend);
         let last = match protocol {
             Protocol::Tcp => LastConnect::Failed,

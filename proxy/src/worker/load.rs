@@ -193,6 +193,9 @@ impl Core {
 
     /// `backend` refused a session or flow, or could not be reached.
     pub fn meter_failure(&self, pool: PoolId, backend: &BackendState, failure: Failure) {
+        if backend.protocols().seems_to_lack(failure.protocol()) {
+            return;
+        }
         if let Some(moment) = self.moment(pool) {
             meter::failed(backend, failure, moment);
         }

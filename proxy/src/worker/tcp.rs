@@ -244,6 +244,7 @@ impl Tcp {
         if let Some(slot) = &session.slot {
             let backend = slot.backend();
             backend.set_last_connect(Protocol::Tcp, LastConnect::Succeeded);
+            backend.protocols().set_answered(Protocol::Tcp);
             let counters = backend.worker(core.worker);
             add(&counters.sessions_total, 1);
             counters.connect_latency.record(core.now_us - since_us);

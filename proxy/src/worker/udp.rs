@@ -321,7 +321,8 @@ impl Udp {
         // A client that was served at a retired listener goes on to be.
         let listener = serving.unwrap_or(flow.socket_index as usize);
         self.end(core, index, end);
-        if end == FlowEnd::Refused && !tried.contains(&addr) {
+        let is_refused = matches!(end, FlowEnd::Refused | FlowEnd::NotServed);
+        if is_refused && !tried.contains(&addr) {
             tried.push(addr);
         }
         self.begin(core, listener, key, tried)

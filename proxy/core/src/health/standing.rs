@@ -24,8 +24,8 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Whether the connection, which a probe over TCP makes, was accepted for certain.
-    fn was_accepted(self) -> bool {
+    /// Whether a connection was accepted for certain, or a datagram answered.
+    fn was_answered(self) -> bool {
         match self {
             Outcome::Passed { .. } => true,
             Outcome::Failed(failure) => match failure {
@@ -93,8 +93,8 @@ pub struct Standing {
     verdict: Verdict,
     /// A probe of this subject has passed.
     has_passed: bool,
-    /// A probe over TCP was accepted at some time, whatever became of it.
-    was_accepted_over_tcp: bool,
+    /// The last probe was accepted (TCP) or answered (UDP), whatever became of it.
+    was_answered: bool,
     /// No probe can be made, so none has a say.
     is_out_of_reach: bool,
     /// In a row, up to now; one of the two is 0. An ejection begins them anew.
@@ -131,6 +131,7 @@ impl Standing {
     }
 
     fn know_nothing(&mut self) {
+        self.was_answered = false;
         self.verdict = Verdict::Unknown;
         self.has_passed = false;
         self.is_out_of_reach = false;
@@ -173,8 +174,7 @@ impl Standing {
                 }
             }
         }
-        let is_over_tcp = self.subject == Some(Protocol::Tcp);
-        self.was_accepted_over_tcp |= is_over_tcp && outcome.was_accepted();
+        self.was_answered = outcome.was_answered();
         self.is_out_of_reach = false;
         self.probes += 1;
         self.last = Some(LastProbe {
@@ -269,9 +269,9 @@ impl Standing {
         self.latency_us
     }
 
-    /// Whether any probe over TCP was accepted so far.
-    pub fn was_accepted_over_tcp(&self) -> bool {
-        self.was_accepted_over_tcp
+    /// The protocol of the last probe, if that was accepted (TCP) or answered (UDP).
+    pub fn probes_were_answered_over(&self) -> Option<Protocol> {
+        self.subject.filter(|_| self.was_answered)
     }
 
     /// All and failed ones.

@@ -180,6 +180,9 @@ impl Watch {
             self.change(backend, now_ms, |standing, rules| {
                 standing.probed(outcome, &rules.probe, now_ms);
             });
+            if let Some(protocol) = backend.health().standing().probes_were_answered_over() {
+                backend.protocols().set_answered(protocol);
+            }
         }
     }
 
@@ -191,6 +194,10 @@ impl Watch {
         let (Some(pool), Some(backend)) = (pool, registry.find(member)) else {
             return;
         };
+        // Nobody has ever answered there, so nobody is better.
+        if backend.protocols().may_lack(protocol) {
+            return;
+        }
         let failures = backend.health().failures_in_row(protocol);
         let needed = self.rules.ejection.failures;
         // It may have answered since, or the rule may have changed.

@@ -4,6 +4,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::plan::Protocol;
+
 /// What can fail at a backend, by its own fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
@@ -44,6 +46,15 @@ impl Failure {
     ];
 
     /// Its word in the status.
+    pub fn protocol(self) -> Protocol {
+        match self {
+            Failure::ConnectRefused | Failure::ConnectTimedOut | Failure::SessionUnanswered => {
+                Protocol::Tcp
+            }
+            Failure::FlowRefused | Failure::FlowUnanswered => Protocol::Udp,
+        }
+    }
+
     pub fn word(self) -> &'static str {
         match self {
             Failure::ConnectRefused => "connect_refused",
