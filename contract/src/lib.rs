@@ -7,6 +7,7 @@
 //! No sockets, no threads, no policy: those belong to the planes.
 
 pub mod address;
+mod backend_key;
 pub mod batch;
 pub mod config;
 mod config_digest;
@@ -31,6 +32,7 @@ pub mod status;
 mod value;
 
 pub use address::{BackendAddr, OWNER_BYTES, parse_backend_ip};
+pub use backend_key::BackendKey;
 pub use batch::Batch;
 pub use config::{
     Algorithm, Backend, Checked, Config, Listener, LocalAddresses, Pool, Report, Skipped,

@@ -1,7 +1,7 @@
 //! The name of a listener or a pool: its identity, over every reload and in every list.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// 1 to 63 of `a-z`, `0-9`, `-` and `_`, the first a letter. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -11,6 +11,9 @@ pub struct Name(Arc<str>);
 pub const DEFAULT_NAME: &str = "default";
 
 const MAX_LENGTH: usize = 63;
+
+/// Thousands of backends share the name of one pool, so it is allocated once.
+static DEFAULT: LazyLock<Name> = LazyLock::new(|| Name(DEFAULT_NAME.into()));
 
 impl Name {
     /// `None` where `text` is not a name.
@@ -37,7 +40,7 @@ impl Name {
 /// [`DEFAULT_NAME`].
 impl Default for Name {
     fn default() -> Self {
-        Name(DEFAULT_NAME.into())
+        DEFAULT.clone()
     }
 }
 

@@ -11,6 +11,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::{BackendAddr, BackendKey, DEFAULT_NAME, Name};
+
 pub use crate::cost::{BackendCost, Failed};
 pub use crate::health_status::{BackendHealth, HealthStatus, ProtocolHealth};
 use crate::name::default_name;
@@ -214,6 +216,18 @@ pub struct BackendStatus {
     /// Under `gpu_aware`, the cost that decides its share.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<BackendCost>,
+}
+
+impl BackendStatus {
+    /// Which backend it is; `None` if the pool has no valid name.
+    pub fn key(&self) -> Option<BackendKey> {
+        let pool = match self.pool.as_str() {
+            // Without an allocation for each backend.
+            DEFAULT_NAME => Name::default(),
+            pool => Name::new(pool)?,
+        };
+        Some(BackendKey::new(pool, BackendAddr::new(self.ip, self.port)))
+    }
 }
 
 /// Counters of each backend and of the whole. `*_total` and bytes only grow.
