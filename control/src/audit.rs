@@ -15,7 +15,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
-use contract::BackendAddr;
+use contract::BackendKey;
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
@@ -46,7 +46,7 @@ pub struct Audit {
 struct Inner {
     repeats: HashMap<Repeated, u64>,
     heartbeats: u64,
-    heartbeat_backends: BTreeSet<BackendAddr>,
+    heartbeat_backends: BTreeSet<BackendKey>,
 }
 
 /// An event that is listed once and then counted.
@@ -151,10 +151,10 @@ impl Audit {
     }
 
     /// Counts a heartbeat that changed nothing but telemetry.
-    pub fn count_heartbeat(&self, addr: BackendAddr) {
+    pub fn count_heartbeat(&self, key: &BackendKey) {
         let mut inner = self.lock();
         inner.heartbeats += 1;
-        inner.heartbeat_backends.insert(addr);
+        inner.heartbeat_backends.insert(key.clone());
     }
 
     /// Writes what was counted since the last call: to be called once a minute, and at the end.

@@ -7,10 +7,11 @@ mod file;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use contract::BackendAddr;
+use contract::BackendKey;
 use serde_json::{Map, Value, json};
 
-use crate::changes::{OverridePatch, Part, parse_id};
+use crate::base::parse_key;
+use crate::changes::{OverridePatch, Part};
 use crate::clock::Now;
 use crate::layer::Layer;
 use crate::model::{Change, Model, Mutation};
@@ -48,7 +49,7 @@ pub struct Edit {
 /// What an edit changed: before and after.
 #[derive(Debug, Clone, PartialEq)]
 struct What {
-    overrides: BTreeMap<BackendAddr, (Parts, Parts)>,
+    overrides: BTreeMap<BackendKey, (Parts, Parts)>,
     settings: Option<(Layer, Layer)>,
 }
 
@@ -62,8 +63,8 @@ pub struct Edits {
 #[derive(Debug, PartialEq)]
 pub struct WayBack {
     /// Whole overrides; those of backends that are no longer known are left out, and named in `gone`.
-    pub overrides: Vec<(BackendAddr, OverridePatch)>,
-    pub gone: Vec<BackendAddr>,
+    pub overrides: Vec<(BackendKey, OverridePatch)>,
+    pub gone: Vec<BackendKey>,
     /// A patch of the settings by API; empty if they do not change.
     pub settings: Map<String, Value>,
 }
@@ -103,14 +104,15 @@ impl What {
         let mut overrides = BTreeMap::new();
         let mut settings = None;
         match mutation {
-            Mutation::SetOverride(addr, _) | Mutation::ClearOverride(addr) => {
+            Mutation::SetOverride(key, _) | Mutation::ClearOverride(key) => {
                 let parts = |value: &Value| Parts::of(&value["override"]);
-                overrides.insert(*addr, (parts(old), parts(new)));
+                overrides.insert(key.clone(), (parts(old), parts(new)));
             }
             Mutation::Change(set) => {
-                for (addr, _) in &set.edits {
-                    let parts = |value: &Value| Parts::of(&value[addr.to_string()]["override"]);
-                    overrides.insert(*addr, (parts(old), parts(new)));
+                for (key, _) in &set.edits {
+                    let id = key.to_string();
+                    let parts = |value: &Value| Parts::of(&value[&id]["override"]);
+                    overrides.insert(key.clone(), (parts(old), parts(new)));
                 }
             }
             Mutation::ChangeSettings(_) | Mutation::RollBackSettings(_) => {
@@ -139,8 +141,8 @@ fn layer(value: &Value) -> Option<Layer> {
 
 impl Edit {
     pub fn to_json(&self) -> Value {
-        let overrides = self.what.overrides.iter().map(|(addr, (old, new))| {
-            json!({ "id": addr.to_string(), "old": old.to_json(), "new": new.to_json() })
+        let overrides = self.what.overrides.iter().map(|(key, (old, new))| {
+            json!({ "id": key.to_string(), "old": old.to_json(), "new": new.to_json() })
         });
         let settings = self.what.settings.as_ref();
         let settings =
@@ -156,8 +158,8 @@ impl Edit {
     fn from_json(value: &Value) -> Option<Edit> {
         let text = |key: &str| value[key].as_str().map(str::to_owned);
         let overrides = value["overrides"].as_array()?.iter().map(|line| {
-            let addr = parse_id(line["id"].as_str()?)?;
-            Some((addr, (Parts::of(&line["old"]), Parts::of(&line["new"]))))
+            let key = parse_key(line["id"].as_str()?)?;
+            Some((key, (Parts::of(&line["old"]), Parts::of(&line["new"]))))
         });
         let settings = match &value["settings"] {
             Value::Null => None,
@@ -232,25 +234,25 @@ impl Edits {
     /// The changes that restore the state before edit `number`; `None` if it is not kept.
     pub fn way_back(&self, number: u64, model: &Model) -> Option<WayBack> {
         self.kept.iter().find(|edit| edit.number == number)?;
-        let mut parts: BTreeMap<BackendAddr, Parts> = BTreeMap::new();
+        let mut parts: BTreeMap<BackendKey, Parts> = BTreeMap::new();
         let mut settings = model.runtime_settings.clone();
         let undone = self.kept.iter().rev();
         for edit in undone.take_while(|edit| edit.number >= number) {
-            for (addr, (old, _)) in &edit.what.overrides {
-                parts.insert(*addr, *old);
+            for (key, (old, _)) in &edit.what.overrides {
+                parts.insert(key.clone(), *old);
             }
             if let Some((old, new)) = &edit.what.settings {
                 settings = settings.taken_back(old, new);
             }
         }
         let (known, gone): (Vec<_>, Vec<_>) =
-            parts.into_iter().partition(|(addr, _)| model.knows(*addr));
+            parts.into_iter().partition(|(key, _)| model.knows(key));
         Some(WayBack {
             overrides: known
                 .into_iter()
-                .map(|(addr, parts)| (addr, parts.patch()))
+                .map(|(key, parts)| (key, parts.patch()))
                 .collect(),
-            gone: gone.into_iter().map(|(addr, _)| addr).collect(),
+            gone: gone.into_iter().map(|(key, _)| key).collect(),
             settings: between(&model.runtime_settings, &settings),
         })
     }

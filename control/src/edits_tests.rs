@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::base::tests::{key, key_in};
 use crate::changes::ChangeSet;
+use crate::sources::entry::Said;
 
 const NOW: Now = Now {
     monotonic_ms: 0,
@@ -22,7 +24,7 @@ fn change(old: Value, new: Value) -> Change {
 fn set(ids: &[&str], note: Option<&str>) -> Mutation {
     let edits = ids
         .iter()
-        .map(|id| (parse_id(id).expect("an id"), OverridePatch::default()));
+        .map(|id| (parse_key(id).expect("an id"), OverridePatch::default()));
     Mutation::Change(ChangeSet {
         edits: edits.collect(),
         if_revision: None,
@@ -112,6 +114,54 @@ fn a_patch_between_two_layers_leads_from_one_to_the_other() {
             assert_eq!(from.patched(&between(&from, &to)).expect("good"), to);
         }
     }
+}
+
+#[test]
+fn one_address_in_two_pools_is_rolled_back_in_each_by_itself() {
+    let mut model = crate::model::tests::model();
+    let mut edits = Edits::default();
+    let (one, two) = (key(1), key_in("chat", 1));
+    let listed = Said::nothing_of(two.clone());
+    model
+        .apply(&Mutation::SetStatic(listed), "op", NOW)
+        .expect("room");
+    let mut make = |weights: [(&BackendKey, u16); 2]| {
+        let edit = |(key, weight): (&BackendKey, u16)| {
+            let weight = Part::Set(weight);
+            let patch = OverridePatch {
+                weight,
+                ..OverridePatch::default()
+            };
+            (key.clone(), patch)
+        };
+        let set = Mutation::Change(ChangeSet {
+            edits: weights.map(edit).to_vec(),
+            if_revision: None,
+            note: None,
+        });
+        let change = model.apply(&set, "op", NOW).expect("both are known");
+        edits.note(&set, &change, "op", NOW).expect("an edit");
+    };
+    make([(&one, 1), (&two, 100)]);
+    make([(&one, 2), (&two, 100)]);
+    make([(&one, 3), (&two, 300)]);
+    // As they are after a restart.
+    let read = edits
+        .kept
+        .iter()
+        .map(|edit| Edit::from_json(&edit.to_json()));
+    let read = Edits::of(read.map(|edit| edit.expect("read as it was written")));
+    assert_eq!(read.kept, edits.kept);
+    let back = |number| {
+        let back = read.way_back(number, &model).expect("kept").overrides;
+        let weights = back.into_iter().map(|(key, patch)| (key, patch.weight));
+        weights.collect::<Vec<_>>()
+    };
+    let set = |key: &BackendKey, weight| (key.clone(), Part::Set(weight));
+    assert_eq!(back(3), [set(&two, 100), set(&one, 2)]);
+    assert_eq!(back(2), [set(&two, 100), set(&one, 1)]);
+    let cleared = [&two, &one].map(|key| (key.clone(), Part::Clear));
+    assert_eq!(back(1), cleared);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use contract::BackendAddr;
+use contract::BackendKey;
 use contract::status::{AdminState, BackendStatus, OperationalState, Status};
 use serde_json::{Value, json};
 
@@ -73,8 +73,8 @@ struct Gone {
 
 #[derive(Debug, Default)]
 pub struct Histories {
-    of: BTreeMap<BackendAddr, Listed>,
-    gone: BTreeMap<BackendAddr, Gone>,
+    of: BTreeMap<BackendKey, Listed>,
+    gone: BTreeMap<BackendKey, Gone>,
 }
 
 impl Histories {
@@ -85,24 +85,23 @@ impl Histories {
         rows: &[Row],
         seen: Option<&Status>,
         now: Now,
-    ) -> Vec<(&'static str, BackendAddr)> {
+    ) -> Vec<(&'static str, BackendKey)> {
         let mut changed = Vec::new();
         let seen = seen.iter().flat_map(|status| &status.backends);
-        let seen: HashMap<BackendAddr, &BackendStatus> = seen
-            .map(|seen| (BackendAddr::new(seen.ip, seen.port), seen))
-            .collect();
+        let seen: HashMap<BackendKey, &BackendStatus> =
+            seen.filter_map(|seen| Some((seen.key()?, seen))).collect();
         let mut before = std::mem::take(&mut self.of);
         for row in rows {
-            let addr = row.backend.addr;
-            self.gone.remove(&addr);
-            let mut listed = before.remove(&addr).unwrap_or_default();
+            let key = &row.key;
+            self.gone.remove(key);
+            let mut listed = before.remove(key).unwrap_or_default();
             listed.known_by = row.known_by();
             let kept = &mut listed.transitions;
             let admin = row.admin();
-            let (operational, reason) = operational(row, seen.get(&addr).copied());
+            let (operational, reason) = operational(row, seen.get(key).copied());
             let last = kept.back().map(|last| (last.admin, last.operational));
             if last.is_some_and(|(_, before)| before != operational) {
-                changed.push((operational.word(), addr));
+                changed.push((operational.word(), key.clone()));
             }
             if last != Some((admin, operational)) {
                 kept.push_back(Transition {
@@ -115,11 +114,11 @@ impl Histories {
             if kept.len() > KEPT {
                 kept.pop_front();
             }
-            self.of.insert(addr, listed);
+            self.of.insert(key.clone(), listed);
         }
-        for (addr, was) in before {
+        for (key, was) in before {
             let at_ms = now.unix_ms;
-            self.gone.insert(addr, Gone { at_ms, was });
+            self.gone.insert(key, Gone { at_ms, was });
         }
         self.forget_gone();
         changed
@@ -128,20 +127,20 @@ impl Histories {
     fn forget_gone(&mut self) {
         while self.gone.len() > GONE {
             let oldest = self.gone.iter().min_by_key(|(_, gone)| gone.at_ms);
-            let oldest = oldest.map(|(addr, _)| *addr);
-            oldest.and_then(|addr| self.gone.remove(&addr));
+            let oldest = oldest.map(|(key, _)| key.clone());
+            oldest.and_then(|key| self.gone.remove(&key));
         }
     }
 
     /// The transitions of one backend, the newest first.
-    pub fn of(&self, addr: BackendAddr) -> Vec<Value> {
-        let listed = self.of.get(&addr);
+    pub fn of(&self, key: &BackendKey) -> Vec<Value> {
+        let listed = self.of.get(key);
         listed.map_or_else(Vec::new, Listed::newest_first)
     }
 
     /// Since when a backend is no longer listed, its last sources and its transitions; `None` if unknown.
-    pub fn gone(&self, addr: BackendAddr) -> Option<Value> {
-        let Gone { at_ms, was } = self.gone.get(&addr)?;
+    pub fn gone(&self, key: &BackendKey) -> Option<Value> {
+        let Gone { at_ms, was } = self.gone.get(key)?;
         Some(json!({
             "at_ms": at_ms, "sources": was.known_by.names(), "history": was.newest_first(),
         }))

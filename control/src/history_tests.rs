@@ -1,24 +1,23 @@
 //! What is kept of states that change, come and go.
 
 use super::*;
+use crate::base::lower;
+use crate::base::tests::{key, key_in};
 use crate::merge::merge;
 use crate::registry::Registry;
 use crate::sources::entry::Said;
 use crate::sources::listing::Listed;
 use crate::standing::Seen;
+use contract::BackendAddr;
 use std::collections::BTreeMap;
-
-fn addr(last: u8) -> BackendAddr {
-    BackendAddr::new([10, 0, 0, last].into(), 9001)
-}
 
 fn rows(weights: &[(u8, u16)]) -> Vec<Row> {
     let discovered = weights.iter().map(|(last, weight)| {
         let said = Said {
             weight: Some(*weight),
-            ..Said::nothing_of(addr(*last))
+            ..Said::nothing_of(key(*last))
         };
-        (said.addr, said)
+        (said.key.clone(), said)
     });
     let listed = Listed {
         statics: &BTreeMap::new(),
@@ -69,7 +68,7 @@ fn at(ms: u64) -> Now {
 
 /// `at admin operational reason` of each transition, the newest first.
 fn told(histories: &Histories, last: u8) -> Vec<String> {
-    let told = histories.of(addr(last)).into_iter().map(|line| {
+    let told = histories.of(&key(last)).into_iter().map(|line| {
         let text = |key: &str| line[key].as_str().expect("text").to_owned();
         let words = [text("admin"), text("operational"), text("reason")];
         format!("{} {}", line["at_ms"], words.join(" "))
@@ -123,17 +122,17 @@ fn what_is_kept_is_bounded_and_goes_with_its_backend() {
 fn a_backend_that_is_gone_is_remembered_with_its_source_until_it_is_back() {
     let mut histories = Histories::default();
     histories.note(&rows(&[(1, 10)]), Some(&seen("down", "refused")), at(0));
-    assert_eq!(histories.gone(addr(1)), None, "it is listed");
+    assert_eq!(histories.gone(&key(1)), None, "it is listed");
     for ms in [500, 1_000] {
         histories.note(&rows(&[]), None, at(ms));
     }
-    let gone = histories.gone(addr(1)).expect("it was listed");
+    let gone = histories.gone(&key(1)).expect("it was listed");
     assert_eq!(gone["at_ms"], 1_000_500, "the first look without it");
     assert_eq!(gone["sources"], json!(["k8s"]));
     assert_eq!(gone["history"][0]["reason"], "refused");
-    assert_eq!(histories.gone(addr(2)), None, "it was never listed");
+    assert_eq!(histories.gone(&key(2)), None, "it was never listed");
     histories.note(&rows(&[(1, 10)]), None, at(1_500));
-    assert_eq!(histories.gone(addr(1)), None, "it is back");
+    assert_eq!(histories.gone(&key(1)), None, "it is back");
 }
 
 #[test]
@@ -142,11 +141,11 @@ fn of_backends_that_are_gone_the_last_ones_are_remembered() {
     let many = GONE as u16 + 3;
     let numbered = |number: u16| {
         let [high, low] = number.to_be_bytes();
-        BackendAddr::new([10, 1, high, low].into(), 9001)
+        lower(BackendAddr::new([10, 1, high, low].into(), 9001))
     };
     for number in 0..=many {
-        let addr = numbered(number);
-        let said = BTreeMap::from([(addr, Said::nothing_of(addr))]);
+        let key = numbered(number);
+        let said = BTreeMap::from([(key.clone(), Said::nothing_of(key))]);
         let listed = Listed {
             statics: &BTreeMap::new(),
             discovered: &said,
@@ -155,8 +154,8 @@ fn of_backends_that_are_gone_the_last_ones_are_remembered() {
         histories.note(&rows, None, at(number.into()));
     }
     assert_eq!(histories.gone.len(), GONE);
-    assert_eq!(histories.gone(numbered(2)), None);
-    assert!(histories.gone(numbered(many - 1)).is_some());
+    assert_eq!(histories.gone(&numbered(2)), None);
+    assert!(histories.gone(&numbered(many - 1)).is_some());
 }
 
 /// The same of a proxy that serves TCP and UDP.
@@ -198,4 +197,36 @@ fn ready_is_told_of_each_protocol_and_not_where_the_proxy_is_not_heard() {
     assert_eq!(ready(10, Some(&drained)), [Some(false); 2]);
     drained.backends.clear();
     assert_eq!(ready(10, Some(&drained)), [Some(false); 2]);
+}
+
+#[test]
+fn one_address_in_two_pools_has_two_histories() {
+    let listed_in = |keys: &[BackendKey]| {
+        let said = keys
+            .iter()
+            .map(|key| (key.clone(), Said::nothing_of(key.clone())));
+        let listed = Listed {
+            statics: &BTreeMap::new(),
+            discovered: &said.collect(),
+        };
+        merge(listed, &Registry::default())
+    };
+    let (one, two) = (key(1), key_in("chat", 1));
+    let both = listed_in(&[one.clone(), two.clone()]);
+    let mut histories = Histories::default();
+    for (ms, of_chat) in [(0, "up"), (1_000, "down")] {
+        let mut status = seen("up", "");
+        let mut elsewhere = seen(of_chat, "refused").backends.remove(0);
+        elsewhere.pool = "chat".to_owned();
+        status.backends.push(elsewhere);
+        let changed = histories.note(&both, Some(&status), at(ms));
+        let expected = (ms > 0).then(|| ("down", two.clone()));
+        assert_eq!(changed, expected.into_iter().collect::<Vec<_>>());
+        let ready = |row: &Row| Seen::of(Some(&status)).operational(row);
+        assert_eq!([ready(&both[1]), ready(&both[0])], ["up", of_chat]);
+    }
+    assert_eq!((histories.of(&one).len(), histories.of(&two).len()), (1, 2));
+    histories.note(&listed_in(std::slice::from_ref(&one)), None, at(2_000));
+    assert!(histories.gone(&two).is_some() && histories.gone(&one).is_none());
+    assert_eq!(histories.of(&one).len(), 2);
 }

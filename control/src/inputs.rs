@@ -124,9 +124,9 @@ pub fn changes(bytes: &[u8]) {
         return;
     };
     let mut registry = Registry::default();
-    for (addr, patch) in &set.edits {
-        let _ = registry.patch_override(*addr, *patch, "fuzz", NOW);
-        let again = registry.patch_override(*addr, *patch, "fuzz", NOW);
+    for (key, patch) in &set.edits {
+        let _ = registry.patch_override(key, *patch, "fuzz", NOW);
+        let again = registry.patch_override(key, *patch, "fuzz", NOW);
         assert!(
             !again.expect("there was room before"),
             "an edit is made once"

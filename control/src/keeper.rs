@@ -474,17 +474,17 @@ impl Task {
             shared.audit_own("expiry", action, target, result);
         };
         match event {
-            Passed::Expired(addr) => {
+            Passed::Expired(key) => {
                 self.shared.counters.expired.fetch_add(1, Relaxed);
                 if self.expiry_lines.line(now.monotonic_ms) != Verdict::LeaveOut {
                     tracing::warn!(
-                        "registration expired backend={addr}: no heartbeat within its TTL"
+                        "registration expired backend={key}: no heartbeat within its TTL"
                     );
                 }
-                own("expire", &addr.to_string(), "no heartbeat within the TTL");
+                own("expire", &key.to_string(), "no heartbeat within the TTL");
             }
-            Passed::Removed(addr) => own("remove", &addr.to_string(), "expired for ten TTLs"),
-            Passed::Warm(addr) => own("warm", &addr.to_string(), "warm-up is over"),
+            Passed::Removed(key) => own("remove", &key.to_string(), "expired for ten TTLs"),
+            Passed::Warm(key) => own("warm", &key.to_string(), "warm-up is over"),
             Passed::FreezeBegan { silent } => {
                 tracing::error!(
                     "mass expiry held back silent={silent}: more than half of the registrations are silent; none \

@@ -8,6 +8,7 @@ mod actor;
 mod admission;
 mod audit;
 pub mod auth;
+mod base;
 mod calls;
 mod changes;
 pub mod clock;

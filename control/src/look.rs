@@ -85,7 +85,7 @@ pub async fn note(
     let now = shared.clock.now();
     let changed = shared.history().note(rows, status, now);
     shared.series().marks.states(now.unix_ms, changed);
-    let left_out = outcome.left_out.iter().map(|out| &out.addr);
+    let left_out = outcome.left_out.iter().map(|out| &out.key);
     let picture = Picture::of(rows, status, left_out);
     judge(shared, outcome, process, status, &picture);
     picture

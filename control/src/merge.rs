@@ -1,9 +1,9 @@
 //! Precedence when several sources describe one backend: operator override, then registration, then the
 //! static list, then discovery. Each source decides only the values that it mentions. Pure; a backend's identity is
-//! its `ip:port`.
+//! its pool and its `ip:port`: what is said of it in one pool says nothing of it in another.
 
 use contract::status::AdminState;
-use contract::{Backend, BackendAddr};
+use contract::{Backend, BackendKey};
 
 use crate::registry::{Override, Registered, Registry, RegistryEntry, Requests};
 use crate::sources::listing::Listed;
@@ -11,6 +11,7 @@ use crate::sources::listing::Listed;
 /// One backend with everything that is known about it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
+    pub key: BackendKey,
     /// As it is published, except for a drain, which publishes weight 0.
     pub backend: Backend,
     pub discovered: bool,
@@ -145,39 +146,39 @@ impl Row {
     }
 }
 
-/// Every backend that a file lists or a registration knows, in the order of addresses. An override
-/// alone makes no backend.
+/// Every backend that a file lists or a registration knows, in the order of keys. An override alone makes no
+/// backend.
 pub fn merge(listed: Listed, registry: &Registry) -> Vec<Row> {
     let silent = RegistryEntry::default();
     let mut rows = Vec::with_capacity(listed.discovered.len() + registry.entries.len());
-    for addr in listed.addresses() {
-        let entry = registry.entries.get(&addr).unwrap_or(&silent);
-        rows.extend(row(addr, listed, entry));
+    for key in listed.keys() {
+        let entry = registry.entries.get(key).unwrap_or(&silent);
+        rows.extend(row(key, listed, entry));
     }
-    for (addr, entry) in &registry.entries {
-        if !listed.is_static(*addr) && !listed.is_discovered(*addr) {
-            rows.extend(row(*addr, listed, entry));
+    for (key, entry) in &registry.entries {
+        if !listed.is_static(key) && !listed.is_discovered(key) {
+            rows.extend(row(key, listed, entry));
         }
     }
-    rows.sort_by_key(|row| row.backend.addr);
+    rows.sort_unstable_by(|one, two| one.key.cmp(&two.key));
     rows
 }
 
 /// The row of one backend; `None` if no source knows it.
-pub fn merge_one(addr: BackendAddr, listed: Listed, registry: &Registry) -> Option<Row> {
+pub fn merge_one(key: &BackendKey, listed: Listed, registry: &Registry) -> Option<Row> {
     let silent = RegistryEntry::default();
-    let entry = registry.entries.get(&addr).unwrap_or(&silent);
-    row(addr, listed, entry)
+    let entry = registry.entries.get(key).unwrap_or(&silent);
+    row(key, listed, entry)
 }
 
-fn row(addr: BackendAddr, listed: Listed, entry: &RegistryEntry) -> Option<Row> {
-    let below = listed.backend(addr);
+fn row(key: &BackendKey, listed: Listed, entry: &RegistryEntry) -> Option<Row> {
+    let below = listed.backend(key);
     let registered = entry.registered.as_ref();
     let is_expired = registered.is_some_and(Registered::is_expired);
     let mut backend = match (registered, &below) {
         // An expired registration is ignored if a file lists the backend.
         (Some(_), Some(below)) if is_expired => below.clone(),
-        (Some(registered), below) => registered.said(addr).over(below.as_ref()),
+        (Some(registered), below) => registered.said(key).over(below.as_ref()),
         (None, Some(below)) => below.clone(),
         (None, None) => return None,
     };
@@ -191,9 +192,10 @@ fn row(addr: BackendAddr, listed: Listed, entry: &RegistryEntry) -> Option<Row> 
         backend.enabled = false;
     }
     Some(Row {
+        key: key.clone(),
         backend,
-        discovered: listed.is_discovered(addr),
-        is_static: listed.is_static(addr),
+        discovered: listed.is_discovered(key),
+        is_static: listed.is_static(key),
         registered: entry.registered.clone(),
         r#override: entry.r#override.clone(),
     })

@@ -1,12 +1,14 @@
 //! Laws of precedence, on random inputs, and the cases that people meet.
 
 use super::*;
+use crate::base::tests::{key, key_in};
 use crate::clock::Now;
 use crate::registry::{OverrideChange, Registration};
 use crate::settings::ExpiryPolicy;
 use crate::sources::entry::Said;
 use contract::Report;
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 
 const POLICY: ExpiryPolicy = ExpiryPolicy {
     ttl_ms: 1_000,
@@ -20,10 +22,6 @@ fn at(ms: u64) -> Now {
         listened_ms: ms,
         unix_ms: ms,
     }
-}
-
-fn addr(last: u8) -> BackendAddr {
-    BackendAddr::new([10, 0, 0, last].into(), 9001)
 }
 
 /// What a source may say of weight and enabled.
@@ -42,7 +40,7 @@ fn listed((weight, enabled): Word) -> Said {
             gpu_usage: Some(0.25),
             ..Report::default()
         },
-        ..Said::nothing_of(addr(1))
+        ..Said::nothing_of(key(1))
     }
 }
 
@@ -50,7 +48,7 @@ fn said((weight, enabled): Word) -> Registration {
     Registration {
         weight,
         enabled,
-        ..Registration::of(addr(1))
+        ..Registration::of(key(1))
     }
 }
 
@@ -68,10 +66,14 @@ fn merged(
     }
     for change in word {
         registry
-            .set_override(addr(1), *change, "op", at(1))
+            .set_override(&key(1), *change, "op", at(1))
             .expect("not full");
     }
-    let of = |said: Option<Said>| said.map(|said| (said.addr, said)).into_iter().collect();
+    let of = |said: Option<Said>| {
+        said.map(|said| (said.key.clone(), said))
+            .into_iter()
+            .collect()
+    };
     let listed = Listed {
         statics: &of(fixed),
         discovered: &of(discovery),
@@ -161,7 +163,7 @@ fn a_registration_without_figures_leaves_those_of_discovery() {
 
 #[test]
 fn what_a_registration_does_not_mention_is_as_discovery_has_it() {
-    let silent = (Registration::of(addr(1)), false);
+    let silent = (Registration::of(key(1)), false);
     let found = listed((Some(90), Some(false)));
     let row = merged(Some(found.clone()), None, Some(silent.clone()), &[]).expect("known");
     assert_eq!((row.backend.weight, row.backend.enabled), (90, false));
@@ -205,4 +207,52 @@ fn each_state_has_its_word() {
     let mut warming = said((Some(10), Some(true)));
     warming.is_warming_up = Some(true);
     check((warming, false), &[], RowState::Warming);
+}
+
+#[test]
+fn what_a_source_says_in_one_pool_says_nothing_in_another() {
+    let in_pools = |weights: [(&str, u16); 2]| -> BTreeMap<BackendKey, Said> {
+        let said = weights.map(|(pool, weight)| {
+            let said = Said {
+                weight: Some(weight),
+                ..Said::nothing_of(key_in(pool, 1))
+            };
+            (said.key.clone(), said)
+        });
+        said.into()
+    };
+    let mut registry = Registry::default();
+    let said = Registration {
+        weight: Some(5),
+        ..Registration::of(key_in("code", 1))
+    };
+    registry.register(&said, at(0), POLICY).expect("not full");
+    registry
+        .set_override(&key_in("chat", 1), OverrideChange::Drain(true), "op", at(1))
+        .expect("not full");
+    let (statics, discovered) = (
+        in_pools([("chat", 2), ("embed", 4)]),
+        in_pools([("chat", 9), ("code", 9)]),
+    );
+    let listed = Listed {
+        statics: &statics,
+        discovered: &discovered,
+    };
+    let rows = merge(listed, &registry);
+    let seen = rows.iter().map(|row| {
+        assert_eq!(merge_one(&row.key, listed, &registry).as_ref(), Some(row));
+        let weight = row.published().weight;
+        (
+            row.key.to_string(),
+            row.backend.weight,
+            weight,
+            row.source(),
+        )
+    });
+    let expected = [
+        ("chat/10.0.0.1:9001".to_owned(), 2, 0, "runtime"),
+        ("code/10.0.0.1:9001".to_owned(), 5, 5, "runtime"),
+        ("embed/10.0.0.1:9001".to_owned(), 4, 4, "static"),
+    ];
+    assert_eq!(seen.collect::<Vec<_>>(), expected);
 }

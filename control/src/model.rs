@@ -6,9 +6,10 @@
 use std::sync::Arc;
 
 use contract::config::MAX_BACKENDS;
-use contract::{BackendAddr, Faults, check};
+use contract::{BackendAddr, BackendKey, Faults, check};
 use serde_json::{Value, json};
 
+use crate::base::raise;
 use crate::calls::{self, PendingCall, SettingsCall};
 use crate::changes::{self, ChangeSet};
 use crate::clock::Now;
@@ -27,12 +28,12 @@ use crate::sources::runtime::override_json;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Mutation {
     Register(Registration),
-    Unregister(BackendAddr, Remover),
-    SetOverride(BackendAddr, OverrideChange),
-    ClearOverride(BackendAddr),
+    Unregister(BackendKey, Remover),
+    SetOverride(BackendKey, OverrideChange),
+    ClearOverride(BackendKey),
     /// Adds a backend to the static list, or changes its entry.
     SetStatic(Said),
-    RemoveStatic(BackendAddr),
+    RemoveStatic(BackendKey),
     /// Edits of overrides, all or none.
     Change(ChangeSet),
     ChangeSettings(SettingsCall),
@@ -49,11 +50,11 @@ pub enum Refusal {
     #[error("{0}")]
     Faults(#[from] Faults),
     #[error("no backend {0} is registered, listed or discovered")]
-    UnknownBackend(BackendAddr),
+    UnknownBackend(BackendKey),
     #[error("backend {0} has no registration")]
-    NotRegistered(BackendAddr),
+    NotRegistered(BackendKey),
     #[error("backend {0} is not in the static list")]
-    NotStatic(BackendAddr),
+    NotStatic(BackendKey),
     #[error("the static list is full: at most {MAX_BACKENDS} backends")]
     StaticFull,
     #[error(
@@ -65,12 +66,12 @@ pub enum Refusal {
     #[error("no mass expiry is being held back")]
     NoFreeze,
     #[error("{0} has another owner: \"owner\" must be the one that it was registered with")]
-    NotOwner(BackendAddr),
+    NotOwner(BackendKey),
     #[error(
         "{0} was registered without \"owner\": leave it out, or remove the registration first and \
          register again with it"
     )]
-    HasNoOwner(BackendAddr),
+    HasNoOwner(BackendKey),
     #[error(
         "all {0} registrations are in use (\"max_backends\" of \"registration\" in control_config.json)"
     )]
@@ -138,12 +139,12 @@ impl Mutation {
     /// Its target in the audit log.
     pub fn target(&self) -> String {
         match self {
-            Mutation::Register(said) => said.addr.to_string(),
-            Mutation::SetStatic(said) => said.addr.to_string(),
-            Mutation::Unregister(addr, _)
-            | Mutation::SetOverride(addr, _)
-            | Mutation::ClearOverride(addr)
-            | Mutation::RemoveStatic(addr) => addr.to_string(),
+            Mutation::Register(said) => said.key.to_string(),
+            Mutation::SetStatic(said) => said.key.to_string(),
+            Mutation::Unregister(key, _)
+            | Mutation::SetOverride(key, _)
+            | Mutation::ClearOverride(key)
+            | Mutation::RemoveStatic(key) => key.to_string(),
             Mutation::Change(set) => set.target(),
             Mutation::ChangeSettings(_)
             | Mutation::RollBackSettings(_)
@@ -200,13 +201,13 @@ impl Mutation {
     }
 
     /// The backends whose entries in the registry it may touch.
-    pub fn backends(&self) -> Vec<BackendAddr> {
+    pub fn backends(&self) -> Vec<&BackendKey> {
         match self {
-            Mutation::Register(said) => vec![said.addr],
-            Mutation::Unregister(addr, _)
-            | Mutation::SetOverride(addr, _)
-            | Mutation::ClearOverride(addr) => vec![*addr],
-            Mutation::Change(set) => set.edits.iter().map(|(addr, _)| *addr).collect(),
+            Mutation::Register(said) => vec![&said.key],
+            Mutation::Unregister(key, _)
+            | Mutation::SetOverride(key, _)
+            | Mutation::ClearOverride(key) => vec![key],
+            Mutation::Change(set) => set.edits.iter().map(|(key, _)| key).collect(),
             Mutation::SetStatic(_)
             | Mutation::RemoveStatic(_)
             | Mutation::ChangeSettings(_)
@@ -237,9 +238,11 @@ impl Model {
 
     /// The configuration to be published, before anything is left out.
     pub fn plan(&self, rows: &[Row]) -> Plan {
+        // The published file has no place for backends of another pool.
+        let rows = rows.iter().filter(|row| raise(&row.key).is_some());
         Plan {
             head: self.settings().head(),
-            backends: rows.iter().map(Row::published).collect(),
+            backends: rows.map(Row::published).collect(),
         }
     }
 
@@ -251,39 +254,39 @@ impl Model {
         let old = self.describe(mutation);
         let effect = match mutation {
             Mutation::Register(said) => {
-                self.refuse_own_address(said.addr)?;
+                self.refuse_own_address(said.key.addr)?;
                 self.refuse_registration(said)?;
                 let effect = self.registry.register(said, now, self.policy)?;
                 // It has registered again, so its TTL counts.
-                self.drop_carried(said.addr);
+                self.drop_carried(&said.key);
                 effect
             }
-            Mutation::Unregister(addr, remover) => {
-                if !self.registry.may_remove(*addr, *remover) {
-                    return Err(Refusal::NotOwner(*addr));
+            Mutation::Unregister(key, remover) => {
+                if !self.registry.may_remove(key, *remover) {
+                    return Err(Refusal::NotOwner(key.clone()));
                 }
-                self.unregister(*addr, now)?
+                self.unregister(key, now)?
             }
-            Mutation::SetOverride(addr, change) => {
-                if !self.knows(*addr) {
-                    return Err(Refusal::UnknownBackend(*addr));
+            Mutation::SetOverride(key, change) => {
+                if !self.knows(key) {
+                    return Err(Refusal::UnknownBackend(key.clone()));
                 }
-                self.registry.set_override(*addr, *change, actor, now)?;
+                self.registry.set_override(key, *change, actor, now)?;
                 Effect::State
             }
-            Mutation::ClearOverride(addr) => {
-                if !self.knows(*addr) && !self.registry.entries.contains_key(addr) {
-                    return Err(Refusal::UnknownBackend(*addr));
+            Mutation::ClearOverride(key) => {
+                if !self.knows(key) && !self.registry.entries.contains_key(key) {
+                    return Err(Refusal::UnknownBackend(key.clone()));
                 }
-                match self.registry.clear_override(*addr, now) {
+                match self.registry.clear_override(key, now) {
                     true => Effect::State,
                     false => Effect::Unchanged,
                 }
             }
             Mutation::SetStatic(said) => self.set_static(said)?,
-            Mutation::RemoveStatic(addr) => {
-                let removed = Arc::make_mut(&mut self.statics).backends.remove(addr);
-                removed.ok_or(Refusal::NotStatic(*addr))?;
+            Mutation::RemoveStatic(key) => {
+                let removed = Arc::make_mut(&mut self.statics).backends.remove(key);
+                removed.ok_or_else(|| Refusal::NotStatic(key.clone()))?;
                 Effect::State
             }
             Mutation::Change(set) => self.change(set, actor, now)?,
@@ -322,16 +325,16 @@ impl Model {
     pub fn take_over<'a>(&mut self, staged: Model, done: impl Iterator<Item = &'a Mutation>) {
         let entries = &mut self.registry.entries;
         for mutation in done {
-            for addr in mutation.backends() {
-                let new = staged.registry.entries.get(&addr).cloned();
+            for key in mutation.backends() {
+                let new = staged.registry.entries.get(key).cloned();
                 let mut new = new.unwrap_or_default();
                 if mutation.is_edit() {
-                    let heard = entries.remove(&addr).and_then(|entry| entry.registered);
+                    let heard = entries.remove(key).and_then(|entry| entry.registered);
                     new.registered = heard;
                 }
                 match new == RegistryEntry::default() {
-                    true => _ = entries.remove(&addr),
-                    false => _ = entries.insert(addr, new),
+                    true => _ = entries.remove(key),
+                    false => _ = entries.insert(key.clone(), new),
                 }
             }
         }
@@ -342,9 +345,9 @@ impl Model {
     }
 
     fn set_static(&mut self, said: &Said) -> Result<Effect, Refusal> {
-        self.refuse_own_address(said.addr)?;
+        self.refuse_own_address(said.key.addr)?;
         let backends = &self.statics.backends;
-        let before = backends.get(&said.addr);
+        let before = backends.get(&said.key);
         if before.is_none() && backends.len() >= MAX_BACKENDS {
             return Err(Refusal::StaticFull);
         }
@@ -358,19 +361,19 @@ impl Model {
             return Ok(Effect::Unchanged);
         }
         let backends = &mut Arc::make_mut(&mut self.statics).backends;
-        backends.insert(said.addr, said);
+        backends.insert(said.key.clone(), said);
         Ok(Effect::State)
     }
 
     /// Removes a registration, or a backend that is only in the last published file because no source that
     /// could drop it has been read.
-    fn unregister(&mut self, addr: BackendAddr, now: Now) -> Result<Effect, Refusal> {
-        let was_registered = self.registry.unregister(addr, now);
-        let was_carried = self.drop_carried(addr);
+    fn unregister(&mut self, key: &BackendKey, now: Now) -> Result<Effect, Refusal> {
+        let was_registered = self.registry.unregister(key, now);
+        let was_carried = self.drop_carried(key);
         if was_registered || was_carried {
             Ok(Effect::State)
         } else {
-            Err(Refusal::NotRegistered(addr))
+            Err(Refusal::NotRegistered(key.clone()))
         }
     }
 
@@ -383,10 +386,10 @@ impl Model {
             return Err(Refusal::Stale { expected, current });
         }
         let mut faults = Faults::default();
-        for (index, (addr, _)) in set.edits.iter().enumerate() {
-            if !self.knows(*addr) {
+        for (index, (key, _)) in set.edits.iter().enumerate() {
+            if !self.knows(key) {
                 let place = format!("/changes/{index}/id");
-                faults.add(&place, addr, "a registered, listed or discovered backend");
+                faults.add(&place, key, "a registered, listed or discovered backend");
             }
         }
         if !faults.is_empty() {
@@ -394,8 +397,8 @@ impl Model {
         }
         let mut registry = self.registry.clone();
         let mut changed = false;
-        for (addr, patch) in &set.edits {
-            changed |= registry.patch_override(*addr, *patch, actor, now)?;
+        for (key, patch) in &set.edits {
+            changed |= registry.patch_override(key, *patch, actor, now)?;
         }
         self.registry = registry;
         Ok(if changed {
@@ -491,11 +494,11 @@ impl Model {
         Ok(())
     }
 
-    fn drop_carried(&mut self, addr: BackendAddr) -> bool {
+    fn drop_carried(&mut self, key: &BackendKey) -> bool {
         let mut was_carried = false;
         for listing in [&mut self.discovery, &mut self.statics] {
-            if listing.is_carried && listing.backends.contains_key(&addr) {
-                Arc::make_mut(listing).backends.remove(&addr);
+            if listing.is_carried && listing.backends.contains_key(key) {
+                Arc::make_mut(listing).backends.remove(key);
                 was_carried = true;
             }
         }
@@ -503,11 +506,11 @@ impl Model {
     }
 
     /// Whether a registration or a file names this backend.
-    pub fn knows(&self, addr: BackendAddr) -> bool {
-        let entry = self.registry.entries.get(&addr);
+    pub fn knows(&self, key: &BackendKey) -> bool {
+        let entry = self.registry.entries.get(key);
         let registered = entry.is_some_and(|entry| entry.registered.is_some());
         let listed = self.listed();
-        registered || listed.is_static(addr) || listed.is_discovered(addr)
+        registered || listed.is_static(key) || listed.is_discovered(key)
     }
 
     fn refuse_own_address(&self, addr: BackendAddr) -> Result<(), Faults> {
@@ -522,17 +525,17 @@ impl Model {
     }
 
     fn refuse_registration(&self, said: &Registration) -> Result<(), Refusal> {
-        if !self.registry.is_open_to(said.addr, said.owner) {
-            let registered = self.registry.registered(said.addr);
+        if !self.registry.is_open_to(&said.key, said.owner) {
+            let registered = self.registry.registered(&said.key);
             let has_owner = registered.is_some_and(|registered| registered.owner.is_some());
             return Err(match has_owner {
-                true => Refusal::NotOwner(said.addr),
-                false => Refusal::HasNoOwner(said.addr),
+                true => Refusal::NotOwner(said.key.clone()),
+                false => Refusal::HasNoOwner(said.key.clone()),
             });
         }
         let entries = self.registry.entries.values();
         let count = entries.filter(|entry| entry.registered.is_some()).count();
-        let is_new = self.registry.registered(said.addr).is_none();
+        let is_new = self.registry.registered(&said.key).is_none();
         match is_new && count >= self.max_registrations {
             true => Err(Refusal::TooMany(self.max_registrations)),
             false => Ok(()),
@@ -541,22 +544,22 @@ impl Model {
 
     /// The values that a mutation concerns, at this moment: old before it, new after it.
     fn describe(&self, mutation: &Mutation) -> Value {
-        let addr = match mutation {
+        let key = match mutation {
             Mutation::ChangeSettings(_) | Mutation::RollBackSettings(_) => {
                 return self.runtime_settings.to_json();
             }
             Mutation::KeepSettings(_) | Mutation::AcknowledgeExpiry => return Value::Null,
             Mutation::Change(set) => return self.describe_change(set),
-            Mutation::SetStatic(Said { addr, .. }) | Mutation::RemoveStatic(addr) => {
-                let said = self.statics.backends.get(addr);
+            Mutation::SetStatic(Said { key, .. }) | Mutation::RemoveStatic(key) => {
+                let said = self.statics.backends.get(key);
                 return said.map(static_json).unwrap_or_default();
             }
-            Mutation::Register(said) => said.addr,
-            Mutation::Unregister(addr, _)
-            | Mutation::SetOverride(addr, _)
-            | Mutation::ClearOverride(addr) => *addr,
+            Mutation::Register(said) => &said.key,
+            Mutation::Unregister(key, _)
+            | Mutation::SetOverride(key, _)
+            | Mutation::ClearOverride(key) => key,
         };
-        let Some(entry) = self.registry.entries.get(&addr) else {
+        let Some(entry) = self.registry.entries.get(key) else {
             return Value::Null;
         };
         let registered = entry.registered.as_ref().map(|registered| {
@@ -569,9 +572,9 @@ impl Model {
     }
 
     fn describe_change(&self, set: &ChangeSet) -> Value {
-        let described = set.edits.iter().filter_map(|(addr, _)| {
-            let row = merge_one(*addr, self.listed(), &self.registry)?;
-            Some((addr.to_string(), changes::describe(&row)))
+        let described = set.edits.iter().filter_map(|(key, _)| {
+            let row = merge_one(key, self.listed(), &self.registry)?;
+            Some((key.to_string(), changes::describe(&row)))
         });
         Value::Object(described.collect())
     }
@@ -584,4 +587,4 @@ pub fn static_json(said: &Said) -> Value {
 
 #[cfg(test)]
 #[path = "model_tests.rs"]
-mod tests;
+pub mod tests;

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::auth::SecretHash;
+use crate::base::lower;
+use crate::base::tests::{key, key_in};
 use crate::calls::OnRefusal;
 use crate::render::ProxyAddresses;
 use contract::LocalAddresses;
@@ -12,21 +14,17 @@ const NOW: Now = Now {
     unix_ms: 1_730_000_000_000,
 };
 
-fn addr(last: u8) -> BackendAddr {
-    BackendAddr::new([10, 0, 0, last].into(), 9001)
-}
-
-fn register(addr: BackendAddr) -> Mutation {
-    Mutation::Register(Registration::of(addr))
+fn register(key: BackendKey) -> Mutation {
+    Mutation::Register(Registration::of(key))
 }
 
 /// Discovery knows 10.0.0.1, nothing else is known.
-fn model() -> Model {
-    let said = Said::nothing_of(addr(1));
+pub fn model() -> Model {
+    let said = Said::nothing_of(key(1));
     Model {
         registry: Registry::default(),
         discovery: Arc::new(Listing {
-            backends: [(addr(1), said)].into(),
+            backends: [(key(1), said)].into(),
             ..Listing::default()
         }),
         statics: Arc::default(),
@@ -59,26 +57,26 @@ fn call(patch: serde_json::Map<String, Value>) -> SettingsCall {
     }
 }
 
-fn weight(model: &Model, addr: BackendAddr) -> Option<u16> {
+fn weight(model: &Model, key: &BackendKey) -> Option<u16> {
     let rows = model.rows();
-    let row = rows.iter().find(|row| row.backend.addr == addr)?;
+    let row = rows.iter().find(|row| row.key == *key)?;
     Some(row.backend.weight)
 }
 
 #[test]
 fn a_weight_edit_of_a_discovered_backend_holds_and_can_be_cleared() {
     let mut model = model();
-    let set = Mutation::SetOverride(addr(1), OverrideChange::Weight(77));
+    let set = Mutation::SetOverride(key(1), OverrideChange::Weight(77));
     let change = model.apply(&set, "op", NOW).expect("known");
     assert_eq!(change.new["override"]["weight"], json!(77));
     assert_eq!(change.old, Value::Null);
-    assert_eq!(weight(&model, addr(1)), Some(77));
-    let clear = Mutation::ClearOverride(addr(1));
+    assert_eq!(weight(&model, &key(1)), Some(77));
+    let clear = Mutation::ClearOverride(key(1));
     assert_eq!(
         model.apply(&clear, "op", NOW).expect("known").effect,
         Effect::State
     );
-    assert_eq!(weight(&model, addr(1)), Some(10));
+    assert_eq!(weight(&model, &key(1)), Some(10));
     let again = model.apply(&clear, "op", NOW).expect("known");
     assert_eq!(again.effect, Effect::Unchanged);
 }
@@ -91,22 +89,22 @@ fn heartbeats_that_come_while_an_edit_is_stored_stay() {
         ..NOW
     };
     for edit in [
-        Mutation::SetOverride(addr(2), OverrideChange::Weight(7)),
-        Mutation::ClearOverride(addr(2)),
+        Mutation::SetOverride(key(2), OverrideChange::Weight(7)),
+        Mutation::ClearOverride(key(2)),
     ] {
         let mut model = model();
-        model.apply(&register(addr(2)), "2", NOW).expect("free");
-        let drain = Mutation::SetOverride(addr(2), OverrideChange::Drain(true));
+        model.apply(&register(key(2)), "2", NOW).expect("free");
+        let drain = Mutation::SetOverride(key(2), OverrideChange::Drain(true));
         model.apply(&drain, "op", NOW).expect("known");
         let mut staged = model.clone();
         staged.apply(&edit, "op", NOW).expect("known");
         let beat = model
             .registry
-            .heartbeat(&Registration::of(addr(2)), later, model.policy);
+            .heartbeat(&Registration::of(key(2)), later, model.policy);
         assert_eq!(beat, Some(Effect::Unchanged));
-        let said = staged.registry.entries[&addr(2)].r#override.clone();
+        let said = staged.registry.entries[&key(2)].r#override.clone();
         model.take_over(staged, [&edit].into_iter());
-        let entry = &model.registry.entries[&addr(2)];
+        let entry = &model.registry.entries[&key(2)];
         assert_eq!(entry.r#override, said, "{edit:?}");
         let heard = entry.registered.as_ref().expect("registered").heard_at_ms;
         assert_eq!(heard, later.monotonic_ms, "{edit:?}");
@@ -116,11 +114,11 @@ fn heartbeats_that_come_while_an_edit_is_stored_stay() {
 #[test]
 fn what_is_taken_over_is_what_was_staged() {
     let mut model = model();
-    let clear = Mutation::ClearOverride(addr(1));
+    let clear = Mutation::ClearOverride(key(1));
     for mutation in [
-        register(addr(2)),
-        Mutation::SetOverride(addr(1), OverrideChange::Weight(3)),
-        Mutation::Unregister(addr(2), Remover::Operator),
+        register(key(2)),
+        Mutation::SetOverride(key(1), OverrideChange::Weight(3)),
+        Mutation::Unregister(key(2), Remover::Operator),
         clear,
     ] {
         let mut staged = model.clone();
@@ -155,17 +153,17 @@ fn settings_that_do_not_go_together_are_refused_together_or_one_after_the_other(
 #[test]
 fn what_nobody_knows_is_refused() {
     let mut model = model();
-    let set = Mutation::SetOverride(addr(9), OverrideChange::Weight(77));
+    let set = Mutation::SetOverride(key(9), OverrideChange::Weight(77));
     assert!(matches!(
         model.apply(&set, "op", NOW),
         Err(Refusal::UnknownBackend(_))
     ));
-    let clear = Mutation::ClearOverride(addr(9));
+    let clear = Mutation::ClearOverride(key(9));
     assert!(matches!(
         model.apply(&clear, "op", NOW),
         Err(Refusal::UnknownBackend(_))
     ));
-    for not_registered in [addr(9), addr(1)] {
+    for not_registered in [key(9), key(1)] {
         let gone = Mutation::Unregister(not_registered, Remover::Operator);
         let refused = model.apply(&gone, "op", NOW);
         assert!(matches!(refused, Err(Refusal::NotRegistered(_))));
@@ -181,7 +179,7 @@ fn what_nobody_knows_is_refused() {
 #[test]
 fn our_own_addresses_cannot_register() {
     let mut model = model();
-    let loopback = |port| BackendAddr::new([127, 0, 0, 1].into(), port);
+    let loopback = |port| lower(BackendAddr::new([127, 0, 0, 1].into(), port));
     for port in [10080, 8080] {
         let refused = model.apply(&register(loopback(port)), "op", NOW);
         assert!(matches!(refused, Err(Refusal::Faults(_))), "{port}");
@@ -195,9 +193,9 @@ fn our_own_addresses_cannot_register() {
 fn a_carried_backend_can_be_dropped_and_a_discovered_one_cannot() {
     let mut model = model();
     Arc::make_mut(&mut model.discovery).is_carried = true;
-    let gone = Mutation::Unregister(addr(1), Remover::Operator);
+    let gone = Mutation::Unregister(key(1), Remover::Operator);
     assert!(model.apply(&gone, "op", NOW).is_ok());
-    assert_eq!(weight(&model, addr(1)), None);
+    assert_eq!(weight(&model, &key(1)), None);
 }
 
 #[test]
@@ -221,7 +219,7 @@ fn settings_by_api_stand_above_the_base_and_bad_ones_change_nothing() {
 fn registered_with(last: u8, owner: Option<&str>) -> Mutation {
     Mutation::Register(Registration {
         owner: owner.map(SecretHash::of),
-        ..Registration::of(addr(last))
+        ..Registration::of(key(last))
     })
 }
 
@@ -234,7 +232,7 @@ fn what_has_an_owner_is_refreshed_and_removed_by_its_owner_alone() {
     apply(&mut model, &owned).expect("its own");
     let remove = |shown: Option<&str>| {
         let remover = Remover::Backend(shown.map(SecretHash::of));
-        Mutation::Unregister(addr(1), remover)
+        Mutation::Unregister(key(1), remover)
     };
     for foreign in [
         registered_with(1, Some("other")),
@@ -254,7 +252,7 @@ fn what_has_an_owner_is_refreshed_and_removed_by_its_owner_alone() {
     apply(&mut model, &registered_with(1, None)).expect("refreshed");
     apply(&mut model, &remove(None)).expect("removed");
     apply(&mut model, &owned).expect("registered");
-    let by_operator = Mutation::Unregister(addr(1), Remover::Operator);
+    let by_operator = Mutation::Unregister(key(1), Remover::Operator);
     apply(&mut model, &by_operator).expect("an operator may");
 }
 
@@ -295,9 +293,79 @@ fn registrations_are_bounded_in_number() {
     model
         .apply(&registered_with(3, None), "op", NOW)
         .expect("no new one");
-    let gone = Mutation::Unregister(addr(3), Remover::Operator);
+    let gone = Mutation::Unregister(key(3), Remover::Operator);
     model.apply(&gone, "op", NOW).expect("removed");
     model
         .apply(&registered_with(4, None), "op", NOW)
         .expect("room again");
+}
+
+#[test]
+fn one_address_in_two_pools_has_two_registrations_and_two_overrides() {
+    let mut model = model();
+    let (one, two) = (key(2), key_in("chat", 2));
+    for (key, owner) in [(&one, "one"), (&two, "two")] {
+        let said = Registration {
+            owner: Some(SecretHash::of(owner)),
+            ..Registration::of(key.clone())
+        };
+        let change = model.apply(&Mutation::Register(said), "op", NOW);
+        assert_eq!(change.expect("new").effect, Effect::State, "{key}");
+    }
+    for (key, set) in [(&one, 7), (&two, 70)] {
+        let set = Mutation::SetOverride(key.clone(), OverrideChange::Weight(set));
+        let mut staged = model.clone();
+        staged.apply(&set, "op", NOW).expect("known");
+        model.take_over(staged, [&set].into_iter());
+        assert_eq!(set.target(), key.to_string());
+    }
+    let weights = |model: &Model| [weight(model, &one), weight(model, &two)];
+    assert_eq!(weights(&model), [Some(7), Some(70)]);
+    let published = model.plan(&model.rows());
+    let addresses: Vec<_> = published.backends.iter().map(|one| one.addr).collect();
+    assert_eq!(
+        addresses,
+        [key(1).addr, one.addr],
+        "the base format has one pool"
+    );
+
+    let clear = Mutation::ClearOverride(one.clone());
+    model.apply(&clear, "op", NOW).expect("known");
+    assert_eq!(weights(&model), [Some(10), Some(70)]);
+    let foreign = Remover::Backend(Some(SecretHash::of("one")));
+    let refused = model.apply(&Mutation::Unregister(two.clone(), foreign), "op", NOW);
+    assert!(matches!(refused, Err(Refusal::NotOwner(key)) if key == two));
+    let gone = Mutation::Unregister(two.clone(), Remover::Operator);
+    model.apply(&gone, "op", NOW).expect("registered");
+    assert_eq!(weights(&model), [Some(10), None]);
+    assert!(!model.knows(&two) && model.knows(&one));
+}
+
+#[test]
+fn a_backend_that_is_listed_in_one_pool_is_unknown_in_another() {
+    let mut model = model();
+    let elsewhere = key_in("chat", 1);
+    let set = Mutation::SetOverride(elsewhere.clone(), OverrideChange::Drain(true));
+    let refused = model.apply(&set, "op", NOW);
+    assert!(matches!(refused, Err(Refusal::UnknownBackend(key)) if key == elsewhere));
+    let listed = Said {
+        weight: Some(3),
+        ..Said::nothing_of(elsewhere.clone())
+    };
+    model
+        .apply(&Mutation::SetStatic(listed), "op", NOW)
+        .expect("room");
+    model
+        .apply(&set, "op", NOW)
+        .expect("now it is listed there");
+    let drained = |key: &BackendKey| {
+        let rows = model.rows();
+        let row = rows.iter().find(|row| row.key == *key).expect("listed");
+        (row.is_drained(), row.backend.weight, row.source())
+    };
+    assert_eq!(drained(&key(1)), (false, 10, "k8s"));
+    assert_eq!(drained(&elsewhere), (true, 3, "runtime"));
+    let gone = Mutation::RemoveStatic(key(1));
+    let refused = model.apply(&gone, "op", NOW);
+    assert!(matches!(refused, Err(Refusal::NotStatic(_))));
 }

@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 
 use contract::config::MAX_BACKENDS;
-use contract::{BackendAddr, Batch, Report};
+use contract::{BackendKey, Batch, Report};
 
 use crate::auth::SecretHash;
 use crate::changes::OverridePatch;
@@ -30,7 +30,7 @@ const FREEZE_POPULATION: usize = 5;
 /// Everything that a backend sends about itself, in each registration and heartbeat.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Registration {
-    pub addr: BackendAddr,
+    pub key: BackendKey,
     /// Absent: as before, or as the files list it.
     pub weight: Option<u16>,
     /// Absent: as the files list it.
@@ -47,10 +47,10 @@ pub struct Registration {
 
 #[cfg(test)]
 impl Registration {
-    /// A registration with only an address.
-    pub fn of(addr: BackendAddr) -> Registration {
+    /// A registration that sets nothing.
+    pub fn of(key: BackendKey) -> Registration {
         Registration {
-            addr,
+            key,
             weight: None,
             enabled: None,
             is_warming_up: None,
@@ -160,11 +160,11 @@ pub enum Effect {
 }
 
 /// The effect of passing time on a registration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Passed {
-    Expired(BackendAddr),
-    Removed(BackendAddr),
-    Warm(BackendAddr),
+    Expired(BackendKey),
+    Removed(BackendKey),
+    Warm(BackendKey),
     /// The mass-expiry freeze began; how many registrations are silent.
     FreezeBegan {
         silent: usize,
@@ -188,7 +188,7 @@ pub enum Remover {
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Registry {
-    pub entries: BTreeMap<BackendAddr, RegistryEntry>,
+    pub entries: BTreeMap<BackendKey, RegistryEntry>,
     /// Unix seconds of the last change.
     pub updated_at: u64,
     pub freeze: Freeze,
@@ -203,7 +203,7 @@ impl Registry {
         now: Now,
         policy: ExpiryPolicy,
     ) -> Option<Effect> {
-        let entry = self.entries.get_mut(&said.addr)?;
+        let entry = self.entries.get_mut(&said.key)?;
         let old = entry.registered.as_ref()?;
         let new = registered(said, Some(old), now, policy);
         if new.state() != old.state() {
@@ -229,44 +229,42 @@ impl Registry {
         if let Some(effect) = self.heartbeat(said, now, policy) {
             return Ok(effect);
         }
-        if self.entries.len() >= MAX_BACKENDS && !self.entries.contains_key(&said.addr) {
+        if self.entries.len() >= MAX_BACKENDS && !self.entries.contains_key(&said.key) {
             return Err(Full);
         }
-        let entry = self.entries.entry(said.addr).or_default();
+        let entry = self.entries.entry(said.key.clone()).or_default();
         entry.registered = Some(registered(said, entry.registered.as_ref(), now, policy));
         self.updated_at = now.unix_s();
         Ok(Effect::State)
     }
 
-    /// Whether `owner` may refresh what is registered at `addr`, or register there.
-    pub fn is_open_to(&self, addr: BackendAddr, owner: Option<SecretHash>) -> bool {
-        let registered = self.registered(addr);
+    /// Whether `owner` may refresh the registration of `key`, or make one.
+    pub fn is_open_to(&self, key: &BackendKey, owner: Option<SecretHash>) -> bool {
+        let registered = self.registered(key);
         registered.is_none_or(|registered| registered.is_open_to(owner))
     }
 
-    /// Whether `remover` may remove the registration of `addr`.
-    pub fn may_remove(&self, addr: BackendAddr, remover: Remover) -> bool {
-        let owner = self
-            .registered(addr)
-            .and_then(|registered| registered.owner);
+    /// Whether `remover` may remove the registration of `key`.
+    pub fn may_remove(&self, key: &BackendKey, remover: Remover) -> bool {
+        let owner = self.registered(key).and_then(|registered| registered.owner);
         match (owner, remover) {
             (None, _) | (Some(_), Remover::Operator) => true,
             (Some(own), Remover::Backend(shown)) => shown.is_some_and(|shown| own.is(shown)),
         }
     }
 
-    pub fn registered(&self, addr: BackendAddr) -> Option<&Registered> {
-        self.entries.get(&addr)?.registered.as_ref()
+    pub fn registered(&self, key: &BackendKey) -> Option<&Registered> {
+        self.entries.get(key)?.registered.as_ref()
     }
 
     /// Removes a registration; an override of the same backend stays. False if there is none.
-    pub fn unregister(&mut self, addr: BackendAddr, now: Now) -> bool {
-        let Some(entry) = self.entries.get_mut(&addr) else {
+    pub fn unregister(&mut self, key: &BackendKey, now: Now) -> bool {
+        let Some(entry) = self.entries.get_mut(key) else {
             return false;
         };
         let existed = entry.registered.take().is_some();
         if entry.r#override.is_none() {
-            self.entries.remove(&addr);
+            self.entries.remove(key);
         }
         if existed {
             self.updated_at = now.unix_s();
@@ -276,15 +274,15 @@ impl Registry {
 
     pub fn set_override(
         &mut self,
-        addr: BackendAddr,
+        key: &BackendKey,
         change: OverrideChange,
         actor: &str,
         now: Now,
     ) -> Result<(), Full> {
-        if self.entries.len() >= MAX_BACKENDS && !self.entries.contains_key(&addr) {
+        if self.entries.len() >= MAX_BACKENDS && !self.entries.contains_key(key) {
             return Err(Full);
         }
-        let entry = self.entries.entry(addr).or_default();
+        let entry = self.entries.entry(key.clone()).or_default();
         let word = entry.r#override.get_or_insert_default();
         match change {
             OverrideChange::Weight(weight) => word.weight = Some(weight),
@@ -300,15 +298,15 @@ impl Registry {
     /// Edits an override; false if nothing changes.
     pub fn patch_override(
         &mut self,
-        addr: BackendAddr,
+        key: &BackendKey,
         patch: OverridePatch,
         actor: &str,
         now: Now,
     ) -> Result<bool, Full> {
-        let entry = self.entries.get(&addr);
+        let entry = self.entries.get(key);
         let old = entry.and_then(|entry| entry.r#override.as_ref());
         let Some(word) = patch.of(old) else {
-            return Ok(self.clear_override(addr, now));
+            return Ok(self.clear_override(key, now));
         };
         if Some(&word) == old {
             return Ok(false);
@@ -319,19 +317,19 @@ impl Registry {
         let actor = actor.to_owned();
         let at = now.unix_s();
         let word = Override { at, actor, ..word };
-        self.entries.entry(addr).or_default().r#override = Some(word);
+        self.entries.entry(key.clone()).or_default().r#override = Some(word);
         self.updated_at = at;
         Ok(true)
     }
 
     /// Clears an override; false if there is none.
-    pub fn clear_override(&mut self, addr: BackendAddr, now: Now) -> bool {
-        let Some(entry) = self.entries.get_mut(&addr) else {
+    pub fn clear_override(&mut self, key: &BackendKey, now: Now) -> bool {
+        let Some(entry) = self.entries.get_mut(key) else {
             return false;
         };
         let existed = entry.r#override.take().is_some();
         if entry.registered.is_none() {
-            self.entries.remove(&addr);
+            self.entries.remove(key);
         }
         if existed {
             self.updated_at = now.unix_s();
@@ -366,24 +364,24 @@ impl Registry {
         let mut passed = Vec::new();
         self.pass_freeze(now, policy, &mut passed);
         let is_held = matches!(self.freeze, Freeze::Held { .. });
-        for (addr, entry) in &mut self.entries {
+        for (key, entry) in &mut self.entries {
             let Some(registered) = &mut entry.registered else {
                 continue;
             };
             match registered.expired_at_ms {
                 Some(at) if now.listened_ms >= at + REMOVAL_TTLS * policy.ttl_ms => {
                     entry.registered = None;
-                    passed.push(Passed::Removed(*addr));
+                    passed.push(Passed::Removed(key.clone()));
                 }
                 None if !is_held && registered.silence_ms(now) >= policy.ttl_ms => {
                     registered.expired_at_ms = Some(now.listened_ms);
-                    passed.push(Passed::Expired(*addr));
+                    passed.push(Passed::Expired(key.clone()));
                 }
                 Some(_) | None => {
                     if matches!(registered.warming, Warming::Until(end) if end <= now.monotonic_ms)
                     {
                         registered.warming = Warming::Unsaid;
-                        passed.push(Passed::Warm(*addr));
+                        passed.push(Passed::Warm(key.clone()));
                     }
                 }
             }
@@ -450,9 +448,9 @@ impl Registry {
 
 impl Registered {
     /// Its values for the backend, without its age.
-    pub fn said(&self, addr: BackendAddr) -> Said {
+    pub fn said(&self, key: &BackendKey) -> Said {
         Said {
-            addr,
+            key: key.clone(),
             weight: self.weight,
             enabled: self.enabled,
             is_warming_up: self.warming.is_on(),

@@ -1,6 +1,7 @@
 //! The life of a registration and of an override, in virtual time.
 
 use super::*;
+use crate::base::tests::{key, key_in};
 
 const POLICY: ExpiryPolicy = ExpiryPolicy {
     ttl_ms: 15_000,
@@ -16,12 +17,8 @@ fn at(ms: u64) -> Now {
     }
 }
 
-fn addr(last: u8) -> BackendAddr {
-    BackendAddr::new([10, 0, 0, last].into(), 9001)
-}
-
 fn said(last: u8) -> Registration {
-    Registration::of(addr(last))
+    Registration::of(key(last))
 }
 
 fn with(count: u8, now: Now) -> Registry {
@@ -43,14 +40,11 @@ fn live(registry: &Registry) -> usize {
 fn a_registration_expires_after_its_ttl_and_goes_ten_ttls_later() {
     let mut registry = with(1, at(0));
     assert_eq!(registry.pass(at(14_999), POLICY), []);
-    assert_eq!(
-        registry.pass(at(15_000), POLICY),
-        [Passed::Expired(addr(0))]
-    );
+    assert_eq!(registry.pass(at(15_000), POLICY), [Passed::Expired(key(0))]);
     assert_eq!(registry.pass(at(164_999), POLICY), []);
     assert_eq!(
         registry.pass(at(165_000), POLICY),
-        [Passed::Removed(addr(0))]
+        [Passed::Removed(key(0))]
     );
     assert!(registry.entries.is_empty());
 }
@@ -61,10 +55,7 @@ fn a_heartbeat_renews_the_ttl_and_changes_nothing_else() {
     let effect = registry.register(&said(0), at(14_000), POLICY);
     assert_eq!(effect.expect("known"), Effect::Unchanged);
     assert_eq!(registry.pass(at(28_999), POLICY), []);
-    assert_eq!(
-        registry.pass(at(29_000), POLICY),
-        [Passed::Expired(addr(0))]
-    );
+    assert_eq!(registry.pass(at(29_000), POLICY), [Passed::Expired(key(0))]);
 }
 
 #[test]
@@ -80,7 +71,7 @@ fn new_figures_are_telemetry_and_a_new_weight_is_state() {
     assert_eq!(effect(&mut registry, &figures), Effect::State);
     figures.weight = None;
     assert_ne!(effect(&mut registry, &figures), Effect::State);
-    let kept = registry.entries[&addr(0)].registered.as_ref();
+    let kept = registry.entries[&key(0)].registered.as_ref();
     assert_eq!(
         kept.expect("registered").weight,
         Some(30),
@@ -115,17 +106,17 @@ fn an_override_survives_heartbeats_expiry_and_removal() {
     let mut registry = with(1, at(0));
     let weight = OverrideChange::Weight(7);
     registry
-        .set_override(addr(0), weight, "op", at(1))
+        .set_override(&key(0), weight, "op", at(1))
         .expect("not full");
     let effect = registry.register(&said(0), at(2), POLICY);
     assert_eq!(effect.expect("known"), Effect::Unchanged);
     registry.pass(at(20_000), POLICY);
     registry.pass(at(200_000), POLICY);
-    let left = &registry.entries[&addr(0)];
+    let left = &registry.entries[&key(0)];
     assert!(left.registered.is_none());
     assert_eq!(left.r#override.as_ref().and_then(|o| o.weight), Some(7));
-    assert!(registry.clear_override(addr(0), at(200_001)));
-    assert!(!registry.clear_override(addr(0), at(200_002)));
+    assert!(registry.clear_override(&key(0), at(200_001)));
+    assert!(!registry.clear_override(&key(0), at(200_002)));
     assert!(registry.entries.is_empty());
 }
 
@@ -136,7 +127,7 @@ fn a_new_registration_warms_for_the_set_time_unless_it_says_otherwise() {
         ..POLICY
     };
     let warming = |registry: &Registry| {
-        let registered = registry.entries[&addr(0)].registered.as_ref();
+        let registered = registry.entries[&key(0)].registered.as_ref();
         registered.expect("registered").warming.is_on() == Some(true)
     };
     let mut registry = Registry::default();
@@ -147,7 +138,7 @@ fn a_new_registration_warms_for_the_set_time_unless_it_says_otherwise() {
         .register(&said(0), at(4_000), policy)
         .expect("not full");
     assert!(warming(&registry), "a heartbeat does not end the warm-up");
-    assert_eq!(registry.pass(at(5_000), policy), [Passed::Warm(addr(0))]);
+    assert_eq!(registry.pass(at(5_000), policy), [Passed::Warm(key(0))]);
     registry
         .register(&said(0), at(6_000), policy)
         .expect("not full");
@@ -202,7 +193,7 @@ fn a_freeze_ends_by_itself_when_most_are_heard_again() {
             .expect("known");
     }
     let passed = registry.pass(at(16_100), POLICY);
-    assert_eq!(passed, [Passed::FreezeEnded, Passed::Expired(addr(5))]);
+    assert_eq!(passed, [Passed::FreezeEnded, Passed::Expired(key(5))]);
 }
 
 #[test]
@@ -234,7 +225,7 @@ fn a_reading_said_again_keeps_its_time_and_a_new_one_does_not() {
         said.report.gpu_usage = gpu_usage;
         said.report_age_ms = report_age_ms;
         registry.register(&said, at(ms), POLICY).expect("not full");
-        let registered = registry.entries[&addr(0)].registered.as_ref();
+        let registered = registry.entries[&key(0)].registered.as_ref();
         registered.expect("just now").report.reported_at_ms
     };
     let fresh = Some(at(1_000).unix_ms);
@@ -265,4 +256,18 @@ fn an_offer_of_batches_is_state_and_counts_of_requests_are_not() {
     assert_eq!(beat(&|said| said.batch = Some(batch)), Effect::State);
     assert_eq!(beat(&|said| said.batch = Some(batch)), Effect::Unchanged);
     assert_eq!(beat(&|_| {}), Effect::State);
+}
+
+#[test]
+fn one_address_in_two_pools_expires_in_each_by_its_own_heartbeats() {
+    let mut registry = with(1, at(0));
+    let elsewhere = Registration::of(key_in("chat", 0));
+    registry
+        .register(&elsewhere, at(0), POLICY)
+        .expect("not full");
+    assert!(registry.heartbeat(&elsewhere, at(10_000), POLICY).is_some());
+    let passed = registry.pass(at(15_000), POLICY);
+    assert_eq!(passed, [Passed::Expired(key(0))]);
+    let passed = registry.pass(at(25_000), POLICY);
+    assert_eq!(passed, [Passed::Expired(key_in("chat", 0))]);
 }

@@ -6,16 +6,17 @@ use std::net::{IpAddr, SocketAddr};
 
 use contract::config::{MAX_BACKENDS, is_own_listener};
 use contract::status::Running;
-use contract::{Backend, BackendAddr, Faults, LocalAddresses, check};
+use contract::{Backend, BackendAddr, BackendKey, Faults, LocalAddresses, check};
 use serde_json::{Map, Value, json};
 
+use crate::base::lower;
 use crate::layer::Layer;
 use crate::sources::push_backends;
 
 /// Everything of the file but backends, `updated_at` and `generation`, in file order.
 pub type Head = Vec<(String, Value)>;
 
-/// What is to be published.
+/// What is to be published, in the base format: its backends are those of the pool `default`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     pub head: Head,
@@ -25,7 +26,7 @@ pub struct Plan {
 /// A backend that is not published, and why.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LeftOut {
-    pub addr: BackendAddr,
+    pub key: BackendKey,
     pub why: String,
 }
 
@@ -204,7 +205,7 @@ impl Plan {
             };
             match why {
                 Some(why) => left_out.push(LeftOut {
-                    addr: backend.addr,
+                    key: lower(backend.addr),
                     why,
                 }),
                 None => kept.push(backend),
@@ -237,8 +238,8 @@ impl Plan {
         faulty.dedup_by_key(|(index, _)| *index);
         for (index, why) in faulty {
             if index < self.backends.len() {
-                let addr = self.backends.remove(index).addr;
-                left_out.push(LeftOut { addr, why });
+                let key = lower(self.backends.remove(index).addr);
+                left_out.push(LeftOut { key, why });
             }
         }
     }
@@ -317,7 +318,7 @@ mod tests {
         let (fitted, left_out) = plan(backends).fit(listen, &own()).expect("fits");
         let kept: Vec<String> = fitted.backends.iter().map(|b| b.addr.to_string()).collect();
         assert_eq!(kept, ["10.0.0.1:9001", "10.0.0.2:9001"]);
-        let out: Vec<String> = left_out.iter().map(|out| out.addr.to_string()).collect();
+        let out: Vec<String> = left_out.iter().map(|out| out.key.to_string()).collect();
         assert_eq!(
             out,
             ["127.0.0.1:10080", "192.168.7.7:8080", "10.0.0.1:9001"]
@@ -362,7 +363,7 @@ mod tests {
             prop_assert_eq!(config.generation, Some(generation));
             prop_assert_eq!(&config.pools[0].backends, &fitted.backends);
             for out in &left_out {
-                let alone = plan(vec![backends[&out.addr].clone()]);
+                let alone = plan(vec![backends[&out.key.addr].clone()]);
                 let (fitted, _) = alone.fit(listen, &own()).expect("the head is good");
                 prop_assert!(fitted.backends.is_empty(), "a good one was left out: {:?}", out);
             }

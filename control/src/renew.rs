@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use contract::BackendAddr;
+use contract::BackendKey;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::auth::{TokenChange, command};
@@ -139,11 +139,11 @@ fn read_certificate(app: &App, tls: &Tls, told: &mut Option<String>) {
 
 /// Registrations that exist when tokens are first needed continue for a while; logged when this begins.
 pub fn begin_grace(app: &App) {
-    let registered: Vec<BackendAddr> = {
+    let registered: Vec<BackendKey> = {
         let model = app.shared.model();
         let entries = model.registry.entries.iter();
         let registered = entries.filter(|(_, entry)| entry.registered.is_some());
-        registered.map(|(addr, _)| *addr).collect()
+        registered.map(|(key, _)| key.clone()).collect()
     };
     let Some((until_s, count)) = app.access.begin_grace(registered) else {
         return;

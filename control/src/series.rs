@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use contract::BackendAddr;
+use contract::BackendKey;
 use contract::status::{BackendStatus, Totals};
 use serde_json::{Value, json};
 
@@ -252,8 +252,8 @@ impl Series {
     }
 
     /// The figures of a backend in the last hour; `None` where nothing is kept of it.
-    pub fn backend(&self, addr: BackendAddr, from_ms: u64, to_ms: u64) -> Option<Value> {
-        let (oldest_ms, figures) = self.backends.of(addr)?;
+    pub fn backend(&self, key: &BackendKey, from_ms: u64, to_ms: u64) -> Option<Value> {
+        let (oldest_ms, figures) = self.backends.of(key)?;
         let moments = figures.into_iter().enumerate();
         let moments =
             moments.map(|(place, figures)| (oldest_ms + place as u64 * MINUTE_MS, figures));

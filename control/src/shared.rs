@@ -167,7 +167,7 @@ impl Shared {
             model.registry.heartbeat(said, now, policy)?
         };
         self.counters.heartbeats.fetch_add(1, Relaxed);
-        self.audit.count_heartbeat(said.addr);
+        self.audit.count_heartbeat(&said.key);
         if effect == Effect::Telemetry {
             self.ring_telemetry();
         }

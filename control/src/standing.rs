@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use contract::BackendAddr;
+use contract::BackendKey;
 use contract::status::{AdminState, BackendStatus, Status};
 
 use crate::merge::{Row, RowState};
@@ -65,24 +65,23 @@ impl Protocol {
 pub struct Seen<'a> {
     /// `None`: the proxy does not answer.
     status: Option<&'a Status>,
-    backends: HashMap<BackendAddr, &'a BackendStatus>,
+    backends: HashMap<BackendKey, &'a BackendStatus>,
 }
 
 impl<'a> Seen<'a> {
     pub fn of(status: Option<&'a Status>) -> Seen<'a> {
         let backends = status.iter().flat_map(|status| &status.backends);
         let backends = backends.filter(|backend| backend.configured);
-        let by_address =
-            backends.map(|backend| (BackendAddr::new(backend.ip, backend.port), backend));
+        let keyed = backends.filter_map(|backend| Some((backend.key()?, backend)));
         Seen {
             status,
-            backends: by_address.collect(),
+            backends: keyed.collect(),
         }
     }
 
     /// The state of a backend from the proxy, or else from control.
     pub fn operational(&self, row: &Row) -> &'static str {
-        match self.backends.get(&row.backend.addr) {
+        match self.backends.get(&row.key) {
             _ if row.state() == RowState::Expired => "expired",
             Some(backend) => backend.operational.word(),
             None => "unknown",
@@ -93,7 +92,7 @@ impl<'a> Seen<'a> {
     pub fn is_ready(&self, row: &Row, protocol: Protocol) -> Option<bool> {
         let status = self.status?;
         protocol.is_expected(status).then(|| {
-            let backend = self.backends.get(&row.backend.addr);
+            let backend = self.backends.get(&row.key);
             let is_taken = |backend: &&BackendStatus| {
                 backend.admin == AdminState::Ready && protocol.is_taken(backend)
             };

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use contract::status::{BackendReport, Reports};
 use contract::{BackendAddr, Report};
 
+use crate::merge::Row;
 use crate::observe::Proxy;
 use crate::shared::Shared;
 
@@ -55,13 +56,21 @@ pub async fn run(shared: Arc<Shared>, proxy: Proxy) {
     }
 }
 
-/// The last report of each backend.
+/// The last report of each server.
 fn reports(shared: &Shared) -> Vec<(BackendAddr, Report)> {
-    let rows = shared.model().rows();
-    let reports = rows
+    of_servers(&shared.model().rows())
+}
+
+/// A report is about a server, and the proxy takes it for each pool that lists the server: of several, the newest
+/// is sent.
+fn of_servers(rows: &[Row]) -> Vec<(BackendAddr, Report)> {
+    let mut reports: Vec<(BackendAddr, Report)> = rows
         .iter()
-        .map(|row| (row.backend.addr, row.backend.report));
-    reports.collect()
+        .map(|row| (row.key.addr, row.backend.report))
+        .collect();
+    reports.sort_by_key(|(addr, report)| (*addr, std::cmp::Reverse(report.reported_at_ms)));
+    reports.dedup_by_key(|(addr, _)| *addr);
+    reports
 }
 
 /// The reports that have not been sent to the proxy yet. Sent reports of backends that are gone are forgotten.
@@ -104,6 +113,14 @@ fn wire(addr: BackendAddr, report: &Report) -> BackendReport {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::tests::{key, key_in};
+    use crate::clock::Now;
+    use crate::merge::merge;
+    use crate::registry::{Registration, Registry};
+    use crate::settings::ExpiryPolicy;
+    use crate::sources::listing::Listed;
+    use contract::BackendKey;
+    use std::collections::BTreeMap;
 
     #[test]
     fn the_same_figures_with_a_later_time_are_news() {
@@ -123,6 +140,49 @@ mod tests {
             ..none
         };
         assert!(is_same(&sent_none, &none), "once is enough");
+    }
+
+    #[test]
+    fn of_a_server_in_two_pools_the_newest_report_is_sent() {
+        let registered = |key: BackendKey, gpu, at| {
+            let mut registry = Registry::default();
+            let said = Registration {
+                report: Report {
+                    gpu_usage: gpu,
+                    ..Report::default()
+                },
+                ..Registration::of(key)
+            };
+            let now = Now {
+                monotonic_ms: at,
+                listened_ms: at,
+                unix_ms: at,
+            };
+            let policy = ExpiryPolicy {
+                ttl_ms: 15_000,
+                warmup_ms: 0,
+                freeze: false,
+            };
+            registry.register(&said, now, policy).expect("not full");
+            registry
+        };
+        let nothing = BTreeMap::new();
+        let listed = Listed {
+            statics: &nothing,
+            discovered: &nothing,
+        };
+        let sent = |in_default, in_chat| {
+            let mut registry = registered(key(1), Some(0.25), in_default);
+            let elsewhere = registered(key_in("chat", 1), Some(0.75), in_chat);
+            registry.entries.extend(elsewhere.entries);
+            let reports = of_servers(&merge(listed, &registry));
+            let usages = reports
+                .into_iter()
+                .map(|(addr, report)| (addr, report.gpu_usage));
+            usages.collect::<Vec<_>>()
+        };
+        assert_eq!(sent(5, 6), [(key(1).addr, Some(0.75))]);
+        assert_eq!(sent(6, 5), [(key(1).addr, Some(0.25))]);
     }
 
     #[test]

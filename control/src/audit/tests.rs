@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use super::*;
+use crate::base::tests::key;
 
 struct Log {
     _temp: tempfile::TempDir,
@@ -128,7 +129,7 @@ fn heartbeats_are_summed_up() {
     let log = Log::new();
     let audit = log.open();
     for last in [1, 2, 2, 2] {
-        audit.count_heartbeat(BackendAddr::new([10, 0, 0, last].into(), 1));
+        audit.count_heartbeat(&key(last));
     }
     audit.sum_up();
     audit.sum_up();

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use contract::BackendAddr;
+use contract::BackendKey;
 
 use super::failures::Failures;
 use super::grace::Grace;
@@ -230,7 +230,7 @@ impl Access {
     /// [`Access::configure`].
     pub fn begin_grace(
         &self,
-        registered: impl IntoIterator<Item = BackendAddr>,
+        registered: impl IntoIterator<Item = BackendKey>,
     ) -> Option<(u64, usize)> {
         let now_s = self.clock.now().unix_s();
         lock(&self.grace).begin(now_s, registered)
@@ -243,9 +243,9 @@ impl Access {
     }
 
     /// Whether this registration may.
-    pub fn is_in_grace(&self, addr: BackendAddr) -> bool {
+    pub fn is_in_grace(&self, key: &BackendKey) -> bool {
         let now_s = self.clock.now().unix_s();
-        lock(&self.grace).covers(addr, now_s)
+        lock(&self.grace).covers(key, now_s)
     }
 
     /// Decides on a request; on success returns the caller's proof, which may be empty if none is needed.

@@ -7,14 +7,14 @@
 
 use std::collections::BTreeSet;
 
-use contract::BackendAddr;
+use contract::BackendKey;
 
 #[derive(Debug, Default)]
 pub struct Grace {
     /// Unix seconds on the wall clock, as for tokens; `None` if there is no grace period.
     until_s: Option<u64>,
     /// The registrations that existed when it began.
-    holders: Option<BTreeSet<BackendAddr>>,
+    holders: Option<BTreeSet<BackendKey>>,
 }
 
 impl Grace {
@@ -36,7 +36,7 @@ impl Grace {
     pub fn begin(
         &mut self,
         now_s: u64,
-        registered: impl IntoIterator<Item = BackendAddr>,
+        registered: impl IntoIterator<Item = BackendKey>,
     ) -> Option<(u64, usize)> {
         let until_s = self.ends_at_s(now_s)?;
         if self.holders.is_some() {
@@ -46,31 +46,37 @@ impl Grace {
         Some((until_s, holders.len()))
     }
 
-    pub fn covers(&self, addr: BackendAddr, now_s: u64) -> bool {
+    pub fn covers(&self, key: &BackendKey, now_s: u64) -> bool {
         let holders = self.holders.as_ref();
-        self.ends_at_s(now_s).is_some() && holders.is_some_and(|holders| holders.contains(&addr))
+        self.ends_at_s(now_s).is_some() && holders.is_some_and(|holders| holders.contains(key))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::parse_id;
 
     #[test]
     fn who_was_there_is_covered_until_the_end_and_nobody_else() {
-        let [old, new] = [1, 2].map(|last| BackendAddr::new([10, 0, 0, last].into(), 9001));
+        let [old, new] =
+            [1, 2].map(|last| parse_id(&format!("10.0.0.{last}:9001")).expect("an id"));
         let mut grace = Grace::default();
-        assert_eq!(grace.begin(5, [old]), None, "there is none");
-        assert!(!grace.covers(old, 5));
+        assert_eq!(grace.begin(5, [old.clone()]), None, "there is none");
+        assert!(!grace.covers(&old, 5));
         grace.last_until(Some(10));
-        assert!(!grace.covers(old, 5), "it is not known who was there");
-        assert_eq!(grace.begin(5, [old]), Some((10, 1)));
-        assert_eq!(grace.begin(6, [old, new]), None, "it has begun");
+        assert!(!grace.covers(&old, 5), "it is not known who was there");
+        assert_eq!(grace.begin(5, [old.clone()]), Some((10, 1)));
+        assert_eq!(
+            grace.begin(6, [old.clone(), new.clone()]),
+            None,
+            "it has begun"
+        );
         grace.last_until(Some(10));
-        assert!(grace.covers(old, 9) && !grace.covers(new, 9));
-        assert!(!grace.covers(old, 10));
-        assert_eq!(grace.begin(10, [old]), None);
+        assert!(grace.covers(&old, 9) && !grace.covers(&new, 9));
+        assert!(!grace.covers(&old, 10));
+        assert_eq!(grace.begin(10, [old.clone()]), None);
         grace.last_until(None);
-        assert!(!grace.covers(old, 6), "it was taken back");
+        assert!(!grace.covers(&old, 6), "it was taken back");
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use contract::config::MAX_FILE_BYTES;
 use contract::publish::{PublishError, end_of_links};
-use contract::{BackendAddr, Checked, Faults, LocalAddresses, check, digest, parse_object};
+use contract::{BackendKey, Checked, Faults, LocalAddresses, check, digest, parse_object};
 use serde_json::{Map, Value};
 
 use crate::calls::{self, PendingCall};
@@ -170,33 +170,36 @@ fn carry_over(
     read: ReadAtStart,
     now: Now,
 ) {
-    let published = checked.config.pools.iter().flat_map(|pool| &pool.backends);
+    let pools = checked.config.pools.iter();
+    let published =
+        pools.flat_map(|pool| pool.backends.iter().map(|backend| (&pool.name, backend)));
     let carried = || Listing {
         is_carried: true,
         ..Listing::default()
     };
     let (mut discovery, mut statics) = (carried(), carried());
     let mut gone = 0_usize;
-    for backend in published {
-        let addr = backend.addr;
-        if model.knows(addr) {
+    for (pool, backend) in published {
+        let key = BackendKey::new(pool.clone(), backend.addr);
+        if model.knows(&key) {
             continue;
         }
-        let may_be_of = |is_of: fn(&Sources) -> bool| sources.get(&addr).is_none_or(is_of);
+        let may_be_of = |is_of: fn(&Sources) -> bool| sources.get(&key).is_none_or(is_of);
         let is_discovered = !read.discovery && may_be_of(|sources| sources.discovery);
         let is_static = !read.statics && may_be_of(|sources| sources.r#static);
+        let said = Said::all_of(pool, backend);
         if is_discovered {
-            discovery.backends.insert(addr, Said::all_of(backend));
+            discovery.backends.insert(key.clone(), said.clone());
         }
         if is_static {
-            statics.backends.insert(addr, Said::all_of(backend));
+            statics.backends.insert(key.clone(), said);
         }
         if is_discovered || is_static {
             continue;
         }
         if !read.registry && may_be_of(|sources| sources.runtime) {
             // It was a registration; it has a TTL to register again.
-            let entry = model.registry.entries.entry(addr).or_default();
+            let entry = model.registry.entries.entry(key).or_default();
             entry.registered = Some(carried_registration(backend, now));
         } else {
             gone += 1;
@@ -604,7 +607,7 @@ impl Files {
         found: ReadResult,
         model: &mut Model,
         now: Now,
-    ) -> Option<Vec<BackendAddr>> {
+    ) -> Option<Vec<BackendKey>> {
         let bytes = match found {
             Ok(Some(bytes)) => bytes,
             Ok(None) => {

@@ -7,9 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use contract::status::{Reload, Running};
-use contract::{Backend, BackendAddr, Refusal, RefusalCode};
+use contract::{Backend, BackendKey, Refusal, RefusalCode};
 use serde_json::{Value, json};
 
+use crate::base::lower;
 use crate::render::{Head, LeftOut, Plan};
 
 /// The keys that every published file has.
@@ -30,7 +31,7 @@ pub struct Process {
 pub enum Part {
     /// A top-level key of `proxy_config.json`.
     Key(String),
-    Backend(BackendAddr),
+    Backend(BackendKey),
     /// The refusal names no part, and only backends differ from what the proxy runs.
     Whole,
     /// The published file, changed by another program.
@@ -88,8 +89,9 @@ impl Part {
     fn value_in(&self, plan: &Plan) -> Value {
         match self {
             Part::Key(key) => plan.value(key).cloned().unwrap_or_default(),
-            Part::Backend(addr) => {
-                let backend = plan.backends.iter().find(|backend| backend.addr == *addr);
+            Part::Backend(key) => {
+                let mut backends = plan.backends.iter();
+                let backend = backends.find(|backend| lower(backend.addr) == *key);
                 backend.map(entry).unwrap_or_default()
             }
             Part::Whole | Part::File => Value::Null,
@@ -193,12 +195,12 @@ impl Holds {
         if self.incidents.is_empty() {
             return (wanted, Vec::new());
         }
-        let entries: BTreeMap<BackendAddr, &Backend> =
-            wanted.backends.iter().map(|b| (b.addr, b)).collect();
+        let entries: BTreeMap<BackendKey, &Backend> =
+            wanted.backends.iter().map(|b| (lower(b.addr), b)).collect();
         self.incidents.retain(|incident| match &incident.part {
             Part::Key(key) => wanted.value(key).unwrap_or(&Value::Null) == &incident.wanted,
-            Part::Backend(addr) => entries
-                .get(addr)
+            Part::Backend(key) => entries
+                .get(key)
                 .is_some_and(|b| entry(b) == incident.wanted),
             Part::Whole | Part::File => true,
         });
@@ -217,13 +219,13 @@ impl Holds {
                         plan.set(key, accepted);
                     }
                 }
-                (Part::Backend(addr), _) => _ = out.insert(*addr, incident.describe()),
+                (Part::Backend(key), _) => _ = out.insert(key.clone(), incident.describe()),
                 (Part::Key(_), None) | (Part::Whole | Part::File, _) => {}
             }
         }
         plan.backends
-            .retain(|backend| !out.contains_key(&backend.addr));
-        let left_out = out.into_iter().map(|(addr, why)| LeftOut { addr, why });
+            .retain(|backend| !out.contains_key(&lower(backend.addr)));
+        let left_out = out.into_iter().map(|(key, why)| LeftOut { key, why });
         (plan, left_out.collect())
     }
 
@@ -383,7 +385,7 @@ impl Holds {
         if key == "backends" {
             let index = steps.next().and_then(|index| index.parse::<usize>().ok());
             if let Some(backend) = index.and_then(|index| plan.backends.get(index)) {
-                return vec![Part::Backend(backend.addr)];
+                return vec![Part::Backend(lower(backend.addr))];
             }
         } else if plan.value(&key).is_some() {
             return vec![Part::Key(key)];

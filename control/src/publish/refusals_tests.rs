@@ -1,13 +1,14 @@
 //! What is held, what stands in for it, and when it is over.
 
 use super::*;
+use crate::base::tests::key;
 use contract::Report;
 
 const ALGORITHM: &str = "algorithm";
 
 fn plan(listen: u16, algorithm: &str, backends: &[u8]) -> Plan {
     let backend = |last: &u8| Backend {
-        addr: addr(*last),
+        addr: key(*last).addr,
         weight: 10,
         enabled: true,
         is_warming_up: false,
@@ -31,10 +32,6 @@ fn process(pid: u32, started_at_ms: u64) -> Process {
         pid,
         started_at_ms: Some(started_at_ms),
     }
-}
-
-fn addr(last: u8) -> BackendAddr {
-    BackendAddr::new([10, 0, 0, last].into(), 9001)
 }
 
 fn refusal(code: RefusalCode, place: &str) -> Refusal {
@@ -88,7 +85,7 @@ fn a_refused_backend_is_left_out_and_named() {
     let (standing, left_out) = holds.stand_in(wanted);
     assert_eq!(standing, plan(1, "random", &[1, 3]));
     assert_eq!(left_out.len(), 1);
-    assert_eq!(left_out[0].addr, addr(2));
+    assert_eq!(left_out[0].key, key(2));
     // Its place moves, and what is refused does not.
     let (standing, _) = holds.stand_in(plan(1, "random", &[2, 3]));
     assert_eq!(standing, plan(1, "random", &[3]));

@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use contract::config::{MAX_FILE_BYTES, read_backend_addr};
-use contract::{BackendAddr, Faults, Object, parse_object};
+use contract::{BackendKey, Faults, Object, parse_object};
 use serde_json::json;
 
 use super::kept_file::KeptFile;
+use crate::base::{lower, raise};
 use crate::merge::Row;
 use crate::settings::read_file;
 use crate::sources::push_backends;
@@ -24,7 +25,7 @@ pub struct Sources {
     pub discovery: bool,
 }
 
-pub type SourcesOf = BTreeMap<BackendAddr, Sources>;
+pub type SourcesOf = BTreeMap<BackendKey, Sources>;
 
 /// The file, and what it is known to say.
 #[derive(Debug)]
@@ -56,7 +57,7 @@ impl Sources {
 
 pub fn of_rows(rows: &[Row]) -> SourcesOf {
     rows.iter()
-        .map(|row| (row.backend.addr, Sources::of(row)))
+        .map(|row| (row.key.clone(), Sources::of(row)))
         .collect()
 }
 
@@ -87,14 +88,17 @@ fn parse(bytes: &[u8]) -> Result<SourcesOf, Faults> {
             r#static: says("static"),
             discovery: says("k8s"),
         };
-        Some((addr, sources))
+        Some((lower(addr), sources))
     });
     Ok(entries.collect())
 }
 
 fn render(known: &SourcesOf, updated_at: u64) -> Vec<u8> {
     let mut text = format!("{{\n  \"updated_at\": {updated_at},\n");
-    let entries = known.iter().map(
+    let own = known
+        .iter()
+        .filter_map(|(key, sources)| Some((raise(key)?, sources)));
+    let entries = own.map(
         |(addr, sources)| json!({"ip": addr.ip(), "port": addr.port(), "sources": sources.words()}),
     );
     push_backends(&mut text, entries);
@@ -116,9 +120,9 @@ impl SourcesFile {
         let gone = self
             .known
             .iter()
-            .filter(|(addr, _)| !wanted.contains_key(addr));
-        let mut both: SourcesOf = gone.map(|(addr, sources)| (*addr, *sources)).collect();
-        both.extend(wanted);
+            .filter(|(key, _)| !wanted.contains_key(key));
+        let mut both: SourcesOf = gone.map(|(key, sources)| (key.clone(), *sources)).collect();
+        both.extend(wanted.iter().map(|(key, sources)| (key.clone(), *sources)));
         self.keep(both, updated_at).await;
     }
 
@@ -137,6 +141,7 @@ impl SourcesFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::parse_id;
 
     #[test]
     fn what_is_written_is_read_back() {
@@ -145,19 +150,11 @@ mod tests {
             r#static,
             discovery,
         };
+        let key = |id| parse_id(id).expect("an id");
         let known = SourcesOf::from([
-            (
-                BackendAddr::new([10, 0, 0, 1].into(), 1),
-                sources(true, false, false),
-            ),
-            (
-                BackendAddr::new([10, 0, 0, 2].into(), 1),
-                sources(false, true, true),
-            ),
-            (
-                BackendAddr("[2001:db8::7]:9001".parse().expect("a literal")),
-                sources(true, true, false),
-            ),
+            (key("10.0.0.1:1"), sources(true, false, false)),
+            (key("10.0.0.2:1"), sources(false, true, true)),
+            (key("[2001:db8::7]:9001"), sources(true, true, false)),
         ]);
         assert_eq!(parse(&render(&known, 7)).expect("readable"), known);
     }

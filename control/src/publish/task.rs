@@ -176,7 +176,7 @@ impl Task {
                     .iter()
                     .filter(|out| !outcome.left_out.contains(out))
                 {
-                    tracing::warn!("backend left out backend={}: {}", out.addr, out.why);
+                    tracing::warn!("backend left out backend={}: {}", out.key, out.why);
                 }
                 outcome.left_out = left_out;
                 let published = self.published.as_ref();

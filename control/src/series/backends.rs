@@ -4,10 +4,11 @@
 //! steps an octave, within 4 %; a share in steps of half a percent. A chart shows no more than that.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::IpAddr;
 
-use contract::BackendAddr;
 use contract::status::BackendStatus;
+use contract::{BackendKey, Name};
 
 use super::MINUTE_MS;
 
@@ -139,13 +140,14 @@ struct Kept {
 }
 
 /// A backend's address in 20 bytes, where a socket address takes 32.
-type Key = (IpAddr, u16);
+type Address = (IpAddr, u16);
 
 /// Of all backends.
 #[derive(Debug)]
 pub struct Backends {
     most: usize,
-    of: BTreeMap<Key, Kept>,
+    /// By pool first, so that no backend takes room for the name.
+    of: BTreeMap<Name, BTreeMap<Address, Kept>>,
     newest_minute: Option<u64>,
     /// The process of the counters.
     process: Option<(u32, Option<u64>)>,
@@ -166,9 +168,20 @@ impl Backends {
 
     pub fn resize(&mut self, most: usize) {
         self.most = most;
-        while self.of.len() > most {
-            self.of.pop_last();
+        let mut surplus = self.count().saturating_sub(most);
+        for pool in self.of.values_mut().rev() {
+            while surplus > 0 && pool.pop_last().is_some() {
+                surplus -= 1;
+            }
         }
+    }
+
+    fn count(&self) -> usize {
+        self.of.values().map(BTreeMap::len).sum()
+    }
+
+    fn kept(&mut self) -> impl Iterator<Item = &mut Kept> {
+        self.of.values_mut().flat_map(BTreeMap::values_mut)
     }
 
     /// Keeps one minute of the backends' status, and forgets backends without a figure for an hour.
@@ -177,20 +190,26 @@ impl Backends {
         self.make_gaps(minute);
         if self.process != Some(process) {
             // A new process counts from 0.
-            self.of.values_mut().for_each(|kept| kept.counted = None);
+            self.kept().for_each(|kept| kept.counted = None);
             self.process = Some(process);
         }
         self.left_out = 0;
+        let mut room = self.most.saturating_sub(self.count());
         for backend in seen {
-            let addr = (backend.ip, backend.port);
-            let has_room = self.of.len() < self.most;
-            let kept = match self.of.get_mut(&addr) {
-                Some(kept) => kept,
-                None if has_room => self.of.entry(addr).or_insert_with(|| Kept {
-                    counted: None,
-                    minutes: Box::new([Packed::of(Figures::GAP); MINUTES]),
-                }),
-                None => {
+            let Some(BackendKey { pool, .. }) = backend.key() else {
+                continue;
+            };
+            let of_pool = self.of.entry(pool).or_default();
+            let kept = match of_pool.entry((backend.ip, backend.port)) {
+                Entry::Occupied(kept) => kept.into_mut(),
+                Entry::Vacant(place) if room > 0 => {
+                    room -= 1;
+                    place.insert(Kept {
+                        counted: None,
+                        minutes: Box::new([Packed::of(Figures::GAP); MINUTES]),
+                    })
+                }
+                Entry::Vacant(_) => {
                     self.left_out += 1;
                     continue;
                 }
@@ -210,7 +229,7 @@ impl Backends {
             Some(_) | None => MINUTES as u64,
         };
         let gap = Packed::of(Figures::GAP);
-        for kept in self.of.values_mut() {
+        for kept in self.kept() {
             for back in 0..missed {
                 kept.minutes[(minute.wrapping_sub(back) % MINUTES as u64) as usize] = gap;
             }
@@ -218,17 +237,20 @@ impl Backends {
                 kept.counted = None;
             }
         }
-        self.of.retain(|_, kept| {
-            let mut minutes = kept.minutes.iter();
-            minutes.any(|packed| !packed.figures().open.is_nan())
+        self.of.retain(|_, pool| {
+            pool.retain(|_, kept| {
+                let mut minutes = kept.minutes.iter();
+                minutes.any(|packed| !packed.figures().open.is_nan())
+            });
+            !pool.is_empty()
         });
     }
 
     /// The figures of a backend, the oldest minute first, and when that began in Unix milliseconds;
     /// `None` if nothing is kept of it.
-    pub fn of(&self, addr: BackendAddr) -> Option<(u64, Vec<Figures>)> {
-        let key = (addr.0.ip(), addr.0.port());
-        let (kept, newest) = (self.of.get(&key)?, self.newest_minute?);
+    pub fn of(&self, key: &BackendKey) -> Option<(u64, Vec<Figures>)> {
+        let address = (key.addr.ip(), key.addr.port());
+        let (kept, newest) = (self.of.get(&key.pool)?.get(&address)?, self.newest_minute?);
         let oldest = (newest + 1).saturating_sub(MINUTES as u64);
         let figures = (oldest..=newest).map(|minute| {
             let place = (minute % MINUTES as u64) as usize;
@@ -280,17 +302,31 @@ mod tests {
         one
     }
 
-    fn addr(last: u8) -> BackendAddr {
-        let one = seen(last, 0);
-        BackendAddr::new(one.ip, one.port)
+    fn key(last: u8) -> BackendKey {
+        seen(last, 0).key().expect("a pool with a name")
     }
 
     #[test]
     fn a_backend_takes_no_more_than_it_may() {
         // The allocator's own word, and nodes of a map that are as empty as they may be.
         let minutes = size_of::<[Packed; MINUTES]>() + 16;
-        let place = (size_of::<Key>() + size_of::<Kept>()) * 11 / 5;
+        let place = (size_of::<Address>() + size_of::<Kept>()) * 11 / 5;
         assert!(minutes + place <= BYTES as usize, "{minutes} + {place}");
+    }
+
+    #[test]
+    fn one_address_in_two_pools_has_figures_in_each() {
+        let mut other = seen(1, 30);
+        other.pool = "chat".to_owned();
+        let other_key = other.key().expect("a pool with a name");
+        let mut backends = Backends::new(2);
+        backends.push(100 * MINUTE_MS, PROCESS, &[seen(1, 6), other.clone()]);
+        let newest = |key: &BackendKey| backends.of(key).expect("kept").1[59].open;
+        assert_eq!((newest(&key(1)), newest(&other_key)), (6.0, 30.0));
+        backends.push(101 * MINUTE_MS, PROCESS, &[seen(1, 6), other, seen(2, 1)]);
+        assert_eq!(backends.left_out, 1, "both pools share the room");
+        backends.resize(1);
+        assert_eq!(backends.count(), 1);
     }
 
     #[test]
@@ -324,7 +360,7 @@ mod tests {
         backends.push(101 * MINUTE_MS + 900, PROCESS, &[seen(1, 12), seen(2, 1)]);
         backends.push(103 * MINUTE_MS, PROCESS, &[seen(1, 18)]);
         backends.push(104 * MINUTE_MS, (8, None), &[seen(1, 24)]);
-        let (first_ms, figures) = backends.of(addr(1)).expect("kept");
+        let (first_ms, figures) = backends.of(&key(1)).expect("kept");
         assert_eq!(first_ms, 45 * MINUTE_MS);
         let open: Vec<f32> = figures[55..].iter().map(|one| one.open).collect();
         assert_eq!(
@@ -339,7 +375,7 @@ mod tests {
             "{}",
             figures[56].rate
         );
-        let (_, other) = backends.of(addr(2)).expect("kept for an hour");
+        let (_, other) = backends.of(&key(2)).expect("kept for an hour");
         assert!(other[59].open.is_nan() && !other[56].open.is_nan());
     }
 
@@ -348,19 +384,19 @@ mod tests {
         let mut backends = Backends::new(2);
         let three = [seen(1, 1), seen(2, 1), seen(3, 1)];
         backends.push(100 * MINUTE_MS, PROCESS, &three);
-        assert_eq!((backends.left_out, backends.of(addr(3))), (1, None));
+        assert_eq!((backends.left_out, backends.of(&key(3))), (1, None));
         backends.push(159 * MINUTE_MS, PROCESS, &three[1..]);
-        assert!(backends.of(addr(1)).is_some());
+        assert!(backends.of(&key(1)).is_some());
         backends.push(160 * MINUTE_MS, PROCESS, &three[1..]);
-        assert!(backends.of(addr(1)).is_none() && backends.of(addr(2)).is_some());
+        assert!(backends.of(&key(1)).is_none() && backends.of(&key(2)).is_some());
         backends.push(161 * MINUTE_MS, PROCESS, &three[1..]);
         assert_eq!(backends.left_out, 0);
         // The clock is set back.
         backends.push(5 * MINUTE_MS, PROCESS, &three[1..2]);
-        let (_, figures) = backends.of(addr(2)).expect("kept");
+        let (_, figures) = backends.of(&key(2)).expect("kept");
         let known = figures.iter().filter(|one| !one.open.is_nan());
         assert_eq!(known.count(), 1);
         backends.resize(0);
-        assert_eq!(backends.of(addr(2)), None);
+        assert_eq!(backends.of(&key(2)), None);
     }
 }

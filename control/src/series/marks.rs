@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use contract::BackendAddr;
+use contract::BackendKey;
 use serde::Serialize;
 
 /// Marks of a kind that are kept.
@@ -65,10 +65,10 @@ impl Marks {
     }
 
     /// Backends that changed state at one look: one mark for each state.
-    pub fn states(&mut self, at_ms: u64, changed: Vec<(&'static str, BackendAddr)>) {
-        let mut by_state: BTreeMap<&str, Vec<BackendAddr>> = BTreeMap::new();
-        for (to, addr) in changed {
-            by_state.entry(to).or_default().push(addr);
+    pub fn states(&mut self, at_ms: u64, changed: Vec<(&'static str, BackendKey)>) {
+        let mut by_state: BTreeMap<&str, Vec<BackendKey>> = BTreeMap::new();
+        for (to, key) in changed {
+            by_state.entry(to).or_default().push(key);
         }
         for (to, backends) in by_state {
             let named = backends.iter().take(NAMED);
@@ -123,14 +123,15 @@ fn shortened(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::parse_id;
 
     #[test]
     fn a_storm_of_states_drives_no_edit_out() {
         let mut marks = Marks::default();
         marks.edit(5, "10.0.0.9", "weight", &"ü".repeat(LONGEST));
-        let addr = BackendAddr::new([10, 0, 0, 1].into(), 80);
+        let key = parse_id("10.0.0.1:80").expect("an id");
         for at_ms in 10..2_000 {
-            marks.states(at_ms, vec![("down", addr); 9]);
+            marks.states(at_ms, vec![("down", key.clone()); 9]);
         }
         marks.applied(1_999, 8);
         marks.refused(7, 6, "no");

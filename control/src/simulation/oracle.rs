@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use contract::{Backend, BackendAddr};
 
+use crate::base::{lower, raise};
 use crate::clock::Now;
 use crate::model::Model;
 use crate::registry::{Override, Registered};
@@ -94,7 +95,7 @@ impl Oracle {
         let entries = &model.registry.entries;
         self.registered.retain(|addr, registration| {
             let held = entries
-                .get(addr)
+                .get(&lower(*addr))
                 .and_then(|entry| entry.registered.as_ref());
             let from_ms = registration.fresh_at_ms.unwrap_or(registration.heard_at_ms);
             let silence_ms = now.listened_ms - from_ms;
@@ -138,7 +139,7 @@ impl Oracle {
         let registry = &model.registry.entries;
         let held: BTreeMap<_, _> = registry
             .iter()
-            .filter_map(|(addr, entry)| Some((*addr, describe(entry.registered.as_ref()?))))
+            .filter_map(|(key, entry)| Some((raise(key)?, describe(entry.registered.as_ref()?))))
             .collect();
         let answered: BTreeMap<_, _> = self
             .registered
@@ -153,14 +154,14 @@ impl Oracle {
         assert_eq!(held, answered, "registrations: held, answered");
         let held: BTreeMap<_, _> = registry
             .iter()
-            .filter_map(|(addr, entry)| Some((*addr, word(entry.r#override.as_ref()?))))
+            .filter_map(|(key, entry)| Some((raise(key)?, word(entry.r#override.as_ref()?))))
             .collect();
         assert_eq!(held, self.overrides, "overrides: held, answered");
         let found = model.discovery.backends.values();
         let found: BTreeMap<_, _> = found
             .map(|one| {
                 (
-                    one.addr,
+                    one.key.addr,
                     (
                         one.weight.unwrap_or(DEFAULT_WEIGHT),
                         one.enabled.unwrap_or(true),
@@ -171,7 +172,7 @@ impl Oracle {
         assert_eq!(found, self.discovered, "discovery: held, last good");
         let listed = model.statics.backends.values();
         let listed: BTreeMap<_, _> = listed
-            .map(|one| (one.addr, (one.weight, one.enabled)))
+            .map(|one| (one.key.addr, (one.weight, one.enabled)))
             .collect();
         assert_eq!(listed, self.statics, "static list: held, answered");
     }

@@ -4,15 +4,17 @@ use std::borrow::Cow;
 
 use contract::config::{DEFAULT_WEIGHT, MAX_WEIGHT, read_backend_addr, read_report};
 use contract::raw::{RawObject, raw_items, read_raw};
-use contract::{Backend, BackendAddr, Batch, Faults, Object, Report};
+use contract::{Backend, BackendKey, Batch, Faults, Name, Object, Report};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+
+use crate::base::lower;
 
 /// The values of one source for a backend. Values that it does not mention are left to weaker sources, or
 /// to the contract's default.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Said {
-    pub addr: BackendAddr,
+    pub key: BackendKey,
     pub weight: Option<u16>,
     pub enabled: Option<bool>,
     pub is_warming_up: Option<bool>,
@@ -22,9 +24,9 @@ pub struct Said {
 
 impl Said {
     /// All values of a published backend.
-    pub fn all_of(backend: &Backend) -> Said {
+    pub fn all_of(pool: &Name, backend: &Backend) -> Said {
         Said {
-            addr: backend.addr,
+            key: BackendKey::new(pool.clone(), backend.addr),
             weight: Some(backend.weight),
             enabled: Some(backend.enabled),
             is_warming_up: Some(backend.is_warming_up),
@@ -33,10 +35,10 @@ impl Said {
         }
     }
 
-    /// A source that knows only the address.
-    pub fn nothing_of(addr: BackendAddr) -> Said {
+    /// A source that knows only that it exists.
+    pub fn nothing_of(key: BackendKey) -> Said {
         Said {
-            addr,
+            key,
             weight: None,
             enabled: None,
             is_warming_up: None,
@@ -50,7 +52,7 @@ impl Said {
         let own = self.report;
         let has_figures = own.gpu_usage.is_some() || own.vram_usage.is_some();
         Backend {
-            addr: self.addr,
+            addr: self.key.addr,
             weight: self
                 .weight
                 .unwrap_or_else(|| below.map_or(DEFAULT_WEIGHT, |below| below.weight)),
@@ -75,7 +77,7 @@ impl Said {
     /// The values that are published at once when they change: all but the figures.
     pub fn state(&self) -> impl PartialEq + use<> {
         (
-            self.addr,
+            self.key.clone(),
             self.weight,
             self.enabled,
             self.is_warming_up,
@@ -114,7 +116,7 @@ pub fn read_said_and_unknown<'a>(
     let mut faults = Faults::default();
     let weight = object.take_integer("weight", 0, MAX_WEIGHT, &mut faults);
     let said = Said {
-        addr,
+        key: lower(addr),
         weight: weight.map(|weight| weight as u16),
         enabled: object.take_bool("enabled", &mut faults),
         is_warming_up: object.take_bool("is_warming_up", &mut faults),
@@ -223,7 +225,7 @@ mod tests {
         });
         let (said, notes) = read(entry);
         let said = said.expect("an entry");
-        assert_eq!(said.addr.to_string(), "10.0.0.1:9001");
+        assert_eq!(said.key.to_string(), "10.0.0.1:9001");
         assert_eq!((said.weight, said.enabled), (Some(90), Some(false)));
         assert_eq!(said.is_warming_up, Some(true));
         assert_eq!(said.report.gpu_usage, Some(0.5));

@@ -9,12 +9,13 @@ use std::ops::Range;
 
 use contract::config::{MAX_BACKENDS, MAX_FILE_BYTES};
 use contract::raw::{RawObject, read_raw};
-use contract::{Backend, BackendAddr, Faults};
+use contract::{Backend, BackendKey, Faults};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::entry::{Said, read_item_value, read_said_and_unknown, take_raw_backends};
 use super::push_items;
+use crate::base::raise;
 use crate::words::counted;
 
 /// One good reading of such a file.
@@ -22,7 +23,7 @@ use crate::words::counted;
 pub struct Listing {
     /// As written; only shown.
     pub updated_at: Option<Value>,
-    pub backends: BTreeMap<BackendAddr, Said>,
+    pub backends: BTreeMap<BackendKey, Said>,
     /// Skipped entries and values, with reasons.
     pub notes: Vec<String>,
     /// Not read from the file, but kept from the published backends until the file can be read.
@@ -32,33 +33,31 @@ pub struct Listing {
 /// The backends of both files.
 #[derive(Debug, Clone, Copy)]
 pub struct Listed<'a> {
-    pub statics: &'a BTreeMap<BackendAddr, Said>,
-    pub discovered: &'a BTreeMap<BackendAddr, Said>,
+    pub statics: &'a BTreeMap<BackendKey, Said>,
+    pub discovered: &'a BTreeMap<BackendKey, Said>,
 }
 
-impl Listed<'_> {
-    pub fn is_static(&self, addr: BackendAddr) -> bool {
-        self.statics.contains_key(&addr)
+impl<'a> Listed<'a> {
+    /// Each backend once, in no order.
+    pub fn keys(self) -> impl Iterator<Item = &'a BackendKey> {
+        let statics = self.statics;
+        let alone = |key: &&BackendKey| !statics.contains_key(*key);
+        statics.keys().chain(self.discovered.keys().filter(alone))
     }
 
-    pub fn is_discovered(&self, addr: BackendAddr) -> bool {
-        self.discovered.contains_key(&addr)
+    pub fn is_static(&self, key: &BackendKey) -> bool {
+        self.statics.contains_key(key)
     }
 
-    /// Each address once, in their order.
-    pub fn addresses(&self) -> impl Iterator<Item = BackendAddr> {
-        let alone = |addr: &&BackendAddr| !self.statics.contains_key(*addr);
-        let discovered = self.discovered.keys().filter(alone);
-        let mut all: Vec<BackendAddr> = self.statics.keys().chain(discovered).copied().collect();
-        all.sort();
-        all.into_iter()
+    pub fn is_discovered(&self, key: &BackendKey) -> bool {
+        self.discovered.contains_key(key)
     }
 
     /// The backend as the files describe it, the static one above discovery's; `None` if neither
     /// lists it.
-    pub fn backend(&self, addr: BackendAddr) -> Option<Backend> {
-        let discovered = self.discovered.get(&addr).map(|said| said.over(None));
-        match self.statics.get(&addr) {
+    pub fn backend(&self, key: &BackendKey) -> Option<Backend> {
+        let discovered = self.discovered.get(key).map(|said| said.over(None));
+        match self.statics.get(key) {
             Some(said) => Some(said.over(discovered.as_ref())),
             None => discovered,
         }
@@ -130,14 +129,14 @@ fn read_with_all_notes(bytes: &[u8]) -> Result<(Listing, Faults), Faults> {
             continue;
         };
         unknown.0.extend(unread.0);
-        if backends.contains_key(&said.addr) {
+        if backends.contains_key(&said.key) {
             notes.push(format!(
                 "{place}: {} a second time; entry skipped",
-                said.addr
+                said.key
             ));
             continue;
         }
-        backends.insert(said.addr, said);
+        backends.insert(said.key.clone(), said);
     }
     // Discovery that starts to write another format has not removed every backend.
     if backends.is_empty() && !items.is_empty() {
@@ -168,7 +167,7 @@ fn read_with_all_notes(bytes: &[u8]) -> Result<(Listing, Faults), Faults> {
 /// The faults of a document that is not such a file.
 pub fn edited(
     before: Option<&[u8]>,
-    listing: &BTreeMap<BackendAddr, Said>,
+    listing: &BTreeMap<BackendKey, Said>,
     updated_at: u64,
 ) -> Result<Vec<u8>, Faults> {
     const NEW: &str = "{\n  \"backends\": []\n}\n";
@@ -204,9 +203,10 @@ fn place_in(whole: &[u8], part: &str) -> Range<usize> {
 }
 
 /// The array, one entry a line.
-fn edited_items(items: &[&RawValue], listing: &BTreeMap<BackendAddr, Said>) -> String {
-    let mut left: BTreeMap<BackendAddr, &Said> =
-        listing.iter().map(|(addr, said)| (*addr, said)).collect();
+fn edited_items(items: &[&RawValue], listing: &BTreeMap<BackendKey, Said>) -> String {
+    // The file has no place for backends of another pool.
+    let own = listing.iter().filter(|(key, _)| raise(key).is_some());
+    let mut left: BTreeMap<&BackendKey, &Said> = own.collect();
     let mut read = BTreeSet::new();
     let mut entries = Vec::new();
     for item in items {
@@ -216,24 +216,25 @@ fn edited_items(items: &[&RawValue], listing: &BTreeMap<BackendAddr, Said>) -> S
             entries.push(as_written);
             continue;
         };
-        let addr = before.addr;
-        let is_skipped = read.len() == MAX_BACKENDS || read.contains(&addr);
+        let key = &before.key;
+        let is_skipped = read.len() == MAX_BACKENDS || read.contains(key);
         if is_skipped {
             // A remaining entry of a removed backend would bring it back.
-            let is_removed = read.contains(&addr) && !listing.contains_key(&addr);
+            let is_removed = read.contains(key) && !listing.contains_key(key);
             entries.extend((!is_removed).then_some(as_written));
             continue;
         }
-        read.insert(addr);
-        match left.remove(&addr) {
+        read.insert(key.clone());
+        match left.remove(key) {
             Some(said) if *said == before => entries.push(as_written),
             Some(said) => entries.push(rewritten(item, &before, said).into()),
             None => {}
         }
     }
     let added = left.into_values();
-    entries
-        .extend(added.map(|said| lines_of(Vec::new(), &Said::nothing_of(said.addr), said).into()));
+    entries.extend(
+        added.map(|said| lines_of(Vec::new(), &Said::nothing_of(said.key.clone()), said).into()),
+    );
     let mut text = String::from("[");
     push_items(&mut text, entries.iter());
     text
@@ -250,8 +251,8 @@ fn rewritten(item: &RawValue, before: &Said, said: &Said) -> String {
 
 fn lines_of(mut entries: Vec<(String, Cow<str>)>, before: &Said, said: &Said) -> String {
     let address = [
-        ("ip", json!(said.addr.ip())),
-        ("port", json!(said.addr.port())),
+        ("ip", json!(said.key.addr.ip())),
+        ("port", json!(said.key.addr.port())),
     ];
     for (key, value) in address {
         if !entries.iter().any(|(own, _)| own == key) {
@@ -297,11 +298,13 @@ fn lines_of(mut entries: Vec<(String, Cow<str>)>, before: &Said, said: &Said) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::parse_id;
+    use crate::base::tests::key_in;
     use serde_json::Map;
 
     fn addresses(text: &str) -> (Vec<String>, usize) {
         let discovery = read(text.as_bytes()).expect("a readable document");
-        let addresses = discovery.backends.keys().map(BackendAddr::to_string);
+        let addresses = discovery.backends.keys().map(BackendKey::to_string);
         (addresses.collect(), discovery.notes.len())
     }
 
@@ -403,7 +406,7 @@ mod tests {
             {\"ip\": \"10.0.0.3\", \"port\": 1}, {\"ip\": \"10.0.0.3\", \"port\": 1, \"weight\": 9},
             {\"ip\": \"10.0.0.5\", \"port\": 1, \"weight\": 1, \"weight\": 2}], \"after\": 1e999 }\r\n";
         let mut listing = read(text.as_bytes()).expect("readable").backends;
-        let at = |text: &str| BackendAddr(text.parse().expect("an address"));
+        let at = |text: &str| parse_id(text).expect("an id");
         listing.remove(&at("10.0.0.3:1"));
         listing.get_mut(&at("10.0.0.2:1")).expect("listed").weight = Some(4);
         listing.get_mut(&at("10.0.0.5:1")).expect("listed").weight = Some(5);
@@ -411,7 +414,7 @@ mod tests {
             enabled: Some(false),
             ..Said::nothing_of(at("10.0.0.4:1"))
         };
-        listing.insert(added.addr, added);
+        listing.insert(added.key.clone(), added);
         let written = edited(Some(text.as_bytes()), &listing, 9).expect("readable");
         let expected = "\u{feff}{\"owner\": 123456789012345678901234567890.10,  \"updated_at\":9,
   \"backends\": [
@@ -428,9 +431,27 @@ mod tests {
     }
 
     #[test]
+    fn a_backend_of_another_pool_is_not_written_and_its_address_stays_as_it_is() {
+        let before = b"{\"updated_at\": 8, \"backends\": [\n    {\"ip\": \"10.0.0.1\", \"port\": 9001}\n  ]}";
+        let mut listing = read(before).expect("readable").backends;
+        for last in [1, 2] {
+            let elsewhere = Said {
+                weight: Some(7),
+                ..Said::nothing_of(key_in("chat", last))
+            };
+            listing.insert(elsewhere.key.clone(), elsewhere);
+        }
+        let written = edited(Some(before), &listing, 8).expect("readable");
+        assert_eq!(
+            String::from_utf8_lossy(&written),
+            String::from_utf8_lossy(before)
+        );
+    }
+
+    #[test]
     fn a_new_file_has_the_backends_alone() {
-        let one = Said::nothing_of(BackendAddr::new([10, 0, 0, 1].into(), 1));
-        let listing = BTreeMap::from([(one.addr, one)]);
+        let one = Said::nothing_of(parse_id("10.0.0.1:1").expect("an id"));
+        let listing = BTreeMap::from([(one.key.clone(), one)]);
         let written = edited(None, &listing, 9).expect("a new file");
         let expected = "{\n  \"updated_at\": 9,\n  \"backends\": [\n    {\"ip\":\"10.0.0.1\",\"port\":1}\n  ]\n}\n";
         assert_eq!(String::from_utf8_lossy(&written), expected);

@@ -13,12 +13,13 @@ use std::collections::BTreeMap;
 
 use contract::config::MAX_WEIGHT;
 use contract::raw::{RawObject, read_raw};
-use contract::{Backend, BackendAddr, Faults, Object, digest};
+use contract::{Backend, BackendKey, Faults, Object, digest};
 use serde_json::{Map, Value};
 
 use super::entry::{Said, read_item_value, read_said, take_raw_backends};
 use super::listing::Listed;
 use crate::auth::SecretHash;
+use crate::base::raise;
 use crate::clock::Now;
 use crate::registry::{Override, Registered, Registry, RegistryEntry, Requests, Warming};
 
@@ -26,7 +27,7 @@ use crate::registry::{Override, Registered, Registry, RegistryEntry, Requests, W
 pub const MAX_FILE_BYTES: usize = 32 << 20;
 
 /// The entries of one version of the file, each as written there.
-pub type FileEntries = BTreeMap<BackendAddr, Value>;
+pub type FileEntries = BTreeMap<BackendKey, Value>;
 
 /// One good reading of the file.
 #[derive(Debug, Default)]
@@ -57,7 +58,7 @@ pub fn read(bytes: &[u8]) -> Result<RuntimeFile, Faults> {
         let item = read_item_value(raw, &place, &mut file.notes);
         let said = read_said(&item, &place, &mut file.notes).map(|(said, _)| said);
         if let Some(said) = said {
-            file.entries.insert(said.addr, item);
+            file.entries.insert(said.key, item);
         }
     }
     let sealed = value("sha256");
@@ -68,12 +69,12 @@ pub fn read(bytes: &[u8]) -> Result<RuntimeFile, Faults> {
 }
 
 /// The registry as the file's entries. Base fields that the registry does not set have the values of
-/// `listed`.
+/// `listed`. The file has no place for backends of another pool.
 pub fn entries(registry: &Registry, listed: Listed, now: Now) -> FileEntries {
-    registry
-        .entries
-        .iter()
-        .map(|(addr, entry)| (*addr, to_json(*addr, entry, listed, now)))
+    let entries = registry.entries.iter();
+    entries
+        .filter(|(key, _)| raise(key).is_some())
+        .map(|(key, entry)| (key.clone(), to_json(key, entry, listed, now)))
         .collect()
 }
 
@@ -98,12 +99,12 @@ fn seal(entries: &FileEntries, updated_at: u64) -> String {
     digest(text.as_bytes())
 }
 
-fn to_json(addr: BackendAddr, entry: &RegistryEntry, listed: Listed, now: Now) -> Value {
-    let below = listed.backend(addr);
+fn to_json(key: &BackendKey, entry: &RegistryEntry, listed: Listed, now: Now) -> Value {
+    let below = listed.backend(key);
     let mut object = match &entry.registered {
-        Some(registered) => registration_json(addr, registered, below.as_ref(), now),
+        Some(registered) => registration_json(key, registered, below.as_ref(), now),
         None => {
-            let below = below.unwrap_or_else(|| Said::nothing_of(addr).over(None));
+            let below = below.unwrap_or_else(|| Said::nothing_of(key.clone()).over(None));
             let mut object = below.to_json();
             object["last_seen"] = Value::Null;
             object
@@ -118,12 +119,12 @@ fn to_json(addr: BackendAddr, entry: &RegistryEntry, listed: Listed, now: Now) -
 /// The base fields are complete, for readers of the base format. Those that the backend has not sent are
 /// also in `defaults`, with the same value; a field that is changed by hand counts as sent.
 fn registration_json(
-    addr: BackendAddr,
+    key: &BackendKey,
     registered: &Registered,
     below: Option<&Backend>,
     now: Now,
 ) -> Value {
-    let said = registered.said(addr);
+    let said = registered.said(key);
     let mut backend = said.over(below);
     backend.enabled &= !registered.is_expired();
     (backend.report, backend.batch) = (said.report, said.batch);
@@ -183,7 +184,7 @@ pub fn read_entry(
         return RegistryEntry::default();
     };
     let word = map.get("override").filter(|word| !word.is_null());
-    let word = word.and_then(|word| read_override(word, said.addr, notes));
+    let word = word.and_then(|word| read_override(word, &said.key, notes));
     let last_seen = map.get("last_seen").and_then(Value::as_f64);
     if word.is_some() && last_seen.is_none() {
         return RegistryEntry {
@@ -235,10 +236,10 @@ pub fn read_entry(
     }
 }
 
-fn read_override(value: &Value, addr: BackendAddr, notes: &mut Vec<String>) -> Option<Override> {
+fn read_override(value: &Value, key: &BackendKey, notes: &mut Vec<String>) -> Option<Override> {
     let Value::Object(map) = value else {
         notes.push(format!(
-            "{addr}: override: found {value}, allowed: an object"
+            "{key}: override: found {value}, allowed: an object"
         ));
         return None;
     };
@@ -256,7 +257,7 @@ fn read_override(value: &Value, addr: BackendAddr, notes: &mut Vec<String>) -> O
             .unwrap_or("file")
             .to_owned(),
     };
-    notes.extend(faults.0.iter().map(|fault| format!("{addr}: {fault}")));
+    notes.extend(faults.0.iter().map(|fault| format!("{key}: {fault}")));
     let says_something = word.weight.is_some() || word.enabled.is_some() || word.drain.is_some();
     says_something.then_some(word)
 }
@@ -270,7 +271,7 @@ pub enum Origin {
     Restored,
 }
 
-/// Takes over what others have changed between `known` and `found`. Returns the addresses.
+/// Takes over what others have changed between `known` and `found`. Returns the backends.
 pub fn merge_edits(
     registry: &mut Registry,
     known: &FileEntries,
@@ -279,31 +280,31 @@ pub fn merge_edits(
     now: Now,
     warmup_ms: u64,
     notes: &mut Vec<String>,
-) -> Vec<BackendAddr> {
+) -> Vec<BackendKey> {
     let mut changed = Vec::new();
-    for (addr, value) in found {
-        if known.get(addr) == Some(value) {
+    for (key, value) in found {
+        if known.get(key) == Some(value) {
             continue;
         }
         let mut entry = read_entry(value, now, warmup_ms, notes);
         if value.get("override").is_none() && origin == Origin::Edited {
-            let ours = registry.entries.remove(addr);
+            let ours = registry.entries.remove(key);
             entry.r#override = ours.and_then(|ours| ours.r#override);
         }
         if entry == RegistryEntry::default() {
-            registry.entries.remove(addr);
+            registry.entries.remove(key);
         } else {
-            registry.entries.insert(*addr, entry);
+            registry.entries.insert(key.clone(), entry);
         }
-        changed.push(*addr);
+        changed.push(key.clone());
     }
-    for addr in known.keys().filter(|addr| !found.contains_key(addr)) {
+    for key in known.keys().filter(|key| !found.contains_key(key)) {
         let is_gone = match origin {
-            Origin::Edited => registry.unregister(*addr, now),
-            Origin::Restored => registry.entries.remove(addr).is_some(),
+            Origin::Edited => registry.unregister(key, now),
+            Origin::Restored => registry.entries.remove(key).is_some(),
         };
         if is_gone {
-            changed.push(*addr);
+            changed.push(key.clone());
         }
     }
     if !changed.is_empty() {

@@ -1,9 +1,11 @@
 //! The registry survives its file, and edits of others survive ours.
 
 use super::*;
+use crate::base::lower;
+use crate::base::tests::{key, key_in};
 use crate::registry::{OverrideChange, Registration};
 use crate::settings::ExpiryPolicy;
-use contract::{Batch, Report};
+use contract::{BackendAddr, Batch, Report};
 use serde_json::json;
 
 const POLICY: ExpiryPolicy = ExpiryPolicy {
@@ -20,13 +22,9 @@ fn at(ms: u64) -> Now {
     }
 }
 
-fn addr(last: u8) -> BackendAddr {
-    BackendAddr::new([10, 0, 0, last].into(), 9001)
-}
-
 /// No file lists anything.
 fn nobody() -> Listed<'static> {
-    static NOBODY: BTreeMap<BackendAddr, Said> = BTreeMap::new();
+    static NOBODY: BTreeMap<BackendKey, Said> = BTreeMap::new();
     Listed {
         statics: &NOBODY,
         discovered: &NOBODY,
@@ -47,14 +45,14 @@ fn registry() -> Registry {
                 window_ms: 10,
             }),
             owner: Some(SecretHash::of("secret")),
-            ..Registration::of(addr(last))
+            ..Registration::of(key(last))
         };
         registry.register(&said, at(0), POLICY).expect("not full");
     }
     for last in 2..=3 {
         let change = OverrideChange::Weight(7);
         registry
-            .set_override(addr(last), change, "op", at(1))
+            .set_override(&key(last), change, "op", at(1))
             .expect("not full");
     }
     registry
@@ -71,7 +69,8 @@ fn the_fullest_registry_that_there_may_be_is_read_again() {
         "n".repeat(64)
     );
     for number in 0..MAX_BACKENDS as u128 {
-        let addr = BackendAddr::new((LONGEST_IP - number).to_be_bytes().into(), 65_535);
+        let ip = (LONGEST_IP - number).to_be_bytes().into();
+        let key = lower(BackendAddr::new(ip, 65_535));
         let said = Registration {
             weight: Some(1000),
             is_warming_up: None,
@@ -86,7 +85,7 @@ fn the_fullest_registry_that_there_may_be_is_read_again() {
                 window_ms: 10_000,
             }),
             owner: Some(SecretHash::of("secret")),
-            ..Registration::of(addr)
+            ..Registration::of(key.clone())
         };
         registry.register(&said, at(0), POLICY).expect("not full");
         for change in [
@@ -94,7 +93,7 @@ fn the_fullest_registry_that_there_may_be_is_read_again() {
             OverrideChange::Enabled(false),
             OverrideChange::Drain(false),
         ] {
-            let done = registry.set_override(addr, change, &actor, at(1));
+            let done = registry.set_override(&key, change, &actor, at(1));
             done.expect("not full");
         }
     }
@@ -131,16 +130,16 @@ fn a_restart_keeps_registrations_and_overrides_and_gives_a_full_ttl() {
     let before = registry();
     let entries = stored(&before, at(10_000));
     let after = restored(&entries, at(0));
-    let keys = |registry: &Registry| registry.entries.keys().copied().collect::<Vec<_>>();
+    let keys = |registry: &Registry| registry.entries.keys().cloned().collect::<Vec<_>>();
     assert_eq!(keys(&after), keys(&before));
-    for (addr, entry) in &before.entries {
-        let back = &after.entries[addr];
+    for (key, entry) in &before.entries {
+        let back = &after.entries[key];
         assert_eq!(back.r#override, entry.r#override);
         assert_eq!(back.registered.is_some(), entry.registered.is_some());
         let batch = |entry: &RegistryEntry| entry.registered.as_ref().map(|kept| kept.batch);
         assert_eq!(batch(back), batch(entry));
     }
-    let one = after.entries[&addr(1)].registered.as_ref().expect("kept");
+    let one = after.entries[&key(1)].registered.as_ref().expect("kept");
     assert_eq!(one.owner, Some(SecretHash::of("secret")));
     assert_eq!((one.weight, one.heard_at_ms), (Some(20), 0));
     assert_eq!(one.report.gpu_usage, Some(0.5));
@@ -184,9 +183,9 @@ fn an_expired_registration_stays_expired_over_a_restart() {
     let mut before = registry();
     before.pass(at(15_000), POLICY);
     let entries = stored(&before, at(15_000));
-    assert_eq!(entries[&addr(1)]["enabled"], json!(false));
+    assert_eq!(entries[&key(1)]["enabled"], json!(false));
     let after = restored(&entries, at(0));
-    let one = after.entries[&addr(1)].registered.as_ref().expect("kept");
+    let one = after.entries[&key(1)].registered.as_ref().expect("kept");
     assert!(one.is_expired() && one.enabled.is_none());
 }
 
@@ -195,13 +194,13 @@ fn what_others_edit_wins_and_the_rest_stays_ours() {
     let mut ours = registry();
     let known = stored(&ours, at(0));
     ours.entries
-        .get_mut(&addr(1))
+        .get_mut(&key(1))
         .and_then(|entry| entry.registered.as_mut())
         .expect("registered")
         .weight = Some(33);
     let mut found = known.clone();
-    found.get_mut(&addr(2)).expect("there")["weight"] = json!(99);
-    found.insert(addr(9), json!({"ip": "10.0.0.9", "port": 9001}));
+    found.get_mut(&key(2)).expect("there")["weight"] = json!(99);
+    found.insert(key(9), json!({"ip": "10.0.0.9", "port": 9001}));
     let changed = merge_edits(
         &mut ours,
         &known,
@@ -211,9 +210,9 @@ fn what_others_edit_wins_and_the_rest_stays_ours() {
         0,
         &mut Vec::new(),
     );
-    assert_eq!(changed, [addr(2), addr(9)]);
+    assert_eq!(changed, [key(2), key(9)]);
     let weight = |last| {
-        let entry = &ours.entries[&addr(last)];
+        let entry = &ours.entries[&key(last)];
         entry
             .registered
             .as_ref()
@@ -241,16 +240,14 @@ fn an_override_goes_only_by_an_explicit_null() {
             0,
             &mut Vec::new(),
         );
-        let entry = ours.entries.get(&addr(2));
+        let entry = ours.entries.get(&key(2));
         entry.is_some_and(|entry| entry.r#override.is_some())
     };
     let base_only = json!({"ip": "10.0.0.2", "port": 9001, "weight": 5, "last_seen": 1});
-    assert!(kept(&|found| drop(
-        found.insert(addr(2), base_only.clone())
-    )));
-    assert!(kept(&|found| drop(found.remove(&addr(2)))));
+    assert!(kept(&|found| drop(found.insert(key(2), base_only.clone()))));
+    assert!(kept(&|found| drop(found.remove(&key(2)))));
     assert!(!kept(
-        &|found| found.get_mut(&addr(2)).expect("there")["override"] = Value::Null
+        &|found| found.get_mut(&key(2)).expect("there")["override"] = Value::Null
     ));
 }
 
@@ -258,8 +255,8 @@ fn an_override_goes_only_by_an_explicit_null() {
 fn what_a_restored_file_does_not_say_goes() {
     let mut registry = registry();
     let backup = entries(&registry, nobody(), at(3));
-    let by_itself = BackendAddr::new([10, 0, 0, 77].into(), 9001);
-    for set in [addr(1), by_itself] {
+    let by_itself = key(77);
+    for set in [&key(1), &by_itself] {
         let change = OverrideChange::Weight(77);
         registry
             .set_override(set, change, "op", at(4))
@@ -281,6 +278,32 @@ fn what_a_restored_file_does_not_say_goes() {
 }
 
 #[test]
+fn a_backend_of_another_pool_is_no_part_of_the_file_and_outlives_what_others_write_there() {
+    let mut registry = registry();
+    let base_file = entries(&registry, nobody(), at(3));
+    let said = Registration::of(key_in("chat", 1));
+    registry.register(&said, at(0), POLICY).expect("not full");
+    let known = entries(&registry, nobody(), at(3));
+    assert_eq!(known, base_file, "byte for byte as without it");
+    let mut found = known.clone();
+    found.remove(&key(1));
+    for origin in [Origin::Edited, Origin::Restored] {
+        let mut registry = registry.clone();
+        let changed = merge_edits(
+            &mut registry,
+            &known,
+            &found,
+            origin,
+            at(4),
+            POLICY.warmup_ms,
+            &mut Vec::new(),
+        );
+        assert_eq!(changed, [key(1)], "{origin:?}");
+        assert!(registry.registered(&key_in("chat", 1)).is_some());
+    }
+}
+
+#[test]
 fn a_bad_override_is_told_and_costs_only_itself() {
     let mut notes = Vec::new();
     let value = json!({"ip": "10.0.0.2", "port": 9001, "last_seen": 1,
@@ -295,19 +318,19 @@ fn a_bad_override_is_told_and_costs_only_itself() {
 fn what_a_backend_has_not_said_is_in_the_file_and_stays_unsaid() {
     let mut registry = Registry::default();
     registry
-        .register(&Registration::of(addr(1)), at(0), POLICY)
+        .register(&Registration::of(key(1)), at(0), POLICY)
         .expect("not full");
     let found = Said {
         weight: Some(90),
         enabled: Some(false),
-        ..Said::nothing_of(addr(1))
+        ..Said::nothing_of(key(1))
     };
-    let discovered = BTreeMap::from([(addr(1), found)]);
+    let discovered = BTreeMap::from([(key(1), found)]);
     let listed = Listed {
         statics: &BTreeMap::new(),
         discovered: &discovered,
     };
-    let mut written = entries(&registry, listed, at(1))[&addr(1)].clone();
+    let mut written = entries(&registry, listed, at(1))[&key(1)].clone();
     assert_eq!(
         (&written["weight"], &written["enabled"]),
         (&json!(90), &json!(false))

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use contract::status::{AdminState, BackendStatus, OperationalState, Status};
-use contract::{BackendAddr, RefusalCode};
+use contract::{BackendKey, RefusalCode};
 use serde_json::{Value, json};
 
 use crate::merge::{Row, RowState};
@@ -105,13 +105,13 @@ impl Picture {
     pub fn of<'a>(
         rows: &[Row],
         status: Option<&Status>,
-        left_out: impl Iterator<Item = &'a BackendAddr>,
+        left_out: impl Iterator<Item = &'a BackendKey>,
     ) -> Picture {
-        let left_out: HashSet<&BackendAddr> = left_out.collect();
+        let left_out: HashSet<&BackendKey> = left_out.collect();
         let backends = status.iter().flat_map(|status| &status.backends);
-        let seen: HashMap<BackendAddr, &BackendStatus> = backends
+        let seen: HashMap<BackendKey, &BackendStatus> = backends
             .filter(|backend| backend.configured)
-            .map(|backend| (BackendAddr::new(backend.ip, backend.port), backend))
+            .filter_map(|backend| Some((backend.key()?, backend)))
             .collect();
         let served = status.map(served).unwrap_or_default();
         let mut counts = Counts {
@@ -119,16 +119,15 @@ impl Picture {
             ..Counts::default()
         };
         for row in rows {
-            let addr = &row.backend.addr;
             let place = match row.state() {
                 RowState::Expired => &mut counts.expired,
                 RowState::Disabled => &mut counts.disabled,
                 RowState::Drain if row.is_drained() => &mut counts.drained,
                 RowState::Drain => &mut counts.weight_0,
-                RowState::Warming | RowState::Ready if left_out.contains(addr) => {
+                RowState::Warming | RowState::Ready if left_out.contains(&row.key) => {
                     &mut counts.left_out
                 }
-                RowState::Warming | RowState::Ready => match seen.get(addr) {
+                RowState::Warming | RowState::Ready => match seen.get(&row.key) {
                     None => &mut counts.unknown,
                     Some(backend) if takes_all(backend, &served) => &mut counts.usable,
                     Some(backend) => match backend.operational {

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::judge::{Config, MIN_FAILED, Process, RefusedPart};
 use super::keep::{Look, STUCK_MS, Verdicts};
 use super::picture::Picture;
+use crate::base::tests::key;
 use crate::clock::Now;
 use crate::merge::Row;
 use crate::registry::{Override, Registered, Warming};
@@ -52,6 +53,7 @@ fn good_row(last: u8) -> Row {
     let checked = contract::check(config.to_string().as_bytes(), &local).expect("it is good");
     let backend: Backend = checked.config.pools[0].backends[0].clone();
     Row {
+        key: key(last),
         backend,
         discovered: true,
         is_static: false,
@@ -624,4 +626,21 @@ fn sentences_say_what_what_of_it_and_what_traffic_follows() {
         "listen refused: 127.0.0.1:23150/tcp is in use. Traffic follows generation 19, with \
          127.0.0.1:10080."
     );
+}
+
+#[test]
+fn what_the_proxy_says_of_the_same_address_in_another_pool_does_not_count() {
+    let rows: Vec<Row> = (1..=2).map(good_row).collect();
+    let mut status = status_of(&rows, 0);
+    let mut elsewhere = status_of(&rows, 2).backends;
+    elsewhere
+        .iter_mut()
+        .for_each(|backend| backend.pool = "chat".to_owned());
+    let own = std::mem::take(&mut status.backends);
+    for backends in [[own.clone(), elsewhere.clone()], [elsewhere, own]] {
+        status.backends = backends.concat();
+        let left_out = [crate::base::tests::key_in("chat", 1)];
+        let counts = Picture::of(&rows, Some(&status), left_out.iter()).counts;
+        assert_eq!((counts.usable, counts.out()), (2, 0), "{counts:?}");
+    }
 }

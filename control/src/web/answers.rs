@@ -86,7 +86,7 @@ pub fn warnings(app: &App) -> Vec<String> {
     warnings.extend(app.shared.config_note());
     let outcome = app.publisher.outcome();
     let left_out = outcome.left_out.iter();
-    warnings.extend(left_out.map(|out| format!("{} is left out: {}", out.addr, out.why)));
+    warnings.extend(left_out.map(|out| format!("{} is left out: {}", out.key, out.why)));
     let incidents = outcome.incidents.iter();
     // A refused backend is left out, and so already reported.
     let incidents = incidents.filter(|one| !one.is_of_backend());

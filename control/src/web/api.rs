@@ -15,7 +15,9 @@ use super::error::ApiError;
 use super::{App, answers, costs};
 use crate::actor::Actor;
 use crate::audit::Entry;
+use crate::base::raise;
 use crate::layer::Layer;
+use crate::merge::Row;
 use crate::model::Model;
 use crate::observe::Unknown;
 use crate::sources::runtime::override_json;
@@ -26,12 +28,16 @@ pub async fn backends(State(app): State<App>) -> Json<Value> {
         let model = app.shared.model();
         (model.rows(), unused_overrides(&model))
     };
+    // The base call lists the pool `default`, and no other.
+    let rows: Vec<Row> = { rows.into_iter() }
+        .filter(|row| raise(&row.key).is_some())
+        .collect();
     let status = costs::status(&app).await;
     let costs = costs::costs(&app, status.as_ref());
     let seen = Seen::of(status.as_ref());
     let listed = rows.iter().map(|row| {
         let mut listed = answers::row(&app, row);
-        listed["cost"] = json!(costs.get(&row.backend.addr));
+        listed["cost"] = json!(costs.get(&row.key));
         listed["operational"] = seen.operational(row).into();
         listed["ready_tcp"] = json!(seen.is_ready(row, Protocol::Tcp));
         listed["ready_udp"] = json!(seen.is_ready(row, Protocol::Udp));
@@ -51,9 +57,10 @@ pub async fn backends(State(app): State<App>) -> Json<Value> {
 /// Overrides of backends that no source knows at the moment.
 fn unused_overrides(model: &Model) -> Vec<Value> {
     let entries = model.registry.entries.iter();
-    let unused = entries.filter(|(addr, _)| !model.knows(**addr));
+    let unused = entries.filter(|(key, _)| !model.knows(key));
     unused
-        .filter_map(|(addr, entry)| {
+        .filter_map(|(key, entry)| {
+            let addr = raise(key)?;
             let word = override_json(entry.r#override.as_ref()?);
             Some(json!({ "ip": addr.ip(), "port": addr.port(), "override": word }))
         })

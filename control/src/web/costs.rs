@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use contract::status::{BackendCost, Status};
-use contract::{Algorithm, BackendAddr};
+use contract::{Algorithm, BackendKey};
 
 use super::App;
 
@@ -17,14 +17,11 @@ pub async fn status(app: &App) -> Option<Status> {
     status.ok()?.ok()
 }
 
-/// By address; empty where another algorithm is in force.
-pub fn costs<'a>(app: &App, status: Option<&'a Status>) -> HashMap<BackendAddr, &'a BackendCost> {
+/// By backend; empty where another algorithm is in force.
+pub fn costs<'a>(app: &App, status: Option<&'a Status>) -> HashMap<BackendKey, &'a BackendCost> {
     let algorithm = app.shared.model().settings().algorithm();
     let status = status.filter(|_| algorithm == Algorithm::GpuAware);
     let backends = status.into_iter().flat_map(|status| &status.backends);
-    let cost_of = backends.filter_map(|backend| {
-        let addr = BackendAddr::new(backend.ip, backend.port);
-        Some((addr, backend.cost.as_ref()?))
-    });
+    let cost_of = backends.filter_map(|backend| Some((backend.key()?, backend.cost.as_ref()?)));
     cost_of.collect()
 }

@@ -16,6 +16,7 @@ use super::{App, answers};
 use crate::actor::Actor;
 use crate::audit::Entry;
 use crate::auth::{Denied, SecretHash};
+use crate::base::lower;
 use crate::model::{Change, Mutation};
 use crate::publish::Settled;
 use crate::registry::{Effect, OverrideChange, Registration, Remover, Requests};
@@ -47,18 +48,18 @@ pub async fn register(
             ));
         }
     };
-    let addr = said.addr;
-    let exists = app.shared.model().registry.registered(addr).is_some();
-    if client.grant.is_none() && !(exists && app.access.is_in_grace(addr)) {
+    let key = said.key.clone();
+    let exists = app.shared.model().registry.registered(&key).is_some();
+    if client.grant.is_none() && !(exists && app.access.is_in_grace(&key)) {
         let error = ApiError::from(Denied::NewWithoutToken);
         let result = format!("{}: {}", error.status.as_u16(), error.message);
-        let target = format!("POST /api/register {addr}");
+        let target = format!("POST /api/register {key}");
         app.shared.audit.note(&actor, "refused", &target, &result);
         return Err(error.audited());
     }
-    let backend = json!({ "ip": addr.ip(), "port": addr.port() });
+    let backend = json!({ "ip": key.addr.ip(), "port": key.addr.port() });
     let mut answer =
-        json!({ "ok": true, "message": format!("heartbeat of {addr}"), "backend": backend });
+        json!({ "ok": true, "message": format!("heartbeat of {key}"), "backend": backend });
     if !notes.is_empty() {
         answer["warnings"] = notes.into();
     }
@@ -67,7 +68,7 @@ pub async fn register(
         None => {
             let stored = app.keeper.mutate(Mutation::Register(said), actor).await?;
             if stored.change.effect == Effect::State {
-                answer["message"] = format!("registered {addr}").into();
+                answer["message"] = format!("registered {key}").into();
                 let settled = app.publisher.settled(stored.revision).await;
                 return Ok(answers::published(&app, "register", &settled, answer));
             }
@@ -113,10 +114,8 @@ pub async fn unregister(
         true => Remover::Operator,
         false => Remover::Backend(owner),
     };
-    mutate(&app, actor, Mutation::Unregister(addr, remover), |_| {
-        backend
-    })
-    .await
+    let unregister = Mutation::Unregister(lower(addr), remover);
+    mutate(&app, actor, unregister, |_| backend).await
 }
 
 pub async fn set_weight(
@@ -166,14 +165,14 @@ pub async fn clear_override(
     Extension(actor): Extension<Actor>,
     path: BackendPath,
 ) -> Result<Response, ApiError> {
-    let addr = path.addr().map_err(|faults| {
+    let key = path.key().map_err(|faults| {
         let target = path.target();
         answers::refused(&app, &actor, "clear_override", &target, faults)
     })?;
     mutate(
         &app,
         actor,
-        Mutation::ClearOverride(addr),
+        Mutation::ClearOverride(key),
         |_| json!({ "ok": true }),
     )
     .await
@@ -243,14 +242,16 @@ async fn change_override(
     read: impl Fn(&mut Object, &mut Faults) -> Option<OverrideChange>,
 ) -> Result<Response, ApiError> {
     let refused = |faults: Faults| answers::refused(app, &actor, key, &path.target(), faults);
-    let addr = path.addr().map_err(refused)?;
+    let backend = path.key().map_err(refused)?;
     let mut faults = Faults::default();
     let change = read(&mut Object::new(&body, ""), &mut faults);
     let change = change.ok_or_else(|| refused(faults))?;
+    let addr = backend.addr;
     let mut updated = json!({ "ip": addr.ip(), "port": addr.port() });
     updated[key] = body[key].clone();
     let answer = json!({ "ok": true, "updated": updated });
-    mutate(app, actor, Mutation::SetOverride(addr, change), |_| answer).await
+    let change = Mutation::SetOverride(backend, change);
+    mutate(app, actor, change, |_| answer).await
 }
 
 pub fn read_registration(
@@ -283,7 +284,7 @@ pub fn read_registration(
         return Err(faults);
     };
     let said = Registration {
-        addr,
+        key: lower(addr),
         weight: weight.map(|weight| weight as u16),
         enabled,
         is_warming_up,

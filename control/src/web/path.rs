@@ -4,10 +4,11 @@ use axum::extract::{FromRequestParts, Path};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use contract::address::ALLOWED_BACKEND_IP;
-use contract::{BackendAddr, Faults, parse_backend_ip};
+use contract::{BackendAddr, BackendKey, Faults, parse_backend_ip};
 use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
+use crate::base::lower;
 
 /// axum's own `Path`, with our errors.
 pub struct PathOf<T>(pub T);
@@ -31,7 +32,7 @@ pub type BackendPath = PathOf<(String, String)>;
 
 impl BackendPath {
     /// The backend that the path names.
-    pub fn addr(&self) -> Result<BackendAddr, Faults> {
+    pub fn key(&self) -> Result<BackendKey, Faults> {
         let (ip, port) = &self.0;
         let mut faults = Faults::default();
         let parsed = parse_backend_ip(ip);
@@ -43,7 +44,7 @@ impl BackendPath {
             faults.add("(path) port", port, "an integer from 1 to 65535");
         }
         match (parsed, number) {
-            (Some(ip), Some(port)) => Ok(BackendAddr::new(ip, port)),
+            (Some(ip), Some(port)) => Ok(lower(BackendAddr::new(ip, port))),
             (Some(_) | None, _) => Err(faults),
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::oracle::Registration as Answered;
 use super::{BEAT_MS, World};
+use crate::base::lower;
 use crate::changes::{ChangeSet, OverridePatch, Part};
 use crate::model::{Mutation, Refusal};
 use crate::registry::{OverrideChange, Registration, Remover};
@@ -13,7 +14,7 @@ impl World {
     pub(super) async fn register(&mut self) {
         let addr = self.addr();
         let weight = self.random.bool().then(|| self.random.u16(0..50));
-        let mut said = Registration::of(addr);
+        let mut said = Registration::of(lower(addr));
         said.weight = weight;
         said.report.gpu_usage = self
             .random
@@ -50,7 +51,7 @@ impl World {
     pub(super) async fn unregister(&mut self) {
         let addr = self.addr();
         let done = self
-            .mutate(Mutation::Unregister(addr, Remover::Operator))
+            .mutate(Mutation::Unregister(lower(addr), Remover::Operator))
             .await;
         assert_eq!(
             done.is_ok(),
@@ -70,7 +71,9 @@ impl World {
             1 => OverrideChange::Enabled(self.random.bool()),
             _ => OverrideChange::Drain(self.random.bool()),
         };
-        let done = self.mutate(Mutation::SetOverride(addr, change)).await;
+        let done = self
+            .mutate(Mutation::SetOverride(lower(addr), change))
+            .await;
         assert_eq!(done.is_ok(), self.oracle.knows(addr), "{addr}");
         if done.unwrap_or(false) {
             let word = self.oracle.overrides.entry(addr).or_default();
@@ -85,7 +88,7 @@ impl World {
     pub(super) async fn clear_override(&mut self) {
         let addr = self.addr();
         if self
-            .mutate(Mutation::ClearOverride(addr))
+            .mutate(Mutation::ClearOverride(lower(addr)))
             .await
             .unwrap_or(false)
         {
@@ -108,7 +111,9 @@ impl World {
         let addresses: Vec<_> = edits.keys().copied().collect();
         let set = ChangeSet {
             note: None,
-            edits: edits.into_iter().collect(),
+            edits: { edits.into_iter() }
+                .map(|(addr, patch)| (lower(addr), patch))
+                .collect(),
             if_revision: None,
         };
         let done = self.mutate(Mutation::Change(set)).await;
@@ -135,7 +140,7 @@ impl World {
         let said = Said {
             weight,
             enabled,
-            ..Said::nothing_of(addr)
+            ..Said::nothing_of(lower(addr))
         };
         if self.mutate_statics(Mutation::SetStatic(said)).await {
             self.oracle.statics.insert(addr, (weight, enabled));
@@ -144,7 +149,10 @@ impl World {
 
     pub(super) async fn list_no_more(&mut self) {
         let addr = self.addr();
-        if self.mutate_statics(Mutation::RemoveStatic(addr)).await {
+        if self
+            .mutate_statics(Mutation::RemoveStatic(lower(addr)))
+            .await
+        {
             let listed = self.oracle.statics.remove(&addr);
             assert!(listed.is_some(), "{addr} was not listed");
         }
@@ -157,8 +165,11 @@ impl World {
                 assert!(!self.can_store(), "nothing keeps it from being read: {why}");
                 false
             }
-            Err(Refusal::NotStatic(addr)) => {
-                assert!(!self.oracle.statics.contains_key(&addr), "{addr} is listed");
+            Err(Refusal::NotStatic(key)) => {
+                assert!(
+                    !self.oracle.statics.contains_key(&key.addr),
+                    "{key} is listed"
+                );
                 false
             }
             Err(other) => panic!("{other}"),

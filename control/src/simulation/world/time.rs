@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use contract::BackendAddr;
 
 use super::{BEAT_MS, STALL_MS, TTL_MS, TURN_MS, World};
+use crate::base::lower;
 use crate::registry::Registration;
 
 impl World {
@@ -85,7 +86,10 @@ impl World {
             })
             .collect();
         for addr in due {
-            let beat = self.control().shared.heartbeat(&Registration::of(addr));
+            let beat = self
+                .control()
+                .shared
+                .heartbeat(&Registration::of(lower(addr)));
             assert!(beat.is_some(), "{addr} has expired, and went on beating");
             let heard = self.oracle.registered.get_mut(&addr);
             let heard = heard.expect("who beats is registered");

@@ -1,10 +1,10 @@
 //! What the API changes: in the answer, in the files, and over a restart.
 
-use contract::BackendAddr;
 use serde_json::{Value, json};
 
 use super::harness::{Folder, ask, read_json, until};
 use crate::actor::Actor;
+use crate::base::tests::key;
 use crate::model::Mutation;
 use crate::registry::OverrideChange;
 
@@ -402,8 +402,7 @@ async fn an_edit_of_an_older_registry_keeps_overrides_made_since_and_a_backup_do
         let path = folder.root.backends_runtime();
         let mut copy = read_json(&path);
         control.pass_ms(ms);
-        let addr = |last| BackendAddr::new([10, 0, 0, last].into(), 9001);
-        let change = Mutation::SetOverride(addr(2), OverrideChange::Weight(7));
+        let change = Mutation::SetOverride(key(2), OverrideChange::Weight(7));
         let actor = Actor::Control("test");
         let changed = control.app.keeper.mutate(change, actor).await;
         changed.expect("it is registered");
@@ -415,7 +414,7 @@ async fn an_edit_of_an_older_registry_keeps_overrides_made_since_and_a_backup_do
         folder.write(path, &copy);
         control.app.keeper.read_sources().await;
         let model = control.app.shared.model();
-        let entry = |last| model.registry.entries[&addr(last)].clone();
+        let entry = |last| model.registry.entries[&key(last)].clone();
         assert_eq!(entry(2).r#override.is_some(), is_edited);
         let weight = entry(1).registered.expect("it stands").weight;
         assert_eq!(weight == Some(33), is_edited, "{weight:?}");

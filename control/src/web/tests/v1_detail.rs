@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::harness::{Control, Folder, ask, until};
-use crate::changes::parse_id;
+use crate::base::parse_id;
 
 const ID: &str = "10.0.0.1:9001";
 
@@ -51,7 +51,7 @@ async fn its_states_are_kept_also_while_nobody_asks() {
             .app
             .shared
             .history()
-            .of(parse_id(ID).expect("an id"))
+            .of(&parse_id(ID).expect("an id"))
             .len()
     };
     control.pass_ms(1_000);

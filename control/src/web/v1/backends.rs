@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::query::Query;
 use super::view::{self, look, tagged};
-use crate::changes::parse_id;
+use crate::base::parse_id;
 use crate::settings::read_file;
 use crate::web::error::ApiError;
 use crate::web::{App, api};
@@ -20,13 +20,13 @@ use crate::web::{App, api};
 const PAGE: u64 = 1_000;
 const MAX_PAGE: u64 = 10_000;
 
-/// In the order of addresses, so that backends that come and go move no other backend to another page.
+/// In the order of pools and addresses, so that backends that come and go move no other backend to another page.
 pub async fn list(State(app): State<App>, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
     let mut query = Query::new(query.as_deref());
     let limit = query.number("limit", PAGE, 1, MAX_PAGE) as usize;
     let cursor = query.text("cursor");
     let after = cursor.as_deref().and_then(parse_id);
-    if let (Some(cursor), None) = (&cursor, after) {
+    if let (Some(cursor), None) = (&cursor, &after) {
         query
             .faults
             .add("?cursor", cursor, "\"next\" of an earlier answer");

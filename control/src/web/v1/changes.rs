@@ -12,7 +12,8 @@ use super::problem;
 use super::query::Query;
 use super::view;
 use crate::actor::Actor;
-use crate::changes::{ChangeSet, OverridePatch, diff, parse_id, take_note};
+use crate::base::parse_id;
+use crate::changes::{ChangeSet, OverridePatch, diff, take_note};
 use crate::keeper::NotStored;
 use crate::model::{Mutation, Refusal};
 use crate::publish::Settled;
@@ -31,7 +32,7 @@ pub async fn patch(
     JsonObject(body): JsonObject,
 ) -> Result<Response, ApiError> {
     let refused = |error: ApiError| answers::refused(&app, &actor, "changes", &id, error);
-    let addr = parse_id(&id).ok_or_else(|| refused(unknown(&id)))?;
+    let key = parse_id(&id).ok_or_else(|| refused(unknown(&id)))?;
     let if_revision = precondition(&app, &headers).map_err(refused)?;
     let mut faults = Faults::default();
     let patch = OverridePatch::read(&body, "", &["note"], &mut faults);
@@ -39,10 +40,10 @@ pub async fn patch(
     if !faults.is_empty() {
         return Err(refused(faults.into()));
     }
-    if !app.shared.model().knows(addr) {
+    if !app.shared.model().knows(&key) {
         return Err(refused(unknown(&id)));
     }
-    let edits = vec![(addr, patch)];
+    let edits = vec![(key, patch)];
     let set = ChangeSet {
         edits,
         if_revision,

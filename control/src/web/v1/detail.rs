@@ -3,12 +3,12 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use contract::BackendAddr;
+use contract::BackendKey;
 use serde_json::{Value, json};
 
 use super::backends::unknown;
 use super::view::{look, tagged};
-use crate::changes::parse_id;
+use crate::base::parse_id;
 use crate::sources::entry::Said;
 use crate::sources::runtime::override_json;
 use crate::web::App;
@@ -23,22 +23,22 @@ const SETTINGS_EDITS: usize = 3;
 
 pub async fn one(State(app): State<App>, PathOf(id): PathOf<String>) -> Result<Response, ApiError> {
     let view = look(&app).await;
-    let addr = parse_id(&id).ok_or_else(|| unknown(&id))?;
-    let Some(row) = view.rows.get(&addr) else {
-        return Err(gone(&app, addr, &id).await);
+    let key = parse_id(&id).ok_or_else(|| unknown(&id))?;
+    let Some(row) = view.rows.get(&key) else {
+        return Err(gone(&app, &key, &id).await);
     };
     let lines = audit_lines(&app).await;
     let body = json!({
-        "backend": row, "layers": layers(&app, addr), "history": app.shared.history().of(addr),
-        "edits": edits(&lines, addr), "settings_edits": settings_edits(&lines),
+        "backend": row, "layers": layers(&app, &key), "history": app.shared.history().of(&key),
+        "edits": edits(&lines, &key), "settings_edits": settings_edits(&lines),
     });
     Ok(tagged(view.etag, body))
 }
 
 /// 404, with what is still known of a backend that was listed.
-async fn gone(app: &App, addr: BackendAddr, id: &str) -> ApiError {
-    let remembered = app.shared.history().gone(addr);
-    let edits = edits(&audit_lines(app).await, addr);
+async fn gone(app: &App, key: &BackendKey, id: &str) -> ApiError {
+    let remembered = app.shared.history().gone(key);
+    let edits = edits(&audit_lines(app).await, key);
     if remembered.is_none() && edits.is_empty() {
         return unknown(id);
     }
@@ -49,9 +49,9 @@ async fn gone(app: &App, addr: BackendAddr, id: &str) -> ApiError {
 }
 
 /// What each source says, the strongest first; the first that names a value decides it.
-fn layers(app: &App, addr: BackendAddr) -> Value {
+fn layers(app: &App, key: &BackendKey) -> Value {
     let model = app.shared.model();
-    let entry = model.registry.entries.get(&addr);
+    let entry = model.registry.entries.get(key);
     let word = entry.and_then(|entry| entry.r#override.as_ref());
     let registered = entry.and_then(|entry| entry.registered.as_ref());
     let listed = |said: Option<&Said>| {
@@ -63,8 +63,8 @@ fn layers(app: &App, addr: BackendAddr) -> Value {
             "weight": registered.weight, "enabled": registered.enabled,
             "is_expired": registered.is_expired(),
         })),
-        "static": listed(model.statics.backends.get(&addr)),
-        "discovery": listed(model.discovery.backends.get(&addr)),
+        "static": listed(model.statics.backends.get(key)),
+        "discovery": listed(model.discovery.backends.get(key)),
     })
 }
 
@@ -81,8 +81,8 @@ async fn audit_lines(app: &App) -> Vec<Value> {
 }
 
 /// A backend's own lines, and its part of wider ones.
-fn edits(lines: &[Value], addr: BackendAddr) -> Vec<Value> {
-    let id = addr.to_string();
+fn edits(lines: &[Value], key: &BackendKey) -> Vec<Value> {
+    let id = key.to_string();
     let own = lines.iter().filter_map(|line| line_of(line, &id));
     own.take(EDITS).collect()
 }

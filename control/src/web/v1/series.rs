@@ -7,7 +7,7 @@ use contract::Faults;
 use serde_json::Value;
 
 use super::query::Query;
-use crate::changes::parse_id;
+use crate::base::parse_id;
 use crate::series::{HOUR_MS, MINUTE_MS, STEP_MS};
 use crate::web::App;
 use crate::web::error::ApiError;
@@ -33,8 +33,8 @@ pub async fn series(
         }
     };
     let id = query.text("backend");
-    let addr = id.as_deref().and_then(parse_id);
-    if let (Some(id), None) = (&id, addr) {
+    let key = id.as_deref().and_then(parse_id);
+    if let (Some(id), None) = (&id, &key) {
         query.faults.add("?backend", id, "\"ip:port\"");
     }
     if !query.faults.is_empty() {
@@ -42,15 +42,15 @@ pub async fn series(
     }
     let mut answer = {
         let series = app.shared.series();
-        match addr {
+        match key {
             None => {
                 let mut whole = series.whole(step_ms, from_ms, to_ms);
                 whole["backends_left_out"] = series.left_out().into();
                 whole
             }
-            Some(addr) => series
-                .backend(addr, from_ms, to_ms)
-                .ok_or_else(|| nothing_of(&addr.to_string()))?,
+            Some(key) => series
+                .backend(&key, from_ms, to_ms)
+                .ok_or_else(|| nothing_of(&key.to_string()))?,
         }
     };
     answer["now_ms"] = now_ms.into();

@@ -4,12 +4,12 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use contract::config::MAX_WEIGHT;
-use contract::{BackendAddr, Faults, Object};
+use contract::{BackendKey, Faults, Object};
 use serde_json::{Map, Value, json};
 
 use super::backends::unknown;
 use crate::actor::Actor;
-use crate::changes::parse_id;
+use crate::base::parse_id;
 use crate::model::{Change, Mutation, static_json};
 use crate::sources::entry::Said;
 use crate::web::body::JsonObject;
@@ -23,7 +23,7 @@ pub async fn list(State(app): State<App>) -> Response {
     let statics = app.shared.model().statics.clone();
     let backends = statics.backends.values().map(|said| {
         let mut line = static_json(said);
-        line["id"] = said.addr.to_string().into();
+        line["id"] = said.key.to_string().into();
         line
     });
     let path = app.shared.settings.static_backends_path.display();
@@ -39,8 +39,8 @@ pub async fn put(
     JsonObject(body): JsonObject,
 ) -> Result<Response, ApiError> {
     let refused = |error: ApiError| answers::refused(&app, &actor, "set_static", &id, error);
-    let addr = parse_id(&id).ok_or_else(|| refused(bad_id(&id)))?;
-    let said = read(&app, addr, &body).map_err(|faults| refused(faults.into()))?;
+    let key = parse_id(&id).ok_or_else(|| refused(bad_id(&id)))?;
+    let said = read(&app, key, &body).map_err(|faults| refused(faults.into()))?;
     mutate(&app, actor, Mutation::SetStatic(said), both).await
 }
 
@@ -51,23 +51,23 @@ pub async fn delete(
     PathOf(id): PathOf<String>,
 ) -> Result<Response, ApiError> {
     let refused = |error: ApiError| answers::refused(&app, &actor, "remove_static", &id, error);
-    let addr = parse_id(&id).ok_or_else(|| refused(unknown(&id)))?;
-    mutate(&app, actor, Mutation::RemoveStatic(addr), both).await
+    let key = parse_id(&id).ok_or_else(|| refused(unknown(&id)))?;
+    mutate(&app, actor, Mutation::RemoveStatic(key), both).await
 }
 
-fn read(app: &App, addr: BackendAddr, body: &Map<String, Value>) -> Result<Said, Faults> {
+fn read(app: &App, key: BackendKey, body: &Map<String, Value>) -> Result<Said, Faults> {
     let mut faults = Faults::default();
     app.shared
         .live()
         .admission
-        .refuse_special(addr, &mut faults);
+        .refuse_special(key.addr, &mut faults);
     let mut object = Object::new(body, "");
     let weight = object.take_integer("weight", 0, MAX_WEIGHT, &mut faults);
     let said = Said {
         weight: weight.map(|weight| weight as u16),
         enabled: object.take_bool("enabled", &mut faults),
         is_warming_up: object.take_bool("is_warming_up", &mut faults),
-        ..Said::nothing_of(addr)
+        ..Said::nothing_of(key)
     };
     object.unknown_keys(&mut faults);
     match faults.is_empty() {

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use contract::BackendAddr;
+use contract::{BackendAddr, BackendKey, Name};
 use serde_json::Value;
 
 use crate::verdict::failures_json;
@@ -16,8 +16,8 @@ pub struct View {
     pub etag: String,
     /// `GET status`.
     pub status: Value,
-    /// `GET backends`, by address.
-    pub rows: BTreeMap<BackendAddr, Value>,
+    /// `GET backends`, by pool and address.
+    pub rows: BTreeMap<BackendKey, Value>,
 }
 
 /// The tag of the edits as they stand; one of before a restart never matches.
@@ -41,16 +41,15 @@ pub async fn look(app: &App) -> View {
     let mut status = api::proxy_json(app, seen);
     let seen = take_seen(&mut status);
     let rows = rows.iter().map(|row| {
-        let addr = row.backend.addr;
         let mut listed = answers::row(app, row);
-        listed["id"] = addr.to_string().into();
+        listed["id"] = row.key.to_string().into();
         // A moment and not a rest, so that a row changes only when something has happened.
         let left_ms = listed["ttl_remaining_ms"].take().as_u64();
         let expires_at_ms = left_ms.map(|left_ms| (now.unix_ms + left_ms).div_ceil(1000) * 1000);
         listed["expires_at_ms"] = expires_at_ms.into();
         let fields = listed.as_object_mut().expect("a row is an object");
         fields.shift_remove("ttl_remaining_ms");
-        let mut proxy = seen.get(&addr).cloned().unwrap_or_default();
+        let mut proxy = seen.get(&row.key).cloned().unwrap_or_default();
         if let Some(cost) = proxy
             .as_object_mut()
             .and_then(|seen| seen.shift_remove("cost"))
@@ -58,7 +57,7 @@ pub async fn look(app: &App) -> View {
             listed["cost"] = cost;
         }
         listed["proxy"] = proxy;
-        (addr, listed)
+        (row.key.clone(), listed)
     });
     let rows = rows.collect();
     let etag = tag_of(app, edits);
@@ -67,7 +66,7 @@ pub async fn look(app: &App) -> View {
 }
 
 /// The proxy's backends, out of its status.
-fn take_seen(status: &mut Value) -> HashMap<BackendAddr, Value> {
+fn take_seen(status: &mut Value) -> HashMap<BackendKey, Value> {
     let backends = status["status"]
         .as_object_mut()
         .and_then(|proxy| proxy.shift_remove("backends"));
@@ -75,12 +74,13 @@ fn take_seen(status: &mut Value) -> HashMap<BackendAddr, Value> {
         return HashMap::new();
     };
     let keyed = backends.into_iter().filter_map(|mut seen| {
+        let pool = Name::new(seen["pool"].as_str()?)?;
         let ip = seen["ip"].as_str()?.parse().ok()?;
         let port = u16::try_from(seen["port"].as_u64()?).ok()?;
         let fields = seen.as_object_mut()?;
         fields.shift_remove("ip");
         fields.shift_remove("port");
-        Some((BackendAddr::new(ip, port), seen))
+        Some((BackendKey::new(pool, BackendAddr::new(ip, port)), seen))
     });
     keyed.collect()
 }
@@ -123,4 +123,24 @@ pub fn with_tag(app: &App, mut response: Response) -> Response {
 /// An answer with its tag.
 pub fn tagged(etag: String, body: Value) -> Response {
     ([(header::ETAG, etag)], Json(body)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::tests::{key, key_in};
+    use serde_json::json;
+
+    #[test]
+    fn each_row_gets_what_the_proxy_says_of_it_in_its_own_pool() {
+        let seen = |pool: &str, state: &str| json!({ "pool": pool, "ip": "10.0.0.1", "port": 9001, "operational": state });
+        let mut status = json!({ "status": { "pid": 7, "backends": [
+            seen("default", "up"), seen("chat", "down"), seen("No name", "up"),
+        ] } });
+        let taken = take_seen(&mut status);
+        assert_eq!(taken.len(), 2);
+        let state = |key| taken[&key]["operational"].clone();
+        assert_eq!([state(key(1)), state(key_in("chat", 1))], ["up", "down"]);
+        assert_eq!(status["status"], json!({ "pid": 7 }));
+    }
 }

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use contract::BackendAddr;
+use contract::BackendKey;
 use serde_json::{Map, Value};
 
 use super::patch::merge;
@@ -33,31 +33,31 @@ const COUNTS_OF_PROXY: [&str; 2] = ["sessions_failed", "flows_failed"];
 
 /// Figures that wait for their turn, by backend.
 #[derive(Default)]
-pub struct Waiting(HashMap<BackendAddr, Value>);
+pub struct Waiting(HashMap<BackendKey, Value>);
 
 impl Waiting {
     /// What event `number` sends about a row to all clients: everything but figures, and all figures since
     /// the last turn if it is this row's turn.
     pub fn take_turn(
         &mut self,
-        addr: BackendAddr,
+        key: &BackendKey,
         changed: Option<&Value>,
         number: u64,
     ) -> Option<Value> {
         let (mut told, figures) = changed.map(split).unwrap_or_default();
-        if let (Some(told), Some(waiting)) = (&told, self.0.get_mut(&addr)) {
+        if let (Some(told), Some(waiting)) = (&told, self.0.get_mut(key)) {
             supersede(waiting, told);
         }
         if let Some(figures) = figures {
-            match self.0.get_mut(&addr) {
+            match self.0.get_mut(key) {
                 Some(waiting) => merge(waiting, figures),
                 None => {
-                    self.0.insert(addr, figures);
+                    self.0.insert(key.clone(), figures);
                 }
             }
         }
-        if number % TURNS == turn(addr)
-            && let Some(waiting) = self.0.remove(&addr)
+        if number % TURNS == turn(key)
+            && let Some(waiting) = self.0.remove(key)
             && waiting
                 .as_object()
                 .is_some_and(|members| !members.is_empty())
@@ -71,8 +71,8 @@ impl Waiting {
     }
 
     /// Forgets a row that is gone, or comes whole.
-    pub fn forget(&mut self, addr: BackendAddr) {
-        self.0.remove(&addr);
+    pub fn forget(&mut self, key: &BackendKey) {
+        self.0.remove(key);
     }
 }
 
@@ -92,9 +92,9 @@ fn supersede(waiting: &mut Value, told: &Value) {
     }
 }
 
-fn turn(addr: BackendAddr) -> u64 {
+fn turn(key: &BackendKey) -> u64 {
     let mut hasher = DefaultHasher::new();
-    addr.hash(&mut hasher);
+    key.hash(&mut hasher);
     hasher.finish() % TURNS
 }
 
@@ -143,15 +143,16 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::base::parse_id;
 
     #[test]
     fn what_serves_is_told_at_once_and_figures_wait_for_their_turn() {
-        let addr = BackendAddr("10.0.0.1:80".parse().expect("an address"));
+        let key = parse_id("10.0.0.1:80").expect("an id");
         let mut waiting = Waiting::default();
-        let its = turn(addr);
+        let its = turn(&key);
         let changed = json!({"enabled": false, "vram_usage": 0.5,
             "proxy": {"operational": "down", "weight_effective": 0, "sessions_total": 7}});
-        let told = waiting.take_turn(addr, Some(&changed), its + 1);
+        let told = waiting.take_turn(&key, Some(&changed), its + 1);
         let expected =
             json!({"enabled": false, "proxy": {"operational": "down", "weight_effective": 0}});
         assert_eq!(told, Some(expected));
@@ -159,34 +160,34 @@ mod tests {
             json!({"proxy": {"sessions_total": 9, "sessions_failed": [{"backend_reset": 1}]}});
         let first = json!({"proxy": {"sessions_failed": [{"backend_reset": 1}]}});
         assert_eq!(
-            waiting.take_turn(addr, Some(&more), its + 2),
+            waiting.take_turn(&key, Some(&more), its + 2),
             Some(first),
             "what comes whole does not wait"
         );
         let another = json!({"proxy": {"sessions_failed": {"backend_reset": 2}}});
-        assert_eq!(waiting.take_turn(addr, Some(&another), its + 3), None);
+        assert_eq!(waiting.take_turn(&key, Some(&another), its + 3), None);
         let all = json!({"vram_usage": 0.5,
             "proxy": {"sessions_total": 9, "sessions_failed": {"backend_reset": 2}}});
-        assert_eq!(waiting.take_turn(addr, None, its + TURNS), Some(all));
-        assert_eq!(waiting.take_turn(addr, None, its + 2 * TURNS), None);
+        assert_eq!(waiting.take_turn(&key, None, its + TURNS), Some(all));
+        assert_eq!(waiting.take_turn(&key, None, its + 2 * TURNS), None);
         let costs = json!({"cost": [{"total": 1.5, "weight": 1}]});
         assert_eq!(
-            waiting.take_turn(addr, Some(&costs), its + 1),
+            waiting.take_turn(&key, Some(&costs), its + 1),
             Some(costs.clone())
         );
         let cheaper = json!({"cost": {"total": 1.25}});
-        assert_eq!(waiting.take_turn(addr, Some(&cheaper), its + 2), None);
+        assert_eq!(waiting.take_turn(&key, Some(&cheaper), its + 2), None);
         assert_eq!(
-            waiting.take_turn(addr, None, its + TURNS),
+            waiting.take_turn(&key, None, its + TURNS),
             Some(cheaper.clone())
         );
         // A proxy that is gone takes its figures with it.
-        waiting.take_turn(addr, Some(&more), its + 1);
+        waiting.take_turn(&key, Some(&more), its + 1);
         let gone = json!({"proxy": null});
         assert_eq!(
-            waiting.take_turn(addr, Some(&gone), its + 2),
+            waiting.take_turn(&key, Some(&gone), its + 2),
             Some(gone.clone())
         );
-        assert_eq!(waiting.take_turn(addr, None, its + TURNS), None);
+        assert_eq!(waiting.take_turn(&key, None, its + TURNS), None);
     }
 }

@@ -5,11 +5,12 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use axum::body::Bytes;
-use contract::{BackendAddr, Faults};
+use contract::{BackendAddr, BackendKey, Faults};
 use serde_json::{Map, Value, json};
 
 use super::figures::Waiting;
 use super::patch::patch;
+use crate::base::lower;
 use crate::web::v1::query::Query;
 use crate::web::v1::view::View;
 
@@ -28,7 +29,7 @@ pub enum Form {
 /// Whose figures come with each event.
 pub enum Rows {
     All,
-    Named(Vec<BackendAddr>),
+    Named(Vec<BackendKey>),
 }
 
 #[derive(Default)]
@@ -38,7 +39,7 @@ pub struct Told {
     bytes: usize,
     waiting: Waiting,
     /// The patch of each row that changed, of the last event.
-    rows: BTreeMap<BackendAddr, String>,
+    rows: BTreeMap<BackendKey, String>,
 }
 
 /// One event as it is kept.
@@ -60,7 +61,7 @@ impl Form {
         let form = match (is_patch, rows) {
             (false, None) => Form::Fields,
             (true, None) => Form::Patches(Rows::All),
-            (true, Some(Ok(addrs))) => Form::Patches(Rows::Named(addrs)),
+            (true, Some(Ok(keys))) => Form::Patches(Rows::Named(keys)),
             (true, Some(Err(found))) => {
                 let allowed =
                     format!("at most {MAX_ROWS} backends as ip:port, separated by commas");
@@ -79,17 +80,17 @@ impl Form {
     }
 }
 
-/// The addresses, or what is wrong with them.
-fn read_rows(text: &str) -> Result<Vec<BackendAddr>, String> {
+/// The backends, or what is wrong with them.
+fn read_rows(text: &str) -> Result<Vec<BackendKey>, String> {
     let addrs = text.split(',').filter(|addr| !addr.is_empty());
     let addrs = addrs.map(|text| {
         let addr: SocketAddr = text.parse().map_err(|_| text.to_owned())?;
-        Ok(BackendAddr::new(addr.ip(), addr.port()))
+        Ok(lower(BackendAddr::new(addr.ip(), addr.port())))
     });
-    let addrs: Vec<BackendAddr> = addrs.collect::<Result<_, String>>()?;
-    match addrs.len() {
+    let keys: Vec<BackendKey> = addrs.collect::<Result<_, String>>()?;
+    match keys.len() {
         count if count > MAX_ROWS => Err(format!("{count} backends")),
-        _ => Ok(addrs),
+        _ => Ok(keys),
     }
 }
 
@@ -112,23 +113,23 @@ impl Told {
     fn patches(&mut self, number: u64, id: &str, before: &View, now: &View, at_ms: u64) -> String {
         let mut text = head(id, before, now, at_ms);
         self.rows.clear();
-        for addr in gone(before, now) {
-            self.waiting.forget(addr);
+        for key in gone(before, now) {
+            self.waiting.forget(key);
         }
-        for (addr, row) in &now.rows {
-            let Some(old) = before.rows.get(addr) else {
+        for (key, row) in &now.rows {
+            let Some(old) = before.rows.get(key) else {
                 // A patch of nothing is all of it.
                 if let Some(whole) = patch(&json!({}), row) {
-                    push_row(&mut text, &row_text(addr, whole));
+                    push_row(&mut text, &row_text(key, whole));
                 }
                 continue;
             };
             let changed = patch(old, row);
-            if let Some(turn) = self.waiting.take_turn(*addr, changed.as_ref(), number) {
-                push_row(&mut text, &row_text(addr, turn));
+            if let Some(turn) = self.waiting.take_turn(key, changed.as_ref(), number) {
+                push_row(&mut text, &row_text(key, turn));
             }
             if let Some(changed) = changed {
-                self.rows.insert(*addr, row_text(addr, changed));
+                self.rows.insert(key.clone(), row_text(key, changed));
             }
         }
         text
@@ -170,10 +171,7 @@ impl Told {
         if event.number == last {
             let named: Vec<&String> = match rows {
                 Rows::All => self.rows.values().collect(),
-                Rows::Named(addrs) => addrs
-                    .iter()
-                    .filter_map(|addr| self.rows.get(addr))
-                    .collect(),
+                Rows::Named(keys) => keys.iter().filter_map(|key| self.rows.get(key)).collect(),
             };
             named.into_iter().for_each(|row| push_row(&mut text, row));
         }
@@ -191,7 +189,7 @@ impl Event {
 /// A patched event up to its first row.
 fn head(id: &str, before: &View, now: &View, at_ms: u64) -> String {
     let status = patch(&before.status, &now.status).unwrap_or_else(|| json!({}));
-    let gone: Vec<String> = gone(before, now).map(|addr| addr.to_string()).collect();
+    let gone: Vec<String> = gone(before, now).map(ToString::to_string).collect();
     let (etag, gone) = (json!(now.etag), json!(gone));
     format!(
         "id: {id}\nevent: delta\ndata: {{\"at_ms\":{at_ms},\"etag\":{etag},\"status\":{status},\"gone\":{gone},\"backends\":["
@@ -199,9 +197,9 @@ fn head(id: &str, before: &View, now: &View, at_ms: u64) -> String {
 }
 
 /// The patch of a row; one that comes whole has its id in it.
-fn row_text(addr: &BackendAddr, changed: Value) -> String {
+fn row_text(key: &BackendKey, changed: Value) -> String {
     match changed {
-        Value::Object(members) => with_id(addr, members).to_string(),
+        Value::Object(members) => with_id(key, members).to_string(),
         whole => whole.to_string(),
     }
 }
@@ -211,9 +209,9 @@ fn push_row(text: &mut String, row: &str) {
     let _ = write!(text, "{comma}{row}");
 }
 
-fn gone<'a>(before: &'a View, now: &'a View) -> impl Iterator<Item = BackendAddr> + 'a {
+fn gone<'a>(before: &'a View, now: &'a View) -> impl Iterator<Item = &'a BackendKey> {
     let known = before.rows.keys();
-    known.filter(|addr| !now.rows.contains_key(addr)).copied()
+    known.filter(|key| !now.rows.contains_key(key))
 }
 
 fn event(id: &str, kind: &str, data: &Value) -> Bytes {
@@ -225,22 +223,22 @@ fn delta(before: &View, now: &View, at_ms: u64) -> Value {
     let rows = now
         .rows
         .iter()
-        .filter_map(|(addr, row)| match before.rows.get(addr) {
+        .filter_map(|(key, row)| match before.rows.get(key) {
             Some(old) => {
                 let changed = changed_fields(old, row)?;
-                Some(with_id(addr, changed))
+                Some(with_id(key, changed))
             }
             None => Some(row.clone()),
         });
     let rows: Vec<Value> = rows.collect();
-    let gone: Vec<String> = gone(before, now).map(|addr| addr.to_string()).collect();
+    let gone: Vec<String> = gone(before, now).map(ToString::to_string).collect();
     json!({
         "at_ms": at_ms, "etag": now.etag, "status": now.status, "backends": rows, "gone": gone,
     })
 }
 
-fn with_id(addr: &BackendAddr, mut changed: Map<String, Value>) -> Value {
-    changed.insert("id".to_owned(), addr.to_string().into());
+fn with_id(key: &BackendKey, mut changed: Map<String, Value>) -> Value {
+    changed.insert("id".to_owned(), key.to_string().into());
     changed.into()
 }
 

@@ -1,0 +1,106 @@
+//! The base formats inside the model: the only file that knows that they have one pool.
+//!
+//! Inside, a backend is known by its pool and its address ([`BackendKey`]). Base files, calls and ids name the
+//! address alone, and mean the pool `default`: [`lower`] and [`parse_id`] read them, [`raise`] writes them. A
+//! backend of another pool has no place there.
+
+use contract::{BackendAddr, BackendKey, DEFAULT_NAME, Name, parse_backend_ip};
+
+/// The backend that an address means in a base format.
+pub fn lower(addr: BackendAddr) -> BackendKey {
+    BackendKey::new(Name::default(), addr)
+}
+
+/// The address that a base format names the backend by; `None` if it is in another pool.
+pub fn raise(key: &BackendKey) -> Option<BackendAddr> {
+    (key.pool.as_str() == DEFAULT_NAME).then_some(key.addr)
+}
+
+/// The backend that an `ip:port` means.
+pub fn parse_id(text: &str) -> Option<BackendKey> {
+    parse_addr(text).map(lower)
+}
+
+/// The backend that was written as a [`BackendKey`] is shown: in files that have always named more than one pool's.
+pub fn parse_key(text: &str) -> Option<BackendKey> {
+    let Some((pool, addr)) = text.split_once('/') else {
+        return parse_id(text);
+    };
+    // Each backend has one way to be written.
+    let pool = Name::new(pool).filter(|pool| pool.as_str() != DEFAULT_NAME)?;
+    Some(BackendKey::new(pool, parse_addr(addr)?))
+}
+
+fn parse_addr(text: &str) -> Option<BackendAddr> {
+    let (ip, port) = text.rsplit_once(':')?;
+    let bare = ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']'));
+    let ip = bare.unwrap_or(ip);
+    if bare.is_some() != ip.contains(':') {
+        return None;
+    }
+    let is_plain = port.bytes().all(|digit| digit.is_ascii_digit()) && !port.starts_with('0');
+    let port = port.parse::<u16>().ok().filter(|_| is_plain)?;
+    Some(BackendAddr::new(parse_backend_ip(ip)?, port))
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    /// 10.0.0.`last`:9001 in the pool `default`.
+    pub fn key(last: u8) -> BackendKey {
+        lower(BackendAddr::new([10, 0, 0, last].into(), 9001))
+    }
+
+    /// The same address in another pool.
+    pub fn key_in(pool: &str, last: u8) -> BackendKey {
+        let pool = Name::new(pool).expect("a name");
+        BackendKey { pool, ..key(last) }
+    }
+
+    #[test]
+    fn an_id_is_written_as_it_is_shown() {
+        for good in ["10.0.0.1:80", "[2001:db8::1]:65535"] {
+            assert_eq!(parse_id(good).expect(good).to_string(), good);
+        }
+        for bad in [
+            "",
+            "10.0.0.1",
+            "10.0.0.1:0",
+            "10.0.0.1:+5",
+            "10.0.0.1:05",
+            "10.0.0.1:70000",
+            "2001:db8::1:80",
+            "[10.0.0.1]:80",
+            "a:1",
+            "chat/10.0.0.1:80",
+            "default/10.0.0.1:80",
+        ] {
+            assert_eq!(parse_id(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_read_as_it_is_written_in_every_pool() {
+        for good in ["10.0.0.1:80", "chat/10.0.0.1:80", "chat/[2001:db8::1]:80"] {
+            assert_eq!(parse_key(good).expect(good).to_string(), good);
+        }
+        for bad in [
+            "/10.0.0.1:80",
+            "default/10.0.0.1:80",
+            "Chat/10.0.0.1:80",
+            "a/b/10.0.0.1:80",
+        ] {
+            assert_eq!(parse_key(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_the_default_pool_has_a_place_in_a_base_format() {
+        let key = parse_id("10.0.0.1:80").expect("an id");
+        assert_eq!(lower(key.addr), key);
+        assert_eq!(raise(&key), Some(key.addr));
+        let other = parse_key("chat/10.0.0.1:80").expect("a key");
+        assert_eq!((other.addr, raise(&other)), (key.addr, None));
+    }
+}
