@@ -280,6 +280,8 @@ async fn tokens_are_taken_up_while_the_server_runs() {
             .0,
         200
     );
+    // The token counts a moment before its line is written.
+    until("the line", || !folder.audited("token_added").is_empty()).await;
     assert_eq!(
         folder.audited("token_added")[0]["target"],
         json!("token reader (read)")
