@@ -46,19 +46,14 @@ fn listed(bench: &LoopBench) -> Counts {
 
 /// As the metrics of a plane have it.
 fn counted(text: &str, plane: &str) -> Counts {
-    // Those of control are of all pools.
-    let (pool, of_pool) = match plane {
-        "proxy" => ("{pool=\"default\"}", "pool=\"default\","),
-        _ => ("", ""),
-    };
-    let ready = |protocol| format!("backends_ready{{{of_pool}protocol=\"{protocol}\"}}");
+    let ready = |protocol| format!("backends_ready{{pool=\"default\",protocol=\"{protocol}\"}}");
     let value = |name: &str| {
         let start = format!("wicketgate_{plane}_{name} ");
         let value = text.lines().find_map(|line| line.strip_prefix(&start))?;
         Some(value.parse().expect("a number"))
     };
     Counts {
-        in_use: value(&format!("backends_in_use{pool}")).expect("always told"),
+        in_use: value("backends_in_use{pool=\"default\"}").expect("always told"),
         tcp: value(&ready("tcp")),
         udp: value(&ready("udp")),
     }

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
+use contract::Name;
 use contract::exposition::Form;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text::encode};
@@ -19,8 +20,9 @@ use serde_json::json;
 use super::guard::Client;
 use super::{App, answers, costs};
 use crate::auth::Need;
-use crate::merge::RowState;
+use crate::merge::{Row, RowState};
 use crate::registry::Freeze;
+use crate::render::LeftOut;
 use crate::standing::{Protocol, Seen, is_in_use};
 use crate::verdict::Level;
 
@@ -112,10 +114,71 @@ impl Collector for VerdictLevels {
 struct Values {
     counters: Vec<(&'static str, &'static str, u64)>,
     gauges: Vec<(&'static str, &'static str, i64)>,
-    /// Of each protocol that the proxy is known to serve.
-    ready: Vec<(Protocol, i64)>,
+    /// In the order of their names.
+    pools: Vec<PoolValues>,
     /// Parts that the proxy refuses, by code and place.
     refusals: BTreeMap<(&'static str, String), i64>,
+}
+
+/// How many backends a pool has, of each kind.
+#[derive(Debug)]
+struct PoolValues {
+    pool: Name,
+    /// In the order of [`PoolValues::NAMES`].
+    backends: [usize; PoolValues::NAMES.len()],
+    /// Of each protocol that the proxy is known to serve.
+    ready: Vec<(Protocol, usize)>,
+}
+
+impl PoolValues {
+    /// Name and help of each count.
+    const NAMES: [(&'static str, &'static str); 7] = [
+        ("backends", "Known backends"),
+        (
+            "backends_in_use",
+            "Backends that are neither drained, disabled nor expired",
+        ),
+        ("backends_warming", "Backends in state warming"),
+        ("backends_drain", "Backends in state drain"),
+        ("backends_disabled", "Backends in state disabled"),
+        ("backends_expired", "Backends in state expired"),
+        ("backends_left_out", "Backends not published"),
+    ];
+
+    fn of(pool: Name, rows: &[Row], left_out: &[LeftOut], seen: &Seen) -> PoolValues {
+        let in_state = |state| rows.iter().filter(|row| row.state() == state).count();
+        let left_out = left_out.iter().filter(|out| out.key.pool == pool);
+        let ready = Protocol::ALL
+            .into_iter()
+            .filter_map(|protocol| Some((protocol, seen.count_ready(rows, protocol)?)));
+        PoolValues {
+            backends: [
+                rows.len(),
+                rows.iter().filter(|row| is_in_use(row)).count(),
+                in_state(RowState::Warming),
+                in_state(RowState::Drain),
+                in_state(RowState::Disabled),
+                in_state(RowState::Expired),
+                left_out.count(),
+            ],
+            ready: ready.collect(),
+            pool,
+        }
+    }
+
+    /// Of each pool that has a backend, and of `default`, which every configuration has.
+    fn of_all(rows: &[Row], left_out: &[LeftOut], seen: &Seen) -> Vec<PoolValues> {
+        // Rows are in the order of pools.
+        let by_pool = rows.chunk_by(|one, next| one.key.pool == next.key.pool);
+        let mut pools: BTreeMap<Name, &[Row]> = by_pool
+            .map(|rows| (rows[0].key.pool.clone(), rows))
+            .collect();
+        pools.entry(Name::default()).or_default();
+        let pools = pools.into_iter();
+        pools
+            .map(|(pool, rows)| PoolValues::of(pool, rows, left_out, seen))
+            .collect()
+    }
 }
 
 impl Values {
@@ -129,17 +192,13 @@ impl Values {
             let is_frozen = matches!(model.registry.freeze, Freeze::Held { .. });
             (model.rows(), is_frozen)
         };
-        let in_state = |state| rows.iter().filter(|row| row.state() == state).count() as i64;
-        let ready = Protocol::ALL
-            .into_iter()
-            .filter_map(|protocol| Some((protocol, seen.count_ready(&rows, protocol)? as i64)));
         let mut refusals = BTreeMap::new();
         for incident in outcome.incidents.iter() {
             let labels = (incident.code.word(), incident.part.place());
             *refusals.entry(labels).or_default() += 1;
         }
         Values {
-            ready: ready.collect(),
+            pools: PoolValues::of_all(&rows, &outcome.left_out, seen),
             refusals,
             counters: vec![
                 (
@@ -198,37 +257,6 @@ impl Values {
                     "Published generation",
                     outcome.generation.unwrap_or(0) as i64,
                 ),
-                ("backends", "Known backends", rows.len() as i64),
-                (
-                    "backends_in_use",
-                    "Backends that are neither drained, disabled nor expired",
-                    rows.iter().filter(|row| is_in_use(row)).count() as i64,
-                ),
-                (
-                    "backends_warming",
-                    "Backends in state warming",
-                    in_state(RowState::Warming),
-                ),
-                (
-                    "backends_drain",
-                    "Backends in state drain",
-                    in_state(RowState::Drain),
-                ),
-                (
-                    "backends_disabled",
-                    "Backends in state disabled",
-                    in_state(RowState::Disabled),
-                ),
-                (
-                    "backends_expired",
-                    "Backends in state expired",
-                    in_state(RowState::Expired),
-                ),
-                (
-                    "backends_left_out",
-                    "Backends not published",
-                    outcome.left_out.len() as i64,
-                ),
                 (
                     "expiry_frozen",
                     "1 while a mass expiry is held back",
@@ -259,12 +287,25 @@ impl Collector for Values {
             let metric = ConstGauge::new(*value);
             metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)?;
         }
+        for (place, (name, help)) in PoolValues::NAMES.into_iter().enumerate() {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for of_pool in &self.pools {
+                let metric = ConstGauge::new(of_pool.backends[place] as i64);
+                metric.encode(family.encode_family(&[("pool", of_pool.pool.as_str())])?)?;
+            }
+        }
         let help = "Backends in use that get new sessions or flows from the proxy";
         let mut family =
             encoder.encode_descriptor("backends_ready", help, None, MetricType::Gauge)?;
-        for (protocol, ready) in &self.ready {
-            let metric = ConstGauge::new(*ready);
-            metric.encode(family.encode_family(&[("protocol", protocol.word())])?)?;
+        for of_pool in &self.pools {
+            for (protocol, ready) in &of_pool.ready {
+                let metric = ConstGauge::new(*ready as i64);
+                let labels = [
+                    ("pool", of_pool.pool.as_str()),
+                    ("protocol", protocol.word()),
+                ];
+                metric.encode(family.encode_family(&labels)?)?;
+            }
         }
         let help = "Parts of the configuration that the proxy refuses";
         let kind = MetricType::Gauge;
@@ -274,5 +315,56 @@ impl Collector for Values {
             ConstGauge::new(*count).encode(family.encode_family(&labels)?)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::tests::{key, key_in};
+    use crate::merge::merge;
+    use crate::sources::entry::Said;
+    use crate::sources::listing::Listed;
+
+    #[test]
+    fn backends_are_counted_by_pool_and_default_is_always_there() {
+        let counts = |listed: &[(contract::BackendKey, u16)]| {
+            let said = listed.iter().map(|(key, weight)| {
+                let said = Said {
+                    weight: Some(*weight),
+                    ..Said::nothing_of(key.clone())
+                };
+                (key.clone(), said)
+            });
+            let listed = Listed {
+                statics: &BTreeMap::new(),
+                discovered: &said.collect(),
+            };
+            let rows = merge(listed, &crate::registry::Registry::default());
+            let left_out = [LeftOut {
+                key: key(2),
+                why: String::new(),
+            }];
+            let pools = PoolValues::of_all(&rows, &left_out, &Seen::of(None));
+            let counts = pools.into_iter().map(|of_pool| {
+                assert!(of_pool.ready.is_empty(), "the proxy does not answer");
+                (of_pool.pool.to_string(), of_pool.backends)
+            });
+            counts.collect::<Vec<_>>()
+        };
+        let of = |pool: &str, counts| (pool.to_owned(), counts);
+        assert_eq!(counts(&[]), [of("default", [0, 0, 0, 0, 0, 0, 1])]);
+        let listed = [
+            (key_in("chat", 1), 0),
+            (key(1), 10),
+            (key(2), 10),
+            (key_in("web", 1), 10),
+        ];
+        let expected = [
+            of("chat", [1, 0, 0, 1, 0, 0, 0]),
+            of("default", [2, 2, 0, 0, 0, 0, 1]),
+            of("web", [1, 1, 0, 0, 0, 0, 0]),
+        ];
+        assert_eq!(counts(&listed), expected);
     }
 }

@@ -232,7 +232,7 @@ async fn health_metrics_and_headers() {
     let (status, headers, text) = control.ask_raw(ask("GET", "/metrics")).await;
     assert_eq!(status, 200);
     assert!(
-        text.contains("wicketgate_control_backends_in_use 1"),
+        text.contains("wicketgate_control_backends_in_use{pool=\"default\"} 1"),
         "{text}"
     );
     // No proxy is there to say who is ready.
