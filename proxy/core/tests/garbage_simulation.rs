@@ -86,6 +86,8 @@ impl World {
         let picked = pool.pick(Protocol::Tcp, &request, now_us, &mut self.random);
         let backend = pool.backend(picked.expect("not all are out").backend);
         let (addr, source) = (backend.addr, Source::of(client_ip));
+        // All accept connections, the hole too.
+        backend.protocols().set_answered(Protocol::Tcp);
         let is_hole = self.has_hole && addr.0.port() == HOLE;
         if !is_garbage && !is_hole {
             backend.worker(0).tally.answered();

@@ -128,9 +128,10 @@ impl World {
         }
     }
 
-    /// As many sessions fail at a backend in a row as eject it.
+    /// As many sessions fail at a backend in a row as eject it, which had accepted some before.
     fn fail(&mut self, member: MemberId) {
         let backend = Arc::clone(self.registry.find(member).expect("it is known"));
+        backend.protocols().set_answered(Protocol::Tcp);
         for _ in 0..FAILURES_TO_EJECT {
             backend.health().failed(Protocol::Tcp, FAILURES_TO_EJECT);
         }
