@@ -206,7 +206,7 @@ pub struct BackendStatus {
     /// proxies.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sessions_failed: BTreeMap<String, u64>,
-    /// The same of flows. They count in `connect_failures`, too.
+    /// The same of flows. Refused ones count in `connect_failures`, too.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub flows_failed: BTreeMap<String, u64>,
     /// Mean of recent connects, in microseconds; absent before the first.

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use crate::merge::Row;
 use crate::observe::Proxy;
 use crate::shared::Shared;
-use crate::verdict::{FAILED_SESSIONS, failed_sessions, unconnected_sessions};
+use crate::verdict::{FAILED_SESSIONS, failed_flows, failed_sessions, unconnected_sessions};
 use backends::Backends;
 pub use marks::Marks;
 use ring::Ring;
@@ -40,7 +40,7 @@ const _: () = assert!(WHOLE_BYTES <= LEAST_BYTES);
 
 /// The figures of the whole, in the order in which they are kept; then `failed_REASON_rate` of each of
 /// [`FAILED_SESSIONS`]. Rates are a second.
-const NAMES: [&str; 17] = [
+const NAMES: [&str; 18] = [
     "backends",
     "taking",
     "sessions",
@@ -58,6 +58,7 @@ const NAMES: [&str; 17] = [
     "vram",
     "vram_batched",
     "vram_unbatched",
+    "flow_failed_rate",
 ];
 const WIDTH: usize = NAMES.len() + FAILED_SESSIONS.len();
 /// `NAN` where a figure is not known.
@@ -370,6 +371,7 @@ fn rates(before: Option<&Heard>, now: Option<&Heard>) -> Moment {
     let counts: Vec<(u64, u64)> = first_bytes(&before.totals, &now.totals);
     moment[11] = quantile(&counts, 0.50);
     moment[12] = quantile(&counts, 0.99);
+    moment[17] = grown(failed_flows);
     for (place, reason) in FAILED_SESSIONS.iter().enumerate() {
         let of = |totals: &Totals| totals.sessions_ended.get(*reason).copied().unwrap_or(0);
         moment[NAMES.len() + place] = growth(of(&before.totals), of(&now.totals));

@@ -14,6 +14,9 @@ fn totals(sessions: u64, failed: u64, first_bytes: &[(u64, u64)]) -> Totals {
     totals
         .sessions_ended
         .insert("client_closed".into(), sessions - failed);
+    // Of flows as many fail; the others are of a one-way protocol.
+    totals.flows_ended.insert("unanswered".into(), failed);
+    totals.flows_ended.insert("one_way".into(), sessions);
     totals.first_byte.buckets = first_bytes.to_vec();
     totals
 }
@@ -61,6 +64,7 @@ fn rates_and_quantiles_are_of_the_step_and_gauges_of_its_end() {
     assert_eq!(of("failed_rate"), [None, Some(1.0)]);
     assert_eq!(of("failed_no_backend_rate"), [None, Some(1.0)]);
     assert_eq!(of("failed_backend_reset_rate"), [None, Some(0.0)]);
+    assert_eq!(of("flow_failed_rate"), [None, Some(1.0)]);
     assert_eq!(of("first_byte_p50_us"), [None, Some(200.0)]);
     assert_eq!(of("first_byte_p99_us"), [None, Some(90_000.0)]);
     assert_eq!(of("sessions"), [Some(10.0), Some(15.0)]);

@@ -202,6 +202,7 @@ function failureFacts({ seen }) {
     [told.timedOut, format.countText(seen.connect_timeouts)],
     ...Object.entries(sessions).map(([reason, count]) => /** @type {Fact} */ ([endText(reason, 'session'), format.countText(count)])),
     [words().ofReason(words().flows, endText('refused', 'flow')), format.countText(flows)],
+    [words().ofReason(words().flows, endText('unanswered', 'flow')), format.countText(seen.flows_failed?.unanswered ?? 0)],
   ];
 }
 

@@ -187,7 +187,7 @@
  * @property {number} connect_failures
  * @property {number} connect_timeouts
  * @property {Record<string, number>} [sessions_failed] after the connect, by reason
- * @property {Record<string, number>} [flows_failed] which `connect_failures` counts, too
+ * @property {Record<string, number>} [flows_failed] by reason; `connect_failures` counts refused ones, too
  * @property {number | null} [connect_latency_us]
  * @property {number | null} [first_byte_latency_us]
  * @property {number} [probes_total]

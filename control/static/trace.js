@@ -49,7 +49,9 @@ export function sessionsText({ seen }) {
 export function errorsText({ seen }) {
   if (seen === null) return words().noProxyWord;
   const failed = Object.entries(seen.sessions_failed ?? {}).map(([reason, count]) => `${endText(reason, 'session')} ${count}`);
-  return countedText([words().errorsOf(seen.connect_failures, seen.connect_timeouts), ...failed].join(' · '));
+  const unanswered = seen.flows_failed?.unanswered ?? 0;
+  const flows = unanswered > 0 ? [`${words().ofReason(words().flows, endText('unanswered', 'flow'))} ${unanswered}`] : [];
+  return countedText([words().errorsOf(seen.connect_failures, seen.connect_timeouts), ...failed, ...flows].join(' · '));
 }
 
 /** @param {Row} row */

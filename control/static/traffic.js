@@ -59,5 +59,6 @@ function startedOf({ sessions_total: sessions, flows_total: flows }) {
 export function errorsOf(seen) {
   if (seen === null) return null;
   const failed = Object.values(seen.sessions_failed ?? {}).reduce((sum, count) => sum + count, 0);
-  return seen.connect_failures + seen.connect_timeouts + failed;
+  // `connect_failures` counts refused flows.
+  return seen.connect_failures + seen.connect_timeouts + failed + (seen.flows_failed?.unanswered ?? 0);
 }

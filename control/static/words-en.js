@@ -167,7 +167,8 @@ export const en = {
     },
     flow: {
       idle: 'idle',
-      unanswered: 'never answered',
+      unanswered: 'no answer',
+      one_way: 'one-way: no backend ever answered',
       answered: 'answered',
       evicted: 'table full',
       backend_gone: 'backend removed or disabled',

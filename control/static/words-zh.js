@@ -159,7 +159,8 @@ export const zh = {
     },
     flow: {
       idle: '空闲',
-      unanswered: '从未应答',
+      unanswered: '没有应答',
+      one_way: '单向：没有后端应答过',
       answered: '已应答',
       evicted: '流表已满',
       backend_gone: '后端已移除或停用',

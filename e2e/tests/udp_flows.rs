@@ -142,20 +142,52 @@ fn a_flow_of_a_gone_backend_ends_at_the_time_out() {
     });
 }
 
+/// Of a service that never answers (syslog), it is no failure; of one that does, it is its backend's.
 #[test]
-fn a_flow_that_was_never_answered_ends_with_a_reason_of_its_own() {
-    let backend = Backend::start("mute", Manner::Echo);
-    backend.silence_udp(true);
-    let mut bench = ProxyBench::start(&[backend.addr], json!({ "udp_idle_ms": 200 }));
-    let client = UdpClient::new(bench.listen);
-    client.socket.send(b"anybody?").expect("sent");
+fn a_flow_that_was_never_answered_is_a_failure_once_its_pool_has_answered() {
+    let backends = [
+        Backend::start("mute", Manner::Echo),
+        Backend::start("other", Manner::Echo),
+    ];
+    backends
+        .iter()
+        .for_each(|backend| backend.silence_udp(true));
+    let [mute, other] = backends.each_ref().map(|backend| backend.addr);
+    let mut bench = ProxyBench::start(&[mute], json!({ "udp_idle_ms": 200 }));
+    let ask = |bench: &ProxyBench| {
+        let client = UdpClient::new(bench.listen);
+        client.socket.send(b"anybody?").expect("sent");
+    };
+    let reload = |bench: &mut ProxyBench, backend| {
+        let settings = json!({ "udp_idle_ms": 200 });
+        bench
+            .proxy
+            .reload(&configuration(bench.listen, &[backend], settings));
+    };
+    ask(&bench);
+    until("it ends", LONG, || {
+        (bench.flows_ended("one_way") == 1).then_some(())
+    });
+    assert!(bench.proxy.backend(mute).flows_failed.is_empty());
+    // Another backend of its pool answers, and is gone by then.
+    backends[1].silence_udp(false);
+    reload(&mut bench, other);
+    UdpClient::new(bench.listen).who().expect("answered");
+    reload(&mut bench, mute);
+    ask(&bench);
     until("it ends", LONG, || {
         (bench.flows_ended("unanswered") == 1).then_some(())
     });
-    assert_eq!(bench.flows_ended("idle"), 0);
-    bench.proxy.program.wait_for_line("unanswered");
+    let failed = bench.proxy.backend(mute).flows_failed;
+    assert_eq!(failed.get("unanswered"), Some(&1), "{failed:?}");
     let metrics = bench.proxy.admin.metrics();
-    assert!(metrics.contains("reason=\"unanswered\"} 1"), "{metrics}");
+    for line in [
+        "reason=\"one_way\"} 1".to_owned(),
+        "reason=\"unanswered\"} 1".to_owned(),
+        format!("backend=\"{mute}\",reason=\"unanswered\"}} 1"),
+    ] {
+        assert!(metrics.contains(&line), "{line}: {metrics}");
+    }
 }
 
 /// As nginx counts them.

@@ -365,7 +365,7 @@ impl Output<'_, '_> {
             ),
             (
                 "backend_flows_failed",
-                "UDP flows that the backend refused",
+                "UDP flows that the backend refused or left without an answer",
                 |b| &b.flows_failed,
             ),
         ];

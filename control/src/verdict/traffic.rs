@@ -28,7 +28,7 @@ pub const FAILED_SESSIONS: [&str; 8] = [
 ];
 /// Those that reached no backend.
 const UNCONNECTED: [&str; 3] = [NO_BACKEND, "connect_refused", "connect_timeout"];
-const FAILED_FLOWS: [&str; 2] = ["refused", "internal_error"];
+const FAILED_FLOWS: [&str; 3] = ["refused", "unanswered", "internal_error"];
 /// The reason of a session or a datagram that came while no backend took any.
 pub const NO_BACKEND: &str = "no_backend";
 
@@ -147,6 +147,11 @@ pub fn failed_sessions(totals: &Totals) -> u64 {
     only(&totals.sessions_ended, &FAILED_SESSIONS)
         .values()
         .sum()
+}
+
+/// Failed flows since its start.
+pub fn failed_flows(totals: &Totals) -> u64 {
+    only(&totals.flows_ended, &FAILED_FLOWS).values().sum()
 }
 
 fn grown(before: &ByReason, now: &ByReason) -> ByReason {

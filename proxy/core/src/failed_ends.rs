@@ -12,7 +12,7 @@ const SESSIONS: [SessionEnd; 4] = [
     SessionEnd::BackendLost,
     SessionEnd::BackendStalled,
 ];
-const FLOWS: [FlowEnd; 1] = [FlowEnd::Refused];
+const FLOWS: [FlowEnd; 2] = [FlowEnd::Refused, FlowEnd::Unanswered];
 
 /// What one worker counts. Only that worker writes.
 #[derive(Debug, Default)]
@@ -67,6 +67,7 @@ mod tests {
             ("backend_stalled", 1),
         ];
         assert_eq!(sessions, expected);
-        assert_eq!(failed.flows().collect::<Vec<_>>(), [("refused", 1)]);
+        let flows: Vec<_> = failed.flows().collect();
+        assert_eq!(flows, [("refused", 1), ("unanswered", 1)]);
     }
 }

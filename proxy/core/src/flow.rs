@@ -153,9 +153,11 @@ impl FlowState {
 
     /// Why it ends when it has been silent for the idle time.
     pub fn end_when_idle(&self) -> FlowEnd {
+        let protocols = self.backend().protocols();
         match self.is_unanswered() {
             _ if self.is_refused => self.end_when_refused(),
-            true => FlowEnd::Unanswered,
+            true if protocols.have_answered(Protocol::Udp) => FlowEnd::Unanswered,
+            true => FlowEnd::OneWay,
             false => FlowEnd::Idle,
         }
     }

@@ -111,9 +111,11 @@ impl SessionEnd {
 pub enum FlowEnd {
     /// No datagram either way for the idle time.
     Idle,
-    /// The same, and the backend has never answered: as it is where a protocol knows no answers
-    /// (syslog), or where nobody serves behind a firewall.
+    /// The same, and the backend has not answered this client, though backends of its pool answer: it is
+    /// hung or gone behind a firewall, or takes no such request.
     Unanswered,
+    /// The same, and no backend of the pool has ever answered: the protocol may know no answers (syslog).
+    OneWay,
     /// Each of its requests had `udp_responses` answers.
     Answered,
     /// The table was full, and this was the flow that is missed least: see
@@ -136,9 +138,10 @@ pub enum FlowEnd {
 }
 
 impl FlowEnd {
-    pub const ALL: [FlowEnd; 11] = [
+    pub const ALL: [FlowEnd; 12] = [
         FlowEnd::Idle,
         FlowEnd::Unanswered,
+        FlowEnd::OneWay,
         FlowEnd::Answered,
         FlowEnd::Evicted,
         FlowEnd::BackendGone,
@@ -154,6 +157,7 @@ impl FlowEnd {
         match self {
             FlowEnd::Idle => "idle",
             FlowEnd::Unanswered => "unanswered",
+            FlowEnd::OneWay => "one_way",
             FlowEnd::Answered => "answered",
             FlowEnd::Evicted => "evicted",
             FlowEnd::BackendGone => "backend_gone",
@@ -170,7 +174,7 @@ impl FlowEnd {
     pub fn is_failure(self) -> bool {
         !matches!(
             self,
-            FlowEnd::Idle | FlowEnd::Unanswered | FlowEnd::Answered | FlowEnd::NotServed
+            FlowEnd::Idle | FlowEnd::OneWay | FlowEnd::Answered | FlowEnd::NotServed
         )
     }
 }

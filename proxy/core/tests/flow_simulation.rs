@@ -52,6 +52,8 @@ struct Simulation {
     installed: Vec<(Arc<BackendState>, bool)>,
     /// Since when a backend takes no flows.
     gone_since_ms: BTreeMap<BackendAddr, u64>,
+    /// Some backend has answered at some time.
+    has_any_answered: bool,
     /// Backends that say nothing.
     silent: BTreeSet<BackendAddr>,
     table: FlowTable<FlowState>,
@@ -87,6 +89,7 @@ impl Simulation {
             registry: BackendRegistry::new(1),
             installed: Vec::new(),
             gone_since_ms: BTreeMap::new(),
+            has_any_answered: false,
             silent: BTreeSet::new(),
             table: FlowTable::default(),
             known: BTreeMap::new(),
@@ -281,6 +284,8 @@ impl Simulation {
             return;
         }
         let count = self.random.usize(1..4);
+        flow.backend().set_answers_datagrams();
+        self.has_any_answered = true;
         let end = flow.answered(count, self.responses);
         self.table.touch(index, Rank::Answered, self.now_ms);
         self.note(client, |known, now_ms| {
@@ -322,7 +327,8 @@ impl Simulation {
             let known = &self.known[&client];
             let right = match known.answers {
                 _ if known.is_refused => FlowEnd::Refused,
-                0 => FlowEnd::Unanswered,
+                0 if self.has_any_answered => FlowEnd::Unanswered,
+                0 => FlowEnd::OneWay,
                 _ => FlowEnd::Idle,
             };
             assert_eq!(end, right, "seed {}", self.seed);
@@ -338,7 +344,7 @@ impl Simulation {
         self.table.remove(index).expect("found just now");
         let known = self.known.remove(&client).expect("it has a flow");
         let silence_ms = self.now_ms - known.last_seen_ms;
-        let is_idle = matches!(end, FlowEnd::Idle | FlowEnd::Unanswered);
+        let is_idle = matches!(end, FlowEnd::Idle | FlowEnd::Unanswered | FlowEnd::OneWay);
         assert!(!is_idle || silence_ms >= IDLE_MS, "too early");
         self.ended.push(end);
     }
@@ -398,6 +404,7 @@ fn flows_stay_move_and_end_as_promised_in_every_history() {
         "backend_gone",
         "evicted",
         "idle",
+        "one_way",
         "refused",
         "unanswered",
     ];
