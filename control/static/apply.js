@@ -35,6 +35,8 @@ let madeOn = '*';
 let isBusy = false;
 /** The staged backends that somebody else has edited meanwhile. @type {Set<string>} */
 let conflicts = new Set();
+/** Whether the person has yet to be shown one of them. */
+let isUnseen = false;
 /** Why the review that is open was not applied. @type {(() => string) | null} */
 let refused = null;
 /** What waited for the backends of a single act before it; leaving its review takes the act back. @type {Map<string, Staged | null> | null} */
@@ -69,6 +71,7 @@ export function startApply(look) {
   onStaged(() => {
     keepDraft('staged', allStaged().length === 0 ? null : allStaged());
     conflicts = new Set([...conflicts].filter((id) => stagedOf(id) !== null));
+    isUnseen &&= conflicts.size > 0;
     refused = null;
     followTag();
     show();
@@ -82,7 +85,7 @@ export function knowWhole({ etag, backends: known }) {
   backends = known;
   followTag();
   if (isRestored) void lookAtRestored();
-  else if (dialog.isOpen()) meetOthers();
+  else meetOthers();
   if (allStaged().length > 0) show();
 }
 
@@ -101,16 +104,16 @@ async function lookAtRestored() {
   show();
 }
 
-/** Marks what others have changed, as far as the page knows. @returns {boolean} whether it is news */
+/** Marks what others have changed, as soon as the page knows of it. */
 function meetOthers() {
   // What is being sent stands before its answer has come.
-  if (isBusy || madeOn === shownTag) return false;
+  if (isBusy || madeOn === shownTag) return;
   madeOn = shownTag;
   const { edited } = overtaken(backends);
-  if (edited.length === 0) return false;
+  if (edited.length === 0) return;
   conflicts = new Set([...conflicts, ...edited]);
+  isUnseen = !dialog.isOpen();
   rebase(backends);
-  return true;
 }
 
 /** The backends with edits that are listed no more: the server would refuse all of the change. */
@@ -136,8 +139,8 @@ export async function review() {
     return connectionFailed(new api.CallError('away', ''));
   }
   if (allStaged().length === 0) return;
-  meetOthers();
   dialog.open();
+  isUnseen = false;
 }
 
 /**
@@ -175,7 +178,8 @@ async function askForWord() {
 /** One call for all. What somebody else has not touched goes through however often they edit. */
 export async function apply() {
   if (isBusy || allStaged().length === 0) return;
-  if (meetOthers() || gone().length > 0) return review();
+  // Nothing of others is overwritten unseen.
+  if (gone().length > 0 || isUnseen) return review();
   if (!dialog.isTyped(wordOf(backends, waiting()))) return askForWord();
   isBusy = true;
   refused = null;
@@ -192,11 +196,10 @@ export async function apply() {
   }
   // Whatever it was refused for, the page may not know yet what stands now.
   const isRead = (await lookNow()) !== null;
-  const isNews = meetOthers();
   const isBlocked = gone().length > 0;
-  if (result === 'stale' && isRead && !isNews && !isBlocked && conflicts.size === 0) return apply();
+  if (result === 'stale' && isRead && !isBlocked && conflicts.size === 0) return apply();
   if (dialog.isOpen()) refused = result !== 'stale' ? () => result().text : isRead ? null : () => words().failedAway;
-  else if (isNews || isBlocked) await review();
+  else if (isBlocked || conflicts.size > 0) await review();
   show();
 }
 
@@ -207,7 +210,7 @@ function show() {
   setText(byId('pending-count', HTMLElement), words().pending(changeCount(), staged.length));
   const button = byId('pending-apply', HTMLButtonElement);
   setAttribute(button, 'aria-busy', isBusy ? 'true' : null);
-  setText(button, actionText());
+  setText(button, isUnseen ? words().apply : actionText());
   const conflict = byId('pending-conflict', HTMLElement);
   const blocked = staged.length === 0 ? 0 : gone().length;
   conflict.hidden = blocked + conflicts.size === 0;

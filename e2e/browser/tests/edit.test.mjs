@@ -139,6 +139,22 @@ describe('edits that wait', () => {
     page.complaints = page.complaints.filter((text) => !/412/.test(text));
   });
 
+  it('meet_somebody_elses_as_soon_as_the_page_knows_of_them', async () => {
+    page = await openConsole(browser, stand);
+    await rowOf(page, backends[0]).waitFor();
+    await stageWeight(backends[0], 12);
+    await stand.call('POST', `/api/backends/127.0.0.1/${backends[0].port}/weight`, { weight: 99 });
+    await hasText(page.locator('#pending-conflict'), /^1 backend changed by someone else meanwhile$/);
+    // Nothing is overwritten by a press that was meant for what stood before.
+    await page.locator('#pending-apply').click();
+    await hasText(page.locator('#diff-rows tr'), /changed by someone else.*99.*→.*12/);
+    await hasText(page.locator('#diff-problem'), /Someone else changed/);
+    await hasText(page.locator('#diff-apply'), /^Overwrite theirs$/);
+    assert.equal((await published()).weights.get(backends[0].port), 99);
+    await page.locator('#diff-ways button').click();
+    await page.locator('#pending').waitFor({ state: 'hidden' });
+  });
+
   it('are_edits_of_what_stood_when_they_were_begun', async () => {
     page = await openConsole(browser, stand, { expected: /status of 412/ });
     await rowOf(page, backends[0]).waitFor();
