@@ -44,6 +44,8 @@ pub struct SettingsCall {
     /// The body without `on_refusal` and `note`.
     pub patch: Map<String, Value>,
     pub on_refusal: OnRefusal,
+    /// The number of edits that the call was made for; `None`: any.
+    pub if_revision: Option<u64>,
     /// The operator's note.
     pub note: Option<String>,
 }
@@ -60,7 +62,8 @@ pub struct PendingCall {
 }
 
 impl SettingsCall {
-    /// Takes `on_refusal` and `note` out of the body; the rest is read when the call is carried out.
+    /// Takes `on_refusal` and `note` out of the body; the rest is read when the call is carried out. It is made
+    /// for any number of edits.
     ///
     /// # Errors
     /// An invalid `on_refusal` or `note`.
@@ -76,6 +79,7 @@ impl SettingsCall {
                 id,
                 patch: body,
                 on_refusal: on_refusal.unwrap_or_default(),
+                if_revision: None,
                 note,
             }),
             false => Err(faults),

@@ -291,6 +291,7 @@ impl Model {
             }
             Mutation::Change(set) => self.change(set, actor, now)?,
             Mutation::ChangeSettings(call) => {
+                self.is_made_for(call.if_revision)?;
                 let new = self.patched_settings(&call.patch)?;
                 let old = std::mem::replace(&mut self.runtime_settings, new.clone());
                 let (id, on_refusal) = (call.id, call.on_refusal);
@@ -377,14 +378,20 @@ impl Model {
         }
     }
 
+    /// Refuses what was made for other edits than those that stand; `None` is made for any.
+    fn is_made_for(&self, if_revision: Option<u64>) -> Result<(), Refusal> {
+        match if_revision {
+            Some(expected) if expected != self.edits => Err(Refusal::Stale {
+                expected,
+                current: self.edits,
+            }),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// All edits or none: everything that may be refused is checked before the first edit.
     fn change(&mut self, set: &ChangeSet, actor: &str, now: Now) -> Result<Effect, Refusal> {
-        if let Some(expected) = set.if_revision
-            && expected != self.edits
-        {
-            let current = self.edits;
-            return Err(Refusal::Stale { expected, current });
-        }
+        self.is_made_for(set.if_revision)?;
         let mut faults = Faults::default();
         for (index, (key, _)) in set.edits.iter().enumerate() {
             if !self.knows(key) {

@@ -54,6 +54,7 @@ fn call(patch: serde_json::Map<String, Value>) -> SettingsCall {
         id: 1,
         patch,
         on_refusal: OnRefusal::RollBack,
+        if_revision: None,
     }
 }
 

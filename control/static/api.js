@@ -187,6 +187,7 @@ export async function* ping(ip, probes) {
 
 /**
  * @typedef {object} ConfigAnswer
+ * @property {string} etag of the edits that it shows
  * @property {SettingsAnswer} effective
  * @property {{generation: number} | null} published
  * @property {string} path
@@ -198,17 +199,13 @@ export function readConfig() {
   return call('GET', '/api/v1/config');
 }
 
-/** @returns {Promise<SettingsAnswer>} */
-export async function readSettings() {
-  return (await call('GET', '/api/settings')).settings;
-}
-
 /**
  * @param {Record<string, unknown>} patch as `Settings`; null gives a part back to control_config.json
+ * @param {string} etag that it was made on; `*` for any
  * @returns {Promise<{sync: Sync, settings: SettingsAnswer}>}
  */
-export function changeSettings(patch) {
-  return call('POST', '/api/settings', patch);
+export function changeSettings(patch, etag) {
+  return call('POST', '/api/settings', patch, { 'if-match': etag });
 }
 
 /** What the interface is, by itself. @returns {Promise<any>} */

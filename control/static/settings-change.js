@@ -14,42 +14,37 @@ import { addReport } from './report.js';
 /** The objects of a patch that hold settings; what else stands in it is one. */
 const HOLDERS = ['listen', 'proxy'];
 
-/**
- * @param {string} algorithm
- * @returns {Promise<() => Outcome>}
- */
+/** Whatever stands. @param {string} algorithm */
 export async function changeAlgorithm(algorithm) {
-  const { outcome } = await changeSettings(() => ({ algorithm }), ['algorithmChange', algorithm]);
-  return outcome;
+  /** @type {import('./i18n.js').Said} */
+  const what = ['algorithmChange', algorithm];
+  try {
+    await changeSettings({ algorithm }, { ...(await api.readConfig()), etag: '*' }, what);
+  } catch (error) {
+    await change(what, () => Promise.reject(error));
+  }
 }
 
 /**
- * @param {(now: api.SettingsAnswer) => Patch} patchOn what to change of the settings that are in force
+ * @param {Patch} patch
+ * @param {Pick<api.ConfigAnswer, 'effective' | 'etag'>} on what it was made on
  * @param {import('./i18n.js').Said} [what] is changed
- * @returns {Promise<{outcome: () => Outcome, faults: api.Fault[], isRolledBack: boolean}>} what the server
- *   refused of it, and whether the proxy refused it after it was stored
+ * @returns {Promise<'stale' | {outcome: () => Outcome, faults: api.Fault[], isRolledBack: boolean}>} what the
+ *   server refused of it, and whether the proxy refused it after it was stored; `stale`: somebody has edited
+ *   something since, nothing is changed or told
  */
-export async function changeSettings(patchOn, what = ['settingsChange']) {
-  /** @type {api.Fault[]} */
-  let faults = [];
-  let isRolledBack = false;
-  const outcome = await change(what, async () => {
-    const now = await api.readSettings();
-    const patch = patchOn(now);
-    const before = saidOf(patch, now);
-    const { sync, settings } = await api.changeSettings(patch).catch((error) => {
-      if (error instanceof api.CallError) {
-        faults = error.faults;
-        isRolledBack = error.refusals.length > 0;
-      }
-      throw error;
-    });
-    const made = saidOf(patch, settings);
-    const kind = /** @type {const} */ ('settings');
-    const undo = differing(before, made).length === 0 ? null : { kind, what, made, back: before };
-    return { sync, undo };
-  });
-  return { outcome, faults, isRolledBack };
+export async function changeSettings(patch, on, what = ['settingsChange']) {
+  try {
+    const { sync, settings } = await api.changeSettings(patch, on.etag);
+    const [back, made] = [saidOf(patch, on.effective), saidOf(patch, settings)];
+    const undo = differing(back, made).length === 0 ? null : { kind: /** @type {const} */ ('settings'), what, made, back };
+    return { outcome: await change(what, async () => ({ sync, undo })), faults: [], isRolledBack: false };
+  } catch (error) {
+    if (!(error instanceof api.CallError)) throw error;
+    if (error.kind === 'stale') return 'stale';
+    const outcome = await change(what, () => Promise.reject(error));
+    return { outcome, faults: error.faults, isRolledBack: error.refusals.length > 0 };
+  }
 }
 
 /**
@@ -63,9 +58,10 @@ export async function takeBack(what, made, before) {
   const said = ['undoing', what];
   const told = () => wordsOf(said);
   try {
-    const overtaken = differing(made, saidOf(made, await api.readSettings()));
+    const { effective, etag } = await api.readConfig();
+    const overtaken = differing(made, saidOf(made, effective));
     if (overtaken.length === 0) {
-      await change(said, () => api.changeSettings(before));
+      await change(said, () => api.changeSettings(before, etag));
       return;
     }
     const places = overtaken.join(', ');

@@ -1,6 +1,7 @@
 /**
  * @file The page of settings: the algorithm with what each does, the settings beyond it, and what is
- * in force and was last published. What the server refuses is told at the field that it is about.
+ * in force and was last published. What the server refuses is told at the field that it is about; so is what
+ * somebody else has set since the person began to edit it, and only on purpose is theirs overwritten.
  */
 
 import * as api from './api.js';
@@ -8,7 +9,7 @@ import { failureOutcome } from './changes.js';
 import { byId, element, setAttribute, setText } from './dom.js';
 import { dateTimeText, isNumber } from './format.js';
 import { onLanguage, words } from './i18n.js';
-import { changeAlgorithm, changeSettings } from './settings-change.js';
+import { changeSettings } from './settings-change.js';
 import { keepDraft, recallDraft } from './storage.js';
 import { FIELDS, GROUPS, originOf, patchOf, textOf, valueAt } from './settings-fields.js';
 
@@ -28,12 +29,21 @@ export const page = { start, enter: () => void read(recalled), update };
 
 /** As last read. @type {api.ConfigAnswer | null} */
 let config = null;
+/** While a change is sent, what stands may already be ours. */
+let isSaving = false;
+let isReading = false;
 /** The generation that it says; a newer one may say otherwise. @type {number | null} */
 let readAt = null;
 /** The newest generation that was heard of. @type {number | null} */
 let newest = null;
+/** The tag of the edits that were heard of. */
+let newestTag = '';
 /** What is chosen for a listen address that the proxy refuses. */
 let onRefusal = 'roll_back';
+/** Where the algorithm stands among the settings. */
+const ALGORITHM = '/algorithm';
+/** How often a change is made again on what others have edited elsewhere. */
+const ATTEMPTS = 5;
 /** What was in force of each edited setting when its edit began, by pointer. @type {Map<string, string>} */
 let begunOn = new Map();
 /** What the server said against a field, by its pointer. @type {Map<string, string>} */
@@ -68,25 +78,37 @@ function start() {
 }
 
 /** @param {import('./shapes.js').WholeAnswer} whole */
-function update({ status }) {
+function update({ etag, status }) {
   newest = status.published_generation;
-  // What somebody else has published meanwhile, unless the person is editing.
-  if (config !== null && newest !== readAt && !isEdited()) void read(edits);
+  newestTag = etag;
+  if (config === null || isSaving || isReading) return;
+  // What somebody else has set meanwhile; what the person is editing stays, and is marked.
+  if (newest !== readAt || newestTag !== config.etag) void read(edits);
 }
 
-/** @param {() => Edits} keep what goes on being edited, asked once what is in force is known */
+/**
+ * @param {() => Edits} keep what goes on being edited, asked once what is in force is known
+ * @returns {Promise<boolean>} whether it could be read
+ */
 async function read(keep) {
   const problem = byId('settings-problem', HTMLElement);
+  isReading = true;
   try {
     const answer = await api.readConfig();
     const kept = keep();
+    const isSame = keep === edits && JSON.stringify(answer.effective) === JSON.stringify(config?.effective);
     config = answer;
     readAt = answer.published?.generation ?? newest;
     problem.hidden = true;
-    write(kept);
+    if (isSame) writeFacts();
+    else write(kept);
+    return true;
   } catch (error) {
     problem.hidden = false;
     setText(problem, failureOutcome(error).text);
+    return false;
+  } finally {
+    isReading = false;
   }
 }
 
@@ -107,7 +129,8 @@ function recalled() {
 /** Keeps what is edited for a page that is loaded again. */
 function keep() {
   const { fields, algorithm } = edits();
-  const now = new Map([...fields.keys()].map((pointer) => [pointer, begunOn.get(pointer) ?? inForce(pointer)]));
+  const edited = [...fields.keys(), ...(algorithm === undefined ? [] : [ALGORITHM])];
+  const now = new Map(edited.map((pointer) => [pointer, begunOn.get(pointer) ?? inForce(pointer)]));
   begunOn = now;
   const draft = { fields: [...fields], algorithm, begunOn: [...now], onRefusal };
   keepDraft('settings', fields.size > 0 || algorithm !== undefined ? draft : null);
@@ -118,30 +141,86 @@ function inForce(pointer) {
   return textOf(valueAt(config?.effective, pointer));
 }
 
-/** What somebody else has set since the edit of it began. @param {string} pointer */
-function overtakenText(pointer) {
+/** Whether somebody else has set it since the edit of it began. @param {string} pointer */
+function isOvertaken(pointer) {
   const before = begunOn.get(pointer);
-  const now = inForce(pointer);
-  return before === undefined || before === now ? '' : words().overtakenSetting(now || words().byDefault);
+  return before !== undefined && before !== inForce(pointer);
+}
+
+/** The value then and now, and what to do about it. @param {string} pointer */
+function overtakenElement(pointer) {
+  const text = words().overtakenSetting(begunOn.get(pointer) || words().byDefault, inForce(pointer) || words().byDefault);
+  const keepTheirs = () => {
+    const { fields, algorithm } = edits();
+    fields.delete(pointer);
+    settle(pointer, { fields, algorithm: pointer === ALGORITHM ? undefined : algorithm });
+  };
+  const overwrite = () => {
+    begunOn.set(pointer, inForce(pointer));
+    settle(pointer, edits());
+  };
+  return element(
+    'span',
+    { class: 'setting-overtaken' },
+    element('strong', { class: 'bad' }, text),
+    element('button', { type: 'button', class: 'small', 'data-needs': 'admin', onclick: keepTheirs }, words().dropMine),
+    element('button', { type: 'button', class: 'small', 'data-needs': 'admin', onclick: overwrite }, words().applyMine),
+  );
+}
+
+/** The mark has gone, and with it the button that had the focus. @param {string} pointer @param {Edits} kept */
+function settle(pointer, kept) {
+  write(kept);
+  const choice = document.querySelector('input[name="algorithm"]:checked');
+  const next = pointer === ALGORITHM ? choice : byId(idOf(pointer), HTMLElement);
+  if (next instanceof HTMLElement) next.focus();
 }
 
 /** @param {Edits} kept shown over what is in force */
 function write(kept) {
   if (config === null) return;
   for (const pointer of begunOn.keys()) {
-    const text = kept.fields.get(pointer);
+    const text = pointer === ALGORITHM ? kept.algorithm : kept.fields.get(pointer);
     if (text === undefined || text === inForce(pointer)) begunOn.delete(pointer);
   }
-  const { effective, published, path, updated_at: at } = config;
+  keepingFocus(() => writeForms(kept));
+  writeFacts();
+}
+
+/** @param {Edits} kept */
+function writeForms(kept) {
+  if (config === null) return;
+  const { effective } = config;
   const chosen = kept.algorithm ?? effective.algorithm;
   const choices = effective.algorithms.map((name) => algorithmChoice(name, name === chosen));
   byId('settings-algorithms', HTMLElement).replaceChildren(...choices);
+  const mark = isOvertaken(ALGORITHM) ? [overtakenElement(ALGORITHM)] : [];
+  byId('algorithm-overtaken', HTMLElement).replaceChildren(...mark);
   byId('fields', HTMLElement).replaceChildren(...GROUPS.map(groupElement));
   for (const [pointer, text] of kept.fields) {
     /** @type {HTMLInputElement} */ (byId(idOf(pointer), HTMLElement)).value = text;
   }
   writeChanged();
   writeFilter();
+}
+
+/** Fields are made anew under the hand of the person who types. @param {() => void} act */
+function keepingFocus(act) {
+  const focused = document.activeElement;
+  const id = focused?.id ?? '';
+  const isText = focused instanceof HTMLInputElement && focused.type === 'text';
+  const selection = isText ? /** @type {const} */ ([focused.selectionStart, focused.selectionEnd]) : null;
+  act();
+  const again = id === '' ? null : document.getElementById(id);
+  if (again === null || again === document.activeElement) return;
+  again.focus({ preventScroll: true });
+  if (selection !== null && again instanceof HTMLInputElement) again.setSelectionRange(...selection);
+}
+
+/** What is in force, and the file. */
+function writeFacts() {
+  if (config === null) return;
+  const { effective, published, path, updated_at: at } = config;
   setText(byId('settings-effective', HTMLElement), JSON.stringify(effective.in_force, null, 2));
   const file = published === null ? words().nothingPublished : JSON.stringify(published, null, 2);
   setText(byId('settings-published', HTMLElement), file);
@@ -150,7 +229,7 @@ function write(kept) {
 
 /** @param {string} name @param {boolean} checked */
 function algorithmChoice(name, checked) {
-  const radio = element('input', { type: 'radio', name: 'algorithm', value: name, checked, 'data-needs': 'admin' });
+  const radio = element('input', { id: `algorithm-${name}`, type: 'radio', name: 'algorithm', value: name, checked, 'data-needs': 'admin' });
   const meanings = /** @type {Record<string, string>} */ (words().algorithmMeaning);
   return element(
     'label',
@@ -213,10 +292,10 @@ function fieldElement(field) {
     element('span', { class: 'setting-value' }, input, element('span', { class: 'setting-unit' }, unit)),
     element('span', { class: 'setting-note', id: `${id}-note` },
       refusal !== undefined && element('strong', { class: 'bad' }, `${refusal} `),
-      overtakenText(pointer) !== '' && element('strong', { class: 'bad' }, `${overtakenText(pointer)} `),
       meaning !== '' && `${meaning} · `,
       element('span', { class: 'setting-origin', 'data-origin': originNow(pointer) }, originText(pointer)),
     ),
+    isOvertaken(pointer) && overtakenElement(pointer),
   );
 }
 
@@ -322,8 +401,13 @@ function writeChanged() {
   }
   keep();
   byId('fields-save', HTMLButtonElement).disabled = changed.length === 0;
+  const overtaken = changed.filter(({ pointer }) => isOvertaken(pointer)).length;
+  byId('fields-save', HTMLButtonElement).toggleAttribute('data-unconfirmed', overtaken > 0);
+  byId('settings-save', HTMLButtonElement).toggleAttribute('data-unconfirmed', isOvertaken(ALGORITHM));
+  const problem = byId('fields-problem', HTMLElement);
+  if (overtaken === 0 && problem.dataset.about === 'overtaken') problem.hidden = true;
   byId('fields-reset', HTMLButtonElement).hidden = changed.length === 0 && refusals.size === 0;
-  setText(byId('fields-count', HTMLElement), changed.length === 0 ? '' : words().changedSettings(changed.length));
+  setText(byId('fields-count', HTMLElement), changed.length === 0 ? '' : words().changedSettings(changed.length, overtaken));
 }
 
 /** @returns {Edits} */
@@ -334,37 +418,69 @@ function edits() {
   return { fields: new Map(fields), algorithm: chosen === config?.effective.algorithm ? undefined : chosen };
 }
 
-/** Whether something is chosen or typed that is not in force. */
-function isEdited() {
-  const { fields, algorithm } = edits();
-  return algorithm !== undefined || fields.size > 0;
-}
-
 /** What the person has chosen; before there is a choice, nothing. */
 function chosenAlgorithm() {
   const chosen = document.querySelector('input[name="algorithm"]:checked');
   return chosen instanceof HTMLInputElement ? chosen.value : undefined;
 }
 
+/**
+ * Makes a change on what is in force, again where somebody has edited something else meanwhile.
+ * @param {() => Record<string, unknown>} patchNow
+ * @param {() => string[]} overtaken what is sent and was set by somebody else
+ * @param {import('./i18n.js').Said} [what]
+ * @returns {Promise<Exclude<Awaited<ReturnType<typeof changeSettings>>, 'stale'> | string>} why nothing was sent
+ */
+async function send(patchNow, overtaken, what) {
+  for (let attempt = 0; attempt < ATTEMPTS && config !== null; attempt += 1) {
+    const count = overtaken().length;
+    if (count > 0) return words().overtakenSettings(count);
+    const result = await changeSettings(patchNow(), config, what);
+    if (result !== 'stale') return result;
+    if (!(await read(edits))) return words().failedAway;
+  }
+  return words().rollBack.stale;
+}
+
 async function saveAlgorithm() {
   const chosen = chosenAlgorithm();
   if (chosen === undefined || config === null) return;
   await busy('settings-save', async () => {
-    const outcome = await changeAlgorithm(chosen);
-    setText(byId('settings-outcome', HTMLElement), outcome().text);
-    await read(() => ({ ...edits(), algorithm: NOTHING.algorithm }));
+    const result = await send(() => ({ algorithm: chosen }), () => [ALGORITHM].filter(isOvertaken), ['algorithmChange', chosen]);
+    const isSent = typeof result !== 'string';
+    setText(byId('settings-outcome', HTMLElement), isSent ? result.outcome().text : result);
+    if (isSent) await read(() => ({ ...edits(), algorithm: NOTHING.algorithm }));
+    else focusMark(byId('algorithm-overtaken', HTMLElement));
   });
+}
+
+/** @param {HTMLElement} within where what somebody else has set is marked */
+function focusMark(within) {
+  within.querySelector('.setting-overtaken button')?.scrollIntoView({ block: 'nearest' });
+  const button = within.querySelector('.setting-overtaken button');
+  if (button instanceof HTMLElement) button.focus();
 }
 
 async function saveFields() {
   if (config === null) return;
-  const [typed, shown] = [texts(), config.effective];
+  const typed = texts();
   const changed = changedFields().map(({ pointer }) => `${pointer.slice(1)} ${typed.get(pointer) || words().byDefault}`);
+  const patchNow = () => {
+    const effective = /** @type {api.ConfigAnswer} */ (config).effective;
+    const patch = patchOf(texts(), effective, effective);
+    return 'listen' in patch ? { ...patch, on_refusal: onRefusal } : patch;
+  };
   await busy('fields-save', async () => {
-    const { outcome, faults, isRolledBack } = await changeSettings((now) => {
-      const patch = patchOf(typed, shown, now);
-      return 'listen' in patch ? { ...patch, on_refusal: onRefusal } : patch;
-    });
+    const problem = byId('fields-problem', HTMLElement);
+    const result = await send(patchNow, () => changedFields().flatMap(({ pointer }) => (isOvertaken(pointer) ? [pointer] : [])));
+    if (typeof result === 'string') {
+      problem.hidden = false;
+      problem.dataset.about = 'overtaken';
+      setText(problem, result);
+      return focusMark(byId('fields', HTMLElement));
+    }
+    problem.dataset.about = 'refused';
+    const { outcome, faults, isRolledBack } = result;
     const known = new Map(faults.map((fault) => [fault.place, words().refusedSetting(fault.found, fault.allowed)]));
     refusals = new Map(FIELDS.flatMap(({ pointer }) => {
       const said = known.get(pointer);
@@ -374,7 +490,6 @@ async function saveFields() {
     const isRefused = outcome().level === 'bad';
     // What no field is about is told above them; a field that is wrong keeps what was typed.
     const rest = [...known].map(([place, said]) => `${place}: ${said}`).join('; ');
-    const problem = byId('fields-problem', HTMLElement);
     problem.hidden = !isRefused;
     setText(problem, refusals.size > 0 && rest === '' ? words().refusedSettings(refusals.size) : rest || outcome().text);
     if (isRolledBack) {
@@ -399,6 +514,8 @@ function markRefused() {
 async function busy(id, act) {
   const button = byId(id, HTMLButtonElement);
   button.setAttribute('aria-busy', 'true');
+  isSaving = true;
   await act();
+  isSaving = false;
   button.removeAttribute('aria-busy');
 }

@@ -720,8 +720,11 @@ export const en = {
   settingsNothing: 'No setting matches the filter.',
   setInFile: 'set in control_config.json',
   reset: 'Reset',
-  overtakenSetting: (/** @type {string} */ now) => `changed to ${now} by someone else.`,
-  changedSettings: (/** @type {number} */ count) => `${count} changed`,
+  overtakenSetting: (/** @type {string} */ then, /** @type {string} */ now) => `${then} when you began; changed to ${now} by someone else.`,
+  overtakenSettings: (/** @type {number} */ count) =>
+    `Not applied: someone else has changed ${count === 1 ? 'a setting' : `${count} settings`} that you are editing. At each mark, keep theirs or overwrite theirs.`,
+  changedSettings: (/** @type {number} */ count, /** @type {number} */ others) =>
+    others === 0 ? `${count} changed` : `${count} changed, ${others} also by someone else`,
   refusedSetting: (/** @type {string} */ found, /** @type {string} */ allowed) => `Found ${found}; allowed: ${allowed}.`,
   refusedSettings: (/** @type {number} */ count) =>
     `Not applied: ${counted(count, 'field')} refused. The settings have not changed.`,

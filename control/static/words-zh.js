@@ -681,8 +681,9 @@ export const zh = {
   settingsNothing: '没有符合筛选条件的设置。',
   setInFile: '由 control_config.json 设定',
   reset: '还原',
-  overtakenSetting: (now) => `已被他人改为 ${now}。`,
-  changedSettings: (count) => `已改 ${count} 项`,
+  overtakenSetting: (then, now) => `开始修改时为 ${then}，已被他人改为 ${now}。`,
+  overtakenSettings: (count) => `未应用：正在修改的设置中有 ${count} 项已被他人修改。请在标记处选择保留对方或覆盖对方。`,
+  changedSettings: (count, others) => (others === 0 ? `已改 ${count} 项` : `已改 ${count} 项，其中 ${others} 项也被他人修改`),
   refusedSetting: (found, allowed) => `收到 ${saidText(found)}；允许：${saidText(allowed)}。`,
   refusedSettings: (count) => `未应用：${count} 项被拒绝。原有设置仍然有效。`,
   settingGroup: {

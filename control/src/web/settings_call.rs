@@ -2,7 +2,7 @@
 
 use axum::Extension;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde_json::{Value, json};
 use std::sync::atomic::Ordering;
@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use super::body::JsonObject;
 use super::error::ApiError;
+use super::v1::changes::precondition_unless;
+use super::v1::{problem, view};
 use super::{App, answers, api};
 use crate::actor::Actor;
 use crate::calls::{OnRefusal, SettingsCall};
@@ -26,11 +28,17 @@ const PUBLISHER: Actor = Actor::Control("publisher");
 pub async fn change_settings(
     State(app): State<App>,
     Extension(actor): Extension<Actor>,
+    headers: HeaderMap,
     JsonObject(body): JsonObject,
 ) -> Result<Response, ApiError> {
+    let refused = |error: ApiError| answers::refused(&app, &actor, "settings", "proxy", error);
+    let if_revision = precondition_unless(true, &app, &headers).map_err(refused)?;
     let id = app.shared.next_call.fetch_add(1, Ordering::Relaxed);
-    let call = SettingsCall::read(id, body)
-        .map_err(|faults| answers::refused(&app, &actor, "settings", "proxy", faults))?;
+    let call = SettingsCall::read(id, body).map_err(|faults| refused(faults.into()))?;
+    let call = SettingsCall {
+        if_revision,
+        ..call
+    };
     carry_through(app, actor, call).await
 }
 
@@ -57,6 +65,9 @@ async fn carry_out(app: App, actor: Actor, call: SettingsCall) -> Result<Respons
         Err(error @ NotStored::NotLasting { .. }) => {
             let _ = keep(&app, id).await;
             return Err(error.into());
+        }
+        Err(NotStored::Refused(Refusal::Stale { .. })) => {
+            return Err(problem::stale(&view::etag(&app)).audited());
         }
         Err(error) => return Err(error.into()),
     };

@@ -129,7 +129,7 @@ describe('edits that wait', () => {
 });
 
 describe('settings that are being typed', () => {
-  for (const [locale, conflict] of [['en-GB', /changed to 9000 by someone else/], ['zh-CN', /已被他人改为 9000/]]) {
+  for (const [locale, conflict] of [['en-GB', /default when you began; changed to 9000 by someone else/], ['zh-CN', /开始修改时为 默认值?.*已被他人改为 9000/]]) {
     it(`survive_another_page_and_a_reload_and_tell_of_others in ${locale}`, async () => {
       page = await openConsole(browser, stand, { view: 'settings', locale });
       const idle = () => page.locator('[data-pointer="/proxy/udp_idle_ms"]');
@@ -150,6 +150,10 @@ describe('settings that are being typed', () => {
       await hasText(page.locator('.setting', { has: idle() }), conflict);
       assert.doesNotMatch(await page.locator('.setting', { has: attempts() }).textContent(), conflict);
       await picture(page, `settings-restored-${locale}`);
+      await page.locator('#fields-save').click();
+      await hasText(page.locator('#fields-problem'), /someone else|他人/);
+      assert.equal((await stand.call('GET', '/api/settings')).settings.by_api.proxy?.udp_idle_ms, 9000, 'theirs stands');
+      await page.getByRole('button', { name: /^(Overwrite theirs|覆盖对方)$/ }).click();
       await page.locator('#fields-save').click();
       await until('it is saved', async () => (await stand.call('GET', '/api/settings')).settings.by_api.proxy?.udp_idle_ms === 8000);
       await until('the algorithm still waits', () => random().isChecked());

@@ -19,6 +19,7 @@ impl World {
         let changed = self
             .mutate(Mutation::ChangeSettings(SettingsCall {
                 note: None,
+                if_revision: None,
                 id,
                 patch,
                 on_refusal: OnRefusal::KeepTrying,
@@ -46,6 +47,7 @@ impl World {
         let patch = patch.as_object().expect("an object").clone();
         let call = SettingsCall {
             note: None,
+            if_revision: None,
             id,
             patch,
             on_refusal,

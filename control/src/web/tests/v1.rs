@@ -61,6 +61,29 @@ async fn pages_follow_each_other_by_cursor() {
 }
 
 #[tokio::test]
+async fn settings_made_for_older_ones_are_refused() {
+    let folder = Folder::new(json!({}));
+    let control = three(&folder).await;
+    let (_, config) = control.ask(ask("GET", "/api/v1/config")).await;
+    let tag = config["etag"].as_str().expect("a tag").to_owned();
+    let call = |attempts: u64| json!({ "proxy": { "connect_attempts": attempts } });
+    let first = ask("POST", "/api/settings").body(&call(4));
+    control.good(first.header("if-match", &tag)).await;
+    let second = ask("POST", "/api/settings").body(&call(5));
+    let (status, stale) = control.ask(second.header("if-match", &tag)).await;
+    assert_eq!(status, StatusCode::PRECONDITION_FAILED);
+    assert_eq!(stale["etag"], json!(etag(&control).await));
+    assert_eq!(folder.published()["connect_attempts"], json!(4));
+    // Whoever names no tag, or any, changes what stands.
+    control
+        .good(ask("POST", "/api/settings").body(&call(5)))
+        .await;
+    let any = ask("POST", "/api/settings").body(&call(6));
+    control.good(any.header("if-match", "*")).await;
+    assert_eq!(folder.published()["connect_attempts"], json!(6));
+}
+
+#[tokio::test]
 async fn a_write_needs_the_tag_that_stands() {
     let folder = Folder::new(json!({}));
     let control = three(&folder).await;

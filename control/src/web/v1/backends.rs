@@ -65,10 +65,12 @@ pub async fn config(State(app): State<App>) -> Result<Response, ApiError> {
     })?;
     let published = bytes.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
     let outcome = app.publisher.outcome();
+    // Before the settings: a newer tag would hide an edit that they do not show.
+    let etag = view::etag(&app);
     let body = json!({
-        "effective": api::settings_json(&app), "published": published,
+        "etag": etag, "effective": api::settings_json(&app), "published": published,
         "path": app.shared.settings.proxy_config_path, "generation": outcome.generation,
         "updated_at": outcome.updated_at,
     });
-    Ok(tagged(view::etag(&app), body))
+    Ok(tagged(etag, body))
 }

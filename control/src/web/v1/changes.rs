@@ -72,13 +72,13 @@ pub async fn post(
     }
 }
 
-/// The same as [`precondition`]; a dry run needs none.
+/// The same as [`precondition`]; what is optional, as for a dry run, may be absent.
 pub fn precondition_unless(
-    dry_run: bool,
+    is_optional: bool,
     app: &App,
     headers: &HeaderMap,
 ) -> Result<Option<u64>, ApiError> {
-    match dry_run && !headers.contains_key(header::IF_MATCH) {
+    match is_optional && !headers.contains_key(header::IF_MATCH) {
         true => Ok(None),
         false => precondition(app, headers),
     }

@@ -107,6 +107,8 @@ impl Plan {
             id: app.shared.next_call.fetch_add(1, Ordering::Relaxed),
             patch: way_back.settings.clone(),
             on_refusal: OnRefusal::RollBack,
+            // The caller has compared.
+            if_revision: None,
             note: Some(note),
         });
         Plan {
