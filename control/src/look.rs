@@ -122,7 +122,7 @@ fn judge(
     let Some(verdict) = changed else {
         return;
     };
-    let (level, code) = (verdict.finding.level(), verdict.finding.code());
+    let (level, code) = (verdict.found.finding.level(), verdict.found.finding.code());
     let (word, text) = (level.word(), verdict.text());
     match level {
         Level::Ok => tracing::info!("verdict level={word} code={code}: {text}"),

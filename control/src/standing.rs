@@ -5,8 +5,8 @@
 
 use std::collections::HashMap;
 
-use contract::BackendKey;
-use contract::status::{AdminState, BackendStatus, Status};
+use contract::status::{AdminState, BackendStatus, HealthStatus, Status};
+use contract::{BackendKey, Name};
 
 use crate::merge::{Row, RowState};
 
@@ -34,14 +34,28 @@ impl Protocol {
         })
     }
 
-    /// Whether a listener accepts the protocol, and some backend may serve it: TCP is not expected of a
-    /// service that seems to use UDP only.
-    pub fn is_expected(self, status: &Status) -> bool {
+    /// Whether a listener that leads to `pool` accepts the protocol, and some backend may serve it: TCP is not
+    /// expected of a service that seems to use UDP only.
+    pub fn is_expected(self, status: &Status, pool: &Name) -> bool {
         let is_missed = match self {
-            Protocol::Tcp => !status.health.udp_alone,
+            Protocol::Tcp => !health_of(status, pool).udp_alone,
             Protocol::Udp => true,
         };
-        is_missed && self.is_served(status)
+        is_missed && self.leads_to(status, pool) && self.is_served(status)
+    }
+
+    fn leads_to(self, status: &Status, pool: &Name) -> bool {
+        let pools = &status.pools;
+        match pools.iter().find(|one| one.name == pool.as_str()) {
+            // What a listener that has just been removed still accepts goes to the only pool, too.
+            Some(_) if pools.len() == 1 => true,
+            Some(one) => match self {
+                Protocol::Tcp => one.tcp,
+                Protocol::Udp => one.udp,
+            },
+            // An older proxy has one pool and does not name it.
+            None => pools.is_empty(),
+        }
     }
 
     pub fn is_taken(self, backend: &BackendStatus) -> bool {
@@ -51,14 +65,20 @@ impl Protocol {
         }
     }
 
-    /// The rule that applies while all backends are out.
-    pub fn rule(self, status: &Status) -> Option<&str> {
+    /// The rule that applies while all backends of a pool are out.
+    pub fn rule(self, health: &HealthStatus) -> Option<&str> {
         let health = match self {
-            Protocol::Tcp => &status.health.tcp,
-            Protocol::Udp => &status.health.udp,
+            Protocol::Tcp => &health.tcp,
+            Protocol::Udp => &health.udp,
         };
         health.all_down_in_force.as_deref()
     }
+}
+
+/// The health of a pool according to the proxy.
+pub fn health_of<'a>(status: &'a Status, pool: &Name) -> &'a HealthStatus {
+    let found = status.pools.iter().find(|one| one.name == pool.as_str());
+    found.map_or(&status.health, |found| &found.health)
 }
 
 /// The proxy's status of its backends at one moment.
@@ -91,7 +111,7 @@ impl<'a> Seen<'a> {
     /// Whether a backend is ready; `None` if the proxy does not answer or the protocol is not expected.
     pub fn is_ready(&self, row: &Row, protocol: Protocol) -> Option<bool> {
         let status = self.status?;
-        protocol.is_expected(status).then(|| {
+        protocol.is_expected(status, &row.key.pool).then(|| {
             let backend = self.backends.get(&row.key);
             let is_taken = |backend: &&BackendStatus| {
                 backend.admin == AdminState::Ready && protocol.is_taken(backend)
@@ -100,13 +120,13 @@ impl<'a> Seen<'a> {
         })
     }
 
-    /// How many are ready; `None` as above.
-    pub fn count_ready(&self, rows: &[Row], protocol: Protocol) -> Option<usize> {
+    /// How many of a pool's rows are ready; `None` as above.
+    pub fn count_ready(&self, pool: &Name, rows: &[Row], protocol: Protocol) -> Option<usize> {
         let status = self.status?;
         let ready = rows
             .iter()
             .filter(|row| self.is_ready(row, protocol) == Some(true));
-        protocol.is_expected(status).then(|| ready.count())
+        protocol.is_expected(status, pool).then(|| ready.count())
     }
 }
 

@@ -1,6 +1,6 @@
 //! All possible findings, as a closed list of codes, each with its level and typed arguments.
 
-use contract::RefusalCode;
+use contract::{Name, RefusalCode};
 use serde_json::{Value, json};
 
 use super::picture::Counts;
@@ -131,6 +131,34 @@ pub enum Finding {
     },
 }
 
+/// A finding, and the pool that it is about.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// `None`: about the whole.
+    pub pool: Option<Name>,
+    pub finding: Finding,
+}
+
+impl Found {
+    pub fn of_whole(finding: Finding) -> Found {
+        Found {
+            pool: None,
+            finding,
+        }
+    }
+
+    pub fn of_pool(pool: &Name, finding: Finding) -> Found {
+        let pool = Some(pool.clone());
+        Found { pool, finding }
+    }
+
+    /// By pool, level and code, since arguments change with each look.
+    pub fn is_same(&self, other: &Found) -> bool {
+        let identity = |one: &Found| (one.pool.clone(), one.finding.level(), one.finding.code());
+        identity(self) == identity(other)
+    }
+}
+
 impl Finding {
     pub fn level(&self) -> Level {
         match self {
@@ -255,17 +283,9 @@ impl Finding {
         }
     }
 
-    /// Whether it concerns one pool, not the whole.
-    pub fn is_of_pool(&self) -> bool {
-        matches!(
-            self,
-            Finding::NoBackendKnown { .. }
-                | Finding::NoBackendUsable { .. }
-                | Finding::FailOpen { .. }
-                | Finding::UdpAlone { .. }
-                | Finding::Failing { .. }
-                | Finding::BackendsOut { .. }
-        )
+    /// Whether one that is not about a pool is the verdict of each pool, too.
+    pub fn is_of_each_pool(&self) -> bool {
+        self.level() >= Level::Unknown || matches!(self, Finding::Failing { .. })
     }
 }
 

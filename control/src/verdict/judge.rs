@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use contract::RefusalCode;
 use serde_json::Value;
 
-use super::finding::Finding;
-use super::picture::{Heard, Picture};
+use super::finding::{Finding, Found};
+use super::picture::{Heard, Picture, PoolPicture};
 use super::traffic::{Figures, NO_BACKEND};
 use crate::standing::Protocol;
 
@@ -92,26 +92,33 @@ pub struct Facts<'a> {
 }
 
 /// The worst first; never empty.
-pub fn judge(facts: &Facts) -> Vec<Finding> {
-    let mut found: Vec<Finding> = Vec::new();
-    found.extend(of_process(facts.process));
-    if let Some(heard) = &facts.picture.heard {
-        found.extend(of_listeners(heard));
+pub fn judge(facts: &Facts) -> Vec<Found> {
+    let picture = facts.picture;
+    let mut found: Vec<Found> = Vec::new();
+    found.extend(of_process(facts.process).map(Found::of_whole));
+    if let Some(heard) = &picture.heard {
+        found.extend(of_listeners(heard, picture).map(Found::of_whole));
         let draining = heard.draining;
-        found.extend(draining.map(|sessions| Finding::ProxyDraining { sessions }));
+        let draining = draining.map(|sessions| Finding::ProxyDraining { sessions });
+        found.extend(draining.map(Found::of_whole));
     }
-    found.extend(of_backends(facts));
-    found.extend(of_failures(facts));
-    found.extend(of_config(facts));
-    if facts.picture.counts.out() > 0 {
-        let counts = facts.picture.counts;
-        found.push(Finding::BackendsOut { counts });
+    for (pool, of_pool) in &picture.pools {
+        let findings = of_backends(facts, of_pool).into_iter();
+        found.extend(findings.map(|finding| Found::of_pool(pool, finding)));
+    }
+    found.extend(of_failures(facts).into_iter().map(Found::of_whole));
+    found.extend(of_config(facts).into_iter().map(Found::of_whole));
+    for (pool, of_pool) in &picture.pools {
+        let counts = of_pool.counts;
+        if counts.out() > 0 {
+            found.push(Found::of_pool(pool, Finding::BackendsOut { counts }));
+        }
     }
     if found.is_empty() {
-        let counts = facts.picture.counts;
-        found.push(Finding::Serving { counts });
+        let counts = picture.counts;
+        found.push(Found::of_whole(Finding::Serving { counts }));
     }
-    found.sort_by_key(|finding| std::cmp::Reverse(finding.level()));
+    found.sort_by_key(|found| std::cmp::Reverse(found.finding.level()));
     found
 }
 
@@ -128,21 +135,21 @@ fn of_process(process: &Process) -> Option<Finding> {
     }
 }
 
-fn of_listeners(heard: &Heard) -> Option<Finding> {
+fn of_listeners(heard: &Heard, picture: &Picture) -> Option<Finding> {
     let first = heard.unbound.first()?;
+    let serves_any = picture.pools.values().any(|pool| !pool.served.is_empty());
     let values = heard.unbound.iter().map(|unbound| unbound.value.clone());
     Some(Finding::NotListening {
-        protocol: first.protocol.filter(|_| !heard.served.is_empty()),
+        protocol: first.protocol.filter(|_| serves_any),
         values: values.collect(),
         refusal: Some(first.code),
     })
 }
 
-fn of_backends(facts: &Facts) -> Vec<Finding> {
-    let Picture { counts, heard } = facts.picture;
-    let counts = *counts;
+fn of_backends(facts: &Facts, pool: &PoolPicture) -> Vec<Finding> {
+    let counts = pool.counts;
     let refused_per_s = facts.spans.recent.refused_per_s();
-    let Some(heard) = heard else {
+    if facts.picture.heard.is_none() {
         if !matches!(facts.process, Process::WithoutStatus { .. }) {
             return Vec::new();
         }
@@ -157,12 +164,12 @@ fn of_backends(facts: &Facts) -> Vec<Finding> {
             (_, 0) => vec![none_usable],
             (_, _) => Vec::new(),
         };
-    };
-    let out = heard.served.iter().filter(|served| served.usable == 0);
+    }
+    let out = pool.served.iter().filter(|served| served.usable == 0);
     let (open, shut): (Vec<_>, Vec<_>) = out.partition(|served| served.is_fail_open);
     // A finding about all protocols names none.
     let protocol = |of: &[&super::picture::Served]| match of {
-        [one] if heard.served.len() > 1 => Some(one.protocol),
+        [one] if pool.served.len() > 1 => Some(one.protocol),
         _ => None,
     };
     let mut found = Vec::new();
@@ -180,7 +187,7 @@ fn of_backends(facts: &Facts) -> Vec<Finding> {
         let protocol = protocol(&open);
         found.push(Finding::FailOpen { protocol, counts });
     }
-    if heard.is_udp_alone {
+    if pool.is_udp_alone {
         let figures = &facts.spans.minute;
         found.push(Finding::UdpAlone {
             failed: figures.failed.values().sum(),
@@ -191,9 +198,9 @@ fn of_backends(facts: &Facts) -> Vec<Finding> {
 }
 
 fn of_failures(facts: &Facts) -> Vec<Finding> {
-    let heard = facts.picture.heard.as_ref();
-    let is_udp_alone = heard.is_some_and(|heard| heard.is_udp_alone);
-    // If the service has no TCP, all its sessions fail.
+    // If the service has no TCP, all its sessions fail. Traffic is counted of all pools together.
+    let mut pools = facts.picture.pools.values();
+    let is_udp_alone = pools.all(|pool| pool.is_udp_alone);
     let is_judged = |protocol: &Protocol| !(is_udp_alone && *protocol == Protocol::Tcp);
     let protocols = Protocol::ALL.into_iter().filter(is_judged);
     protocols

@@ -5,9 +5,10 @@
 use std::collections::BTreeMap;
 
 use contract::status::Totals;
+use contract::{DEFAULT_NAME, Name};
 use serde_json::{Map, Value, json};
 
-use super::finding::{Finding, Level};
+use super::finding::{Finding, Found, Level};
 use super::judge::{Before, Config, Facts, GOING_ON_MS, Process, RECENT_MS, Spans, judge};
 use super::picture::Picture;
 use super::text;
@@ -17,13 +18,11 @@ use crate::standing::Protocol;
 
 /// How long the proxy may be silent before it counts as stuck.
 pub const STUCK_MS: u64 = 3_000;
-/// There is one pool.
-const POOL: &str = "default";
 
 /// One finding with the time since which it lasts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Standing {
-    pub finding: Finding,
+    pub found: Found,
     /// Unix milliseconds; `None`: already so at control's first look.
     pub since: Option<u64>,
 }
@@ -33,7 +32,7 @@ pub struct Standing {
 pub struct Report {
     /// The worst first; never empty.
     findings: Vec<Standing>,
-    pools: BTreeMap<&'static str, Standing>,
+    pools: BTreeMap<Name, Standing>,
     traffic: Figures,
     /// Unix milliseconds.
     at_ms: u64,
@@ -52,7 +51,7 @@ pub struct Verdicts {
 impl Default for Verdicts {
     fn default() -> Verdicts {
         let not_looked = Standing {
-            finding: Finding::NotLooked,
+            found: Found::of_whole(Finding::NotLooked),
             since: None,
         };
         Verdicts {
@@ -61,7 +60,7 @@ impl Default for Verdicts {
             heard_at_ms: None,
             pid: None,
             report: Report {
-                pools: [(POOL, not_looked.clone())].into(),
+                pools: [(Name::default(), not_looked.clone())].into(),
                 findings: vec![not_looked],
                 traffic: Figures::default(),
                 at_ms: 0,
@@ -123,50 +122,52 @@ impl Verdicts {
             spans: &spans,
             before: &self.before,
         });
-        self.before = found.iter().filter_map(failing).collect();
+        let findings = found.iter().map(|found| &found.finding);
+        self.before = findings.filter_map(failing).collect();
         let report = self.report_of(found, picture, spans.minute, now);
-        let is_news = !is_same(
-            &report.findings[0].finding,
-            &self.report.findings[0].finding,
-        );
+        let is_news = !report.verdict().found.is_same(&self.report.verdict().found);
         self.report = report;
         is_news
     }
 
     fn report_of(
         &self,
-        found: Vec<Finding>,
+        found: Vec<Found>,
         picture: &Picture,
         traffic: Figures,
         now: Now,
     ) -> Report {
-        let before = &self.report;
-        let standing = |finding: &Finding, mut before: Vec<&Standing>| {
-            before.retain(|standing| is_same(&standing.finding, finding));
-            let since = match (before.first(), finding) {
+        let standing = |found: Found, mut before: std::slice::Iter<Standing>| {
+            let before = before.find(|standing| standing.found.is_same(&found));
+            let since = match (before, &found.finding) {
                 (Some(before), _) => before.since,
                 (None, _) if self.report.at_ms == 0 => None,
                 (None, Finding::ProxyStuck { silent_ms, .. }) => Some(now.unix_ms - silent_ms),
                 (None, _) => Some(now.unix_ms),
             };
-            let finding = finding.clone();
-            Standing { finding, since }
+            Standing { found, since }
         };
-        // A finding that stops everything applies to each pool.
-        let of_pool = found
-            .iter()
-            .find(|finding| finding.is_of_pool() || finding.level() >= Level::Unknown);
-        let serving = Finding::Serving {
-            counts: picture.counts,
-        };
-        let of_pool = of_pool.unwrap_or(&serving);
-        let of_pool = standing(of_pool, before.pools.values().collect());
-        let findings = found
-            .iter()
-            .map(|finding| standing(finding, before.findings.iter().collect()));
+        let pools = picture.pools.iter().map(|(pool, of_pool)| {
+            let concerns = |found: &&Found| match &found.pool {
+                Some(own) => own == pool,
+                // A finding that stops everything applies to each pool.
+                None => found.finding.is_of_each_pool(),
+            };
+            let worst = found.iter().find(concerns);
+            let counts = of_pool.counts;
+            let finding = worst.map_or(Finding::Serving { counts }, |found| found.finding.clone());
+            let before = self.report.pools.get(pool);
+            let before = before.map(std::slice::from_ref).unwrap_or_default();
+            let of_pool = standing(Found::of_whole(finding), before.iter());
+            (pool.clone(), of_pool)
+        });
+        let pools = pools.collect();
+        let findings = found.into_iter();
         Report {
-            findings: findings.collect(),
-            pools: [(POOL, of_pool)].into(),
+            findings: findings
+                .map(|found| standing(found, self.report.findings.iter()))
+                .collect(),
+            pools,
             traffic,
             at_ms: now.unix_ms,
         }
@@ -175,11 +176,6 @@ impl Verdicts {
     pub fn report(&self) -> &Report {
         &self.report
     }
-}
-
-/// By level and code, since arguments change with each look.
-fn is_same(one: &Finding, other: &Finding) -> bool {
-    (one.level(), one.code()) == (other.level(), other.code())
 }
 
 fn failing(finding: &Finding) -> Option<(Protocol, Before)> {
@@ -199,19 +195,32 @@ fn failing(finding: &Finding) -> Option<(Protocol, Before)> {
 
 impl Standing {
     fn fields(&self) -> Map<String, Value> {
-        let finding = &self.finding;
-        let fields = json!({
+        let finding = &self.found.finding;
+        let mut fields = json!({
             "level": finding.level().word(), "code": finding.code(), "args": finding.args(),
             "since": self.since, "text": self.text(),
         });
+        if let Some(pool) = self.other_pool() {
+            fields["pool"] = pool.as_str().into();
+        }
         let Value::Object(fields) = fields else {
             return Map::new();
         };
         fields
     }
 
+    /// The pool that it is about, unless it is `default`, which needs no name.
+    fn other_pool(&self) -> Option<&Name> {
+        let pool = self.found.pool.as_ref();
+        pool.filter(|pool| pool.as_str() != DEFAULT_NAME)
+    }
+
     pub fn text(&self) -> String {
-        text::sentence(&self.finding, self.since)
+        let sentence = text::sentence(&self.found.finding, self.since);
+        match self.other_pool() {
+            Some(pool) => format!("Pool {pool}: {sentence}"),
+            None => sentence,
+        }
     }
 }
 
@@ -222,12 +231,12 @@ impl Report {
     }
 
     pub fn level(&self) -> Level {
-        self.verdict().finding.level()
+        self.verdict().found.finding.level()
     }
 
-    pub fn pools(&self) -> impl Iterator<Item = (&'static str, Level)> {
+    pub fn pools(&self) -> impl Iterator<Item = (&Name, Level)> {
         let pools = self.pools.iter();
-        pools.map(|(name, standing)| (*name, standing.finding.level()))
+        pools.map(|(name, standing)| (name, standing.found.finding.level()))
     }
 
     /// Why no backend takes traffic, for warnings, which already name everything else.
@@ -235,7 +244,7 @@ impl Report {
         let findings = self.findings.iter();
         let of_backends = findings.filter(|standing| {
             matches!(
-                standing.finding,
+                standing.found.finding,
                 Finding::NoBackendKnown { .. }
                     | Finding::NoBackendUsable { .. }
                     | Finding::FailOpen { .. }
@@ -249,7 +258,7 @@ impl Report {
         let others = self.findings[1..].iter().map(Standing::fields);
         let pools = self.pools.iter();
         let pools: Map<String, Value> = pools
-            .map(|(name, standing)| ((*name).to_owned(), standing.fields().into()))
+            .map(|(name, standing)| (name.to_string(), standing.fields().into()))
             .collect();
         let mut whole = self.verdict().fields();
         whole.insert("others".to_owned(), others.collect());

@@ -1,13 +1,14 @@
 //! The backends at one moment, in counts, and the proxy's status.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::AddAssign;
 
 use contract::status::{AdminState, BackendStatus, OperationalState, Status};
-use contract::{BackendKey, RefusalCode};
+use contract::{BackendKey, Name, RefusalCode};
 use serde_json::{Value, json};
 
 use crate::merge::{Row, RowState};
-use crate::standing::Protocol;
+use crate::standing::{Protocol, health_of};
 
 /// How many backends are in which state, each counted once. A backend that takes one of two protocols
 /// counts by the one that it does not take.
@@ -27,6 +28,39 @@ pub struct Counts {
     pub left_out: usize,
     /// The proxy does not answer, or does not know it yet.
     pub unknown: usize,
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, more: Counts) {
+        let Counts {
+            total,
+            usable,
+            disabled,
+            drained,
+            weight_0,
+            expired,
+            down,
+            ejected,
+            warming,
+            left_out,
+            unknown,
+        } = more;
+        for (sum, more) in [
+            (&mut self.total, total),
+            (&mut self.usable, usable),
+            (&mut self.disabled, disabled),
+            (&mut self.drained, drained),
+            (&mut self.weight_0, weight_0),
+            (&mut self.expired, expired),
+            (&mut self.down, down),
+            (&mut self.ejected, ejected),
+            (&mut self.warming, warming),
+            (&mut self.left_out, left_out),
+            (&mut self.unknown, unknown),
+        ] {
+            *sum += more;
+        }
+    }
 }
 
 impl Counts {
@@ -62,7 +96,7 @@ impl Counts {
     }
 }
 
-/// A protocol that the proxy serves.
+/// A protocol that the proxy serves in a pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Served {
     pub protocol: Protocol,
@@ -84,20 +118,29 @@ pub struct Unbound {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Heard {
     pub generation: u64,
-    /// Without TCP if the service uses UDP only.
-    pub served: Vec<Served>,
-    /// TCP is served, and no backend has ever accepted it, while flows are answered.
-    pub is_udp_alone: bool,
     pub unbound: Vec<Unbound>,
     /// Open sessions of a proxy that is stopping.
     pub draining: Option<u64>,
 }
 
+/// The backends of one pool.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PoolPicture {
+    pub counts: Counts,
+    /// Without TCP if the service uses UDP only; empty if the proxy does not answer.
+    pub served: Vec<Served>,
+    /// TCP is served, and no backend has ever accepted it, while flows are answered.
+    pub is_udp_alone: bool,
+}
+
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Picture {
+    /// Of all pools together.
     pub counts: Counts,
     /// `None`: it does not answer.
     pub heard: Option<Heard>,
+    /// Each that has a backend or that the proxy runs; never empty.
+    pub pools: BTreeMap<Name, PoolPicture>,
 }
 
 impl Picture {
@@ -113,12 +156,27 @@ impl Picture {
             .filter(|backend| backend.configured)
             .filter_map(|backend| Some((backend.key()?, backend)))
             .collect();
-        let served = status.map(served).unwrap_or_default();
-        let mut counts = Counts {
-            total: rows.len(),
-            ..Counts::default()
-        };
+        let mut pools: BTreeMap<Name, PoolPicture> = BTreeMap::new();
+        for pool in status.iter().flat_map(|status| &status.pools) {
+            pools.extend(Name::new(&pool.name).map(|name| (name, PoolPicture::default())));
+        }
+        for row in rows.chunk_by(|one, next| one.key.pool == next.key.pool) {
+            pools.entry(row[0].key.pool.clone()).or_default();
+        }
+        if pools.is_empty() {
+            pools.insert(Name::default(), PoolPicture::default());
+        }
+        if let Some(status) = status {
+            for (pool, picture) in &mut pools {
+                picture.served = served(status, pool);
+                picture.is_udp_alone = health_of(status, pool).udp_alone;
+            }
+        }
         for row in rows {
+            let of_pool = pools.get_mut(&row.key.pool);
+            let PoolPicture { counts, served, .. } =
+                of_pool.expect("the pool of each row has its place");
+            counts.total += 1;
             let place = match row.state() {
                 RowState::Expired => &mut counts.expired,
                 RowState::Disabled => &mut counts.disabled,
@@ -129,7 +187,7 @@ impl Picture {
                 }
                 RowState::Warming | RowState::Ready => match seen.get(&row.key) {
                     None => &mut counts.unknown,
-                    Some(backend) if takes_all(backend, &served) => &mut counts.usable,
+                    Some(backend) if takes_all(backend, served) => &mut counts.usable,
                     Some(backend) => match backend.operational {
                         OperationalState::Down => &mut counts.down,
                         OperationalState::Ejected => &mut counts.ejected,
@@ -141,33 +199,39 @@ impl Picture {
             };
             *place += 1;
         }
+        let mut counts = Counts::default();
+        for of_pool in pools.values() {
+            counts += of_pool.counts;
+        }
         let heard = status.map(|status| Heard {
             generation: status.running.generation,
-            is_udp_alone: status.health.udp_alone,
             unbound: unbound(status),
             draining: status
                 .draining
                 .then_some(status.totals.counters.sessions_active),
-            served,
         });
-        Picture { counts, heard }
+        Picture {
+            counts,
+            heard,
+            pools,
+        }
     }
 }
 
-/// The candidates of the configuration that the proxy runs: traffic follows it, not what is wanted.
-fn served(status: &Status) -> Vec<Served> {
-    let is_expected = |protocol: &Protocol| protocol.is_expected(status);
+/// The candidates of a pool in the configuration that the proxy runs: traffic follows it, not what is wanted.
+fn served(status: &Status, pool: &Name) -> Vec<Served> {
+    let is_expected = |protocol: &Protocol| protocol.is_expected(status, pool);
     let served = Protocol::ALL.into_iter().filter(is_expected);
     let of = |protocol: Protocol| {
         let backends = status.backends.iter();
         let usable = backends.filter(|backend| {
             let is_in_use = backend.configured && backend.admin == AdminState::Ready;
-            is_in_use && protocol.is_taken(backend)
+            backend.pool == pool.as_str() && is_in_use && protocol.is_taken(backend)
         });
         Served {
             protocol,
             usable: usable.count(),
-            is_fail_open: protocol.rule(status) == Some("fail_open"),
+            is_fail_open: protocol.rule(health_of(status, pool)) == Some("fail_open"),
         }
     };
     served.map(of).collect()

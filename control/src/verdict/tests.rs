@@ -2,17 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use contract::status::{AdminState, ListenerStatus, OperationalState, Status};
+use contract::status::{
+    AdminState, HealthStatus, ListenerStatus, OperationalState, PoolStatus, Status,
+};
 use contract::{Backend, Refusal, RefusalCode};
 use serde_json::{Value, json};
 
 use super::judge::{Config, MIN_FAILED, Process, RefusedPart};
 use super::keep::{Look, STUCK_MS, Verdicts};
 use super::picture::Picture;
-use crate::base::tests::key;
+use crate::base::tests::{key, key_in};
 use crate::clock::Now;
 use crate::merge::Row;
 use crate::registry::{Override, Registered, Warming};
+use crate::standing::{Protocol, Seen};
 
 const PID: u32 = 27_120;
 const BACKENDS: u8 = 3;
@@ -639,8 +642,116 @@ fn what_the_proxy_says_of_the_same_address_in_another_pool_does_not_count() {
     let own = std::mem::take(&mut status.backends);
     for backends in [[own.clone(), elsewhere.clone()], [elsewhere, own]] {
         status.backends = backends.concat();
-        let left_out = [crate::base::tests::key_in("chat", 1)];
+        let left_out = [key_in("chat", 1)];
         let counts = Picture::of(&rows, Some(&status), left_out.iter()).counts;
         assert_eq!((counts.usable, counts.out()), (2, 0), "{counts:?}");
     }
+}
+
+/// Two rows in the pool `default` that serve, and the same addresses in `chat`, of which `down` fail. TCP leads to
+/// both pools, and UDP to `default` alone.
+fn two_pools(down: usize) -> (Vec<Row>, Status) {
+    let own: Vec<Row> = (1..=2).map(good_row).collect();
+    let mut status = status_of(&own, 0);
+    let elsewhere = status_of(&own, down).backends.into_iter();
+    let elsewhere = elsewhere.map(|mut backend| {
+        backend.pool = "chat".to_owned();
+        backend
+    });
+    status.backends.extend(elsewhere);
+    let pool = |name: &str, udp: bool| PoolStatus {
+        name: name.to_owned(),
+        algorithm: "round_robin".to_owned(),
+        tcp: true,
+        udp,
+        health: HealthStatus::default(),
+    };
+    status.pools = vec![pool("default", true), pool("chat", false)];
+    let mut rows: Vec<Row> = { own.iter() }
+        .map(|row| Row {
+            key: contract::BackendKey::new(key_in("chat", 1).pool, row.key.addr),
+            ..row.clone()
+        })
+        .collect();
+    rows.extend(own);
+    (rows, status)
+}
+
+#[test]
+fn each_pool_has_its_own_verdict_and_the_worst_is_that_of_the_whole() {
+    let mut verdicts = Verdicts::default();
+    let mut stand = |rows: &[Row], status: &Status, now_ms| {
+        let config = Config::default();
+        look(
+            &mut verdicts,
+            Process::Heard,
+            rows,
+            Some(status),
+            &config,
+            now_ms,
+        );
+        let whole = verdicts.report().to_json();
+        let code = |one: &Value| one["code"].as_str().expect("a word").to_owned();
+        let of = |pool: &str| {
+            let pool = &whole["pools"][pool];
+            let (total, since) = (&pool["args"]["backends"]["total"], &pool["since"]);
+            format!("{} of {total} since {since}", code(pool))
+        };
+        let pool = whole["pool"].as_str().unwrap_or("-");
+        let whole = format!("{pool} {} | {}", code(&whole), text(&verdicts));
+        [whole, of("default"), of("chat")]
+    };
+    let (rows, status) = two_pools(0);
+    let serving = "serving of 2 since null";
+    let found = stand(&rows, &status, 0);
+    assert_eq!(&found[1..], [serving, serving]);
+    assert!(found[0].starts_with("- serving"), "{found:?}");
+
+    let (rows, status) = two_pools(1);
+    let expected = [
+        "chat backends_out | Pool chat: 1 of 2 backends are out. Of 2: 1 down.",
+        serving,
+        "backends_out of 2 since 1001000",
+    ];
+    assert_eq!(stand(&rows, &status, 1_000), expected);
+
+    let (rows, mut status) = two_pools(2);
+    let expected = [
+        "chat no_backend_usable | Pool chat: No backend takes traffic. Of 2: 2 down.",
+        serving,
+        "no_backend_usable of 2 since 1002000",
+    ];
+    assert_eq!(stand(&rows, &status, 2_000), expected);
+    // Of the pool's own rule, and of no other's.
+    let fail_open = Some("fail_open".to_owned());
+    status.pools[0].health.tcp.all_down_in_force = fail_open.clone();
+    assert_eq!(stand(&rows, &status, 2_500), expected);
+    status.pools[1].health.tcp.all_down_in_force = fail_open;
+    let found = stand(&rows, &status, 3_000);
+    assert!(found[0].starts_with("chat fail_open"), "{found:?}");
+    assert_eq!(found[1], serving);
+    // No listener leads there, so nobody misses its backends.
+    status.pools[1].tcp = false;
+    let found = stand(&rows, &status, 4_000);
+    assert!(found[0].starts_with("- serving"), "{found:?}");
+    // What stops everything stops each pool.
+    let gone = Process::Gone { pid: Some(PID) };
+    look(&mut verdicts, gone, &rows, None, &Config::default(), 5_000);
+    let levels: Vec<String> = { verdicts.report().pools() }
+        .map(|(pool, level)| format!("{pool} {}", level.word()))
+        .collect();
+    assert_eq!(levels, ["chat down", "default down"]);
+}
+
+#[test]
+fn a_protocol_is_missed_only_in_pools_that_a_listener_of_it_leads_to() {
+    let (rows, status) = two_pools(0);
+    let seen = Seen::of(Some(&status));
+    let ready = |row: &Row| Protocol::ALL.map(|protocol| seen.is_ready(row, protocol));
+    let (chat, default) = (&rows[0], &rows[2]);
+    assert_eq!(ready(chat), [Some(true), None]);
+    assert_eq!(ready(default), [Some(true); 2]);
+    let count = |row: &Row, rows| seen.count_ready(&row.key.pool, rows, Protocol::Udp);
+    assert_eq!(count(chat, &rows[..2]), None);
+    assert_eq!(count(default, &rows[2..]), Some(2));
 }

@@ -73,7 +73,7 @@ pub async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
 #[derive(Debug)]
 struct VerdictLevels {
     whole: Level,
-    pools: Vec<(&'static str, Level)>,
+    pools: Vec<(Name, Level)>,
 }
 
 impl VerdictLevels {
@@ -82,7 +82,10 @@ impl VerdictLevels {
         let report = verdicts.report();
         VerdictLevels {
             whole: report.level(),
-            pools: report.pools().collect(),
+            pools: report
+                .pools()
+                .map(|(pool, level)| (pool.clone(), level))
+                .collect(),
         }
     }
 }
@@ -100,7 +103,7 @@ impl Collector for VerdictLevels {
             encoder.encode_descriptor("pool_verdict", help, None, MetricType::Gauge)?;
         for (pool, stands) in &self.pools {
             for level in Level::ALL {
-                let labels = [("pool", *pool), ("level", level.word())];
+                let labels = [("pool", pool.as_str()), ("level", level.word())];
                 let stands = ConstGauge::new(i64::from(level == *stands));
                 stands.encode(family.encode_family(&labels)?)?;
             }
@@ -150,7 +153,7 @@ impl PoolValues {
         let left_out = left_out.iter().filter(|out| out.key.pool == pool);
         let ready = Protocol::ALL
             .into_iter()
-            .filter_map(|protocol| Some((protocol, seen.count_ready(rows, protocol)?)));
+            .filter_map(|protocol| Some((protocol, seen.count_ready(&pool, rows, protocol)?)));
         PoolValues {
             backends: [
                 rows.len(),
