@@ -11,6 +11,7 @@ import { connectionFailed, connectionIsGood, showConnection } from './connection
 import { startDock } from './dock.js';
 import { startDiffDialog } from './diff-dialog.js';
 import { byId, setText } from './dom.js';
+import { recordFailures } from './failures.js';
 import { startFeed } from './feed.js';
 import { dateTimeText } from './format.js';
 import { record } from './history.js';
@@ -60,6 +61,7 @@ function take(whole) {
   record(whole.status.proxy, whole.backends, whole.status.at_ms, whole.status.failures);
   recordVram(whole.backends, now);
   recordTraffic(whole);
+  recordFailures(whole);
   knowTargets(whole.backends);
   knowWhole(whole);
   show();

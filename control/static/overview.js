@@ -9,6 +9,7 @@ import { serverNow } from './api.js';
 import { proxyOf, showLevel } from './bar.js';
 import { Charts, haveCharts } from './charts.js';
 import { byId, setAttribute, setText } from './dom.js';
+import { mostFirst } from './failures.js';
 import * as format from './format.js';
 import { currentRates, failedSeries, history, meanOf, newestAt, windowStart } from './history.js';
 import { words } from './i18n.js';
@@ -153,7 +154,7 @@ const FAILING_SHARE = 0.01;
 
 /** How fast sessions fail, and mostly why. @param {import('./shapes.js').Traffic} traffic */
 function failedText({ failed, failed_per_s: rate, failed_reasons: reasons, sessions, window_s: window }) {
-  const [most] = Object.entries(reasons).sort(([, left], [, right]) => right - left);
+  const [most] = mostFirst(reasons);
   if (failed === 0 || most === undefined) return words().noneFailed(format.countText(sessions), window);
   return words().failedRate(format.rateText(rate), endText(most[0], 'session'));
 }
@@ -209,8 +210,7 @@ function traceOf(name) {
 
 /** @param {Record<string, number>} reasons @param {'session' | 'flow' | 'drop'} kind */
 function reasonsText(reasons, kind) {
-  const most = Object.entries(reasons).sort(([, left], [, right]) => right - left);
-  return most.map(([reason, count]) => `${endText(reason, kind)} ${format.countText(count)}`).join(' · ');
+  return mostFirst(reasons).map(([reason, count]) => `${endText(reason, kind)} ${format.countText(count)}`).join(' · ');
 }
 
 /**

@@ -7,6 +7,7 @@ import { serverNow } from './api.js';
 import { Controls } from './controls.js';
 import { isOpen } from './detail.js';
 import { element, setAttribute, setText } from './dom.js';
+import { errorsOf } from './failures.js';
 import { UNKNOWN, countText, isNumber, latencyText, momentText, rateText, spanText } from './format.js';
 import { words } from './i18n.js';
 import { showMarks, stateWord } from './protocols.js';
@@ -16,7 +17,7 @@ import { drawVram, sparkline } from './sparkline.js';
 import { stagedOf } from './staged.js';
 import { tip } from './tip.js';
 import * as trace from './trace.js';
-import { errorsOf, rateOf } from './traffic.js';
+import { rateOf } from './traffic.js';
 import { usageBar, usageText, vramGuard, writeBar } from './usage.js';
 
 /** @typedef {import('./rows.js').Row} Row */

@@ -3,9 +3,10 @@
  * nothing here touches the page.
  */
 
+import { errorsOf } from './failures.js';
 import { words } from './i18n.js';
 import { stateOf, stateRank, stateText } from './state.js';
-import { errorsOf, rateOf } from './traffic.js';
+import { rateOf } from './traffic.js';
 
 /** @typedef {import('./shapes.js').Backend} Backend */
 /** @typedef {import('./shapes.js').SeenBackend} SeenBackend */

@@ -51,14 +51,3 @@ export function lookedAt() {
 function startedOf({ sessions_total: sessions, flows_total: flows }) {
   return sessions + flows;
 }
-
-/**
- * Sessions that it did not take, or failed after that, since the proxy started.
- * @param {SeenBackend | null} seen
- */
-export function errorsOf(seen) {
-  if (seen === null) return null;
-  const failed = Object.values(seen.sessions_failed ?? {}).reduce((sum, count) => sum + count, 0);
-  // `connect_failures` counts refused flows.
-  return seen.connect_failures + seen.connect_timeouts + failed + (seen.flows_failed?.unanswered ?? 0);
-}

@@ -210,6 +210,7 @@ export const en = {
   sessionsRate: (/** @type {string} */ rate) => `${rate} new/s`,
   failedSessions: 'Failed sessions',
   failedRate: (/** @type {string} */ rate, /** @type {string} */ reason) => `${rate}/s, mostly ${reason}`,
+  failedLately: (/** @type {number} */ count, /** @type {string} */ reason) => `${counted(count, 'failure')} in the last minute, mostly: ${reason}`,
   noneFailed: (/** @type {string} */ sessions, /** @type {number} */ window) => `none of ${sessions} in ${window} s`,
   figureTrace: {
     counted: (/** @type {string} */ age) => `Counted by the proxy, ${age} ago`,
@@ -481,6 +482,7 @@ export const en = {
     loadWhy: (/** @type {string} */ count) => `${count} in flight, plus one`,
     failures: 'Failures',
     noFailures: 'no recent failures',
+    stillFailing: 'recent failures still raise its cost',
     failuresWhy: (/** @type {string} */ count) => `recent failures, equal to ${count} sessions`,
     /** @type {Record<string, string>} */
     failed: {

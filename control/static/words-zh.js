@@ -201,6 +201,7 @@ export const zh = {
   sessionsRate: (rate) => `新建 ${rate} 次/秒`,
   failedSessions: '失败会话',
   failedRate: (rate, reason) => `${rate} 次/秒，主要是${reason}`,
+  failedLately: (count, reason) => `最近一分钟失败 ${count} 次，主要是${reason}`,
   noneFailed: (sessions, window) => `${window} 秒内 ${sessions} 个均未失败`,
   figureTrace: {
     counted: (age) => `由代理统计，${age}前`,
@@ -443,6 +444,7 @@ export const zh = {
     load: '负载',
     loadWhy: (count) => `进行中 ${count} 个，再加一个`,
     failures: '失败',
+    stillFailing: '近期的失败仍在抬高其开销',
     noFailures: '近期无失败',
     failuresWhy: (count) => `近期失败折合 ${count} 个会话`,
     failed: {

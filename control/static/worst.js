@@ -1,9 +1,12 @@
 /**
- * @file The five backends that most want to be looked at, and why.
+ * @file The five backends that most want to be looked at, and why, in this order: those that are out (down, then
+ * expired, then ejected); those that failed in the last minute, the most failures first; those whose VRAM is
+ * nearly full; the rest, by VRAM; and last what somebody took out on purpose.
  */
 
 import { addressOf } from './address.js';
 import { byId, element, setAttribute, setText, writeChildren } from './dom.js';
+import { recentFailures } from './failures.js';
 import { countText, latencyText } from './format.js';
 import { words } from './i18n.js';
 import { isBroken, shapeIcon, shapeOf, stateText } from './state.js';
@@ -44,29 +47,30 @@ function heldIn(body, rows) {
 /** @param {Row[]} rows */
 function worstOf(rows) {
   return rows
-    .map((row) => ({ row, rank: rankOf(row) }))
-    .sort((a, b) => a.rank - b.rank || (b.row.backend.vram_usage ?? 0) - (a.row.backend.vram_usage ?? 0))
+    .map((row) => ({ row, ...rankOf(row) }))
+    .sort((a, b) => a.rank - b.rank || b.failed - a.failed || (b.row.backend.vram_usage ?? 0) - (a.row.backend.vram_usage ?? 0))
     .slice(0, COUNT)
     .map(({ row }) => row);
 }
 
 /**
- * Less is worse: those that are out first, then those that are full, then the rest; what somebody
- * took out on purpose comes last.
+ * Less is worse; of the same rank, who has failed more.
  * @param {Row} row
  */
-function rankOf({ state, backend }) {
-  if (isBroken(state.operational)) return ['down', 'expired', 'ejected'].indexOf(state.operational);
-  if (state.admin !== 'ready') return 20;
-  return 10 + ['full', 'high', 'near', 'calm'].indexOf(vramGuard(backend.vram_usage));
+function rankOf(row) {
+  const { state, backend } = row;
+  if (isBroken(state.operational)) return { rank: ['down', 'expired', 'ejected'].indexOf(state.operational), failed: 0 };
+  if (state.admin !== 'ready') return { rank: 20, failed: 0 };
+  const { count } = recentFailures(row);
+  return { rank: count > 0 ? 9 : 10 + ['full', 'high', 'near', 'calm'].indexOf(vramGuard(backend.vram_usage)), failed: count };
 }
 
-/**
- * @param {Row['state']} state
- * @param {Row['backend']} backend
- */
-function whyOf(state, backend) {
+/** @param {Row} row */
+function whyOf(row) {
+  const { state, backend } = row;
   if (isBroken(state.operational)) return state.reason;
+  const { why } = recentFailures(row);
+  if (state.admin === 'ready' && why !== '') return why;
   const guard = vramGuard(backend.vram_usage);
   if (guard !== 'calm') return words().usageOf(words().vramMean, words().vramGuard[guard]);
   return state.reason;
@@ -89,7 +93,8 @@ function lineElement() {
  * @param {HTMLTableRowElement} line
  * @param {Row} row
  */
-function writeLine(line, { key, state, seen, backend }) {
+function writeLine(line, row) {
+  const { key, state, seen, backend } = row;
   const [address, stateCell, why, sessions, latency, vram] = /** @type {HTMLElement[]} */ ([...line.children]);
   if (address === undefined || stateCell === undefined || why === undefined || sessions === undefined || latency === undefined || vram === undefined) return;
   line.classList.toggle('is-broken', isBroken(state.operational));
@@ -103,7 +108,7 @@ function writeLine(line, { key, state, seen, backend }) {
     place.replaceChildren(shapeIcon(shape));
   }
   if (word !== undefined) setText(word, ` ${stateText(state)}`);
-  setText(why, whyOf(state, backend));
+  setText(why, whyOf(row));
   setText(sessions, countText(seen?.sessions_active));
   setText(latency, latencyText(seen?.first_byte_latency_us));
   const { column } = words();

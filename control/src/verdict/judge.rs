@@ -275,7 +275,8 @@ fn failed_of(protocol: Protocol, figures: &Figures) -> Failed {
     };
     let reasons = reasons.iter().filter(|(reason, _)| *reason != NO_BACKEND);
     let failed = reasons.clone().map(|(_, count)| count).sum();
-    let most = reasons.max_by_key(|(_, count)| **count);
+    // Of equal counts the first by name, as the console orders them.
+    let most = reasons.rev().max_by_key(|(_, count)| **count);
     Failed {
         failed,
         of,

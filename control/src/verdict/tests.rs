@@ -520,6 +520,17 @@ fn sessions_that_fail_are_told_from_a_least_number_on_until_none_fails_any_more(
 }
 
 #[test]
+fn of_reasons_that_fail_as_often_the_first_by_name_is_told() {
+    let mut clients = Clients::new();
+    for reason in ["connect_refused", "backend_reset", "backend_lost"] {
+        clients.come(10, 2, reason, 4);
+    }
+    clients.stand("degraded sessions_failing");
+    let args = clients.verdicts.report().to_json()["args"].clone();
+    assert_eq!(args["reason"], "backend_lost");
+}
+
+#[test]
 fn most_sessions_failing_is_down_within_a_second_and_recovers_with_them() {
     let mut clients = Clients::new();
     clients.come(10, 0, "backend_reset", 2);

@@ -43,6 +43,50 @@ async function fail() {
   await new Promise((resolve) => client.on('close', resolve));
 }
 
+describe('the list of what needs attention first', () => {
+  for (const [locale, colorScheme, width, why] of [
+    ['en-GB', 'dark', 1280, /\d+ failures in the last minute, mostly: closed by the backend without an answer/],
+    ['zh-CN', 'light', 1280, /最近一分钟失败 \d+ 次，主要是后端未应答即关闭/],
+    ['en-GB', 'light', 390, /\d+ failures in the last minute, mostly: closed by the backend without an answer/],
+    ['zh-CN', 'dark', 390, /最近一分钟失败 \d+ 次，主要是后端未应答即关闭/],
+  ]) {
+    it(`names_those_that_fail_after_those_that_are_out_and_before_the_healthy: ${locale}, ${width} px`, async () => {
+      const full = await stand.register({ weight: 1, vram_usage: 0.99 });
+      const gone = await stand.register({ weight: 1 });
+      const { backends } = await stand.call('GET', '/api/v1/backends');
+      const failing = servers.map((server) => `127.0.0.1:${server.address().port}`);
+      // Only one of the two fails now, and it is full of nothing.
+      const [resetting, ending] = failing;
+      assert.ok(resetting !== undefined && backends.length >= 4);
+      await stand.call('POST', '/api/v1/changes', { changes: [{ id: resetting, weight: 0 }, { id: ending, weight: 900 }] }, { 'if-match': '*' });
+      page = await openConsole(browser, stand, { view: 'overview', locale, colorScheme, width });
+      await page.locator('#worst tr').first().waitFor();
+      const server = stand.backends.at(-1);
+      server.close();
+      server.closeAllConnections?.();
+      const keys = () => page.locator('#worst th').allTextContents();
+      await until('the order', async () => {
+        await fail();
+        const shown = await keys();
+        return shown[0] === gone.key && shown[1] === ending && shown.indexOf(full.key) > 1;
+      });
+      await hasText(page.locator('#worst tr').nth(1).locator('.worst-why'), why);
+      await picture(page, `worst-failing-${locale}-${width}`);
+      for (const { ip, port } of [full, gone]) await stand.call('DELETE', '/api/register', { ip, port });
+      await stand.call('POST', '/api/v1/changes', { changes: [{ id: resetting, weight: null }, { id: ending, weight: null }] }, { 'if-match': '*' });
+    });
+  }
+
+  it('names_reasons_that_are_as_frequent_in_one_order', async () => {
+    page = await openConsole(browser, stand, { view: 'overview' });
+    const named = await page.evaluate(async () => {
+      const { mostFirst } = await import(/** @type {string} */ ('/static/failures.js'));
+      return [mostFirst({ b: 2, a: 2, c: 5 }), mostFirst({ a: 2, c: 5, b: 2 })].map((all) => all.map(([reason]) => reason).join(''));
+    });
+    assert.deepEqual(named, ['cab', 'cab']);
+  });
+});
+
 const RESET = 'failed_backend_reset_rate';
 const UNANSWERED = 'failed_backend_closed_unanswered_rate';
 
