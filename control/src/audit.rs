@@ -68,6 +68,8 @@ pub struct Entry<'a> {
     pub new: Value,
     /// The operator's note.
     pub note: Option<&'a str>,
+    /// Of a roll back: the edit before which it restores the state.
+    pub before_edit: Option<u64>,
     /// `ok`, or why not.
     pub result: &'a str,
 }
@@ -111,6 +113,9 @@ impl Audit {
         more.insert("new".into(), entry.new);
         if let Some(note) = entry.note {
             more.insert("note".into(), note.into());
+        }
+        if let Some(number) = entry.before_edit {
+            more.insert("before_edit".into(), number.into());
         }
         let repeated = Repeated {
             actor: entry.actor.to_string(),

@@ -6,7 +6,7 @@
 use contract::{Faults, Object};
 use serde_json::{Map, Value, json};
 
-use crate::changes;
+use crate::changes::{self, RollBack};
 use crate::layer::Layer;
 
 /// How many calls wait for their outcome at most; the oldest then counts as done.
@@ -48,6 +48,7 @@ pub struct SettingsCall {
     pub if_revision: Option<u64>,
     /// The operator's note.
     pub note: Option<String>,
+    pub roll_back: Option<RollBack>,
 }
 
 /// A stored call whose outcome is not known.
@@ -81,6 +82,7 @@ impl SettingsCall {
                 on_refusal: on_refusal.unwrap_or_default(),
                 if_revision: None,
                 note,
+                roll_back: None,
             }),
             false => Err(faults),
         }

@@ -38,6 +38,15 @@ pub struct OverridePatch {
     pub drain: Part<bool>,
 }
 
+/// A roll back. It consists of two mutations where settings and overrides change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RollBack {
+    /// Unique since the start.
+    pub id: u64,
+    /// The edit before which it restores the state.
+    pub before_edit: u64,
+}
+
 /// Edits that are carried out together or not at all.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChangeSet {
@@ -46,6 +55,7 @@ pub struct ChangeSet {
     pub if_revision: Option<u64>,
     /// The operator's note.
     pub note: Option<String>,
+    pub roll_back: Option<RollBack>,
 }
 
 impl<T: Copy> Part<T> {
@@ -158,6 +168,7 @@ impl ChangeSet {
                 edits,
                 if_revision,
                 note,
+                roll_back: None,
             }),
             false => Err(faults),
         }

@@ -11,7 +11,7 @@ use contract::BackendKey;
 use serde_json::{Map, Value, json};
 
 use crate::base::parse_key;
-use crate::changes::{OverridePatch, Part};
+use crate::changes::{OverridePatch, Part, RollBack};
 use crate::clock::Now;
 use crate::layer::Layer;
 use crate::model::{Change, Model, Mutation};
@@ -24,6 +24,35 @@ const KEPT: usize = 50;
 const KEPT_OVERRIDES: usize = 100_000;
 /// The longest note, in characters.
 pub const MAX_NOTE: usize = 200;
+/// The largest number of an edit that is read: any later one can be written as JSON without loss.
+const MAX_NUMBER: u64 = 1 << 52;
+/// The largest time that is read, in Unix milliseconds: that of a JavaScript `Date`.
+const MAX_AT_MS: u64 = 8_640_000_000_000_000;
+/// The action of an edit that is a roll back.
+const ROLL_BACK: &str = "roll_back";
+/// The actions that are read. An edit of another kind is one of a later version, with a meaning that is not
+/// known.
+const ACTIONS: [&str; 8] = [
+    ROLL_BACK,
+    "weight",
+    "enabled",
+    "drain",
+    "clear_override",
+    "changes",
+    "settings",
+    "roll_back_settings",
+];
+const MEMBERS: [&str; 9] = [
+    "number",
+    "at_ms",
+    "actor",
+    "action",
+    "target",
+    "note",
+    "before_edit",
+    "overrides",
+    "settings",
+];
 
 /// The values of an override.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -43,7 +72,17 @@ pub struct Edit {
     action: String,
     target: String,
     note: Option<String>,
+    /// Of a roll back: the edit before which it restores the state.
+    before_edit: Option<u64>,
     what: What,
+}
+
+/// What became of a mutation in the list.
+#[derive(Debug, PartialEq)]
+pub struct Noted<'a> {
+    pub edit: &'a Edit,
+    /// It was added to the edit that the same roll back had begun.
+    pub is_joined: bool,
 }
 
 /// What an edit changed: before and after.
@@ -57,11 +96,14 @@ struct What {
 pub struct Edits {
     kept: VecDeque<Edit>,
     last: u64,
+    /// The roll back that the newest edit belongs to.
+    under_way: Option<RollBack>,
 }
 
 /// The changes that restore the state before an edit.
 #[derive(Debug, PartialEq)]
 pub struct WayBack {
+    pub before_edit: u64,
     /// Whole overrides; those of backends that are no longer known are left out, and named in `gone`.
     pub overrides: Vec<(BackendKey, OverridePatch)>,
     pub gone: Vec<BackendKey>,
@@ -70,7 +112,16 @@ pub struct WayBack {
 }
 
 impl Parts {
-    /// Reads `{"weight"?, "enabled"?, "drain"?}`; anything else is empty.
+    /// `None` where there is anything but `{"weight"?, "enabled"?, "drain"?}`.
+    fn read(value: &Value) -> Option<Parts> {
+        let parts = Parts::of(value);
+        let known = parts.to_json();
+        let mut members = value.as_object()?.iter();
+        let is_known = |(key, value): (&String, &Value)| known.get(key) == Some(value);
+        members.all(is_known).then_some(parts)
+    }
+
+    /// Takes `{"weight"?, "enabled"?, "drain"?}`; anything else is empty.
     fn of(value: &Value) -> Parts {
         let weight = value["weight"].as_u64();
         Parts {
@@ -149,29 +200,42 @@ impl Edit {
             settings.map(|(old, new)| json!({ "old": old.to_json(), "new": new.to_json() }));
         json!({
             "number": self.number, "at_ms": self.at_ms, "actor": self.actor, "action": self.action,
-            "target": self.target, "note": self.note,
+            "target": self.target, "note": self.note, "before_edit": self.before_edit,
             "overrides": overrides.collect::<Vec<Value>>(), "settings": settings,
         })
     }
 
-    /// `None` where it cannot be read.
+    /// `None` where it cannot be read, or says more than is known here.
     fn from_json(value: &Value) -> Option<Edit> {
         let text = |key: &str| value[key].as_str().map(str::to_owned);
+        let number = |key: &str, most| value[key].as_u64().filter(|number| *number <= most);
+        let mut members = value.as_object()?.keys();
+        if !members.all(|key| MEMBERS.contains(&key.as_str())) {
+            return None;
+        }
+        let before_edit = match &value["before_edit"] {
+            Value::Null => None,
+            _ => Some(number("before_edit", MAX_NUMBER)?),
+        };
         let overrides = value["overrides"].as_array()?.iter().map(|line| {
             let key = parse_key(line["id"].as_str()?)?;
-            Some((key, (Parts::of(&line["old"]), Parts::of(&line["new"]))))
+            Some((
+                key,
+                (Parts::read(&line["old"])?, Parts::read(&line["new"])?),
+            ))
         });
         let settings = match &value["settings"] {
             Value::Null => None,
             both => Some((layer(&both["old"])?, layer(&both["new"])?)),
         };
         Some(Edit {
-            number: value["number"].as_u64()?,
-            at_ms: value["at_ms"].as_u64()?,
+            number: number("number", MAX_NUMBER)?,
+            at_ms: number("at_ms", MAX_AT_MS)?,
             actor: text("actor")?,
-            action: text("action")?,
+            action: text("action").filter(|action| ACTIONS.contains(&action.as_str()))?,
             target: text("target")?,
             note: text("note"),
+            before_edit,
             what: What {
                 overrides: overrides.collect::<Option<_>>()?,
                 settings,
@@ -181,14 +245,15 @@ impl Edit {
 }
 
 impl Edits {
-    /// Takes over the edits of a file, the oldest first.
-    fn of(edits: impl IntoIterator<Item = Edit>) -> Edits {
-        let mut all = Edits::default();
-        for edit in edits {
-            all.last = all.last.max(edit.number);
-            all.keep(edit);
+    /// Takes over an edit of a file, where the oldest come first. False if its number does not grow: it is
+    /// left out, since a number names one edit.
+    fn take(&mut self, edit: Edit) -> bool {
+        let grows = edit.number > self.last;
+        if grows {
+            self.last = edit.number;
+            self.keep(edit);
         }
-        all
+        grows
     }
 
     fn keep(&mut self, edit: Edit) {
@@ -203,27 +268,43 @@ impl Edits {
         }
     }
 
-    /// Keeps and returns the changes of a mutation, if it can be rolled back.
+    /// Keeps and returns the changes of a mutation, if it can be rolled back. The overrides of a roll back
+    /// that has changed settings just before are added to the same edit, so that one roll back undoes both.
     pub fn note(
         &mut self,
         mutation: &Mutation,
         change: &Change,
         actor: &str,
         now: Now,
-    ) -> Option<&Edit> {
+    ) -> Option<Noted<'_>> {
         let what = What::of(mutation, change)?;
+        let roll_back = mutation.roll_back();
+        let is_joined = roll_back.is_some() && roll_back == self.under_way;
+        self.under_way = roll_back;
+        if let (true, Some(begun)) = (is_joined, self.kept.back_mut()) {
+            begun.what.overrides.extend(what.overrides);
+            let edit = self.kept.back()?;
+            return Some(Noted { edit, is_joined });
+        }
         self.last += 1;
         let edit = Edit {
             number: self.last,
             at_ms: now.unix_ms,
             actor: actor.to_owned(),
-            action: mutation.action().to_owned(),
+            action: roll_back
+                .map_or(mutation.action(), |_| ROLL_BACK)
+                .to_owned(),
             target: mutation.target(),
             note: mutation.note().map(str::to_owned),
+            before_edit: roll_back.map(|roll_back| roll_back.before_edit),
             what,
         };
         self.keep(edit);
-        self.kept.back()
+        let edit = self.kept.back()?;
+        Some(Noted {
+            edit,
+            is_joined: false,
+        })
     }
 
     /// The oldest first.
@@ -248,6 +329,7 @@ impl Edits {
         let (known, gone): (Vec<_>, Vec<_>) =
             parts.into_iter().partition(|(key, _)| model.knows(key));
         Some(WayBack {
+            before_edit: number,
             overrides: known
                 .into_iter()
                 .map(|(key, parts)| (key, parts.patch()))

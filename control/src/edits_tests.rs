@@ -21,6 +21,12 @@ fn change(old: Value, new: Value) -> Change {
     }
 }
 
+fn of(edits: Vec<Edit>) -> Edits {
+    let mut all = Edits::default();
+    edits.into_iter().for_each(|edit| assert!(all.take(edit)));
+    all
+}
+
 fn set(ids: &[&str], note: Option<&str>) -> Mutation {
     let edits = ids
         .iter()
@@ -29,6 +35,7 @@ fn set(ids: &[&str], note: Option<&str>) -> Mutation {
         edits: edits.collect(),
         if_revision: None,
         note: note.map(str::to_owned),
+        roll_back: None,
     })
 }
 
@@ -69,7 +76,7 @@ fn an_edit_is_read_as_it_was_written() {
         .iter()
         .map(|line| Edit::from_json(line).expect("read"))
         .collect();
-    assert_eq!(Edits::of(read).lines(), written);
+    assert_eq!(of(read).lines(), written);
     assert_eq!(written[0]["note"], "maintenance");
     // What has changed nothing is none.
     let same = weights(&[(a, Some(5))]);
@@ -97,7 +104,7 @@ fn the_last_fifty_are_kept_and_their_numbers_go_on() {
         (KEPT, 11, 60)
     );
     let read: Vec<Edit> = edits.kept.iter().cloned().collect();
-    assert_eq!(Edits::of(read).last, 60);
+    assert_eq!(of(read).last, 60);
 }
 
 #[test]
@@ -138,6 +145,7 @@ fn one_address_in_two_pools_is_rolled_back_in_each_by_itself() {
             edits: weights.map(edit).to_vec(),
             if_revision: None,
             note: None,
+            roll_back: None,
         });
         let change = model.apply(&set, "op", NOW).expect("both are known");
         edits.note(&set, &change, "op", NOW).expect("an edit");
@@ -150,7 +158,9 @@ fn one_address_in_two_pools_is_rolled_back_in_each_by_itself() {
         .kept
         .iter()
         .map(|edit| Edit::from_json(&edit.to_json()));
-    let read = Edits::of(read.map(|edit| edit.expect("read as it was written")));
+    let read = of(read
+        .map(|edit| edit.expect("read as it was written"))
+        .collect());
     assert_eq!(read.kept, edits.kept);
     let back = |number| {
         let back = read.way_back(number, &model).expect("kept").overrides;
@@ -178,6 +188,7 @@ async fn a_file_that_was_cut_or_has_foreign_lines_gives_what_can_be_read_and_is_
         let line = edits
             .note(&set(&[a], None), &changed, "x", NOW)
             .expect("an edit")
+            .edit
             .to_json();
         file.write(vec![line], || edits.lines()).await;
     };
@@ -201,4 +212,65 @@ async fn a_file_that_was_cut_or_has_foreign_lines_gives_what_can_be_read_and_is_
     let text = std::fs::read_to_string(&path).expect("written");
     assert!(text.lines().count() <= 2 * KEPT, "{}", text.lines().count());
     assert_eq!(EditsFile::open(&path).1.lines(), edits.lines());
+}
+
+/// A number names one edit, whatever stands in the file; each line that is left out is a shorter list.
+#[tokio::test]
+async fn a_file_with_wrong_numbers_or_kinds_gives_no_number_twice() {
+    let temp = tempfile::tempdir().expect("a folder");
+    let path = temp.path().join("edits.jsonl");
+    let part = json!({"weight": 1, "enabled": null, "drain": null});
+    let line = |number: Value| {
+        json!({
+            "number": number, "at_ms": 7, "actor": "x", "action": "changes", "target": "backends",
+            "note": null, "before_edit": null, "settings": null,
+            "overrides": [{"id": "10.0.0.1:80", "old": part, "new": part}],
+        })
+    };
+    let with = |key: &str, value: Value| {
+        let mut line = line(json!(9));
+        line[key] = value;
+        line.to_string()
+    };
+    let bad_part = |part: Value| {
+        with(
+            "overrides",
+            json!([{"id": "10.0.0.1:80", "old": part, "new": {}}]),
+        )
+    };
+    let written = [
+        line(json!(5)).to_string(),
+        line(json!(5)).to_string(),
+        line(json!(3)).to_string(),
+        line(json!(u64::MAX)).to_string(),
+        line(json!(u64::MAX - 1)).to_string(),
+        line(json!(-1)).to_string(),
+        line(json!(6.5)).to_string(),
+        line(json!("7")).to_string(),
+        line(json!(0)).to_string(),
+        with("action", json!("paint")),
+        with("colour", json!("red")),
+        with("at_ms", json!(u64::MAX)),
+        with("before_edit", json!("last")),
+        bad_part(json!({"weight": 70_000})),
+        bad_part(json!({"weight": "1"})),
+        bad_part(json!({"colour": "red"})),
+        bad_part(json!(3)),
+        with("settings", json!({"old": {}, "new": {"colour": 1}})),
+        "[]".to_owned(),
+        line(json!(8)).to_string(),
+        line(json!(7)).to_string(),
+        line(json!(9)).to_string()[..40].to_owned(),
+    ];
+    std::fs::write(&path, written.join("\n")).expect("written");
+    let (mut file, mut edits) = EditsFile::open(&path);
+    let numbers = |edits: &Edits| -> Vec<u64> { edits.kept.iter().map(|e| e.number).collect() };
+    assert_eq!(numbers(&edits), [5, 8]);
+    let a = "10.0.0.1:80";
+    let changed = change(weights(&[(a, Some(1))]), weights(&[(a, Some(2))]));
+    let noted = edits.note(&set(&[a], None), &changed, "x", NOW);
+    let new = noted.expect("an edit").edit.to_json();
+    assert_eq!(new["number"], json!(9));
+    file.write(vec![new], || edits.lines()).await;
+    assert_eq!(numbers(&EditsFile::open(&path).1), [5, 8, 9]);
 }

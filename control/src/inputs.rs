@@ -149,6 +149,7 @@ pub fn audit_log(bytes: &[u8], path: &Path) {
         old: Value::Null,
         new: Value::Null,
         note: None,
+        before_edit: None,
         result: "ok",
     });
     let last = audit.tail(1).expect("it can be read");

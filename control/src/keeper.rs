@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::actor::Actor;
 use crate::audit::Entry;
 use crate::clock::Now;
-use crate::edits::{Edit, EditsFile};
+use crate::edits::EditsFile;
 use crate::listening;
 use crate::model::{Change, Mutation, Refusal};
 use crate::registry::{Effect, Passed};
@@ -248,6 +248,9 @@ impl Task {
         self.files.read_edits(&self.shared).await;
         self.files.read_discovery(&self.shared).await;
         self.files.read_statics(&self.shared).await;
+        if self.edits_file.failing().is_some() {
+            self.write_edits().await;
+        }
         // A registry file that was removed is written again.
         self.dirty |= self.files.is_registry_missing(&self.shared);
     }
@@ -406,11 +409,23 @@ impl Task {
             && request.mutation.is_edit()
         {
             let (actor, now) = (request.actor.to_string(), self.shared.clock.now());
-            (self.shared.series().marks).edit(now.unix_ms, &actor, action, &target);
-            let mut edits = self.shared.edits();
-            let edit = edits.note(&request.mutation, &stored.change, &actor, now);
-            self.new_edits.extend(edit.map(Edit::to_json));
+            let mut is_joined = false;
+            if let Some(noted) =
+                { self.shared.edits() }.note(&request.mutation, &stored.change, &actor, now)
+            {
+                is_joined = noted.is_joined;
+                self.new_edits.push(noted.edit.to_json());
+            }
+            if is_joined {
+                self.edits_file.replace_next();
+            }
+            // A call that leaves everything as it was is no edit, and the second step of one is no other.
+            if stored.change.old != stored.change.new && !is_joined {
+                (self.shared.series().marks).edit(now.unix_ms, &actor, action, &target);
+            }
         }
+        let before_edit = request.mutation.roll_back();
+        let before_edit = before_edit.map(|roll_back| roll_back.before_edit);
         self.shared.audit.write(Entry {
             actor: &request.actor,
             action,
@@ -418,17 +433,22 @@ impl Task {
             old,
             new,
             note: request.mutation.note(),
+            before_edit,
             result: &result,
         });
     }
 
     async fn store_edits(&mut self) {
-        if self.new_edits.is_empty() {
-            return;
+        if !self.new_edits.is_empty() {
+            self.write_edits().await;
         }
+    }
+
+    async fn write_edits(&mut self) {
         let new = std::mem::take(&mut self.new_edits);
         let shared = self.shared.clone();
         self.edits_file.write(new, || shared.edits().lines()).await;
+        shared.set_edits_note(self.edits_file.failing());
     }
 
     /// Lets time pass, and stores what is due.

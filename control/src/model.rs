@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::base::raise;
 use crate::calls::{self, PendingCall, SettingsCall};
-use crate::changes::{self, ChangeSet};
+use crate::changes::{self, ChangeSet, RollBack};
 use crate::clock::Now;
 use crate::layer::Layer;
 use crate::merge::{Row, merge, merge_one};
@@ -170,6 +170,23 @@ impl Mutation {
         }
     }
 
+    /// The roll back that it is a part of.
+    pub fn roll_back(&self) -> Option<RollBack> {
+        match self {
+            Mutation::Change(set) => set.roll_back,
+            Mutation::ChangeSettings(call) => call.roll_back,
+            Mutation::Register(_)
+            | Mutation::Unregister(..)
+            | Mutation::SetOverride(..)
+            | Mutation::ClearOverride(_)
+            | Mutation::SetStatic(_)
+            | Mutation::RemoveStatic(_)
+            | Mutation::RollBackSettings(_)
+            | Mutation::KeepSettings(_)
+            | Mutation::AcknowledgeExpiry => None,
+        }
+    }
+
     /// Whether it is an edit by a person, not a change by a backend.
     pub fn is_edit(&self) -> bool {
         match self {
@@ -316,8 +333,9 @@ impl Model {
                 Effect::State
             }
         };
-        self.edits += u64::from(effect == Effect::State && mutation.is_edit());
         let new = self.describe(mutation);
+        let is_edit = effect == Effect::State && mutation.is_edit() && old != new;
+        self.edits += u64::from(is_edit);
         Ok(Change { effect, old, new })
     }
 

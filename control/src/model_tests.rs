@@ -51,6 +51,7 @@ pub fn model() -> Model {
 fn call(patch: serde_json::Map<String, Value>) -> SettingsCall {
     SettingsCall {
         note: None,
+        roll_back: None,
         id: 1,
         patch,
         on_refusal: OnRefusal::RollBack,

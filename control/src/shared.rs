@@ -23,6 +23,8 @@ pub struct Shared {
     live: watch::Sender<Arc<Settings>>,
     /// What is wrong with the present `control_config.json`, in words.
     config_note: Mutex<Option<String>>,
+    /// That `edits.jsonl` cannot be written, in words.
+    edits_note: Mutex<Option<String>>,
     pub clock: Clock,
     pub audit: Audit,
     pub counters: Counters,
@@ -81,6 +83,7 @@ impl Shared {
             verdict_changed: Notify::new(),
             live,
             config_note: Mutex::default(),
+            edits_note: Mutex::default(),
             state_changed: Notify::new(),
             telemetry_changed: Notify::new(),
             telemetry_dirty: AtomicBool::new(false),
@@ -111,6 +114,16 @@ impl Shared {
 
     pub fn set_config_note(&self, note: Option<String>) {
         let now = self.config_note.lock();
+        *now.unwrap_or_else(PoisonError::into_inner) = note;
+    }
+
+    pub fn edits_note(&self) -> Option<String> {
+        let note = self.edits_note.lock();
+        note.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn set_edits_note(&self, note: Option<String>) {
+        let now = self.edits_note.lock();
         *now.unwrap_or_else(PoisonError::into_inner) = note;
     }
 
@@ -189,6 +202,7 @@ impl Shared {
             old: serde_json::Value::Null,
             new: serde_json::Value::Null,
             note: None,
+            before_edit: None,
             result,
         });
     }

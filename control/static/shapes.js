@@ -88,6 +88,7 @@
  * @property {string} action
  * @property {string} target
  * @property {string | null} note
+ * @property {number | null} [before_edit] of a roll back: the edit before which it restores the state
  * @property {{id: string, old: Parts, new: Parts}[]} overrides
  * @property {{old: Record<string, any>, new: Record<string, any>} | null} settings
  */

@@ -39,6 +39,7 @@ fn write(audit: &Audit, target: &str) {
         old: json!(1),
         new: json!(2),
         note: None,
+        before_edit: None,
         result: "ok",
     });
 }
@@ -172,6 +173,7 @@ fn a_line_stays_short_whatever_was_sent() {
         old: Value::Null,
         new: Value::Null,
         note: None,
+        before_edit: None,
         result: &long,
     });
     for line in log.lines() {

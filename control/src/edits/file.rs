@@ -13,17 +13,21 @@ use crate::settings::read_file;
 /// The most bytes that are read at a start: a change of all backends is a line of 2 MB.
 const MAX_BYTES: usize = 256 << 20;
 
+/// Lines that are named in the log, of those that are left out.
+const NAMED: usize = 20;
+
 #[derive(Debug)]
 pub struct EditsFile {
     path: PathBuf,
     /// Lines that stand there; `None` where it is to be written whole.
     lines: Option<usize>,
-    /// That it cannot be written was logged, and has not been put right since.
-    is_told: bool,
+    /// Why it could not be written the last time.
+    failing: Option<String>,
 }
 
 impl EditsFile {
-    /// The file, and what it says. Lines that cannot be read are left out: the history is shorter then.
+    /// The file, and what it says. Lines that cannot be read are left out, and named in the log: the list
+    /// is shorter then.
     pub fn open(path: &Path) -> (EditsFile, Edits) {
         let bytes = read_file(path, MAX_BYTES).unwrap_or_else(|error| {
             tracing::warn!("{}: {error}; ignored", path.display());
@@ -31,30 +35,31 @@ impl EditsFile {
         });
         let bytes = bytes.unwrap_or_default();
         let mut lines = 0;
-        let mut unread = 0;
-        let mut edits = Vec::new();
-        for line in bytes
-            .split(|byte| *byte == b'\n')
-            .filter(|line| !line.is_empty())
-        {
+        let mut left_out = 0;
+        let mut edits = Edits::default();
+        let written = bytes.split(|byte| *byte == b'\n').enumerate();
+        for (place, line) in written.filter(|(_, line)| !line.is_empty()) {
             lines += 1;
-            let value = serde_json::from_slice::<Value>(line).ok();
-            match value.as_ref().and_then(Edit::from_json) {
-                Some(edit) => edits.push(edit),
-                None => unread += 1,
+            if let Err(why) = take(&mut edits, line) {
+                left_out += 1;
+                if left_out <= NAMED {
+                    let (path, number) = (path.display(), place + 1);
+                    tracing::warn!("{path}: line {number} is left out: {why}");
+                }
             }
         }
-        if unread > 0 {
-            tracing::warn!("{}: {unread} lines cannot be read; ignored", path.display());
+        if left_out > NAMED {
+            let more = left_out - NAMED;
+            tracing::warn!("{}: {more} more lines are left out", path.display());
         }
         // A line that a crash has cut must not become one with the next.
-        let is_whole = bytes.last().is_none_or(|byte| *byte == b'\n') && unread == 0;
+        let is_whole = bytes.last().is_none_or(|byte| *byte == b'\n') && left_out == 0;
         let file = EditsFile {
             path: path.to_owned(),
             lines: is_whole.then_some(lines),
-            is_told: false,
+            failing: None,
         };
-        (file, Edits::of(edits))
+        (file, edits)
     }
 
     /// Writes `new`, the last of `all`. A failure undoes no edit: it is logged once, and all that is
@@ -78,14 +83,38 @@ impl EditsFile {
             }
         };
         let written = written.expect("writing a file does not panic");
-        if let Err(error) = &written
-            && !self.is_told
-        {
-            let path = self.path.display();
-            tracing::error!("{path} cannot be written: {error}; retrying with the next edit");
+        let path = self.path.display();
+        match (&written, &self.failing) {
+            (Err(error), None) => tracing::error!("{path} cannot be written: {error}; retrying"),
+            (Ok(()), Some(_)) => tracing::info!("{path} is written again"),
+            (Err(_), Some(_)) | (Ok(()), None) => {}
         }
-        self.is_told = written.is_err();
         self.lines = written.is_ok().then_some(lines);
+        self.failing = written.err().map(|error| error.to_string());
+    }
+
+    /// A line that stands there is no longer right: the next edit writes the whole file.
+    pub fn replace_next(&mut self) {
+        self.lines = None;
+    }
+
+    /// That it cannot be written, for the list of warnings.
+    pub fn failing(&self) -> Option<String> {
+        let error = self.failing.as_ref()?;
+        let path = self.path.display();
+        Some(format!("{path} cannot be written: {error}; retrying"))
+    }
+}
+
+/// Takes over the edit of a line, or says why it is left out.
+fn take(edits: &mut Edits, line: &[u8]) -> Result<(), String> {
+    let value = serde_json::from_slice::<Value>(line);
+    let value = value.map_err(|error| format!("not JSON: {error}"))?;
+    let edit = Edit::from_json(&value).ok_or("not an edit that this version knows")?;
+    let (number, last) = (edit.number, edits.last);
+    match edits.take(edit) {
+        true => Ok(()),
+        false => Err(format!("its number {number} does not follow {last}")),
     }
 }
 

@@ -115,6 +115,7 @@ pub fn warnings(app: &App) -> Vec<String> {
             "mass expiry held back: more than half of the registrations are silent".to_owned(),
         );
     }
+    warnings.extend(app.shared.edits_note());
     warnings.extend(app.shared.audit.warning());
     warnings
 }

@@ -239,6 +239,7 @@ pub fn note_ping(app: &App, actor: &Actor, target: &str, result: &str) {
         old: Value::Null,
         new: Value::Null,
         note: None,
+        before_edit: None,
         result,
     });
 }

@@ -204,6 +204,7 @@ pub async fn sync(State(app): State<App>, Extension(actor): Extension<Actor>) ->
         old: Value::Null,
         new: sync["reload"].take(),
         note: None,
+        before_edit: None,
         result: &failure.map_or("ok".to_owned(), ToString::to_string),
     });
     sync["reload"] = settled.reload_json();

@@ -111,6 +111,7 @@ impl World {
         let addresses: Vec<_> = edits.keys().copied().collect();
         let set = ChangeSet {
             note: None,
+            roll_back: None,
             edits: { edits.into_iter() }
                 .map(|(addr, patch)| (lower(addr), patch))
                 .collect(),

@@ -20,6 +20,7 @@ impl World {
             .mutate(Mutation::ChangeSettings(SettingsCall {
                 note: None,
                 if_revision: None,
+                roll_back: None,
                 id,
                 patch,
                 on_refusal: OnRefusal::KeepTrying,
@@ -48,6 +49,7 @@ impl World {
         let call = SettingsCall {
             note: None,
             if_revision: None,
+            roll_back: None,
             id,
             patch,
             on_refusal,

@@ -119,12 +119,39 @@ async fn a_bad_change_is_rolled_back_with_all_that_followed() {
     assert_eq!(weight(&control, A).await, json!(50));
     assert_eq!(weight(&control, B).await, json!(10));
     assert_eq!(algorithm(&control).await, Value::Null);
+    // It is one edit, though it has changed both; in the file, too.
     let all = edits(&control).await;
+    assert_eq!(all.len(), 5, "{all:?}");
     assert_eq!(all[0]["note"], "the slip took B out");
+    assert_eq!(all[0]["before_edit"], *slip);
+    assert_eq!(all[0]["action"], "roll_back");
+    assert_eq!(all[0]["settings"]["old"]["algorithm"], "random", "{all:?}");
+    let ids = all[0]["overrides"].as_array().expect("both").iter();
+    assert_eq!(
+        ids.map(|line| &line["id"]).collect::<Vec<_>>(),
+        [&json!(A), &json!(B)]
+    );
+    let stored = std::fs::read_to_string(folder.root.edits()).expect("written");
+    let stored: Vec<Value> = { stored.lines() }
+        .map(|line| serde_json::from_str(line).expect("whole"))
+        .collect();
+    assert!(stored.iter().eq(all.iter().rev()), "{stored:?}");
+    let lines = folder.audited("changes");
+    let line = lines.last().expect("written");
+    assert_eq!(
+        (&line["before_edit"], &line["note"]),
+        (slip, &json!("the slip took B out"))
+    );
+    let (_, series) = control.ask(ask("GET", "/api/v1/series")).await;
+    let marks = series["marks"].as_array().expect("marks").iter();
+    assert_eq!(
+        marks.filter(|mark| mark["kind"] == "edit").count(),
+        5,
+        "{series}"
+    );
 
     // And the way back is an edit that can be rolled back.
-    assert_eq!(all[1]["settings"]["old"]["algorithm"], "random", "{all:?}");
-    let last = &all[1]["number"];
+    let last = &all[0]["number"];
     let path = format!("/api/v1/edits/{last}/roll_back");
     control
         .good(ask("POST", &path).header("if-match", "*").body(&json!({})))
@@ -213,4 +240,83 @@ async fn settings_are_rolled_back_by_an_admin_only() {
         let (status, body) = control.ask(asked.body(&json!({}))).await;
         assert_eq!(status, expected, "{token}: {body}");
     }
+}
+
+/// The console words a roll back in its own language, so no text is made up where nobody has written any.
+#[tokio::test]
+async fn a_roll_back_without_a_note_names_the_edit_as_a_number() {
+    let folder = Folder::new(json!({}));
+    let control = two(&folder).await;
+    change(&control, json!([{"id": A, "weight": 50}]), "x").await;
+    let path = "/api/v1/edits/1/roll_back";
+    control
+        .good(ask("POST", path).header("if-match", "*").body(&json!({})))
+        .await;
+    let last = &edits(&control).await[0];
+    assert_eq!(
+        (&last["note"], &last["before_edit"]),
+        (&Value::Null, &json!(1))
+    );
+    let lines = folder.audited("changes");
+    let line = lines.last().expect("written");
+    assert_eq!((line.get("note"), &line["before_edit"]), (None, &json!(1)));
+}
+
+#[tokio::test]
+async fn a_call_that_changes_nothing_is_no_edit() {
+    let folder = Folder::new(json!({}));
+    let control = two(&folder).await;
+    let weight = json!({"weight": 50});
+    let settings = json!({"algorithm": "random"});
+    let path = "/api/backends/10.0.0.1/9001/weight";
+    let mut etag = String::new();
+    for times in 1..=3 {
+        control.good(ask("POST", path).body(&weight)).await;
+        change(&control, json!([{"id": A, "weight": 50}]), "again").await;
+        control
+            .good(ask("POST", "/api/settings").body(&settings))
+            .await;
+        let all = edits(&control).await;
+        assert_eq!(all.len(), 2, "{times}: {all:?}");
+        let (_, series) = control.ask(ask("GET", "/api/v1/series")).await;
+        let marks = series["marks"].as_array().expect("marks").iter();
+        let count = marks.filter(|mark| mark["kind"] == "edit").count();
+        assert_eq!(count, 2, "{times}: {series}");
+        let (_, detail) = control
+            .ask(ask("GET", "/api/v1/backends/10.0.0.1:9001"))
+            .await;
+        let lines = detail["edits"].as_array().expect("lines").iter();
+        let edits = lines.filter(|line| line["action"] != "register").count();
+        assert_eq!(edits, 1, "{times}: {detail}");
+        let settings = detail["settings_edits"].as_array().map(Vec::len);
+        assert_eq!(settings, Some(1), "{times}: {detail}");
+        // Nobody's edit is stale for it.
+        let (_, headers, _) = control.ask_raw(ask("GET", "/api/v1/edits")).await;
+        let now = headers["etag"].to_str().expect("text").to_owned();
+        assert!(times == 1 || now == etag, "{now} {etag}");
+        etag = now;
+    }
+}
+
+#[tokio::test]
+async fn edits_that_cannot_be_stored_are_a_warning_until_they_are() {
+    let folder = Folder::new(json!({}));
+    let control = two(&folder).await;
+    let warnings = async || {
+        let (_, status) = control.ask(ask("GET", "/api/v1/status")).await;
+        status["warnings"].to_string()
+    };
+    assert!(!warnings().await.contains("edits.jsonl"));
+    std::fs::create_dir_all(folder.root.edits().join("full")).expect("a folder");
+    change(&control, json!([{"id": A, "weight": 50}]), "x").await;
+    let told = warnings().await;
+    assert!(told.contains("edits.jsonl cannot be written"), "{told}");
+    std::fs::remove_dir_all(folder.root.edits()).expect("there");
+    // It is tried again without another edit.
+    control
+        .good(ask("POST", "/api/sync").body(&json!({})))
+        .await;
+    assert!(!warnings().await.contains("edits.jsonl"));
+    let stored = std::fs::read_to_string(folder.root.edits()).expect("written");
+    assert_eq!(stored.lines().count(), 1);
 }

@@ -48,6 +48,7 @@ pub async fn patch(
         edits,
         if_revision,
         note,
+        roll_back: None,
     };
     carry_out(&app, actor, set).await
 }

@@ -80,10 +80,11 @@ async fn audit_lines(app: &App) -> Vec<Value> {
     lines
 }
 
-/// A backend's own lines, and its part of wider ones.
+/// A backend's own lines, and its part of wider ones, unless that has changed nothing.
 fn edits(lines: &[Value], key: &BackendKey) -> Vec<Value> {
     let id = key.to_string();
     let own = lines.iter().filter_map(|line| line_of(line, &id));
+    let own = own.filter(|line| !has_changed_nothing(line));
     own.take(EDITS).collect()
 }
 
@@ -93,7 +94,12 @@ fn settings_edits(lines: &[Value]) -> Vec<Value> {
     let made = lines
         .iter()
         .filter(|line| line["action"] == "settings" && line["new"].is_object());
+    let made = made.filter(|line| !has_changed_nothing(line));
     made.take(SETTINGS_EDITS).cloned().collect()
+}
+
+fn has_changed_nothing(line: &Value) -> bool {
+    line["new"].is_object() && line["old"] == line["new"]
 }
 
 /// A line about one backend, or this backend's part of a line about many.

@@ -15,7 +15,7 @@ use super::{problem, view};
 use crate::actor::Actor;
 use crate::auth::Need;
 use crate::calls::{OnRefusal, SettingsCall};
-use crate::changes::{ChangeSet, take_note};
+use crate::changes::{ChangeSet, RollBack, take_note};
 use crate::edits::WayBack;
 use crate::keeper::NotStored;
 use crate::model::{Model, Mutation};
@@ -65,8 +65,11 @@ pub async fn roll_back(
     if if_revision.is_some_and(|expected| expected != model.edits) {
         return Err(refused(problem::stale(&view::etag(&app))));
     }
-    let note = note.unwrap_or_else(|| format!("roll back to before edit {number}"));
-    let plan = Plan::new(&app, &way_back, if_revision, note);
+    let roll_back = RollBack {
+        id: app.shared.next_call.fetch_add(1, Ordering::Relaxed),
+        before_edit: way_back.before_edit,
+    };
+    let plan = Plan::new(&way_back, if_revision, note, roll_back);
     let shown = plan.show(&app, model, &actor, &way_back).map_err(refused)?;
     match dry_run {
         true => Ok(view::tagged(view::etag(&app), shown)),
@@ -90,26 +93,33 @@ fn not_kept(number: &str) -> ApiError {
     ApiError::new(StatusCode::NOT_FOUND, message)
 }
 
-/// The edits that a way back consists of.
+/// The mutations that a way back consists of; together they are one edit.
 struct Plan {
     overrides: Option<ChangeSet>,
     settings: Option<SettingsCall>,
 }
 
 impl Plan {
-    fn new(app: &App, way_back: &WayBack, if_revision: Option<u64>, note: String) -> Plan {
+    fn new(
+        way_back: &WayBack,
+        if_revision: Option<u64>,
+        note: Option<String>,
+        roll_back: RollBack,
+    ) -> Plan {
         let overrides = (!way_back.overrides.is_empty()).then(|| ChangeSet {
             edits: way_back.overrides.clone(),
             if_revision,
-            note: Some(note.clone()),
+            note: note.clone(),
+            roll_back: Some(roll_back),
         });
         let settings = (!way_back.settings.is_empty()).then(|| SettingsCall {
-            id: app.shared.next_call.fetch_add(1, Ordering::Relaxed),
+            id: roll_back.id,
             patch: way_back.settings.clone(),
             on_refusal: OnRefusal::RollBack,
             // The caller has compared.
             if_revision: None,
-            note: Some(note),
+            note,
+            roll_back: Some(roll_back),
         });
         Plan {
             overrides,
@@ -161,7 +171,7 @@ impl Plan {
             carry_through(app.clone(), actor.clone(), call).await?;
         }
         if let Some(mut set) = self.overrides {
-            // The settings were an edit, too.
+            // The settings were a step, too.
             set.if_revision = set
                 .if_revision
                 .map(|expected| expected + u64::from(has_settings));

@@ -105,6 +105,7 @@ fn tell(app: &App, actor: &Actor, action: &'static str) {
         old: Value::Null,
         new: Value::Null,
         note: None,
+        before_edit: None,
         result: "ok",
     });
 }
