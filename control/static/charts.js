@@ -3,7 +3,7 @@
  * it. They show what history.js holds, and mark what happened meanwhile.
  */
 
-import { element } from './dom.js';
+import { element, setAttribute, setText } from './dom.js';
 import { clockText } from './format.js';
 import { MARK_COLOURS, colourOf } from './happened.js';
 import { history, newestAt, windowStart } from './history.js';
@@ -38,6 +38,10 @@ const STEPS_BYTES = Array.from({ length: 41 }, (_, power) => 2 ** power);
 const TIME_WIDTH = 76;
 const TIME_HEIGHT = 30;
 const VALUE_WIDTH = 68;
+/** Room for the marks of events, above the lines. */
+const MARKS_HEIGHT = 20;
+/** Marks that are nearer are one, in pixels. */
+const MARK_WIDTH = 24;
 
 /** One colour a line, and a dash for all but the first, so that colour is never alone. */
 const LINES = [
@@ -90,7 +94,11 @@ export class Charts {
     if (this.#isPaused) return;
     // A reason that is new to the chart is a line of its own.
     if (this.#plots.some(({ chart, parts }) => parts !== partsText(chart))) return this.#rebuild();
-    for (const { chart, plot } of this.#plots) plot.setData(dataOf(chart));
+    for (const { chart, plot, place } of this.#plots) {
+      const data = dataOf(chart);
+      plot.setData(data);
+      showEmpty(place, data);
+    }
   }
 
   /** @returns {boolean} whether they now wait */
@@ -107,23 +115,29 @@ export class Charts {
     );
     const empty = this.#charts.map((chart) => ({
       chart,
-      place: element('div', { class: 'chart', 'data-chart': chart.name }),
+      place: element('div', { class: 'chart', 'data-chart': chart.name }, element('p', { class: 'chart-empty' })),
     }));
     this.#places.replaceChildren(
       ...empty.map(({ chart, place }) => element('figure', {}, element('figcaption', {}, words().chart[chart.name]), place)),
     );
     // How wide one is depends on all of them.
-    this.#plots = empty.map(({ chart, place }) => ({
-      chart,
-      place,
-      parts: partsText(chart),
-      plot: new uPlot(optionsOf(chart, place), dataOf(chart), place),
-    }));
+    this.#plots = empty.map(({ chart, place }) => {
+      const data = dataOf(chart);
+      showEmpty(place, data);
+      return { chart, place, parts: partsText(chart), plot: new uPlot(optionsOf(chart, place), data, place) };
+    });
   }
 
   #resize() {
     for (const { chart, plot, place } of this.#plots) plot.setSize({ width: widthOf(place), height: chart.height ?? HEIGHT });
   }
+}
+
+/** An axis of nothing would have values of its own making. @param {HTMLElement} place @param {(number | null)[][]} data */
+function showEmpty(place, [, ...lines]) {
+  const isEmpty = lines.every((line) => line.every((figure) => figure === null));
+  setAttribute(place, 'data-empty', isEmpty ? '' : null);
+  setText(/** @type {Element} */ (place.querySelector('.chart-empty')), isEmpty ? words().chartEmpty : '');
 }
 
 /** @returns {Promise<boolean>} whether uPlot is there */
@@ -194,6 +208,7 @@ function optionsOf(chart, place) {
   return {
     width: widthOf(place),
     height,
+    padding: [MARKS_HEIGHT, null, null, null],
     ...stack?.bands(lines.length),
     scales: { x: { range: () => [windowStart() / 1000, newestAt() / 1000] }, y: { range: range ?? fromZero } },
     legend: { markers: { dash: (/** @type {unknown} */ _plot, /** @type {number} */ at) => LINES[(at - 1) % LINES.length]?.border ?? 'solid' } },
@@ -210,25 +225,51 @@ function optionsOf(chart, place) {
 }
 
 /**
- * Draws a line for each event, behind the figures.
- * @param {{ctx: CanvasRenderingContext2D, bbox: {left: number, top: number, width: number, height: number}, valToPos: (value: number, scale: string, isCanvas: boolean) => number}} plot
+ * Draws a mark for the events of each time, above the lines, with their number where they are several.
+ * @param {{root: HTMLElement, ctx: CanvasRenderingContext2D, bbox: {left: number, top: number, width: number, height: number}, valToPos: (value: number, scale: string, isCanvas: boolean) => number}} plot
  * @param {Map<string, string>} colours as a canvas takes them, by their names
  */
-function drawMarks({ ctx, bbox, valToPos }, colours) {
+function drawMarks({ root, ctx, bbox, valToPos }, colours) {
   const from = windowStart();
+  const placed = pastMarks()
+    .map((mark) => ({ colour: colourOf(mark), at: mark.at_ms, x: Math.round(valToPos(mark.at_ms / 1000, 'x', true)) }))
+    .filter(({ at, x }) => at >= from && x >= bbox.left && x <= bbox.left + bbox.width);
+  const groups = groupsOf(placed, MARK_WIDTH * devicePixelRatio);
+  setAttribute(/** @type {Element} */ (root.parentElement), 'data-marks', groups.map(({ count }) => count).join(' '));
+  const [size, end] = [4 * devicePixelRatio, bbox.top - 2 * devicePixelRatio];
   ctx.save();
-  ctx.lineWidth = devicePixelRatio;
-  ctx.setLineDash([2 * devicePixelRatio, 3 * devicePixelRatio]);
-  for (const mark of pastMarks()) {
-    const x = Math.round(valToPos(mark.at_ms / 1000, 'x', true));
-    if (mark.at_ms < from || x < bbox.left || x > bbox.left + bbox.width) continue;
-    ctx.strokeStyle = colours.get(colourOf(mark)) ?? '';
+  ctx.font = `${11 * devicePixelRatio}px system-ui, sans-serif`;
+  [ctx.textAlign, ctx.textBaseline] = ['left', 'bottom'];
+  for (const { x, count, colour } of groups) {
+    ctx.fillStyle = colours.get(colour) ?? '';
     ctx.beginPath();
-    ctx.moveTo(x, bbox.top);
-    ctx.lineTo(x, bbox.top + bbox.height);
-    ctx.stroke();
+    ctx.moveTo(x - size, end - 1.5 * size);
+    ctx.lineTo(x + size, end - 1.5 * size);
+    ctx.lineTo(x, end);
+    ctx.fill();
+    if (count > 1) ctx.fillText(String(count), x + 1.5 * size, end);
   }
   ctx.restore();
+}
+
+/**
+ * Those that are near each other as one, at the place of the first, in the colour of the gravest.
+ * @param {{x: number, colour: string}[]} marks the leftmost first
+ * @param {number} width
+ */
+function groupsOf(marks, width) {
+  /** @type {{x: number, count: number, colour: string}[]} */
+  const groups = [];
+  for (const { x, colour } of marks) {
+    const last = groups.at(-1);
+    if (last === undefined || x - last.x >= width) {
+      groups.push({ x, count: 1, colour });
+      continue;
+    }
+    last.count += 1;
+    if (MARK_COLOURS.indexOf(colour) < MARK_COLOURS.indexOf(last.colour)) last.colour = colour;
+  }
+  return groups;
 }
 
 /** @param {HTMLElement} place */

@@ -13,7 +13,7 @@ import { pastMarks, rangeNow } from './past.js';
 
 const SHOWN = 6;
 
-/** All that `colourOf` gives. */
+/** All that `colourOf` gives, the gravest first. */
 export const MARK_COLOURS = ['--down', '--up', '--accent', '--edge'];
 
 /** The colour of an event's mark, by what it means for traffic. @param {Mark} mark */

@@ -22,6 +22,9 @@ import { usageBar, usageText, vramGuard, writeBar } from './usage.js';
 
 /** @typedef {import('./rows.js').Row} Row */
 
+/** A state of more letters takes two lines, of smaller ones. */
+const LONG_STATE = 16;
+
 export class RowView {
   /**
    * @param {Row} row
@@ -153,7 +156,9 @@ export class RowView {
 
   #writeState() {
     showMarks(this.shape, this.row);
-    setText(this.state, stateWord(this.row));
+    const word = stateWord(this.row);
+    setText(this.state, word);
+    this.state.classList.toggle('is-long', word.length > LONG_STATE);
     this.writeChoice();
     this.element.classList.toggle('is-off', this.row.state.admin === 'disabled');
   }

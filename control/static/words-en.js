@@ -266,6 +266,7 @@ export const en = {
     refused: (/** @type {number} */ generation, /** @type {string} */ reason) =>
       `generation ${generation} not applied: ${reason}`,
   },
+  chartEmpty: 'No data in this time yet.',
   chartsMissing:
     'This build has no charts: uPlot was missing. Run scripts/console_assets.sh and build again. All else works.',
   pause: 'Pause',

@@ -247,6 +247,7 @@ export const zh = {
     applied: (generation) => `配置版本 ${generation} 已生效`,
     refused: (generation, reason) => `配置版本 ${generation} 未生效：${saidText(reason)}`,
   },
+  chartEmpty: '这段时间还没有数据。',
   chartsMissing: '此构建没有图表：缺少 uPlot。请运行 scripts/console_assets.sh 并重新构建；其余功能不受影响。',
   pause: '暂停',
   paused: '显示已暂停，数据仍在收集。',

@@ -60,6 +60,7 @@ describe('the list of what needs attention first', () => {
       assert.ok(resetting !== undefined && backends.length >= 4);
       await stand.call('POST', '/api/v1/changes', { changes: [{ id: resetting, weight: 0 }, { id: ending, weight: 900 }] }, { 'if-match': '*' });
       page = await openConsole(browser, stand, { view: 'overview', locale, colorScheme, width });
+      await page.locator(`input[name="theme"][value="${colorScheme}"]`).evaluate((radio) => radio.click());
       await page.locator('#worst tr').first().waitFor();
       const server = stand.backends.at(-1);
       server.close();

@@ -65,6 +65,7 @@ describe('a backend that goes while its change is under review', () => {
   ]) {
     it(`is_named_in_the_review_and_can_be_taken_out: ${locale}, ${width} px`, async () => {
       page = await openConsole(browser, stand, { locale, width, height: 844, colorScheme });
+      await page.locator(`input[name="theme"][value="${colorScheme}"]`).evaluate((radio) => radio.click());
       await rowOf(page, backends[0]).waitFor();
       await stageWeight(backends[0], 11);
       await stageWeight(backends[1], 22);

@@ -35,6 +35,7 @@ describe('a setting that somebody else changes while it is edited', () => {
     it(`is_marked_and_overwritten_on_purpose_alone: ${locale}, ${width} px`, async () => {
       await byOthers({ udp_idle_ms: 7000, connect_attempts: null, max_flows: null });
       page = await openConsole(browser, stand, { view: 'settings', locale, width, colorScheme });
+      await page.locator(`input[name="theme"][value="${colorScheme}"]`).evaluate((radio) => radio.click());
       await until('it is read', async () => (await field('udp_idle_ms').inputValue()) === '7000');
       await field('udp_idle_ms').fill('8000');
       await field('connect_attempts').fill('4');
