@@ -31,6 +31,21 @@ pub fn parse_key(text: &str) -> Option<BackendKey> {
     Some(BackendKey::new(pool, parse_addr(addr)?))
 }
 
+/// The pool and the index of the backend at a place in `proxy_config.json`, a JSON pointer.
+pub fn backend_at(place: &str) -> Option<(Name, usize)> {
+    let mut steps = place.strip_prefix('/')?.split('/');
+    let pool = match steps.next()? {
+        "backends" => Name::default(),
+        "pools" => {
+            let pool = Name::new(steps.next()?)?;
+            steps.next().filter(|step| *step == "backends")?;
+            pool
+        }
+        _ => return None,
+    };
+    Some((pool, steps.next()?.parse().ok()?))
+}
+
 fn parse_addr(text: &str) -> Option<BackendAddr> {
     let (ip, port) = text.rsplit_once(':')?;
     let bare = ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']'));
@@ -46,6 +61,8 @@ fn parse_addr(text: &str) -> Option<BackendAddr> {
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use std::net::IpAddr;
 
     /// 10.0.0.`last`:9001 in the pool `default`.
     pub fn key(last: u8) -> BackendKey {
@@ -96,11 +113,54 @@ pub mod tests {
     }
 
     #[test]
+    fn a_place_names_the_pool_of_its_backend() {
+        for (place, expected) in [
+            ("/backends/3", Some(("default", 3))),
+            ("/backends/0/weight", Some(("default", 0))),
+            ("/pools/chat/backends/7/ip", Some(("chat", 7))),
+            ("/backends", None),
+            ("/backends/x", None),
+            ("/pools/chat/algorithm", None),
+            ("/pools/Chat/backends/1", None),
+            ("/pools/chat", None),
+            ("/listen/port", None),
+            ("", None),
+        ] {
+            let found = backend_at(place);
+            let found = found.as_ref().map(|(pool, index)| (pool.as_str(), *index));
+            assert_eq!(found, expected, "{place}");
+        }
+    }
+
+    #[test]
     fn only_the_default_pool_has_a_place_in_a_base_format() {
         let key = parse_id("10.0.0.1:80").expect("an id");
         assert_eq!(lower(key.addr), key);
         assert_eq!(raise(&key), Some(key.addr));
         let other = parse_key("chat/10.0.0.1:80").expect("a key");
         assert_eq!((other.addr, raise(&other)), (key.addr, None));
+    }
+
+    proptest! {
+        #[test]
+        fn every_key_is_read_back_as_it_was_written(
+            pool in "[a-z][a-z0-9_-]{0,62}",
+            ip in any::<IpAddr>(),
+            port in 1..=u16::MAX,
+        ) {
+            prop_assume!(parse_backend_ip(&ip.to_string()).is_some());
+            let pool = Name::new(&pool).expect("a name");
+            let key = BackendKey::new(pool, BackendAddr::new(ip, port));
+            prop_assert_eq!(parse_key(&key.to_string()), Some(key));
+        }
+
+        #[test]
+        fn whatever_text_is_read_means_one_backend(text in "[a-z/:.0-9\\[\\]]{0,24}|\\PC{0,24}") {
+            let _ = backend_at(&text);
+            if let Some(key) = parse_key(&text) {
+                prop_assert_eq!(parse_key(&key.to_string()), Some(key.clone()));
+                prop_assert_eq!(parse_id(&text).is_some(), raise(&key).is_some());
+            }
+        }
     }
 }

@@ -9,7 +9,6 @@ use contract::config::MAX_BACKENDS;
 use contract::{BackendAddr, BackendKey, Faults, check};
 use serde_json::{Value, json};
 
-use crate::base::raise;
 use crate::calls::{self, PendingCall, SettingsCall};
 use crate::changes::{self, ChangeSet, RollBack};
 use crate::clock::Now;
@@ -255,11 +254,15 @@ impl Model {
 
     /// The configuration to be published, before anything is left out.
     pub fn plan(&self, rows: &[Row]) -> Plan {
-        // The published file has no place for backends of another pool.
-        let rows = rows.iter().filter(|row| raise(&row.key).is_some());
+        // Rows are in the order of pools.
+        let pools = rows.chunk_by(|one, next| one.key.pool == next.key.pool);
+        let pools = pools.map(|rows| {
+            let pool = rows[0].key.pool.clone();
+            (pool, rows.iter().map(Row::published).collect())
+        });
         Plan {
             head: self.settings().head(),
-            backends: rows.map(Row::published).collect(),
+            pools: pools.collect(),
         }
     }
 
@@ -454,10 +457,7 @@ impl Model {
 
     /// All layers together with these settings by API.
     fn check_settings(&self, by_api: &Layer) -> Result<Plan, Faults> {
-        let plan = Plan {
-            head: by_api.over(&self.base_settings).head(),
-            backends: Vec::new(),
-        };
+        let plan = Plan::of_head(by_api.over(&self.base_settings).head());
         check(&plan.render(0, 0), &self.own.of_proxy())?;
         Ok(plan)
     }
@@ -506,10 +506,7 @@ impl Model {
     /// Why the proxy would refuse it together with the settings by API; nothing has changed then.
     pub fn configure(&mut self, settings: &Settings) -> Result<(), Faults> {
         if self.base_settings != settings.proxy {
-            let plan = Plan {
-                head: self.runtime_settings.over(&settings.proxy).head(),
-                backends: Vec::new(),
-            };
+            let plan = Plan::of_head(self.runtime_settings.over(&settings.proxy).head());
             check(&plan.render(0, 0), &self.own.local)?;
             self.base_settings = settings.proxy.clone();
             self.revision += 1;

@@ -324,12 +324,8 @@ fn one_address_in_two_pools_has_two_registrations_and_two_overrides() {
     let weights = |model: &Model| [weight(model, &one), weight(model, &two)];
     assert_eq!(weights(&model), [Some(7), Some(70)]);
     let published = model.plan(&model.rows());
-    let addresses: Vec<_> = published.backends.iter().map(|one| one.addr).collect();
-    assert_eq!(
-        addresses,
-        [key(1).addr, one.addr],
-        "the base format has one pool"
-    );
+    let planned: Vec<_> = published.backends().map(|(key, _)| key).collect();
+    assert_eq!(planned, [two.clone(), key(1), one.clone()]);
 
     let clear = Mutation::ClearOverride(one.clone());
     model.apply(&clear, "op", NOW).expect("known");

@@ -2,25 +2,30 @@
 //!
 //! Pure. An entry that the proxy would refuse is left out and named; it never affects the good ones.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use contract::config::{MAX_BACKENDS, is_own_listener};
 use contract::status::Running;
-use contract::{Backend, BackendAddr, BackendKey, Faults, LocalAddresses, check};
+use contract::{Backend, BackendAddr, BackendKey, Faults, LocalAddresses, Name, check};
 use serde_json::{Map, Value, json};
 
-use crate::base::lower;
+use crate::base::{backend_at, raise};
 use crate::layer::Layer;
 use crate::sources::push_backends;
 
 /// Everything of the file but backends, `updated_at` and `generation`, in file order.
 pub type Head = Vec<(String, Value)>;
 
-/// What is to be published, in the base format: its backends are those of the pool `default`.
+/// Why a backend of another pool than `default` is not published.
+const NO_PLACE: &str = "the published file has one pool, default";
+
+/// What is to be published.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     pub head: Head,
-    pub backends: Vec<Backend>,
+    /// The backends of each pool.
+    pub pools: BTreeMap<Name, Vec<Backend>>,
 }
 
 /// A backend that is not published, and why.
@@ -117,6 +122,39 @@ fn overlaps(one: SocketAddr, two: SocketAddr) -> bool {
 }
 
 impl Plan {
+    /// A plan without backends.
+    pub fn of_head(head: Head) -> Plan {
+        let pools = BTreeMap::new();
+        Plan { head, pools }
+    }
+
+    /// All backends, by pool.
+    pub fn backends(&self) -> impl Iterator<Item = (BackendKey, &Backend)> {
+        let pools = self.pools.iter();
+        pools.flat_map(|(pool, backends)| {
+            let key = |backend: &Backend| BackendKey::new(pool.clone(), backend.addr);
+            backends.iter().map(move |backend| (key(backend), backend))
+        })
+    }
+
+    pub fn backend(&self, key: &BackendKey) -> Option<&Backend> {
+        let mut of_pool = self.pools.get(&key.pool)?.iter();
+        of_pool.find(|backend| backend.addr == key.addr)
+    }
+
+    /// The backend at a place in the rendered file, a JSON pointer.
+    pub fn backend_at(&self, place: &str) -> Option<BackendKey> {
+        let (pool, index) = backend_at(place)?;
+        let addr = self.pools.get(&pool)?.get(index)?.addr;
+        Some(BackendKey::new(pool, addr))
+    }
+
+    pub fn retain(&mut self, mut keep: impl FnMut(&BackendKey) -> bool) {
+        for (pool, backends) in &mut self.pools {
+            backends.retain(|backend| keep(&BackendKey::new(pool.clone(), backend.addr)));
+        }
+    }
+
     /// The address that the head tells the proxy to listen on.
     pub fn listen(&self) -> SocketAddr {
         let listen = self.value("listen");
@@ -151,25 +189,27 @@ impl Plan {
     }
 
     /// The plan that a published file came from; the head keeps only what this build knows.
-    pub fn of_published(document: &Map<String, Value>, backends: Vec<Backend>) -> Plan {
+    pub fn of_published(
+        document: &Map<String, Value>,
+        pools: BTreeMap<Name, Vec<Backend>>,
+    ) -> Plan {
         let head = Layer::of_published(document).head();
-        Plan { head, backends }
+        Plan { head, pools }
     }
 
     /// Whether both are the same except for load figures. The report interval is not one of them: the proxy
     /// learns it only from the file.
     pub fn has_same_state(&self, other: &Plan) -> bool {
-        let same = |(one, two): (&Backend, &Backend)| {
+        fn states(plan: &Plan) -> impl Iterator<Item = impl PartialEq> {
             let heartbeat = |b: &Backend| (b.batch, b.report.heartbeat_ms);
-            let state = |b: &Backend| (b.addr, b.weight, b.enabled, b.is_warming_up, heartbeat(b));
-            state(one) == state(two)
-        };
-        self.head == other.head
-            && self.backends.len() == other.backends.len()
-            && self.backends.iter().zip(&other.backends).all(same)
+            let backends = plan.backends();
+            backends.map(move |(key, b)| (key, b.weight, b.enabled, b.is_warming_up, heartbeat(b)))
+        }
+        self.head == other.head && states(self).eq(states(other))
     }
 
-    /// The file's bytes: base keys first, one backend a line.
+    /// The file's bytes: base keys first, one backend a line. It has the pool `default` alone: [`Plan::fit`] leaves
+    /// out the backends of others.
     pub fn render(&self, generation: u64, updated_at: u64) -> Vec<u8> {
         use std::fmt::Write as _;
         let mut text = String::from("{\n");
@@ -179,8 +219,8 @@ impl Plan {
             let key = Value::from(key.as_str());
             writeln!(text, "  {key}: {value},").expect("writing to a String does not fail");
         }
-        let backends = self.backends.iter().map(Backend::to_json);
-        push_backends(&mut text, backends);
+        let backends = self.pools.get(&Name::default()).into_iter().flatten();
+        push_backends(&mut text, backends.map(Backend::to_json));
         text.into_bytes()
     }
 
@@ -193,28 +233,27 @@ impl Plan {
         listen: SocketAddr,
         own: &OwnAddresses,
     ) -> Result<(Plan, Vec<LeftOut>), Faults> {
-        let Plan { head, backends } = self;
+        let Plan { head, pools } = self;
         let mut left_out = Vec::new();
-        let mut kept = Vec::with_capacity(backends.len());
-        for backend in backends {
-            let why = match own.refuse(backend.addr, listen) {
-                None if kept.len() == MAX_BACKENDS => {
-                    Some(format!("more than {MAX_BACKENDS} backends"))
+        let mut plan = Plan::of_head(head);
+        for (pool, backends) in pools {
+            let mut kept = Vec::with_capacity(backends.len());
+            for backend in backends {
+                let key = BackendKey::new(pool.clone(), backend.addr);
+                let why = match own.refuse(backend.addr, listen) {
+                    None if raise(&key).is_none() => Some(NO_PLACE.to_owned()),
+                    None if kept.len() == MAX_BACKENDS => {
+                        Some(format!("more than {MAX_BACKENDS} backends"))
+                    }
+                    why => why,
+                };
+                match why {
+                    Some(why) => left_out.push(LeftOut { key, why }),
+                    None => kept.push(backend),
                 }
-                why => why,
-            };
-            match why {
-                Some(why) => left_out.push(LeftOut {
-                    key: lower(backend.addr),
-                    why,
-                }),
-                None => kept.push(backend),
             }
+            plan.pools.insert(pool, kept);
         }
-        let mut plan = Plan {
-            head,
-            backends: kept,
-        };
         let local = own.of_proxy();
         // The first check reports all faults, so the second one finds none in a backend.
         if let Err(faults) = check(&plan.render(0, 0), &local) {
@@ -225,20 +264,16 @@ impl Plan {
     }
 
     fn drop_faulty(&mut self, faults: &Faults, left_out: &mut Vec<LeftOut>) {
-        let index_of = |place: &str| {
-            let index = place.strip_prefix("/backends/")?.split('/').next()?;
-            index.parse::<usize>().ok()
-        };
-        let mut faulty: Vec<(usize, String)> = faults
-            .0
-            .iter()
-            .filter_map(|fault| Some((index_of(&fault.place)?, fault.to_string())))
+        let faults = faults.0.iter();
+        let mut faulty: Vec<((Name, usize), String)> = faults
+            .filter_map(|fault| Some((backend_at(&fault.place)?, fault.to_string())))
             .collect();
-        faulty.sort_by_key(|(index, _)| std::cmp::Reverse(*index));
-        faulty.dedup_by_key(|(index, _)| *index);
-        for (index, why) in faulty {
-            if index < self.backends.len() {
-                let key = lower(self.backends.remove(index).addr);
+        faulty.sort_by(|(one, _), (other, _)| other.cmp(one));
+        faulty.dedup_by(|(one, _), (other, _)| one == other);
+        for ((pool, index), why) in faulty {
+            let of_pool = self.pools.get_mut(&pool);
+            if let Some(backends) = of_pool.filter(|backends| index < backends.len()) {
+                let key = BackendKey::new(pool, backends.remove(index).addr);
                 left_out.push(LeftOut { key, why });
             }
         }
@@ -250,7 +285,6 @@ mod tests {
     use super::*;
     use contract::{Batch, Report};
     use proptest::prelude::*;
-    use std::collections::BTreeMap;
 
     fn backend(ip: [u8; 4], port: u16) -> Backend {
         Backend {
@@ -266,8 +300,12 @@ mod tests {
     fn plan(backends: Vec<Backend>) -> Plan {
         Plan {
             head: Layer::default().head(),
-            backends,
+            pools: [(Name::default(), backends)].into(),
         }
+    }
+
+    fn of_default(plan: &Plan) -> &[Backend] {
+        &plan.pools[&Name::default()]
     }
 
     fn own() -> OwnAddresses {
@@ -287,7 +325,7 @@ mod tests {
             let checked = check(&bytes, &LocalAddresses::default()).expect("valid");
             assert!(checked.unknown_keys.is_empty());
             assert_eq!(checked.config.generation, Some(7));
-            assert_eq!(checked.config.pools[0].backends, plan.backends);
+            assert_eq!(checked.config.pools[0].backends, of_default(&plan));
             let Ok(Value::Object(document)) = serde_json::from_slice(&bytes) else {
                 panic!("an object")
             };
@@ -300,7 +338,7 @@ mod tests {
                 "backends",
             ];
             assert_eq!(keys, base, "optional keys only where they were set");
-            let again = Plan::of_published(&document, checked.config.pools[0].backends.clone());
+            let again = Plan::of_published(&document, plan.pools.clone());
             assert_eq!(again, plan);
         }
     }
@@ -316,13 +354,35 @@ mod tests {
         ];
         let listen = Layer::default().listen();
         let (fitted, left_out) = plan(backends).fit(listen, &own()).expect("fits");
-        let kept: Vec<String> = fitted.backends.iter().map(|b| b.addr.to_string()).collect();
+        let kept: Vec<String> = fitted.backends().map(|(key, _)| key.to_string()).collect();
         assert_eq!(kept, ["10.0.0.1:9001", "10.0.0.2:9001"]);
         let out: Vec<String> = left_out.iter().map(|out| out.key.to_string()).collect();
         assert_eq!(
             out,
             ["127.0.0.1:10080", "192.168.7.7:8080", "10.0.0.1:9001"]
         );
+    }
+
+    #[test]
+    fn a_backend_of_another_pool_is_left_out_and_named() {
+        let mut both = plan(vec![backend([10, 0, 0, 1], 9001)]);
+        let chat = Name::new("chat").expect("a name");
+        let same = vec![backend([10, 0, 0, 1], 9001), backend([127, 0, 0, 1], 10080)];
+        both.pools.insert(chat, same);
+        let alone = plan(vec![backend([10, 0, 0, 1], 9001)]);
+        assert!(!both.has_same_state(&alone));
+        let listen = Layer::default().listen();
+        let (fitted, left_out) = both.fit(listen, &own()).expect("fits");
+        assert!(fitted.has_same_state(&alone));
+        assert_eq!(fitted.render(7, 8), alone.render(7, 8));
+        let out: Vec<String> = { left_out.iter() }
+            .map(|out| format!("{}: {}", out.key, out.why))
+            .collect();
+        let expected = [
+            format!("chat/10.0.0.1:9001: {NO_PLACE}"),
+            "chat/127.0.0.1:10080: it is the proxy's own listener 0.0.0.0:10080".to_owned(),
+        ];
+        assert_eq!(out, expected);
     }
 
     /// Good and bad ones: our own listeners, addresses that are none, batches by halves.
@@ -357,15 +417,15 @@ mod tests {
             let backends: BTreeMap<_, _> = backends.into_iter().map(|one| (one.addr, one)).collect();
             let merged = plan(backends.values().cloned().collect());
             let (fitted, left_out) = merged.fit(listen, &own()).expect("the head is good");
-            prop_assert_eq!(fitted.backends.len() + left_out.len(), backends.len());
+            prop_assert_eq!(fitted.backends().count() + left_out.len(), backends.len());
             let checked = check(&fitted.render(generation, 1), &own().local);
             let config = checked.expect("the proxy takes it").config;
             prop_assert_eq!(config.generation, Some(generation));
-            prop_assert_eq!(&config.pools[0].backends, &fitted.backends);
+            prop_assert_eq!(&config.pools[0].backends[..], of_default(&fitted));
             for out in &left_out {
                 let alone = plan(vec![backends[&out.key.addr].clone()]);
                 let (fitted, _) = alone.fit(listen, &own()).expect("the head is good");
-                prop_assert!(fitted.backends.is_empty(), "a good one was left out: {:?}", out);
+                prop_assert!(of_default(&fitted).is_empty(), "a good one was left out: {:?}", out);
             }
         }
     }
@@ -375,7 +435,7 @@ mod tests {
         let before = plan(vec![backend([10, 0, 0, 1], 9001)]);
         let changed = |change: &dyn Fn(&mut Backend)| {
             let mut after = before.clone();
-            change(&mut after.backends[0]);
+            change(&mut after.pools.get_mut(&Name::default()).expect("there")[0]);
             !before.has_same_state(&after)
         };
         assert!(!changed(&|b| b.report.vram_usage = Some(0.5)));

@@ -133,10 +133,10 @@ pub fn load(settings: &Settings, own: OwnAddresses, clock: &Clock) -> Loaded {
     model.warnings = files.warnings();
     let published = published.map(|(document, checked, digest)| {
         let generation = checked.config.generation.unwrap_or(0);
-        let pool = checked.config.pools.into_iter().next();
-        let backends = pool.map(|pool| pool.backends).unwrap_or_default();
+        let pools = checked.config.pools.into_iter();
+        let pools = pools.map(|pool| (pool.name, pool.backends)).collect();
         Published {
-            plan: Plan::of_published(&document, backends),
+            plan: Plan::of_published(&document, pools),
             generation,
             digest,
             config_digest: checked.config_digest,

@@ -8,6 +8,7 @@
 //! file cannot be written once the proxy runs it: on a disk that has become full meanwhile, a rename is still
 //! possible.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use contract::config::MAX_FILE_BYTES;
@@ -38,7 +39,7 @@ pub fn read(path: &Path) -> Option<Head> {
     let document = check(&bytes, &LocalAddresses::default())
         .and_then(|_| parse_object(&bytes, MAX_FILE_BYTES));
     match document {
-        Ok(document) => Some(Plan::of_published(&document, Vec::new()).head),
+        Ok(document) => Some(Plan::of_published(&document, BTreeMap::new()).head),
         Err(faults) => {
             tracing::warn!("{}: {faults}; ignored", path.display());
             None
@@ -98,10 +99,7 @@ fn sorted(mut head: Head) -> Head {
 }
 
 fn rendered(head: Head, generation: u64, updated_at: u64) -> (Head, Vec<u8>) {
-    let plan = Plan {
-        head,
-        backends: Vec::new(),
-    };
+    let plan = Plan::of_head(head);
     let bytes = plan.render(generation, updated_at);
     (plan.head, bytes)
 }
@@ -118,7 +116,7 @@ mod tests {
         });
         let bytes = document.to_string().into_bytes();
         let document = parse_object(&bytes, MAX_FILE_BYTES).expect("it is good");
-        sorted(Plan::of_published(&document, Vec::new()).head)
+        sorted(Plan::of_published(&document, BTreeMap::new()).head)
     }
 
     fn sorted_of(path: &Path) -> Option<Head> {

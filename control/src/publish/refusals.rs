@@ -10,7 +10,7 @@ use contract::status::{Reload, Running};
 use contract::{Backend, BackendKey, Refusal, RefusalCode};
 use serde_json::{Value, json};
 
-use crate::base::lower;
+use crate::base::raise;
 use crate::render::{Head, LeftOut, Plan};
 
 /// The keys that every published file has.
@@ -81,7 +81,10 @@ impl Part {
     pub fn place(&self) -> String {
         match self {
             Part::Key(key) => format!("/{key}"),
-            Part::Backend(_) => "/backends".to_owned(),
+            Part::Backend(key) => match raise(key) {
+                Some(_) => "/backends".to_owned(),
+                None => format!("/pools/{}/backends", key.pool),
+            },
             Part::Whole | Part::File => String::new(),
         }
     }
@@ -89,11 +92,7 @@ impl Part {
     fn value_in(&self, plan: &Plan) -> Value {
         match self {
             Part::Key(key) => plan.value(key).cloned().unwrap_or_default(),
-            Part::Backend(key) => {
-                let mut backends = plan.backends.iter();
-                let backend = backends.find(|backend| lower(backend.addr) == *key);
-                backend.map(entry).unwrap_or_default()
-            }
+            Part::Backend(key) => plan.backend(key).map(entry).unwrap_or_default(),
             Part::Whole | Part::File => Value::Null,
         }
     }
@@ -195,8 +194,7 @@ impl Holds {
         if self.incidents.is_empty() {
             return (wanted, Vec::new());
         }
-        let entries: BTreeMap<BackendKey, &Backend> =
-            wanted.backends.iter().map(|b| (lower(b.addr), b)).collect();
+        let entries: BTreeMap<BackendKey, &Backend> = wanted.backends().collect();
         self.incidents.retain(|incident| match &incident.part {
             Part::Key(key) => wanted.value(key).unwrap_or(&Value::Null) == &incident.wanted,
             Part::Backend(key) => entries
@@ -223,8 +221,7 @@ impl Holds {
                 (Part::Key(_), None) | (Part::Whole | Part::File, _) => {}
             }
         }
-        plan.backends
-            .retain(|backend| !out.contains_key(&lower(backend.addr)));
+        plan.retain(|key| !out.contains_key(key));
         let left_out = out.into_iter().map(|(key, why)| LeftOut { key, why });
         (plan, left_out.collect())
     }
@@ -379,15 +376,13 @@ impl Holds {
     /// The parts of `plan` that a refusal at `place` concerns. If it names none: every key whose value has not
     /// been accepted yet.
     fn parts(&self, plan: &Plan, place: &str) -> Vec<Part> {
+        if let Some(key) = plan.backend_at(place) {
+            return vec![Part::Backend(key)];
+        }
         let mut steps = place.strip_prefix('/').unwrap_or_default().split('/');
         let key = steps.next().unwrap_or_default();
         let key = key.replace("~1", "/").replace("~0", "~");
-        if key == "backends" {
-            let index = steps.next().and_then(|index| index.parse::<usize>().ok());
-            if let Some(backend) = index.and_then(|index| plan.backends.get(index)) {
-                return vec![Part::Backend(lower(backend.addr))];
-            }
-        } else if plan.value(&key).is_some() {
+        if plan.value(&key).is_some() {
             return vec![Part::Key(key)];
         }
         let none = BTreeMap::new();

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::base::tests::key;
-use contract::Report;
+use contract::{Name, Report};
 
 const ALGORITHM: &str = "algorithm";
 
@@ -23,7 +23,7 @@ fn plan(listen: u16, algorithm: &str, backends: &[u8]) -> Plan {
             ),
             (ALGORITHM.to_owned(), json!(algorithm)),
         ],
-        backends: backends.iter().map(backend).collect(),
+        pools: [(Name::default(), backends.iter().map(backend).collect())].into(),
     }
 }
 

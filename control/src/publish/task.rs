@@ -164,7 +164,7 @@ impl Task {
             wanted = self.wanted();
         }
         let revision = wanted.revision;
-        let count = wanted.plan.backends.len();
+        let count = wanted.plan.backends().count();
         let sources = std::mem::take(&mut wanted.sources);
         let fitted = self.fit(wanted).await;
         self.tell_incidents();
@@ -225,13 +225,13 @@ impl Task {
             (fitting, held) = self.holds.stand_in(plan);
         }
         let listen = fitting.listen();
-        let backends = fitting.backends.clone();
+        let pools = fitting.pools.clone();
         let (plan, mut left_out) = match fit_apart(fitting, listen, own.clone()).await {
             Ok(fitted) => fitted,
             // Accepted values of some keys may conflict with the wanted values of others.
             Err(faults) => {
                 let head = self.holds.accepted_head().ok_or(faults)?;
-                let accepted = Plan { head, backends };
+                let accepted = Plan { head, pools };
                 let listen = accepted.listen();
                 fit_apart(accepted, listen, own).await?
             }
