@@ -19,6 +19,7 @@ import { words } from './i18n.js';
  * @property {unknown} [old]
  * @property {unknown} [new]
  * @property {string} [note] why, in the words of whoever did it
+ * @property {number | null} [before_edit] of a roll back: the edit before which it restores the state
  * @property {string} [result] `ok`, or why not
  * @property {number} [repeated] how often since the line before that says the same
  * @property {number} [heartbeats] that changed nothing, summed up

@@ -6,8 +6,9 @@ import { words } from './i18n.js';
 
 /** @typedef {import('./audit-line.js').Entry} Entry */
 
-/** @param {Entry} entry */
-export function actionText({ action = '' }) {
+/** @param {Pick<Entry, 'action' | 'before_edit'>} entry */
+export function actionText({ action = '', before_edit: before }) {
+  if (typeof before === 'number') return words().rollBackBefore(before);
   return words().auditActions[action] ?? action;
 }
 

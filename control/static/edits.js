@@ -84,7 +84,8 @@ function lineElement(edit) {
   return element(
     'li',
     { class: 'edit' },
-    element('time', { class: 'faint', datetime: new Date(edit.at_ms).toISOString() }, momentText(edit.at_ms)),
+    // A roll back names the edit by its number.
+    element('span', { class: 'faint' }, `#${edit.number} `, element('time', { datetime: new Date(edit.at_ms).toISOString() }, momentText(edit.at_ms))),
     element('span', { class: 'edit-what' }, whatText(edit)),
     element('span', { class: 'faint' }, edit.actor),
     element('span', { class: 'edit-note' }, edit.note ?? ''),
@@ -93,7 +94,7 @@ function lineElement(edit) {
 }
 
 /** @param {PastEdit} edit */
-function whatText({ overrides, settings }) {
+function whatText({ overrides, settings, before_edit: before }) {
   const told = words().rollBack;
   const parts = [];
   const [first] = overrides;
@@ -102,7 +103,7 @@ function whatText({ overrides, settings }) {
   }
   if (overrides.length > 1) parts.push(told.backends(overrides.length));
   if (settings !== null) parts.push(told.settings(changedKeys(settings.old, settings.new).map(([key]) => key).join(', ')));
-  return parts.join('; ');
+  return typeof before === 'number' ? words().ofReason(words().rollBackBefore(before), parts.join('; ')) : parts.join('; ');
 }
 
 /**
@@ -234,7 +235,8 @@ async function rollBack() {
   try {
     const answer = await api.rollBack(number, found.way.etag, dialog.note());
     dialog.done();
-    await change(['rollBackOf', momentText(at)], async () => answer);
+    // It is an edit of the list, which has the way back from it.
+    await change(['rollBackOf', momentText(at)], async () => ({ sync: answer.sync, undo: null }));
   } catch (error) {
     if (!(error instanceof api.CallError)) throw error;
     problem = () => (error.kind === 'stale' ? words().rollBack.stale : failureOutcome(error).text);

@@ -48,7 +48,8 @@ export function startReports(takeBack) {
   carryOut = takeBack;
   const undoable = /** @type {{undo: Undo, outcome: Outcome, info: string, at: number}[]} */ (recallDraft('undo') ?? []);
   for (const { undo, outcome, info, at } of undoable.reverse()) {
-    if (isRecent(at)) addReport({ what: () => wordsOf(undo.what), outcome: () => outcome, info, undo }, at);
+    // What an older page has left may be of another form.
+    if (Array.isArray(undo?.what) && isRecent(at)) addReport({ what: () => wordsOf(undo.what), outcome: () => outcome, info, undo }, at);
   }
   onLanguage(() => {
     setText(byId('announce', HTMLElement), '');

@@ -656,6 +656,7 @@ export const en = {
   /** @type {Record<string, string>} */
   auditActions: {
     clear_override: 'clear override',
+    roll_back: 'roll back',
     set_static: 'add to static list',
     remove_static: 'take off static list',
     changes_dry_run: 'dry run of changes',
@@ -807,6 +808,7 @@ export const en = {
   /** The second ends as it does. */
   sentences: (/** @type {string} */ first, /** @type {string} */ second) => `${first}. ${second}`,
   // Edits and the way back
+  rollBackBefore: (/** @type {number} */ edit) => `roll back to before edit #${edit}`,
   rollBackOf: (/** @type {string} */ moment) => `Roll back to before ${moment}`,
   before: {
     since: (/** @type {string} */ moment) => `Since ${moment}`,

@@ -602,6 +602,7 @@ export const zh = {
     set_static: '加入静态列表',
     remove_static: '移出静态列表',
     changes: '批量变更',
+    roll_back: '回滚',
     changes_dry_run: '变更试算',
     settings: '设置',
     acknowledge_expiry: '让无心跳的后端过期',
@@ -763,6 +764,7 @@ export const zh = {
   pingEmpty: '还没有 Ping 过。',
   pingOutput: 'Ping 输出',
   sentences: (first, second) => `${first}。${second}`,
+  rollBackBefore: (edit) => `回滚到修改 #${edit} 之前`,
   rollBackOf: (moment) => `回滚到 ${moment} 之前`,
   before: {
     since: (moment) => `自 ${moment} 起`,

@@ -20,12 +20,12 @@ after(async () => {
 });
 
 const LANGUAGES = [
-  { locale: 'en-GB', button: /^Roll back$/, title: /^Roll back to before the edit of /, nobody: /No edits of weights, switches/ },
-  { locale: 'zh-CN', button: /^回滚$/, title: /^回滚到 .* 的修改之前$/, nobody: /还没有人修改过/ },
+  { locale: 'en-GB', button: /^Roll back$/, title: /^Roll back to before the edit of /, nobody: /No edits of weights, switches/, before: (edit) => `roll back to before edit #${edit}` },
+  { locale: 'zh-CN', button: /^回滚$/, title: /^回滚到 .* 的修改之前$/, nobody: /还没有人修改过/, before: (edit) => `回滚到修改 #${edit} 之前` },
 ];
 
 describe('a bad change', () => {
-  for (const { locale, button, title, nobody } of LANGUAGES) {
+  for (const { locale, button, title, nobody, before: beforeEdit } of LANGUAGES) {
     it(`is_rolled_back: ${locale}`, async () => {
       const first = locale === 'en-GB';
       const backend = await stand.register({ weight: 10 });
@@ -47,6 +47,8 @@ describe('a bad change', () => {
       assert.ok(shown.some((row) => row.includes(backend.key) && /0.*→.*40/.test(row)), shown.join('\n'));
       assert.ok(shown.some((row) => row.includes('max_sessions')), shown.join('\n'));
       await picture(page, `roll-back-${locale}`);
+      const { edits } = await stand.call('GET', '/api/v1/edits');
+      const { number } = edits.find(({ note }) => note === `a slip ${locale}`);
       await page.locator('#diff-note').fill(`it took the big one out ${locale}`);
       await page.keyboard.press('Enter');
       await page.locator('#diff-dialog').waitFor({ state: 'hidden' });
@@ -54,7 +56,12 @@ describe('a bad change', () => {
         const file = await stand.readJson('config/proxy_config.json');
         return file?.backends.some(({ port, weight }) => port === backend.port && weight === 40);
       });
-      await page.locator('#edits .edit').filter({ hasText: `it took the big one out ${locale}` }).first().waitFor();
+      const made = page.locator('#edits .edit').filter({ hasText: `it took the big one out ${locale}` }).first();
+      await hasText(made, new RegExp(beforeEdit(number)));
+      await hasText(page.locator('#edits .edit').filter({ hasText: `a slip ${locale}` }).filter({ hasText: '40 → 0' }), new RegExp(`#${number} `));
+      await hasText(page.locator('#audit'), new RegExp(beforeEdit(number)));
+      await page.goto(`${stand.origin}/?page=backends&open=${encodeURIComponent(backend.key)}`);
+      await hasText(page.locator('#side .side-list').last(), new RegExp(beforeEdit(number)));
       assert.deepEqual(page.complaints, []);
     });
   }
