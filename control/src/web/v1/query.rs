@@ -1,5 +1,7 @@
 //! Parameters of the query string, with faults like those of bodies.
 
+use std::collections::BTreeMap;
+
 use contract::Faults;
 
 /// The parameters of one request, each asked for by name.
@@ -25,16 +27,26 @@ impl<'a> Query<'a> {
     /// To be called once all parameters were asked for.
     ///
     /// # Errors
-    /// All faults. An unknown parameter is one: `?dry_rnu=true` must not make an edit.
+    /// All faults. An unknown parameter is one: `?dry_rnu=true` must not make an edit. One that is there
+    /// twice is another: nobody can tell which value is meant.
     pub fn end(mut self) -> Result<(), Faults> {
         let names = self.text.split('&').map(|pair| {
             let (name, _) = pair.split_once('=').unwrap_or((pair, ""));
             name
         });
-        for name in names.filter(|name| !name.is_empty() && !self.known.contains(name)) {
-            let allowed = format!("one of {}", self.known.join(", "));
+        let mut counts = BTreeMap::<&str, usize>::new();
+        for name in names.filter(|name| !name.is_empty()) {
+            *counts.entry(name).or_default() += 1;
+        }
+        for (name, count) in counts {
             let place = format!("?{name}");
-            self.faults.add(&place, "an unknown parameter", allowed);
+            if !self.known.contains(&name) {
+                let allowed = format!("one of {}", self.known.join(", "));
+                self.faults.add(&place, "an unknown parameter", allowed);
+            } else if count > 1 {
+                let found = format!("this parameter {count} times");
+                self.faults.add(&place, found, "each parameter once");
+            }
         }
         match self.faults.is_empty() {
             true => Ok(()),
@@ -117,13 +129,16 @@ mod tests {
     }
 
     #[test]
-    fn a_parameter_that_nobody_asks_for_is_a_fault() {
+    fn a_parameter_that_nobody_asks_for_or_that_is_there_twice_is_a_fault() {
         for (text, count) in [
             ("", 0),
             ("dry_run=true", 0),
             ("&dry_run=true&", 0),
             ("dry_rnu=true", 1),
             ("dry_run=true&limit", 1),
+            ("dry_run=true&dry_run=false", 1),
+            ("dry_run=true&&dry_run=true&dry_run", 1),
+            ("limit=1&limit=2", 1),
         ] {
             let mut query = Query::new(Some(text));
             query.flag("dry_run");
