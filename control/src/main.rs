@@ -53,6 +53,9 @@ enum Command {
     Token(TokenCommand),
 }
 
+/// How many faults of one file a check names.
+const MOST_NAMED: usize = 1_000;
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // Only those messages of the folder watch that an operator can act on.
@@ -88,7 +91,13 @@ fn main() -> ExitCode {
         let now_s = Clock::system().now().unix_s();
         return exit(command::run(command, &root, now_s));
     }
-    exit(serve(&root, &arguments))
+    match serve(&root, &arguments) {
+        // Whoever checks a file wants to mend all of it at once.
+        Err(start::StartError::Settings { path, faults }) if arguments.check => {
+            exit(Err(name_all(path.display(), &faults.0)))
+        }
+        done => exit(done),
+    }
 }
 
 fn serve(root: &Root, arguments: &Arguments) -> Result<(), start::StartError> {
@@ -134,10 +143,19 @@ fn check_listing(file: &Path) -> Result<(), String> {
         println!("{name}: valid");
         return Ok(());
     }
-    for complaint in &complaints {
-        eprintln!("{name}: {complaint}");
+    Err(name_all(&name, &complaints))
+}
+
+/// Names faults of a file, one a line, up to [`MOST_NAMED`]; returns how many there are.
+fn name_all(file: impl std::fmt::Display, faults: &[impl std::fmt::Display]) -> String {
+    for fault in faults.iter().take(MOST_NAMED) {
+        eprintln!("{file}: {fault}");
     }
-    Err(format!("{name}: {}", many(complaints.len(), "fault")))
+    let more = faults.len().saturating_sub(MOST_NAMED);
+    if more > 0 {
+        eprintln!("{file}: and {more} more");
+    }
+    format!("{file}: {}", many(faults.len(), "fault"))
 }
 
 fn exit<E: std::fmt::Display>(done: Result<(), E>) -> ExitCode {

@@ -82,9 +82,32 @@ impl Listing {
 /// The faults of a document that is not such a file, or has no readable entry. Other bad entries are not an error
 /// but notes.
 pub fn read(bytes: &[u8]) -> Result<Listing, Faults> {
-    let mut listing = read_with_all_notes(bytes)?.0;
+    let Reading {
+        mut listing,
+        entries,
+        unknown: _,
+    } = read_with_all_notes(bytes)?;
+    // Discovery that starts to write another format has not removed every backend.
+    if listing.backends.is_empty() && entries > 0 {
+        let mut faults = Faults::default();
+        let found = format!(
+            "{}, none of them readable: {}",
+            counted(entries, "entry", "entries"),
+            listing.notes[0]
+        );
+        faults.add("/backends", found, "entries with ip and port");
+        return Err(faults);
+    }
     listing.notes = super::bounded(listing.notes);
     Ok(listing)
+}
+
+/// What a file says, whether or not any entry is readable.
+struct Reading {
+    listing: Listing,
+    unknown: Faults,
+    /// How many there are.
+    entries: usize,
 }
 
 /// All complaints about the file's bytes, for its author: faults and notes of each entry, and each unknown
@@ -92,7 +115,9 @@ pub fn read(bytes: &[u8]) -> Result<Listing, Faults> {
 pub fn complaints(bytes: &[u8]) -> Vec<String> {
     match read_with_all_notes(bytes) {
         Err(faults) => faults.0.iter().map(ToString::to_string).collect(),
-        Ok((listing, unknown)) => {
+        Ok(Reading {
+            listing, unknown, ..
+        }) => {
             let unknown = unknown.0.iter().map(ToString::to_string);
             listing.notes.into_iter().chain(unknown).collect()
         }
@@ -111,7 +136,7 @@ fn read_item(raw: &RawValue, place: &str, notes: &mut Vec<String>) -> Option<(Sa
     Some((said, unknown))
 }
 
-fn read_with_all_notes(bytes: &[u8]) -> Result<(Listing, Faults), Faults> {
+fn read_with_all_notes(bytes: &[u8]) -> Result<Reading, Faults> {
     let document = RawObject::parse(text_of(bytes), MAX_FILE_BYTES)?;
     let mut notes = Vec::new();
     let mut unknown = Faults::default();
@@ -138,17 +163,6 @@ fn read_with_all_notes(bytes: &[u8]) -> Result<(Listing, Faults), Faults> {
         }
         backends.insert(said.key.clone(), said);
     }
-    // Discovery that starts to write another format has not removed every backend.
-    if backends.is_empty() && !items.is_empty() {
-        let mut faults = Faults::default();
-        let found = format!(
-            "{}, none of them readable: {}",
-            counted(items.len(), "entry", "entries"),
-            notes[0]
-        );
-        faults.add("/backends", found, "entries with ip and port");
-        return Err(faults);
-    }
     let updated_at = document.get("updated_at");
     let listing = Listing {
         updated_at: updated_at.map(|raw| read_raw(raw, "", &mut Faults::default())),
@@ -156,7 +170,11 @@ fn read_with_all_notes(bytes: &[u8]) -> Result<(Listing, Faults), Faults> {
         notes,
         is_carried: false,
     };
-    Ok((listing, unknown))
+    Ok(Reading {
+        listing,
+        unknown,
+        entries: items.len(),
+    })
 }
 
 /// The file's bytes with the backends of `listing`. Unchanged entries stay as written, and so do entries that
@@ -357,6 +375,15 @@ mod tests {
         }
         assert!(found[2].contains("\"weight\""), "the nearest key is named");
         assert_eq!(complaints(b"[]").len(), 1);
+        // Where no entry is readable, too, which is one fault of the file for a running server.
+        let none = r#"{"backends": [{"ip": "gpu-1", "port": 0}, {"ip": "gpu-2", "port": 1}]}"#;
+        let found = complaints(none.as_bytes());
+        let places = ["/backends/0/ip", "/backends/0/port", "/backends/1/ip"];
+        assert_eq!(found.len(), 3, "{found:?}");
+        for (one, place) in found.iter().zip(places) {
+            assert!(one.starts_with(place), "{one}");
+        }
+        assert_eq!(read(none.as_bytes()).expect_err("a fault").0.len(), 1);
     }
 
     #[test]
