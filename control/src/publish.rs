@@ -284,7 +284,7 @@ impl Settled {
             return not_sent(no.clone(), no, "no signal was sent", reason.into());
         }
         let Some(sent) = &self.sent else {
-            let info = "no reload needed: only load figures changed";
+            let info = "no reload needed: no backend or setting has changed";
             return not_sent(Value::Null, Value::Null, info, Value::Null);
         };
         let unknown = Confirmation {

@@ -20,7 +20,7 @@ const WHOLE = {
   'settings_runtime.json cannot be written: if control restarts before it can, and the proxy then refuses these settings, they are rolled back':
     '无法写入 settings_runtime.json：如果控制面在写入成功之前重启，而代理随后拒绝这些设置，设置将被回滚',
   // The proxy
-  'no reload needed: only load figures changed': '无需重载：只有负载数据变化',
+  'no reload needed: no backend or setting has changed': '无需重载：后端和设置均无变化',
   'another program keeps replacing it': '另一个程序不断替换该文件',
   'the proxy did not confirm in time': '代理没有及时确认',
   'no signal was sent': '未发送信号',

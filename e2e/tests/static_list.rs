@@ -94,6 +94,28 @@ fn an_agent_that_says_no_weight_leaves_discoverys_in_force() {
     assert_eq!(entry["weight"], 90);
 }
 
+/// The verdict of the look before it would say that there is none.
+#[test]
+fn the_first_backend_is_added_without_a_warning_that_there_is_none() {
+    let bench = LoopBench::start(json!({}));
+    bench.folder.write_k8s(&[]);
+    until("no backend is known", LONG, || {
+        let (_, verdict) = bench.control.api.get("/api/v1/verdict");
+        (verdict["code"] == json!("no_backend_known")).then_some(())
+    });
+    let path = format!("/api/v1/static/{}", bench.b.addr);
+    let (status, answer) = bench.control.api.put(&path, &json!({}));
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(answer["sync"]["warnings"], json!([]), "{answer}");
+    // The same once more is no reload, and says why.
+    let (_, answer) = bench.control.api.put(&path, &json!({}));
+    let info = &answer["sync"]["reload"]["info"];
+    assert_eq!(
+        info, "no reload needed: no backend or setting has changed",
+        "{answer}"
+    );
+}
+
 #[test]
 fn a_check_of_a_list_names_every_fault() {
     let bench = LoopBench::start(json!({}));
@@ -117,6 +139,14 @@ fn a_check_of_a_list_names_every_fault() {
             assert!(told.contains(place), "{told}");
         }
     }
+    // Of very many, the first thousand.
+    let entry = json!({ "ip": "gpu-1", "port": 1 });
+    let many = json!({ "backends": vec![entry; 1_200] });
+    std::fs::write(&file, many.to_string()).expect("written");
+    let found = run("control_server", ["--check-discovery", name]);
+    let told = String::from_utf8_lossy(&found.stderr);
+    assert_eq!(told.lines().count(), 1_002, "{told}");
+    assert!(told.contains("and 200 more") && told.contains("1200 faults"));
     let missing = run("control_server", ["--check-static", "/nowhere/list.json"]);
     assert_eq!(missing.status.code(), Some(1));
     let pipe = bench.folder.beside("pipe");

@@ -36,7 +36,7 @@ pub fn sync(app: &App, reason: &str, settled: &Settled) -> Value {
         "reload": settled.reload_json(),
         "merged_count": outcome.merged_count - outcome.left_out.len(),
         "k8s_updated_at": k8s_updated_at, "runtime_updated_at": runtime_updated_at,
-        "warnings": warnings(app),
+        "warnings": warnings_after(app, settled),
     });
     if let Some(failure) = &outcome.failure {
         sync["error"] = failure.to_string().into();
@@ -78,6 +78,16 @@ pub fn updated_at(app: &App) -> (Value, Value) {
         seconds => seconds.into(),
     };
     (k8s, runtime)
+}
+
+/// The same as [`warnings`], after a change. The verdict on the backends is from before it.
+fn warnings_after(app: &App, settled: &Settled) -> Vec<String> {
+    let mut warnings = warnings(app);
+    if settled.was_sent() {
+        let stale: Vec<String> = app.shared.verdicts().report().no_backend().collect();
+        warnings.retain(|warning| !stale.contains(warning));
+    }
+    warnings
 }
 
 /// Everything that is not as it should be, in words.
