@@ -28,8 +28,8 @@ const TOKEN_VARIABLE: &str = "WICKETGATE_TOKEN";
     allow_negative_numbers = true
 )]
 pub struct Arguments {
-    /// URL of the control server; repeat it for several: if one does not answer as
-    /// control does, the agent calls the next
+    /// URL of the control server; required unless the file of --config names one. Repeat it for
+    /// several: if one does not answer as control does, the agent calls the next
     #[arg(long, value_name = "URL", value_parser = words::base_url)]
     control: Vec<BaseUrl>,
     /// Token for registering with control; visible to everyone on this machine, unlike --token-file

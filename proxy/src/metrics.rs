@@ -305,9 +305,11 @@ impl Output<'_, '_> {
             ("backend_weight", "Weight as configured", |b| {
                 u64::from(b.weight)
             }),
-            ("backend_weight_effective", "Share of new sessions", |b| {
-                u64::from(b.weight_effective)
-            }),
+            (
+                "backend_weight_effective",
+                "Weight by which new sessions are shared out",
+                |b| u64::from(b.weight_effective),
+            ),
             ("backend_sessions_active", "TCP sessions open", |b| {
                 b.counters.sessions_active
             }),

@@ -622,10 +622,17 @@ fn sentences_say_what_what_of_it_and_what_traffic_follows() {
         text(&clients.verdicts),
         "No backend takes traffic: 14 sessions/s are refused. Of 3: 3 disabled."
     );
+    let (mut rows, mut status) = scene(Cause::Down, 0);
+    rows.truncate(1);
+    status.backends.truncate(1);
+    assert_eq!(
+        said(&rows, &status, &Config::default()),
+        "Traffic flows: 1 of 1 backend takes it."
+    );
     let (rows, status) = scene(Cause::Down, 1);
     assert_eq!(
         said(&rows, &status, &Config::default()),
-        "1 of 3 backends are out. Of 3: 1 down."
+        "1 of 3 backends is out. Of 3: 1 down."
     );
     let mut config = refusing();
     assert_eq!(
@@ -720,7 +727,7 @@ fn each_pool_has_its_own_verdict_and_the_worst_is_that_of_the_whole() {
 
     let (rows, status) = two_pools(1);
     let expected = [
-        "chat backends_out | Pool chat: 1 of 2 backends are out. Of 2: 1 down.",
+        "chat backends_out | Pool chat: 1 of 2 backends is out. Of 2: 1 down.",
         serving,
         "backends_out of 2 since 1001000",
     ];

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::finding::Finding;
 use super::picture::Counts;
 use crate::standing::Protocol;
+use crate::words::many;
 
 pub fn sentence(finding: &Finding, since: Option<u64>) -> String {
     match finding {
@@ -137,15 +138,22 @@ pub fn sentence(finding: &Finding, since: Option<u64>) -> String {
         }
         Finding::BackendsOut { counts } => {
             let (out, wanted) = (counts.out(), counts.wanted());
-            format!(
-                "{out} of {wanted} backends are out. {}.",
-                counts_text(counts)
-            )
+            let (of, are) = (many(wanted, "backend"), is_or_are(out));
+            format!("{out} of {of} {are} out. {}.", counts_text(counts))
         }
         Finding::Serving { counts } => {
             let (usable, total) = (counts.usable, counts.total);
-            format!("Traffic flows: {usable} of {total} backends take it.")
+            let of = many(total, "backend");
+            let take = if usable == 1 { "takes" } else { "take" };
+            format!("Traffic flows: {usable} of {of} {take} it.")
         }
+    }
+}
+
+fn is_or_are(count: usize) -> &'static str {
+    match count {
+        1 => "is",
+        _ => "are",
     }
 }
 
