@@ -499,7 +499,7 @@ fn lines_of_flows_are_limited_whether_they_are_answered_or_not() {
             }
             clients.push(client);
         }
-        let reason = if answers { "answered" } else { "unanswered" };
+        let reason = if answers { "answered" } else { "one_way" };
         let word = format!("reason=\"{reason}\"");
         assert_lines(&mut bench, &word, FLOWS, begun, true);
     }
