@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::Barrier;
 use std::time::Instant;
 
-use contract::{Algorithm, Backend, BackendAddr, Config, Name, Pool, Report, Settings};
+use contract::{Algorithm, Backend, BackendAddr, Config, Name, Pool, ProcessSettings, Report};
 use proxy_core::backend::{BackendRegistry, BackendState, SessionSlot};
 use proxy_core::meter::Moment;
 use proxy_core::pick::{BackendIndex, PickTable, Picker, Request};
@@ -185,7 +185,7 @@ fn snapshot(pool: &Pool) -> Snapshot {
         updated_at: None,
         listeners: Vec::new(),
         pools: vec![pool.clone()],
-        settings: Settings::default(),
+        process: ProcessSettings::default(),
     };
     let mut registry = BackendRegistry::new(WORKERS);
     Snapshot::build(None, &config, &mut registry, 1, 1, NOW.us / 1_000)

@@ -21,20 +21,35 @@ pub fn config_digest(document: &Map<String, Value>) -> String {
         .iter()
         .filter(|(key, _)| !NOT_IN_FILE.contains(&key.as_str()));
     write_object(&mut text, keys, |text, key, value| match (key, value) {
-        ("backends", Value::Array(backends)) => {
-            write_array(text, backends, |text, backend| match backend {
-                Value::Object(backend) => {
-                    let keys = backend
-                        .iter()
-                        .filter(|(key, _)| !NOT_IN_BACKEND.contains(&key.as_str()));
-                    write_object(text, keys, |text, _, value| write_value(text, value));
-                }
+        ("pools", Value::Object(pools)) => {
+            write_object(text, pools.iter(), |text, _, pool| match pool {
+                Value::Object(pool) => write_object(text, pool.iter(), write_of_pool),
                 other => write_value(text, other),
             });
         }
-        _ => write_value(text, value),
+        _ => write_of_pool(text, key, value),
     });
     digest(text.as_bytes())
+}
+
+/// A key of a pool, or of the top of the file, which is the pool `default`.
+fn write_of_pool(text: &mut String, key: &str, value: &Value) {
+    match (key, value) {
+        ("backends", Value::Array(backends)) => write_array(text, backends, write_backend),
+        _ => write_value(text, value),
+    }
+}
+
+fn write_backend(text: &mut String, backend: &Value) {
+    match backend {
+        Value::Object(backend) => {
+            let keys = backend
+                .iter()
+                .filter(|(key, _)| !NOT_IN_BACKEND.contains(&key.as_str()));
+            write_object(text, keys, |text, _, value| write_value(text, value));
+        }
+        other => write_value(text, other),
+    }
 }
 
 fn write_value(text: &mut String, value: &Value) {

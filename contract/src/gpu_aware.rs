@@ -79,22 +79,23 @@ const MAX_COST: f64 = 1_000.0;
 const HOUR_MS: u64 = 3_600_000;
 
 impl GpuAware {
-    /// Reads `gpu_aware`; absent keys have their defaults.
+    /// Reads `gpu_aware`, in which absent keys have their defaults; `otherwise` where there is none.
     pub(crate) fn read(
         object: &mut Object,
+        otherwise: GpuAware,
         faults: &mut Faults,
         unknown_keys: &mut Faults,
     ) -> GpuAware {
-        let mut read = GpuAware::default();
         let place = object.pointer("gpu_aware");
         let map = match object.take("gpu_aware") {
-            None => return read,
+            None => return otherwise,
             Some(Value::Object(map)) => map,
             Some(other) => {
                 faults.add(&place, kind(other), "an object of parameters");
-                return read;
+                return otherwise;
             }
         };
+        let mut read = GpuAware::default();
         let mut keys = Object::new(map, place.clone());
         read.read_shares_and_costs(&mut keys, faults);
         read.read_counts(&mut keys, faults);
@@ -174,7 +175,12 @@ mod tests {
         let map = Map::from_iter([("gpu_aware".to_owned(), parameters)]);
         let (mut faults, mut unknown_keys) = (Faults::default(), Faults::default());
         let mut object = Object::new(&map, "");
-        let read = GpuAware::read(&mut object, &mut faults, &mut unknown_keys);
+        let read = GpuAware::read(
+            &mut object,
+            GpuAware::default(),
+            &mut faults,
+            &mut unknown_keys,
+        );
         let all = faults.0.into_iter().chain(unknown_keys.0);
         (read, all.map(|fault| fault.place).collect())
     }

@@ -162,12 +162,13 @@ pub const MAX_PAYLOAD_BYTES: usize = 4096;
 const MAX_HTTP_TEXT_BYTES: usize = 1024;
 
 impl Health {
+    /// What `object` does not say is as in `default`; `health` and `ejection` are each taken whole.
     pub(crate) fn read(
         object: &mut Object,
+        default: &Health,
         faults: &mut Faults,
         unknown_keys: &mut Faults,
     ) -> Health {
-        let default = Health::default();
         let probe = read_object(object, "health", faults, |inner, faults| {
             let probe = Probe::read(inner, faults);
             inner.unknown_keys(unknown_keys);
@@ -181,8 +182,8 @@ impl Health {
         let all_down = object.take_choice("all_down", &AllDown::ALL, faults);
         let slow_start_ms = object.take_integer("slow_start_ms", 0, HOUR_MS, faults);
         Health {
-            probe: probe.unwrap_or(default.probe),
-            ejection: ejection.unwrap_or(default.ejection),
+            probe: probe.unwrap_or_else(|| default.probe.clone()),
+            ejection: ejection.unwrap_or_else(|| default.ejection.clone()),
             all_down: all_down.unwrap_or(default.all_down),
             slow_start_ms: slow_start_ms.unwrap_or(default.slow_start_ms),
         }
@@ -438,7 +439,12 @@ mod tests {
         let mut faults = Faults::default();
         let mut unknown_keys = Faults::default();
         let mut object = Object::new(&map, "");
-        let health = Health::read(&mut object, &mut faults, &mut unknown_keys);
+        let health = Health::read(
+            &mut object,
+            &Health::default(),
+            &mut faults,
+            &mut unknown_keys,
+        );
         object.unknown_keys(&mut unknown_keys);
         let all = faults.0.into_iter().chain(unknown_keys.0);
         (health, all.map(|fault| fault.place).collect())

@@ -47,4 +47,4 @@ pub use object::{Object, parse_object};
 pub use paths::Root;
 pub use publish::{digest, publish};
 pub use refusal::{Refusal, RefusalCode};
-pub use settings::{SessionLog, Settings};
+pub use settings::{ConnectSettings, ListenerSettings, PoolSettings, ProcessSettings, SessionLog};

@@ -27,23 +27,26 @@ impl Networks {
         self.0.iter().any(|network| network.contains(&ip))
     }
 
-    /// An array of networks under `key`; absent, none.
-    pub(crate) fn read(object: &mut Object, key: &'static str, faults: &mut Faults) -> Networks {
+    /// An array of networks under `key`; `None` where that is absent or wrong.
+    pub(crate) fn read(
+        object: &mut Object,
+        key: &'static str,
+        faults: &mut Faults,
+    ) -> Option<Networks> {
         let place = object.pointer(key);
         let allowed = format!(
             "an array of at most {MAX_NETWORKS} networks as \"10.0.0.0/8\", \"2001:db8::/32\" or \
              \"10.0.0.1\""
         );
-        let items = match object.take(key) {
-            None => return Networks::default(),
-            Some(Value::Array(items)) if items.len() <= MAX_NETWORKS => items,
-            Some(Value::Array(items)) => {
+        let items = match object.take(key)? {
+            Value::Array(items) if items.len() <= MAX_NETWORKS => items,
+            Value::Array(items) => {
                 faults.add(&place, format!("{} networks", items.len()), allowed);
-                return Networks::default();
+                return None;
             }
-            Some(other) => {
+            other => {
                 faults.add(&place, other, allowed);
-                return Networks::default();
+                return None;
             }
         };
         let mut networks = Vec::with_capacity(items.len());
@@ -53,7 +56,7 @@ impl Networks {
                 None => faults.add(&format!("{place}/{index}"), item, &allowed),
             }
         }
-        Networks(networks)
+        Some(Networks(networks))
     }
 }
 
@@ -96,7 +99,7 @@ mod tests {
         let map = document.as_object().expect("an object above");
         let networks = Networks::read(&mut Object::new(map, ""), "networks", &mut faults);
         (
-            networks,
+            networks.unwrap_or_default(),
             faults.0.into_iter().map(|fault| fault.place).collect(),
         )
     }

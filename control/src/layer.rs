@@ -15,9 +15,12 @@ use serde_json::{Map, Value, json};
 const DEFAULT_HOST: &str = "0.0.0.0";
 const DEFAULT_PORT: u16 = 10080;
 
-/// The keys of `proxy_config.json` that are not optional settings.
-const BASE_KEYS: [&str; 5] = [
+/// The keys of `proxy_config.json` that are not optional settings. Control publishes one listener and one
+/// pool, so `listeners` and `pools` are not its to take.
+const BASE_KEYS: [&str; 7] = [
     "listen",
+    "listeners",
+    "pools",
     "algorithm",
     "updated_at",
     "generation",
@@ -332,7 +335,13 @@ fn faults_of_optional(map: &Map<String, Value>) -> Faults {
     for key in BASE_KEYS {
         if document.remove(key).is_some() {
             let place = format!("/{key}");
-            faults.add(&place, "a base key", "an optional key of proxy_config.json");
+            let found = match key {
+                "listeners" | "pools" => {
+                    "a key of the extended format, which control does not publish"
+                }
+                _ => "a base key",
+            };
+            faults.add(&place, found, "an optional key of proxy_config.json");
         }
     }
     document.insert(

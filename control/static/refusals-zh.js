@@ -79,6 +79,7 @@ const WHOLE = {
   'no string': '不是字符串',
   'no edit': '没有修改',
   'a base key': '基本键',
+  'a key of the extended format, which control does not publish': '扩展格式的键，控制面不会写入',
   'a boolean': '布尔值',
   'a number': '数字',
   'an array': '数组',

@@ -1,13 +1,16 @@
 //! How many sessions and flows this process can hold, by its limit on descriptors and by this host's
 //! local ports.
 
-use contract::Settings;
+use contract::{Listener, ListenerSettings};
+use proxy_core::plan::endpoints_of;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Kept free for reload, admin socket, log and the like, so that they work at the limit too.
 const RESERVED: u64 = 64;
-/// Descriptors of a worker: poller, mailbox, listeners of two generations.
-const PER_WORKER: u64 = 16;
+/// Descriptors of a worker: poller, mailbox and the like.
+const PER_WORKER: u64 = 8;
+/// Sockets that a worker accepts on, at least: room for as many more without a change of the bounds.
+const LEAST_ENDPOINTS: u64 = 4;
 
 /// Pipes a worker has at most, and the part of all descriptors that the pipes of all may take: what
 /// cannot be spliced is copied, so sessions come first.
@@ -71,9 +74,11 @@ impl Limits {
         (self.descriptors / PROBES_SHARE).clamp(1, MOST_PROBES)
     }
 
-    /// What the process itself needs.
-    fn own(&self) -> u64 {
-        RESERVED + self.probes() + self.workers * (PER_WORKER + 2 * self.pipes_per_worker() as u64)
+    /// What the process itself needs with so many sockets to accept on, of two generations, and pipes.
+    fn own(&self, endpoints: u64) -> u64 {
+        let sockets = endpoints.max(LEAST_ENDPOINTS);
+        let pipes = self.pipes_per_worker() as u64;
+        RESERVED + self.probes() + self.workers * (PER_WORKER + 2 * sockets + 2 * pipes)
     }
 
     /// Flows at once over all workers.
@@ -81,23 +86,45 @@ impl Limits {
         bounds.max_flows_per_worker as u64 * self.workers
     }
 
-    /// The bounds of a configuration, lowered to what the descriptors allow: a flow takes one, a
+    /// The bounds of all `listeners` together, lowered to what the descriptors allow: a flow takes one, a
     /// session two. Unless flows are asked for, they leave some local ports to others.
-    pub fn bounds(&self, settings: &Settings) -> Bounds {
-        let free = self.descriptors.saturating_sub(self.own()).max(16);
+    pub fn bounds(&self, listeners: &[Listener]) -> Bounds {
+        let endpoints = listeners.iter().flat_map(endpoints_of).count() as u64;
+        let free = self.descriptors.saturating_sub(self.own(endpoints)).max(16);
         let most_flows = free / 2;
         let usual = (free / 8).min(self.local_ports - self.local_ports / PORTS_LEFT);
-        let max_flows = settings.max_flows.unwrap_or(usual).min(most_flows);
+        let flows = asked(listeners, |settings| settings.max_flows);
+        let max_flows = match flows {
+            Asked::All(sum) => sum,
+            Asked::Some(sum) => sum.max(usual),
+        };
+        let max_flows = max_flows.min(most_flows);
         let per_worker = max_flows.div_ceil(self.workers).max(1);
         let most_sessions = free.saturating_sub(per_worker * self.workers) / 2;
         let most_sessions = most_sessions.max(1);
-        let max_sessions = settings
-            .max_sessions
-            .map_or(most_sessions, |max| max.min(most_sessions));
+        let max_sessions = match asked(listeners, |settings| settings.max_sessions) {
+            Asked::All(sum) => sum.min(most_sessions),
+            Asked::Some(_) => most_sessions,
+        };
         Bounds {
             max_sessions,
             max_flows_per_worker: per_worker as usize,
         }
+    }
+}
+
+/// What listeners ask for together, and whether all of them ask.
+enum Asked {
+    All(u64),
+    Some(u64),
+}
+
+fn asked(listeners: &[Listener], bound: impl Fn(&ListenerSettings) -> Option<u64>) -> Asked {
+    let bounds = listeners.iter().map(|listener| bound(&listener.settings));
+    let sum = bounds.clone().flatten().fold(0, u64::saturating_add);
+    match !listeners.is_empty() && bounds.clone().all(|bound| bound.is_some()) {
+        true => Asked::All(sum),
+        false => Asked::Some(sum),
     }
 }
 
@@ -116,6 +143,17 @@ mod tests {
     /// Linux's own range, 32768 to 60999.
     const PORTS: u64 = 28_232;
 
+    fn listener(settings: ListenerSettings) -> Listener {
+        Listener {
+            name: contract::Name::default(),
+            addr: ([127, 0, 0, 1], 1).into(),
+            tcp: true,
+            udp: true,
+            pool: 0,
+            settings,
+        }
+    }
+
     #[test]
     fn sessions_and_flows_never_need_more_descriptors_than_there_are() {
         for descriptors in [64, 256, 1_024, 20_000, 1_000_000] {
@@ -126,14 +164,14 @@ mod tests {
                     workers,
                 };
                 for max_flows in [None, Some(1), Some(10_000_000)] {
-                    let settings = Settings {
+                    let settings = ListenerSettings {
                         max_flows,
-                        ..Settings::default()
+                        ..ListenerSettings::default()
                     };
-                    let bounds = limits.bounds(&settings);
+                    let bounds = limits.bounds(&[listener(settings)]);
                     let flows = bounds.max_flows_per_worker as u64 * workers;
                     let needed = 2 * bounds.max_sessions + flows;
-                    let free = descriptors.saturating_sub(limits.own());
+                    let free = descriptors.saturating_sub(limits.own(2));
                     assert!(needed <= free.max(16).max(2 + workers));
                 }
             }
@@ -148,7 +186,7 @@ mod tests {
                 local_ports: PORTS,
                 workers,
             };
-            let bounds = limits.bounds(&Settings::default());
+            let bounds = limits.bounds(&[listener(ListenerSettings::default())]);
             assert!(bounds.max_sessions * 6 > descriptors, "{bounds:?}");
         }
     }
@@ -161,11 +199,11 @@ mod tests {
             workers: 1,
         };
         let flows = |max_flows| {
-            let settings = Settings {
+            let settings = ListenerSettings {
                 max_flows,
-                ..Settings::default()
+                ..ListenerSettings::default()
             };
-            limits.max_flows(&limits.bounds(&settings))
+            limits.max_flows(&limits.bounds(&[listener(settings)]))
         };
         assert_eq!(flows(None), PORTS - PORTS / 8);
         assert_eq!(flows(Some(100_000)), 100_000);
@@ -179,10 +217,35 @@ mod tests {
             local_ports: PORTS,
             workers: 2,
         };
-        let settings = Settings {
-            max_sessions: Some(10),
-            ..Settings::default()
+        let of = |max_sessions: Option<u64>, max_flows: Option<u64>| {
+            listener(ListenerSettings {
+                max_sessions,
+                max_flows,
+                ..ListenerSettings::default()
+            })
         };
-        assert_eq!(limits.bounds(&settings).max_sessions, 10);
+        let bounds = |listeners: &[Listener]| {
+            let bounds = limits.bounds(listeners);
+            (bounds.max_sessions, limits.max_flows(&bounds))
+        };
+        let (most, usual) = bounds(&[of(None, None)]);
+        assert_eq!(bounds(&[of(Some(10), Some(8))]).0, 10);
+        assert_eq!(
+            bounds(&[of(Some(10), Some(8)), of(Some(5), Some(2))]),
+            (15, 10)
+        );
+        // One that asks for nothing may have what there is.
+        assert_eq!(
+            bounds(&[of(Some(10), Some(8)), of(None, None)]),
+            (most, usual)
+        );
+        assert_eq!(bounds(&[]), (most, usual));
+        let many = [of(Some(u64::MAX), None), of(Some(u64::MAX), None)];
+        assert_eq!(bounds(&many).0, most);
+        // Sockets to accept on take descriptors too: of two workers, two generations and both protocols.
+        let sockets = 2 * 2 * 2 * (256 - 2);
+        let left = bounds(&vec![of(None, Some(1)); 256]);
+        let one = bounds(&[of(None, Some(256))]);
+        assert_eq!((one.0 - left.0, left.1), (sockets / 2, one.1));
     }
 }

@@ -1,8 +1,9 @@
 //! The listeners: what is accepted on, what the configuration asks for beyond that, and what is still
 //! open for those of an earlier one. Binds on the main thread; the workers only accept.
 //!
-//! A listener changes as a whole: as long as one of its new endpoints cannot be bound, all its last
-//! accepted ones serve on, and nothing new is accepted for it.
+//! Each listener, known by its name, changes as a whole: as long as one of its new endpoints cannot be
+//! bound, those of its last accepted ones that nobody else asks for serve on, and nothing new is accepted
+//! for it. The others do not wait for it.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -12,16 +13,13 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use contract::refusal::Refusal;
 use contract::status::ListenerStatus;
-use contract::{Listener, Name};
-use proxy_core::plan::{Endpoint, Plan, Protocol, endpoints, endpoints_of, plan};
+use contract::{Checked, Name};
+use proxy_core::plan::{Endpoint, Plan, Protocol, endpoints_of, plan};
 
 use crate::clock::monotonic_ms;
 use crate::listen::{self, BindError};
 use crate::sandbox::Confinement;
 use crate::worker::mailbox::Command;
-
-/// The base format has one listener.
-const PLACE: &str = "/listen";
 
 /// A retired TCP listener stays for so long: the kernel resets those whose handshake is under way when
 /// it closes, though to some of them they are connected.
@@ -30,15 +28,36 @@ const HANDSHAKES_TAKE_MS: u64 = 1_000;
 /// Of each endpoint, a socket a worker.
 pub type BoundSockets = Vec<(Endpoint, Vec<OwnedFd>)>;
 
+/// What the configuration asks for with one listener.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    pub name: Name,
+    /// JSON pointer of the listener in the file.
+    pub place: String,
+    pub endpoints: Vec<Endpoint>,
+}
+
+impl Wanted {
+    /// All that a file asks for.
+    pub fn of(checked: &Checked) -> Vec<Wanted> {
+        let listeners = checked.config.listeners.iter();
+        let wanted = listeners.map(|listener| Wanted {
+            name: listener.name.clone(),
+            place: checked.place_of(&listener.name).to_owned(),
+            endpoints: endpoints_of(listener).collect(),
+        });
+        wanted.collect()
+    }
+}
+
 #[derive(Debug)]
 pub struct Listeners {
     worker_count: usize,
     /// What is accepted on.
     open: Vec<Endpoint>,
-    /// What the configuration asks for.
-    wanted: Vec<Endpoint>,
-    /// Why `open` is not what is wanted.
-    unbound: Vec<BindError>,
+    wanted: Vec<Wanted>,
+    /// Why `open` is not what is wanted; in the order of `wanted`, by its places.
+    unbound: Vec<(String, BindError)>,
     /// Flows of each endpoint over all workers. The workers hold it too for as long as their sockets
     /// are open, retired ones included.
     flows: HashMap<Endpoint, Arc<AtomicU64>>,
@@ -74,47 +93,72 @@ impl Change {
 impl Listeners {
     /// Binds what can be bound of `wanted` for a start. What else this process needs of its rights may
     /// then be given up; the workers accept once they carry out [`Listeners::accept_on`].
-    pub fn bind(wanted: &[Listener], worker_count: usize) -> (Listeners, BoundSockets) {
-        let names = names(wanted);
-        let wanted = endpoints(wanted);
+    pub fn bind(wanted: Vec<Wanted>, worker_count: usize) -> (Listeners, BoundSockets) {
         let mut listeners = Listeners {
             worker_count,
             open: Vec::new(),
             unbound: Vec::new(),
-            wanted: wanted.clone(),
+            names: names(&wanted),
+            wanted: Vec::new(),
             flows: HashMap::new(),
-            names,
             retired: HashMap::new(),
         };
-        let (bound, unbound) = listeners.bind_each(wanted, false);
-        listeners.open = bound.iter().map(|(endpoint, _)| *endpoint).collect();
-        listeners.unbound = unbound;
-        (listeners, bound)
+        let mut sockets = BoundSockets::new();
+        for listener in &wanted {
+            let (bound, unbound) = listeners.bind_each(listener.endpoints.clone(), false);
+            listeners
+                .open
+                .extend(bound.iter().map(|(endpoint, _)| *endpoint));
+            sockets.extend(bound);
+            let unbound = unbound.into_iter();
+            let unbound = unbound.map(|error| (listener.place.clone(), error));
+            listeners.unbound.extend(unbound);
+        }
+        listeners.open.sort_unstable();
+        listeners.wanted = wanted;
+        (listeners, sockets)
     }
 
     /// Asks for `wanted` from now on, instead of what was asked for until now.
-    pub fn change_to(&mut self, wanted: &[Listener]) -> Change {
-        self.names.extend(names(wanted));
-        self.change(endpoints(wanted))
+    pub fn change_to(&mut self, wanted: Vec<Wanted>) -> Change {
+        let before = self.names.clone();
+        self.names.extend(names(&wanted));
+        self.wanted = wanted;
+        self.change(&before)
     }
 
-    fn change(&mut self, wanted: Vec<Endpoint>) -> Change {
-        self.wanted = wanted;
-        let Plan {
-            open,
-            keep: _,
-            close,
-        } = plan(&self.open, &self.wanted);
-        let (revive, open): (Vec<Endpoint>, Vec<Endpoint>) = open
-            .into_iter()
-            .partition(|endpoint| self.retired.contains_key(endpoint));
-        // With nothing to give up, what can be bound serves already.
-        let (bound, unbound) = self.bind_each(open, !close.is_empty());
-        let is_kept = !unbound.is_empty() && !close.is_empty();
-        self.unbound = unbound;
-        if is_kept {
-            return self.no_change();
+    /// `names` says for which listener each open endpoint accepted until now.
+    fn change(&mut self, names: &HashMap<Endpoint, Name>) -> Change {
+        let wanted = std::mem::take(&mut self.wanted);
+        let all: Vec<Endpoint> = wanted
+            .iter()
+            .flat_map(|one| one.endpoints.iter().copied())
+            .collect();
+        let Plan { mut close, .. } = plan(&self.open, &all);
+        let mut sockets = BoundSockets::new();
+        let mut revive = Vec::new();
+        self.unbound.clear();
+        for listener in &wanted {
+            let Plan { open, .. } = plan(&self.open, &listener.endpoints);
+            let (back, new): (Vec<Endpoint>, Vec<Endpoint>) = open
+                .into_iter()
+                .partition(|endpoint| self.retired.contains_key(endpoint));
+            let is_own = |endpoint: &Endpoint| names.get(endpoint) == Some(&listener.name);
+            let gives_up = close.iter().any(is_own);
+            // With nothing to give up, what can be bound serves already.
+            let (bound, unbound) = self.bind_each(new, gives_up);
+            let is_kept = gives_up && !unbound.is_empty();
+            let unbound = unbound.into_iter();
+            self.unbound
+                .extend(unbound.map(|error| (listener.place.clone(), error)));
+            if is_kept {
+                close.retain(|endpoint| !is_own(endpoint));
+                continue;
+            }
+            revive.extend(back);
+            sockets.extend(bound);
         }
+        self.wanted = wanted;
         for endpoint in &revive {
             self.retired.remove(endpoint);
         }
@@ -123,10 +167,11 @@ impl Listeners {
             .extend(close.iter().map(|endpoint| (*endpoint, now_ms)));
         self.open.retain(|endpoint| !close.contains(endpoint));
         self.open.extend(&revive);
-        self.open.extend(bound.iter().map(|(endpoint, _)| endpoint));
+        self.open
+            .extend(sockets.iter().map(|(endpoint, _)| endpoint));
         self.open.sort_unstable();
         Change {
-            open: self.accept_on(bound),
+            open: self.accept_on(sockets),
             revive,
             retire: close,
         }
@@ -134,54 +179,59 @@ impl Listeners {
 
     /// Tries again what could not be bound. `None` where nothing has come of that.
     pub fn retry(&mut self) -> Option<Change> {
-        let failed = self.unbound.iter().map(|error| error.endpoint);
-        let tried: Vec<_> = failed.map(|endpoint| self.try_one(endpoint)).collect();
-        let count = tried.len();
-        let unbound: Vec<BindError> = tried.into_iter().filter_map(Result::err).collect();
-        // Nothing else is tried as long as that does not help: it may be free for others meanwhile.
-        let is_hopeless = match self.kept().is_empty() {
-            true => unbound.len() == count,
-            false => !unbound.is_empty(),
-        };
-        if is_hopeless {
-            self.unbound = unbound;
+        let tried: Vec<_> = std::mem::take(&mut self.unbound)
+            .into_iter()
+            .map(|(place, error)| (self.try_one(error.endpoint), place, error))
+            .collect();
+        let is_hopeful = tried.iter().any(|(outcome, ..)| outcome.is_ok());
+        self.unbound = tried
+            .into_iter()
+            .map(|(outcome, place, error)| (place, outcome.err().unwrap_or(error)))
+            .collect();
+        if !is_hopeful {
             return None;
         }
         let before = self.open.clone();
-        let change = self.change(self.wanted.clone());
+        let change = self.change(&self.names.clone());
         (self.open != before).then_some(change)
     }
 
     /// Whether trying again may help.
     pub fn is_trying(&self, confinement: &Confinement) -> bool {
-        let helps = |error: &BindError| !error.needs_restart(confinement);
-        !self.unbound.is_empty() && self.unbound.iter().all(helps)
+        // One listener's stand together.
+        let mut listeners = self.unbound.chunk_by(|(one, _), (other, _)| one == other);
+        let helps = |(_, error): &(String, BindError)| !error.needs_restart(confinement);
+        listeners.any(|listener| listener.iter().all(helps))
     }
 
     /// What is asked for and not accepted on.
     pub fn refusals(&self, confinement: &Confinement, now_ms: u64) -> Vec<Refusal> {
         let refusals = self.unbound.iter();
         refusals
-            .map(|error| error.refusal(PLACE, confinement, now_ms))
+            .map(|(place, error)| error.refusal(place, confinement, now_ms))
             .collect()
     }
 
     /// What would be refused of `wanted`. Binds what is not held yet, and releases it at once.
     pub fn try_out(
         &self,
-        wanted: &[Listener],
+        wanted: &[Wanted],
         confinement: &Confinement,
         now_ms: u64,
     ) -> Vec<Refusal> {
-        let wanted = endpoints(wanted);
         let is_held = |endpoint: &Endpoint| {
             self.open.contains(endpoint) || self.retired.contains_key(endpoint)
         };
-        let new = wanted.iter().filter(|endpoint| !is_held(endpoint));
-        let errors = new.filter_map(|endpoint| self.try_one(*endpoint).err());
-        errors
-            .map(|error| error.refusal(PLACE, confinement, now_ms))
-            .collect()
+        let each = wanted.iter().flat_map(|listener| {
+            let endpoints = listener.endpoints.iter();
+            endpoints.map(move |endpoint| (&listener.place, *endpoint))
+        });
+        let new = each.filter(|(_, endpoint)| !is_held(endpoint));
+        let errors = new.filter_map(|(place, endpoint)| {
+            let error = self.try_one(endpoint).err()?;
+            Some(error.refusal(place, confinement, now_ms))
+        });
+        errors.collect()
     }
 
     /// Whether all that is asked for is accepted on.
@@ -200,11 +250,9 @@ impl Listeners {
         open.any(|endpoint| endpoint.addr.ip().is_unspecified())
     }
 
-    /// Addresses that are accepted on although the configuration does not ask for them.
-    fn kept(&self) -> Vec<SocketAddr> {
-        let open = self.open.iter();
-        let kept = open.filter(|endpoint| !self.wanted.contains(endpoint));
-        kept.map(|endpoint| endpoint.addr).collect()
+    fn is_wanted(&self, endpoint: &Endpoint) -> bool {
+        let mut wanted = self.wanted.iter();
+        wanted.any(|listener| listener.endpoints.contains(endpoint))
     }
 
     /// What is accepted on, an address of a listener once.
@@ -272,9 +320,9 @@ impl Listeners {
         let unused: Vec<Endpoint> = unused.map(|(endpoint, _)| endpoint).collect();
         flows.retain(|_, count| Arc::strong_count(count) > 1);
         let is_known = |one: &Endpoint| self.open.contains(one) || self.retired.contains_key(one);
-        let wanted = &self.wanted;
-        self.names
-            .retain(|endpoint, _| wanted.contains(endpoint) || is_known(endpoint));
+        let mut names = std::mem::take(&mut self.names);
+        names.retain(|endpoint, _| self.is_wanted(endpoint) || is_known(endpoint));
+        self.names = names;
         unused
     }
 
@@ -360,9 +408,10 @@ impl Listeners {
     }
 }
 
-fn names(listeners: &[Listener]) -> HashMap<Endpoint, Name> {
-    let each = listeners.iter().flat_map(|listener| {
-        endpoints_of(listener).map(|endpoint| (endpoint, listener.name.clone()))
+fn names(wanted: &[Wanted]) -> HashMap<Endpoint, Name> {
+    let each = wanted.iter().flat_map(|listener| {
+        let endpoints = listener.endpoints.iter();
+        endpoints.map(|endpoint| (*endpoint, listener.name.clone()))
     });
     each.collect()
 }
@@ -388,19 +437,19 @@ pub(crate) mod tests {
     use super::*;
     use std::net::{TcpListener, UdpSocket};
 
-    /// One listener, and nothing else.
-    fn named(name: &str, addr: SocketAddr, pool: usize) -> [Listener; 1] {
-        [Listener {
+    /// A listener for TCP and UDP.
+    fn named(name: &str, addr: SocketAddr) -> Wanted {
+        let protocols = [Protocol::Tcp, Protocol::Udp];
+        Wanted {
             name: Name::new(name).expect("a name"),
-            addr,
-            tcp: true,
-            udp: true,
-            pool,
-        }]
+            place: format!("/{name}"),
+            endpoints: protocols.map(|protocol| Endpoint { addr, protocol }).into(),
+        }
     }
 
-    fn listener(addr: SocketAddr) -> [Listener; 1] {
-        named("default", addr, 0)
+    /// One listener, and nothing else.
+    fn listener(addr: SocketAddr) -> Vec<Wanted> {
+        vec![named("default", addr)]
     }
 
     /// An address of loopback that was free a moment ago, for TCP and for UDP.
@@ -424,7 +473,7 @@ pub(crate) mod tests {
     fn a_start_opens_what_is_free_and_the_rest_when_it_is() {
         let addr = free();
         let taken = UdpSocket::bind(addr).expect("free");
-        let (mut listeners, bound) = Listeners::bind(&listener(addr), 2);
+        let (mut listeners, bound) = Listeners::bind(listener(addr), 2);
         assert_eq!(bound.len(), 1, "TCP alone");
         let _accepting = listeners.accept_on(bound);
         assert_eq!(words(&listeners.status()), format!("{addr}/tcp"));
@@ -441,20 +490,19 @@ pub(crate) mod tests {
     #[test]
     fn a_listener_changes_as_a_whole_and_only_when_all_of_it_can_be_bound() {
         let (old, new, newest) = (free(), free(), free());
-        let (mut listeners, bound) = Listeners::bind(&listener(old), 1);
+        let (mut listeners, bound) = Listeners::bind(listener(old), 1);
         let _accepting = listeners.accept_on(bound);
         let taken = UdpSocket::bind(new).expect("free");
-        let change = listeners.change_to(&listener(new));
+        let change = listeners.change_to(listener(new));
         assert!(change.retire.is_empty() && change.open[0].is_empty());
         assert_eq!(words(&listeners.status()), format!("{old}/tcp+udp"));
-        assert_eq!(listeners.kept(), [old, old]);
         assert_eq!(values(&listeners), [format!("{new}/udp")]);
         // What could have been bound of it is free for others.
         drop(TcpListener::bind(new).expect("released"));
         assert!(listeners.retry().is_none());
 
         // A newer one is tried instead, and the one before no more.
-        let change = listeners.change_to(&listener(newest));
+        let change = listeners.change_to(listener(newest));
         assert_eq!((change.retire.len(), change.open[0].len()), (2, 2));
         drop(taken);
         assert!(!listeners.is_trying(&Confinement::default()));
@@ -465,7 +513,7 @@ pub(crate) mod tests {
     #[test]
     fn a_trial_takes_nothing() {
         let (old, taken) = (free(), free());
-        let (mut listeners, bound) = Listeners::bind(&listener(old), 1);
+        let (mut listeners, bound) = Listeners::bind(listener(old), 1);
         let _accepting = listeners.accept_on(bound);
         let _other = TcpListener::bind(taken).expect("free");
         let tried = |addr| {
@@ -486,12 +534,12 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_listener_that_gets_another_pool_and_name_keeps_its_sockets() {
+    fn a_listener_that_gets_another_name_keeps_its_sockets() {
         let addr = free();
-        let (mut listeners, bound) = Listeners::bind(&named("chat", addr, 0), 1);
+        let (mut listeners, bound) = Listeners::bind(vec![named("chat", addr)], 1);
         let _accepting = listeners.accept_on(bound);
-        for (name, pool) in [("chat", 1), ("talk", 0)] {
-            let change = listeners.change_to(&named(name, addr, pool));
+        for name in ["chat", "talk"] {
+            let change = listeners.change_to(vec![named(name, addr)]);
             assert!(
                 change.retire.is_empty() && change.open[0].is_empty(),
                 "{name}"
@@ -499,5 +547,66 @@ pub(crate) mod tests {
             assert!(!listeners.has_retired());
             assert_eq!(listeners.status()[0].name, name);
         }
+    }
+
+    fn status(listeners: &Listeners) -> Vec<String> {
+        let status = listeners.status();
+        let mut all: Vec<String> = status
+            .iter()
+            .map(|one| format!("{} {}", one.name, words(std::slice::from_ref(one))))
+            .collect();
+        all.sort();
+        all
+    }
+
+    #[test]
+    fn a_listener_that_cannot_move_keeps_its_own_and_the_others_do_not_wait() {
+        let [a, b, to, other] = [free(), free(), free(), free()];
+        let before = vec![named("a", a), named("b", b), named("c", other)];
+        let (mut listeners, bound) = Listeners::bind(before, 1);
+        let _accepting = listeners.accept_on(bound);
+        let taken = UdpSocket::bind(to).expect("free");
+        let new = free();
+        let wanted = vec![named("b", new), named("a", to)];
+        let change = listeners.change_to(wanted);
+        assert_eq!(
+            (change.retire.len(), change.open[0].len()),
+            (4, 2),
+            "b moves, c ends"
+        );
+        let right = [format!("a {a}/tcp+udp"), format!("b {new}/tcp+udp")];
+        assert_eq!(status(&listeners), right);
+        let refusals = listeners.refusals(&Confinement::default(), 0);
+        let refused = refusals.iter().map(|one| (&*one.place, one.value.clone()));
+        assert_eq!(refused.collect::<Vec<_>>(), [("/a", format!("{to}/udp"))]);
+        drop(taken);
+        let change = listeners.retry().expect("it is free");
+        assert_eq!((change.retire.len(), change.open[0].len()), (2, 2));
+        let right = [format!("a {to}/tcp+udp"), format!("b {new}/tcp+udp")];
+        assert_eq!(status(&listeners), right);
+        assert!(listeners.is_settled());
+    }
+
+    #[test]
+    fn listeners_that_change_addresses_among_themselves_open_and_close_nothing() {
+        let [a, b] = [free(), free()];
+        let (mut listeners, bound) = Listeners::bind(vec![named("a", a), named("b", b)], 1);
+        let _accepting = listeners.accept_on(bound);
+        let change = listeners.change_to(vec![named("a", b), named("b", a)]);
+        assert!(change.retire.is_empty() && change.open[0].is_empty());
+        let right = [format!("a {b}/tcp+udp"), format!("b {a}/tcp+udp")];
+        assert_eq!(status(&listeners), right);
+    }
+
+    #[test]
+    fn an_address_that_another_asks_for_is_not_kept() {
+        let [a, to] = [free(), free()];
+        let (mut listeners, bound) = Listeners::bind(vec![named("a", a)], 1);
+        let _accepting = listeners.accept_on(bound);
+        let _taken = UdpSocket::bind(to).expect("free");
+        let change = listeners.change_to(vec![named("a", to), named("b", a)]);
+        assert!(change.retire.is_empty());
+        let right = [format!("a {to}/tcp"), format!("b {a}/tcp+udp")];
+        assert_eq!(status(&listeners), right, "a has nothing to give up");
     }
 }

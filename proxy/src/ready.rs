@@ -10,7 +10,7 @@ use crate::announcement::Announcement;
 use crate::arguments::{Arguments, Paths};
 use crate::config_file::{self, ConfigFile, ConfigFileError, Loaded};
 use crate::limits::Limits;
-use crate::listeners::{BoundSockets, Listeners};
+use crate::listeners::{BoundSockets, Listeners, Wanted};
 use crate::privileges::GroupName;
 
 /// All that is had before the process gives up the rights to it.
@@ -68,7 +68,7 @@ impl Bound {
         let limits = Limits::of_process(worker_count);
         let Loaded { found_at, file } = config_file::load(&config_path);
         let file = file?;
-        let wanted = &file.checked.config.listeners;
+        let wanted = Wanted::of(&file.checked);
         let (listeners, sockets) = Listeners::bind(wanted, worker_count);
         Ok(Bound {
             found_at: found_at.unwrap_or_else(|| config_path.clone()),

@@ -53,7 +53,7 @@ pub fn of_file(error: &ConfigFileError, hint: Option<&str>, now_ms: u64) -> Vec<
 pub fn of_skipped(skipped: &[Skipped], now_ms: u64) -> impl Iterator<Item = Refusal> {
     let named = skipped.iter().take(MOST_SKIPPED).map(move |entry| Refusal {
         code: RefusalCode::OwnListener,
-        place: entry.place(),
+        place: entry.place.clone(),
         value: entry.addr.to_string(),
         detail: format!("the proxy listens on {}", entry.listen),
         since: now_ms,
@@ -176,6 +176,7 @@ mod tests {
             let skipped: Vec<Skipped> = moved
                 .map(|(&index, at)| Skipped {
                     index,
+                    place: format!("/backends/{index}"),
                     ..skipped(at)
                 })
                 .collect();
@@ -199,6 +200,7 @@ mod tests {
         Skipped {
             pool: contract::Name::default(),
             index: at,
+            place: format!("/backends/{at}"),
             addr: contract::BackendAddr::new(ip.into(), 80),
             listen: ([0, 0, 0, 0], 80).into(),
         }

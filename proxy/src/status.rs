@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use contract::health::{AllDown, ProbeKind};
+use contract::health::{AllDown, Health as Rules, ProbeKind};
 use contract::status::{
     AdminState, BackendCost, BackendStatus, Counters, Failed, HealthStatus, LimitStatus,
     ListenerTotals, PoolStatus, ProtocolHealth, States, Status, Timings, Totals, WorkerStatus,
@@ -116,8 +116,8 @@ pub fn states(supervisor: &Supervisor) -> States {
 }
 
 /// What the backends of a pool are judged by.
-fn judged<'a>(state: &'a State, pool: &PoolSnapshot) -> Judged<'a> {
-    let rules = &state.config.settings.health;
+fn judged<'a>(state: &State, pool: &'a PoolSnapshot) -> Judged<'a> {
+    let rules = &pool.settings.health;
     Judged {
         rules,
         is_udp_alone: is_udp_alone(pool, &state.registry),
@@ -128,8 +128,8 @@ fn judged<'a>(state: &'a State, pool: &PoolSnapshot) -> Judged<'a> {
 
 /// Of the pool that stands at `pool` in the configuration.
 fn health(state: &State, pool: usize) -> HealthStatus {
-    let rules = &state.config.settings.health;
     let snapshot = &state.snapshot.pools[pool];
+    let rules = &snapshot.settings.health;
     let is_udp_alone = judged(state, snapshot).is_udp_alone;
     let probe = match subject(&state.config, pool) {
         Some(_) => rules.probe.kind,
@@ -160,6 +160,7 @@ fn health(state: &State, pool: usize) -> HealthStatus {
 /// The configured backends in file order, pool by pool, then removed ones that still have sessions or
 /// flows.
 fn backends(state: &State) -> Vec<BackendStatus> {
+    let of_no_pool = Rules::default();
     let pools = state.config.pools.iter().zip(&state.snapshot.pools);
     let configured = pools.flat_map(|(pool, snapshot)| {
         let judged = judged(state, snapshot);
@@ -197,7 +198,7 @@ fn backends(state: &State) -> Vec<BackendStatus> {
             let judged = match state.snapshot.pool(backend.pool) {
                 Some(pool) => judged(state, pool),
                 None => Judged {
-                    rules: &state.config.settings.health,
+                    rules: &of_no_pool,
                     is_udp_alone: false,
                     serves: [false; 2],
                     now_ms: monotonic_ms(),

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use contract::status::{ListenerStatus, Refusal, Reload, Running, Trial};
-use contract::{Checked, Config, LocalAddresses, Settings, Skipped};
+use contract::{Checked, Config, LocalAddresses, Skipped};
 use proxy_core::backend::{BackendRegistry, BackendState};
 use proxy_core::health::watch::{Failing, Watch};
 use proxy_core::plan::{Endpoint, Protocol};
@@ -22,7 +22,7 @@ use crate::clock::monotonic_ms;
 use crate::config_file::{self, ConfigFile, ConfigFileError, Loaded};
 use crate::health::{self, in_use::NoneInUse};
 use crate::limits::Limits;
-use crate::listeners::{self, Change, Listeners};
+use crate::listeners::{self, Change, Listeners, Wanted};
 use crate::ready::Bound;
 use crate::refusals;
 use crate::sandbox::Confinement;
@@ -254,7 +254,7 @@ impl Supervisor {
         let told = {
             let mut state = self.state();
             state.of_file.clear();
-            let change = state.listeners.change_to(&checked.config.listeners);
+            let change = state.listeners.change_to(Wanted::of(&checked));
             state.install(change, checked, &addresses, &self.limits)
         };
         let (listeners, refusals) = self.carry_out(told).await;
@@ -375,10 +375,10 @@ impl Supervisor {
         let refusals = match config_file::check(path, bytes) {
             Ok(file) => {
                 let state = self.state();
-                let wanted = &file.checked.config.listeners;
+                let wanted = Wanted::of(&file.checked);
                 let now_ms = unix_ms();
                 let listeners = &state.listeners;
-                let mut refusals = listeners.try_out(wanted, &self.confinement, now_ms);
+                let mut refusals = listeners.try_out(&wanted, &self.confinement, now_ms);
                 // Where it would be bound, nothing else is accepted on.
                 let kept = match refusals.is_empty() {
                     true => Vec::new(),
@@ -458,7 +458,7 @@ impl Supervisor {
             let mut state = self.state();
             state.is_draining = true;
             let open = state.listeners.take_all();
-            (open, state.config.settings.drain_timeout())
+            (open, state.config.process.drain_timeout())
         };
         let end = |endpoint: &Endpoint| match endpoint.protocol {
             Protocol::Tcp => Command::Close(*endpoint),
@@ -573,9 +573,8 @@ fn build(
     registry: &mut BackendRegistry,
     limits: &Limits,
 ) -> Snapshot {
-    let bounds = limits.bounds(&config.settings);
-    let max_flows = limits.max_flows(&bounds);
-    warn_of_lowered_bounds(&config.settings, bounds.max_sessions, max_flows);
+    let bounds = limits.bounds(&config.listeners);
+    warn_of_lowered_bounds(config, bounds.max_sessions, limits.max_flows(&bounds));
     let snapshot = Snapshot::build(
         previous,
         config,
@@ -595,16 +594,21 @@ fn score(snapshot: &Snapshot) -> Option<u64> {
     next.min()
 }
 
-fn warn_of_lowered_bounds(settings: &Settings, max_sessions: u64, max_flows: u64) {
-    let bounds = [
-        ("/max_sessions", settings.max_sessions, max_sessions),
-        ("/max_flows", settings.max_flows, max_flows),
-    ];
-    for (place, asked, in_force) in bounds {
-        if let Some(asked) = asked.filter(|asked| *asked > in_force) {
-            tracing::warn!(
-                "{place} lowered asked={asked} in_force={in_force}: the descriptor limit allows no more"
-            );
+/// Says where listeners ask for more than all of them together may have.
+fn warn_of_lowered_bounds(config: &Config, max_sessions: u64, max_flows: u64) {
+    for listener in &config.listeners {
+        let bounds = [
+            ("max_sessions", listener.settings.max_sessions, max_sessions),
+            ("max_flows", listener.settings.max_flows, max_flows),
+        ];
+        for (key, asked, in_force) in bounds {
+            if let Some(asked) = asked.filter(|asked| *asked > in_force) {
+                tracing::warn!(
+                    "{key} lowered listener={} asked={asked} in_force={in_force}: the descriptor limit \
+                     allows no more",
+                    listener.name
+                );
+            }
         }
     }
 }

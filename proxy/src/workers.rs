@@ -165,11 +165,13 @@ fn keep_on(core: usize) -> rustix::io::Result<()> {
 mod tests {
     use super::*;
     use crate::clock::monotonic_ms;
-    use crate::listeners::Listeners;
+    use crate::listeners::{Listeners, Wanted};
     use contract::{
-        Algorithm, Backend, BackendAddr, Config, Listener, Name, Pool, Report, Settings,
+        Algorithm, Backend, BackendAddr, Config, ConnectSettings, Listener, ListenerSettings, Name,
+        Pool, PoolSettings, ProcessSettings, Report,
     };
     use proxy_core::backend::BackendRegistry;
+    use proxy_core::plan::endpoints_of;
     use std::io::{Read as _, Write as _};
     use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 
@@ -250,7 +252,24 @@ mod tests {
             batch: None,
         };
         let name = Name::new(name).expect("a name");
-        Pool::new(name, Algorithm::GpuAware, vec![backend])
+        Pool {
+            settings: PoolSettings {
+                connect: ConnectSettings {
+                    timeout_ms: 300,
+                    ..ConnectSettings::default()
+                },
+                ..PoolSettings::default()
+            },
+            ..Pool::new(name, Algorithm::GpuAware, vec![backend])
+        }
+    }
+
+    fn wanted(listener: &Listener) -> Wanted {
+        Wanted {
+            name: listener.name.clone(),
+            place: String::new(),
+            endpoints: endpoints_of(listener).collect(),
+        }
     }
 
     /// What the supervisor does with a configuration, without its file.
@@ -268,7 +287,7 @@ mod tests {
             let snapshot = build(None, pools, &listener, &mut registry);
             let (reports, _) = mpsc::channel(1);
             let workers = Workers::start(1, false, &snapshot, 0, reports).expect("threads");
-            let (mut listeners, sockets) = Listeners::bind(&[listener], 1);
+            let (mut listeners, sockets) = Listeners::bind(vec![wanted(&listener)], 1);
             let runtime = tokio::runtime::Builder::new_current_thread();
             let runtime = { runtime }.enable_all().build().expect("a runtime");
             runtime.block_on(workers.tell_each(listeners.accept_on(sockets)));
@@ -285,7 +304,7 @@ mod tests {
             let new = build(Some(&self.snapshot), pools, &listener, &mut self.registry);
             self.snapshot = new;
             let install = || Command::Install(Arc::clone(&self.snapshot));
-            let change = self.listeners.change_to(&[listener]);
+            let change = self.listeners.change_to(vec![wanted(&listener)]);
             let told = self.workers.tell_each(change.after(install));
             self.runtime.block_on(told);
         }
@@ -323,10 +342,7 @@ mod tests {
             updated_at: None,
             listeners: vec![listener.clone()],
             pools: pools.to_vec(),
-            settings: Settings {
-                connect_timeout_ms: 300,
-                ..Settings::default()
-            },
+            process: ProcessSettings::default(),
         };
         let now_ms = monotonic_ms();
         Arc::new(Snapshot::build(
@@ -344,6 +360,7 @@ mod tests {
             tcp: true,
             udp: true,
             pool,
+            settings: ListenerSettings::default(),
         };
         let mut world = World::new(std::slice::from_ref(&a), listener("chat", 0));
         let (mut first, flow) = (open(addr), client(addr));
@@ -402,6 +419,7 @@ mod tests {
             tcp: true,
             udp: true,
             pool: 0,
+            settings: ListenerSettings::default(),
         };
         let mut world = World::new(&[a], listener.clone());
         let waiting = std::thread::spawn(move || open(addr).1);

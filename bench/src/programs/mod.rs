@@ -369,6 +369,7 @@ mod tests {
         let checked =
             contract::check_strictly(config.as_bytes(), &contract::LocalAddresses::default());
         let checked = checked.expect("it is right");
-        assert_eq!(checked.settings.session_log, contract::SessionLog::Failures);
+        let session_log = checked.listeners[0].settings.session_log;
+        assert_eq!(session_log, contract::SessionLog::Failures);
     }
 }

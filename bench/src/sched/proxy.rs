@@ -4,7 +4,9 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use contract::{Algorithm, Backend, BackendAddr, Batch, Config, Name, Pool, Report, Settings};
+use contract::{
+    Algorithm, Backend, BackendAddr, Batch, Config, Name, Pool, ProcessSettings, Report,
+};
 use proxy_core::backend::{BackendRegistry, SessionSlot};
 use proxy_core::health::Unanswered;
 use proxy_core::health::sources::{AnsweredSources, Source};
@@ -170,7 +172,7 @@ fn build(
         updated_at: None,
         listeners: Vec::new(),
         pools: vec![pool],
-        settings: Settings::default(),
+        process: ProcessSettings::default(),
     };
     Snapshot::build(previous, &config, registry, 1, 1, us(now) / 1_000)
 }

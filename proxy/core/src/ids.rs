@@ -26,6 +26,11 @@ impl PoolId {
     pub const NONE: PoolId = PoolId(u32::MAX);
 }
 
+impl ListenerId {
+    /// The first one of a process; others follow.
+    pub const FIRST: ListenerId = ListenerId(0);
+}
+
 /// What stands for a name in a [`Names`].
 pub(crate) trait Id: Copy {
     fn of(place: usize) -> Self;

@@ -5,8 +5,9 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
-use contract::{Listener, Name};
+use contract::{Listener, ListenerSettings, Name, Networks};
 
 use crate::counts::Counts;
 use crate::ids::{ById, ListenerId, Names, PoolId};
@@ -16,6 +17,8 @@ use crate::snapshot::Snapshot;
 pub struct ListenerState {
     pub id: ListenerId,
     pub name: Name,
+    /// Sessions at once, over all workers.
+    pub sessions: AtomicU64,
     by_worker: Box<[Counts]>,
 }
 
@@ -27,6 +30,16 @@ impl ListenerState {
     pub fn workers(&self) -> &[Counts] {
         &self.by_worker
     }
+}
+
+/// What a listener goes by, as a configuration says.
+#[derive(Debug, Default)]
+pub struct ListenerRules {
+    pub settings: ListenerSettings,
+    /// Sessions at once, over all workers.
+    pub max_sessions: u64,
+    /// Flows at once in one worker.
+    pub max_flows_per_worker: usize,
 }
 
 /// For which listener an open endpoint accepts, and which pool its sessions and flows go to.
@@ -52,6 +65,29 @@ impl ListenerRegistry {
         }
     }
 
+    /// What `listener` goes by where all of them together may have so many sessions, and so many flows a
+    /// worker.
+    pub fn rules(
+        &self,
+        listener: &Listener,
+        max_sessions: u64,
+        max_flows_per_worker: usize,
+    ) -> ListenerRules {
+        let settings = listener.settings.clone();
+        let sessions = settings.max_sessions.unwrap_or(max_sessions);
+        let flows = settings.max_flows.map(|flows| {
+            let per_worker = flows.div_ceil(self.workers.max(1) as u64).max(1);
+            usize::try_from(per_worker).unwrap_or(usize::MAX)
+        });
+        ListenerRules {
+            max_sessions: sessions.min(max_sessions),
+            max_flows_per_worker: flows.map_or(max_flows_per_worker, |flows| {
+                flows.min(max_flows_per_worker)
+            }),
+            settings,
+        }
+    }
+
     /// Takes over a configuration: the state of each of its listeners, in order. Those that are neither
     /// configured nor held by anybody any more are forgotten.
     pub fn adopt(&mut self, listeners: &[Listener]) -> Vec<Arc<ListenerState>> {
@@ -61,6 +97,7 @@ impl ListenerRegistry {
                 Arc::new(ListenerState {
                     id,
                     name: listener.name.clone(),
+                    sessions: AtomicU64::new(0),
                     by_worker: (0..workers).map(|_| Counts::default()).collect(),
                 })
             });
@@ -78,9 +115,20 @@ impl ListenerRegistry {
     }
 }
 
-/// The listeners that one worker may have to count for.
+/// The listeners that one worker may have sessions or flows of, and what each goes by: those that a
+/// configuration does not name any more, as the last one said that did.
 #[derive(Debug, Default)]
-pub struct HeldListeners(ById<Arc<ListenerState>>);
+pub struct HeldListeners {
+    held: ById<Held>,
+    /// Of a listener that is not held, which has nothing here.
+    otherwise: ListenerRules,
+}
+
+#[derive(Debug, Clone)]
+struct Held {
+    state: Arc<ListenerState>,
+    rules: Arc<ListenerRules>,
+}
 
 impl HeldListeners {
     /// Holds those of `snapshot` from now on, and of the others those for which `worker` has sockets
@@ -92,16 +140,33 @@ impl HeldListeners {
         open: impl Iterator<Item = ListenerId>,
     ) {
         let open: HashSet<ListenerId> = open.collect();
-        let is_needed = |listener: &&Arc<ListenerState>| {
+        let is_needed = |held: &&Held| {
+            let listener = &held.state;
             open.contains(&listener.id) || listener.worker(worker).in_flight() > 0
         };
-        let before = self.0.iter().filter(is_needed);
-        let all = before.chain(snapshot.listeners());
-        self.0 = ById::collect(all.map(|listener| (listener.id, Arc::clone(listener))));
+        let before = self.held.iter().filter(is_needed).cloned();
+        let named = snapshot.rules_of_listeners().map(|(state, rules)| Held {
+            state: Arc::clone(state),
+            rules: Arc::clone(rules),
+        });
+        let all = before.chain(named);
+        self.held = ById::collect(all.map(|held| (held.state.id, held)));
     }
 
-    /// What `worker` counts of a listener; it has sockets, sessions or flows of it.
-    pub fn counts(&self, listener: ListenerId, worker: usize) -> Option<&Counts> {
-        Some(self.0.get(listener)?.worker(worker))
+    /// What is known of a listener over all workers; the worker has sockets, sessions or flows of it.
+    pub fn state(&self, listener: ListenerId) -> Option<&ListenerState> {
+        self.held.get(listener).map(|held| &*held.state)
+    }
+
+    /// What a listener goes by.
+    pub fn rules(&self, listener: ListenerId) -> &ListenerRules {
+        let held = self.held.get(listener);
+        held.map_or(&self.otherwise, |held| &held.rules)
+    }
+
+    /// The networks whose datagrams start no flow, of each listener.
+    pub fn udp_peers(&self) -> impl Iterator<Item = (ListenerId, &Networks)> {
+        let held = self.held.iter();
+        held.map(|held| (held.state.id, &held.rules.settings.udp_peers))
     }
 }

@@ -113,6 +113,7 @@ mod tests {
             tcp: true,
             udp: true,
             pool,
+            settings: contract::ListenerSettings::default(),
         }
     }
 

@@ -1,5 +1,5 @@
 //! Doubly linked rings over one array of nodes: the ground of [`TimerWheel`](crate::timer_wheel)
-//! and [`RecencyList`](crate::recency_list).
+//! and [`RecencyLists`](crate::recency_list).
 //!
 //! A list is a ring through a node that stands for its ends, so no link is ever absent and nothing
 //! has to be told apart when a node leaves: not which list it is in, not whether it is at an end.

@@ -4,15 +4,17 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use contract::health::AllDown;
-use contract::{Algorithm, BackendAddr, Config, Listener, Name, Pool, Settings};
+use contract::health::{AllDown, Health as Rules};
+use contract::{
+    Algorithm, BackendAddr, Config, Listener, Name, Pool, PoolSettings, ProcessSettings,
+};
 
 use crate::backend::{Adopted, BackendRegistry, BackendState};
 use crate::batch::Batches;
 use crate::health::roster::{PoolHealth, Roster};
 use crate::health::{PROTOCOLS, is_served, listeners_of, subject};
 use crate::ids::{ById, ListenerId, MemberId, PoolId};
-use crate::listener::{ListenerState, Serving};
+use crate::listener::{ListenerRules, ListenerState, Serving};
 use crate::meter::Metering;
 use crate::pick::{BackendIndex, PickTable, Picker};
 use crate::plan::{Endpoint, Protocol, endpoints_of};
@@ -29,16 +31,20 @@ pub struct Snapshot {
     listeners: ById<RoutedListener>,
     /// By endpoint, each once.
     endpoints: Box<[(Endpoint, ListenerId)]>,
-    pub settings: Settings,
-    /// Sessions at once, over all workers.
+    /// How long sessions and flows of removed and disabled backends may go on, by pool: also of pools that
+    /// are no more but still have some.
+    gone_timeouts: ById<(PoolId, Option<u64>)>,
+    pub process: ProcessSettings,
+    /// Sessions at once, over all workers and listeners.
     pub max_sessions: u64,
-    /// Flows at once in one worker.
+    /// Flows at once in one worker, over all listeners.
     pub max_flows_per_worker: usize,
 }
 
 #[derive(Debug)]
 struct RoutedListener {
     state: Arc<ListenerState>,
+    rules: Arc<ListenerRules>,
     pool: PoolId,
 }
 
@@ -46,6 +52,7 @@ struct RoutedListener {
 pub struct PoolSnapshot {
     pub id: PoolId,
     pub name: Name,
+    pub settings: PoolSettings,
     /// For TCP and for UDP; one and the same where health makes no difference between them.
     pub(crate) tables: [Arc<PickTable>; 2],
     /// One each, whatever the tables.
@@ -119,28 +126,48 @@ impl Snapshot {
         let adopted = registry.adopt(&config.pools);
         configure_health(config, &adopted, registry, now_ms);
         let ids: Vec<PoolId> = adopted.iter().map(|pool| pool.id).collect();
-        let (listeners, endpoints) = route(config, &ids, registry);
+        let states = registry.listeners.adopt(&config.listeners);
+        let routed = config
+            .listeners
+            .iter()
+            .zip(states)
+            .map(|(listener, state)| {
+                let rules = registry
+                    .listeners
+                    .rules(listener, max_sessions, max_flows_per_worker);
+                let routed = RoutedListener {
+                    state,
+                    rules: Arc::new(rules),
+                    pool: ids[listener.pool],
+                };
+                (listener, routed)
+            });
+        let routed: Vec<(&Listener, RoutedListener)> = routed.collect();
+        let endpoints = endpoints_of_all(&routed);
+        let gone_timeouts = gone_timeouts(previous, config, &ids, registry);
         let pools = config.pools.iter().zip(adopted).enumerate();
         let pools = pools.map(|(at, (pool, adopted))| {
             let listeners: Vec<&Listener> = listeners_of(config, at).collect();
             let previous = previous.and_then(|previous| previous.pool(adopted.id));
-            let settings = &config.settings;
             if let Some(protocols) = registry.protocols(adopted.id) {
                 let serves =
                     PROTOCOLS.map(|protocol| is_served(listeners.iter().copied(), protocol));
-                protocols.configure(serves, settings.health.probe.kind);
+                protocols.configure(serves, pool.settings.health.probe.kind);
             }
-            build_pool(previous, pool, &listeners, adopted, settings, now_ms)
+            build_pool(previous, pool, &listeners, adopted, now_ms)
         });
         let pools = pools.collect();
-        let settings = config.settings.clone();
+        let listeners = routed
+            .into_iter()
+            .map(|(_, routed)| (routed.state.id, routed));
         Snapshot {
             epoch: previous.map_or(0, |previous| previous.epoch + 1),
             pools,
             places: ById::collect(ids.into_iter().zip(0..)),
-            listeners,
+            listeners: ById::collect(listeners),
             endpoints,
-            settings,
+            gone_timeouts,
+            process: config.process.clone(),
             max_sessions,
             max_flows_per_worker,
         }
@@ -151,9 +178,25 @@ impl Snapshot {
         self.pools.get(*self.places.get(id)?)
     }
 
-    /// The listeners of the configuration.
-    pub fn listeners(&self) -> impl Iterator<Item = &Arc<ListenerState>> {
-        self.listeners.iter().map(|listener| &listener.state)
+    /// The listeners of the configuration, and what each goes by.
+    pub fn rules_of_listeners(
+        &self,
+    ) -> impl Iterator<Item = (&Arc<ListenerState>, &Arc<ListenerRules>)> {
+        let listeners = self.listeners.iter();
+        listeners.map(|listener| (&listener.state, &listener.rules))
+    }
+
+    /// How long sessions and flows of removed and disabled backends of a pool may go on; `None`: until
+    /// they end by themselves.
+    pub fn gone_timeout_ms(&self, pool: PoolId) -> Option<u64> {
+        self.gone_timeouts.get(pool)?.1
+    }
+
+    /// Whether those of any pool are ended.
+    pub fn ends_those_of_gone_backends(&self) -> bool {
+        self.gone_timeouts
+            .iter()
+            .any(|(_, timeout_ms)| timeout_ms.is_some())
     }
 
     /// The pool that a listener of the configuration leads to.
@@ -196,10 +239,9 @@ impl Snapshot {
 /// Tells each backend's health what the configuration says of it; those that are no longer in it
 /// are told that too.
 fn configure_health(config: &Config, adopted: &[Adopted], registry: &BackendRegistry, now_ms: u64) {
-    let rules = &config.settings.health;
     let mut count = 0;
     for (at, (pool, adopted)) in config.pools.iter().zip(adopted).enumerate() {
-        let subject = subject(config, at);
+        let (rules, subject) = (&pool.settings.health, subject(config, at));
         for (backend, state) in pool.backends.iter().zip(&adopted.states) {
             state
                 .health()
@@ -215,30 +257,36 @@ fn configure_health(config: &Config, adopted: &[Adopted], registry: &BackendRegi
     let removed = registry
         .all()
         .filter(|state| !is_configured.contains(&state.id()));
-    removed.for_each(|state| state.health().configure(None, rules, None, now_ms));
+    let rules = Rules::default();
+    removed.for_each(|state| state.health().configure(None, &rules, None, now_ms));
 }
 
-/// The listeners, and the endpoints that lead to them. `pools` are in the order of the configuration.
-fn route(
-    config: &Config,
-    pools: &[PoolId],
-    registry: &mut BackendRegistry,
-) -> (ById<RoutedListener>, Box<[(Endpoint, ListenerId)]>) {
-    let states = registry.listeners.adopt(&config.listeners);
-    let listeners = || config.listeners.iter().zip(&states);
-    let endpoints = listeners()
-        .flat_map(|(listener, state)| endpoints_of(listener).map(|endpoint| (endpoint, state.id)));
+/// The endpoints that lead to `listeners`, each once.
+fn endpoints_of_all(listeners: &[(&Listener, RoutedListener)]) -> Box<[(Endpoint, ListenerId)]> {
+    let endpoints = listeners.iter().flat_map(|(listener, routed)| {
+        endpoints_of(listener).map(|endpoint| (endpoint, routed.state.id))
+    });
     let mut endpoints: Vec<(Endpoint, ListenerId)> = endpoints.collect();
     endpoints.sort_unstable();
     endpoints.dedup_by_key(|(endpoint, _)| *endpoint);
-    let routed = listeners().map(|(listener, state)| {
-        let routed = RoutedListener {
-            state: Arc::clone(state),
-            pool: pools[listener.pool],
-        };
-        (state.id, routed)
-    });
-    (ById::collect(routed), endpoints.into())
+    endpoints.into()
+}
+
+/// `pools` are in the order of the configuration. A pool that it does not name any more keeps its own for as
+/// long as somebody uses its backends.
+fn gone_timeouts(
+    previous: Option<&Snapshot>,
+    config: &Config,
+    pools: &[PoolId],
+    registry: &BackendRegistry,
+) -> ById<(PoolId, Option<u64>)> {
+    let before = previous
+        .into_iter()
+        .flat_map(|one| one.gone_timeouts.iter());
+    let before = before.filter(|(pool, _)| registry.pool_name(*pool).is_some());
+    let now = pools.iter().zip(&config.pools);
+    let now = now.map(|(id, pool)| (*id, pool.settings.connect.backend_gone_timeout_ms));
+    ById::collect(before.copied().chain(now).map(|entry| (entry.0, entry)))
 }
 
 fn build_pool(
@@ -246,7 +294,6 @@ fn build_pool(
     pool: &Pool,
     listeners: &[&Listener],
     adopted: Adopted,
-    settings: &Settings,
     now_ms: u64,
 ) -> PoolSnapshot {
     let Adopted {
@@ -255,7 +302,7 @@ fn build_pool(
     } = adopted;
     let is_served = |protocol| is_served(listeners.iter().copied(), protocol);
     let rosters = PROTOCOLS.map(|protocol| {
-        let mut roster = Roster::of(pool, &backends, protocol, &settings.health, now_ms);
+        let mut roster = Roster::of(pool, &backends, protocol, now_ms);
         if !is_served(protocol) {
             // Nobody misses what no listener takes.
             roster.health.all_down = None;
@@ -301,6 +348,7 @@ fn build_pool(
     PoolSnapshot {
         id,
         name: pool.name.clone(),
+        settings: pool.settings.clone(),
         by_addr: by_addr.collect(),
         serves: PROTOCOLS.map(is_served),
         health: rosters.each_ref().map(|roster| roster.health),

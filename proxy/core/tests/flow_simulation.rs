@@ -19,6 +19,7 @@ use contract::{Algorithm, Backend, BackendAddr, Name, Pool, Report};
 use proxy_core::backend::{BackendRegistry, BackendState};
 use proxy_core::flow::{ANSWER_PATIENCE_MS, FlowState, Judging};
 use proxy_core::flow_table::{FlowIndex, FlowKey, FlowTable, Rank};
+use proxy_core::ids::ListenerId;
 use proxy_core::reason::FlowEnd;
 
 const CLIENTS: u16 = 18;
@@ -219,7 +220,9 @@ impl Simulation {
             return;
         };
         let flow = FlowState::begin(&backend, self.epoch);
-        let index = self.table.insert(key(client), flow, self.now_ms);
+        let index = self
+            .table
+            .insert(key(client), flow, ListenerId::FIRST, self.now_ms);
         self.begun += 1;
         let known = Known {
             backend: backend.addr,
@@ -318,7 +321,7 @@ impl Simulation {
             .values()
             .filter(|k| self.has_outstayed(k.backend));
         assert_eq!(outstayed.count(), 0, "seed {}: too long", self.seed);
-        while let Some((index, last_seen_ms)) = self.table.oldest() {
+        while let Some((index, last_seen_ms)) = self.table.oldest(ListenerId::FIRST) {
             if self.now_ms < last_seen_ms + IDLE_MS {
                 break;
             }
@@ -474,7 +477,7 @@ impl Flood {
                     self.table.remove(index);
                 }
                 let flow = FlowState::begin(&self.backend, 1);
-                self.table.insert(key, flow, self.now_ms)
+                self.table.insert(key, flow, ListenerId::FIRST, self.now_ms)
             }
         };
         let (_, flow) = self.table.get_mut(index).expect("found or made just now");

@@ -95,7 +95,7 @@ impl World {
             backend.health().answered(Protocol::Tcp);
             return true;
         }
-        let needed = self.config.settings.health.ejection.failures;
+        let needed = self.config.pools[0].settings.health.ejection.failures;
         let unanswered = backend.left_unanswered(0, &self.sources, source, needed, self.now_ms);
         if unanswered == Unanswered::OneTooMany {
             let protocol = Protocol::Tcp;

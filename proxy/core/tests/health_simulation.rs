@@ -131,7 +131,7 @@ impl Simulation {
     }
 
     fn rules(&self) -> &Rules {
-        &self.config.settings.health
+        &self.config.pools[0].settings.health
     }
 
     fn is_available(&self, addr: BackendAddr) -> bool {
@@ -309,7 +309,7 @@ impl Simulation {
                 assert!(have_failed || was_ejected, "out for nothing: {truth:?}");
                 continue;
             }
-            let is_probed = self.config.settings.health.probe.kind != ProbeKind::Off;
+            let is_probed = self.config.pools[0].settings.health.probe.kind != ProbeKind::Off;
             assert!(
                 have_passed || !is_probed,
                 "back without {rise} successes: {truth:?}"

@@ -5,7 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use contract::health::{Ejection, Health, Probe, ProbeKind};
-use contract::{Algorithm, Backend, BackendAddr, Config, Listener, Name, Pool, Report, Settings};
+use contract::{
+    Algorithm, Backend, BackendAddr, Config, Listener, ListenerSettings, Name, Pool, PoolSettings,
+    ProcessSettings, Report,
+};
 use proxy_core::backend::{BackendRegistry, BackendState, SessionSlot};
 use proxy_core::health::watch::{Failing, Watch};
 use proxy_core::health::{Outcome, ProbeFailure};
@@ -37,7 +40,10 @@ fn pool(text: &str, algorithm: Algorithm, members: impl IntoIterator<Item = u8>)
         report: Report::default(),
         batch: None,
     });
-    Pool::new(name(text), algorithm, backends.collect())
+    Pool {
+        settings: pool_settings(),
+        ..Pool::new(name(text), algorithm, backends.collect())
+    }
 }
 
 /// A listener at this port that leads to the pool at this place.
@@ -48,6 +54,7 @@ fn listener(text: &str, port: u16, pool: usize) -> Listener {
         tcp: true,
         udp: true,
         pool,
+        settings: ListenerSettings::default(),
     }
 }
 
@@ -147,22 +154,26 @@ fn config(pools: &[Pool], listeners: &[Listener]) -> Config {
         updated_at: None,
         listeners: listeners.to_vec(),
         pools: pools.to_vec(),
-        settings: Settings {
-            health: Health {
-                probe: Probe {
-                    kind: ProbeKind::Tcp,
-                    fall: 1,
-                    ..Probe::default()
-                },
-                ejection: Ejection {
-                    failures: FAILURES_TO_EJECT,
-                    max_percent: 50,
-                    ..Ejection::default()
-                },
-                ..Health::default()
+        process: ProcessSettings::default(),
+    }
+}
+
+fn pool_settings() -> PoolSettings {
+    PoolSettings {
+        health: Health {
+            probe: Probe {
+                kind: ProbeKind::Tcp,
+                fall: 1,
+                ..Probe::default()
             },
-            ..Settings::default()
+            ejection: Ejection {
+                failures: FAILURES_TO_EJECT,
+                max_percent: 50,
+                ..Ejection::default()
+            },
+            ..Health::default()
         },
+        ..PoolSettings::default()
     }
 }
 
@@ -367,20 +378,21 @@ fn a_removed_listener_is_counted_for_until_its_last_session_has_ended() {
         let all = world.registry.listeners.all();
         all.map(|listener| listener.name.to_string()).collect()
     };
-    held.counts(id, 0).expect("held").session_started();
+    let state = held.state(id).expect("held");
+    state.worker(0).session_started();
     for _ in 0..3 {
         drop(world.reload(&pools, std::slice::from_ref(&new)));
         held.update(&world.snapshot, 0, std::iter::empty());
         assert_eq!(names(&world), ["old", "new"]);
     }
-    let counts = held.counts(id, 0).expect("it has a session");
-    counts.session_ended(SessionEnd::ClientClosed);
+    let state = held.state(id).expect("it has a session");
+    state.worker(0).session_ended(SessionEnd::ClientClosed);
     // A socket of it is still open.
     held.update(&world.snapshot, 0, [id].into_iter());
     drop(world.reload(&pools, std::slice::from_ref(&new)));
     assert_eq!(names(&world), ["old", "new"]);
     held.update(&world.snapshot, 0, std::iter::empty());
-    assert!(held.counts(id, 0).is_none());
+    assert!(held.state(id).is_none());
     drop(world.reload(&pools, &[new, listener("third", 3, 0)]));
     assert_eq!(names(&world).len(), 2, "{:?}", names(&world));
 }

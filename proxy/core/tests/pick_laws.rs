@@ -1,6 +1,8 @@
 //! What every algorithm keeps to, over random pools, and how sessions split.
 
-use contract::{Algorithm, Backend, BackendAddr, GpuAware, Name, Pool, Report, WarmingShare};
+use contract::{
+    Algorithm, Backend, BackendAddr, GpuAware, Name, Pool, PoolSettings, Report, WarmingShare,
+};
 use proptest::prelude::*;
 use proxy_core::pick::{BackendIndex, PickTable, Picker, Request};
 
@@ -64,6 +66,7 @@ fn any_pool() -> impl Strategy<Value = Pool> {
                 algorithm,
                 warming_share,
                 gpu_aware: GpuAware::default(),
+                settings: PoolSettings::default(),
                 backends,
             }
         },

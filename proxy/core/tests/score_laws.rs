@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use contract::health::Health;
-use contract::{Algorithm, Backend, BackendAddr, Config, Name, Pool, Report, Settings};
+use contract::{
+    Algorithm, Backend, BackendAddr, Config, Name, Pool, PoolSettings, ProcessSettings, Report,
+};
 use proptest::prelude::*;
 use proxy_core::backend::{BackendRegistry, SessionSlot};
 use proxy_core::latency::add;
@@ -176,18 +178,22 @@ fn build(
     previous: Option<&Snapshot>,
     now_ms: u64,
 ) -> Snapshot {
+    let settings = PoolSettings {
+        health: Health {
+            slow_start_ms: SLOW_START_MS,
+            ..Health::default()
+        },
+        ..PoolSettings::default()
+    };
     let config = Config {
         generation: None,
         updated_at: None,
         listeners: Vec::new(),
-        pools: vec![pool.clone()],
-        settings: Settings {
-            health: Health {
-                slow_start_ms: SLOW_START_MS,
-                ..Health::default()
-            },
-            ..Settings::default()
-        },
+        pools: vec![Pool {
+            settings,
+            ..pool.clone()
+        }],
+        process: ProcessSettings::default(),
     };
     Snapshot::build(previous, &config, registry, 1_000, 1_000, now_ms)
 }

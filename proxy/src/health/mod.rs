@@ -115,13 +115,16 @@ fn start_due_probes(supervisor: &Supervisor, probes: &mut Probes) {
             return;
         };
         let snapshot = Arc::clone(&state.snapshot);
-        let rules = &snapshot.settings.health.probe;
-        let target = probe::target(job.member.addr, rules);
+        let Some(pool) = snapshot.pool(job.member.pool) else {
+            continue;
+        };
+        let rules = pool.settings.health.probe.clone();
+        let target = probe::target(job.member.addr, &rules);
         let own = probe::own_listener(target, rules.kind, &state.config.listeners);
         probes.spawn(async move {
             let (outcome, closing) = match own {
                 Some(listener) => (Outcome::OwnListener(listener), None),
-                None => probe::probe(target, &snapshot.settings.health.probe).await,
+                None => probe::probe(target, &rules).await,
             };
             let probed = Probed {
                 job,
@@ -255,7 +258,11 @@ fn log(state: &State, changes: &[Change]) {
         .map(|change| words::new_work(change.protocol))
         .collect();
     let what = what.join(" and ");
-    let why = words::why(backend, &state.config.settings.health, monotonic_ms());
+    let rules = match state.snapshot.pool(member.pool) {
+        Some(pool) => &pool.settings.health,
+        None => return,
+    };
+    let why = words::why(backend, rules, monotonic_ms());
     if is_available {
         tracing::info!("backend {addr} takes new {what} again: {why} pool={pool}");
     } else {

@@ -334,6 +334,7 @@ mod tests {
             tcp: true,
             udp: false,
             pool: 0,
+            settings: contract::ListenerSettings::default(),
         };
         for (listen, target, is_own) in [
             ("0.0.0.0:80", "127.0.0.1:80", true),

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use proxy_core::backend::{BackendState, LastConnect};
 use proxy_core::counts::Counts;
@@ -12,7 +12,7 @@ use proxy_core::health::sources::{AnsweredSources, Source};
 use proxy_core::health::watch::Failing;
 use proxy_core::ids::{ListenerId, PoolId};
 use proxy_core::latency::add;
-use proxy_core::listener::HeldListeners;
+use proxy_core::listener::{HeldListeners, ListenerRules};
 use proxy_core::pick::{BackendIndex, Request};
 use proxy_core::plan::Protocol;
 use proxy_core::snapshot::Snapshot;
@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 
 use super::counters::WorkerCounters;
 use super::load::ScoringBell;
-use super::session_log::SessionLogger;
+use super::session_log::{Record, SessionLogger};
 use crate::clock::monotonic_us;
 
 /// What an event is about; packed into epoll's 64 bits.
@@ -66,8 +66,8 @@ impl Token {
 /// What all workers share.
 #[derive(Debug, Default)]
 pub struct Shared {
-    /// Sessions at once, over all workers.
-    pub sessions: AtomicU64,
+    /// Sessions at once, over all workers and listeners.
+    sessions: AtomicU64,
     pub scoring: ScoringBell,
 }
 
@@ -90,7 +90,7 @@ pub struct Core {
     /// A descriptor held back, so that a client accepted with the last one still gets a backend.
     reserve: Option<OwnedFd>,
     pub counters: Arc<WorkerCounters>,
-    listeners: HeldListeners,
+    pub listeners: HeldListeners,
     pub shared: Arc<Shared>,
     pub log: SessionLogger,
     reports: mpsc::Sender<Failing>,
@@ -141,9 +141,49 @@ impl Core {
     /// Counts what happened to a session or flow: in all, and for the listener it came by.
     pub fn count(&self, listener: ListenerId, one: impl Fn(&Counts)) {
         one(&self.counters.all);
-        if let Some(counts) = self.listeners.counts(listener, self.worker) {
-            one(counts);
+        if let Some(listener) = self.listeners.state(listener) {
+            one(listener.worker(self.worker));
         }
+    }
+
+    /// What a listener goes by.
+    pub fn rules(&self, listener: ListenerId) -> &ListenerRules {
+        self.listeners.rules(listener)
+    }
+
+    /// Takes a place for a session of `listener`, as one of all and as one of its own; false where either
+    /// has none left.
+    pub fn take_place(&self, listener: ListenerId) -> bool {
+        if !take(&self.shared.sessions, self.snapshot.max_sessions) {
+            return false;
+        }
+        let own = self.listeners.state(listener);
+        let has_place =
+            own.is_none_or(|own| take(&own.sessions, self.rules(listener).max_sessions));
+        if !has_place {
+            self.shared.sessions.fetch_sub(1, Relaxed);
+        }
+        has_place
+    }
+
+    /// Gives back what [`Core::take_place`] took.
+    pub fn give_place_back(&self, listener: ListenerId) {
+        self.shared.sessions.fetch_sub(1, Relaxed);
+        if let Some(own) = self.listeners.state(listener) {
+            own.sessions.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// Writes a line for a session or flow of `listener` that ended, where its rules say so.
+    pub fn log_end(&mut self, listener: ListenerId, record: Record) {
+        let which = self.listeners.rules(listener).settings.session_log;
+        self.log.log(which, record);
+    }
+
+    /// How many failures in a row eject a backend.
+    fn failures_that_eject(&self, backend: &BackendState) -> u64 {
+        let pool = self.snapshot.pool(backend.pool);
+        pool.map_or(0, |pool| pool.settings.health.ejection.failures)
     }
 
     /// Whether a descriptor is held back; takes one if there is none.
@@ -230,7 +270,7 @@ impl Core {
 
     /// `backend` has failed a session or flow; the main thread hears of it where it is one too many.
     pub fn note_failure(&self, protocol: Protocol, backend: &BackendState) {
-        let needed = self.snapshot.settings.health.ejection.failures;
+        let needed = self.failures_that_eject(backend);
         if backend.health().failed(protocol, needed) {
             self.report(protocol, backend);
         }
@@ -245,7 +285,7 @@ impl Core {
     /// `backend` has ended a session of `client` without an answer. Returns whether that is a failure.
     pub fn note_unanswered(&self, backend: &BackendState, client: IpAddr) -> bool {
         let (source, now_ms) = (Source::of(client), self.now_ms());
-        let needed = self.snapshot.settings.health.ejection.failures;
+        let needed = self.failures_that_eject(backend);
         let sources = &self.answered_sources;
         let unanswered = backend.left_unanswered(self.worker, sources, source, needed, now_ms);
         if unanswered == Unanswered::OneTooMany {
@@ -314,7 +354,7 @@ impl Core {
     /// where the settings say so. Afterwards the time is that of the return.
     pub fn wait(&mut self, events: &mut Vec<epoll::Event>, timeout_ms: Option<u64>) {
         self.turn += 1;
-        let busy_poll_us = self.snapshot.settings.busy_poll_us;
+        let busy_poll_us = self.snapshot.process.busy_poll_us;
         if busy_poll_us > 0 && timeout_ms != Some(0) {
             let until_us = self.now_us + busy_poll_us;
             while self.now_us < until_us {
@@ -341,6 +381,14 @@ impl Core {
             Err(error) => unreachable!("our own epoll descriptor and buffer are right: {error}"),
         }
     }
+}
+
+fn take(places: &AtomicU64, most: u64) -> bool {
+    let has_place = places.fetch_add(1, Relaxed) < most;
+    if !has_place {
+        places.fetch_sub(1, Relaxed);
+    }
+    has_place
 }
 
 #[cfg(test)]

@@ -96,7 +96,7 @@ impl Flow {
         }
         core.count_bytes(self.listener, backend, 0, bytes as u64);
         self.bytes_down += bytes as u64;
-        let responses = core.snapshot.settings.udp_responses;
+        let responses = core.rules(self.listener).settings.udp_responses;
         self.state.answered(answers, responses)
     }
 }

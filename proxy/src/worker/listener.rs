@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
 
 use proxy_core::ids::ListenerId;
 use proxy_core::latency::add;
@@ -35,7 +35,8 @@ struct Listener {
     /// Nothing says that an accept would block.
     is_ready: bool,
     closing_since_ms: Option<u64>,
-    lacks_room: bool,
+    /// There was no room at the last attempt, and there is none to be made before this.
+    paused_until_ms: Option<u64>,
     /// Held for as long as the socket is open: the supervisor asks whether anybody does.
     _open: Arc<AtomicU64>,
 }
@@ -43,7 +44,6 @@ struct Listener {
 #[derive(Default)]
 pub struct Listeners {
     all: Slab<Listener>,
-    paused_until_ms: Option<u64>,
 }
 
 /// What came of one attempt to accept.
@@ -78,7 +78,7 @@ impl Listeners {
             socket,
             is_ready: true,
             closing_since_ms: None,
-            lacks_room: false,
+            paused_until_ms: None,
             _open: open,
         });
         Ok(())
@@ -112,54 +112,53 @@ impl Listeners {
 
     /// When accepting is to be tried again; 0 for at once.
     pub fn next_wakeup_ms(&self) -> Option<u64> {
-        let is_ready = self.all.iter().any(|(_, listener)| listener.is_ready);
-        is_ready.then(|| self.paused_until_ms.unwrap_or(0))
+        let ready = self.all.iter().filter(|(_, listener)| listener.is_ready);
+        ready
+            .map(|(_, listener)| listener.paused_until_ms.unwrap_or(0))
+            .min()
     }
 
-    /// Accepts a bounded number of clients from each ready listener.
+    /// Accepts a bounded number of clients from each ready listener. One that has no room pauses, and the
+    /// others do not wait for it.
     pub fn accept(&mut self, core: &mut Core, tcp: &mut Tcp, room_was_made: bool) {
-        if self
-            .paused_until_ms
-            .is_some_and(|until_ms| core.now_ms() < until_ms && !room_was_made)
-        {
-            return;
-        }
-        let was_paused = self.paused_until_ms.take().is_some();
+        let now_ms = core.now_ms();
         for (_, listener) in &mut self.all {
-            if !listener.is_ready {
+            let is_paused = listener
+                .paused_until_ms
+                .is_some_and(|until_ms| now_ms < until_ms);
+            if !listener.is_ready || (is_paused && !room_was_made) {
                 continue;
             }
-            listener.lacks_room = !listener.accept_some(core, tcp);
-            if listener.lacks_room {
+            let was_paused = listener.paused_until_ms.take().is_some();
+            if !listener.accept_some(core, tcp) {
                 if !was_paused {
                     let of = listener.serving.listener;
                     core.count(of, |counts| add(&counts.accept_pauses, 1));
                 }
-                self.paused_until_ms = Some(core.now_ms() + PAUSE_MS);
-                break;
+                listener.paused_until_ms = Some(now_ms + PAUSE_MS);
             }
         }
-        self.all
-            .retain(|_, listener| !listener.is_closed(core.now_ms()));
+        self.all.retain(|_, listener| !listener.is_closed(now_ms));
     }
 }
 
 impl Listener {
     /// Returns false where there was no room.
     fn accept_some(&mut self, core: &mut Core, tcp: &mut Tcp) -> bool {
+        let of = self.serving.listener;
         for _ in 0..MOST_AT_ONCE {
-            let before = core.shared.sessions.fetch_add(1, Relaxed);
-            let has_room = before < core.snapshot.max_sessions && core.has_reserve();
-            let accepted = if has_room {
-                self.accept_one()
-            } else {
-                Accepted::NoRoom
+            if !core.take_place(of) {
+                return false;
+            }
+            let accepted = match core.has_reserve() {
+                true => self.accept_one(),
+                false => Accepted::NoRoom,
             };
             if let Accepted::Client(client, client_addr) = accepted {
                 tcp.begin(core, client, client_addr, self.serving);
                 continue;
             }
-            core.shared.sessions.fetch_sub(1, Relaxed);
+            core.give_place_back(of);
             match accepted {
                 Accepted::QueueEmpty => {
                     self.is_ready = false;
@@ -193,7 +192,7 @@ impl Listener {
         let Some(closing_since_ms) = self.closing_since_ms else {
             return false;
         };
-        let patience_ms = if self.lacks_room {
+        let patience_ms = if self.paused_until_ms.is_some() {
             CLOSING_WITHOUT_ROOM_MS
         } else {
             CLOSING_MS

@@ -102,8 +102,7 @@ impl Worker {
         }
         let wakeups = [
             self.tcp.next_wakeup_ms(),
-            self.udp
-                .next_wakeup_ms(self.core.snapshot.settings.udp_idle_ms),
+            self.udp.next_wakeup_ms(&self.core),
             self.listeners.next_wakeup_ms(),
         ];
         let next_ms = wakeups.into_iter().flatten().min()?;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
-use contract::BackendAddr;
+use contract::{BackendAddr, ConnectSettings};
 use proxy_core::backend::{BackendState, SessionSlot};
 use proxy_core::half::{Break, Step};
 use proxy_core::ids::{ListenerId, PoolId};
@@ -125,7 +125,7 @@ pub enum ConnectFailure {
 impl Session {
     /// The session of a client accepted just now.
     pub fn new(core: &Core, client: OwnedFd, client_addr: SocketAddr, serving: Serving) -> Session {
-        let settings = &core.snapshot.settings;
+        let settings = &core.rules(serving.listener).settings;
         let now_ms = core.now_ms();
         Session {
             client,
@@ -215,12 +215,18 @@ impl Session {
         is_connected_to_itself(socket, slot.backend().addr.0)
     }
 
-    /// The backend to try next. Where a reload took the pool away meanwhile, it is one of the pool that
-    /// the listener leads to now.
-    pub fn pick(&mut self, core: &mut Core) -> Option<Placement> {
+    /// Where a reload took the pool away meanwhile, the session goes to the pool that its listener leads
+    /// to now. Returns how a backend of it is connected to; `None`: there is no such pool either.
+    pub fn route<'a>(&mut self, core: &'a Core) -> Option<&'a ConnectSettings> {
         if core.snapshot.pool(self.pool).is_none() {
             self.pool = core.snapshot.pool_of(self.listener)?;
         }
+        let pool = core.snapshot.pool(self.pool)?;
+        Some(&pool.settings.connect)
+    }
+
+    /// The backend to try next.
+    pub fn pick(&self, core: &mut Core) -> Option<Placement> {
         let pool = core.snapshot.pool(self.pool);
         let index_of = |addr: &BackendAddr| pool.and_then(|pool| pool.index_of(*addr));
         let tried: Vec<BackendIndex> = self.tried.iter().filter_map(index_of).collect();

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::Ordering::Relaxed;
 
 use proxy_core::backend::{LastConnect, SessionSlot};
 use proxy_core::ids::PoolId;
@@ -64,8 +63,8 @@ impl Tcp {
         }
     }
 
-    /// Begins the session of a client that was just accepted. The caller has counted it in
-    /// [`super::core::Shared::sessions`].
+    /// Begins the session of a client that was just accepted. The caller has taken a place for it
+    /// ([`Core::take_place`]).
     pub fn begin(
         &mut self,
         core: &mut Core,
@@ -88,8 +87,9 @@ impl Tcp {
 
     /// Tries backends until a connect is under way, or ends the session.
     fn connect(&mut self, core: &mut Core, index: u32, mut failure: Option<ConnectFailure>) {
-        let max_attempts = core.snapshot.settings.connect_attempts as u8;
-        let timeout_ms = core.snapshot.settings.connect_timeout_ms;
+        let rules = self.sessions[index as usize].route(core);
+        let (max_attempts, timeout_ms) =
+            rules.map_or((0, 0), |rules| (rules.attempts as u8, rules.timeout_ms));
         loop {
             let session = &mut self.sessions[index as usize];
             let placement = if session.attempts < max_attempts {
@@ -395,20 +395,20 @@ impl Tcp {
     /// A new snapshot is installed.
     pub fn backends_changed(&mut self, core: &Core) {
         self.gone = Gone::default();
-        if core.snapshot.settings.backend_gone_timeout_ms.is_some() {
+        if core.snapshot.ends_those_of_gone_backends() {
             self.gone.look_anew();
         }
     }
 
     fn end_those_of_gone_backends(&mut self, core: &mut Core) {
-        let Some(timeout_ms) = core.snapshot.settings.backend_gone_timeout_ms else {
-            return;
-        };
         let now_ms = core.now_ms();
         for index in self.gone.part(now_ms, self.sessions.capacity()) {
             let slot = self.sessions.get(index).and_then(|s| s.slot.as_ref());
-            let since_ms = slot.and_then(|slot| slot.backend().gone_since_ms(now_ms));
-            match since_ms.map(|since_ms| since_ms + timeout_ms) {
+            let end_ms = slot.and_then(|slot| {
+                let timeout_ms = core.snapshot.gone_timeout_ms(slot.backend().pool)?;
+                Some(slot.backend().gone_since_ms(now_ms)? + timeout_ms)
+            });
+            match end_ms {
                 Some(end_ms) if end_ms <= now_ms => {
                     self.abort(core, index as u32, SessionEnd::BackendGone);
                 }
@@ -478,7 +478,7 @@ impl Tcp {
         self.timers.disarm(index);
         self.ended.push(index);
         core.count(session.listener, |counts| counts.session_ended(end));
-        core.shared.sessions.fetch_sub(1, Relaxed);
+        core.give_place_back(session.listener);
         let last_tried = session.tried.last().copied();
         let mut slot = session.slot.take();
         if let Some(slot) = &slot {
@@ -498,7 +498,8 @@ impl Tcp {
             duration_us: core.now_us - session.started_us,
             attempts: session.attempts,
         };
-        core.log.log(core.snapshot.settings.session_log, record);
+        let listener = session.listener;
+        core.log_end(listener, record);
     }
 
     /// Frees the sessions that ended in this turn, and with them their descriptors.

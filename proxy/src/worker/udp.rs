@@ -78,8 +78,8 @@ pub struct Udp {
     flows: FlowTable<Flow>,
     meters: Meters,
     gone: Gone,
-    /// `udp_peers`, by which the flows that there are were let in.
-    peers: Networks,
+    /// `udp_peers` of each listener that has some, by which the flows that there are were let in.
+    peers: Vec<(ListenerId, Networks)>,
     /// For flows of sources that none would be begun for any more.
     refused_sources: Sweep,
 }
@@ -98,7 +98,7 @@ impl Udp {
             flows: FlowTable::default(),
             meters: Meters::new(core.now_ms()),
             gone: Gone::default(),
-            peers: core.snapshot.settings.udp_peers.clone(),
+            peers: peers(core),
             refused_sources: Sweep::default(),
         }
     }
@@ -281,7 +281,8 @@ impl Udp {
                 Err(error) if is_refusal(&error) => {
                     flow.refuse(core);
                     tried.push(flow.state.backend().addr);
-                    if tried.len() as u64 >= core.snapshot.settings.connect_attempts {
+                    let pool = flow.pool;
+                    if tried.len() as u64 >= connect_attempts(core, pool) {
                         let reason = DropReason::NoBackend;
                         return self.count_dropped(core, listener, reason, rest.len());
                     }
@@ -312,7 +313,7 @@ impl Udp {
             return self.begin(core, listener, key, tried);
         };
         let (_, flow) = self.flows.get_mut(index).expect("found just now");
-        let Some(end) = flow.state.check(judging(core)) else {
+        let Some(end) = flow.state.check(judging(core, flow.pool)) else {
             let rank = flow.state.rank_when_asked();
             self.flows.touch(index, rank, core.now_ms());
             return Ok(index);
@@ -352,14 +353,18 @@ impl Udp {
         key: FlowKey,
         tried: &mut Vec<BackendAddr>,
     ) -> Result<FlowIndex, DropReason> {
-        if let Some(reason) = self.refuses(key.client) {
+        let Serving { listener: of, pool } = self.listeners[listener].serving;
+        if let Some(reason) = self.refuses(core, of, key.client) {
             return Err(reason);
+        }
+        while self.flows.len_of(of) >= core.rules(of).max_flows_per_worker {
+            let index = self.flows.least_missed_of(of).expect("it has flows");
+            self.end(core, index, FlowEnd::Evicted);
         }
         while self.flows.len() >= core.snapshot.max_flows_per_worker {
             self.evict(core);
         }
-        let Serving { listener: of, pool } = self.listeners[listener].serving;
-        for _ in 0..core.snapshot.settings.connect_attempts {
+        for _ in 0..connect_attempts(core, pool) {
             let placement = pick(core, pool, &key, tried).ok_or(DropReason::NoBackend)?;
             let backend = &placement.backend;
             match self.connect(core, backend.addr) {
@@ -375,13 +380,13 @@ impl Udp {
         Err(DropReason::NoBackend)
     }
 
-    /// Why nothing is begun for a datagram of `client`, if its source is one that would take the answer
+    /// Why nothing is begun for a datagram of `client` at `listener`, if its source is one that would take the answer
     /// for a request: answered too, a single forged datagram goes round for ever.
-    fn refuses(&self, client: SocketAddr) -> Option<DropReason> {
+    fn refuses(&self, core: &Core, listener: ListenerId, client: SocketAddr) -> Option<DropReason> {
         if self.listens_on(client) {
             return Some(DropReason::FromListener);
         }
-        let is_peer = self.peers.contain(client.ip());
+        let is_peer = core.rules(listener).settings.udp_peers.contain(client.ip());
         is_peer.then_some(DropReason::FromPeer)
     }
 
@@ -404,8 +409,10 @@ impl Udp {
     fn end_refused_sources(&mut self, core: &mut Core) {
         for index in self.refused_sources.part(self.flows.places()) {
             let index = index as FlowIndex;
-            let client = self.flows.get(index).map(|(key, _)| key.client);
-            if client.is_some_and(|client| self.refuses(client).is_some()) {
+            let flow = self.flows.get(index);
+            let refused =
+                flow.and_then(|(key, flow)| self.refuses(core, flow.listener, key.client));
+            if refused.is_some() {
                 self.end(core, index, FlowEnd::SourceRefused);
             }
         }
@@ -434,7 +441,9 @@ impl Udp {
         } = placement;
         let serving = self.listeners[listener].serving;
         let flow = Flow::new(core, socket, backend, listener, serving);
-        let index = self.flows.insert(key, flow, core.now_ms());
+        let index = self
+            .flows
+            .insert(key, flow, serving.listener, core.now_ms());
         core.count(serving.listener, |counts| counts.flow_started());
         add(&backend.worker(core.worker).flows_total, 1);
         self.listeners[listener].flows.fetch_add(1, Relaxed);
@@ -507,22 +516,26 @@ impl Udp {
         }
     }
 
-    pub fn next_wakeup_ms(&self, idle_ms: u64) -> Option<u64> {
-        let oldest = self.flows.oldest();
-        let idle = oldest.map(|(_, last_seen_ms)| last_seen_ms + idle_ms);
-        let gone = self.gone.next_wakeup_ms();
+    pub fn next_wakeup_ms(&self, core: &Core) -> Option<u64> {
+        let listeners = self.flows.listeners();
+        let idle = listeners.filter_map(|listener| {
+            let (_, last_seen_ms) = self.flows.oldest(listener)?;
+            Some(last_seen_ms + core.rules(listener).settings.udp_idle_ms)
+        });
+        let (idle, gone) = (idle.min(), self.gone.next_wakeup_ms());
         let wakeups = [idle, gone, self.meters.next_wakeup_ms()];
         wakeups.into_iter().flatten().min()
     }
 
     /// A new snapshot is installed.
     pub fn backends_changed(&mut self, core: &Core) {
-        if self.peers != core.snapshot.settings.udp_peers {
-            self.peers = core.snapshot.settings.udp_peers.clone();
+        let peers = peers(core);
+        if self.peers != peers {
+            self.peers = peers;
             self.refused_sources.begin();
         }
         self.gone = Gone::default();
-        if core.snapshot.settings.backend_gone_timeout_ms.is_some() {
+        if core.snapshot.ends_those_of_gone_backends() {
             self.gone.look_anew();
         }
     }
@@ -530,12 +543,14 @@ impl Udp {
     /// Ends the flows of removed and disabled backends that have had their time, also where only the
     /// backend still sends.
     fn end_those_of_gone_backends(&mut self, core: &mut Core) {
-        let judging = judging(core);
-        for index in self.gone.part(judging.now_ms, self.flows.places()) {
+        let now_ms = core.now_ms();
+        for index in self.gone.part(now_ms, self.flows.places()) {
             let index = index as FlowIndex;
             let flow = self.flows.get(index);
-            match flow.and_then(|(_, flow)| flow.state.must_end_at_ms(judging)) {
-                Some(end_ms) if end_ms <= judging.now_ms => {
+            let end_ms =
+                flow.and_then(|(_, flow)| flow.state.must_end_at_ms(judging(core, flow.pool)));
+            match end_ms {
+                Some(end_ms) if end_ms <= now_ms => {
                     self.end(core, index, FlowEnd::BackendGone);
                 }
                 Some(end_ms) => self.gone.note(end_ms),
@@ -557,22 +572,28 @@ impl Udp {
             let awaits_answer = flow.state.backend().answers_datagrams();
             Some((flow.pool, flow.state.slot(), awaits_answer))
         }) {}
-        let idle_ms = core.snapshot.settings.udp_idle_ms;
-        while let Some((index, last_seen_ms)) = self.flows.oldest() {
-            if core.now_ms() < last_seen_ms + idle_ms {
-                return;
-            }
+        while let Some(index) = self.idle(core) {
             let (_, flow) = self.flows.get(index).expect("listed just now");
             let end = flow.state.end_when_idle();
             self.end(core, index, end);
         }
     }
 
+    /// A flow that has been silent for the idle time of its listener.
+    fn idle(&self, core: &Core) -> Option<FlowIndex> {
+        let mut listeners = self.flows.listeners();
+        listeners.find_map(|listener| {
+            let (index, last_seen_ms) = self.flows.oldest(listener)?;
+            let idle_ms = core.rules(listener).settings.udp_idle_ms;
+            (core.now_ms() >= last_seen_ms + idle_ms).then_some(index)
+        })
+    }
+
     /// Ends every flow now.
     pub fn stop(&mut self, core: &mut Core) {
-        while let Some((index, _)) = self.flows.oldest() {
-            self.end(core, index, FlowEnd::Shutdown);
-        }
+        let all: Vec<FlowIndex> = self.flows.indices().collect();
+        all.into_iter()
+            .for_each(|index| self.end(core, index, FlowEnd::Shutdown));
     }
 
     fn end(&mut self, core: &mut Core, index: FlowIndex, end: FlowEnd) {
@@ -603,16 +624,31 @@ impl Udp {
             duration_us: core.now_us - flow.started_us,
             attempts: 1,
         };
-        core.log.log(core.snapshot.settings.session_log, record);
+        core.log_end(flow.listener, record);
     }
 }
 
-fn judging(core: &Core) -> Judging {
+/// What a flow of `pool` is judged by.
+fn judging(core: &Core, pool: PoolId) -> Judging {
     Judging {
         epoch: core.snapshot.epoch,
         now_ms: core.now_ms(),
-        backend_gone_timeout_ms: core.snapshot.settings.backend_gone_timeout_ms,
+        backend_gone_timeout_ms: core.snapshot.gone_timeout_ms(pool),
     }
+}
+
+/// How many backends of `pool` a flow tries; none of one that a reload has taken away.
+fn connect_attempts(core: &Core, pool: PoolId) -> u64 {
+    let pool = core.snapshot.pool(pool);
+    pool.map_or(0, |pool| pool.settings.connect.attempts)
+}
+
+/// `udp_peers` of each listener that has some.
+fn peers(core: &Core) -> Vec<(ListenerId, Networks)> {
+    let all = core.listeners.udp_peers();
+    let some = all.filter(|(_, networks)| !networks.is_empty());
+    some.map(|(listener, networks)| (listener, networks.clone()))
+        .collect()
 }
 
 /// An IPv4 client of an IPv6 socket is one of IPv4. A link-local one can only be answered where its

@@ -144,7 +144,7 @@ fn control_config(
     let (probe, ejection) = match health {
         Health::Off => (json!({ "probe": "off" }), json!({ "failures": 0 })),
         Health::On => {
-            let default = contract::Settings::default().health;
+            let default = contract::PoolSettings::default().health;
             let (base_ms, max_ms) = (default.ejection.base_ms, default.ejection.max_ms);
             (
                 json!({ "interval_ms": faster(default.probe.interval_ms) }),
@@ -262,7 +262,7 @@ mod tests {
             let local = contract::LocalAddresses::default();
             let checked = contract::check_strictly(config.to_string().as_bytes(), &local);
             let checked = checked.expect("it is right");
-            let ejects = checked.settings.health.ejection.failures > 0;
+            let ejects = checked.pools[0].settings.health.ejection.failures > 0;
             assert_eq!(ejects, health == Health::On);
             let parameters = checked.pools[0].gpu_aware;
             assert_eq!(parameters.failure_half_life_ms, 250);

@@ -194,7 +194,7 @@ pub fn listeners_of(config: &Config, pool: usize) -> impl Iterator<Item = &Liste
 /// somebody wrote them down, and then they are meant.
 pub fn subject(config: &Config, pool: usize) -> Subject {
     let any = |takes: fn(&Listener) -> bool| listeners_of(config, pool).any(takes);
-    match config.settings.health.probe.kind {
+    match config.pools[pool].settings.health.probe.kind {
         ProbeKind::Off => None,
         ProbeKind::Tcp => any(|listener| listener.tcp).then_some(Protocol::Tcp),
         ProbeKind::SendExpect | ProbeKind::Http => Some(Protocol::Tcp),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use contract::Pool;
-use contract::health::{AllDown, Health as Rules};
+use contract::health::AllDown;
 
 use crate::backend::BackendState;
 use crate::pick::{Entry, takes_sessions};
@@ -34,7 +34,6 @@ impl Roster {
         pool: &Pool,
         states: &[Arc<BackendState>],
         protocol: Protocol,
-        rules: &Rules,
         now_ms: u64,
     ) -> Roster {
         let part = |state: &Arc<BackendState>| {
@@ -45,7 +44,7 @@ impl Roster {
             }
         };
         let mut parts: Vec<f64> = states.iter().map(part).collect();
-        let health = PoolHealth::of(pool, &parts, rules);
+        let health = PoolHealth::of(pool, &parts);
         if health.all_down == Some(AllDown::FailOpen) {
             parts.fill(1.0);
         }
@@ -68,7 +67,7 @@ impl Roster {
 }
 
 impl PoolHealth {
-    fn of(pool: &Pool, parts: &[f64], rules: &Rules) -> PoolHealth {
+    fn of(pool: &Pool, parts: &[f64]) -> PoolHealth {
         let backends = pool.backends.iter().zip(parts);
         let ready = backends.filter(|(backend, _)| takes_sessions(pool, backend));
         let available = ready.clone().filter(|(_, part)| **part > 0.0).count();
@@ -76,7 +75,7 @@ impl PoolHealth {
         PoolHealth {
             ready,
             available,
-            all_down: (ready > 0 && available == 0).then_some(rules.all_down),
+            all_down: (ready > 0 && available == 0).then_some(pool.settings.health.all_down),
         }
     }
 }

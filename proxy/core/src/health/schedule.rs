@@ -44,18 +44,16 @@ pub struct Pace {
 }
 
 impl Schedule {
-    /// Probes these from now on. New ones have their first turn at once, one after the other; the
-    /// others keep theirs, unless `anew` says that all are to be probed at once.
+    /// Probes these from now on. New ones have their first turn at once, one after the other; so have
+    /// those for which `anew` says so, and the others keep theirs.
     pub fn set_targets(
         &mut self,
         wanted: impl IntoIterator<Item = MemberId>,
-        anew: bool,
+        anew: impl Fn(MemberId) -> bool,
         now_ms: u64,
     ) {
-        if anew {
-            self.targets.clear();
-            self.due.clear();
-        }
+        self.targets.retain(|member, _| !anew(*member));
+        self.due.retain(|(_, member)| !anew(*member));
         let mut gone: HashSet<MemberId> = self.targets.keys().copied().collect();
         let mut first_ms = now_ms;
         for member in wanted {
@@ -124,7 +122,7 @@ mod tests {
     #[test]
     fn the_first_probes_go_out_at_once_and_one_after_the_other() {
         let mut schedule = Schedule::default();
-        schedule.set_targets((0..3).map(member), false, 50);
+        schedule.set_targets((0..3).map(member), |_| false, 50);
         assert_eq!(schedule.next_due_ms(), Some(50));
         assert_eq!(schedule.take_due(50).map(|job| job.member), Some(member(0)));
         assert_eq!(schedule.take_due(50), None);
@@ -137,12 +135,12 @@ mod tests {
     fn an_interval_passes_between_two_probes_and_a_reload_keeps_the_turn() {
         let mut random = fastrand::Rng::with_seed(1);
         let mut schedule = Schedule::default();
-        schedule.set_targets([member(1)], false, 0);
+        schedule.set_targets([member(1)], |_| false, 0);
         for round in 0..100 {
             let begun_ms = round * 10_000;
             let job = schedule.take_due(begun_ms).expect("it is due");
             assert!(schedule.ended(job, PACE, begun_ms, &mut random));
-            schedule.set_targets([member(1)], false, begun_ms + 100);
+            schedule.set_targets([member(1)], |_| false, begun_ms + 100);
             let wait_ms = schedule.next_due_ms().expect("it stays") - begun_ms;
             assert!((900..=1_100).contains(&wait_ms), "{wait_ms}");
         }
@@ -152,13 +150,13 @@ mod tests {
     fn a_probe_from_before_a_change_does_not_count() {
         let mut random = fastrand::Rng::with_seed(1);
         let mut schedule = Schedule::default();
-        schedule.set_targets([member(1)], false, 0);
+        schedule.set_targets([member(1)], |_| false, 0);
         let dropped = schedule.take_due(0).expect("due");
-        schedule.set_targets([], false, 0);
+        schedule.set_targets([], |_| false, 0);
         assert!(!schedule.ended(dropped, PACE, 1, &mut random));
-        schedule.set_targets([member(1)], false, 2);
+        schedule.set_targets([member(1)], |_| false, 2);
         let old = schedule.take_due(2).expect("due");
-        schedule.set_targets([member(1)], true, 3);
+        schedule.set_targets([member(1)], |_| true, 3);
         let new = schedule.take_due(3).expect("due anew");
         assert!(!schedule.ended(old, PACE, 4, &mut random));
         assert!(schedule.ended(new, PACE, 5, &mut random));
@@ -168,7 +166,7 @@ mod tests {
     fn ten_thousand_targets_are_probed_at_most_once_a_millisecond() {
         let mut random = fastrand::Rng::with_seed(1);
         let mut schedule = Schedule::default();
-        schedule.set_targets((0..10_000).map(member), false, 0);
+        schedule.set_targets((0..10_000).map(member), |_| false, 0);
         let mut probes = 0;
         for now_ms in 0..40_000 {
             while let Some(job) = schedule.take_due(now_ms) {

@@ -47,12 +47,10 @@ pub struct Change {
 
 #[derive(Debug)]
 pub struct Watch {
-    rules: Rules,
     schedule: Schedule,
     /// Ends of ejections that only wait for their time.
     releases: BTreeSet<(u64, MemberId)>,
     pools: HashMap<PoolId, WatchedPool>,
-    slow_start_until_ms: u64,
     /// Something changed that no snapshot shows yet.
     is_stale: bool,
     /// When the last refresh was asked for.
@@ -65,6 +63,8 @@ pub struct Watch {
 
 #[derive(Debug, Default)]
 struct WatchedPool {
+    rules: Rules,
+    slow_start_until_ms: u64,
     /// The backends that take new sessions by configuration: those that the bound on ejections is a
     /// share of.
     candidates: Vec<BackendAddr>,
@@ -79,11 +79,9 @@ impl Watch {
     /// Watches nothing before the first [`configure`](Self::configure).
     pub fn new() -> Watch {
         Watch {
-            rules: Rules::default(),
             schedule: Schedule::default(),
             releases: BTreeSet::new(),
             pools: HashMap::new(),
-            slow_start_until_ms: 0,
             is_stale: false,
             refreshed_ms: 0,
             pause_ms: MIN_REFRESH_MS,
@@ -100,18 +98,21 @@ impl Watch {
         registry: &BackendRegistry,
         now_ms: u64,
     ) {
-        let rules = &config.settings.health;
-        let anew = rules.probe != self.rules.probe;
-        self.rules = rules.clone();
         let mut targets = Vec::new();
+        let mut probed_otherwise = HashSet::new();
         let mut before = std::mem::take(&mut self.pools);
         self.releases.clear();
-        self.slow_start_until_ms = 0;
         let ids = snapshot.pools.iter().map(|pool| pool.id);
         for (at, (pool, id)) in config.pools.iter().zip(ids).enumerate() {
             let is_probed = subject(config, at).is_some();
+            let rules = &pool.settings.health;
+            let before = before.remove(&id).unwrap_or_default();
+            if before.rules.probe != rules.probe {
+                probed_otherwise.insert(id);
+            }
             let mut watched = WatchedPool {
-                spared: before.remove(&id).map_or(0, |before| before.spared),
+                rules: rules.clone(),
+                spared: before.spared,
                 ..WatchedPool::default()
             };
             for backend in &pool.backends {
@@ -133,19 +134,20 @@ impl Watch {
             watched.are_candidates = watched.candidates.iter().copied().collect();
             self.pools.insert(id, watched);
         }
+        let anew = |member: MemberId| probed_otherwise.contains(&member.pool);
         self.schedule.set_targets(targets, anew, now_ms);
     }
 
     /// Takes note of how a backend of the pool `watched` stands.
     fn watch(&mut self, watched: &mut WatchedPool, backend: &BackendState, is_candidate: bool) {
         let slow_start_ms = backend.health().slow_start().end_ms();
-        self.slow_start_until_ms = self.slow_start_until_ms.max(slow_start_ms);
+        watched.slow_start_until_ms = watched.slow_start_until_ms.max(slow_start_ms);
         let standing = backend.health().standing();
         for protocol in PROTOCOLS {
             let is_out = is_candidate && !standing.is_available(protocol);
             watched.out[protocol as usize] += usize::from(is_out);
         }
-        let release = standing.next_release_ms(self.rules.probe.rise);
+        let release = standing.next_release_ms(watched.rules.probe.rise);
         self.releases
             .extend(release.map(|at_ms| (at_ms, backend.id())));
     }
@@ -168,7 +170,10 @@ impl Watch {
         now_ms: u64,
         random: &mut fastrand::Rng,
     ) {
-        let probe = &self.rules.probe;
+        let Some(pool) = self.pools.get(&job.member.pool) else {
+            return;
+        };
+        let probe = &pool.rules.probe;
         let pace = Pace {
             interval_ms: probe.interval_ms,
             jitter_percent: probe.jitter_percent,
@@ -199,7 +204,7 @@ impl Watch {
             return;
         }
         let failures = backend.health().failures_in_row(protocol);
-        let needed = self.rules.ejection.failures;
+        let needed = pool.rules.ejection.failures;
         // It may have answered since, or the rule may have changed.
         if needed == 0 || u64::from(failures) < needed {
             return;
@@ -218,7 +223,7 @@ impl Watch {
             backend.forgive_unanswered();
             return;
         }
-        let most_out = pool.most_out(self.rules.ejection.max_percent);
+        let most_out = pool.most_out();
         if pool.out[protocol as usize] >= most_out {
             if let Some(pool) = self.pools.get_mut(&member.pool) {
                 pool.spared += 1;
@@ -251,19 +256,22 @@ impl Watch {
         now_ms: u64,
         step: impl FnOnce(&mut Standing, &Rules),
     ) {
-        let rise = self.rules.probe.rise;
+        // One that was removed with its pool has nothing to come back to.
+        let Some(pool) = self.pools.get_mut(&backend.pool) else {
+            return;
+        };
+        let rise = pool.rules.probe.rise;
         let mut standing = backend.health().standing();
         if let Some(at_ms) = standing.next_release_ms(rise) {
             self.releases.remove(&(at_ms, backend.id()));
         }
         let before = PROTOCOLS.map(|protocol| standing.is_available(protocol));
-        step(&mut standing, &self.rules);
+        step(&mut standing, &pool.rules);
         standing.release(rise, now_ms);
         let after = PROTOCOLS.map(|protocol| standing.is_available(protocol));
         if let Some(at_ms) = standing.next_release_ms(rise) {
             self.releases.insert((at_ms, backend.id()));
         }
-        let mut pool = self.pools.get_mut(&backend.pool);
         for protocol in PROTOCOLS {
             let at = protocol as usize;
             if before[at] == after[at] {
@@ -275,10 +283,7 @@ impl Watch {
                 protocol,
                 is_available: after[at],
             });
-            if let Some(pool) = pool
-                .as_deref_mut()
-                .filter(|pool| pool.are_candidates.contains(&backend.addr))
-            {
+            if pool.are_candidates.contains(&backend.addr) {
                 match after[at] {
                     true => pool.out[at] -= 1,
                     false => pool.out[at] += 1,
@@ -292,7 +297,7 @@ impl Watch {
             backend.health().answered(protocol);
             let slow_start = backend.health().slow_start();
             slow_start.begin(now_ms);
-            self.slow_start_until_ms = self.slow_start_until_ms.max(slow_start.end_ms());
+            pool.slow_start_until_ms = pool.slow_start_until_ms.max(slow_start.end_ms());
         }
     }
 
@@ -301,10 +306,13 @@ impl Watch {
         if self.is_stale {
             return Some(self.refreshed_ms + self.pause_ms);
         }
-        let step_ms = step_ms(self.rules.slow_start_ms).max(self.pause_ms);
-        let is_ramping =
-            self.rules.slow_start_ms > 0 && self.refreshed_ms < self.slow_start_until_ms;
-        is_ramping.then(|| self.refreshed_ms + step_ms)
+        let ramping = self.pools.values().filter(|pool| {
+            pool.rules.slow_start_ms > 0 && self.refreshed_ms < pool.slow_start_until_ms
+        });
+        let shortest_ms = ramping
+            .map(|pool| step_ms(pool.rules.slow_start_ms))
+            .min()?;
+        Some(self.refreshed_ms + shortest_ms.max(self.pause_ms))
     }
 
     /// Whether the caller is to build and install a new snapshot now.
@@ -360,8 +368,8 @@ impl WatchedPool {
     }
 
     /// How many candidates may be out, as far as ejection has a say in it.
-    fn most_out(&self, max_percent: u64) -> usize {
-        self.candidates.len() * max_percent as usize / 100
+    fn most_out(&self) -> usize {
+        self.candidates.len() * self.rules.ejection.max_percent as usize / 100
     }
 }
 
