@@ -241,7 +241,7 @@ describe('the side panel', () => {
         await page.goto(`${own.origin}/?page=backends&open=${encodeURIComponent(key)}`);
         await isReady(page);
         const failures = page.locator('.side-section').filter({ has: page.getByRole('heading', { name: title, exact: true }) });
-        await until('all reasons are listed', async () => (await failures.locator('dt').count()) === 7);
+        await until('all reasons are listed', async () => (await failures.locator('dt').count()) === 8);
         await until('the proxy resets three sessions', async () => {
           const client = net.connect(own.proxyPort, '127.0.0.1');
           client.on('error', () => {});
@@ -252,7 +252,7 @@ describe('the side panel', () => {
         });
         const fact = failures.locator('dl > div').filter({ hasText: reset });
         await hasText(fact.locator('dd').first(), /^[3-9]$/);
-        assert.equal(await failures.locator('dt').count(), 7, 'no line has come');
+        assert.equal(await failures.locator('dt').count(), 8, 'no line has come');
         const errors = rowOf(page, { key }).locator('.cell-errors');
         if (await errors.isVisible()) {
           await errors.hover();

@@ -128,6 +128,9 @@ describe('a change of one backend that leaves half of the capacity', () => {
       await hasText(rowOf(page, backend).locator('.state-word'), /^up$/);
       await page.locator('#pending').waitFor({ state: 'hidden' });
       await until('its weight is shown', async () => (await rowOf(page, backend).locator('.weight-input').inputValue()) === '40');
+      // The capacity is what the proxy uses, and what the page knows of it.
+      await stand.effectiveWeight(backend, 40);
+      await until('it is used', async () => !/effective/.test((await rowOf(page, backend).locator('.cell-weight').innerText()) ?? ''));
     }
   });
 

@@ -423,9 +423,11 @@ describe('settings', () => {
   });
 
   it('of_one_object_leave_what_somebody_else_has_changed_in_it_meanwhile', async () => {
-    page = await openConsole(browser, stand, { view: 'settings' });
-    await page.locator('[data-pointer="/proxy/health/rise"]').fill('3');
-    await stand.call('POST', '/api/settings', { proxy: { health: { interval_ms: 200, fall: 4 } } });
+    page = await openConsole(browser, stand, { view: 'settings', expected: /status of 412/ });
+    const rise = page.locator('[data-pointer="/proxy/health/rise"]');
+    await until('it is read', async () => (await rise.inputValue()) === '1');
+    await rise.fill('3');
+    await stand.call('POST', '/api/settings', { proxy: { health: { interval_ms: 200, fall: 4, rise: 1 } } });
     await page.locator('#fields-save').click();
     await until('both are in force', async () => (await byApi()).proxy?.health?.rise === 3);
     assert.deepEqual((await byApi()).proxy.health, { interval_ms: 200, fall: 4, rise: 3 });
