@@ -174,7 +174,7 @@ export const en = {
       backend_gone: 'backend removed or disabled',
       backend_down: 'backend down',
       refused: 'port closed at the backend',
-      not_served: 'service without UDP',
+      not_served: 'service does not use UDP',
       source_refused: 'source not accepted',
       shutdown: 'proxy stopped',
       internal_error: 'proxy out of resources',

@@ -307,7 +307,7 @@ impl Output<'_, '_> {
             }),
             (
                 "backend_weight_effective",
-                "Weight by which new sessions are shared out",
+                "Weight that decides the share of new sessions",
                 |b| u64::from(b.weight_effective),
             ),
             ("backend_sessions_active", "TCP sessions open", |b| {

@@ -1,8 +1,8 @@
-//! What the backends of a pool have ever answered, of the protocols that its listeners take.
+//! Over which protocols the backends of a pool have ever answered.
 //!
-//! A service behind a listener for both may use one protocol alone. Then what strangers send to it in the
-//! other one is refused, and says nothing of its backends: none of them has ever answered there, and they
-//! answer in the first one. Once any of them has answered, failures count as they do elsewhere.
+//! A service behind a listener for TCP and UDP may use only one of them. Then strangers' traffic in the other
+//! one is refused, which is no fault of the backends: none has ever answered there, and they do answer in
+//! the first one. Once any of them has answered, failures count as usual.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -49,14 +49,14 @@ impl Protocols {
         self.have_answered[protocol as usize].load(Relaxed)
     }
 
-    /// Whether the service may lack the protocol: another one is taken too, and nobody has answered in
-    /// this one. There is no backend then that is better than the one that fails.
+    /// Whether the service may lack the protocol: the pool serves both, and no backend has answered in this
+    /// one. Then no other backend is better than the one that fails.
     pub fn may_lack(&self, protocol: Protocol) -> bool {
         self.may_lack[protocol as usize].load(Relaxed) && !self.have_answered(protocol)
     }
 
-    /// Whether it seems to lack it: the same, and backends do answer in the other one. Then nothing that
-    /// fails in this one says anything of them.
+    /// Whether it seems to lack it: the same, and backends do answer in the other one. Then failures in
+    /// this one are no fault of theirs.
     pub fn seems_to_lack(&self, protocol: Protocol) -> bool {
         let other = match protocol {
             Protocol::Tcp => Protocol::Udp,

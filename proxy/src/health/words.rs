@@ -72,7 +72,7 @@ pub fn over(
     }
     let state = match backend.last_over(protocol) {
         _ if standing.is_shown_up(protocol) => OperationalState::Up,
-        // What no backend has ever answered says nothing of this one.
+        // No backend has ever answered in this protocol, so failures are no fault of this one.
         _ if is_lacking => OperationalState::Checking,
         LastConnect::Succeeded | LastConnect::FlowAnswered => OperationalState::Up,
         LastConnect::Failed | LastConnect::TimedOut | LastConnect::FlowRefused => {

@@ -247,7 +247,7 @@ impl Core {
     /// Nobody listens at `backend`, or no way leads to it.
     pub fn count_refusal(&self, listener: ListenerId, protocol: Protocol, backend: &BackendState) {
         if protocol == Protocol::Udp && backend.protocols().seems_to_lack(protocol) {
-            // A stranger's, who asks a service of TCP: nothing for the backend to answer for.
+            // A stranger asked a service that uses TCP only: no fault of the backend.
             return;
         }
         self.note_failure(protocol, backend);

@@ -199,7 +199,7 @@ impl Watch {
         let (Some(pool), Some(backend)) = (pool, registry.find(member)) else {
             return;
         };
-        // Nobody has ever answered there, so nobody is better.
+        // No backend has ever answered in this protocol, so no other one would be better.
         if backend.protocols().may_lack(protocol) {
             return;
         }
