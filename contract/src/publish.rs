@@ -6,6 +6,8 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use crate::links;
@@ -54,26 +56,28 @@ impl From<PublishError> for io::Error {
 /// # Errors
 /// The system's error, and which version is in place. The error names the target of a link.
 pub fn publish(path: &Path, bytes: &[u8]) -> Result<(), PublishError> {
-    replace(path, bytes, Access::AsBefore, || true)
+    replace(path, bytes, Access::AsBefore, None)
 }
 
-/// The same, but only if the file is still the one that the caller has read. `is_as_read` checks this
-/// right before the rename: writing takes milliseconds, in which others may replace the file too.
+/// The same, but only if the file is still the one that the caller has read, which `is_as_read` tells:
+/// writing takes milliseconds, in which others may replace the file too. One that is replaced between this
+/// look and the rename is put back (`RENAME_EXCHANGE` of renameat2(2)); a file system that cannot exchange
+/// files leaves these microseconds open.
 ///
 /// # Errors
 /// As above, and [`PublishError::Overtaken`] if the file was replaced.
 pub fn publish_over(
     path: &Path,
     bytes: &[u8],
-    is_as_read: impl FnOnce() -> bool,
+    is_as_read: impl Fn() -> bool,
 ) -> Result<(), PublishError> {
-    replace(path, bytes, Access::AsBefore, is_as_read)
+    replace(path, bytes, Access::AsBefore, Some(&is_as_read))
 }
 
 /// The same for a file that only its owner may read (0600), whatever its mode was before. If root
 /// writes it, it belongs to the owner of its folder: the programs that read it run as that user.
 pub fn publish_private(path: &Path, bytes: &[u8]) -> Result<(), PublishError> {
-    replace(path, bytes, Access::Private, || true)
+    replace(path, bytes, Access::Private, None)
 }
 
 /// Which users may read the new file.
@@ -84,11 +88,14 @@ enum Access {
     Private,
 }
 
+/// Whether the file that is to be replaced is still the one that was read; `None`: it may be any.
+type IsAsRead<'a> = Option<&'a dyn Fn() -> bool>;
+
 fn replace(
     path: &Path,
     bytes: &[u8],
     access: Access,
-    is_as_read: impl FnOnce() -> bool,
+    is_as_read: IsAsRead,
 ) -> Result<(), PublishError> {
     // Only here: if the folder of a link's target is missing, its volume is not mounted.
     fs::create_dir_all(folder_of(path))?;
@@ -105,7 +112,7 @@ fn replace_file(
     path: &Path,
     bytes: &[u8],
     access: Access,
-    is_as_read: impl FnOnce() -> bool,
+    is_as_read: IsAsRead,
 ) -> Result<(), PublishError> {
     let folder = folder_of(path);
     let temporary = temporary_name(path, std::process::id())?;
@@ -121,17 +128,66 @@ fn replace_file(
     }
     let before = before.filter(Metadata::is_file);
     let written = write_whole(&temporary, bytes, access, before.as_ref(), &opened_folder);
-    let replaced = match written {
-        Ok(()) if !is_as_read() => Err(PublishError::Overtaken),
-        Ok(()) => fs::rename(&temporary, path).map_err(PublishError::from),
-        Err(error) => Err(error.into()),
+    let replaced = match (written, is_as_read) {
+        (Err(error), _) => Err(error.into()),
+        (Ok(()), None) => fs::rename(&temporary, path).map_err(PublishError::from),
+        (Ok(()), Some(is_as_read)) => put_over(&temporary, path, is_as_read),
     };
-    if replaced.is_err() {
-        // The first error is reported; the removal after it is best effort.
-        let _ = fs::remove_file(&temporary);
-    }
+    // Of a failure, or the version that was replaced. The first error is reported; this is best effort.
+    let _ = fs::remove_file(&temporary);
     replaced?;
     opened_folder.sync_all().map_err(PublishError::NotLasting)
+}
+
+/// Puts `new` in the place of `path`, unless that is not what was read. What stood there before is then at
+/// `new`, or nowhere.
+fn put_over(new: &Path, path: &Path, is_as_read: &dyn Fn() -> bool) -> Result<(), PublishError> {
+    let read = identity(path);
+    let ours = identity(new);
+    if !is_as_read() {
+        return Err(PublishError::Overtaken);
+    }
+    let flag = match read {
+        Some(_) => RenameFlags::EXCHANGE,
+        None => RenameFlags::NOREPLACE,
+    };
+    match (renameat_with(CWD, new, CWD, path, flag), read) {
+        (Ok(()), Some(_)) if identity(new) == read => Ok(()),
+        (Ok(()), Some(_)) => put_back(new, path, ours),
+        (Ok(()), None) => Ok(()),
+        // It was removed, or created, meanwhile.
+        (Err(Errno::NOENT), Some(_)) | (Err(Errno::EXIST), None) => Err(PublishError::Overtaken),
+        (Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP), _) => {
+            fs::rename(new, path).map_err(PublishError::from)
+        }
+        (Err(error), _) => Err(io::Error::from(error).into()),
+    }
+}
+
+/// Puts the version of another program, which is at `aside`, back to `path`. If it has replaced ours there
+/// by then, the newer one of its versions stays.
+fn put_back(aside: &Path, path: &Path, ours: Identity) -> Result<(), PublishError> {
+    // Each turn needs one more replacement within microseconds.
+    const MOST_TURNS: usize = 100;
+    for _ in 0..MOST_TURNS {
+        match renameat_with(CWD, aside, CWD, path, RenameFlags::EXCHANGE) {
+            Ok(()) if identity(aside) == ours => break,
+            Ok(()) => {}
+            // Removed by then, so it stays so.
+            Err(Errno::NOENT) => break,
+            Err(error) => return Err(io::Error::from(error).into()),
+        }
+    }
+    Err(PublishError::Overtaken)
+}
+
+/// Device, inode, size and time of the last write: what a rename leaves as it is. `None`: there is no file.
+type Identity = Option<(u64, u64, u64, i64, i64)>;
+
+fn identity(path: &Path) -> Identity {
+    let found = fs::symlink_metadata(path).ok()?;
+    let written = (found.mtime(), found.mtime_nsec());
+    Some((found.dev(), found.ino(), found.size(), written.0, written.1))
 }
 
 /// Other programs use a device, pipe or socket; a rename would put a file in its place.
@@ -344,6 +400,48 @@ mod tests {
         assert_eq!(names(temp.path()), ["a.json"]);
         publish_over(&path, b"ours", || true).expect("published");
         assert_eq!(fs::read(&path).expect("the file"), b"ours");
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_after_the_last_look_stands_too() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let path = temp.path().join("a.json");
+        let theirs = temp.path().join("theirs");
+        type Change<'a> = &'a dyn Fn();
+        let rename = || {
+            fs::write(&theirs, b"theirs").expect("written");
+            fs::rename(&theirs, &path).expect("renamed");
+        };
+        let write = || fs::write(&path, b"theirs").expect("written");
+        for change in [&rename as Change, &write] {
+            fs::write(&path, b"one").expect("written");
+            let overtaken = publish_over(&path, b"ours", || {
+                change();
+                true
+            });
+            assert!(
+                matches!(overtaken, Err(PublishError::Overtaken)),
+                "{overtaken:?}"
+            );
+            assert_eq!(fs::read(&path).expect("the file"), b"theirs");
+            assert_eq!(names(temp.path()), ["a.json"]);
+        }
+        // One that is removed, or that was not there.
+        let remove = || fs::remove_file(&path).expect("removed");
+        for change in [&remove as Change, &rename] {
+            let overtaken = publish_over(&path, b"ours", || {
+                change();
+                true
+            });
+            assert!(
+                matches!(overtaken, Err(PublishError::Overtaken)),
+                "{overtaken:?}"
+            );
+        }
+        assert_eq!(fs::read(&path).expect("the file"), b"theirs");
+        fs::remove_file(&path).expect("removed");
+        publish_over(&path, b"ours", || true).expect("published");
+        assert_eq!(names(temp.path()), ["a.json"]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use testkit::{LONG, skipped, until};
 
 /// Calls on files by name, and of open ones.
 const CALLS: &str =
-    "(open|openat|stat|statx|newfstatat|fstat|readlink|write|fsync|fdatasync|rename)$";
+    "(open|openat|stat|statx|newfstatat|fstat|readlink|write|fsync|fdatasync|rename|renameat2)$";
 /// How long each of them takes.
 const HANG: Duration = Duration::from_secs(10);
 /// How long the file system does not answer.
