@@ -208,7 +208,8 @@ describe('the first load', () => {
       page = await openConsole(browser, open, { view: 'overview' });
       // With all that the first page loads, its charts among it.
       const weigh = async () => {
-        await page.locator('[data-chart="traffic"] .u-legend').waitFor();
+        // Without a proxy it has nothing to show.
+        await page.locator('[data-chart="traffic"] .u-legend').waitFor({ state: 'attached' });
         return page.evaluate(() => {
           // From then on it loads what other pages need.
           const end = performance.getEntriesByName('preload')[0]?.startTime ?? Infinity;
