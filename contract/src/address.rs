@@ -18,10 +18,12 @@ impl BackendAddr {
         BackendAddr(SocketAddr::new(ip.to_canonical(), port))
     }
 
+    /// The address.
     pub fn ip(self) -> IpAddr {
         self.0.ip()
     }
 
+    /// The port.
     pub fn port(self) -> u16 {
         self.0.port()
     }

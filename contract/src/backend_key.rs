@@ -8,11 +8,14 @@ use crate::{BackendAddr, DEFAULT_NAME, Name};
 /// is another backend. Ordered by pool, then by address.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BackendKey {
+    /// The pool that it is a member of.
     pub pool: Name,
+    /// Where it accepts.
     pub addr: BackendAddr,
 }
 
 impl BackendKey {
+    /// The key of `addr` in `pool`.
     pub fn new(pool: Name, addr: BackendAddr) -> BackendKey {
         BackendKey { pool, addr }
     }

@@ -46,6 +46,7 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// `default` first, if there is one, then by name.
     pub pools: Vec<Pool>,
+    /// What holds for the process as a whole.
     pub process: ProcessSettings,
 }
 
@@ -54,11 +55,15 @@ pub struct Config {
 pub struct Listener {
     /// No other listener has it.
     pub name: Name,
+    /// Where it accepts.
     pub addr: SocketAddr,
+    /// Whether it accepts sessions.
     pub tcp: bool,
+    /// Whether it takes datagrams.
     pub udp: bool,
     /// Index into [`Config::pools`].
     pub pool: usize,
+    /// What its sessions and flows go by.
     pub settings: ListenerSettings,
 }
 
@@ -67,21 +72,30 @@ pub struct Listener {
 pub struct Pool {
     /// No other pool has it.
     pub name: Name,
+    /// How a backend is chosen.
     pub algorithm: Algorithm,
+    /// What warming backends get.
     pub warming_share: WarmingShare,
+    /// The parameters of [`Algorithm::GpuAware`].
     pub gpu_aware: GpuAware,
+    /// How its backends are connected to and judged.
     pub settings: PoolSettings,
     /// In file order, no address twice.
     pub backends: Vec<Backend>,
 }
 
+/// A server that sessions and flows are sent to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Backend {
+    /// Where it accepts.
     pub addr: BackendAddr,
     /// 0..=1000; 0 takes no new sessions.
     pub weight: u16,
+    /// False: no new sessions and flows.
     pub enabled: bool,
+    /// It gets the [`WarmingShare`] of its weight.
     pub is_warming_up: bool,
+    /// Its last load report.
     pub report: Report,
     /// `None`: no batches are formed for it.
     pub batch: Option<Batch>,
@@ -103,14 +117,23 @@ pub struct Report {
 /// How a backend is chosen for a new session or flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Algorithm {
+    /// Each in turn.
     RoundRobin,
+    /// Each in turn, as often as its weight says, and evenly spread.
     WeightedRoundRobin,
+    /// The one with the fewest sessions or flows.
     LeastConnections,
+    /// The one with the fewest sessions or flows for its weight.
     WeightedLeastConnections,
+    /// At random, by weight.
     Random,
+    /// The less loaded of two that are drawn by weight.
     PowerOfTwo,
+    /// By the address of the client, so that it keeps its backend (Maglev).
     SourceHash,
+    /// The one that costs least, by load reports and observed latencies.
     GpuAware,
+    /// The one with the least latency times load, by a moving average that follows peaks at once.
     PeakEwma,
 }
 
@@ -131,6 +154,7 @@ impl Algorithm {
         ("peak_ewma", Algorithm::PeakEwma),
     ];
 
+    /// The name in files and calls.
     pub fn name(self) -> &'static str {
         let named = Self::ALL.iter().find(|(_, algorithm)| *algorithm == self);
         named.expect("ALL lists every algorithm").0
@@ -181,12 +205,15 @@ pub struct Checked {
 /// A backend that is not used, since it is a listener of the proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Skipped {
+    /// The pool that lists it.
     pub pool: Name,
     /// Its position in the `backends` of the pool.
     pub index: usize,
     /// JSON pointer of the entry.
     pub place: String,
+    /// Where the backend would accept.
     pub addr: BackendAddr,
+    /// The listener that accepts there.
     pub listen: SocketAddr,
 }
 

@@ -21,6 +21,7 @@ pub struct Failed {
 /// and much more if a warming backend already has its one session. The lowest total is picked.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct BackendCost {
+    /// The cost: the lowest gets the next session.
     pub total: f64,
     /// Busy sessions and flows, and idle ones at their lesser weight.
     pub in_flight: f64,
@@ -45,5 +46,6 @@ pub struct BackendCost {
     pub gpu: f64,
     /// 1 while the report is fresh, fading to 0.
     pub report_weight: f64,
+    /// Age of the load report that the cost uses; `None`: there is none.
     pub report_age_ms: Option<u64>,
 }

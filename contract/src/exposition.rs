@@ -6,7 +6,9 @@ use std::collections::BTreeSet;
 /// How metrics are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
+    /// OpenMetrics 1.0.
     OpenMetrics,
+    /// The Prometheus text format, 0.0.4.
     Text,
 }
 
@@ -25,6 +27,7 @@ impl Form {
         }
     }
 
+    /// The `Content-Type` of an answer in this form.
     pub fn content_type(self) -> &'static str {
         match self {
             Form::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",

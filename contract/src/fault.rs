@@ -6,6 +6,7 @@ use std::fmt;
 /// JSON at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
+    /// JSON pointer, or line and column where the text is no JSON.
     pub place: String,
     /// The offending value as written, shortened.
     pub found: String,
@@ -49,6 +50,7 @@ pub struct Faults(pub Vec<Fault>);
 const SHOWN: usize = 20;
 
 impl Faults {
+    /// Adds one.
     pub fn add(&mut self, place: &str, found: impl fmt::Display, allowed: impl Into<String>) {
         self.0.push(Fault {
             place: place.to_owned(),
@@ -57,6 +59,7 @@ impl Faults {
         });
     }
 
+    /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

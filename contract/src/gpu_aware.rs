@@ -18,7 +18,9 @@ pub struct GpuAware {
     pub vram_full: f64,
     /// Share from which the cost is `vram_hard_cost`.
     pub vram_hard: f64,
+    /// Cost at `vram_full`.
     pub vram_cost: f64,
+    /// Cost from `vram_hard` on.
     pub vram_hard_cost: f64,
     /// Share of VRAM that one session is assumed to use until reports give a better value.
     pub vram_per_load: f64,
@@ -26,10 +28,13 @@ pub struct GpuAware {
     pub gpu_cost: f64,
     /// Cost of the first failure; each consecutive one costs twice the one before.
     pub failure_cost: f64,
+    /// The most that failures cost.
     pub failure_cap: f64,
+    /// Time in which the cost of failures halves.
     pub failure_half_life_ms: u64,
     /// Bounds of a backend's learned response time relative to the pool's median.
     pub slowness_min: f64,
+    /// The upper one of the bounds.
     pub slowness_max: f64,
     /// Number of requests over which a backend's latency is learned.
     pub latency_samples: u64,

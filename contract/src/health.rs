@@ -11,8 +11,11 @@ use crate::object::{Object, kind};
 /// How the health of backends is determined, and what follows from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
+    /// The active probes.
     pub probe: Probe,
+    /// Ejection after failures.
     pub ejection: Ejection,
+    /// What holds while no backend is available.
     pub all_down: AllDown,
     /// How long a new, returned or warmed-up backend takes from a tenth of its share to the whole
     /// share; 0: at once.
@@ -22,7 +25,9 @@ pub struct Health {
 /// The active probes of every backend that is not disabled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
+    /// What is sent, and what is expected.
     pub kind: ProbeKind,
+    /// Time from one probe of a backend to the next.
     pub interval_ms: u64,
     /// Random variation of the interval, so that probes do not synchronize.
     pub jitter_percent: u64,
@@ -34,6 +39,7 @@ pub struct Probe {
     pub fall: u64,
     /// Another port of the same address; absent: the backend's own.
     pub port: Option<u16>,
+    /// What an `http` probe asks for.
     pub http: HttpProbe,
     /// What `send_expect` and `udp` send.
     pub send: Option<Vec<u8>>,
@@ -41,8 +47,10 @@ pub struct Probe {
     pub expect: Option<Vec<u8>>,
 }
 
+/// What a probe does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProbeKind {
+    /// Nothing is probed.
     Off,
     /// A connect.
     Tcp,
@@ -54,8 +62,10 @@ pub enum ProbeKind {
     Udp,
 }
 
+/// The request of an `http` probe, and the answers that pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpProbe {
+    /// The path of the request; begins with `/`.
     pub path: String,
     /// The `Host` header; absent: the address that is probed.
     pub host: Option<String>,
@@ -86,6 +96,7 @@ pub enum AllDown {
 }
 
 impl ProbeKind {
+    /// Every kind with the name that files use.
     pub const ALL: [(&str, ProbeKind); 5] = [
         ("off", ProbeKind::Off),
         ("tcp", ProbeKind::Tcp),
@@ -94,6 +105,7 @@ impl ProbeKind {
         ("udp", ProbeKind::Udp),
     ];
 
+    /// The name in files.
     pub fn name(self) -> &'static str {
         let named = Self::ALL.iter().find(|(_, kind)| *kind == self);
         named.expect("ALL lists every kind").0
@@ -101,11 +113,13 @@ impl ProbeKind {
 }
 
 impl AllDown {
+    /// Both rules with the name that files use.
     pub const ALL: [(&str, AllDown); 2] = [
         ("reject", AllDown::Reject),
         ("fail_open", AllDown::FailOpen),
     ];
 
+    /// The name in files.
     pub fn name(self) -> &'static str {
         let named = Self::ALL.iter().find(|(_, rule)| *rule == self);
         named.expect("ALL lists both").0

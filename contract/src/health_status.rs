@@ -12,7 +12,9 @@ pub struct HealthStatus {
     pub probe: String,
     /// The rule: `reject` or `fail_open`.
     pub all_down: String,
+    /// What health leaves for sessions.
     pub tcp: ProtocolHealth,
+    /// What health leaves for flows.
     pub udp: ProtocolHealth,
     /// All are out for TCP, or connects fail, and none has accepted a TCP connection since the proxy started,
     /// while flows are answered, so the service probably uses UDP only. `all_down` is then not reported for
@@ -38,7 +40,9 @@ pub struct ProtocolHealth {
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 #[serde(default)]
 pub struct BackendHealth {
+    /// Probes since the backend is known.
     pub probes_total: u64,
+    /// Those of them that failed.
     pub probe_failures_total: u64,
     /// When the last probe ended, unix milliseconds.
     pub probed_at_ms: Option<u64>,
@@ -50,6 +54,7 @@ pub struct BackendHealth {
     pub session_failures_in_row: u64,
     /// Consecutive flows that this backend has refused.
     pub flow_failures_in_row: u64,
+    /// Ejections since the backend is known.
     pub ejections_total: u64,
     /// Time left of an ejection; 0 if it lasts until probes pass again.
     pub ejected_for_ms: Option<u64>,

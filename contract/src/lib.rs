@@ -6,6 +6,7 @@
 //! metrics ([`exposition`]).
 //! No sockets, no threads, no policy: those belong to the planes.
 
+#![warn(missing_docs, unreachable_pub)]
 pub mod address;
 mod backend_key;
 pub mod batch;

@@ -32,6 +32,7 @@ impl Name {
         is_name.then(|| Name(text.into()))
     }
 
+    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

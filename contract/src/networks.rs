@@ -17,6 +17,7 @@ const MAX_NETWORKS: usize = 256;
 pub struct Networks(Vec<IpNet>);
 
 impl Networks {
+    /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -151,6 +151,7 @@ impl<'a> Object<'a> {
         }
     }
 
+    /// `true` or `false`.
     pub fn take_bool(&mut self, key: &'static str, faults: &mut Faults) -> Option<bool> {
         let value = self.take(key)?;
         if value.as_bool().is_none() {
@@ -159,6 +160,7 @@ impl<'a> Object<'a> {
         value.as_bool()
     }
 
+    /// Any string.
     pub fn take_string(&mut self, key: &'static str, faults: &mut Faults) -> Option<&'a str> {
         let value = self.take(key)?;
         if value.as_str().is_none() {

@@ -9,6 +9,7 @@ pub struct Root(pub PathBuf);
 
 /// Why there is no root folder to work in.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // The messages say it.
 pub enum RootError {
     #[error("root folder {} does not exist; check --root", .0.display())]
     Missing(PathBuf),
@@ -60,54 +61,67 @@ impl Root {
         }
     }
 
+    /// What the proxy is configured by; control writes it.
     pub fn proxy_config(&self) -> PathBuf {
         self.0.join("config/proxy_config.json")
     }
 
+    /// Control's own settings; the operator writes them.
     pub fn control_config(&self) -> PathBuf {
         self.0.join("config/control_config.json")
     }
 
+    /// The tokens, by their digests.
     pub fn tokens(&self) -> PathBuf {
         self.0.join("config/tokens.json")
     }
 
+    /// When each token was used last.
     pub fn token_uses(&self) -> PathBuf {
         self.0.join("data/token_uses.json")
     }
 
+    /// The proxy's pid file; its admin socket is beside it.
     pub fn proxy_pid(&self) -> PathBuf {
         self.0.join("run/proxy.pid")
     }
 
+    /// What discovery writes.
     pub fn k8s_endpoints(&self) -> PathBuf {
         self.0.join("data/k8s_endpoints.json")
     }
 
+    /// The static list of backends.
     pub fn static_backends(&self) -> PathBuf {
         self.0.join("data/static_backends.json")
     }
 
+    /// Registrations and overrides.
     pub fn backends_runtime(&self) -> PathBuf {
         self.0.join("data/backends_runtime.json")
     }
 
+    /// Settings by API.
     pub fn settings_runtime(&self) -> PathBuf {
         self.0.join("data/settings_runtime.json")
     }
 
+    /// The settings that the proxy accepted last.
     pub fn settings_accepted(&self) -> PathBuf {
         self.0.join("data/settings_accepted.json")
     }
 
+    /// Which source each published value came from.
     pub fn published_sources(&self) -> PathBuf {
         self.0.join("data/published_sources.json")
     }
 
+    /// The last edits of people, one JSON object a line.
     pub fn edits(&self) -> PathBuf {
         self.0.join("data/edits.jsonl")
     }
 
+    /// The audit log, one JSON object a line.
     pub fn audit_log(&self) -> PathBuf {
         self.0.join("logs/audit.log")
     }

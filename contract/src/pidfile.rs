@@ -25,6 +25,7 @@ pub struct PidFile {
 
 /// Why the pid file cannot be held.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // The messages say it.
 pub enum PidFileError {
     /// `pid` is `None` if the holder is in another pid namespace and cannot be seen from here.
     #[error("{path}: this pid file is held by {}", name_of(*pid))]
@@ -158,6 +159,7 @@ fn refuse_other_files(file: &File, path: &Path) -> Result<(), PidFileError> {
 /// since it counts only once the process is pinned (invariant 6).
 #[derive(Debug)]
 pub struct Announced {
+    /// The process that the file names.
     pub pid: Pid,
     file: File,
 }
@@ -165,6 +167,7 @@ pub struct Announced {
 /// What the kernel knows about a pid file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Evidence {
+    /// Which process locks the file.
     pub lock_holder: LockHolder,
     /// Unix seconds of the last write.
     pub written_at: i64,
@@ -175,7 +178,9 @@ pub struct Evidence {
 /// The holder of a pid file's record lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LockHolder {
+    /// No process has it.
     Nobody,
+    /// The process with this id.
     Process(i32),
     /// A holder that the kernel does not name here: a process of another pid namespace, or one with an
     /// open file description lock.
@@ -196,6 +201,7 @@ impl Announced {
 
 /// Why a pid file names no process.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // The messages say it.
 pub enum ReadError {
     #[error("no pid file {0}: the proxy is not running")]
     Missing(PathBuf),

@@ -46,6 +46,7 @@ impl<'a> RawObject<'a> {
         keys.filter(|key| !seen.insert(*key)).collect()
     }
 
+    /// The value of `key`, as it stands in the text.
     pub fn get(&self, key: &str) -> Option<&'a RawValue> {
         let found = self.0.iter().find(|(own, _)| own == key);
         found.map(|(_, value)| *value)

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 /// [`RefusalCode::Invalid`]) leaves the whole running configuration as it was.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 pub struct Refusal {
+    /// What kind of refusal it is.
     pub code: RefusalCode,
     /// JSON pointer (RFC 6901) into `proxy_config.json`, as `/listen` or `/backends/3`; empty for the
     /// whole file.

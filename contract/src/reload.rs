@@ -16,6 +16,7 @@ pub const DEFAULT_PROCESS_NAMES: [&str; 2] = ["proxy_server", "dummy_proxy"];
 
 /// Why no signal was sent.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // The messages say it.
 pub enum NotSent {
     #[error(transparent)]
     PidFile(#[from] ReadError),

@@ -50,7 +50,9 @@ pub struct ListenerSettings {
 /// How the backends of a pool are connected to and judged.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PoolSettings {
+    /// Connects, and what happens to the sessions of a backend that is gone.
     pub connect: ConnectSettings,
+    /// Probes, ejection and slow start.
     pub health: Health,
 }
 
@@ -70,6 +72,7 @@ pub struct ConnectSettings {
     pub backend_gone_timeout_ms: Option<u64>,
 }
 
+/// Which ended sessions and flows are logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SessionLog {
@@ -77,6 +80,7 @@ pub enum SessionLog {
     All,
     /// The same, and only failures.
     Failures,
+    /// None.
     Off,
     /// One line for each session and flow.
     Unlimited,
@@ -140,6 +144,7 @@ impl ProcessSettings {
         }
     }
 
+    /// [`drain_timeout_ms`](Self::drain_timeout_ms) as a duration.
     pub fn drain_timeout(&self) -> Duration {
         Duration::from_millis(self.drain_timeout_ms)
     }

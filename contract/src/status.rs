@@ -21,6 +21,7 @@ pub use crate::refusal::{Refusal, RefusalCode};
 /// Which configuration the proxy runs, and how the last attempt at a newer one ended.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct Running {
+    /// The proxy's process id.
     pub pid: u32,
     /// When the process was started, in unix milliseconds: in a container each has the same id. Absent
     /// from older proxies outside of a [`Status`].
@@ -38,6 +39,7 @@ pub struct Running {
     pub config_path: Option<String>,
     /// Unix milliseconds.
     pub loaded_at_ms: u64,
+    /// The last attempt to take a configuration; `None`: none since the start.
     pub last_reload: Option<Reload>,
     /// The addresses that are accepted on now.
     #[serde(default)]
@@ -67,6 +69,7 @@ pub struct Trial {
 pub struct Reload {
     /// Unix milliseconds.
     pub at_ms: u64,
+    /// Whether the configuration was taken.
     pub ok: bool,
     /// The generation that was tried, where the file could be read that far.
     pub generation: Option<u64>,
@@ -74,18 +77,25 @@ pub struct Reload {
     pub reason: Option<String>,
 }
 
+/// All that the proxy says of itself: `GET /status` on its admin socket.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct Status {
+    /// Of the program.
     pub version: String,
+    /// What runs.
     #[serde(flatten)]
     pub running: Running,
     /// Since the process started, not reset by reloads.
     pub reloads_ok: u64,
+    /// Configurations that were refused.
     pub reloads_refused: u64,
+    /// Whether it takes no new sessions and flows, since it ends.
     pub draining: bool,
     /// Of the first pool.
     pub algorithm: String,
+    /// Each worker thread.
     pub workers: Vec<WorkerStatus>,
+    /// Every backend, pool by pool.
     pub backends: Vec<BackendStatus>,
     /// Of the first pool. Absent from older proxies.
     #[serde(default)]
@@ -93,51 +103,68 @@ pub struct Status {
     /// Every pool, in the order of the configuration; likewise.
     #[serde(default)]
     pub pools: Vec<PoolStatus>,
+    /// What is counted over all listeners.
     pub totals: Totals,
     /// What of the totals came by which listener: those of the configuration, and earlier ones while
     /// they have sessions or flows. Absent from older proxies.
     #[serde(default)]
     pub listener_totals: Vec<ListenerTotals>,
+    /// The bounds in force, and how often they were met.
     pub limits: LimitStatus,
 }
 
 /// One pool as the proxy sees it.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct PoolStatus {
+    /// The pool.
     pub name: String,
+    /// The name of its algorithm.
     pub algorithm: String,
     /// Whether a listener of the configuration leads to it.
     pub tcp: bool,
+    /// The same for UDP.
     pub udp: bool,
+    /// What health leaves of it.
     pub health: HealthStatus,
 }
 
 /// What is counted of one listener.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct ListenerTotals {
+    /// The listener.
     pub name: String,
+    /// How often it has paused since there was no room.
     pub accept_pauses: u64,
+    /// Its part of the totals.
     #[serde(flatten)]
     pub totals: Totals,
 }
 
+/// What one worker has.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct WorkerStatus {
+    /// Open sessions.
     pub sessions_active: u64,
+    /// Sessions since the start.
     pub sessions_total: u64,
+    /// Open UDP flows.
     pub flows_active: u64,
     /// For how long the last reload kept this worker from its sessions and flows, in microseconds.
     #[serde(default)]
     pub reload_stall_us: u64,
 }
 
+/// An address that is accepted on.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct ListenerStatus {
     /// Absent from older proxies.
     #[serde(default = "default_name")]
     pub name: String,
+    /// The address.
     pub addr: SocketAddr,
+    /// Whether sessions are accepted there.
     pub tcp: bool,
+    /// Whether datagrams are taken there.
     pub udp: bool,
 }
 
@@ -145,9 +172,11 @@ pub struct ListenerStatus {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum AdminState {
+    /// It takes new sessions, if its health lets it.
     Ready,
     /// Weight 0: no new sessions, open ones finish.
     Drain,
+    /// It takes none, and is not probed.
     Disabled,
 }
 
@@ -155,6 +184,7 @@ pub enum AdminState {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq, Eq, Hash)]
 #[serde(rename_all = "snake_case")]
 pub enum OperationalState {
+    /// It takes sessions or flows.
     Up,
     /// According to probes or, if none run, the last connect.
     Down,
@@ -167,6 +197,7 @@ pub enum OperationalState {
 }
 
 impl OperationalState {
+    /// The word in answers and logs.
     pub fn word(self) -> &'static str {
         match self {
             OperationalState::Up => "up",
@@ -184,22 +215,32 @@ pub struct BackendStatus {
     /// Absent from older proxies.
     #[serde(default = "default_name")]
     pub pool: String,
+    /// The backend's address.
     pub ip: IpAddr,
+    /// The backend's port.
     pub port: u16,
     /// False once a reload has removed it; it then has sessions to finish.
     pub configured: bool,
+    /// What the configuration says.
     pub admin: AdminState,
+    /// What its health says.
     pub operational: OperationalState,
     /// The reason for `operational`.
     pub reason: String,
+    /// As configured, 0 to 1000.
     pub weight: u16,
     /// The share of new sessions it is given: the weight after algorithm and warm-up.
     pub weight_effective: u32,
+    /// Share of the GPU in use by the last report, 0 to 1.
     pub gpu_usage: Option<f64>,
+    /// Share of the VRAM in use by the last report, 0 to 1.
     pub vram_usage: Option<f64>,
+    /// Unix milliseconds of the last report.
     pub reported_at_ms: Option<u64>,
+    /// Probes, failures and ejections.
     #[serde(flatten)]
     pub health: BackendHealth,
+    /// What is counted of it.
     #[serde(flatten)]
     pub counters: Counters,
     /// Sessions that it had taken and then failed, by reason; reasons never seen left out. Absent from older
@@ -233,9 +274,13 @@ impl BackendStatus {
 /// Counters of each backend and of the whole. `*_total` and bytes only grow.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
 pub struct Counters {
+    /// Open sessions.
     pub sessions_active: u64,
+    /// Sessions since the proxy started, or has known the backend.
     pub sessions_total: u64,
+    /// Open UDP flows.
     pub flows_active: u64,
+    /// UDP flows, likewise.
     pub flows_total: u64,
     /// Client to backend, TCP and UDP payload.
     pub bytes_up: u64,
@@ -243,6 +288,7 @@ pub struct Counters {
     pub bytes_down: u64,
     /// Connects refused, unreachable or reset.
     pub connect_failures: u64,
+    /// Connects that took too long.
     pub connect_timeouts: u64,
 }
 
@@ -251,6 +297,7 @@ pub struct Counters {
 /// begins. Much cheaper than a whole status.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct States {
+    /// Changes whenever a state does.
     pub mark: String,
     /// As in a [`Status`]; absent from older proxies.
     #[serde(default)]
@@ -260,33 +307,42 @@ pub struct States {
 /// A histogram of durations.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
 pub struct Timings {
+    /// Sum of all latencies, in microseconds.
     pub sum_us: u64,
     /// The upper bound of each bucket, in whole microseconds, and its count; ascending, without empty
     /// buckets.
     pub buckets: Vec<(u64, u64)>,
 }
 
+/// What is counted of sessions and flows.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]
 pub struct Totals {
+    /// Those that are counted of each backend, too.
     #[serde(flatten)]
     pub counters: Counters,
     /// Quantiles since the start, in microseconds.
     pub first_byte_p50_us: Option<u64>,
+    /// 99 % of the first bytes came sooner, likewise.
     pub first_byte_p99_us: Option<u64>,
     /// The same as counts since the start, so that two readings give the quantiles of the time between.
     #[serde(default)]
     pub first_byte: Timings,
+    /// Connects to another backend after one had failed.
     pub connect_retries: u64,
     /// Ended sessions by reason, reasons never seen left out.
     pub sessions_ended: BTreeMap<String, u64>,
+    /// Ended flows by reason.
     pub flows_ended: BTreeMap<String, u64>,
     /// Datagrams that could not be forwarded, by reason.
     pub datagrams_dropped: BTreeMap<String, u64>,
 }
 
+/// The bounds in force, and how often they were met.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct LimitStatus {
+    /// Sessions at once.
     pub max_sessions: u64,
+    /// UDP flows at once.
     pub max_flows: u64,
     /// How often accepting paused, at `max_sessions` or because descriptors ran out.
     pub accept_pauses: u64,
@@ -297,12 +353,16 @@ pub struct LimitStatus {
 /// Load figures only: applied at once, without a reload and without a new generation.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct Reports {
+    /// One for each backend that has reported.
     pub reports: Vec<BackendReport>,
 }
 
+/// The load of one backend.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct BackendReport {
+    /// The backend's address.
     pub ip: IpAddr,
+    /// The backend's port.
     pub port: u16,
     /// 0..=1.
     pub gpu_usage: Option<f64>,

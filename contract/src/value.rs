@@ -13,7 +13,7 @@ use crate::object::pointer_step;
 const MAX_REPEATED: usize = 100;
 
 /// Reads one JSON document and nothing after it, nested at most 128 deep.
-pub fn read_value(bytes: &[u8], repeated: &mut Faults) -> serde_json::Result<Value> {
+pub(crate) fn read_value(bytes: &[u8], repeated: &mut Faults) -> serde_json::Result<Value> {
     let mut document = serde_json::Deserializer::from_slice(bytes);
     let value = Reader { repeated }.deserialize(&mut document)?;
     document.end()?;
