@@ -158,7 +158,7 @@ fn time_sessions(
         *index = place(*index);
         let mut slot = SessionSlot::take(pool.backend(*index));
         if let Some(metering) = &pool.metering {
-            slot.stir(Moment {
+            slot.mark_active(Moment {
                 metering,
                 worker: 0,
                 now_us: NOW.us,

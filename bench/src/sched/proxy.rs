@@ -92,9 +92,9 @@ impl Proxy {
         add(&backend.worker(0).sessions_total, 1);
         if let Some(moment) = self.moment(now) {
             if picked.joins_batch {
-                slot.ride_along();
+                slot.join_batch();
             }
-            slot.stir(moment);
+            slot.mark_active(moment);
             slot.sent(moment);
         }
         (self.servers[picked.backend.0 as usize], slot)
@@ -116,7 +116,7 @@ impl Proxy {
         let unanswered = backend.left_unanswered(0, sources, source, 0, now_ms);
         let is_held_against = unanswered != Unanswered::Ignored;
         if let Some(moment) = self.moment(now).filter(|_| is_held_against) {
-            slot.broken_off(moment);
+            slot.aborted(moment);
         }
     }
 

@@ -293,12 +293,12 @@ impl Slot {
     }
 
     /// See [`crate::meter`] for this and what follows.
-    pub fn stir(&mut self, moment: Moment<'_>) -> bool {
-        self.meter.stir(&self.backend, moment)
+    pub fn mark_active(&mut self, moment: Moment<'_>) -> bool {
+        self.meter.mark_active(&self.backend, moment)
     }
 
-    pub fn ride_along(&mut self) {
-        self.meter.ride_along();
+    pub fn join_batch(&mut self) {
+        self.meter.join_batch();
     }
 
     pub fn sent(&mut self, moment: Moment<'_>) {
@@ -309,16 +309,16 @@ impl Slot {
         self.meter.answered(&self.backend, moment);
     }
 
-    pub fn broken_off(&mut self, moment: Moment<'_>) {
-        self.meter.broken_off(&self.backend, moment);
+    pub fn aborted(&mut self, moment: Moment<'_>) {
+        self.meter.aborted(&self.backend, moment);
     }
 
-    pub fn kept_silent(&mut self, moment: Moment<'_>) {
-        self.meter.kept_silent(&self.backend, moment);
+    pub fn unanswered_flow(&mut self, moment: Moment<'_>) {
+        self.meter.unanswered_flow(&self.backend, moment);
     }
 
-    pub fn quieten(&mut self, moment: Moment<'_>, awaits_answer: bool) -> Option<u64> {
-        self.meter.quieten(&self.backend, moment, awaits_answer)
+    pub fn mark_idle(&mut self, moment: Moment<'_>, awaits_answer: bool) -> Option<u64> {
+        self.meter.mark_idle(&self.backend, moment, awaits_answer)
     }
 
     pub fn is_owed(&self) -> bool {

@@ -70,7 +70,7 @@ pub(crate) struct Meter {
     /// What it counts for at present.
     count: Count,
     is_owed: bool,
-    /// Somebody will call [`Meter::quieten`].
+    /// Somebody will call [`Meter::mark_idle`].
     is_watched: bool,
     /// Its first request shares a batch that was begun for another.
     rides_along: bool,
@@ -85,13 +85,13 @@ pub(crate) struct Meter {
 impl Meter {
     /// Its first request joins the batch of another, and takes hardly more than that alone: until it
     /// is answered this counts as idle, and its latency for nothing.
-    pub fn ride_along(&mut self) {
+    pub fn join_batch(&mut self) {
         self.rides_along = true;
     }
 
     /// Something moved: it is busy. Returns whether the caller is to look in [`QUIET_MS`] whether it
     /// is quiet.
-    pub fn stir(&mut self, backend: &BackendState, moment: Moment<'_>) -> bool {
+    pub fn mark_active(&mut self, backend: &BackendState, moment: Moment<'_>) -> bool {
         if moment.metering.wants == Wants::Peaks {
             return false;
         }
@@ -136,7 +136,7 @@ impl Meter {
     /// The backend ended it without a byte, and that is its fault. A client that sends nothing is none
     /// of its doing; whoever calls this judges what others sent, or any client could make a backend
     /// look slow or broken.
-    pub fn broken_off(&mut self, backend: &BackendState, moment: Moment<'_>) {
+    pub fn aborted(&mut self, backend: &BackendState, moment: Moment<'_>) {
         if !std::mem::take(&mut self.is_owed) {
             return;
         }
@@ -154,7 +154,7 @@ impl Meter {
     }
 
     /// It ended in silence. Where an answer was owed, that may be a failure or not.
-    pub fn kept_silent(&mut self, backend: &BackendState, moment: Moment<'_>) {
+    pub fn unanswered_flow(&mut self, backend: &BackendState, moment: Moment<'_>) {
         if std::mem::take(&mut self.is_owed) && moment.metering.wants == Wants::Everything {
             let now_ms = moment.now_us / 1_000;
             backend.load().doubted(now_ms, &moment.metering.parameters);
@@ -166,7 +166,7 @@ impl Meter {
     /// Makes it idle where it has been silent for [`QUIET_MS`] and waits for nothing.
     /// `awaits_answer`: where an answer is owed, one can be expected. Returns when to look again, in
     /// milliseconds; `None`: not before it stirs.
-    pub fn quieten(
+    pub fn mark_idle(
         &mut self,
         backend: &BackendState,
         moment: Moment<'_>,
@@ -268,7 +268,7 @@ mod tests {
     fn every_request_of_a_kept_connection_gives_a_latency() {
         let (backend, metering) = (backend(), metering(Algorithm::GpuAware));
         let mut slot = SessionSlot::take(&backend);
-        slot.stir(at(&metering, 0));
+        slot.mark_active(at(&metering, 0));
         slot.sent(at(&metering, 0));
         slot.sent(at(&metering, 500));
         slot.answered(at(&metering, 1_024));
@@ -287,24 +287,24 @@ mod tests {
         let at_ms = |ms: u64| at(&metering, ms * 1_000);
         let mut slot = SessionSlot::take(&backend);
         assert!(
-            slot.stir(at_ms(0)) && !slot.stir(at_ms(400)),
+            slot.mark_active(at_ms(0)) && !slot.mark_active(at_ms(400)),
             "one look is enough"
         );
         slot.sent(at_ms(400));
-        assert_eq!(slot.quieten(at_ms(1_000), true), Some(1_400));
+        assert_eq!(slot.mark_idle(at_ms(1_000), true), Some(1_400));
         assert_eq!(
-            (slot.quieten(at_ms(1_400), true), load()),
+            (slot.mark_idle(at_ms(1_400), true), load()),
             (None, 1.0),
             "it is owed"
         );
         slot.answered(at_ms(9_000));
-        assert!(slot.stir(at_ms(9_000)));
-        assert_eq!((slot.quieten(at_ms(10_000), true), load()), (None, 0.1));
-        assert!(slot.stir(at_ms(20_000)));
+        assert!(slot.mark_active(at_ms(9_000)));
+        assert_eq!((slot.mark_idle(at_ms(10_000), true), load()), (None, 0.1));
+        assert!(slot.mark_active(at_ms(20_000)));
         slot.sent(at_ms(20_000));
-        let none_can_be_expected = slot.quieten(at_ms(21_000), false);
+        let none_can_be_expected = slot.mark_idle(at_ms(21_000), false);
         assert_eq!((none_can_be_expected, load()), (None, 0.1));
-        slot.stir(at_ms(30_000));
+        slot.mark_active(at_ms(30_000));
         drop(slot);
         assert_eq!(load(), 0.0);
     }
@@ -313,13 +313,16 @@ mod tests {
     fn what_is_forgotten_begins_anew() {
         let (backend, metering) = (backend(), metering(Algorithm::GpuAware));
         let mut slot = SessionSlot::take(&backend);
-        slot.stir(at(&metering, 0));
+        slot.mark_active(at(&metering, 0));
         slot.sent(at(&metering, 0));
         slot.forget();
         assert_eq!(backend.load().in_flight(), 0.0);
         slot.answered(at(&metering, 60_000_000));
         assert_eq!(samples(&backend), (0, 0), "nobody knows what it answered");
-        assert!(slot.stir(at(&metering, 60_000_000)), "somebody is to look");
+        assert!(
+            slot.mark_active(at(&metering, 60_000_000)),
+            "somebody is to look"
+        );
         assert_eq!(backend.load().in_flight(), 1.0);
     }
 
@@ -344,13 +347,13 @@ mod tests {
     fn who_joins_a_batch_counts_as_idle_until_it_is_answered() {
         let (backend, metering) = (backend(), metering(Algorithm::GpuAware));
         let mut slot = SessionSlot::take(&backend);
-        slot.ride_along();
-        slot.stir(at(&metering, 0));
+        slot.join_batch();
+        slot.mark_active(at(&metering, 0));
         slot.sent(at(&metering, 0));
         assert_eq!(backend.load().in_flight(), 0.1);
         slot.answered(at(&metering, 1_000));
         assert_eq!(samples(&backend), (0, 0));
-        slot.stir(at(&metering, 2_000));
+        slot.mark_active(at(&metering, 2_000));
         assert_eq!(backend.load().in_flight(), 1.0);
         slot.sent(at(&metering, 2_000));
         slot.answered(at(&metering, 3_000));
@@ -362,17 +365,17 @@ mod tests {
         let (backend, metering) = (backend(), metering(Algorithm::GpuAware));
         let level = || backend.load().failures.level(0, &metering.parameters);
         let mut port_scan = SessionSlot::take(&backend);
-        port_scan.stir(at(&metering, 0));
-        port_scan.broken_off(at(&metering, 0));
+        port_scan.mark_active(at(&metering, 0));
+        port_scan.aborted(at(&metering, 0));
         let mut served = SessionSlot::take(&backend);
         served.sent(at(&metering, 0));
         served.answered(at(&metering, 1));
-        served.broken_off(at(&metering, 0));
+        served.aborted(at(&metering, 0));
         assert_eq!(level(), 0.0);
         let mut failed = SessionSlot::take(&backend);
         failed.sent(at(&metering, 0));
-        failed.broken_off(at(&metering, 0));
-        failed.broken_off(at(&metering, 0));
+        failed.aborted(at(&metering, 0));
+        failed.aborted(at(&metering, 0));
         assert_eq!(level(), 2.0);
         super::failed(&backend, Failure::ConnectRefused, at(&metering, 0));
         let kinds = |backend: &BackendState| -> Vec<Failure> {
@@ -393,7 +396,7 @@ mod tests {
         slot.sent(at(&metering, 0));
         slot.answered(at(&metering, 7_000));
         slot.sent(at(&metering, 8_000));
-        slot.broken_off(at(&metering, 20_000));
+        slot.aborted(at(&metering, 20_000));
         assert_eq!(backend.load().peak.latency_us(20), Some(12_000.0));
         assert_eq!(samples(&backend), (0, 0));
         assert_eq!(backend.load().failures.in_a_row(), 0);

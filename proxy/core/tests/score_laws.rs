@@ -109,7 +109,7 @@ impl World {
         let backend = self.snapshot().backend(BackendIndex(at as u32));
         let mut slot = SessionSlot::take(backend);
         add(&backend.worker(0).sessions_total, 1);
-        slot.stir(self.moment());
+        slot.mark_active(self.moment());
         slot.sent(self.moment());
         self.in_flight.push(slot);
     }
@@ -140,7 +140,7 @@ impl World {
         if is_answered {
             slot.answered(self.moment());
         } else {
-            slot.broken_off(self.moment());
+            slot.aborted(self.moment());
         }
     }
 

@@ -52,11 +52,11 @@ fn work(state: &Arc<BackendState>, metering: &Metering, worker: usize, seed: u64
                     continue;
                 };
                 match random.u8(0..5) {
-                    0 => drop(slot.stir(moment)),
+                    0 => drop(slot.mark_active(moment)),
                     1 => slot.sent(moment),
                     2 => slot.answered(moment),
-                    3 => slot.broken_off(moment),
-                    _ => drop(slot.quieten(moment, false)),
+                    3 => slot.aborted(moment),
+                    _ => drop(slot.mark_idle(moment, false)),
                 }
             }
         }

@@ -19,7 +19,7 @@ pub struct Gone {
 
 impl Gone {
     /// The backends are others, or the settings: looks at all sessions.
-    pub fn look_anew(&mut self) {
+    pub fn restart(&mut self) {
         *self = Gone::default();
         self.sweep.begin();
     }
@@ -36,7 +36,7 @@ impl Gone {
     /// The places to look at in this turn, of `places` in all.
     pub fn part(&mut self, now_ms: u64, places: usize) -> std::ops::Range<usize> {
         if self.due_ms.is_some_and(|due_ms| due_ms <= now_ms) {
-            self.look_anew();
+            self.restart();
         }
         self.sweep.part(places)
     }
@@ -62,7 +62,7 @@ mod tests {
     fn all_are_looked_at_in_parts_and_again_when_the_first_is_due() {
         let mut gone = Gone::default();
         assert_eq!(gone.part(0, 2_500), 0..0);
-        gone.look_anew();
+        gone.restart();
         assert_eq!(gone.part(5, 2_500), 0..1_000);
         gone.note(90);
         gone.part_is_done();

@@ -85,7 +85,7 @@ impl Listeners {
     }
 
     /// Has what is open accept for those whom `snapshot` names.
-    pub fn route_anew(&mut self, snapshot: &Snapshot) {
+    pub fn reroute(&mut self, snapshot: &Snapshot) {
         for (_, listener) in &mut self.all {
             let serving = snapshot.serving(listener.endpoint, Some(listener.serving));
             listener.serving = serving.unwrap_or(listener.serving);

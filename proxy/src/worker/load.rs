@@ -78,9 +78,9 @@ impl Meters {
             return;
         };
         if joins_batch {
-            slot.ride_along();
+            slot.join_batch();
         }
-        self.stir(core, index, slot, moment);
+        self.mark_active(core, index, slot, moment);
     }
 
     /// Bytes came from the client (`up`), from the backend (`down`), or both.
@@ -99,7 +99,7 @@ impl Meters {
         if !(up || down) {
             return;
         }
-        self.stir(core, index, slot, moment);
+        self.mark_active(core, index, slot, moment);
         // What came both ways at once while an answer was owed is that answer and the next request.
         let answers_first = slot.is_owed();
         if down && answers_first {
@@ -113,8 +113,8 @@ impl Meters {
         }
     }
 
-    fn stir(&mut self, core: &Core, index: u32, slot: &mut Slot, moment: Moment<'_>) {
-        if slot.stir(moment) {
+    fn mark_active(&mut self, core: &Core, index: u32, slot: &mut Slot, moment: Moment<'_>) {
+        if slot.mark_active(moment) {
             self.quiet.arm(index, core.now_ms() + QUIET_MS);
             core.shared.scoring.ring_if_asleep();
         }
@@ -131,7 +131,7 @@ impl Meters {
     ) {
         self.quiet.disarm(index);
         if let (Some(slot), Some(moment), true) = (slot, core.moment(pool), is_held_against) {
-            slot.broken_off(moment);
+            slot.aborted(moment);
         }
     }
 
@@ -151,7 +151,7 @@ impl Meters {
             && slot.backend().answers_datagrams()
             && core.is_answered_source(client);
         if let (Some(moment), true) = (core.moment(pool), is_silent) {
-            slot.kept_silent(moment);
+            slot.unanswered_flow(moment);
         }
     }
 
@@ -171,7 +171,7 @@ impl Meters {
         };
         let again_ms = find(index).and_then(|(pool, slot, awaits_answer)| {
             let moment = core.moment(pool)?;
-            slot.quieten(moment, awaits_answer)
+            slot.mark_idle(moment, awaits_answer)
         });
         if let Some(again_ms) = again_ms {
             self.quiet.arm(index, again_ms);

@@ -142,12 +142,12 @@ impl Worker {
             Command::Install(snapshot) => {
                 let metered_otherwise = self.core.snapshot.metered_otherwise(&snapshot);
                 if !metered_otherwise.is_empty() {
-                    self.tcp.forget_metered(&metered_otherwise);
-                    self.udp.forget_metered(&metered_otherwise);
+                    self.tcp.forget_meters(&metered_otherwise);
+                    self.udp.forget_meters(&metered_otherwise);
                 }
                 self.core.snapshot = snapshot;
-                self.listeners.route_anew(&self.core.snapshot);
-                self.udp.route_anew(&self.core.snapshot);
+                self.listeners.reroute(&self.core.snapshot);
+                self.udp.reroute(&self.core.snapshot);
                 let open = self.listeners.open_for().chain(self.udp.open_for());
                 self.core.hold_listeners(open);
                 self.tcp.backends_changed(&self.core);

@@ -40,7 +40,7 @@ pub struct Session {
     pub tried: Vec<BackendAddr>,
     pub attempts: u8,
     pub is_unfinished: bool,
-    /// Whether arrivals from a side are not told at present, see [`Session::is_told_in_vain`].
+    /// Whether arrivals from a side are not told at present, see [`Session::is_sink_blocked`].
     pub muted: Muted,
     /// What was in force when the session began: a reload changes nothing that is open.
     pub idle_timeout_ms: u64,
@@ -324,7 +324,7 @@ impl Session {
     /// Whether nothing can be done with what arrives from `side`, because the other side takes no
     /// more. Each segment would wake the worker for nothing: a stream to a slow reader did so some
     /// twenty times for each pipe that it filled.
-    pub fn is_told_in_vain(&mut self, side: Side) -> bool {
+    pub fn is_sink_blocked(&mut self, side: Side) -> bool {
         let half = self.relay.half_from(side);
         half.pending() > 0 && half.step() == Step::Wait
     }

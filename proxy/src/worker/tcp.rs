@@ -207,7 +207,7 @@ impl Tcp {
                 session.note_readiness(side, flags);
                 self.drive(core, index);
                 if flags.contains(EventFlags::IN) {
-                    self.mute_if_in_vain(core, index, side);
+                    self.mute_if_sink_blocked(core, index, side);
                 }
             }
             Stage::Ended => {}
@@ -215,16 +215,16 @@ impl Tcp {
     }
 
     /// The algorithm of these pools wants to be told otherwise from now on, or not at all.
-    pub fn forget_metered(&mut self, pools: &[PoolId]) {
+    pub fn forget_meters(&mut self, pools: &[PoolId]) {
         let sessions = self.sessions.iter_mut().map(|(_, session)| session);
         let sessions = sessions.filter(|session| pools.contains(&session.pool));
         let slots = sessions.filter_map(|session| session.slot.as_mut());
         slots.for_each(|slot| slot.forget());
     }
 
-    fn mute_if_in_vain(&mut self, core: &Core, index: u32, side: Side) {
+    fn mute_if_sink_blocked(&mut self, core: &Core, index: u32, side: Side) {
         let session = &mut self.sessions[index as usize];
-        if session.is_told_in_vain(side) && !*session.muted.of(side) {
+        if session.is_sink_blocked(side) && !*session.muted.of(side) {
             *session.muted.of(side) = session.watch_for(core, index, side, MUTED_INTEREST).is_ok();
         }
     }
@@ -233,7 +233,7 @@ impl Tcp {
     fn unmute(&mut self, core: &Core, index: u32) {
         let session = &mut self.sessions[index as usize];
         for side in [Side::Client, Side::Backend] {
-            if *session.muted.of(side) && !session.is_told_in_vain(side) {
+            if *session.muted.of(side) && !session.is_sink_blocked(side) {
                 *session.muted.of(side) = session.watch_for(core, index, side, INTEREST).is_err();
             }
         }
@@ -396,7 +396,7 @@ impl Tcp {
     pub fn backends_changed(&mut self, core: &Core) {
         self.gone = Gone::default();
         if core.snapshot.ends_those_of_gone_backends() {
-            self.gone.look_anew();
+            self.gone.restart();
         }
     }
 

@@ -131,7 +131,7 @@ impl Udp {
     }
 
     /// Has what is open take new flows for those whom `snapshot` names.
-    pub fn route_anew(&mut self, snapshot: &Snapshot) {
+    pub fn reroute(&mut self, snapshot: &Snapshot) {
         for (_, listener) in &mut self.listeners {
             let serving = snapshot.serving(listener.endpoint, Some(listener.serving));
             listener.serving = serving.unwrap_or(listener.serving);
@@ -462,7 +462,7 @@ impl Udp {
     }
 
     /// The algorithm of these pools wants to be told otherwise from now on, or not at all.
-    pub fn forget_metered(&mut self, pools: &[PoolId]) {
+    pub fn forget_meters(&mut self, pools: &[PoolId]) {
         let indices: Vec<FlowIndex> = self.flows.indices().collect();
         for index in indices {
             let (_, flow) = self.flows.get_mut(index).expect("listed just now");
@@ -536,7 +536,7 @@ impl Udp {
         }
         self.gone = Gone::default();
         if core.snapshot.ends_those_of_gone_backends() {
-            self.gone.look_anew();
+            self.gone.restart();
         }
     }
 
