@@ -24,10 +24,9 @@ pub(crate) const INVALID_JSON: &str = "invalid JSON: ";
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = if self.place.is_empty() {
-            "(top)"
-        } else {
-            &self.place
+        let place = match self.place.as_str() {
+            "" => "(top)".to_owned(),
+            place => escaped(place),
         };
         let Fault { found, allowed, .. } = self;
         match found.as_str() {
@@ -79,6 +78,18 @@ impl fmt::Display for Faults {
 }
 
 impl std::error::Error for Faults {}
+
+/// Keys are the text of strangers too: no control character of one reaches a terminal.
+fn escaped(place: &str) -> String {
+    let mut text = String::with_capacity(place.len());
+    for character in place.chars() {
+        match character.is_control() {
+            true => text.extend(character.escape_default()),
+            false => text.push(character),
+        }
+    }
+    text
+}
 
 /// A value as it goes into a message: one line, control characters escaped, at most 80 characters,
 /// so that a hostile value can neither flood nor forge a log line.

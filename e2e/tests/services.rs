@@ -303,6 +303,112 @@ fn a_listener_moved_to_another_pool_keeps_its_socket_and_loses_no_session() {
     assert_eq!(who.backend, "b");
 }
 
+#[test]
+fn sessions_and_flows_of_a_removed_listener_take_no_place_of_the_others() {
+    let backend = echo("b");
+    let [x, y] = [free_address(), free_address()];
+    let bounds = |sessions: u64| json!({ "max_sessions": sessions, "max_flows": sessions });
+    let of = |name: &str| {
+        json!({
+            "listeners": [listener(name, x, "all", bounds(5)), listener("y", y, "all", bounds(7))],
+            "pools": { "all": pool(&[&backend], json!({})) },
+        })
+    };
+    let folder = Folder::new();
+    let mut proxy = Proxy::start(&folder, &of("x"), &["-w", "1"]);
+    let sessions =
+        |addr, count: usize| -> Vec<Session> { (0..count).map(|_| open(addr)).collect() };
+    let flows = |addr, count: usize| -> Vec<UdpClient> {
+        let clients = (0..count).map(|_| UdpClient::new(addr));
+        clients
+            .inspect(|client| drop(client.who().expect("answered")))
+            .collect()
+    };
+    let mut held = sessions(x, 5);
+    let _full = (flows(x, 5), flows(y, 7));
+    assert_eq!(proxy.status().limits.max_sessions, 12);
+    proxy.reload(&of("x2"));
+    held.extend(sessions(x, 5));
+    held.extend(sessions(y, 7));
+    assert_alive(&mut held);
+    let _more = flows(x, 5);
+    let evicted = |name| count(&totals(&proxy, name).totals.flows_ended, "evicted");
+    assert_eq!((evicted("x"), evicted("x2"), evicted("y")), (0, 0, 0));
+}
+
+#[test]
+fn a_new_client_of_a_retired_address_reaches_the_listener_of_its_family() {
+    let [e, a, c] = ["e", "a", "c"].map(echo);
+    let v6 = testkit::ports::free_address_on("::1".parse().expect("an address"));
+    let port = v6.port();
+    let v4 = SocketAddr::from(([127, 0, 0, 1], port));
+    let at = |host: &str| SocketAddr::new(host.parse().expect("an address"), port);
+    let pools = json!({
+        "e": pool(&[&e], json!({})), "a": pool(&[&a], json!({})), "c": pool(&[&c], json!({})),
+    });
+    let wide = [
+        listener("w", at("0.0.0.0"), "a", json!({ "protocol": "udp" })),
+        listener("v", at("::"), "c", json!({ "protocol": "udp" })),
+    ];
+    let mut backwards = wide.clone();
+    backwards.reverse();
+    for wide in [wide, backwards] {
+        for (narrow, right) in [(v4, "a"), (v6, "c")] {
+            let first = json!([listener("o", narrow, "e", json!({ "protocol": "udp" }))]);
+            let config = |listeners: Value| json!({ "listeners": listeners, "pools": pools });
+            let (mut proxy, _folder) = start(&config(first));
+            let old = UdpClient::new(narrow);
+            assert_eq!(old.who().expect("answered").backend, "e");
+            proxy.reload(&config(json!(wide)));
+            assert_eq!(
+                old.who().expect("answered").backend,
+                "e",
+                "its flow goes on"
+            );
+            let new = UdpClient::new(narrow).who().expect("answered");
+            assert_eq!(new.backend, right, "{narrow}");
+        }
+    }
+}
+
+#[test]
+fn more_listeners_than_there_are_descriptors_for_are_refused() {
+    let backend = echo("b");
+    let first = free_address();
+    let config = |count: u16| {
+        let mut listeners = vec![listener("first", first, "all", json!({}))];
+        // Nobody binds them: the file is refused before.
+        listeners.extend((0..count).map(|at| {
+            let addr = SocketAddr::from(([127, 0, 0, 2], 20_000 + at));
+            listener(&format!("other-{at}"), addr, "all", json!({}))
+        }));
+        json!({ "listeners": listeners, "pools": { "all": pool(&[&backend], json!({})) } })
+    };
+    let folder = Folder::new();
+    folder.write_proxy_config(&config(0));
+    let start = |folder: &Folder| {
+        let mut command = process::command_with_descriptors("proxy_server", 400);
+        command.args(["--root", folder.root_argument(), "-w", "1"]);
+        process::Program::spawn(command)
+    };
+    let mut proxy = Proxy::ready(&folder, start(&folder));
+    let reload = proxy.reload_refused(config(250).to_string().as_bytes());
+    let reason = reload.reason.expect("it says why");
+    assert!(
+        reason.contains("/listeners: found 251 listeners"),
+        "{reason}"
+    );
+    assert!(reason.contains("limit on open files"), "{reason}");
+    assert_alive(&mut [open(first)]);
+    proxy.reload(&config(1));
+    // A start says the same.
+    let folder = Folder::new();
+    folder.write_proxy_config(&config(250));
+    let mut program = start(&folder);
+    program.wait_for_line("/listeners: found 251 listeners");
+    assert!(!program.wait_exit(LONG).success());
+}
+
 /// Reloads of [`two_hundred_reloads_fail_no_session_and_move_no_flow`].
 const RELOADS: u64 = 200;
 

@@ -12,6 +12,8 @@ use contract::config::{MAX_FILE_BYTES, generation_of};
 use contract::{Checked, Config, Faults, LocalAddresses};
 use rustix::fs::OFlags;
 
+use crate::limits::Limits;
+
 /// A file may hold thousands of unknown keys.
 const MOST_WARNINGS: usize = 16;
 
@@ -70,6 +72,25 @@ pub fn check(path: &Path, bytes: &[u8]) -> Result<ConfigFile, ConfigFileError> {
         digest: contract::digest(bytes),
         addresses,
     })
+}
+
+impl ConfigFile {
+    /// Refuses the file where this process cannot hold its listeners.
+    ///
+    /// # Errors
+    /// One fault, at `/listeners`.
+    pub fn held_by(self, limits: &Limits, path: &Path) -> Result<ConfigFile, ConfigFileError> {
+        let Some((found, allowed)) = limits.lack(&self.checked.config.listeners) else {
+            return Ok(self);
+        };
+        let mut faults = Faults::default();
+        faults.add("/listeners", found, allowed);
+        Err(ConfigFileError::Faulty {
+            path: path.display().to_string(),
+            faults,
+            generation: self.checked.config.generation,
+        })
+    }
 }
 
 /// What `--check` would refuse of a file that holds `bytes`, and [`check`] does not.

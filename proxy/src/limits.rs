@@ -1,7 +1,7 @@
 //! How many sessions and flows this process can hold, by its limit on descriptors and by this host's
 //! local ports.
 
-use contract::{Listener, ListenerSettings};
+use contract::Listener;
 use proxy_core::plan::endpoints_of;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -11,6 +11,9 @@ const RESERVED: u64 = 64;
 const PER_WORKER: u64 = 8;
 /// Sockets that a worker accepts on, at least: room for as many more without a change of the bounds.
 const LEAST_ENDPOINTS: u64 = 4;
+
+/// Descriptors that many listeners leave to sessions and flows at least.
+const LEAST_FREE: u64 = 64;
 
 /// Pipes a worker has at most, and the part of all descriptors that the pipes of all may take: what
 /// cannot be spliced is copied, so sessions come first.
@@ -86,6 +89,27 @@ impl Limits {
         bounds.max_flows_per_worker as u64 * self.workers
     }
 
+    /// What `listeners` need and do not get, as found and allowed, if they are more than the few that there
+    /// is always room for.
+    pub fn lack(&self, listeners: &[Listener]) -> Option<(String, String)> {
+        let endpoints = listeners.iter().flat_map(endpoints_of).count() as u64;
+        let needed = self.own(endpoints) + LEAST_FREE;
+        let found = || {
+            let count = listeners.len();
+            format!(
+                "{count} listeners, which need {needed} descriptors with {} workers",
+                self.workers
+            )
+        };
+        let is_lacking = endpoints > LEAST_ENDPOINTS && needed > self.descriptors;
+        is_lacking.then(|| {
+            (
+                found(),
+                format!("at most {} (limit on open files)", self.descriptors),
+            )
+        })
+    }
+
     /// The bounds of all `listeners` together, lowered to what the descriptors allow: a flow takes one, a
     /// session two. Unless flows are asked for, they leave some local ports to others.
     pub fn bounds(&self, listeners: &[Listener]) -> Bounds {
@@ -93,38 +117,19 @@ impl Limits {
         let free = self.descriptors.saturating_sub(self.own(endpoints)).max(16);
         let most_flows = free / 2;
         let usual = (free / 8).min(self.local_ports - self.local_ports / PORTS_LEFT);
-        let flows = asked(listeners, |settings| settings.max_flows);
-        let max_flows = match flows {
-            Asked::All(sum) => sum,
-            Asked::Some(sum) => sum.max(usual),
-        };
+        let asked = listeners.iter().map(|listener| listener.settings.max_flows);
+        let sum = asked.clone().flatten().fold(0, u64::saturating_add);
+        let do_all_ask = !listeners.is_empty() && asked.clone().all(|flows| flows.is_some());
+        let max_flows = if do_all_ask { sum } else { sum.max(usual) };
         let max_flows = max_flows.min(most_flows);
         let per_worker = max_flows.div_ceil(self.workers).max(1);
         let most_sessions = free.saturating_sub(per_worker * self.workers) / 2;
         let most_sessions = most_sessions.max(1);
-        let max_sessions = match asked(listeners, |settings| settings.max_sessions) {
-            Asked::All(sum) => sum.min(most_sessions),
-            Asked::Some(_) => most_sessions,
-        };
         Bounds {
-            max_sessions,
+            // Not the sum of what listeners ask for: sessions of removed ones would take the places of the others.
+            max_sessions: most_sessions,
             max_flows_per_worker: per_worker as usize,
         }
-    }
-}
-
-/// What listeners ask for together, and whether all of them ask.
-enum Asked {
-    All(u64),
-    Some(u64),
-}
-
-fn asked(listeners: &[Listener], bound: impl Fn(&ListenerSettings) -> Option<u64>) -> Asked {
-    let bounds = listeners.iter().map(|listener| bound(&listener.settings));
-    let sum = bounds.clone().flatten().fold(0, u64::saturating_add);
-    match !listeners.is_empty() && bounds.clone().all(|bound| bound.is_some()) {
-        true => Asked::All(sum),
-        false => Asked::Some(sum),
     }
 }
 
@@ -139,6 +144,7 @@ fn local_ports() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use contract::ListenerSettings;
 
     /// Linux's own range, 32768 to 60999.
     const PORTS: u64 = 28_232;
@@ -229,11 +235,8 @@ mod tests {
             (bounds.max_sessions, limits.max_flows(&bounds))
         };
         let (most, usual) = bounds(&[of(None, None)]);
-        assert_eq!(bounds(&[of(Some(10), Some(8))]).0, 10);
-        assert_eq!(
-            bounds(&[of(Some(10), Some(8)), of(Some(5), Some(2))]),
-            (15, 10)
-        );
+        assert_eq!(bounds(&[of(Some(10), Some(8))]).1, 8);
+        assert_eq!(bounds(&[of(Some(10), Some(8)), of(Some(5), Some(2))]).1, 10);
         // One that asks for nothing may have what there is.
         assert_eq!(
             bounds(&[of(Some(10), Some(8)), of(None, None)]),

@@ -67,7 +67,7 @@ impl Bound {
     pub fn bind(config_path: PathBuf, worker_count: usize) -> Result<Bound, ConfigFileError> {
         let limits = Limits::of_process(worker_count);
         let Loaded { found_at, file } = config_file::load(&config_path);
-        let file = file?;
+        let file = file?.held_by(&limits, &config_path)?;
         let wanted = Wanted::of(&file.checked);
         let (listeners, sockets) = Listeners::bind(wanted, worker_count);
         Ok(Bound {

@@ -64,7 +64,7 @@ pub fn status(supervisor: &Supervisor) -> Status {
         listener_totals: listener_totals(&state),
         backends,
         limits: LimitStatus {
-            max_sessions: snapshot.max_sessions,
+            max_sessions: snapshot.max_sessions_in_force(),
             max_flows: (snapshot.max_flows_per_worker * supervisor.counters().count()) as u64,
             accept_pauses: sum(|counters| counters.all.accept_pauses.load(Relaxed)),
             log_lines_dropped: sum(|counters| counters.log_lines_dropped.load(Relaxed))

@@ -201,6 +201,7 @@ impl Supervisor {
         let at_ms = unix_ms();
         let Loaded { found_at, file } = config_file::load(&self.config_path);
         let found_at = found_at.map(|path| path.display().to_string());
+        let file = file.and_then(|file| file.held_by(&self.limits, &self.config_path));
         match file {
             Ok(file) => self.apply(file, found_at, at_ms).await,
             Err(error) => self.refuse(&error, found_at, at_ms),
@@ -372,7 +373,8 @@ impl Supervisor {
     /// What would be refused of a file that holds `bytes`. Nothing that runs changes.
     pub fn try_out(&self, bytes: &[u8]) -> Trial {
         let path = Path::new("the document");
-        let refusals = match config_file::check(path, bytes) {
+        let file = config_file::check(path, bytes);
+        let refusals = match file.and_then(|file| file.held_by(&self.limits, path)) {
             Ok(file) => {
                 let state = self.state();
                 let wanted = Wanted::of(&file.checked);

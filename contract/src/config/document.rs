@@ -116,9 +116,7 @@ pub(super) fn read(
             settings,
         },
     };
-    let has_backends = document
-        .get("backends")
-        .is_some_and(|value| !value.is_null());
+    let has_backends = object.take("backends").is_some();
     let base = (pools.is_none() || has_backends).then(|| ReadPool {
         name: Name::default(),
         rules: defaults.pool.clone(),
@@ -153,7 +151,7 @@ pub(super) fn read(
     refuse_names_twice(&all, faults);
     refuse_addresses_twice(&all, faults);
     lead_to_pools(&mut all, &pools, document.get("pools"), faults);
-    refuse_wrong_count(&pools, faults);
+    refuse_wrong_counts(&all, &pools, faults);
     Some(assemble(
         all,
         pools,
@@ -480,7 +478,17 @@ fn lead_to_pools(
     }
 }
 
-fn refuse_wrong_count(pools: &[ReadPool], faults: &mut Faults) {
+/// Counts those of the base format too, which stand in no list.
+fn refuse_wrong_counts(listeners: &[ReadListener], pools: &[ReadPool], faults: &mut Faults) {
+    for (place, what, count, most) in [
+        ("/listeners", "listeners", listeners.len(), MAX_LISTENERS),
+        ("/pools", "pools", pools.len(), MAX_POOLS),
+    ] {
+        if count > most {
+            let allowed = format!("at most {most}, with those of the base format");
+            faults.add(place, format!("{count} {what}"), allowed);
+        }
+    }
     if pools.is_empty() && faults.is_empty() {
         faults.add("/pools", "no pool", "at least one pool");
     }

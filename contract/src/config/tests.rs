@@ -626,3 +626,49 @@ fn reports_in_pools_are_not_in_the_digest_and_their_weights_are() {
         digest(|v| v["listeners"][0]["backends"] = json!([{"gpu_usage": 1}]))
     );
 }
+
+#[test]
+fn the_base_format_counts_among_the_listeners_and_pools() {
+    let listeners = |count: u16| -> Vec<Value> {
+        let each = (0..count).map(|at| {
+            json!({"name": format!("l{at}"), "host": "127.0.0.1", "port": 1000 + at, "pool": "p0"})
+        });
+        each.collect()
+    };
+    let pools = |count: u16| -> Value {
+        let each = (0..count).map(|at| (format!("p{at}"), json!({"backends": []})));
+        Value::Object(each.collect())
+    };
+    let of = |base: bool, count: u16| {
+        let mut value = json!({"listeners": listeners(count), "pools": pools(count)});
+        if base {
+            value["listen"] = json!({"host": "127.0.0.1", "port": 80});
+            value["backends"] = json!([]);
+        }
+        places(value.to_string().as_bytes())
+    };
+    assert_eq!(of(true, 255), [""; 0]);
+    assert_eq!(of(false, 256), [""; 0]);
+    assert_eq!(of(true, 256), ["/listeners", "/pools"]);
+}
+
+#[test]
+fn a_key_that_is_null_is_an_absent_one() {
+    let mut value = extended();
+    value["pools"]["default"] = json!({"backends": []});
+    for key in ["backends", "listen"] {
+        value[key] = json!(null);
+    }
+    assert!(check_value(&value).unknown_keys.is_empty());
+}
+
+#[test]
+fn control_characters_of_a_key_are_escaped() {
+    let mut value = extended();
+    value["listeners"][0]["a\u{1b}[31m"] = json!(1);
+    let unknown = check_value(&value).unknown_keys.to_string();
+    assert!(
+        unknown.contains("/listeners/0/a\\u{1b}[31m: unknown key"),
+        "{unknown}"
+    );
+}

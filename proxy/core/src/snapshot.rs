@@ -186,6 +186,19 @@ impl Snapshot {
         listeners.map(|listener| (&listener.state, &listener.rules))
     }
 
+    /// Sessions at once over all listeners of the configuration, by what each may have.
+    pub fn max_sessions_in_force(&self) -> u64 {
+        let rules = || self.rules_of_listeners().map(|(_, rules)| rules);
+        let is_bounded = |rules: &Arc<ListenerRules>| rules.settings.max_sessions.is_some();
+        match rules().next().is_some() && rules().all(is_bounded) {
+            true => rules()
+                .map(|rules| rules.max_sessions)
+                .sum::<u64>()
+                .min(self.max_sessions),
+            false => self.max_sessions,
+        }
+    }
+
     /// How long sessions and flows of removed and disabled backends of a pool may go on; `None`: until
     /// they end by themselves.
     pub fn gone_timeout_ms(&self, pool: PoolId) -> Option<u64> {

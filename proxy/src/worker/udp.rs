@@ -307,7 +307,7 @@ impl Udp {
         key: FlowKey,
         tried: &mut Vec<BackendAddr>,
     ) -> Result<FlowIndex, DropReason> {
-        let serving = self.serving(arrived_at);
+        let serving = self.serving(arrived_at, &key);
         let Some(index) = self.flows.find(&key) else {
             let listener = serving.ok_or(DropReason::ListenerClosed)?;
             return self.begin(core, listener, key, tried);
@@ -329,21 +329,19 @@ impl Udp {
         self.begin(core, listener, key, tried)
     }
 
-    /// The listener that takes new flows for datagrams that arrived at `listener`: itself, or, where
-    /// it is retired, the open one that its address would lead to without it. The kernel hands
-    /// datagrams to the most specific socket, retired or not.
-    fn serving(&self, listener: usize) -> Option<usize> {
-        let retired = &self.listeners[listener];
-        if !retired.is_retired {
+    /// The listener that takes a new flow of `key`, whose datagrams arrived at `listener`: itself, or,
+    /// where it is retired, the open one that they would reach without it. The kernel hands datagrams to
+    /// the most specific socket, retired or not.
+    fn serving(&self, listener: usize, key: &FlowKey) -> Option<usize> {
+        let arrived_at = &self.listeners[listener];
+        if !arrived_at.is_retired {
             return Some(listener);
         }
-        let addr = retired.endpoint.addr;
-        let covers = |other: &SocketAddr| {
-            other.port() == addr.port() && (other.ip().is_unspecified() || other.ip() == addr.ip())
-        };
-        let mut open = self.listeners.iter().filter(|(_, l)| !l.is_retired);
-        open.find(|(_, l)| covers(&l.endpoint.addr))
-            .map(|(index, _)| index)
+        let addr = arrived_at.endpoint.addr;
+        let sent_to = SocketAddr::new(key.local_ip.unwrap_or(addr.ip()), addr.port());
+        let open = self.listeners.iter().filter(|(_, l)| !l.is_retired);
+        let reached = open.filter_map(|(index, l)| Some((rank(l.endpoint.addr, sent_to)?, index)));
+        reached.min().map(|(_, index)| index)
     }
 
     fn begin(
@@ -361,7 +359,9 @@ impl Udp {
             let index = self.flows.least_missed_of(of).expect("it has flows");
             self.end(core, index, FlowEnd::Evicted);
         }
-        while self.flows.len() >= core.snapshot.max_flows_per_worker {
+        while self.flows.len() >= core.snapshot.max_flows_per_worker
+            && self.flows_of_configured(core) >= core.snapshot.max_flows_per_worker
+        {
             self.evict(core);
         }
         for _ in 0..connect_attempts(core, pool) {
@@ -378,6 +378,14 @@ impl Udp {
             }
         }
         Err(DropReason::NoBackend)
+    }
+
+    /// Flows but those of removed listeners, which take no place of the others.
+    fn flows_of_configured(&self, core: &Core) -> usize {
+        let configured = core.snapshot.rules_of_listeners();
+        configured
+            .map(|(state, _)| self.flows.len_of(state.id))
+            .sum()
     }
 
     /// Why nothing is begun for a datagram of `client` at `listener`, if its source is one that would take the answer
@@ -628,6 +636,20 @@ impl Udp {
     }
 }
 
+/// How specific a socket at `listen` is for what is sent `to` an address, the most specific first; `None`:
+/// it does not get it. One of all addresses of IPv6 gets those of IPv4 too.
+fn rank(listen: SocketAddr, to: SocketAddr) -> Option<u8> {
+    let (ip, to_ip) = (listen.ip().to_canonical(), to.ip().to_canonical());
+    if listen.port() != to.port() {
+        return None;
+    }
+    match ip.is_unspecified() {
+        false => (ip == to_ip).then_some(0),
+        true if ip.is_ipv4() == to_ip.is_ipv4() => Some(1),
+        true => ip.is_ipv6().then_some(2),
+    }
+}
+
 /// What a flow of `pool` is judged by.
 fn judging(core: &Core, pool: PoolId) -> Judging {
     Judging {
@@ -670,4 +692,27 @@ fn pick(core: &mut Core, pool: PoolId, key: &FlowKey, tried: &[BackendAddr]) -> 
     let tried: Vec<BackendIndex> = tried.iter().filter_map(index_of).collect();
     let mut pick = |tried: &[BackendIndex]| core.pick(Protocol::Udp, pool, key.client.ip(), tried);
     pick(&tried).or_else(|| pick(&[]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_datagram_reaches_the_most_specific_socket_of_its_family() {
+        let addr = |text: &str| text.parse().expect("an address");
+        let rank = |listen: &str, to: &str| rank(addr(listen), addr(to));
+        let v4 = ["127.0.0.1:7", "0.0.0.0:7", "[::]:7"];
+        let ranks = v4.map(|listen| rank(listen, "127.0.0.1:7"));
+        assert_eq!(ranks, [Some(0), Some(1), Some(2)]);
+        assert_eq!(rank("[::]:7", "[::1]:7"), Some(1));
+        for (listen, to) in [
+            ("0.0.0.0:7", "[::1]:7"),
+            ("127.0.0.2:7", "127.0.0.1:7"),
+            ("[::1]:7", "127.0.0.1:7"),
+            ("0.0.0.0:8", "127.0.0.1:7"),
+        ] {
+            assert_eq!(rank(listen, to), None, "{listen} {to}");
+        }
+    }
 }
