@@ -147,6 +147,10 @@ fn put_over(new: &Path, path: &Path, is_as_read: &dyn Fn() -> bool) -> Result<()
     if !is_as_read() {
         return Err(PublishError::Overtaken);
     }
+    // A folder would be exchanged too; a rename refuses it.
+    if path.is_dir() {
+        return fs::rename(new, path).map_err(PublishError::from);
+    }
     let flag = match read {
         Some(_) => RenameFlags::EXCHANGE,
         None => RenameFlags::NOREPLACE,
@@ -425,6 +429,24 @@ mod tests {
             );
             assert_eq!(fs::read(&path).expect("the file"), b"theirs");
             assert_eq!(names(temp.path()), ["a.json"]);
+        }
+        // A folder in its place is refused, whenever it came there.
+        let folder = || {
+            fs::remove_file(&path).expect("removed");
+            fs::create_dir(&path).expect("a folder");
+            fs::write(path.join("kept"), b"").expect("written");
+        };
+        folder();
+        for change in [&(|| {}) as Change, &folder] {
+            let refused = publish_over(&path, b"ours", || {
+                change();
+                true
+            });
+            assert!(refused.is_err());
+            assert!(path.join("kept").exists(), "{refused:?}");
+            assert_eq!(names(temp.path()), ["a.json"]);
+            fs::remove_dir_all(&path).expect("removed");
+            fs::write(&path, b"theirs").expect("written");
         }
         // One that is removed, or that was not there.
         let remove = || fs::remove_file(&path).expect("removed");

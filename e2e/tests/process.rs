@@ -17,9 +17,7 @@ use serde_json::{Value, json};
 use testkit::client::connect;
 use testkit::ports::free_address;
 use testkit::process::run;
-use testkit::{
-    Backend, Folder, LONG, Manner, Program, Proxy, Session, proxy_config, until, without_probes,
-};
+use testkit::{Backend, Folder, LONG, Manner, Program, Proxy, Session, proxy_config, until};
 
 /// A proxy before one echoing backend.
 fn before_echo(settings: Value) -> (ProxyBench, Backend) {
@@ -257,11 +255,12 @@ fn a_client_who_waits_when_the_drain_begins_is_served() {
             thread::spawn(move || copy(&mut &client, &mut &client));
         }
     });
-    // At the first refusal no more flows go there: one in flight would hold the drain up.
-    let ejection = json!({ "failures": 1, "base_ms": 600_000, "max_percent": 100 });
+    // Once a probe has failed no more flows go there: one in flight would hold the drain up.
+    let health =
+        json!({ "probe": "udp", "send": "?", "interval_ms": 50, "timeout_ms": 500, "fall": 1 });
     for round in 0..ROUNDS {
-        let settings = json!({ "all_down": "reject", "ejection": ejection });
-        let mut bench = ProxyBench::with_one_worker(&[addr], without_probes(settings));
+        let settings = json!({ "all_down": "reject", "health": health });
+        let mut bench = ProxyBench::with_one_worker(&[addr], settings);
         let flood = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
         flood.connect(bench.listen).expect("there is a route");
         let is_over = AtomicBool::new(false);
