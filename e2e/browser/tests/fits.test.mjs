@@ -52,6 +52,26 @@ function cutIn(backend) {
   });
 }
 
+describe('the table beside the panel', () => {
+  for (const width of [1200, 1280, 1366, 1440]) {
+    it(`shows_the_figures_of_each_backend_whole at ${width} px`, async () => {
+      const figures = { weight: 10, gpu_usage: 1, vram_usage: 0.98 };
+      for (const backend of backends) await stand.heartbeat(backend, figures);
+      page = await openConsole(browser, stand, { width });
+      await page.goto(`${stand.origin}/?page=backends&open=${encodeURIComponent(backends[0].key)}`);
+      await page.locator('#side .side-state').waitFor();
+      await hasText(rowOf(page, backends[1]).locator('.cell-vram .usage-number'), /^98%/);
+      await picture(page, `fits-beside-${width}`);
+      const cut = await page.evaluate(() => {
+        const edge = document.querySelector('.table-scroll').getBoundingClientRect().right;
+        const numbers = [...document.querySelectorAll('#rows .usage-number')];
+        return numbers.filter((number) => number.getBoundingClientRect().right > edge).map((number) => number.textContent);
+      });
+      assert.deepEqual(cut, []);
+    });
+  }
+});
+
 describe('the state of a backend', () => {
   for (const look of LOOKS) {
     it(`shows_its_marks_beside_an_edit_that_waits: ${look.locale}, ${look.width} px`, async () => {
