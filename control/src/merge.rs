@@ -18,6 +18,15 @@ pub struct Row {
     pub is_static: bool,
     pub registered: Option<Registered>,
     pub r#override: Option<Override>,
+    /// What holds once the override is cleared.
+    pub beneath: Beneath,
+}
+
+/// What the sources below an operator's override say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Beneath {
+    pub weight: u16,
+    pub enabled: bool,
 }
 
 /// The sources that know a backend, in the order of [`KnownBy::NAMES`].
@@ -182,13 +191,18 @@ fn row(key: &BackendKey, listed: Listed, entry: &RegistryEntry) -> Option<Row> {
         (None, Some(below)) => below.clone(),
         (None, None) => return None,
     };
+    let is_dead = is_expired && below.is_none();
+    let beneath = Beneath {
+        weight: backend.weight,
+        enabled: backend.enabled && !is_dead,
+    };
     if let Some(word) = &entry.r#override {
         backend.weight = word.weight.unwrap_or(backend.weight);
         backend.enabled = word.enabled.unwrap_or(backend.enabled);
     }
     // Expired, and in no other source. An operator's "enabled" says that it may serve, not that it
     // is alive.
-    if is_expired && below.is_none() {
+    if is_dead {
         backend.enabled = false;
     }
     Some(Row {
@@ -198,6 +212,7 @@ fn row(key: &BackendKey, listed: Listed, entry: &RegistryEntry) -> Option<Row> {
         is_static: listed.is_static(key),
         registered: entry.registered.clone(),
         r#override: entry.r#override.clone(),
+        beneath,
     })
 }
 

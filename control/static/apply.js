@@ -6,7 +6,7 @@
  */
 
 import * as api from './api.js';
-import { isLarge, reachOf, wordOf } from './capacity.js';
+import { isLarge, partLeft, reachOf, wordOf } from './capacity.js';
 import { changeAll } from './changes.js';
 import { connectionFailed } from './connection.js';
 import { DiffDialog, writeCarry } from './diff-dialog.js';
@@ -233,6 +233,7 @@ function shown() {
     problem: problemOf(blocked),
     heads: [words().oldValue, words().newValue],
     word: wordOf(backends, edits),
+    left: partLeft(backends, edits),
     hint: words().diffHint,
     action: actionText(),
     isBusy,

@@ -61,6 +61,12 @@ export function isLarge({ before, after }) {
   return before > 0 && after <= LEAST_LEFT * before;
 }
 
+/** What is left of the capacity, 0 to 1 or more. @param {Backend[]} backends @param {Edit[]} edits */
+export function partLeft(backends, edits) {
+  const { before, after } = reachOf(backends, edits);
+  return before > 0 ? after / before : 1;
+}
+
 /**
  * What a person types to make a large change: how many backends it is of, or the address of the one.
  * @param {Backend[]} backends
@@ -131,24 +137,19 @@ function isOn(backend) {
 }
 
 /**
- * What is given back may be less than what the operator had set, and nobody tells: it counts as off.
+ * What is given back is what the sources below the override say.
  * @param {Backend} backend
  * @param {Parts} edit
  * @param {number} now
  */
 function weightAfter(backend, edit, now) {
-  const weight = edit.weight ?? backend.weight;
-  const isGivenBack = edit.enabled === null && isSet(backend.override?.enabled);
-  const enabled = edit.enabled ?? (backend.enabled && !isGivenBack);
+  const beneath = backend.without_override ?? backend;
+  const weight = edit.weight ?? (edit.weight === null ? beneath : backend).weight;
+  const enabled = edit.enabled ?? (edit.enabled === null ? beneath : backend).enabled;
   const drain = edit.drain ?? (edit.drain !== null && isDraining(backend));
   if (!enabled || drain || weight === 0) return 0;
   if (isOn(backend)) return now * (weight / backend.weight);
   return isBroken(stateOf(backend, backend.proxy).operational) ? 0 : weight;
-}
-
-/** @param {unknown} part of an override */
-function isSet(part) {
-  return part !== null && part !== undefined;
 }
 
 /** @param {Backend} backend */

@@ -187,7 +187,10 @@ async function takeBack(what, made, back) {
     const known = new Map(backends.map((backend) => [backend.id, backend]));
     const overtaken = made.filter((edit) => !stands(edit, known.get(edit.id)));
     if (overtaken.length === 0) {
-      if (asking.mustAsk(back, backends)) return await asking.propose(back, backends);
+      if (asking.mustAsk(back, backends)) {
+        await asking.propose(back, backends);
+        return 'asked';
+      }
       return await send(said, back, etag);
     }
     const ids = overtaken.map(({ id }) => id).join(', ');

@@ -18,6 +18,7 @@ import { onLanguage, words } from './i18n.js';
  * @property {{text: string, ways: Way[]} | null} problem why it is not made as it stands, and the ways on
  * @property {[before: string, after: string]} heads of the two columns of values
  * @property {string | null} word what the person types first; null: nothing
+ * @property {number} left of the capacity, 0 to 1 or more
  * @property {string} hint
  * @property {string} action what the button is called
  * @property {boolean} isBusy
@@ -43,6 +44,8 @@ export class DiffDialog {
     this.left = left;
     /** What was typed as the reason when it was closed. */
     this.draft = '';
+    /** What was left when the word was typed. */
+    this.leftWhenTyped = 0;
   }
 
   isOpen() {
@@ -98,7 +101,10 @@ export class DiffDialog {
   /** Thousands of lines that nobody sees are not written. */
   write() {
     if (!this.isOpen()) return;
-    const { title, sum, carry, problem, heads, word, hint, action, isBusy, isReady } = this.shown();
+    const { title, sum, carry, problem, heads, word, left, hint, action, isBusy, isReady } = this.shown();
+    // Who typed it has agreed to what was left then, and not to less.
+    if (left < this.leftWhenTyped) field().value = '';
+    if (field().value === '') this.leftWhenTyped = 0;
     setText(byId('diff-title', HTMLElement), title);
     setText(byId('diff-sum', HTMLElement), sum);
     writeCarry('diff-reach', carry);
@@ -144,6 +150,7 @@ export function startDiffDialog() {
   });
   field().addEventListener('input', () => {
     setAttribute(field(), 'aria-invalid', null);
+    if (owner !== null) owner.leftWhenTyped = owner.shown().left;
     owner?.write();
   });
   dialog().addEventListener('close', () => {

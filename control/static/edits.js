@@ -4,7 +4,7 @@
  */
 
 import * as api from './api.js';
-import { wordOf } from './capacity.js';
+import { partLeft, wordOf } from './capacity.js';
 import { change, failureOutcome } from './changes.js';
 import { DiffDialog } from './diff-dialog.js';
 import { diffRow, valueText } from './diff.js';
@@ -50,7 +50,12 @@ export function startEdits() {
  * Reads the list again where somebody has edited.
  * @param {import('./shapes.js').WholeAnswer} whole
  */
-export function showEdits({ etag }) {
+export function showEdits({ etag, backends }) {
+  // What the way back leaves depends on them.
+  if (found !== null && dialog.isOpen()) {
+    found.backends = backends;
+    dialog.write();
+  }
   if (etag === readFor) return;
   readFor = etag;
   void readEdits();
@@ -180,6 +185,7 @@ function shown() {
     problem: text === '' ? null : { text, ways: [] },
     heads: [told.now, told.then],
     word: found === null ? null : wordOf(found.backends, made),
+    left: found === null ? 1 : partLeft(found.backends, made),
     hint: found === null || made.length === 0 ? '' : countText(found.way),
     action: told.button,
     isBusy,

@@ -83,7 +83,12 @@ async function takeBackOf(report) {
   const undo = report.undo;
   report.undo = null;
   show();
-  if (undo !== null) await carryOut(undo);
+  if (undo === null || (await carryOut(undo)) !== 'asked') return;
+  // A review asks for it first, and who leaves that has taken nothing back.
+  const entry = kept.find((one) => one.report === report);
+  if (entry === undefined || !isRecent(entry.at)) return;
+  report.undo = undo;
+  show();
 }
 
 /** What can be taken back, for a page that is loaded again. */

@@ -26,6 +26,7 @@
  * @property {string} source who has the word: `k8s` or `runtime`, which an override is too
  * @property {string[]} [sources] all who know it, the strongest first: `override`, `runtime`, `k8s`
  * @property {Override | null} [override]
+ * @property {{weight: number, enabled: boolean} | null} [without_override] what holds once it is cleared
  * @property {string} [state] the control plane's word: `expired` where its registration expired
  * @property {number | null} [expires_at_ms] when it expires unless it is heard again
  * @property {SeenBackend | null} proxy null where the proxy does not report it

@@ -13,7 +13,7 @@ use super::keep::{Look, STUCK_MS, Verdicts};
 use super::picture::Picture;
 use crate::base::tests::{key, key_in};
 use crate::clock::Now;
-use crate::merge::Row;
+use crate::merge::{Beneath, Row};
 use crate::registry::{Override, Registered, Warming};
 use crate::standing::{Protocol, Seen};
 
@@ -57,6 +57,10 @@ fn good_row(last: u8) -> Row {
     let backend: Backend = checked.config.pools[0].backends[0].clone();
     Row {
         key: key(last),
+        beneath: Beneath {
+            weight: backend.weight,
+            enabled: backend.enabled,
+        },
         backend,
         discovered: true,
         is_static: false,

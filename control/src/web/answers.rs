@@ -144,13 +144,15 @@ pub fn row(app: &App, row: &Row) -> Value {
     let left = |registered: &Registered| registered.ttl_remaining_ms(now, policy);
     let registered = row.registered.as_ref();
     let requests = row.requests();
-    let backend = &row.backend;
+    let (backend, beneath) = (&row.backend, row.beneath);
+    let cleared = json!({ "weight": beneath.weight, "enabled": beneath.enabled });
     json!({
         "ip": backend.addr.ip(), "port": backend.addr.port(), "weight": backend.weight,
         "gpu_usage": backend.report.gpu_usage, "vram_usage": backend.report.vram_usage,
         "enabled": backend.enabled, "is_warming_up": backend.is_warming_up,
         "last_seen": registered.map(|registered| registered.last_seen), "source": row.source(),
         "sources": row.sources(), "override": row.r#override.as_ref().map(override_json),
+        "without_override": row.r#override.as_ref().map(|_| cleared),
         "ttl_remaining_ms": registered.map(left), "state": row.state().word(),
         "published_weight": row.published().weight,
         "reported_at_ms": backend.report.reported_at_ms,
