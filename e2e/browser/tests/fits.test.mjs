@@ -38,6 +38,8 @@ async function open(look) {
 /** What of the row's state lies outside of what is shown of it, or under something else. */
 function cutIn(backend) {
   return rowOf(page, backend).evaluate((row) => {
+    // The dock may stand over it elsewhere.
+    row.scrollIntoView({ block: 'center' });
     const cut = [];
     const line = row.querySelector('.cell-state').getBoundingClientRect();
     for (const mark of row.querySelectorAll('.cell-state .shape-place svg')) {
