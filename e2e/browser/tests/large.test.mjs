@@ -200,7 +200,8 @@ describe('the capacity', () => {
       const two = [backend('a'), backend('b')];
       const offDown = backend('c', { enabled: false }, { operational: 'down', weight_effective: 0 });
       const offUp = backend('c', { enabled: false }, { weight_effective: 0 });
-      const given = backend('b', { override: { enabled: true } });
+      const given = (beneath) => backend('b', { override: { enabled: true, weight: 10 }, without_override: beneath });
+      const clear = [{ id: 'b', enabled: null, weight: null, drain: null }];
       const unseen = [{ ...backend('a'), proxy: null }, { ...backend('b'), proxy: null }];
       const cases = {
         'half is large': [two, [{ id: 'a', enabled: false }], 20, 10, true],
@@ -208,7 +209,9 @@ describe('the capacity', () => {
         'weights in proportion': [two, [{ id: 'a', weight: 1 }], 20, 11, false],
         'one that is down brings nothing': [[...two, offDown], [{ id: 'c', enabled: true }, { id: 'a', enabled: false }], 20, 10, true],
         'one that is up brings its weight': [[...two, offUp], [{ id: 'c', enabled: true }, { id: 'a', enabled: false }], 20, 20, false],
-        'what is given back may be off': [[backend('a'), given], [{ id: 'b', enabled: null, weight: null, drain: null }], 20, 10, true],
+        'what is given back may be off': [[backend('a'), given({ weight: 10, enabled: false })], clear, 20, 10, true],
+        'what is given back may be less': [[backend('a'), given({ weight: 0, enabled: true })], clear, 20, 10, true],
+        'what is given back may be more': [[backend('a'), given({ weight: 30, enabled: true })], clear, 20, 40, false],
         'a drain that is ended counts': [[backend('a', { override: { drain: true } }, { weight_effective: 0 })], [{ id: 'a', drain: null }], 0, 10, false],
         'nothing to lose': [[offUp], [{ id: 'c', weight: 0 }], 0, 0, false],
         'without a proxy what is configured': [unseen, [{ id: 'a', weight: 0 }], 20, 10, true],

@@ -349,7 +349,7 @@ describe('settings', () => {
 
   it('are_taken_back_as_they_were_unless_somebody_else_has_changed_them', async () => {
     await stand.call('POST', '/api/settings', { proxy: { udp_idle_ms: 9000 } });
-    page = await openConsole(browser, stand, { view: 'settings' });
+    page = await openConsole(browser, stand, { view: 'settings', expected: /412/ });
     const idle = page.locator('[data-pointer="/proxy/udp_idle_ms"]');
     const attempts = page.locator('[data-pointer="/proxy/connect_attempts"]');
     await until('it is shown', async () => (await idle.inputValue()) === '9000');
