@@ -214,14 +214,16 @@ fn unfinished_requests_from_many_addresses_of_one_network_keep_nobody_out() {
             })
             .collect();
         let began = Instant::now();
-        let oldest = &mut crowd[0];
-        oldest.set_read_timeout(Some(LONG)).expect("above zero");
-        let error = oldest.read(&mut [0; 64]).err().map(|error| error.kind());
-        assert_ne!(
-            error,
-            Some(ErrorKind::WouldBlock),
-            "all of them are one client"
-        );
+        // Which ones depends on how far control has read of each.
+        let mut closed_some = || {
+            crowd.iter_mut().any(|stream| {
+                stream.set_nonblocking(true).expect("a socket");
+                let read = stream.read(&mut [0; 64]);
+                !read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+            })
+        };
+        let is_one_client = within(Duration::from_secs(5), || closed_some().then_some(()));
+        assert!(is_one_client.is_some(), "all of them are one client");
         while began.elapsed() < TTL + BEAT {
             assert!(beat(control, backend(1)), "an agent is served");
             std::thread::sleep(BEAT);
