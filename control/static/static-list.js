@@ -4,13 +4,24 @@
  */
 
 import * as api from './api.js';
+import { partLeft, wordOf } from './capacity.js';
 import { change } from './changes.js';
-import { byId, setText } from './dom.js';
-import { words } from './i18n.js';
+import { DiffDialog } from './diff-dialog.js';
+import { diffRow, valueText } from './diff.js';
+import { byId, element, setText } from './dom.js';
+import { words, wordsOf } from './i18n.js';
+import { carryText, sumText } from './reach.js';
 import { parseWeight } from './weight.js';
+
+/** @typedef {import('./shapes.js').Backend} Backend */
+/** @typedef {import('./shapes.js').Edit} Edit */
 
 /** An address and a port, an IPv6 address in brackets; the server says whether a backend can have it. */
 const ADDRESS = /^(\d{1,3}(\.\d{1,3}){3}|\[[0-9a-fA-F:.]+\]):\d{1,5}$/;
+
+/** The backend that is to go, and all of them as they stand. @type {{address: string, backends: Backend[]}} */
+let leaving = { address: '', backends: [] };
+const dialog = new DiffDialog({ shown, rows, carryOut: () => void carryOut() });
 
 // This file is loaded when it is first needed, so once.
 byId('add-form', HTMLFormElement).addEventListener('submit', (event) => {
@@ -55,8 +66,63 @@ async function putWithUndo(address, said) {
   return { ...answer, undo: undoOf(address, answer.old) };
 }
 
-/** @param {string} address of a backend on the list */
-export function takeOff(address) {
+/**
+ * Takes a backend off the list; where that leaves little of the capacity, not before it has been shown.
+ * @param {string} address of a backend on the list
+ */
+export async function takeOff(address) {
+  try {
+    leaving = { address, backends: (await api.readWhole()).backends };
+  } catch {
+    // The call itself says what is wrong.
+    leaving = { address, backends: [] };
+  }
+  if (wordOf(leaving.backends, lossOf(leaving)) === null) await remove(address);
+  else dialog.open();
+}
+
+/**
+ * What leaving does to the capacity: nothing while another source knows the backend.
+ * @param {{address: string, backends: Backend[]}} leaving
+ * @returns {Edit[]}
+ */
+function lossOf({ address, backends }) {
+  const sources = backends.find(({ id }) => id === address)?.sources ?? [];
+  const isAlone = sources.every((name) => name === 'static' || name === 'override');
+  return isAlone ? [{ id: address, enabled: false }] : [];
+}
+
+/** @returns {import('./diff-dialog.js').Shown} */
+function shown() {
+  const { address, backends } = leaving;
+  const loss = lossOf(leaving);
+  return {
+    title: wordsOf(['removeStaticOf', address]),
+    sum: sumText(backends, loss),
+    carry: carryText(backends, loss),
+    problem: null,
+    heads: [words().oldValue, words().newValue],
+    word: wordOf(backends, loss),
+    left: partLeft(backends, loss),
+    hint: '',
+    action: words().side.takeOff,
+    isBusy: false,
+    isReady: true,
+  };
+}
+
+function rows() {
+  const head = element('th', { scope: 'row', class: 'mono' }, leaving.address);
+  return [diffRow(head, words().source('static'), valueText(true), valueText(false))];
+}
+
+async function carryOut() {
+  dialog.done();
+  await remove(leaving.address);
+}
+
+/** @param {string} address */
+function remove(address) {
   return change(
     ['removeStaticOf', address],
     async () => {

@@ -626,8 +626,8 @@ export const en = {
   addWeight: 'Weight',
   addNow: 'Add',
   addAddressBad: 'Enter an IPv4 address and port such as 10.0.0.7:9001, or an IPv6 address in brackets and a port',
-  addBackendOf: (/** @type {string} */ address) => `add ${address}`,
-  removeStaticOf: (/** @type {string} */ address) => `take ${address} off the static list`,
+  addBackendOf: (/** @type {string} */ address) => `Add ${address}`,
+  removeStaticOf: (/** @type {string} */ address) => `Take ${address} off the static list`,
 
   // Ping and audit
   pingTool: 'Ping tool',

@@ -29,7 +29,7 @@ async function listed() {
 
 describe('the static list', () => {
   for (const [locale, add, added, source, takeOff, look] of [
-    ['en-GB', 'Add backend', /add 127\.0\.0\.1:19001/, 'static', 'Take off the static list', 'light'],
+    ['en-GB', 'Add backend', /Add 127\.0\.0\.1:19001/, 'static', 'Take off the static list', 'light'],
     ['zh-CN', '添加后端', /添加 127\.0\.0\.1:19001/, '静态列表', '移出静态列表', 'dark'],
   ]) {
     it(`takes_a_backend_and_gives_it_up_again_in_${locale}`, async () => {
@@ -57,6 +57,14 @@ describe('the static list', () => {
       await takenOff.waitFor();
       await picture(page, `static-detail-${locale}`);
       await takenOff.click();
+      // It is all of the capacity.
+      await hasText(page.locator('#diff-sum'), /100% → 0%/);
+      await picture(page, `static-take-off-${locale}`);
+      await page.locator('#diff-apply').click();
+      assert.equal((await listed()).length, 1, 'nothing is made without the word');
+      await page.locator('#diff-word').fill(ADDRESS);
+      await page.locator('#diff-apply').click();
+      await page.locator('#diff-dialog').waitFor({ state: 'hidden' });
       await until('it is off the list', async () => (await listed()).length === 0);
       // A row stays for ten seconds after an act in the table.
       await rowOf(page, BACKEND).waitFor({ state: 'detached', timeout: 30_000 });
