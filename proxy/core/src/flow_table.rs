@@ -189,7 +189,7 @@ impl<T> FlowTable<T> {
     }
 
     /// The flow that makes room for another in a full table: of the listener that has most of them, its
-    /// [`least_missed_of`](Self::least_missed_of). A flood at one listener so takes nothing from the others.
+    /// [`least_missed_of`](Self::least_missed_of). So a flood at one listener takes nothing from the others.
     pub fn least_missed(&self) -> Option<FlowIndex> {
         let most = self
             .listeners()

@@ -388,7 +388,7 @@ impl Udp {
             .sum()
     }
 
-    /// Why nothing is begun for a datagram of `client` at `listener`, if its source is one that would take the answer
+    /// Why nothing is begun for a datagram of `client` at `listener`, if its source would take the answer
     /// for a request: answered too, a single forged datagram goes round for ever.
     fn refuses(&self, core: &Core, listener: ListenerId, client: SocketAddr) -> Option<DropReason> {
         if self.listens_on(client) {
