@@ -154,26 +154,18 @@ impl Mutation {
 
     /// The operator's note.
     pub fn note(&self) -> Option<&str> {
-        match self {
-            Mutation::Change(set) => set.note.as_deref(),
-            Mutation::ChangeSettings(call) => call.note.as_deref(),
-            Mutation::Register(_)
-            | Mutation::Unregister(..)
-            | Mutation::SetOverride(..)
-            | Mutation::ClearOverride(_)
-            | Mutation::SetStatic(_)
-            | Mutation::RemoveStatic(_)
-            | Mutation::RollBackSettings(_)
-            | Mutation::KeepSettings(_)
-            | Mutation::AcknowledgeExpiry => None,
-        }
+        self.note_and_roll_back().0
     }
 
     /// The roll back that it is a part of.
     pub fn roll_back(&self) -> Option<RollBack> {
+        self.note_and_roll_back().1
+    }
+
+    fn note_and_roll_back(&self) -> (Option<&str>, Option<RollBack>) {
         match self {
-            Mutation::Change(set) => set.roll_back,
-            Mutation::ChangeSettings(call) => call.roll_back,
+            Mutation::Change(set) => (set.note.as_deref(), set.roll_back),
+            Mutation::ChangeSettings(call) => (call.note.as_deref(), call.roll_back),
             Mutation::Register(_)
             | Mutation::Unregister(..)
             | Mutation::SetOverride(..)
@@ -182,7 +174,7 @@ impl Mutation {
             | Mutation::RemoveStatic(_)
             | Mutation::RollBackSettings(_)
             | Mutation::KeepSettings(_)
-            | Mutation::AcknowledgeExpiry => None,
+            | Mutation::AcknowledgeExpiry => (None, None),
         }
     }
 

@@ -92,29 +92,23 @@ impl Limits {
     /// What `listeners` need and do not get, as found and allowed, if they are more than the few that there
     /// is always room for.
     pub fn lack(&self, listeners: &[Listener]) -> Option<(String, String)> {
-        let endpoints = listeners.iter().flat_map(endpoints_of).count() as u64;
+        let endpoints = count_endpoints(listeners);
         let needed = self.own(endpoints) + LEAST_FREE;
-        let found = || {
-            let count = listeners.len();
-            format!(
-                "{count} listeners, which need {needed} descriptors with {} workers",
-                self.workers
-            )
-        };
-        let is_lacking = endpoints > LEAST_ENDPOINTS && needed > self.descriptors;
-        is_lacking.then(|| {
-            (
-                found(),
-                format!("at most {} (limit on open files)", self.descriptors),
-            )
-        })
+        if endpoints <= LEAST_ENDPOINTS || needed <= self.descriptors {
+            return None;
+        }
+        let (count, workers) = (listeners.len(), self.workers);
+        let found =
+            format!("{count} listeners, which need {needed} descriptors with {workers} workers");
+        let allowed = format!("at most {} (limit on open files)", self.descriptors);
+        Some((found, allowed))
     }
 
     /// The bounds of all `listeners` together, lowered to what the descriptors allow: a flow takes one, a
     /// session two. Unless flows are asked for, they leave some local ports to others.
     pub fn bounds(&self, listeners: &[Listener]) -> Bounds {
-        let endpoints = listeners.iter().flat_map(endpoints_of).count() as u64;
-        let free = self.descriptors.saturating_sub(self.own(endpoints)).max(16);
+        let own = self.own(count_endpoints(listeners));
+        let free = self.descriptors.saturating_sub(own).max(16);
         let most_flows = free / 2;
         let usual = (free / 8).min(self.local_ports - self.local_ports / PORTS_LEFT);
         let asked = listeners.iter().map(|listener| listener.settings.max_flows);
@@ -131,6 +125,11 @@ impl Limits {
             max_flows_per_worker: per_worker as usize,
         }
     }
+}
+
+/// The sockets that a worker accepts on.
+fn count_endpoints(listeners: &[Listener]) -> u64 {
+    listeners.iter().flat_map(endpoints_of).count() as u64
 }
 
 /// How many ports the kernel gives by itself (`ip_local_port_range`, ip(7); IPv6 has the same ones).

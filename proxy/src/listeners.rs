@@ -105,15 +105,11 @@ impl Listeners {
         };
         let mut sockets = BoundSockets::new();
         for listener in &wanted {
-            let (bound, unbound) = listeners.bind_each(listener.endpoints.clone(), false);
-            listeners
-                .open
-                .extend(bound.iter().map(|(endpoint, _)| *endpoint));
+            let (bound, _) = listeners.bind_of(listener, listener.endpoints.clone(), false);
             sockets.extend(bound);
-            let unbound = unbound.into_iter();
-            let unbound = unbound.map(|error| (listener.place.clone(), error));
-            listeners.unbound.extend(unbound);
         }
+        let open = sockets.iter().map(|(endpoint, _)| *endpoint);
+        listeners.open.extend(open);
         listeners.open.sort_unstable();
         listeners.wanted = wanted;
         (listeners, sockets)
@@ -146,12 +142,8 @@ impl Listeners {
             let is_own = |endpoint: &Endpoint| names.get(endpoint) == Some(&listener.name);
             let gives_up = close.iter().any(is_own);
             // With nothing to give up, what can be bound serves already.
-            let (bound, unbound) = self.bind_each(new, gives_up);
-            let is_kept = gives_up && !unbound.is_empty();
-            let unbound = unbound.into_iter();
-            self.unbound
-                .extend(unbound.map(|error| (listener.place.clone(), error)));
-            if is_kept {
+            let (bound, are_all) = self.bind_of(listener, new, gives_up);
+            if gives_up && !are_all {
                 close.retain(|endpoint| !is_own(endpoint));
                 continue;
             }
@@ -362,6 +354,22 @@ impl Listeners {
 
     fn no_commands(&self) -> Vec<Vec<Command>> {
         (0..self.worker_count).map(|_| Vec::new()).collect()
+    }
+
+    /// Binds `endpoints` of `listener` as [`bind_each`](Self::bind_each) does, and notes those that cannot be.
+    /// Returns what was bound, and whether that is all.
+    fn bind_of(
+        &mut self,
+        listener: &Wanted,
+        endpoints: Vec<Endpoint>,
+        together: bool,
+    ) -> (BoundSockets, bool) {
+        let (bound, unbound) = self.bind_each(endpoints, together);
+        let are_all = unbound.is_empty();
+        let unbound = unbound.into_iter();
+        self.unbound
+            .extend(unbound.map(|error| (listener.place.clone(), error)));
+        (bound, are_all)
     }
 
     /// Binds what can be bound of `endpoints`; all of them or none if `together`. All are tried before

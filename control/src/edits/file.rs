@@ -83,14 +83,14 @@ impl EditsFile {
             }
         };
         let written = written.expect("writing a file does not panic");
-        let path = self.path.display();
-        match (&written, &self.failing) {
-            (Err(error), None) => tracing::error!("{path} cannot be written: {error}; retrying"),
-            (Ok(()), Some(_)) => tracing::info!("{path} is written again"),
-            (Err(_), Some(_)) | (Ok(()), None) => {}
-        }
         self.lines = written.is_ok().then_some(lines);
+        let was_failing = self.failing.is_some();
         self.failing = written.err().map(|error| error.to_string());
+        match self.failing() {
+            Some(why) if !was_failing => tracing::error!("{why}"),
+            None if was_failing => tracing::info!("{} is written again", self.path.display()),
+            Some(_) | None => {}
+        }
     }
 
     /// A line that stands there is no longer right: the next edit writes the whole file.
