@@ -233,7 +233,7 @@ function shown() {
     problem: problemOf(blocked),
     heads: [words().oldValue, words().newValue],
     word: wordOf(backends, edits),
-    left: partLeft(backends, edits),
+    left: partLeft(reachOf(backends, edits)),
     hint: words().diffHint,
     action: actionText(),
     isBusy,

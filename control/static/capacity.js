@@ -57,13 +57,12 @@ export function reachOf(backends, edits) {
 }
 
 /** Whether so little is left that the person must say so. @param {Reach} reach */
-export function isLarge({ before, after }) {
-  return before > 0 && after <= LEAST_LEFT * before;
+export function isLarge(reach) {
+  return partLeft(reach) <= LEAST_LEFT;
 }
 
-/** What is left of the capacity, 0 to 1 or more. @param {Backend[]} backends @param {Edit[]} edits */
-export function partLeft(backends, edits) {
-  const { before, after } = reachOf(backends, edits);
+/** What is left of the capacity, 0 to 1 or more; of none, all is left. @param {Reach} reach */
+export function partLeft({ before, after }) {
   return before > 0 ? after / before : 1;
 }
 

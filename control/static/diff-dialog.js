@@ -44,7 +44,8 @@ export class DiffDialog {
     this.left = left;
     /** What was typed as the reason when it was closed. */
     this.draft = '';
-    /** What was left when the word was typed. */
+    /** What is left by what it shows, and what was when the word was typed. */
+    this.partLeft = 1;
     this.leftWhenTyped = 0;
   }
 
@@ -105,6 +106,7 @@ export class DiffDialog {
     // Who typed it has agreed to what was left then, and not to less.
     if (left < this.leftWhenTyped) field().value = '';
     if (field().value === '') this.leftWhenTyped = 0;
+    this.partLeft = left;
     setText(byId('diff-title', HTMLElement), title);
     setText(byId('diff-sum', HTMLElement), sum);
     writeCarry('diff-reach', carry);
@@ -150,7 +152,7 @@ export function startDiffDialog() {
   });
   field().addEventListener('input', () => {
     setAttribute(field(), 'aria-invalid', null);
-    if (owner !== null) owner.leftWhenTyped = owner.shown().left;
+    if (owner !== null) owner.leftWhenTyped = owner.partLeft;
     owner?.write();
   });
   dialog().addEventListener('close', () => {

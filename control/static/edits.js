@@ -4,7 +4,7 @@
  */
 
 import * as api from './api.js';
-import { partLeft, wordOf } from './capacity.js';
+import { partLeft, reachOf, wordOf } from './capacity.js';
 import { change, failureOutcome } from './changes.js';
 import { DiffDialog } from './diff-dialog.js';
 import { diffRow, valueText } from './diff.js';
@@ -185,7 +185,7 @@ function shown() {
     problem: text === '' ? null : { text, ways: [] },
     heads: [told.now, told.then],
     word: found === null ? null : wordOf(found.backends, made),
-    left: found === null ? 1 : partLeft(found.backends, made),
+    left: found === null ? 1 : partLeft(reachOf(found.backends, made)),
     hint: found === null || made.length === 0 ? '' : countText(found.way),
     action: told.button,
     isBusy,

@@ -4,7 +4,7 @@
  */
 
 import * as api from './api.js';
-import { partLeft, wordOf } from './capacity.js';
+import { partLeft, reachOf, wordOf } from './capacity.js';
 import { change } from './changes.js';
 import { DiffDialog } from './diff-dialog.js';
 import { diffRow, valueText } from './diff.js';
@@ -103,7 +103,7 @@ function shown() {
     problem: null,
     heads: [words().oldValue, words().newValue],
     word: wordOf(backends, loss),
-    left: partLeft(backends, loss),
+    left: partLeft(reachOf(backends, loss)),
     hint: '',
     action: words().side.takeOff,
     isBusy: false,
