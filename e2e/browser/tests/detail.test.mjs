@@ -95,7 +95,7 @@ describe('the side panel', () => {
     await hasText(history.locator('li').first(), /^disabled · .*since .*\d\d:\d\d:\d\d/);
     await stand.call('DELETE', `/api/backends/127.0.0.1/${backend.port}/override`);
     await until('the state after it', async () => !(await history.locator('li').first().textContent())?.startsWith('disabled'));
-    await hasText(history.locator('li').nth(1), /^disabled · /);
+    await history.locator('li').filter({ hasText: /^disabled · / }).first().waitFor();
   });
 
   it('shows_the_parts_of_the_cost_which_add_up', async () => {
