@@ -7,7 +7,7 @@
 
 import * as api from './api.js';
 import { isLarge, partLeft, reachOf, wordOf } from './capacity.js';
-import { changeAll } from './changes.js';
+import { changeAll, reportSettled } from './changes.js';
 import { connectionFailed } from './connection.js';
 import { DiffDialog, writeCarry } from './diff-dialog.js';
 import { byId, setAttribute, setText } from './dom.js';
@@ -39,6 +39,8 @@ let conflicts = new Set();
 let isUnseen = false;
 /** Why the review that is open was not applied. @type {(() => string) | null} */
 let refused = null;
+/** Whether an answer never came, and nothing is known yet of what stands. */
+let isUnknown = false;
 /** What waited for the backends of a single act before it; leaving its review takes the act back. @type {Map<string, Staged | null> | null} */
 let proposed = null;
 /** What waits was left by a page before this one, and is not yet looked at beside what stands now. */
@@ -86,6 +88,9 @@ export function knowWhole({ etag, backends: known }) {
   followTag();
   if (isRestored) void lookAtRestored();
   else meetOthers();
+  // What was sent and is in force waits no more; the rest is not.
+  if (isUnknown) refused = () => words().notInForce;
+  isUnknown = false;
   if (allStaged().length > 0) show();
 }
 
@@ -109,11 +114,13 @@ function meetOthers() {
   // What is being sent stands before its answer has come.
   if (isBusy || madeOn === shownTag) return;
   madeOn = shownTag;
-  const { edited } = overtaken(backends);
-  if (edited.length === 0) return;
+  const { edited, made } = overtaken(backends);
+  if (edited.length + made.length === 0) return;
   conflicts = new Set([...conflicts, ...edited]);
-  isUnseen = !dialog.isOpen();
-  rebase(backends);
+  if (edited.length > 0) isUnseen = !dialog.isOpen();
+  const settled = rebase(backends);
+  // What was sent without an answer has a report of its own.
+  if (settled > 0 && !isUnknown) reportSettled(settled);
 }
 
 /** The backends with edits that are listed no more: the server would refuse all of the change. */
@@ -194,13 +201,23 @@ export async function apply() {
     settle(sent);
     return show();
   }
+  isUnknown = result !== 'stale' && result().isUnknown === true;
   // Whatever it was refused for, the page may not know yet what stands now.
   const isRead = (await lookNow()) !== null;
   const isBlocked = gone().length > 0;
   if (result === 'stale' && isRead && !isBlocked && conflicts.size === 0) return apply();
-  if (dialog.isOpen()) refused = result !== 'stale' ? () => result().text : isRead ? null : () => words().failedAway;
+  if (dialog.isOpen()) refused = reasonOf(result, isRead);
   else if (isBlocked || conflicts.size > 0) await review();
   show();
+}
+
+/**
+ * @param {'stale' | (() => import('./report.js').Outcome)} result of what was sent
+ * @param {boolean} isRead what stands now
+ */
+function reasonOf(result, isRead) {
+  if (result === 'stale') return isRead ? null : () => words().failedAway;
+  return result().isUnknown && isRead ? () => words().notInForce : () => result().text;
 }
 
 function show() {

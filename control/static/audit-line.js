@@ -4,7 +4,7 @@
  */
 
 import { addressOf } from './address.js';
-import { actionText, resultText } from './audit-words.js';
+import { actionText, resultText, targetText } from './audit-words.js';
 import { element } from './dom.js';
 import { UNKNOWN, momentText } from './format.js';
 import { words } from './i18n.js';
@@ -58,7 +58,7 @@ export function lineElement(entry) {
     element('time', { class: 'faint', datetime: entry.time ?? '' }, time),
     element('span', { class: 'audit-actor' }, words().said(entry.actor ?? '')),
     element('span', { class: 'audit-action' }, actionText(entry)),
-    element('span', { class: 'audit-target' }, linked(String(entry.target ?? ''))),
+    element('span', { class: 'audit-target' }, linked(targetText(entry))),
     element(
       'span',
       { class: 'audit-detail' },

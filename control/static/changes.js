@@ -7,7 +7,7 @@ import * as api from './api.js';
 import { addressText } from './format.js';
 import { words, wordsOf } from './i18n.js';
 import { refusalReason } from './incidents.js';
-import { addReport } from './report.js';
+import { addReport, outcomeKnown } from './report.js';
 
 /** @typedef {import('./shapes.js').Backend} Backend */
 /** @typedef {import('./shapes.js').Edit} Edit */
@@ -17,6 +17,13 @@ import { addReport } from './report.js';
 
 /** @type {() => Promise<void>} */
 let look = async () => {};
+/**
+ * Edits whose answer never came, for a while: what stands says what became of them. The server may still be
+ * about to make them, so that they are not in force is not the last word.
+ * @type {{edits: Edit[], until: number, isInForce: boolean | null}[]}
+ */
+let unanswered = [];
+const UNANSWERED_MS = 60_000;
 /** What asks first before a large change. @type {Pick<typeof import('./apply.js'), 'mustAsk' | 'propose'>} */
 let asking = { mustAsk: () => false, propose: async () => {} };
 
@@ -92,10 +99,49 @@ export async function changeAll(edits, etag, note) {
     return 'done';
   } catch (error) {
     if (error instanceof api.CallError && error.kind === 'stale') return 'stale';
-    const outcome = () => failureOutcome(error);
-    addReport({ what: () => wordsOf(what), outcome, info: '', undo: null });
-    return outcome;
+    return reportFailure(what, error, edits.map(asSent));
   }
+}
+
+/**
+ * @param {Said} said
+ * @param {unknown} error
+ * @param {Edit[]} edits that it came of; none: another kind of change
+ * @returns {() => Outcome}
+ */
+function reportFailure(said, error, edits) {
+  const failed = failureOutcome(error);
+  const sent = { edits, until: Date.now() + UNANSWERED_MS, isInForce: /** @type {boolean | null} */ (null) };
+  if (failed.isUnknown && edits.length > 0) unanswered.push(sent);
+  /** @returns {Outcome} */
+  const outcome = () => {
+    if (sent.isInForce === null) return failureOutcome(error);
+    return sent.isInForce ? { level: 'good', text: words().inForceUnanswered } : { level: 'warn', text: words().notInForce };
+  };
+  addReport({ what: () => wordsOf(said), outcome, info: '', undo: null });
+  return outcome;
+}
+
+/** @param {Backend[]} backends as they stand now */
+export function settleUnanswered(backends) {
+  if (unanswered.length === 0) return;
+  const known = new Map(backends.map((backend) => [backend.id, backend]));
+  for (const sent of unanswered) sent.isInForce = sent.edits.every((edit) => stands(edit, known.get(edit.id)));
+  unanswered = unanswered.filter(({ isInForce, until }) => !isInForce && until > Date.now());
+  outcomeKnown();
+}
+
+/**
+ * What waited and was made by somebody else meanwhile.
+ * @param {number} count backends
+ */
+export function reportSettled(count) {
+  addReport({
+    what: () => words().changedBackends(count),
+    outcome: () => ({ level: 'good', text: words().madeByOthers }),
+    info: '',
+    undo: null,
+  });
 }
 
 /** The end of a drain leaves no override behind. @param {Edit} edit @returns {Edit} */
@@ -227,9 +273,7 @@ export async function change(said, call, known = null) {
     addReport({ what, outcome, info: syncInfo(sync), undo });
     return outcome;
   } catch (error) {
-    const outcome = () => failureOutcome(error);
-    addReport({ what, outcome, info: '', undo: null });
-    return outcome;
+    return reportFailure(said, error, known?.kind === 'edits' ? known.made : []);
   } finally {
     await look();
   }
@@ -275,7 +319,7 @@ export function failureOutcome(error) {
   if (!(error instanceof api.CallError)) throw error;
   switch (error.kind) {
     case 'away':
-      return { level: 'bad', text: words().failedAway };
+      return { level: 'bad', text: words().failedAway, isUnknown: true };
     case 'forbidden':
       return { level: 'bad', text: words().failedForbidden(error.message) };
     case 'stale':

@@ -32,6 +32,8 @@ let chosen = null;
 let found = null;
 /** Why it is not made. */
 let problem = () => '';
+/** Whether an answer never came, and nothing is known yet of what became of it. */
+let isUnknown = false;
 let isBusy = false;
 /** The way back, shown before it is made. */
 const dialog = new DiffDialog({ shown, rows, carryOut: () => void rollBack() });
@@ -56,6 +58,7 @@ export function showEdits({ etag, backends }) {
     found.backends = backends;
     dialog.write();
   }
+  if (isUnknown && dialog.isOpen() && !isBusy) void lookAtUnknown();
   if (etag === readFor) return;
   readFor = etag;
   void readEdits();
@@ -152,10 +155,20 @@ function changedKeys(old, now) {
 async function show(edit) {
   chosen = edit;
   problem = () => '';
+  isUnknown = false;
   found = null;
   dialog.draft = '';
   dialog.open();
   await tryOut();
+}
+
+/** Tries out again what was sent without an answer: where nothing of it is left to do, it was made. */
+async function lookAtUnknown() {
+  isUnknown = false;
+  await tryOut();
+  if (found === null) isUnknown = true;
+  else problem = linesOf(found.way).length > 0 ? () => words().notInForce : () => words().inForceUnanswered;
+  dialog.write();
 }
 
 async function tryOut() {
@@ -247,6 +260,7 @@ async function rollBack() {
     if (!(error instanceof api.CallError)) throw error;
     problem = () => (error.kind === 'stale' ? words().rollBack.stale : failureOutcome(error).text);
     if (error.kind === 'stale') await tryOut();
+    if (failureOutcome(error).isUnknown) await lookAtUnknown();
   } finally {
     isBusy = false;
     dialog.write();

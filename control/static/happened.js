@@ -3,7 +3,7 @@
  * the charts.
  */
 
-import { actionText } from './audit-words.js';
+import { actionText, targetText } from './audit-words.js';
 import { byId, element } from './dom.js';
 import { clockText, momentText } from './format.js';
 import { words } from './i18n.js';
@@ -48,7 +48,7 @@ function textOf(mark) {
   const { event } = words();
   switch (mark.kind) {
     case 'edit':
-      return event.edit(mark.actor, actionText({ action: mark.action }), mark.target);
+      return event.edit(mark.actor, actionText({ action: mark.action }), targetText(mark));
     case 'state':
       return event.state(mark.count, mark.backends.join(', '), operational(mark.to));
     case 'refused':

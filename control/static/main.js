@@ -6,7 +6,7 @@
 import * as api from './api.js';
 import { apply, knowWhole, mustAsk, propose, review, startApply } from './apply.js';
 import { proxyOf, showProxy, showWarnings, startBar } from './bar.js';
-import { reportRefresh, startChanges, syncNow, takeBackAny } from './changes.js';
+import { reportRefresh, settleUnanswered, startChanges, syncNow, takeBackAny } from './changes.js';
 import { connectionFailed, connectionIsGood, showConnection } from './connection.js';
 import { startDock } from './dock.js';
 import { startDiffDialog } from './diff-dialog.js';
@@ -63,6 +63,7 @@ function take(whole) {
   recordTraffic(whole);
   recordFailures(whole);
   knowTargets(whole.backends);
+  settleUnanswered(whole.backends);
   knowWhole(whole);
   show();
 }
@@ -107,16 +108,15 @@ function start() {
   byId('add-backend', HTMLButtonElement).addEventListener('click', () => void openAdd());
   const lookNow = oneAtATime(look);
   startChanges(lookNow, { mustAsk, propose });
-  startApply(async () => {
+  const readNow = async () => {
     await lookNow();
-    return latest;
-  });
+    return document.documentElement.dataset.connection === 'none' ? latest : null;
+  };
+  startApply(readNow);
 
   const refresh = async () => {
-    await lookNow();
-    if (latest !== null && document.documentElement.dataset.connection === 'none') {
-      reportRefresh(latest.backends.length);
-    }
+    const whole = await readNow();
+    if (whole !== null) reportRefresh(whole.backends.length);
   };
   const actions = { ...changing(), refresh, palette: () => void showPalette(refresh) };
   byId('refresh', HTMLButtonElement).addEventListener('click', refresh);

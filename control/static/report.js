@@ -10,7 +10,7 @@ import { onLanguage, words, wordsOf } from './i18n.js';
 import { keepDraft, recallDraft } from './storage.js';
 
 /** @typedef {'good' | 'warn' | 'bad' | 'busy'} Level */
-/** @typedef {{level: Level, text: string}} Outcome */
+/** @typedef {{level: Level, text: string, isUnknown?: boolean}} Outcome */
 
 /**
  * What takes a change back, as data: it outlives a reload of the page.
@@ -96,6 +96,11 @@ function keepUndoable() {
   const undoable = kept.filter(({ report }) => report.undo !== null);
   const drafts = undoable.map(({ report, at }) => ({ undo: report.undo, outcome: report.outcome(), info: report.info, at }));
   keepDraft('undo', drafts.length === 0 ? null : drafts);
+}
+
+/** An outcome has become known. */
+export function outcomeKnown() {
+  show();
 }
 
 /** The whole list on its page; on every page the newest, while it is news. */

@@ -1,13 +1,17 @@
 /**
  * @file The page of settings: the algorithm with what each does, the settings beyond it, and what is
  * in force and was last published. What the server refuses is told at the field that it is about; so is what
- * somebody else has set since the person began to edit it, and only on purpose is theirs overwritten.
+ * somebody else has set since the person began to edit it, and only on purpose is theirs overwritten. A change
+ * that closes an address to clients is shown first and wants a typed word.
  */
 
 import * as api from './api.js';
 import { failureOutcome } from './changes.js';
+import { clientsOf, closedBy, listenOf } from './closing.js';
+import { DiffDialog } from './diff-dialog.js';
+import { diffRow } from './diff.js';
 import { byId, element, setAttribute, setText } from './dom.js';
-import { dateTimeText, isNumber } from './format.js';
+import { addressText, dateTimeText, isNumber } from './format.js';
 import { onLanguage, words } from './i18n.js';
 import { changeSettings } from './settings-change.js';
 import { keepDraft, recallDraft } from './storage.js';
@@ -38,6 +42,10 @@ let readAt = null;
 let newest = null;
 /** The tag of the edits that were heard of. */
 let newestTag = '';
+/** What the proxy's traffic was when it was last heard of. @type {import('./shapes.js').WholeAnswer['status'] | null} */
+let traffic = null;
+/** A change that closes an address to clients, shown before it is made. */
+const closing = new DiffDialog({ shown: closingShown, rows: closingRows, carryOut: () => void makeClosing() });
 /** What is chosen for a listen address that the proxy refuses. */
 let onRefusal = 'roll_back';
 /** Where the algorithm stands among the settings. */
@@ -81,6 +89,8 @@ function start() {
 function update({ etag, status }) {
   newest = status.published_generation;
   newestTag = etag;
+  traffic = status;
+  closing.write();
   if (config === null || isSaving || isReading) return;
   // What somebody else has set meanwhile; what the person is editing stays, and is marked.
   if (newest !== readAt || newestTag !== config.etag) void read(edits);
@@ -461,18 +471,68 @@ function focusMark(within) {
   if (button instanceof HTMLElement) button.focus();
 }
 
+/** What is typed, as a call of the API. @returns {Record<string, unknown>} */
+function patchNow() {
+  const effective = /** @type {api.ConfigAnswer} */ (config).effective;
+  const patch = patchOf(texts(), effective, effective);
+  return 'listen' in patch ? { ...patch, on_refusal: onRefusal } : patch;
+}
+
+/** Where clients come now, and what of it the change closes. */
+function closingNow() {
+  const { now, then } = listenOf(/** @type {api.ConfigAnswer} */ (config).effective, patchNow());
+  return { now, closed: closedBy(now, then) };
+}
+
+/** @returns {import('./diff-dialog.js').Shown} */
+function closingShown() {
+  const { now, closed } = closingNow();
+  const said = words().closing;
+  const clients = clientsOf(traffic, closed);
+  return {
+    title: said.title,
+    sum: said.sum(closed.map((protocol) => protocol.toUpperCase()), addressText({ ip: now.host, port: now.port })),
+    carry: clients === null ? null : { level: clients.began > 0 ? 'bad' : 'warn', text: said.clients(clients.began, clients.seconds, clients.open) },
+    problem: null,
+    heads: [words().oldValue, words().newValue],
+    word: closed.length === 0 ? null : String(now.port),
+    left: 1,
+    hint: words().diffHint,
+    action: words().apply,
+    isBusy: false,
+    isReady: true,
+  };
+}
+
+function closingRows() {
+  const typed = texts();
+  return changedFields().map(({ pointer }) => {
+    const key = pointer.slice(1).replaceAll('/', '.');
+    return diffRow(element('th', { scope: 'row', class: 'mono' }, words().rollBack.setting), key, inForce(pointer) || words().byDefault, typed.get(pointer) || words().byDefault);
+  });
+}
+
+/** What is refused of it is told at the fields. */
+async function makeClosing() {
+  const note = closing.note();
+  closing.done();
+  await sendFields(note);
+}
+
 async function saveFields() {
   if (config === null) return;
+  if (closingNow().closed.length > 0) closing.open();
+  else await sendFields('');
+}
+
+/** @param {string} note why; empty: none */
+async function sendFields(note) {
   const typed = texts();
   const changed = changedFields().map(({ pointer }) => `${pointer.slice(1)} ${typed.get(pointer) || words().byDefault}`);
-  const patchNow = () => {
-    const effective = /** @type {api.ConfigAnswer} */ (config).effective;
-    const patch = patchOf(texts(), effective, effective);
-    return 'listen' in patch ? { ...patch, on_refusal: onRefusal } : patch;
-  };
+  const patchWithNote = () => (note === '' ? patchNow() : { ...patchNow(), note });
   await busy('fields-save', async () => {
     const problem = byId('fields-problem', HTMLElement);
-    const result = await send(patchNow, () => changedFields().flatMap(({ pointer }) => (isOvertaken(pointer) ? [pointer] : [])));
+    const result = await send(patchWithNote, () => changedFields().flatMap(({ pointer }) => (isOvertaken(pointer) ? [pointer] : [])));
     if (typeof result === 'string') {
       problem.hidden = false;
       problem.dataset.about = 'overtaken';

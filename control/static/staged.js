@@ -56,18 +56,10 @@ export function stage(backends, edit) {
 function add(backend, edit) {
   const now = standOf(backend);
   const before = staged.get(backend.id);
-  /** @type {Record<string, unknown>} */
-  const kept = {};
-  /** @type {Record<string, unknown>} */
-  const base = {};
-  for (const [part, value] of Object.entries({ ...before?.edit, ...edit })) {
-    const name = /** @type {keyof Stand} */ (part);
-    const clears = value === null && hasOverride(backend, part);
-    if (!clears && (value === null || value === now[name])) continue;
-    kept[part] = value;
-    base[part] = before?.base[name] ?? now[name];
-  }
-  keep(backend.id, kept, base);
+  const both = { ...before?.edit, ...edit };
+  const parts = partsLeft(backend, both);
+  const kept = Object.fromEntries(parts.map((part) => [part, both[part]]));
+  keep(backend.id, kept, Object.fromEntries(parts.map((part) => [part, before?.base[part] ?? now[part]])));
 }
 
 /**
@@ -129,44 +121,58 @@ export function settle(sent) {
 }
 
 /**
- * The backends whose staged edits are overtaken: what they were made on no longer stands.
+ * The backends whose staged edits are overtaken.
  * @param {Backend[]} backends as they stand now
- * @returns {{edited: string[], gone: string[]}} by somebody else, or listed no more
+ * @returns {{edited: string[], made: string[], gone: string[]}} what they were made on no longer stands; some
+ *   of it stands already as it was to be made; listed no more
  */
 export function overtaken(backends) {
-  const known = new Map(backends.map((backend) => [backend.id, standOf(backend)]));
-  const isEdited = (/** @type {Staged} */ { id, base }) => {
-    const now = known.get(id);
-    const parts = /** @type {(keyof Stand)[]} */ (Object.keys(base));
-    return now !== undefined && parts.some((part) => now[part] !== base[part]);
+  const known = new Map(backends.map((backend) => [backend.id, backend]));
+  const isEdited = (/** @type {Staged} */ { id, edit, base }) => {
+    const backend = known.get(id);
+    return backend !== undefined && partsLeft(backend, edit).some((part) => standOf(backend)[part] !== base[part]);
+  };
+  const isMade = (/** @type {Staged} */ { id, edit }) => {
+    const backend = known.get(id);
+    return backend !== undefined && partsLeft(backend, edit).length < Object.keys(edit).length;
   };
   return {
     edited: allStaged().filter(isEdited).map(({ id }) => id),
+    made: allStaged().filter(isMade).map(({ id }) => id),
     gone: [...staged.keys()].filter((id) => !known.has(id)),
   };
 }
 
 /**
- * Takes what stands now as what the edits were made on: the person is shown it.
+ * Takes what stands now as what the edits were made on: the person is shown it. What stands as it was to be
+ * made is no edit any more.
  * @param {Backend[]} backends
+ * @returns {number} how many backends have no edits left for that
  */
 export function rebase(backends) {
-  const known = new Map(backends.map((backend) => [backend.id, standOf(backend)]));
-  for (const [id, edit] of staged) {
-    const now = known.get(id);
-    if (now !== undefined) staged.set(id, { ...edit, base: partsOf(now, edit.edit) });
+  const before = staged.size;
+  const known = new Map(backends.map((backend) => [backend.id, backend]));
+  for (const { id, edit } of allStaged()) {
+    const backend = known.get(id);
+    if (backend === undefined) continue;
+    const stand = standOf(backend);
+    const parts = partsLeft(backend, edit);
+    keep(id, Object.fromEntries(parts.map((part) => [part, edit[part]])), Object.fromEntries(parts.map((part) => [part, stand[part]])));
   }
+  const settled = before - staged.size;
   tell();
+  return settled;
 }
 
 /**
- * @param {Stand} stand
+ * The parts of an edit that would change something.
+ * @param {Backend} backend
  * @param {Omit<Edit, 'id'>} edit
- * @returns {Partial<Stand>} of each part that is edited
  */
-function partsOf(stand, edit) {
+function partsLeft(backend, edit) {
+  const stand = standOf(backend);
   const parts = /** @type {(keyof Stand)[]} */ (Object.keys(edit));
-  return Object.fromEntries(parts.map((part) => [part, stand[part]]));
+  return parts.filter((part) => (edit[part] === null ? hasOverride(backend, part) : edit[part] !== stand[part]));
 }
 
 function tell() {

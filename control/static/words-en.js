@@ -617,6 +617,9 @@ export const en = {
   mergedCount: (/** @type {number} */ count) => `${counted(count, 'backend')} published`,
   failed: (/** @type {string} */ reason) => `failed: ${reason}`,
   failedAway: 'result unknown: the control server did not answer',
+  inForceUnanswered: 'in force: the control server made the change, but its answer was lost',
+  notInForce: 'not in force: the control server did not answer, and the change does not stand now',
+  madeByOthers: 'in force already: someone else has made the same change',
   failedForbidden: (/** @type {string} */ reason) => `not allowed: ${reason}`,
 
   // The static list
@@ -727,6 +730,13 @@ export const en = {
   overtakenSetting: (/** @type {string} */ then, /** @type {string} */ now) => `${then} when you began; changed to ${now} by someone else.`,
   overtakenSettings: (/** @type {number} */ count) =>
     `Not applied: someone else has changed ${count === 1 ? 'a setting' : `${count} settings`} that you are editing. At each mark, keep theirs or overwrite theirs.`,
+  closing: {
+    title: 'Close an address to clients',
+    sum: (/** @type {string[]} */ protocols, /** @type {string} */ address) =>
+      `${address} will take no new ${protocols.join(' or ')} clients.`,
+    clients: (/** @type {number} */ began, /** @type {number} */ seconds, /** @type {number} */ open) =>
+      `Clients there: ${began} new in the last ${seconds} s, ${open} open. Open sessions continue.`,
+  },
   changedSettings: (/** @type {number} */ count, /** @type {number} */ others) =>
     others === 0 ? `${count} changed` : `${count} changed, ${others} also by someone else`,
   refusedSetting: (/** @type {string} */ found, /** @type {string} */ allowed) => `Found ${found}; allowed: ${allowed}.`,

@@ -565,6 +565,9 @@ export const zh = {
   mergedCount: (count) => `已发布 ${count} 个后端`,
   failed: (reason) => `失败：${saidText(reason)}`,
   failedAway: '结果未知：控制面没有响应',
+  inForceUnanswered: '已生效：控制面已完成变更，但响应丢失',
+  notInForce: '未生效：控制面当时没有响应，目前也没有这项变更',
+  madeByOthers: '已生效：其他人已做了同样的变更',
   failedForbidden: (reason) => `没有权限：${saidText(reason)}`,
 
   addBackend: '添加后端',
@@ -687,6 +690,11 @@ export const zh = {
   reset: '还原',
   overtakenSetting: (then, now) => `开始修改时为 ${then}，已被他人改为 ${now}。`,
   overtakenSettings: (count) => `未应用：正在修改的设置中有 ${count} 项已被他人修改。请在标记处选择保留对方或覆盖对方。`,
+  closing: {
+    title: '关闭面向客户端的地址',
+    sum: (protocols, address) => `${address} 将不再接受新的 ${protocols.join('、')} 客户端。`,
+    clients: (began, seconds, open) => `该地址的客户端：最近 ${seconds} 秒新建 ${began} 个，当前 ${open} 个。已建立的会话不受影响。`,
+  },
   changedSettings: (count, others) => (others === 0 ? `已改 ${count} 项` : `已改 ${count} 项，其中 ${others} 项也被他人修改`),
   refusedSetting: (found, allowed) => `收到 ${saidText(found)}；允许：${saidText(allowed)}。`,
   refusedSettings: (count) => `未应用：${count} 项被拒绝。原有设置仍然有效。`,

@@ -155,6 +155,26 @@ describe('edits that wait', () => {
     await page.locator('#pending').waitFor({ state: 'hidden' });
   });
 
+  it('wait_no_more_once_somebody_else_has_made_the_same', async () => {
+    page = await openConsole(browser, stand);
+    await rowOf(page, backends[0]).waitFor();
+    const made = (backend, weight) => stand.call('POST', `/api/backends/127.0.0.1/${backend.port}/weight`, { weight });
+    await stageWeight(backends[0], 12);
+    await stageWeight(backends[1], 22);
+    await stageWeight(backends[2], 32);
+    await page.locator('#pending-review').click();
+    await page.locator('#diff-dialog[open]').waitFor();
+    await made(backends[0], 12);
+    await hasText(page.locator('#pending-count'), /^2 pending$/);
+    assert.equal(await page.locator('#diff-problem').isVisible(), false, 'it is in nobody\'s way');
+    await until('the review has two', async () => (await page.locator('#diff-rows tr').count()) === 2);
+    await made(backends[1], 22);
+    await made(backends[2], 32);
+    await page.locator('#diff-dialog').waitFor({ state: 'hidden' });
+    await page.locator('#pending').waitFor({ state: 'hidden' });
+    await hasText(newestReport(page), /in force already: someone else has made the same change/);
+  });
+
   it('are_edits_of_what_stood_when_they_were_begun', async () => {
     page = await openConsole(browser, stand, { expected: /status of 412/ });
     await rowOf(page, backends[0]).waitFor();

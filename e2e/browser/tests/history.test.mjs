@@ -66,13 +66,16 @@ describe('the past', () => {
     }
   });
 
-  for (const [locale, edit, state] of [
-    ['en-GB', /127\.0\.0\.1: weight, /, /1 backend now .*: /],
-    ['zh-CN', /127\.0\.0\.1：权重，/, /1 个后端变为/],
+  for (const [locale, edit, ofTwo, state] of [
+    ['en-GB', /127\.0\.0\.1: weight, /, /, 2 backends/, /1 backend now .*: /],
+    ['zh-CN', /127\.0\.0\.1：权重，/, /，2 个后端/, /1 个后端变为/],
   ]) {
     it(`tells_what_was_edited_and_which_states_changed in ${locale}`, async () => {
       const [ip, port] = backend.key.split(':');
       await stand.call('POST', `/api/backends/${ip}/${port}/weight`, { weight: 11 });
+      const other = await stand.register({ weight: 10 });
+      const changes = [backend, other].map(({ key }) => ({ id: key, weight: 12 }));
+      await stand.call('POST', '/api/v1/changes', { changes }, { 'if-match': '*' });
       const before = (await stateMarks()).length;
       isWarming = !isWarming;
       await stand.heartbeat(backend, { weight: 10, is_warming_up: isWarming });
@@ -80,6 +83,7 @@ describe('the past', () => {
 
       const page = await openConsole(browser, stand, { view: 'overview', locale });
       await hasText(page.locator('#events'), edit);
+      await hasText(page.locator('#events'), ofTwo);
       await hasText(page.locator('#events'), state);
       assert.equal(await page.locator('#events-none').isVisible(), false);
       await picture(page, `history-${locale}`);

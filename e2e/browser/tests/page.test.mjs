@@ -300,6 +300,7 @@ describe('the server', () => {
       assert.equal(await input.inputValue(), '11');
       await other.startControl();
       await page.locator('#banner').waitFor({ state: 'hidden' });
+      await hasText(newestReport(page), /not in force: the control server did not answer/);
       await input.press('Enter');
       await other.publishedWeight(registered, 11);
     } finally {

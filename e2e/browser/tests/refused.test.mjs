@@ -6,7 +6,7 @@
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, afterEach, describe, it } from 'node:test';
 import { noSeriousFault } from './axe.mjs';
-import { Stand, hasText, openConsole, picture, rowOf, startBrowser, until } from './harness.mjs';
+import { Stand, hasText, newestReport, openConsole, picture, rowOf, startBrowser, until } from './harness.mjs';
 
 /** @type {import('playwright-core').Browser} */
 let browser;
@@ -126,7 +126,7 @@ const ANSWERS = [
   ['404', { status: 404, json: { detail: 'not found here' } }, /failed: not found here/],
   ['409', { status: 409, json: { detail: 'the file changed' } }, /failed: the file changed/],
   ['500', { status: 500, json: { detail: 'disk full' } }, /failed: disk full/],
-  ['no network', null, /result unknown: the control server did not answer/],
+  ['no network', null, /^not in force: the control server did not answer/],
 ];
 
 /** Answers one call in place of the server. */
@@ -177,6 +177,44 @@ describe('a refusal', () => {
     answer = undefined;
     await page.locator('#diff-apply').click();
     await page.locator('#diff-dialog').waitFor({ state: 'hidden' });
+    await stand.publishedWeight(backends[0], 10);
+  });
+
+  for (const [locale, made] of [
+    ['en-GB', /— in force: the control server made the change, but its answer was lost/],
+    ['zh-CN', /— 已生效：控制面已完成变更，但响应丢失/],
+  ]) {
+    it(`is_none_where_only_the_answer_was_lost: ${locale}`, async () => {
+      page = await openConsole(browser, stand, { locale, expected: /net::ERR_/ });
+      await page.route('**/api/v1/changes', async (route) => {
+        await route.fetch();
+        await route.abort();
+      });
+      await rowOf(page, backends[0]).waitFor();
+      await stageWeight(backends[0], 11);
+      await stageWeight(backends[1], 22);
+      await page.locator('#pending-review').click();
+      await page.locator('#diff-apply').click();
+      await stand.publishedWeight(backends[1], 22);
+      await page.locator('#diff-dialog').waitFor({ state: 'hidden' });
+      await page.locator('#pending').waitFor({ state: 'hidden' });
+      await hasText(newestReport(page), made);
+      await picture(page, `answer-lost-${locale}`);
+    });
+  }
+
+  it('of_a_roll_back_is_none_where_only_the_answer_was_lost', async () => {
+    const change = { changes: [{ id: backends[0].key, weight: 40 }] };
+    await stand.call('POST', '/api/v1/changes', change, { 'if-match': '*' });
+    page = await openConsole(browser, stand, { view: 'changes', expected: /net::ERR_/ });
+    await page.route('**/roll_back', async (route) => {
+      await route.fetch();
+      await route.abort();
+    });
+    await page.locator('#edits .edit').first().getByRole('button').click();
+    await until('it is shown', async () => (await page.locator('#diff-rows tr').count()) === 1);
+    await page.locator('#diff-apply').click();
+    await hasText(problem(), /^in force: the control server made the change/);
     await stand.publishedWeight(backends[0], 10);
   });
 
