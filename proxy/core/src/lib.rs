@@ -2,7 +2,7 @@
 //! arguments, so that every path can be tested in virtual time.
 //!
 //! Which backend ([`pick`], on a [`snapshot`]; at what cost, [`load`], [`meter`], [`score`]), how
-//! bytes pass ([`half`], [`relay`]), which flow a datagram belongs to ([`flow_table`]) and what
+//! bytes pass ([`session`]), which flow a datagram belongs to ([`flow_table`]) and what
 //! becomes of it ([`flow`]), what a reload changes ([`plan`]), what is kept over it ([`backend`]) and
 //! by which identity ([`ids`], [`listener`]), and which backends are well ([`health`], and
 //! what their pool ever answered, [`protocols`]).
@@ -13,7 +13,6 @@ pub mod counts;
 pub mod failed_ends;
 pub mod flow;
 pub mod flow_table;
-pub mod half;
 pub mod health;
 pub mod ids;
 pub mod latency;
@@ -26,8 +25,8 @@ pub mod plan;
 pub mod protocols;
 pub mod reason;
 pub mod recency_list;
-pub mod relay;
 mod rings;
 pub mod score;
+pub mod session;
 pub mod snapshot;
 pub mod timer_wheel;

@@ -9,8 +9,8 @@
 
 use std::collections::VecDeque;
 
-use proxy_core::half::{Break, End, Mode, Step};
-use proxy_core::relay::{Relay, Side, Verdict};
+use proxy_core::session::half::{Break, End, Mode, Step};
+use proxy_core::session::relay::{Relay, Side, Verdict};
 
 /// What a virtual socket of the proxy holds of the connection to one peer.
 #[derive(Default)]

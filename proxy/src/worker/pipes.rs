@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use proxy_core::half::MAX_SPLICE;
+use proxy_core::session::half::MAX_SPLICE;
 use rustix::pipe::{PipeFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with};
 
 /// A pipe that holds less costs more calls than it saves. The system gives small ones to a user who

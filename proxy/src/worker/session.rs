@@ -5,14 +5,14 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use contract::{BackendAddr, ConnectSettings};
 use proxy_core::backend::{BackendState, SessionSlot};
-use proxy_core::half::{Break, Step};
 use proxy_core::ids::{ListenerId, PoolId};
 use proxy_core::listener::Serving;
 use proxy_core::pick::BackendIndex;
 use proxy_core::plan::Protocol;
 use proxy_core::reason::SessionEnd;
-use proxy_core::relay::{Closed, Relay, Side, Verdict};
 use proxy_core::score::witnessed::Failure;
+use proxy_core::session::half::{Break, Step};
+use proxy_core::session::relay::{Closed, Relay, Side, Verdict};
 use proxy_sys::send_queue::{self, unacknowledged_bytes};
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;

@@ -10,7 +10,7 @@ use proxy_core::latency::add;
 use proxy_core::listener::Serving;
 use proxy_core::plan::Protocol;
 use proxy_core::reason::SessionEnd;
-use proxy_core::relay::{Side, Verdict};
+use proxy_core::session::relay::{Side, Verdict};
 use proxy_core::timer_wheel::TimerWheel;
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
@@ -27,7 +27,7 @@ use super::transfer::{Direction, Stopped, break_of};
 use crate::connecting::{is_shortage, reset_on_close, socket_for};
 
 /// The most bytes that one read of a half asks for.
-const BUFFER_BYTES: usize = proxy_core::half::MAX_READ;
+const BUFFER_BYTES: usize = proxy_core::session::half::MAX_READ;
 /// No event tells that a peer has acknowledged all, so the send queue is looked at before a reset is
 /// forwarded: soon at first, then after pauses twice as long each. One that does not shrink for the time
 /// of patience is given up.

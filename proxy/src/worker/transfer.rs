@@ -3,7 +3,7 @@
 
 use std::os::fd::BorrowedFd;
 
-use proxy_core::half::{Break, End, Half, Mode, Step};
+use proxy_core::session::half::{Break, End, Half, Mode, Step};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown, sockopt};
 use rustix::pipe::{SpliceFlags, splice};

@@ -4,7 +4,7 @@
 //! [`Relay::verdict`] says when and how the session is over (invariant 2: a half-close is
 //! forwarded, a reset is forwarded after the bytes before it).
 
-use crate::half::{Break, End, Half};
+use super::half::{Break, End, Half};
 
 /// One of the two ends of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,8 +186,8 @@ impl Relay {
 
 #[cfg(test)]
 mod tests {
+    use crate::session::half::Step;
     use super::*;
-    use crate::half::Step;
 
     const RESET: End = End::Broken(Break::Reset);
 
