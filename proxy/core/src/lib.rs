@@ -21,6 +21,7 @@ pub mod live;
 pub mod load;
 pub mod meter;
 pub mod pick;
+pub mod placement;
 pub mod plan;
 pub mod protocols;
 pub mod reason;

@@ -10,11 +10,13 @@ use proxy_core::counts::Counts;
 use proxy_core::health::Unanswered;
 use proxy_core::health::sources::{AnsweredSources, Source};
 use proxy_core::health::watch::Failing;
-use proxy_core::ids::{ListenerId, PoolId};
+use proxy_core::ids::ListenerId;
 use proxy_core::latency::add;
 use proxy_core::listener::{HeldListeners, ListenerRules};
-use proxy_core::pick::{BackendIndex, Request};
+use proxy_core::placement::{Placement, Seeking};
 use proxy_core::plan::Protocol;
+use proxy_core::session::SessionState;
+use proxy_core::session::action::Choice;
 use proxy_core::snapshot::Snapshot;
 use rustix::event::epoll;
 use rustix::io::Errno;
@@ -69,14 +71,6 @@ pub struct Shared {
     /// Sessions at once, over all workers and listeners.
     sessions: AtomicU64,
     pub scoring: ScoringBell,
-}
-
-/// Where a session or flow goes.
-#[derive(Debug, Clone)]
-pub struct Placement {
-    pub backend: Arc<BackendState>,
-    /// Whether it joins the batch of another.
-    pub joins_batch: bool,
 }
 
 pub struct Core {
@@ -208,22 +202,14 @@ impl Core {
         self.now_us / 1_000
     }
 
-    /// Chooses a backend for a new session or flow from `client_ip`, none of `tried`.
-    pub fn pick(
-        &mut self,
-        protocol: Protocol,
-        pool: PoolId,
-        client_ip: IpAddr,
-        tried: &[BackendIndex],
-    ) -> Option<Placement> {
-        // A reload may take a pool away while a session of it still looks for a backend.
-        let snapshot = self.snapshot.pool(pool)?;
-        let request = Request { client_ip, tried };
-        let picked = snapshot.pick(protocol, &request, self.now_us, &mut self.random)?;
-        Some(Placement {
-            backend: Arc::clone(snapshot.backend(picked.backend)),
-            joins_batch: picked.joins_batch,
-        })
+    /// Chooses a backend for a new session or flow.
+    pub fn place(&mut self, seeking: Seeking<'_>) -> Option<Placement> {
+        Placement::choose(&self.snapshot, seeking, self.now_us, &mut self.random)
+    }
+
+    /// Chooses the backend that a session from `client_ip` tries next.
+    pub fn choose(&mut self, session: &mut SessionState, client_ip: IpAddr) -> Choice {
+        session.choose(&self.snapshot, client_ip, self.now_us, &mut self.random)
     }
 
     /// Counts payload passed on, at its backend, for its listener and in all.

@@ -3,7 +3,8 @@
 
 use std::os::fd::BorrowedFd;
 
-use proxy_core::session::half::{Break, End, Half, Mode, Step};
+use proxy_core::session::half::{Break, End};
+use proxy_core::session::run::{Move, Moved, Run};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown, sockopt};
 use rustix::pipe::{SpliceFlags, splice};
@@ -21,17 +22,6 @@ pub enum Store {
     Pipe(Pipe),
 }
 
-/// Why moving stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stopped {
-    /// Until the next event, or for good.
-    Waiting,
-    /// The budget is used up; there is more to do.
-    Budget,
-    SourceEnded(End),
-    SinkFailed(Break),
-}
-
 /// What an error of a connected socket says of the connection. Its peer reset it: `ECONNRESET`, or
 /// `EPIPE` where it had closed before (`tcp_reset` of the kernel). All else, such as `ETIMEDOUT` and
 /// `EHOSTUNREACH`, is the kernel's own giving up.
@@ -42,94 +32,34 @@ pub fn break_of(error: Errno) -> Break {
     }
 }
 
-/// What one run of a half did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Moved {
-    /// Bytes taken from the source.
-    pub read: u64,
-    /// Bytes that the sink took.
-    pub written: u64,
-    pub stopped: Stopped,
-}
-
-impl Moved {
-    pub fn is_nothing(&self) -> bool {
-        self.read == 0 && self.written == 0
-    }
-}
-
-/// One half with the sockets it connects.
+/// A run of one half with the sockets it connects.
 pub struct Direction<'a> {
-    pub half: &'a mut Half,
+    pub run: Run<'a>,
     pub store: &'a mut Store,
     pub source: BorrowedFd<'a>,
     pub sink: BorrowedFd<'a>,
-    /// The other half is done: both sockets are closed with this one, which says as much as a shut.
-    pub is_last: bool,
 }
-
-/// So many bytes of one half are moved before others get their turn.
-const BUDGET: u64 = 2 << 20;
 
 impl Direction<'_> {
     /// Moves bytes until there is nothing to do now.
-    pub fn run(mut self, buffer: &mut [u8], pipes: &mut Pipes) -> Moved {
-        let stored = self.half.pending() as u64;
-        let mut read = 0;
-        let stopped = self.run_until_stopped(buffer, pipes, &mut read);
-        if self.half.pending() == 0 {
+    pub fn carry_out(mut self, buffer: &mut [u8], pipes: &mut Pipes) -> Moved {
+        while let Some(next) = self.run.next_move() {
+            match next {
+                Move::Copy { limit } => self.copy(&mut buffer[..limit]),
+                Move::Splice { limit } => self.splice(limit, pipes),
+                Move::Flush => self.flush(),
+                Move::Shut => {
+                    // A sink that is already gone has nothing to shut.
+                    let _ = shutdown(self.sink, Shutdown::Write);
+                }
+                Move::ReleasePipe => self.put_pipe_back(pipes),
+            }
+        }
+        if self.run.pending() == 0 {
             // A stream that pauses, or one way of a session that goes on the other, needs none.
             self.put_pipe_back(pipes);
         }
-        let written = stored + read - self.half.pending() as u64;
-        Moved {
-            read,
-            written,
-            stopped,
-        }
-    }
-
-    fn run_until_stopped(
-        &mut self,
-        buffer: &mut [u8],
-        pipes: &mut Pipes,
-        read: &mut u64,
-    ) -> Stopped {
-        loop {
-            if *read >= BUDGET {
-                return Stopped::Budget;
-            }
-            self.change_mode(pipes);
-            let stopped = match self.half.step() {
-                Step::Read { limit } => match self.half.mode() {
-                    Mode::Copy => self.copy(&mut buffer[..limit], read),
-                    Mode::Splice => self.splice(limit, pipes, read),
-                },
-                Step::Flush => self.flush(),
-                Step::ShutSink if self.is_last => {
-                    self.half.sink_shut();
-                    None
-                }
-                Step::ShutSink => {
-                    // A sink that is already gone has nothing to shut, and its own half tells why.
-                    let _ = shutdown(self.sink, Shutdown::Write);
-                    self.half.sink_shut();
-                    None
-                }
-                Step::Wait | Step::Done => Some(Stopped::Waiting),
-            };
-            if let Some(stopped) = stopped {
-                return stopped;
-            }
-        }
-    }
-
-    fn change_mode(&mut self, pipes: &mut Pipes) {
-        if let Some(mode) = self.half.wanted_mode() {
-            // Nothing is pending, and a copy may have to store bytes itself.
-            self.put_pipe_back(pipes);
-            self.half.set_mode(mode);
-        }
+        self.run.done()
     }
 
     /// Where nothing is pending, the store is empty or an empty pipe.
@@ -139,56 +69,56 @@ impl Direction<'_> {
         }
     }
 
-    fn copy(&mut self, buffer: &mut [u8], read: &mut u64) -> Option<Stopped> {
+    fn copy(&mut self, buffer: &mut [u8]) {
         let count = match recv(self.source, &mut *buffer, RecvFlags::DONTWAIT) {
-            Ok((0, _)) => return Some(Stopped::SourceEnded(End::Eof)),
+            Ok((0, _)) => return self.run.source_ended(End::Eof),
             Ok((count, _)) => count,
             Err(error) => return self.read_failed(error),
         };
-        *read += count as u64;
-        self.half.read(count, buffer.len());
-        let written = match self.write(&buffer[..count]) {
-            Ok(written) => written,
-            Err(stopped) => return Some(stopped),
-        };
-        if written < count {
+        self.run.read(count, buffer.len());
+        if let Some(written) = self.write(&buffer[..count])
+            && written < count
+        {
             *self.store = Store::Buffer {
                 bytes: buffer[written..count].into(),
                 start: 0,
             };
         }
-        None
     }
 
-    /// Writes what the sink takes now. A partial write means that it takes no more.
-    fn write(&mut self, bytes: &[u8]) -> Result<usize, Stopped> {
+    /// Writes what the sink takes now; `None` where it is gone. A partial write means that it takes no
+    /// more.
+    fn write(&mut self, bytes: &[u8]) -> Option<usize> {
         let written = match send(self.sink, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
             Ok(written) => written,
             Err(Errno::AGAIN | Errno::INTR) => 0,
-            Err(error) => return Err(Stopped::SinkFailed(break_of(error))),
+            Err(error) => {
+                self.run.sink_failed(break_of(error));
+                return None;
+            }
         };
-        self.half.wrote(written);
+        self.run.wrote(written);
         if written < bytes.len() {
-            self.half.sink_blocked();
+            self.run.sink_blocked();
         }
-        Ok(written)
+        Some(written)
     }
 
-    fn splice(&mut self, limit: usize, pipes: &mut Pipes, read: &mut u64) -> Option<Stopped> {
+    fn splice(&mut self, limit: usize, pipes: &mut Pipes) {
         let pipe = match std::mem::take(self.store) {
             Store::Pipe(pipe) => Some(pipe),
             Store::Empty | Store::Buffer { .. } => pipes.take(),
         };
-        let Some(pipe) = pipe else {
-            self.half.set_mode(Mode::Copy);
-            return None;
-        };
-        let stopped = self.fill_pipe(&pipe, limit, read);
-        *self.store = Store::Pipe(pipe);
-        stopped
+        match pipe {
+            Some(pipe) => {
+                self.fill_pipe(&pipe, limit);
+                *self.store = Store::Pipe(pipe);
+            }
+            None => self.run.cannot_splice(),
+        }
     }
 
-    fn fill_pipe(&mut self, pipe: &Pipe, limit: usize, read: &mut u64) -> Option<Stopped> {
+    fn fill_pipe(&mut self, pipe: &Pipe, limit: usize) {
         let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
         match splice(self.source, None, &pipe.write, None, limit, flags) {
             // The end, or a mark of urgent data with the end behind it, at which a splice stops for
@@ -196,66 +126,49 @@ impl Direction<'_> {
             Ok(0) => {
                 // Refused only by a socket that is closed already.
                 let _ = sockopt::set_socket_oobinline(self.source, true);
-                self.half.source_urgent();
-                None
+                self.run.source_urgent();
             }
-            Ok(count) => {
-                *read += count as u64;
-                self.half.read(count, limit);
-                None
-            }
+            Ok(count) => self.run.read(count, limit),
             Err(error) => self.read_failed(error),
         }
     }
 
-    fn read_failed(&mut self, error: Errno) -> Option<Stopped> {
+    fn read_failed(&mut self, error: Errno) {
         match error {
-            Errno::AGAIN => {
-                self.half.source_blocked();
-                None
-            }
-            Errno::INTR => None,
-            _ => Some(Stopped::SourceEnded(End::Broken(break_of(error)))),
+            Errno::AGAIN => self.run.source_blocked(),
+            Errno::INTR => {}
+            _ => self.run.source_ended(End::Broken(break_of(error))),
         }
     }
 
-    fn flush(&mut self) -> Option<Stopped> {
+    fn flush(&mut self) {
         match std::mem::take(self.store) {
             Store::Pipe(pipe) => {
-                let stopped = self.drain_pipe(&pipe);
+                self.drain_pipe(&pipe);
                 *self.store = Store::Pipe(pipe);
-                stopped
             }
-            Store::Buffer { bytes, start } => match self.write(&bytes[start..]) {
-                Ok(written) => {
+            Store::Buffer { bytes, start } => {
+                if let Some(written) = self.write(&bytes[start..]) {
                     let start = start + written;
                     if start < bytes.len() {
                         *self.store = Store::Buffer { bytes, start };
                     }
-                    None
                 }
-                Err(stopped) => Some(stopped),
-            },
+            }
             Store::Empty => unreachable!("pending bytes are stored"),
         }
     }
 
-    fn drain_pipe(&mut self, pipe: &Pipe) -> Option<Stopped> {
+    fn drain_pipe(&mut self, pipe: &Pipe) {
         let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
-        let pending = self.half.pending();
+        let pending = self.run.pending();
         match splice(&pipe.read, None, self.sink, None, pending, flags) {
             // A pipe with a living writing end never reports its end, so 0 cannot be that.
-            Ok(0) | Err(Errno::AGAIN) => {
-                self.half.sink_blocked();
-                None
-            }
+            Ok(0) | Err(Errno::AGAIN) => self.run.sink_blocked(),
             // Less than all does not say that the sink is full: a signal ends a splice early, too.
-            Ok(count) => {
-                self.half.wrote(count);
-                None
-            }
-            Err(Errno::INTR) => None,
-            Err(error) => Some(Stopped::SinkFailed(break_of(error))),
+            Ok(count) => self.run.wrote(count),
+            Err(Errno::INTR) => {}
+            Err(error) => self.run.sink_failed(break_of(error)),
         }
     }
 }
@@ -277,6 +190,8 @@ mod tests {
     use std::net::{Ipv4Addr, TcpListener, TcpStream};
     use std::os::fd::AsFd;
 
+    use proxy_core::session::half::{Half, Mode, Step};
+    use proxy_core::session::run::Stopped;
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     use socket2::SockRef;
 
@@ -330,13 +245,12 @@ mod tests {
             while self.half.step() != Step::Wait || self.half.pending() > 0 {
                 self.half.sink_ready();
                 let direction = Direction {
-                    half: &mut self.half,
+                    run: Run::new(&mut self.half, false),
                     store: &mut self.store,
                     source: self.source.as_fd(),
                     sink: self.sink.as_fd(),
-                    is_last: false,
                 };
-                direction.run(&mut vec![0; BUFFER], pipes);
+                direction.carry_out(&mut vec![0; BUFFER], pipes);
             }
         }
 
@@ -380,13 +294,13 @@ mod tests {
             half.source_ready(false);
             half.sink_ready();
             let direction = Direction {
-                half: &mut half,
+                run: Run::new(&mut half, false),
                 store: &mut store,
                 source: source.as_fd(),
                 sink: sink.as_fd(),
-                is_last: false,
             };
-            if let Stopped::SourceEnded(end) = direction.run(&mut buffer, &mut pipes).stopped {
+            let moved = direction.carry_out(&mut buffer, &mut pipes);
+            if let Stopped::SourceEnded(end) = moved.stopped {
                 half.source_ended(end);
             }
             flushes_in_part += usize::from(matches!(store, Store::Buffer { start: 1.., .. }));

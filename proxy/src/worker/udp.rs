@@ -12,7 +12,7 @@ use proxy_core::flow_table::{FlowIndex, FlowKey, FlowTable, Rank};
 use proxy_core::ids::{ListenerId, PoolId};
 use proxy_core::latency::add;
 use proxy_core::listener::Serving;
-use proxy_core::pick::BackendIndex;
+use proxy_core::placement::{Placement, Seeking};
 use proxy_core::plan::{Endpoint, Protocol};
 use proxy_core::reason::{DropReason, FlowEnd};
 use proxy_core::score::witnessed::Failure;
@@ -22,7 +22,7 @@ use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use slab::Slab;
 
-use super::core::{Core, Placement, Token};
+use super::core::{Core, Token};
 use super::flow::{Flow, answer, connected_socket, is_refusal};
 use super::gone::Gone;
 use super::load::Meters;
@@ -687,11 +687,15 @@ fn canonical(source: SocketAddr) -> SocketAddr {
 /// The backend for a new flow. Where all that there are have been tried, the one whose turn it is:
 /// it may be back by now.
 fn pick(core: &mut Core, pool: PoolId, key: &FlowKey, tried: &[BackendAddr]) -> Option<Placement> {
-    let snapshot = Arc::clone(&core.snapshot);
-    let index_of = |addr: &BackendAddr| snapshot.pool(pool)?.index_of(*addr);
-    let tried: Vec<BackendIndex> = tried.iter().filter_map(index_of).collect();
-    let mut pick = |tried: &[BackendIndex]| core.pick(Protocol::Udp, pool, key.client.ip(), tried);
-    pick(&tried).or_else(|| pick(&[]))
+    let mut place = |tried: &[BackendAddr]| {
+        core.place(Seeking {
+            protocol: Protocol::Udp,
+            pool,
+            client_ip: key.client.ip(),
+            tried,
+        })
+    };
+    place(tried).or_else(|| place(&[]))
 }
 
 #[cfg(test)]

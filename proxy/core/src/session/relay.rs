@@ -186,8 +186,8 @@ impl Relay {
 
 #[cfg(test)]
 mod tests {
-    use crate::session::half::Step;
     use super::*;
+    use crate::session::half::Step;
 
     const RESET: End = End::Broken(Break::Reset);
 

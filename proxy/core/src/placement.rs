@@ -1,0 +1,53 @@
+//! Where a session or flow goes: a backend of its pool, chosen on a snapshot.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use contract::BackendAddr;
+
+use crate::backend::BackendState;
+use crate::ids::PoolId;
+use crate::pick::{BackendIndex, Request};
+use crate::plan::Protocol;
+use crate::snapshot::Snapshot;
+
+#[derive(Debug, Clone)]
+pub struct Placement {
+    pub backend: Arc<BackendState>,
+    /// Whether it joins the batch of another.
+    pub joins_batch: bool,
+}
+
+/// For whom a backend is chosen.
+#[derive(Debug, Clone, Copy)]
+pub struct Seeking<'a> {
+    pub protocol: Protocol,
+    pub pool: PoolId,
+    pub client_ip: IpAddr,
+    /// Those that have failed it.
+    pub tried: &'a [BackendAddr],
+}
+
+impl Placement {
+    /// A backend of the pool, none of those tried; `None` where there is no other, or no such pool any
+    /// more: a reload may take it away while a session of it still looks for a backend.
+    pub fn choose(
+        snapshot: &Snapshot,
+        seeking: Seeking<'_>,
+        now_us: u64,
+        random: &mut fastrand::Rng,
+    ) -> Option<Placement> {
+        let pool = snapshot.pool(seeking.pool)?;
+        let tried = seeking.tried.iter();
+        let tried: Vec<BackendIndex> = tried.filter_map(|addr| pool.index_of(*addr)).collect();
+        let request = Request {
+            client_ip: seeking.client_ip,
+            tried: &tried,
+        };
+        let picked = pool.pick(seeking.protocol, &request, now_us, random)?;
+        Some(Placement {
+            backend: Arc::clone(pool.backend(picked.backend)),
+            joins_batch: picked.joins_batch,
+        })
+    }
+}
