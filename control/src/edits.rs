@@ -15,6 +15,7 @@ use crate::changes::{OverridePatch, Part, RollBack};
 use crate::clock::Now;
 use crate::layer::Layer;
 use crate::model::{Change, Model, Mutation};
+use crate::services;
 
 pub use file::EditsFile;
 
@@ -357,7 +358,11 @@ fn between(from: &Layer, to: &Layer) -> Map<String, Value> {
     let mut patch = changed(&from, &to);
     for group in ["listen", "proxy"] {
         if patch.contains_key(group) {
-            patch.insert(group.to_owned(), changed(&from[group], &to[group]).into());
+            let mut changed = changed(&from[group], &to[group]);
+            if group == "proxy" {
+                services::between(&members(&from[group]), &members(&to[group]), &mut changed);
+            }
+            patch.insert(group.to_owned(), changed.into());
         }
     }
     patch

@@ -3,20 +3,22 @@
 //! very first start count as set by API from then on.
 //!
 //! The optional keys are not listed here: the contract's own `check` reads them, so a key added there works
-//! here at once.
+//! here at once. Listeners and pools are merged by name, key by key ([`services`](crate::services)).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use contract::{Algorithm, Faults, LocalAddresses, Object, check};
+use contract::{Algorithm, DEFAULT_NAME, Faults, LocalAddresses, Name, Object, check};
 use serde_json::{Map, Value, json};
+
+use crate::render::{Head, Plan};
+use crate::services::{self, Kind, Services};
 
 /// The address that the proxy listens on by default.
 const DEFAULT_HOST: &str = "0.0.0.0";
 const DEFAULT_PORT: u16 = 10080;
 
-/// The keys of `proxy_config.json` that are not optional settings. Control publishes one listener and one
-/// pool, so `listeners` and `pools` are not its to take.
+/// The keys of `proxy_config.json` that are not optional settings.
 const BASE_KEYS: [&str; 7] = [
     "listen",
     "listeners",
@@ -26,6 +28,9 @@ const BASE_KEYS: [&str; 7] = [
     "generation",
     "backends",
 ];
+
+/// The keys of listeners and pools, which are no optional keys either.
+const SERVICES: [&str; 2] = ["listeners", "pools"];
 
 /// What one place says about the proxy; `None` and absent keys leave it to the layer below.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -37,6 +42,14 @@ pub struct Layer {
     pub algorithm: Option<Algorithm>,
     /// Optional keys of `proxy_config.json`, checked.
     optional: Map<String, Value>,
+    services: Services,
+}
+
+/// A listener that is in no file, since the layers together do not make one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unusable {
+    pub name: Name,
+    pub why: String,
 }
 
 impl Layer {
@@ -53,7 +66,7 @@ impl Layer {
             Some(other) => faults.add(&place, other, "an object {host, port, tcp, udp}"),
             None => {}
         }
-        layer.optional = read_optional(object, faults);
+        (layer.optional, layer.services) = read_proxy(object, faults);
         layer
     }
 
@@ -79,6 +92,10 @@ impl Layer {
             if faults_of_optional(&one).is_empty() {
                 layer.optional.insert(key.clone(), value.clone());
             }
+        }
+        layer.services = Services::of_published(document);
+        if !document.contains_key("listen") {
+            (layer.tcp, layer.udp) = (Some(false), Some(false));
         }
         layer
     }
@@ -111,6 +128,10 @@ impl Layer {
         let mut optional = self.optional.clone();
         optional.extend(new.optional);
         optional.retain(|key, _| !cleared(&format!("proxy/{key}")));
+        let services = match patch.get("proxy") {
+            Some(Value::Null) => Services::default(),
+            _ => self.services.patched(&services_patch(patch)),
+        };
         Ok(Layer {
             host: pick(new.host, self.host, cleared("listen/host")),
             port: pick(new.port, self.port, cleared("listen/port")),
@@ -118,6 +139,7 @@ impl Layer {
             udp: pick(new.udp, self.udp, cleared("listen/udp")),
             algorithm: pick(new.algorithm, self.algorithm, cleared("algorithm")),
             optional,
+            services,
         })
     }
 
@@ -132,6 +154,7 @@ impl Layer {
             udp: self.udp.or(below.udp),
             algorithm: self.algorithm.or(below.algorithm),
             optional,
+            services: self.services.over(&below.services),
         }
     }
 
@@ -147,6 +170,7 @@ impl Layer {
         let optional = self.optional.keys().chain(other.optional.keys());
         let differing = optional.filter(|key| self.optional.get(*key) != other.optional.get(*key));
         keys.extend(differing.cloned());
+        keys.extend(self.services.differing(&other.services));
         keys
     }
 
@@ -161,6 +185,11 @@ impl Layer {
                 }
                 "algorithm" if self.algorithm == new.algorithm => back.algorithm = old.algorithm,
                 "listen" | "algorithm" => {}
+                key if services::part(key).is_some() => {
+                    let is_as_called = self.services.value(key) == new.services.value(key);
+                    let value = if is_as_called { old } else { self };
+                    back.services.set(key, value.services.value(key));
+                }
                 key if self.optional.get(key) == new.optional.get(key) => {
                     match old.optional.get(key) {
                         Some(value) => _ = back.optional.insert(key.to_owned(), value.clone()),
@@ -180,8 +209,13 @@ impl Layer {
     /// The keys of `proxy_config.json` that a patch is about, with the values they have here.
     pub fn asked(&self, patch: &Map<String, Value>) -> Map<String, Value> {
         let proxy = patch.get("proxy").and_then(Value::as_object);
+        let named: BTreeSet<String> = services_patch(patch).keys().collect();
+        let default = Kind::Listener.key(DEFAULT_NAME);
         let is_asked = |key: &str| match key {
             "listen" | "algorithm" => patch.contains_key(key),
+            // `listen` says where it is, too.
+            _ if key == default && patch.contains_key("listen") => true,
+            _ if services::part(key).is_some() => named.contains(key),
             _ => proxy.is_some_and(|proxy| proxy.contains_key(key)),
         };
         let head = self.head().into_iter();
@@ -202,7 +236,13 @@ impl Layer {
             udp: pick(self.udp, other.udp),
             algorithm: pick(self.algorithm, other.algorithm),
             optional,
+            services: self.services.beyond(&other.services),
         }
+    }
+
+    /// What it says about listeners and pools.
+    pub fn services(&self) -> &Services {
+        &self.services
     }
 
     /// The listen address once all layers are stacked.
@@ -217,16 +257,69 @@ impl Layer {
 
     /// Whether both say the same beside listen address and algorithm.
     pub fn has_same_optional(&self, other: &Layer) -> bool {
-        self.optional == other.optional
+        self.optional == other.optional && self.services == other.services
     }
 
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm.unwrap_or(Algorithm::WeightedRoundRobin)
     }
 
-    /// The head of `proxy_config.json`, base keys first: always the base keys, and the optional ones that
-    /// are set.
-    pub fn head(&self) -> Vec<(String, Value)> {
+    /// The head of `proxy_config.json`, base keys first: always the algorithm, and `listen` unless the listener
+    /// `default` is among the named ones, or is switched off and there is another.
+    pub fn head(&self) -> Head {
+        let default = self.services.get(Kind::Listener, &Name::default());
+        let mut head = Vec::new();
+        if default.is_none() && !(self.is_off() && self.services.has_listener()) {
+            head.push(("listen".to_owned(), self.listen_json()));
+        }
+        head.push(("algorithm".to_owned(), self.algorithm().name().into()));
+        head.extend(self.optional.clone());
+        head.extend(self.services.head());
+        if let Some(set) = default {
+            let key = Kind::Listener.key(DEFAULT_NAME);
+            let own = head.iter_mut().find(|(own, _)| *own == key);
+            if let Some((_, value)) = own {
+                *value = self.named_default(set).into();
+            }
+        }
+        head
+    }
+
+    /// The head without the listeners that the layers together do not make, and these: one without an address, for
+    /// a pool that is not defined, or at the address of another.
+    pub fn usable_head(&self) -> (Head, Vec<Unusable>) {
+        let mut plan = Plan::of_head(self.head());
+        let mut unusable = Vec::new();
+        if self.services.is_empty() {
+            return (plan.head, unusable);
+        }
+        // Each round takes one at least.
+        while let Err(faults) = check(&plan.render(0, 0), &LocalAddresses::default()) {
+            let mut found: BTreeMap<String, Unusable> = BTreeMap::new();
+            for fault in &faults.0 {
+                let key = plan.key_at(&fault.place).unwrap_or_default();
+                if let Some((Kind::Listener, name)) = services::part(&key) {
+                    let why = plan.by_name(fault).to_string();
+                    found.entry(key).or_insert(Unusable { name, why });
+                }
+            }
+            if found.is_empty() {
+                break;
+            }
+            for (key, one) in found {
+                plan.set(&key, None);
+                unusable.push(one);
+            }
+        }
+        (plan.head, unusable)
+    }
+
+    /// Whether it says that the listener `default` takes nothing.
+    fn is_off(&self) -> bool {
+        (self.tcp, self.udp) == (Some(false), Some(false))
+    }
+
+    fn listen_json(&self) -> Value {
         let addr = self.listen();
         let mut listen = json!({ "host": addr.ip(), "port": addr.port() });
         for (key, value) in [("tcp", self.tcp), ("udp", self.udp)] {
@@ -234,28 +327,53 @@ impl Layer {
                 listen[key] = value.into();
             }
         }
-        let mut head = vec![
-            ("listen".to_owned(), listen),
-            ("algorithm".to_owned(), self.algorithm().name().into()),
+        listen
+    }
+
+    /// The listener `default` with settings of its own: `listen` says where it is, unless they do.
+    fn named_default(&self, set: &Map<String, Value>) -> Map<String, Value> {
+        let addr = self.listen();
+        let host_and_port = [
+            ("host".to_owned(), json!(addr.ip())),
+            ("port".to_owned(), addr.port().into()),
         ];
-        head.extend(self.optional.clone());
-        head
+        let mut keys = Map::from_iter(host_and_port);
+        let protocol = match (self.tcp.unwrap_or(true), self.udp.unwrap_or(true)) {
+            (true, false) => Some("tcp"),
+            (false, true) => Some("udp"),
+            (true, true) | (false, false) => None,
+        };
+        if let Some(protocol) = protocol {
+            keys.insert("protocol".to_owned(), protocol.into());
+        }
+        keys.extend(set.clone());
+        keys
     }
 
     /// What holds with this layer above the defaults: the shape of [`Layer::read`] with every value
     /// written out. A key without a default is absent.
     pub fn in_full(&self) -> Value {
-        let mut document = Map::from_iter(self.head());
-        document.insert("backends".into(), json!([]));
-        let bytes = Value::Object(document).to_string();
-        let checked = check(bytes.as_bytes(), &LocalAddresses::default());
+        let base = Layer {
+            services: Services::default(),
+            // No file has a listener that takes nothing.
+            tcp: self.tcp.filter(|_| !self.is_off()),
+            ..self.clone()
+        };
         // Layers are checked when they are taken in; one that is not says what it says.
-        let Ok(Value::Object(mut all)) = checked.map(|checked| checked.config.to_json()) else {
+        let Some(mut all) = checked_in_full(base.head()) else {
             return self.to_json();
         };
-        let listen = all.remove("listen");
+        let mut listen = all.remove("listen").unwrap_or_default();
         let algorithm = all.remove("algorithm");
         all.retain(|key, _| !BASE_KEYS.contains(&key.as_str()));
+        if self.is_off() {
+            listen["tcp"] = false.into();
+        }
+        if !self.services.is_empty() {
+            let (head, _) = self.usable_head();
+            let named: BTreeSet<String> = head.iter().map(|(key, _)| key.clone()).collect();
+            all.extend(services_in_full(head, &named));
+        }
         json!({ "listen": listen, "algorithm": algorithm, "proxy": all })
     }
 
@@ -276,8 +394,10 @@ impl Layer {
         if let Some(algorithm) = self.algorithm {
             object.insert("algorithm".into(), algorithm.name().into());
         }
-        if !self.optional.is_empty() {
-            object.insert("proxy".into(), self.optional.clone().into());
+        let mut proxy = self.optional.clone();
+        self.services.write(&mut proxy);
+        if !proxy.is_empty() {
+            object.insert("proxy".into(), proxy.into());
         }
         Value::Object(object)
     }
@@ -296,11 +416,11 @@ pub fn take_ip(object: &mut Object, key: &'static str, faults: &mut Faults) -> O
     ip
 }
 
-/// Reads `proxy`, the optional keys of `proxy_config.json`.
-pub fn read_optional(object: &mut Object, faults: &mut Faults) -> Map<String, Value> {
+/// Reads `proxy`: the optional keys of `proxy_config.json`, listeners and pools.
+fn read_proxy(object: &mut Object, faults: &mut Faults) -> (Map<String, Value>, Services) {
     let place = object.pointer("proxy");
     let Some(value) = object.take("proxy") else {
-        return Map::new();
+        return Default::default();
     };
     let Value::Object(map) = value else {
         faults.add(
@@ -308,24 +428,65 @@ pub fn read_optional(object: &mut Object, faults: &mut Faults) -> Map<String, Va
             value,
             "an object of optional keys of proxy_config.json",
         );
-        return Map::new();
+        return Default::default();
     };
+    let patch = services::Patch::read(map, &place, faults);
     let mut map = map.clone();
-    map.retain(|_, value| !value.is_null());
+    map.retain(|key, value| !value.is_null() && !SERVICES.contains(&key.as_str()));
     let found = faults_of_optional(&map);
     for fault in &found.0 {
         let place = format!("{place}{}", fault.place);
         faults.add(&place, &fault.found, fault.allowed.clone());
     }
-    map
+    (map, Services::default().patched(&patch))
 }
 
-/// A layer of nothing but optional keys.
-pub fn of_optional(optional: Map<String, Value>) -> Layer {
+/// What a patch of a layer changes about listeners and pools, its faults aside.
+pub fn services_patch(patch: &Map<String, Value>) -> services::Patch {
+    let proxy = patch.get("proxy").and_then(Value::as_object);
+    let mut none = Faults::default();
+    proxy.map_or_else(services::Patch::default, |proxy| {
+        services::Patch::read(proxy, "", &mut none)
+    })
+}
+
+/// A layer of nothing but `proxy`.
+pub fn of_proxy(object: &mut Object, faults: &mut Faults) -> Layer {
+    let (optional, services) = read_proxy(object, faults);
     Layer {
         optional,
+        services,
         ..Layer::default()
     }
+}
+
+/// The file of this head with every value written out; `None` where the proxy would refuse it.
+fn checked_in_full(head: Head) -> Option<Map<String, Value>> {
+    let bytes = Plan::of_head(head).render(0, 0);
+    let checked = check(&bytes, &LocalAddresses::default()).ok()?;
+    match checked.config.to_json() {
+        Value::Object(all) => Some(all),
+        _ => None,
+    }
+}
+
+/// Its `listeners` and `pools` as far as they are `named`, without backends.
+fn services_in_full(head: Head, named: &BTreeSet<String>) -> Map<String, Value> {
+    let mut all = checked_in_full(head).unwrap_or_default();
+    all.retain(|key, _| SERVICES.contains(&key.as_str()));
+    if let Some(Value::Array(listeners)) = all.get_mut("listeners") {
+        listeners.retain(|one| {
+            let name = one["name"].as_str().unwrap_or_default();
+            named.contains(&Kind::Listener.key(name))
+        });
+    }
+    if let Some(Value::Object(pools)) = all.get_mut("pools") {
+        pools.retain(|name, _| named.contains(&Kind::Pool.key(name)));
+        for pool in pools.values_mut().filter_map(Value::as_object_mut) {
+            pool.shift_remove("backends");
+        }
+    }
+    all
 }
 
 /// What the contract's check says about these keys in an otherwise good file.
@@ -335,13 +496,7 @@ fn faults_of_optional(map: &Map<String, Value>) -> Faults {
     for key in BASE_KEYS {
         if document.remove(key).is_some() {
             let place = format!("/{key}");
-            let found = match key {
-                "listeners" | "pools" => {
-                    "a key of the extended format, which control does not publish"
-                }
-                _ => "a base key",
-            };
-            faults.add(&place, found, "an optional key of proxy_config.json");
+            faults.add(&place, "a base key", "an optional key of proxy_config.json");
         }
     }
     document.insert(

@@ -30,6 +30,7 @@ mod render;
 mod renew;
 pub mod reread;
 mod series;
+mod services;
 pub mod settings;
 mod shared;
 #[cfg(test)]

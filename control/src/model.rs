@@ -6,18 +6,19 @@
 use std::sync::Arc;
 
 use contract::config::MAX_BACKENDS;
-use contract::{BackendAddr, BackendKey, Faults, check};
+use contract::{BackendAddr, BackendKey, Faults};
 use serde_json::{Value, json};
 
 use crate::calls::{self, PendingCall, SettingsCall};
 use crate::changes::{self, ChangeSet, RollBack};
 use crate::clock::Now;
-use crate::layer::Layer;
+use crate::layer::{Layer, Unusable, services_patch};
 use crate::merge::{Row, merge, merge_one};
 use crate::registry::{
     Effect, Full, OverrideChange, Registration, Registry, RegistryEntry, Remover,
 };
 use crate::render::{OwnAddresses, Plan};
+use crate::services::{self, Kind};
 use crate::settings::{ExpiryPolicy, Settings};
 use crate::sources::entry::Said;
 use crate::sources::listing::{Listed, Listing};
@@ -253,9 +254,14 @@ impl Model {
             (pool, rows.iter().map(Row::published).collect())
         });
         Plan {
-            head: self.settings().head(),
+            head: self.settings().usable_head().0,
             pools: pools.collect(),
         }
+    }
+
+    /// The listeners that are in no file, since the layers together do not make one.
+    pub fn unusable_listeners(&self) -> Vec<Unusable> {
+        self.settings().usable_head().1
     }
 
     /// Carries out a mutation in memory.
@@ -432,25 +438,58 @@ impl Model {
     /// valid alone may conflict with the others.
     fn patched_settings(&self, patch: &serde_json::Map<String, Value>) -> Result<Layer, Faults> {
         let patched = self.runtime_settings.patched(patch)?;
+        self.refuse_clearing_of_file(patch)?;
         let plan = self.check_settings(&patched)?;
-        let control = self.own.control_at(plan.listen(), plan.listens_for_tcp());
-        if let (Some(control), true) = (control, patch.contains_key("listen")) {
-            let mut faults = Faults::default();
-            let found = format!(
-                "{}, where the control server listens ({control})",
-                plan.listen()
-            );
-            let allowed = "an address and port that the control server does not listen on";
-            faults.add("/listen", found, allowed);
-            return Err(faults);
+        let asked = patched.over(&self.base_settings).asked(patch);
+        let mut faults = Faults::default();
+        for listening in plan.listening() {
+            let control = self.own.control_at(&listening);
+            let control = control.filter(|_| asked.contains_key(&listening.key));
+            if let Some(control) = control {
+                let addr = listening.addr;
+                let found = format!("{addr}, where the control server listens ({control})");
+                let allowed = "an address and port that the control server does not listen on";
+                faults.add(&format!("/{}", listening.key), found, allowed);
+            }
         }
-        Ok(patched)
+        match faults.is_empty() {
+            true => Ok(patched),
+            false => Err(faults),
+        }
+    }
+
+    /// A call takes off what calls have set. A listener or pool of `control_config.json` alone would stay, so a
+    /// call that clears it as a whole is refused rather than answered as if it were gone.
+    fn refuse_clearing_of_file(
+        &self,
+        patch: &serde_json::Map<String, Value>,
+    ) -> Result<(), Faults> {
+        let patch = services_patch(patch);
+        let mut faults = Faults::default();
+        let (by_api, by_file) = (
+            self.runtime_settings.services(),
+            self.base_settings.services(),
+        );
+        for kind in Kind::ALL {
+            for name in patch.cleared(kind) {
+                if by_api.get(kind, name).is_none() && by_file.get(kind, name).is_some() {
+                    let place = format!("/proxy/{}", kind.key(name.as_str()));
+                    let allowed = "null for what was set by API; take this one out of the file, \
+                                   and have control read it again";
+                    faults.add(&place, "null, and control_config.json defines it", allowed);
+                }
+            }
+        }
+        match faults.is_empty() {
+            true => Ok(()),
+            false => Err(faults),
+        }
     }
 
     /// All layers together with these settings by API.
     fn check_settings(&self, by_api: &Layer) -> Result<Plan, Faults> {
         let plan = Plan::of_head(by_api.over(&self.base_settings).head());
-        check(&plan.render(0, 0), &self.own.of_proxy())?;
+        plan.check(&self.own.of_proxy())?;
         Ok(plan)
     }
 
@@ -499,7 +538,7 @@ impl Model {
     pub fn configure(&mut self, settings: &Settings) -> Result<(), Faults> {
         if self.base_settings != settings.proxy {
             let plan = Plan::of_head(self.runtime_settings.over(&settings.proxy).head());
-            check(&plan.render(0, 0), &self.own.local)?;
+            plan.check(&self.own.local)?;
             self.base_settings = settings.proxy.clone();
             self.revision += 1;
         }
@@ -528,7 +567,8 @@ impl Model {
     }
 
     fn refuse_own_address(&self, addr: BackendAddr) -> Result<(), Faults> {
-        let Some(why) = self.own.refuse(addr, self.settings().listen()) else {
+        let listening = services::listening(&self.settings().head());
+        let Some(why) = self.own.refuse(addr, &listening) else {
             return Ok(());
         };
         let found = format!("{addr}: {why}");

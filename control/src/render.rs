@@ -1,24 +1,27 @@
 //! From merged rows to the bytes of `proxy_config.json`, checked as the proxy will check them.
 //!
-//! Pure. An entry that the proxy would refuse is left out and named; it never affects the good ones.
+//! Pure. An entry that the proxy would refuse is left out and named; it never affects the good ones. With nothing
+//! but the listener and the pool `default`, the file is in the base format, else in the extended one.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use contract::config::{MAX_BACKENDS, is_own_listener};
 use contract::status::Running;
-use contract::{Backend, BackendAddr, BackendKey, Faults, LocalAddresses, Name, check};
+use contract::{
+    Backend, BackendAddr, BackendKey, DEFAULT_NAME, Fault, Faults, LocalAddresses, Name, check,
+};
 use serde_json::{Map, Value, json};
 
-use crate::base::{backend_at, raise};
+use crate::base::backend_at;
 use crate::layer::Layer;
-use crate::sources::push_backends;
+use crate::services::{self, Kind, Listening, with_name};
+use crate::sources::{push_backends, push_items};
 
-/// Everything of the file but backends, `updated_at` and `generation`, in file order.
+/// Everything of the file but backends, `updated_at` and `generation`: the keys at the top in file order, then each
+/// listener and each pool ([`services`]).
 pub type Head = Vec<(String, Value)>;
-
-/// Why a backend of another pool than `default` is not published.
-const NO_PLACE: &str = "the published file has one pool, default";
 
 /// What is to be published.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,10 +80,11 @@ impl OwnAddresses {
         }
     }
 
-    /// Why `addr` cannot be a backend of a proxy that listens on `listen`.
-    pub fn refuse(&self, addr: BackendAddr, listen: SocketAddr) -> Option<String> {
+    /// Why `addr` cannot be a backend of a proxy with these listeners.
+    pub fn refuse(&self, addr: BackendAddr, listening: &[Listening]) -> Option<String> {
         let local = self.of_proxy();
-        let mut listeners = std::iter::once(&listen).chain(&self.proxy.listeners);
+        let wanted = listening.iter().map(|one| &one.addr);
+        let mut listeners = wanted.chain(&self.proxy.listeners);
         if let Some(listen) = listeners.find(|listen| is_own_listener(addr, **listen, &local)) {
             return Some(format!("it is the proxy's own listener {listen}"));
         }
@@ -91,13 +95,13 @@ impl OwnAddresses {
         None
     }
 
-    /// The address of control that conflicts with a proxy listening on `listen`.
-    pub fn control_at(&self, listen: SocketAddr, is_tcp: bool) -> Option<SocketAddr> {
-        if !is_tcp || !self.shares_network() {
+    /// The address of control that conflicts with this listener.
+    pub fn control_at(&self, listening: &Listening) -> Option<SocketAddr> {
+        if !listening.is_tcp || !self.shares_network() {
             return None;
         }
         let mut control = self.control.iter();
-        control.find(|own| overlaps(**own, listen)).copied()
+        { control.find(|own| overlaps(**own, listening.addr)) }.copied()
     }
 
     /// Whether control and the proxy see the same addresses, as far as the proxy reports them.
@@ -155,20 +159,58 @@ impl Plan {
         }
     }
 
-    /// The address that the head tells the proxy to listen on.
-    pub fn listen(&self) -> SocketAddr {
-        let listen = self.value("listen");
-        let host = listen.and_then(|listen| listen["host"].as_str()?.parse().ok());
-        let port = listen.and_then(|listen| listen["port"].as_u64()?.try_into().ok());
-        match (host, port) {
-            (Some(host), Some(port)) => SocketAddr::new(host, port),
-            _ => Layer::default().listen(),
+    /// The listeners of the head.
+    pub fn listening(&self) -> Vec<Listening> {
+        services::listening(&self.head)
+    }
+
+    /// Whether the head defines this pool.
+    pub fn has_pool(&self, pool: &Name) -> bool {
+        pool.as_str() == DEFAULT_NAME || self.value(&Kind::Pool.key(pool.as_str())).is_some()
+    }
+
+    /// The key of the head at a place in the rendered file, a JSON pointer.
+    pub fn key_at(&self, place: &str) -> Option<String> {
+        let mut steps = place.strip_prefix('/')?.split('/');
+        let first = steps.next()?.replace("~1", "/").replace("~0", "~");
+        let key = match (first.as_str(), steps.next()) {
+            ("listeners", Some(index)) => {
+                let (key, _) = self.named(Kind::Listener).nth(index.parse().ok()?)?;
+                key.to_owned()
+            }
+            ("pools", Some(name)) => Kind::Pool.key(name),
+            (_, _) => first,
+        };
+        self.value(&key).is_some().then_some(key)
+    }
+
+    /// A fault of the rendered file with the name of its listener in place of the index.
+    pub fn by_name(&self, fault: &Fault) -> Fault {
+        let mut named = fault.clone();
+        if let Some(key) = self.key_at(&fault.place)
+            && let Some((Kind::Listener, _)) = services::part(&key)
+        {
+            let rest: Vec<&str> = fault.place.splitn(4, '/').skip(3).collect();
+            let rest = rest.iter().map(|rest| format!("/{rest}"));
+            named.place = format!("/{key}{}", rest.collect::<String>());
+        }
+        named
+    }
+
+    /// The place in the rendered file of a key of the head.
+    pub fn place_of(&self, key: &str) -> String {
+        let mut listeners = self.named(Kind::Listener);
+        match listeners.position(|(own, _)| own == key) {
+            Some(index) => format!("/listeners/{index}"),
+            None => format!("/{key}"),
         }
     }
 
-    pub fn listens_for_tcp(&self) -> bool {
-        self.value("listen")
-            .is_none_or(|listen| listen["tcp"] != false)
+    fn named(&self, kind: Kind) -> impl Iterator<Item = (&str, &Value)> {
+        let named = self.head.iter();
+        let named =
+            named.filter(move |(key, _)| services::part(key).is_some_and(|(own, _)| own == kind));
+        named.map(|(key, value)| (key.as_str(), value))
     }
 
     /// The value of a key of the head.
@@ -183,7 +225,18 @@ impl Plan {
         match (place, value) {
             (Some(place), Some(value)) => self.head[place].1 = value.clone(),
             (Some(place), None) => _ = self.head.remove(place),
-            (None, Some(value)) => self.head.push((key.to_owned(), value.clone())),
+            // Listeners and pools stay in their order, behind the keys at the top.
+            (None, Some(value)) => {
+                let part = services::part(key);
+                let after = |(own, _): &(String, Value)| match (services::part(own), &part) {
+                    (Some(own), Some(part)) => own > *part,
+                    (Some(_), None) => true,
+                    (None, _) => false,
+                };
+                let place = self.head.iter().position(after);
+                let place = place.unwrap_or(self.head.len());
+                self.head.insert(place, (key.to_owned(), value.clone()));
+            }
             (None, None) => {}
         }
     }
@@ -208,51 +261,108 @@ impl Plan {
         self.head == other.head && states(self).eq(states(other))
     }
 
-    /// The file's bytes: base keys first, one backend a line. It has the pool `default` alone: [`Plan::fit`] leaves
-    /// out the backends of others.
+    /// The file's bytes: base keys first, one listener or backend a line. Backends of a pool that the head does
+    /// not define have no place: [`Plan::fit`] leaves them out.
     pub fn render(&self, generation: u64, updated_at: u64) -> Vec<u8> {
-        use std::fmt::Write as _;
+        const WRITTEN: &str = "writing to a String does not fail";
         let mut text = String::from("{\n");
         let numbers = [("updated_at", updated_at), ("generation", generation)];
         let numbers = numbers.map(|(key, value)| (key.to_owned(), json!(value)));
-        for (key, value) in self.head.iter().chain(&numbers) {
+        let top = { self.head.iter() }.filter(|(key, _)| services::part(key).is_none());
+        for (key, value) in top.chain(&numbers) {
             let key = Value::from(key.as_str());
-            writeln!(text, "  {key}: {value},").expect("writing to a String does not fail");
+            writeln!(text, "  {key}: {value},").expect(WRITTEN);
         }
-        let backends = self.pools.get(&Name::default()).into_iter().flatten();
-        push_backends(&mut text, backends.map(Backend::to_json));
+        let mut listeners = self.named(Kind::Listener).peekable();
+        if listeners.peek().is_some() {
+            text.push_str("  \"listeners\": [");
+            let listeners = listeners.filter_map(|(key, value)| {
+                let (_, name) = services::part(key)?;
+                Some(with_name(&name, value.as_object()?))
+            });
+            push_items(&mut text, listeners);
+            text.push_str(",\n");
+        }
+        let pools: Vec<String> = { self.named(Kind::Pool) }
+            .filter_map(|(key, value)| {
+                let (_, name) = services::part(key)?;
+                Some(self.pool_text(&name, value.as_object()?))
+            })
+            .collect();
+        let has_base = self.value(&Kind::Pool.key(DEFAULT_NAME)).is_none();
+        if !pools.is_empty() {
+            let end = if has_base { "," } else { "\n}" };
+            let pools = pools.join(",\n");
+            writeln!(text, "  \"pools\": {{\n{pools}\n  }}{end}").expect(WRITTEN);
+        }
+        if has_base {
+            let backends = self.pools.get(&Name::default()).into_iter().flatten();
+            push_backends(&mut text, backends.map(Backend::to_json));
+        }
         text.into_bytes()
+    }
+
+    /// Whether the proxy would take the head.
+    ///
+    /// # Errors
+    /// The faults, each at the name of its listener or pool.
+    pub fn check(&self, local: &LocalAddresses) -> Result<(), Faults> {
+        let checked = check(&self.render(0, 0), local);
+        let named = |faults: Faults| Faults(faults.0.iter().map(|one| self.by_name(one)).collect());
+        checked.map(drop).map_err(named)
+    }
+
+    /// A member of `pools`, as deep as it stands there.
+    fn pool_text(&self, name: &Name, keys: &Map<String, Value>) -> String {
+        let mut text = format!("    \"{name}\": {{\n");
+        for (key, value) in keys {
+            let key = Value::from(key.as_str());
+            writeln!(text, "      {key}: {value},").expect("writing to a String does not fail");
+        }
+        let backends = self.pools.get(name).into_iter().flatten();
+        let mut items = String::new();
+        push_items(&mut items, backends.map(Backend::to_json));
+        text.push_str("      \"backends\": [");
+        text.push_str(&items.replace('\n', "\n    "));
+        text.push_str("\n    }");
+        text
     }
 
     /// Leaves out the backends that the proxy would refuse, each with the reason.
     ///
     /// # Errors
     /// Faults outside the backends: then nothing can be published.
-    pub fn fit(
-        self,
-        listen: SocketAddr,
-        own: &OwnAddresses,
-    ) -> Result<(Plan, Vec<LeftOut>), Faults> {
+    pub fn fit(self, own: &OwnAddresses) -> Result<(Plan, Vec<LeftOut>), Faults> {
+        let listening = self.listening();
         let Plan { head, pools } = self;
         let mut left_out = Vec::new();
         let mut plan = Plan::of_head(head);
+        let mut count = 0;
         for (pool, backends) in pools {
             let mut kept = Vec::with_capacity(backends.len());
+            let is_defined = plan.has_pool(&pool);
             for backend in backends {
-                let key = BackendKey::new(pool.clone(), backend.addr);
-                let why = match own.refuse(backend.addr, listen) {
-                    None if raise(&key).is_none() => Some(NO_PLACE.to_owned()),
-                    None if kept.len() == MAX_BACKENDS => {
+                let why = match own.refuse(backend.addr, &listening) {
+                    None if !is_defined => Some(format!("no pool {pool} is defined")),
+                    None if count == MAX_BACKENDS => {
                         Some(format!("more than {MAX_BACKENDS} backends"))
                     }
                     why => why,
                 };
                 match why {
-                    Some(why) => left_out.push(LeftOut { key, why }),
-                    None => kept.push(backend),
+                    Some(why) => {
+                        let key = BackendKey::new(pool.clone(), backend.addr);
+                        left_out.push(LeftOut { key, why });
+                    }
+                    None => {
+                        kept.push(backend);
+                        count += 1;
+                    }
                 }
             }
-            plan.pools.insert(pool, kept);
+            if is_defined {
+                plan.pools.insert(pool, kept);
+            }
         }
         let local = own.of_proxy();
         // The first check reports all faults, so the second one finds none in a backend.
@@ -352,8 +462,7 @@ mod tests {
             backend([10, 0, 0, 2], 9001),
             backend([10, 0, 0, 1], 9001),
         ];
-        let listen = Layer::default().listen();
-        let (fitted, left_out) = plan(backends).fit(listen, &own()).expect("fits");
+        let (fitted, left_out) = plan(backends).fit(&own()).expect("fits");
         let kept: Vec<String> = fitted.backends().map(|(key, _)| key.to_string()).collect();
         assert_eq!(kept, ["10.0.0.1:9001", "10.0.0.2:9001"]);
         let out: Vec<String> = left_out.iter().map(|out| out.key.to_string()).collect();
@@ -364,25 +473,125 @@ mod tests {
     }
 
     #[test]
-    fn a_backend_of_another_pool_is_left_out_and_named() {
+    fn a_backend_of_a_pool_that_is_not_defined_is_left_out_and_named() {
         let mut both = plan(vec![backend([10, 0, 0, 1], 9001)]);
         let chat = Name::new("chat").expect("a name");
         let same = vec![backend([10, 0, 0, 1], 9001), backend([127, 0, 0, 1], 10080)];
         both.pools.insert(chat, same);
         let alone = plan(vec![backend([10, 0, 0, 1], 9001)]);
         assert!(!both.has_same_state(&alone));
-        let listen = Layer::default().listen();
-        let (fitted, left_out) = both.fit(listen, &own()).expect("fits");
+        let (fitted, left_out) = both.fit(&own()).expect("fits");
         assert!(fitted.has_same_state(&alone));
         assert_eq!(fitted.render(7, 8), alone.render(7, 8));
         let out: Vec<String> = { left_out.iter() }
             .map(|out| format!("{}: {}", out.key, out.why))
             .collect();
         let expected = [
-            format!("chat/10.0.0.1:9001: {NO_PLACE}"),
+            "chat/10.0.0.1:9001: no pool chat is defined".to_owned(),
             "chat/127.0.0.1:10080: it is the proxy's own listener 0.0.0.0:10080".to_owned(),
         ];
         assert_eq!(out, expected);
+    }
+
+    /// Two services beside `default`, with one address in two pools.
+    fn several() -> Plan {
+        let layer = Layer::default().patched(
+            json!({"proxy": {
+                "idle_timeout_ms": 9,
+                "listeners": [
+                    {"name": "dns", "host": "127.0.0.1", "port": 7001, "pool": "dns"},
+                    {"name": "chat", "host": "::1", "port": 7002, "pool": "chat", "protocol": "tcp"},
+                ],
+                "pools": {"chat": {"algorithm": "gpu_aware"}, "dns": {}},
+            }})
+            .as_object()
+            .expect("an object"),
+        );
+        let mut plan = Plan::of_head(layer.expect("good").head());
+        let name = |name| Name::new(name).expect("a name");
+        let in_chat = Backend {
+            weight: 3,
+            ..backend([10, 0, 0, 1], 9001)
+        };
+        plan.pools = BTreeMap::from([
+            (Name::default(), vec![backend([10, 0, 0, 1], 9001)]),
+            (name("chat"), vec![in_chat, backend([10, 0, 0, 2], 9001)]),
+            (name("dns"), vec![]),
+        ]);
+        plan
+    }
+
+    #[test]
+    fn several_services_are_written_in_the_extended_format_and_read_back_the_same() {
+        let plan = several();
+        let bytes = plan.render(7, 8);
+        let text = String::from_utf8(bytes.clone()).expect("text");
+        let checked = check(&bytes, &LocalAddresses::default()).expect(&text);
+        assert!(checked.unknown_keys.is_empty());
+        let Ok(Value::Object(document)) = serde_json::from_slice(&bytes) else {
+            panic!("an object: {text}")
+        };
+        let pools = checked.config.pools.into_iter();
+        let pools = pools.map(|pool| (pool.name, pool.backends)).collect();
+        assert_eq!(Plan::of_published(&document, pools), plan);
+        let lines = |start: &str| {
+            let lines = text
+                .lines()
+                .filter(|line| line.trim_start().starts_with(start));
+            lines.count()
+        };
+        assert_eq!((lines("{\"name\""), lines("{\"ip\"")), (2, 3), "{text}");
+    }
+
+    #[test]
+    fn each_place_of_the_file_is_one_listener_pool_or_backend() {
+        let mut plan = several();
+        for (place, key) in [
+            ("/listen/port", Some("listen")),
+            ("/listeners/0", Some("listeners/chat")),
+            ("/listeners/1/port", Some("listeners/dns")),
+            ("/listeners/2", None),
+            ("/listeners", None),
+            ("/pools/chat/algorithm", Some("pools/chat")),
+            ("/pools/gone", None),
+            ("/idle_timeout_ms", Some("idle_timeout_ms")),
+            ("", None),
+        ] {
+            assert_eq!(plan.key_at(place).as_deref(), key, "{place}");
+        }
+        assert_eq!(plan.place_of("listeners/dns"), "/listeners/1");
+        assert_eq!(plan.place_of("listen"), "/listen");
+        let at = |place| plan.backend_at(place).map(|key| key.to_string());
+        assert_eq!(
+            at("/pools/chat/backends/1").as_deref(),
+            Some("chat/10.0.0.2:9001")
+        );
+        assert_eq!(at("/backends/0").as_deref(), Some("10.0.0.1:9001"));
+        // A value that is held back comes in where it stood.
+        let before = plan.head.clone();
+        for key in ["listeners/chat", "pools/chat", "listeners/dns"] {
+            let value = plan.value(key).cloned();
+            plan.set(key, None);
+            plan.set(key, value.as_ref());
+            assert_eq!(plan.head, before, "{key}");
+        }
+    }
+
+    #[test]
+    fn in_each_pool_what_the_proxy_would_refuse_is_left_out_alone() {
+        let mut plan = several();
+        let chat = Name::new("chat").expect("a name");
+        let own_listener = backend([127, 0, 0, 1], 7001);
+        plan.pools
+            .get_mut(&chat)
+            .expect("there")
+            .insert(0, own_listener);
+        let multicast = backend([224, 0, 0, 1], 9001);
+        plan.pools.get_mut(&chat).expect("there").push(multicast);
+        let (fitted, left_out) = plan.fit(&own()).expect("fits");
+        let out: Vec<String> = left_out.iter().map(|out| out.key.to_string()).collect();
+        assert_eq!(out, ["chat/127.0.0.1:7001", "chat/224.0.0.1:9001"]);
+        assert_eq!(fitted, several());
     }
 
     /// Good and bad ones: our own listeners, addresses that are none, batches by halves.
@@ -412,11 +621,10 @@ mod tests {
             backends in proptest::collection::vec(any_backend(), 0..12),
             generation in any::<u64>(),
         ) {
-            let listen = Layer::default().listen();
             // As merge hands them over: each address once.
             let backends: BTreeMap<_, _> = backends.into_iter().map(|one| (one.addr, one)).collect();
             let merged = plan(backends.values().cloned().collect());
-            let (fitted, left_out) = merged.fit(listen, &own()).expect("the head is good");
+            let (fitted, left_out) = merged.fit(&own()).expect("the head is good");
             prop_assert_eq!(fitted.backends().count() + left_out.len(), backends.len());
             let checked = check(&fitted.render(generation, 1), &own().local);
             let config = checked.expect("the proxy takes it").config;
@@ -424,7 +632,7 @@ mod tests {
             prop_assert_eq!(&config.pools[0].backends[..], of_default(&fitted));
             for out in &left_out {
                 let alone = plan(vec![backends[&out.key.addr].clone()]);
-                let (fitted, _) = alone.fit(listen, &own()).expect("the head is good");
+                let (fitted, _) = alone.fit(&own()).expect("the head is good");
                 prop_assert!(of_default(&fitted).is_empty(), "a good one was left out: {:?}", out);
             }
         }

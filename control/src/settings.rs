@@ -171,7 +171,7 @@ fn read_proxy_layer(object: &mut Object, faults: &mut Faults) -> Layer {
     let host: Option<IpAddr> = layer::take_ip(object, "default_listen_host", faults);
     let port = object.take_integer("default_listen_port", 1, 65535, faults);
     let algorithm = object.take_choice("default_algorithm", &Algorithm::ALL, faults);
-    let mut layer = layer::of_optional(layer::read_optional(object, faults));
+    let mut layer = layer::of_proxy(object, faults);
     layer.host = host;
     layer.port = port.map(|port| port as u16);
     layer.algorithm = algorithm;

@@ -18,6 +18,7 @@ use crate::observe::Proxy;
 use crate::ping::Pings;
 use crate::publish::{Publisher, local_addresses, refused_by_control};
 use crate::render::{OwnAddresses, ProxyAddresses};
+use crate::services;
 use crate::settings::{MAX_FILE_BYTES, Settings, read_file};
 use crate::shared::Shared;
 use crate::web::serve::Door;
@@ -79,17 +80,20 @@ pub fn check(root: &Root, settings: &Settings) -> Result<(), StartError> {
     };
     let model = keeper::load(settings, own, &Clock::system()).model;
     let plan = model.plan(&[]);
-    let Some(refusal) = refused_by_control(&plan, &model.own, 0) else {
+    let refusals = refused_by_control(&plan, &model.own, 0);
+    let Some(refusal) = refusals.first() else {
         return Ok(());
     };
     let mut faults = Faults::default();
+    let key = plan.key_at(&refusal.place).unwrap_or_default();
     let place = match settings.proxy.port {
-        Some(port) if port == plan.listen().port() => "/default_listen_port",
-        _ => "/port",
+        _ if services::part(&key).is_some() => format!("/proxy/{key}"),
+        Some(port) if port == model.settings().listen().port() => "/default_listen_port".into(),
+        _ => "/port".to_owned(),
     };
     let allowed = "different ports for the proxy and the control server";
     let found = format!("{}: {}", refusal.value, refusal.detail);
-    faults.add(place, found, allowed);
+    faults.add(&place, found, allowed);
     let path = root.control_config();
     Err(StartError::Settings { path, faults })
 }

@@ -171,15 +171,17 @@ impl Task {
     /// Whether control itself refuses something of `plan` that is not held already.
     pub(super) fn refuse_before(&mut self, plan: &Plan, own: &OwnAddresses) -> bool {
         let now = self.shared.clock.now().unix_ms;
-        let refusal = refused_by_control(plan, own, now);
-        let listen = plan.value("listen").cloned().unwrap_or_default();
-        let mut held = self.holds.incidents().iter();
-        let is_held = held.any(|incident| incident.refuses("listen", &listen));
-        let Some(refusal) = refusal.filter(|_| !is_held) else {
-            return false;
-        };
-        self.holds.refuse(plan, &[refusal], None);
-        true
+        let mut refusals = refused_by_control(plan, own, now);
+        let held = self.holds.incidents();
+        refusals.retain(|refusal| {
+            let key = plan.key_at(&refusal.place).unwrap_or_default();
+            let value = plan.value(&key).cloned().unwrap_or_default();
+            !held.iter().any(|incident| incident.refuses(&key, &value))
+        });
+        if !refusals.is_empty() {
+            self.holds.refuse(plan, &refusals, None);
+        }
+        !refusals.is_empty()
     }
 
     /// Asks the proxy whether it would take `plan`.
@@ -216,7 +218,6 @@ impl Task {
                     // The file already has it.
                     self.looks_in_vain = MOST_LOOKS - 1;
                 }
-                let by_control: Vec<Refusal> = by_control.into_iter().collect();
                 self.holds.refuse(&plan, &by_control, None);
             }
             Err(_) => {}
@@ -320,15 +321,18 @@ fn refused_as_a_whole(
 }
 
 /// Control's own address cannot be a listen address: one of the two could not be reached.
-pub fn refused_by_control(plan: &Plan, own: &OwnAddresses, now_ms: u64) -> Option<Refusal> {
-    let control = own.control_at(plan.listen(), plan.listens_for_tcp())?;
-    Some(Refusal {
-        code: RefusalCode::AddressInUse,
-        place: "/listen".to_owned(),
-        value: format!("{}/tcp", plan.listen()),
-        detail: format!("the control server listens on {control}"),
-        since: now_ms,
-    })
+pub fn refused_by_control(plan: &Plan, own: &OwnAddresses, now_ms: u64) -> Vec<Refusal> {
+    let refused = plan.listening().into_iter().filter_map(|listening| {
+        let control = own.control_at(&listening)?;
+        Some(Refusal {
+            code: RefusalCode::AddressInUse,
+            place: plan.place_of(&listening.key),
+            value: format!("{}/tcp", listening.addr),
+            detail: format!("the control server listens on {control}"),
+            since: now_ms,
+        })
+    });
+    refused.collect()
 }
 
 #[cfg(test)]

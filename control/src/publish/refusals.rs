@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 
 use crate::base::raise;
 use crate::render::{Head, LeftOut, Plan};
+use crate::services::{self, Kind};
 
-/// The keys that every published file has.
+/// The keys that stay in the file even if no value of them was ever accepted: without them it would be none.
 const ALWAYS_THERE: [&str; 2] = ["listen", "algorithm"];
 /// The maximum length of the joined faults of one part.
 const LONGEST_DETAIL: usize = 1_000;
@@ -29,7 +30,7 @@ pub struct Process {
 /// A part that can be refused alone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
-    /// A top-level key of `proxy_config.json`.
+    /// A key of the head: one at the top of `proxy_config.json`, a listener or a pool.
     Key(String),
     Backend(BackendKey),
     /// The refusal names no part, and only backends differ from what the proxy runs.
@@ -184,7 +185,10 @@ impl Holds {
     /// The accepted value of each key, for a plan whose own cannot be published.
     pub fn accepted_head(&self) -> Option<Head> {
         let accepted = self.accepted.as_ref()?;
-        let is_whole = ALWAYS_THERE.iter().all(|key| accepted.contains_key(*key));
+        let is_listener = |key: &String| {
+            key == "listen" || matches!(services::part(key), Some((Kind::Listener, _)))
+        };
+        let is_whole = accepted.contains_key("algorithm") && accepted.keys().any(is_listener);
         is_whole.then(|| accepted.clone().into_iter().collect())
     }
 
@@ -379,10 +383,7 @@ impl Holds {
         if let Some(key) = plan.backend_at(place) {
             return vec![Part::Backend(key)];
         }
-        let mut steps = place.strip_prefix('/').unwrap_or_default().split('/');
-        let key = steps.next().unwrap_or_default();
-        let key = key.replace("~1", "/").replace("~0", "~");
-        if plan.value(&key).is_some() {
+        if let Some(key) = plan.key_at(place) {
             return vec![Part::Key(key)];
         }
         let none = BTreeMap::new();
@@ -411,11 +412,9 @@ fn entry(backend: &Backend) -> Value {
 /// A key's value for a sentence: an address as one.
 fn short(value: &Value) -> String {
     const LONGEST: usize = 80;
-    let host = value["host"].as_str().and_then(|host| host.parse().ok());
-    let port = value["port"].as_u64().and_then(|port| port.try_into().ok());
-    match (host, port) {
-        (Some(host), Some(port)) => std::net::SocketAddr::new(host, port).to_string(),
-        _ => value.to_string().chars().take(LONGEST).collect(),
+    match services::addr_of(value) {
+        Some(addr) => addr.to_string(),
+        None => value.to_string().chars().take(LONGEST).collect(),
     }
 }
 

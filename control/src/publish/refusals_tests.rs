@@ -156,7 +156,7 @@ fn a_stand_in_that_is_refused_too_stands_in_no_more() {
     let mut holds = Holds::new(Some(accepted.head));
     holds.accept(&wanted, &in_use, process(7, 1));
     let (standing, _) = holds.stand_in(wanted.clone());
-    assert_eq!(standing.listen().port(), 1);
+    assert_eq!(standing.listening()[0].addr.port(), 1);
     // As when the proxy was restarted meanwhile, and the old port is taken too.
     holds.accept(&standing, &in_use, process(7, 1));
     for _ in 0..2 {

@@ -1,6 +1,6 @@
 //! The publisher's loop: look, write, signal, and look again.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -56,12 +56,8 @@ pub struct Task {
 }
 
 /// [`Plan::fit`] outside the runtime's thread, which 20,000 backends would block.
-async fn fit_apart(
-    plan: Plan,
-    listen: SocketAddr,
-    own: OwnAddresses,
-) -> Result<(Plan, Vec<LeftOut>), Faults> {
-    tokio::task::spawn_blocking(move || plan.fit(listen, &own))
+async fn fit_apart(plan: Plan, own: OwnAddresses) -> Result<(Plan, Vec<LeftOut>), Faults> {
+    tokio::task::spawn_blocking(move || plan.fit(&own))
         .await
         .expect("fitting a plan does not panic")
 }
@@ -224,16 +220,14 @@ impl Task {
             self.ask_before(&fitting).await;
             (fitting, held) = self.holds.stand_in(plan);
         }
-        let listen = fitting.listen();
         let pools = fitting.pools.clone();
-        let (plan, mut left_out) = match fit_apart(fitting, listen, own.clone()).await {
+        let (plan, mut left_out) = match fit_apart(fitting, own.clone()).await {
             Ok(fitted) => fitted,
             // Accepted values of some keys may conflict with the wanted values of others.
             Err(faults) => {
                 let head = self.holds.accepted_head().ok_or(faults)?;
                 let accepted = Plan { head, pools };
-                let listen = accepted.listen();
-                fit_apart(accepted, listen, own).await?
+                fit_apart(accepted, own).await?
             }
         };
         left_out.append(&mut held);
@@ -439,8 +433,7 @@ impl Task {
             return;
         };
         let generation = published.generation;
-        let listen = plan.listen();
-        let plan = match fit_apart(plan, listen, wanted.own).await {
+        let plan = match fit_apart(plan, wanted.own).await {
             // A changed state has its own notification.
             Ok((plan, _)) if published.plan.has_same_state(&plan) => plan,
             Ok(_) | Err(_) => return,

@@ -27,7 +27,7 @@ pub fn push_backends(text: &mut String, backends: impl Iterator<Item = impl std:
 }
 
 /// The items of an array and its end, one a line.
-fn push_items(text: &mut String, items: impl Iterator<Item = impl std::fmt::Display>) {
+pub fn push_items(text: &mut String, items: impl Iterator<Item = impl std::fmt::Display>) {
     let mut is_empty = true;
     for item in items {
         text.push_str(if is_empty { "\n    " } else { ",\n    " });

@@ -8,9 +8,11 @@ use serde_json::{Value, json};
 use super::App;
 use super::error::{ApiError, status_of_write};
 use crate::actor::Actor;
+use crate::layer::Unusable;
 use crate::merge::Row;
 use crate::publish::{Failure, Incident, Settled};
 use crate::registry::{Freeze, Registered};
+use crate::render::LeftOut;
 use crate::sources::runtime::override_json;
 
 /// A call that never reached the keeper has its line in the audit log too.
@@ -95,8 +97,12 @@ pub fn warnings(app: &App) -> Vec<String> {
     let mut warnings = app.shared.model().warnings.clone();
     warnings.extend(app.shared.config_note());
     let outcome = app.publisher.outcome();
-    let left_out = outcome.left_out.iter();
-    warnings.extend(left_out.map(|out| format!("{} is left out: {}", out.key, out.why)));
+    warnings.extend(left_out(&outcome.left_out));
+    let unusable = app.shared.model().unusable_listeners().into_iter();
+    warnings.extend(unusable.map(|one| {
+        let Unusable { name, why } = one;
+        format!("listener {name} is not published: {why}")
+    }));
     let incidents = outcome.incidents.iter();
     // A refused backend is left out, and so already reported.
     let incidents = incidents.filter(|one| !one.is_of_backend());
@@ -128,6 +134,37 @@ pub fn warnings(app: &App) -> Vec<String> {
     warnings.extend(app.shared.edits_note());
     warnings.extend(app.shared.audit.warning());
     warnings
+}
+
+/// Backends that are left out, each by itself; many of one pool for one reason in one line.
+fn left_out(left_out: &[LeftOut]) -> Vec<String> {
+    const EACH: usize = 3;
+    let mut alike: Vec<(&LeftOut, usize)> = Vec::new();
+    let mut lines = Vec::new();
+    for out in left_out {
+        let same = |(first, _): &&mut (&LeftOut, usize)| {
+            (&first.key.pool, &first.why) == (&out.key.pool, &out.why)
+        };
+        match alike.iter_mut().find(same) {
+            Some((_, count)) => *count += 1,
+            None => alike.push((out, 1)),
+        }
+    }
+    for (first, count) in alike {
+        let LeftOut { key, why } = first;
+        let of_it = |out: &&LeftOut| out.key.pool == key.pool && out.why == *why;
+        match count {
+            ..=EACH => {
+                let each = left_out.iter().filter(of_it);
+                lines.extend(each.map(|out| format!("{} is left out: {why}", out.key)));
+            }
+            _ => lines.push(format!(
+                "{count} backends of pool {} are left out, such as {key}: {why}",
+                key.pool
+            )),
+        }
+    }
+    lines
 }
 
 /// What the proxy refuses, as in answers.
