@@ -9,21 +9,17 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use contract::refusal::Refusal;
 use contract::status::ListenerStatus;
 use contract::{Checked, Name};
 use proxy_core::plan::{Endpoint, Plan, Protocol, endpoints_of, plan};
+use proxy_core::retirement::{EndpointUse, Endpoints};
 
 use crate::clock::monotonic_ms;
 use crate::listen::{self, BindError};
 use crate::sandbox::Confinement;
 use crate::worker::mailbox::Command;
-
-/// A retired TCP listener stays for so long: the kernel resets those whose handshake is under way when
-/// it closes, though to some of them they are connected.
-const HANDSHAKES_TAKE_MS: u64 = 1_000;
 
 /// Of each endpoint, a socket a worker.
 pub type BoundSockets = Vec<(Endpoint, Vec<OwnedFd>)>;
@@ -53,19 +49,16 @@ impl Wanted {
 #[derive(Debug)]
 pub struct Listeners {
     worker_count: usize,
-    /// What is accepted on.
-    open: Vec<Endpoint>,
+    /// What is accepted on, and what the configuration has given up but may ask for again.
+    endpoints: Endpoints,
     wanted: Vec<Wanted>,
-    /// Why `open` is not what is wanted; in the order of `wanted`, by its places.
+    /// Why what is accepted on is not what is wanted; in the order of `wanted`, by its places.
     unbound: Vec<(String, BindError)>,
-    /// Flows of each endpoint over all workers. The workers hold it too for as long as their sockets
-    /// are open, retired ones included.
-    flows: HashMap<Endpoint, Arc<AtomicU64>>,
+    /// What the workers have of each endpoint. They hold it too for as long as their sockets are open, retired
+    /// ones included.
+    uses: HashMap<Endpoint, Arc<EndpointUse>>,
     /// For which listener each endpoint accepts, as the last configuration says that names it.
     names: HashMap<Endpoint, Name>,
-    /// Endpoints that the configuration has given up but may ask for again, and since when
-    /// (monotonic, milliseconds).
-    retired: HashMap<Endpoint, u64>,
 }
 
 /// What the workers are told of a change of the listeners.
@@ -96,21 +89,19 @@ impl Listeners {
     pub fn bind(wanted: Vec<Wanted>, worker_count: usize) -> (Listeners, BoundSockets) {
         let mut listeners = Listeners {
             worker_count,
-            open: Vec::new(),
+            endpoints: Endpoints::default(),
             unbound: Vec::new(),
             names: names(&wanted),
             wanted: Vec::new(),
-            flows: HashMap::new(),
-            retired: HashMap::new(),
+            uses: HashMap::new(),
         };
         let mut sockets = BoundSockets::new();
         for listener in &wanted {
             let (bound, _) = listeners.bind_of(listener, listener.endpoints.clone(), false);
             sockets.extend(bound);
         }
-        let open = sockets.iter().map(|(endpoint, _)| *endpoint);
-        listeners.open.extend(open);
-        listeners.open.sort_unstable();
+        let bound = sockets.iter().map(|(endpoint, _)| *endpoint);
+        listeners.endpoints.open(bound);
         listeners.wanted = wanted;
         (listeners, sockets)
     }
@@ -130,15 +121,16 @@ impl Listeners {
             .iter()
             .flat_map(|one| one.endpoints.iter().copied())
             .collect();
-        let Plan { mut close, .. } = plan(&self.open, &all);
+        let serving: Vec<Endpoint> = self.endpoints.serving().collect();
+        let Plan { mut close, .. } = plan(&serving, &all);
         let mut sockets = BoundSockets::new();
         let mut revive = Vec::new();
         self.unbound.clear();
         for listener in &wanted {
-            let Plan { open, .. } = plan(&self.open, &listener.endpoints);
+            let Plan { open, .. } = plan(&serving, &listener.endpoints);
             let (back, new): (Vec<Endpoint>, Vec<Endpoint>) = open
                 .into_iter()
-                .partition(|endpoint| self.retired.contains_key(endpoint));
+                .partition(|endpoint| self.endpoints.is_retired(endpoint));
             let is_own = |endpoint: &Endpoint| names.get(endpoint) == Some(&listener.name);
             let gives_up = close.iter().any(is_own);
             // With nothing to give up, what can be bound serves already.
@@ -151,17 +143,10 @@ impl Listeners {
             sockets.extend(bound);
         }
         self.wanted = wanted;
-        for endpoint in &revive {
-            self.retired.remove(endpoint);
-        }
-        let now_ms = monotonic_ms();
-        self.retired
-            .extend(close.iter().map(|endpoint| (*endpoint, now_ms)));
-        self.open.retain(|endpoint| !close.contains(endpoint));
-        self.open.extend(&revive);
-        self.open
-            .extend(sockets.iter().map(|(endpoint, _)| endpoint));
-        self.open.sort_unstable();
+        self.endpoints.revive(&revive);
+        self.endpoints.retire(&close, monotonic_ms());
+        self.endpoints
+            .open(sockets.iter().map(|(endpoint, _)| *endpoint));
         Change {
             open: self.accept_on(sockets),
             revive,
@@ -183,9 +168,9 @@ impl Listeners {
         if !is_hopeful {
             return None;
         }
-        let before = self.open.clone();
+        let before: Vec<Endpoint> = self.endpoints.serving().collect();
         let change = self.change(&self.names.clone());
-        (self.open != before).then_some(change)
+        (!self.endpoints.serving().eq(before)).then_some(change)
     }
 
     /// Whether trying again may help.
@@ -211,14 +196,11 @@ impl Listeners {
         confinement: &Confinement,
         now_ms: u64,
     ) -> Vec<Refusal> {
-        let is_held = |endpoint: &Endpoint| {
-            self.open.contains(endpoint) || self.retired.contains_key(endpoint)
-        };
         let each = wanted.iter().flat_map(|listener| {
             let endpoints = listener.endpoints.iter();
             endpoints.map(move |endpoint| (&listener.place, *endpoint))
         });
-        let new = each.filter(|(_, endpoint)| !is_held(endpoint));
+        let new = each.filter(|(_, endpoint)| !self.endpoints.is_held(endpoint));
         let errors = new.filter_map(|(place, endpoint)| {
             let error = self.try_one(endpoint).err()?;
             Some(error.refusal(place, confinement, now_ms))
@@ -233,13 +215,14 @@ impl Listeners {
 
     /// What is accepted on.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.open.iter().map(|endpoint| endpoint.addr).collect()
+        let serving = self.endpoints.serving();
+        serving.map(|endpoint| endpoint.addr).collect()
     }
 
     /// Whether an address that this host gains is accepted on.
     pub fn take_all_addresses(&self) -> bool {
-        let mut open = self.open.iter();
-        open.any(|endpoint| endpoint.addr.ip().is_unspecified())
+        let mut serving = self.endpoints.serving();
+        serving.any(|endpoint| endpoint.addr.ip().is_unspecified())
     }
 
     fn is_wanted(&self, endpoint: &Endpoint) -> bool {
@@ -250,9 +233,9 @@ impl Listeners {
     /// What is accepted on, an address of a listener once.
     pub fn status(&self) -> Vec<ListenerStatus> {
         let mut listeners: Vec<ListenerStatus> = Vec::new();
-        for endpoint in &self.open {
+        for endpoint in self.endpoints.serving() {
             let addr = endpoint.addr;
-            let name = self.names.get(endpoint).cloned().unwrap_or_default();
+            let name = self.names.get(&endpoint).cloned().unwrap_or_default();
             let name = name.as_str();
             let (tcp, udp) = match endpoint.protocol {
                 Protocol::Tcp => (true, false),
@@ -277,43 +260,28 @@ impl Listeners {
 
     /// Retired TCP endpoints, which still accept.
     pub fn retired(&self) -> Vec<SocketAddr> {
-        let retired = self.retired.keys();
+        let retired = self.endpoints.retired();
         let tcp = retired.filter(|endpoint| endpoint.protocol == Protocol::Tcp);
         tcp.map(|endpoint| endpoint.addr).collect()
     }
 
-    /// Forgets the retired TCP endpoints at `addrs`, and returns them to be closed before anything
-    /// connects there: a backend is to listen there, and its sessions would come back to us.
+    /// Forgets the retired TCP endpoints at `addrs`, and returns them to be closed.
     pub fn give_up(&mut self, addrs: &[SocketAddr]) -> Vec<Endpoint> {
-        let is_given_up = |endpoint: &Endpoint, _: &mut u64| {
-            endpoint.protocol == Protocol::Tcp && addrs.contains(&endpoint.addr)
-        };
-        let given_up = self.retired.extract_if(is_given_up);
-        given_up.map(|(endpoint, _)| endpoint).collect()
+        self.endpoints.give_up(addrs)
     }
 
     pub fn has_retired(&self) -> bool {
-        !self.retired.is_empty()
+        self.endpoints.retired().next().is_some()
     }
 
-    /// Retired endpoints that are to be closed: UDP when the last flow has ended, TCP when who was on
-    /// the way there has come. They are forgotten here.
+    /// Retired endpoints that are to be closed. They are forgotten here.
     pub fn take_unused(&mut self) -> Vec<Endpoint> {
-        let now_ms = monotonic_ms();
-        let flows = &mut self.flows;
-        let is_unused = |endpoint: &Endpoint, since_ms: &mut u64| match endpoint.protocol {
-            Protocol::Tcp => now_ms >= *since_ms + HANDSHAKES_TAKE_MS,
-            Protocol::Udp => {
-                let count = flows.get(endpoint);
-                count.is_none_or(|count| count.load(Relaxed) == 0)
-            }
-        };
-        let unused = self.retired.extract_if(is_unused);
-        let unused: Vec<Endpoint> = unused.map(|(endpoint, _)| endpoint).collect();
-        flows.retain(|_, count| Arc::strong_count(count) > 1);
-        let is_known = |one: &Endpoint| self.open.contains(one) || self.retired.contains_key(one);
+        let uses = &self.uses;
+        let flows = |endpoint: &Endpoint| uses.get(endpoint).map_or(0, |one| one.flows());
+        let unused = self.endpoints.take_unused(flows, monotonic_ms());
+        self.uses.retain(|_, one| Arc::strong_count(one) > 1);
         let mut names = std::mem::take(&mut self.names);
-        names.retain(|endpoint, _| self.is_wanted(endpoint) || is_known(endpoint));
+        names.retain(|endpoint, _| self.is_wanted(endpoint) || self.endpoints.is_held(endpoint));
         self.names = names;
         unused
     }
@@ -322,22 +290,20 @@ impl Listeners {
     pub fn take_all(&mut self) -> Vec<Endpoint> {
         self.wanted.clear();
         self.unbound.clear();
-        let mut all = std::mem::take(&mut self.open);
-        all.extend(self.retired.drain().map(|(endpoint, _)| endpoint));
-        all
+        self.endpoints.take_all()
     }
 
-    /// Each worker's commands to accept on what was bound, and the counts that go with it.
+    /// Each worker's commands to accept on what was bound.
     pub fn accept_on(&mut self, sockets: BoundSockets) -> Vec<Vec<Command>> {
         let mut commands = self.no_commands();
         for (endpoint, sockets) in sockets {
-            let flows = Arc::new(AtomicU64::new(0));
-            self.flows.insert(endpoint, Arc::clone(&flows));
+            let in_use = Arc::<EndpointUse>::default();
+            self.uses.insert(endpoint, Arc::clone(&in_use));
             for (commands, socket) in commands.iter_mut().zip(sockets) {
                 commands.push(Command::Open {
                     endpoint,
                     socket,
-                    flows: Arc::clone(&flows),
+                    in_use: Arc::clone(&in_use),
                 });
             }
         }
@@ -408,8 +374,8 @@ impl Listeners {
 
     /// Whether a worker of ours still has a socket on the port, be it a retired one.
     fn holds_port_of(&self, endpoint: Endpoint) -> bool {
-        self.flows.iter().any(|(ours, count)| {
-            let is_open = Arc::strong_count(count) > 1;
+        self.uses.iter().any(|(ours, one)| {
+            let is_open = Arc::strong_count(one) > 1;
             let same_port = ours.addr.port() == endpoint.addr.port();
             is_open && same_port && ours.protocol == endpoint.protocol
         })

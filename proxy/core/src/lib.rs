@@ -3,7 +3,7 @@
 //!
 //! Which backend ([`pick`], on a [`snapshot`]; at what cost, [`load`], [`meter`], [`score`]), how
 //! bytes pass ([`session`]), which flow a datagram belongs to ([`flow_table`]) and what
-//! becomes of it ([`flow`]), what a reload changes ([`plan`]), what is kept over it ([`backend`]) and
+//! becomes of it ([`flow`]), what a reload changes ([`plan`], [`retirement`]), what is kept over it ([`backend`]) and
 //! by which identity ([`ids`], [`listener`]), and which backends are well ([`health`], and
 //! what their pool ever answered, [`protocols`]).
 
@@ -26,6 +26,7 @@ pub mod plan;
 pub mod protocols;
 pub mod reason;
 pub mod recency_list;
+pub mod retirement;
 mod rings;
 pub mod score;
 pub mod session;

@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use proxy_core::ids::ListenerId;
 use proxy_core::latency::add;
 use proxy_core::listener::Serving;
 use proxy_core::plan::Endpoint;
+use proxy_core::retirement::{EndpointUse, Life, Queue};
 use proxy_core::snapshot::Snapshot;
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
@@ -23,10 +23,6 @@ const MOST_AT_ONCE: usize = 64;
 /// While accepting is paused, room is looked for this often: the session that makes it may end in
 /// another worker.
 const PAUSE_MS: u64 = 20;
-/// A listener that closes serves what waits in its queue, but not for ever, should clients keep
-/// coming; longer where they wait for room.
-const CLOSING_MS: u64 = 1_000;
-const CLOSING_WITHOUT_ROOM_MS: u64 = 30_000;
 
 struct Listener {
     endpoint: Endpoint,
@@ -34,11 +30,11 @@ struct Listener {
     socket: OwnedFd,
     /// Nothing says that an accept would block.
     is_ready: bool,
-    closing_since_ms: Option<u64>,
+    life: Life,
     /// There was no room at the last attempt, and there is none to be made before this.
     paused_until_ms: Option<u64>,
     /// Held for as long as the socket is open: the supervisor asks whether anybody does.
-    _open: Arc<AtomicU64>,
+    _in_use: Arc<EndpointUse>,
 }
 
 #[derive(Default)]
@@ -63,7 +59,7 @@ impl Listeners {
         endpoint: Endpoint,
         serving: Serving,
         socket: OwnedFd,
-        open: Arc<AtomicU64>,
+        in_use: Arc<EndpointUse>,
     ) -> rustix::io::Result<()> {
         let entry = self.all.vacant_entry();
         core.watch(
@@ -77,9 +73,9 @@ impl Listeners {
             serving,
             socket,
             is_ready: true,
-            closing_since_ms: None,
+            life: Life::new(endpoint.protocol),
             paused_until_ms: None,
-            _open: open,
+            _in_use: in_use,
         });
         Ok(())
     }
@@ -97,9 +93,16 @@ impl Listeners {
         self.all.iter().map(|(_, one)| one.serving.listener)
     }
 
+    /// Of each socket of `endpoint`.
+    pub fn lives_at(&mut self, endpoint: Endpoint) -> impl Iterator<Item = &mut Life> {
+        let all = self.all.iter_mut().map(|(_, listener)| listener);
+        all.filter(move |listener| listener.endpoint == endpoint)
+            .map(|listener| &mut listener.life)
+    }
+
     pub fn close(&mut self, core: &Core, endpoint: Endpoint) {
         for (_, listener) in self.all.iter_mut().filter(|(_, l)| l.endpoint == endpoint) {
-            listener.closing_since_ms.get_or_insert(core.now_ms());
+            listener.life.close(core.now_ms());
             listener.is_ready = true;
         }
     }
@@ -138,7 +141,10 @@ impl Listeners {
                 listener.paused_until_ms = Some(now_ms + PAUSE_MS);
             }
         }
-        self.all.retain(|_, listener| !listener.is_closed(now_ms));
+        self.all.retain(|_, listener| {
+            listener.life.look(listener.queue(), now_ms);
+            !listener.life.is_closed()
+        });
     }
 }
 
@@ -188,15 +194,11 @@ impl Listener {
         }
     }
 
-    fn is_closed(&self, now_ms: u64) -> bool {
-        let Some(closing_since_ms) = self.closing_since_ms else {
-            return false;
-        };
-        let patience_ms = if self.paused_until_ms.is_some() {
-            CLOSING_WITHOUT_ROOM_MS
-        } else {
-            CLOSING_MS
-        };
-        !self.is_ready || now_ms >= closing_since_ms + patience_ms
+    fn queue(&self) -> Queue {
+        match self.paused_until_ms {
+            _ if !self.is_ready => Queue::Empty,
+            Some(_) => Queue::WaitingForRoom,
+            None => Queue::Waiting,
+        }
     }
 }

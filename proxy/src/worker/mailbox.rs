@@ -1,10 +1,10 @@
 //! How the supervisor tells a worker something: a queue and an eventfd that wakes the worker.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use proxy_core::plan::Endpoint;
+use proxy_core::retirement::EndpointUse;
 use proxy_core::snapshot::Snapshot;
 use rustix::event::{EventfdFlags, eventfd};
 
@@ -13,18 +13,18 @@ use rustix::event::{EventfdFlags, eventfd};
 pub enum Command {
     /// Route new sessions and flows by this from now on.
     Install(Arc<Snapshot>),
-    /// Accept on this bound socket for the listener that the snapshot in force names. `flows` counts the endpoint's flows over all workers.
+    /// Accept on this bound socket for the listener that the snapshot in force names. `in_use` is held for as
+    /// long as the socket is open.
     Open {
         endpoint: Endpoint,
         socket: OwnedFd,
-        flows: Arc<AtomicU64>,
+        in_use: Arc<EndpointUse>,
     },
-    /// This endpoint is wanted no more: UDP takes no new flows; TCP serves who still comes, until
-    /// [`Command::Close`].
+    /// This endpoint is wanted no more, see [`proxy_core::retirement`].
     Retire(Endpoint),
     /// A retired endpoint is wanted again.
     Revive(Endpoint),
-    /// TCP serves what waits in the accept queue and closes; UDP, which has no flows left, closes.
+    /// TCP serves who waits in the accept queue and closes; UDP, which has no flows left, closes.
     Close(Endpoint),
     /// End every session and flow and stop.
     Stop,

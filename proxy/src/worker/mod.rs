@@ -19,7 +19,8 @@ mod udp;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use proxy_core::plan::Protocol;
+use proxy_core::plan::{Endpoint, Protocol};
+use proxy_core::retirement::Life;
 use proxy_sys::datagrams::Receiver;
 use rustix::event::epoll::{Event, EventFlags};
 
@@ -137,6 +138,12 @@ impl Worker {
         }
     }
 
+    /// Of each socket of `endpoint`.
+    fn lives_at(&mut self, endpoint: Endpoint) -> impl Iterator<Item = &mut Life> {
+        let tcp = self.listeners.lives_at(endpoint);
+        tcp.chain(self.udp.lives_at(endpoint))
+    }
+
     fn carry_out(&mut self, command: Command) {
         match command {
             Command::Install(snapshot) => {
@@ -161,7 +168,7 @@ impl Worker {
             Command::Open {
                 endpoint,
                 socket,
-                flows,
+                in_use,
             } => {
                 let Some(serving) = self.core.snapshot.serving(endpoint, None) else {
                     // The snapshot of a configuration comes before what it opens.
@@ -170,16 +177,19 @@ impl Worker {
                 };
                 let core = &mut self.core;
                 let opened = match endpoint.protocol {
-                    Protocol::Tcp => self.listeners.open(core, endpoint, serving, socket, flows),
-                    Protocol::Udp => self.udp.open(core, endpoint, serving, socket, flows),
+                    Protocol::Tcp => self.listeners.open(core, endpoint, serving, socket, in_use),
+                    Protocol::Udp => self.udp.open(core, endpoint, serving, socket, in_use),
                 };
                 if let Err(error) = opened {
                     // Only for want of kernel memory; the other workers' sockets still serve.
                     tracing::error!(addr = %endpoint.addr, %error, "cannot watch a listener");
                 }
             }
-            Command::Retire(endpoint) => self.udp.set_retired(endpoint, true),
-            Command::Revive(endpoint) => self.udp.set_retired(endpoint, false),
+            Command::Retire(endpoint) => {
+                let now_ms = self.core.now_ms();
+                self.lives_at(endpoint).for_each(|life| life.retire(now_ms));
+            }
+            Command::Revive(endpoint) => self.lives_at(endpoint).for_each(Life::revive),
             Command::Close(endpoint) => match endpoint.protocol {
                 Protocol::Tcp => self.listeners.close(&self.core, endpoint),
                 Protocol::Udp => self.udp.close(&mut self.core, endpoint),

@@ -4,7 +4,6 @@
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use contract::{BackendAddr, Networks};
 use proxy_core::flow::Judging;
@@ -15,6 +14,7 @@ use proxy_core::listener::Serving;
 use proxy_core::placement::{Placement, Seeking};
 use proxy_core::plan::{Endpoint, Protocol};
 use proxy_core::reason::{DropReason, FlowEnd};
+use proxy_core::retirement::{EndpointUse, Life};
 use proxy_core::score::witnessed::Failure;
 use proxy_core::snapshot::Snapshot;
 use proxy_sys::datagrams::{self, Datagram, MOST_SEGMENTS, Receiver, Route};
@@ -39,10 +39,9 @@ struct Listener {
     socket: OwnedFd,
     /// Nothing says that a read would block.
     is_ready: bool,
-    /// Serves the flows it has and takes no new ones.
-    is_retired: bool,
+    life: Life,
     /// Flows of this endpoint over all workers.
-    flows: Arc<AtomicU64>,
+    in_use: Arc<EndpointUse>,
     /// Datagrams that the kernel had no room for, as it told last.
     lost: u32,
 }
@@ -109,7 +108,7 @@ impl Udp {
         endpoint: Endpoint,
         serving: Serving,
         socket: OwnedFd,
-        flows: Arc<AtomicU64>,
+        in_use: Arc<EndpointUse>,
     ) -> rustix::io::Result<()> {
         let entry = self.listeners.vacant_entry();
         core.watch(
@@ -122,8 +121,8 @@ impl Udp {
             serving,
             socket,
             is_ready: true,
-            is_retired: false,
-            flows,
+            life: Life::new(endpoint.protocol),
+            in_use,
             lost: 0,
         });
         self.refused_sources.begin();
@@ -143,31 +142,28 @@ impl Udp {
         self.listeners.iter().map(|(_, one)| one.serving.listener)
     }
 
-    pub fn set_retired(&mut self, endpoint: Endpoint, is_retired: bool) {
-        for (_, listener) in self
-            .listeners
-            .iter_mut()
-            .filter(|(_, l)| l.endpoint == endpoint)
-        {
-            listener.is_retired = is_retired;
-        }
+    /// Of each socket of `endpoint`.
+    pub fn lives_at(&mut self, endpoint: Endpoint) -> impl Iterator<Item = &mut Life> {
+        let all = self.listeners.iter_mut().map(|(_, listener)| listener);
+        all.filter(move |listener| listener.endpoint == endpoint)
+            .map(|listener| &mut listener.life)
     }
 
     /// Closes a retired endpoint. Its flows, should it have any, end.
     pub fn close(&mut self, core: &mut Core, endpoint: Endpoint) {
-        let is_closed = |listener: &Listener| listener.endpoint == endpoint && listener.is_retired;
+        let now_ms = core.now_ms();
+        self.lives_at(endpoint).for_each(|life| life.close(now_ms));
         let of_closed = |index: &FlowIndex| {
-            let (_, flow) = self
-                .flows
-                .get(*index)
-                .expect("the index comes from the table");
-            is_closed(&self.listeners[flow.socket_index as usize])
+            let flow = self.flows.get(*index);
+            let listener = flow.map(|(_, flow)| &self.listeners[flow.socket_index as usize]);
+            listener.is_some_and(|listener| listener.life.is_closed())
         };
         let orphans: Vec<FlowIndex> = self.flows.indices().filter(of_closed).collect();
         orphans
             .into_iter()
             .for_each(|index| self.end(core, index, FlowEnd::Shutdown));
-        self.listeners.retain(|_, listener| !is_closed(listener));
+        self.listeners
+            .retain(|_, listener| !listener.life.is_closed());
     }
 
     pub fn listener_event(&mut self, index: u32) {
@@ -334,12 +330,12 @@ impl Udp {
     /// the most specific socket, retired or not.
     fn serving(&self, listener: usize, key: &FlowKey) -> Option<usize> {
         let arrived_at = &self.listeners[listener];
-        if !arrived_at.is_retired {
+        if arrived_at.life.is_serving() {
             return Some(listener);
         }
         let addr = arrived_at.endpoint.addr;
         let sent_to = SocketAddr::new(key.local_ip.unwrap_or(addr.ip()), addr.port());
-        let open = self.listeners.iter().filter(|(_, l)| !l.is_retired);
+        let open = self.listeners.iter().filter(|(_, l)| l.life.is_serving());
         let reached = open.filter_map(|(index, l)| Some((rank(l.endpoint.addr, sent_to)?, index)));
         reached.min().map(|(_, index)| index)
     }
@@ -454,7 +450,7 @@ impl Udp {
             .insert(key, flow, serving.listener, core.now_ms());
         core.count(serving.listener, |counts| counts.flow_started());
         add(&backend.worker(core.worker).flows_total, 1);
-        self.listeners[listener].flows.fetch_add(1, Relaxed);
+        self.listeners[listener].in_use.flow_began();
         let (_, flow) = self.flows.get_mut(index).expect("inserted just now");
         let slot = flow.state.slot();
         self.meters
@@ -617,7 +613,7 @@ impl Udp {
             end,
         );
         let socket = &self.listeners[flow.socket_index as usize];
-        socket.flows.fetch_sub(1, Relaxed);
+        socket.in_use.flow_ended();
         core.count(flow.listener, |counts| counts.flow_ended(end));
         let backend = flow.state.backend();
         backend.worker(core.worker).failed_ends.flow(end);
