@@ -75,7 +75,7 @@ function filesToRead() {
     }
   }
   const sources = readdirSync(ROOT, { recursive: true, encoding: 'utf8' }).filter(isUsersRust);
-  const consoles = ['words-en', 'words-zh', 'reasons-zh', 'refusals-zh'].map((name) => `control/static/${name}.js`);
+  const consoles = ['words-en', 'words-zh', 'warnings-zh', 'refusals-zh'].map((name) => `control/static/${name}.js`);
   const scripts = readdirSync(join(ROOT, 'scripts')).filter((name) => name.endsWith('.sh'));
   return [
     ...markdown,
@@ -181,17 +181,57 @@ async function checkConsoleWords() {
   const folder = mkdtempSync(join(tmpdir(), 'plain-words-'));
   try {
     writeFileSync(join(folder, 'package.json'), '{ "type": "module" }');
-    for (const name of ['words-en.js', 'words-zh.js', 'reasons-zh.js', 'refusals-zh.js']) {
+    for (const name of ['words-en.js', 'words-zh.js', 'warnings-zh.js', 'refusals-zh.js']) {
       writeFileSync(join(folder, name), read(`control/static/${name}`));
     }
     const { en } = await import(pathToFileURL(join(folder, 'words-en.js')).href);
     const { zh } = await import(pathToFileURL(join(folder, 'words-zh.js')).href);
     compareWords(en, zh, '');
+    checkStateReasons(en, zh);
     const { saidText } = await import(pathToFileURL(join(folder, 'refusals-zh.js')).href);
     for (const path of REFUSING) checkChineseRefusals(path, saidText);
   } finally {
     rmSync(folder, { recursive: true });
   }
+}
+
+/** The words of each code that a backend's state can have, with each of its figures. @param {any} en @param {any} zh */
+function checkStateReasons(en, zh) {
+  const path = 'contract/src/state_reason.rs';
+  const reasons = variantsOf(path, 'StateReason');
+  const { code } = JSON.parse(read('control/src/web/v1/openapi.json')).components.schemas.StateReason.properties;
+  if (code.enum.join(' ') !== [...reasons.keys()].join(' ')) faults.push(`openapi.json: StateReason has other codes than ${path}`);
+  for (const [language, words] of Object.entries({ English: en, Chinese: zh })) {
+    const codes = [...reasons.keys()].sort().join(' ');
+    if (Object.keys(words.stateReason).sort().join(' ') !== codes) faults.push(`console words: stateReason has other codes in ${language} than ${path}`);
+    const failures = [...variantsOf(path, 'ProbeFailure').keys()].sort().join(' ');
+    if (Object.keys(words.probeFailure).sort().join(' ') !== failures) faults.push(`console words: probeFailure has other codes in ${language} than ${path}`);
+    for (const [code, fields] of reasons) {
+      const figures = fields.map((field, index) => [field, field === 'protocol' ? 'udp' : field === 'failure' ? 'refused' : (7000 + index) * 1000]);
+      const args = Object.fromEntries(figures);
+      const said = words.stateReason[code]?.(args) ?? '';
+      for (const [field, value] of figures) {
+        const shown = { protocol: /flow|UDP/, failure: new RegExp(words.probeFailure.refused), latency_us: new RegExp(`${value / 1000}`) }[field] ?? new RegExp(`${value}`);
+        if (!shown.test(said)) faults.push(`console words: stateReason.${code} does not show ${field} in ${language}`);
+      }
+    }
+  }
+}
+
+/**
+ * The variants of a Rust enum, as JSON has them, each with the names of its fields.
+ * @param {string} path @param {string} name
+ */
+function variantsOf(path, name) {
+  const body = new RegExp(`pub enum ${name} \\{\\n(.*?)\\n\\}`, 's').exec(read(path))?.[1] ?? '';
+  /** @type {Map<string, string[]>} */
+  const variants = new Map();
+  for (const [, variant = '', fields = ''] of body.matchAll(/^ {4}([A-Z]\w*)(?: \{\n(.*?)\n {4}\})?,$/gms)) {
+    const code = variant.replaceAll(/(?<!^)[A-Z]/g, (letter) => `_${letter}`).toLowerCase();
+    variants.set(code, [...fields.matchAll(/^ {8}(\w+):/gm)].map(([, field = '']) => field));
+  }
+  if (variants.size === 0) faults.push(`${path} has no enum ${name}`);
+  return variants;
 }
 
 /** Each text of a refusal that the console shows, which has to be known in Chinese. @param {string} path @param {(text: string) => string} saidText */

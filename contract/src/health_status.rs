@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::state_reason::ProbeFailure;
 use crate::status::OperationalState;
 
 /// Health as configured, and how many backends it leaves.
@@ -48,6 +49,8 @@ pub struct BackendHealth {
     pub probed_at_ms: Option<u64>,
     /// How the last probe ended, in words.
     pub probe_result: Option<String>,
+    /// How the last probe failed, if it did; absent from older proxies.
+    pub probe_failure: Option<ProbeFailure>,
     /// How long the last probe that passed took.
     pub probe_latency_us: Option<u64>,
     /// Consecutive sessions that this backend has failed.
@@ -77,6 +80,7 @@ impl Default for BackendHealth {
             probe_failures_total: 0,
             probed_at_ms: None,
             probe_result: None,
+            probe_failure: None,
             probe_latency_us: None,
             session_failures_in_row: 0,
             flow_failures_in_row: 0,

@@ -29,6 +29,7 @@ pub mod raw;
 pub mod refusal;
 pub mod reload;
 pub mod settings;
+pub mod state_reason;
 pub mod status;
 mod value;
 
@@ -49,3 +50,4 @@ pub use paths::Root;
 pub use publish::{digest, publish};
 pub use refusal::{Refusal, RefusalCode};
 pub use settings::{ConnectSettings, ListenerSettings, PoolSettings, ProcessSettings, SessionLog};
+pub use state_reason::StateReason;

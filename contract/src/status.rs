@@ -17,6 +17,7 @@ pub use crate::cost::{BackendCost, Failed};
 pub use crate::health_status::{BackendHealth, HealthStatus, ProtocolHealth};
 use crate::name::default_name;
 pub use crate::refusal::{Refusal, RefusalCode};
+use crate::state_reason::{self, StateReason};
 
 /// Which configuration the proxy runs, and how the last attempt at a newer one ended.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
@@ -225,8 +226,11 @@ pub struct BackendStatus {
     pub admin: AdminState,
     /// What its health says.
     pub operational: OperationalState,
-    /// The reason for `operational`.
+    /// The reason for `operational`, in English; it goes with the next release, since `reasons` say it.
     pub reason: String,
+    /// The reasons for `operational`; empty from older proxies, and from newer ones that have others.
+    #[serde(default, deserialize_with = "state_reason::read_known")]
+    pub reasons: Vec<StateReason>,
     /// As configured, 0 to 1000.
     pub weight: u16,
     /// The share of new sessions it is given: the weight after algorithm and warm-up.

@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use contract::BackendKey;
 use contract::status::{AdminState, BackendStatus, OperationalState, Status};
+use contract::{BackendKey, StateReason};
 use serde_json::{Value, json};
 
 use crate::clock::Now;
@@ -43,13 +43,14 @@ struct Transition {
     admin: AdminState,
     operational: Operational,
     reason: String,
+    reasons: Vec<StateReason>,
 }
 
 impl Transition {
     fn to_json(&self) -> Value {
         json!({
             "at_ms": self.at_ms, "admin": self.admin, "operational": self.operational.word(),
-            "reason": self.reason,
+            "reason": self.reason, "reasons": self.reasons,
         })
     }
 }
@@ -98,17 +99,20 @@ impl Histories {
             listed.known_by = row.known_by();
             let kept = &mut listed.transitions;
             let admin = row.admin();
-            let (operational, reason) = operational(row, seen.get(key).copied());
+            let seen = seen.get(key).copied();
+            let operational = operational(row, seen);
             let last = kept.back().map(|last| (last.admin, last.operational));
             if last.is_some_and(|(_, before)| before != operational) {
                 changed.push((operational.word(), key.clone()));
             }
             if last != Some((admin, operational)) {
+                let (reason, reasons) = reasons(operational, seen);
                 kept.push_back(Transition {
                     at_ms: now.unix_ms,
                     admin,
                     operational,
-                    reason: reason.to_owned(),
+                    reason,
+                    reasons,
                 });
             }
             if kept.len() > KEPT {
@@ -154,13 +158,22 @@ impl Listed {
     }
 }
 
-/// The state of a backend, and its reason.
-fn operational<'a>(row: &Row, seen: Option<&'a BackendStatus>) -> (Operational, &'a str) {
+fn operational(row: &Row, seen: Option<&BackendStatus>) -> Operational {
     match seen {
-        _ if row.state() == RowState::Expired => (Operational::Expired, "its registration expired"),
-        Some(seen) => (Operational::Seen(seen.operational), &seen.reason),
-        None => (Operational::Unknown, "the proxy does not report it"),
+        _ if row.state() == RowState::Expired => Operational::Expired,
+        Some(seen) => Operational::Seen(seen.operational),
+        None => Operational::Unknown,
     }
+}
+
+/// The reasons for a state, as text and as codes.
+fn reasons(state: Operational, seen: Option<&BackendStatus>) -> (String, Vec<StateReason>) {
+    let reason = match (state, seen) {
+        (Operational::Seen(_), Some(seen)) => return (seen.reason.clone(), seen.reasons.clone()),
+        (Operational::Expired, _) => StateReason::RegistrationExpired,
+        (Operational::Seen(_) | Operational::Unknown, _) => StateReason::NotReported,
+    };
+    (reason.to_string(), vec![reason])
 }
 
 #[cfg(test)]

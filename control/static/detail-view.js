@@ -17,6 +17,7 @@ import { sourceOf } from './rows.js';
 import { drawVram, guardLine, sparkline } from './sparkline.js';
 import { takeOff } from './static-list.js';
 import { shapeIcon, shapeOf, stateText, takesTraffic } from './state.js';
+import { probeText, reasonsText } from './state-reasons.js';
 import { tip } from './tip.js';
 import * as trace from './trace.js';
 import { rateOf } from './traffic.js';
@@ -219,7 +220,7 @@ function healthFacts({ seen }) {
   const facts = [
     ...(seen?.tcp ? [/** @type {Fact} */ (['TCP', operational[seen.tcp]])] : []),
     ...(seen?.udp ? [/** @type {Fact} */ (['UDP', operational[seen.udp]])] : []),
-    [told.probed, probed, words().reason(seen?.probe_result ?? '')],
+    [told.probed, probed, probeText(seen)],
     [told.probeTook, format.latencyText(seen?.probe_latency_us)],
     [told.probes, format.countText(seen?.probes_total)],
     [told.probesFailed, format.countText(seen?.probe_failures_total)],
@@ -302,7 +303,7 @@ export function stateLine() {
  * @param {HTMLElement} line
  * @param {import('./shapes.js').Transition} transition
  */
-export function writeStateLine(line, { at_ms: at, admin, operational, reason }) {
+export function writeStateLine(line, { at_ms: at, admin, operational, reason, reasons }) {
   const state = { admin, operational, reason };
   const shape = shapeOf(state);
   if (line.dataset.shape !== shape) {
@@ -312,7 +313,7 @@ export function writeStateLine(line, { at_ms: at, admin, operational, reason }) 
   const [, word, time, why] = line.children;
   if (word !== undefined) setText(word, stateText(state));
   if (time !== undefined) setText(time, words().side.since(format.dateTimeText(at)));
-  if (why !== undefined) setText(why, words().reason(reason));
+  if (why !== undefined) setText(why, reasonsText({ reason, reasons }));
 }
 
 export function editLine() {

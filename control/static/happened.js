@@ -52,7 +52,7 @@ function textOf(mark) {
     case 'state':
       return event.state(mark.count, mark.backends.join(', '), operational(mark.to));
     case 'refused':
-      return event.refused(mark.generation, words().reason(mark.reason));
+      return event.refused(mark.generation, mark.reason);
     case 'applied':
       return event.applied(mark.generation);
   }

@@ -63,6 +63,7 @@
  * @property {import('./state.js').Admin} admin
  * @property {import('./state.js').Operational} operational
  * @property {string} reason
+ * @property {import('./state-reasons.js').StateReason[]} [reasons]
  */
 
 /**
@@ -177,7 +178,8 @@
  * @property {boolean} configured
  * @property {'ready' | 'drain' | 'disabled'} admin
  * @property {'up' | 'down' | 'checking' | 'warming' | 'ejected'} operational
- * @property {string} reason
+ * @property {string} reason in English
+ * @property {import('./state-reasons.js').StateReason[]} [reasons] absent from older proxies
  * @property {number} weight
  * @property {number} weight_effective
  * @property {number} sessions_active
@@ -196,6 +198,7 @@
  * @property {number} [probe_failures_total]
  * @property {number | null} [probed_at_ms]
  * @property {string | null} [probe_result]
+ * @property {{failure: string, status?: number} | null} [probe_failure]
  * @property {number | null} [probe_latency_us]
  * @property {number} [session_failures_in_row]
  * @property {number} [ejections_total]

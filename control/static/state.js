@@ -7,6 +7,7 @@ import { serverNow } from './api.js';
 import { svg } from './dom.js';
 import { spanText } from './format.js';
 import { words } from './i18n.js';
+import { reasonsText } from './state-reasons.js';
 
 /** @typedef {import('./shapes.js').Backend} Backend */
 /** @typedef {import('./shapes.js').SeenBackend} SeenBackend */
@@ -41,7 +42,7 @@ function reasonOf(backend, seen) {
     const silent = spanText(serverNow() / 1000 - backend.last_seen);
     return words().noHeartbeat(silent, ttlMs === null ? '' : spanText(ttlMs / 1000));
   }
-  return seen === null ? words().noProxyWord : words().reason(seen.reason);
+  return seen === null ? words().noProxyWord : reasonsText(seen);
 }
 
 /**

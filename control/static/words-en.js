@@ -10,6 +10,27 @@ function counted(count, noun) {
   return `${count} ${noun}${count === 1 ? '' : 's'}`;
 }
 
+/** What a backend is given, by protocol. @type {Record<string, string>} */
+const WORK = { tcp: 'sessions', udp: 'flows' };
+/** @type {Record<string, string>} */
+const FAILED_WORK = { tcp: 'sessions failed', udp: 'flows were refused' };
+/** How a probe failed. @type {Record<string, string>} */
+const PROBE_FAILURE = {
+  refused: 'refused',
+  unreachable: 'unreachable',
+  timed_out: 'no answer in time',
+  closed: 'closed before an answer',
+  unexpected: 'not the expected answer',
+  not_http: 'the answer is not HTTP',
+  http_status: 'HTTP status',
+  other: 'failed',
+};
+
+/** @param {{failure?: string, status?: number}} how */
+function probeFailed({ failure = '', status }) {
+  return failure === 'http_status' ? `HTTP status ${status}` : (PROBE_FAILURE[failure] ?? PROBE_FAILURE.other ?? '');
+}
+
 export const en = {
   title: 'Wicketgate',
   skip: 'Skip to content',
@@ -366,7 +387,37 @@ export const en = {
     unknown: 'unknown',
   },
   noProxyWord: 'The proxy does not report this backend.',
-  reason: (/** @type {string} */ said) => said,
+  /** By the codes of contract/src/state_reason.rs. @type {Record<string, (args: Record<string, any>) => string>} */
+  stateReason: {
+    warming_up: () => 'warming up (reported by the backend)',
+    slow_start: ({ percent }) => `slow start: ${percent} % of its share`,
+    probe_passed: ({ latency_us: us }) => `probe: passed in ${(us / 1000).toFixed(1)} ms`,
+    probes_pass: ({ count, of }) => `probe: passed (${count} of ${of})`,
+    probe_failed: ({ count, of, ...failure }) => `probe: ${probeFailed(failure)} (${count} of ${of})`,
+    no_probe_yet: () => 'no probe result yet',
+    probe_of_own_listener: ({ listener }) => `not probed: health.port leads to the proxy's own listener ${listener}`,
+    other_protocol_unaffected: ({ protocol }) => `does not affect ${WORK[protocol]}`,
+    failed_in_row: ({ protocol, count }) => `${count} ${WORK[protocol]} in a row failed`,
+    ejected_for: ({ seconds, failures, protocol }) => `ejected for ${seconds} s: ${failures} ${FAILED_WORK[protocol]} in a row`,
+    ejected_until_probes_pass: ({ passes, of, failures, protocol }) =>
+      `ejected until probes pass (${passes} of ${of}): ${failures} ${FAILED_WORK[protocol]} in a row`,
+    last_connect_refused: () => 'the last connect was refused',
+    last_connect_timed_out: () => 'the last connect timed out',
+    last_connect_succeeded: () => 'the last connect succeeded',
+    last_flow_answered: () => 'the last flow was answered',
+    last_flow_refused: () => 'the last flow was refused',
+    no_connect_yet: () => 'no connect attempted yet',
+    flows_answered: () => 'flows were answered',
+    no_flow_answered_yet: () => 'no flow answered yet',
+    no_tcp_accepted_yet: () => 'no TCP connection accepted yet',
+    all_down_still_used: () => 'still used: all backends are out (all_down: fail_open)',
+    registration_expired: () => 'its registration expired',
+    not_reported: () => 'the proxy does not report it',
+  },
+  probeFailed,
+  probeFailure: PROBE_FAILURE,
+  probePassed: 'passed',
+  reasonsJoined: (/** @type {string[]} */ reasons) => reasons.join('; '),
   warning: (/** @type {string} */ said) => said,
   said: (/** @type {string} */ text) => text,
   gone: 'no longer listed',

@@ -2,8 +2,29 @@
  * @file Chinese. The names and the arguments are those of words-en.js.
  */
 
-import { reasonText, warningText } from './reasons-zh.js';
+import { warningText } from './warnings-zh.js';
 import { saidText, saidTexts } from './refusals-zh.js';
+
+/** What a backend is given, by protocol. @type {Record<string, string>} */
+const WORK = { tcp: '会话', udp: ' UDP 流' };
+/** @type {Record<string, string>} */
+const FAILED_WORK = { tcp: '会话失败', udp: ' UDP 流被拒' };
+/** How a probe failed. @type {Record<string, string>} */
+const PROBE_FAILURE = {
+  refused: '连接被拒',
+  unreachable: '不可达',
+  timed_out: '超时未应答',
+  closed: '应答前连接已关闭',
+  unexpected: '应答不符合预期',
+  not_http: '应答不是 HTTP',
+  http_status: 'HTTP 状态码',
+  other: '失败',
+};
+
+/** @param {{failure?: string, status?: number}} how */
+function probeFailed({ failure = '', status }) {
+  return failure === 'http_status' ? `HTTP 状态码 ${status}` : (PROBE_FAILURE[failure] ?? PROBE_FAILURE.other ?? '');
+}
 
 /** @type {typeof import('./words-en.js').en} */
 export const zh = {
@@ -339,7 +360,36 @@ export const zh = {
     unknown: '未知',
   },
   noProxyWord: '代理没有该后端的信息。',
-  reason: reasonText,
+  stateReason: {
+    warming_up: () => '后端上报正在预热',
+    slow_start: ({ percent }) => `慢启动：份额的 ${percent}%`,
+    probe_passed: ({ latency_us: us }) => `探测通过，用时 ${(us / 1000).toFixed(1)} ms`,
+    probes_pass: ({ count, of }) => `探测通过（${count}/${of}）`,
+    probe_failed: ({ count, of, ...failure }) => `探测失败：${probeFailed(failure)}（${count}/${of}）`,
+    no_probe_yet: () => '尚无探测结果',
+    probe_of_own_listener: ({ listener }) => `未探测：health.port 指向代理自己的监听 ${listener}`,
+    other_protocol_unaffected: ({ protocol }) => `不影响${WORK[protocol]}`,
+    failed_in_row: ({ protocol, count }) => `连续 ${count} 个${WORK[protocol]}失败`,
+    ejected_for: ({ seconds, failures, protocol }) => `已摘除，还有 ${seconds} 秒：连续 ${failures} 个${FAILED_WORK[protocol]}`,
+    ejected_until_probes_pass: ({ passes, of, failures, protocol }) =>
+      `已摘除，直到探测通过（${passes}/${of}）：连续 ${failures} 个${FAILED_WORK[protocol]}`,
+    last_connect_refused: () => '最近一次连接被拒',
+    last_connect_timed_out: () => '最近一次连接超时',
+    last_connect_succeeded: () => '最近一次连接成功',
+    last_flow_answered: () => '最近的 UDP 流得到了应答',
+    last_flow_refused: () => '最近的 UDP 流被拒',
+    no_connect_yet: () => '尚未连接过',
+    flows_answered: () => 'UDP 流得到了应答',
+    no_flow_answered_yet: () => '尚无 UDP 流得到应答',
+    no_tcp_accepted_yet: () => '尚未接受过 TCP 连接',
+    all_down_still_used: () => '后端全部不可用，仍继续使用（all_down: fail_open）',
+    registration_expired: () => '注册已过期',
+    not_reported: () => '代理没有该后端的信息',
+  },
+  probeFailed,
+  probeFailure: PROBE_FAILURE,
+  probePassed: '通过',
+  reasonsJoined: (reasons) => reasons.join('；'),
   warning: warningText,
   said: saidTexts,
   gone: '已不在列表中',

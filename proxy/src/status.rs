@@ -9,7 +9,7 @@ use contract::status::{
     AdminState, BackendCost, BackendStatus, Counters, Failed, HealthStatus, LimitStatus,
     ListenerTotals, PoolStatus, ProtocolHealth, States, Status, Timings, Totals, WorkerStatus,
 };
-use contract::{Backend, Name, Pool};
+use contract::{Backend, Name, Pool, StateReason};
 use proxy_core::backend::{BackendCounters, BackendState};
 use proxy_core::counts::Counts;
 use proxy_core::failed_ends::FailedEnds;
@@ -22,7 +22,7 @@ use proxy_core::snapshot::PoolSnapshot;
 
 use crate::clock::monotonic_ms;
 use crate::health::is_udp_alone;
-use crate::health::words::{self, Judged};
+use crate::health::reasons::{self, Judged};
 use crate::logging;
 use crate::scoring;
 use crate::supervisor::{State, Supervisor, unix_ms};
@@ -84,10 +84,10 @@ pub fn states(supervisor: &Supervisor) -> States {
         judged.is_udp_alone.hash(&mut mark);
         for backend in &pool.backends {
             let known = snapshot.backend(index_of(snapshot, backend));
-            let (operational, _) = words::operational(known, backend.is_warming_up, judged);
+            let (operational, _) = reasons::operational(known, backend.is_warming_up, judged);
             (backend.addr, operational).hash(&mut mark);
             for protocol in PROTOCOLS {
-                words::over(protocol, known, backend.is_warming_up, judged).hash(&mut mark);
+                reasons::over(protocol, known, backend.is_warming_up, judged).hash(&mut mark);
             }
         }
         snapshot.name.hash(&mut mark);
@@ -255,15 +255,15 @@ fn configured_backend(
         (row.health.takes_sessions, row.health.takes_flows) = (false, false);
     }
     if snapshot.health(protocol).all_down == Some(AllDown::FailOpen) && row.weight_effective > 0 {
-        row.reason
-            .push_str("; still used: all backends are out (all_down: fail_open)");
+        row.reasons.push(StateReason::AllDownStillUsed);
+        row.reason = StateReason::text_of(&row.reasons);
     }
     row
 }
 
 fn describe(backend: &BackendState, described: Described<'_>, judged: Judged) -> BackendStatus {
     let is_warming_up = described.is_warming_up;
-    let (operational, reason) = words::operational(backend, is_warming_up, judged);
+    let (operational, why) = reasons::operational(backend, is_warming_up, judged);
     let report = backend.telemetry().get();
     let of_workers =
         |latency: fn(&BackendCounters) -> &RecentMean| backend.workers().iter().map(latency);
@@ -275,13 +275,14 @@ fn describe(backend: &BackendState, described: Described<'_>, judged: Judged) ->
         configured: described.configured,
         admin: described.admin,
         operational,
-        reason,
+        reason: StateReason::text_of(&why),
+        reasons: why,
         weight: described.weight,
         weight_effective: described.weight_effective,
         gpu_usage: report.gpu_usage,
         vram_usage: report.vram_usage,
         reported_at_ms: report.reported_at_ms,
-        health: words::status(backend, is_warming_up, judged, unix_ms()),
+        health: reasons::status(backend, is_warming_up, judged, unix_ms()),
         counters: backend_counters(backend),
         sessions_failed: by_reason(failed_ends().flat_map(FailedEnds::sessions)),
         flows_failed: by_reason(failed_ends().flat_map(FailedEnds::flows)),

@@ -231,7 +231,7 @@ describe('safety', () => {
   function hostileWhole(hostile) {
     const status = { etag: 'x-1', running: false, proxy: null, why: hostile, last_publish: null, published_generation: 1, warnings: [hostile], audit_seq: 1, verdict: hostileVerdict(hostile) };
     const backend = { id: hostile, ip: hostile, port: hostile, weight: hostile, gpu_usage: null, vram_usage: null, enabled: true, is_warming_up: false, last_seen: hostile, source: hostile, sources: [hostile], override: { weight: hostile, actor: hostile } };
-    const proxy = { configured: true, admin: 'ready', operational: 'down', reason: hostile, probe_result: hostile, probed_at_ms: 1, weight: hostile, weight_effective: hostile, sessions_active: hostile, sessions_total: hostile, flows_active: hostile, flows_total: hostile, connect_failures: hostile, connect_timeouts: hostile, sessions_failed: { [hostile]: 1 } };
+    const proxy = { configured: true, admin: 'ready', operational: 'down', reason: hostile, reasons: [{ code: 'probe_failed', args: { failure: hostile, count: hostile, of: hostile } }, { code: 'failed_in_row', args: { protocol: hostile, count: hostile } }], probe_result: hostile, probe_failure: { failure: 'http_status', status: hostile }, probed_at_ms: 1, weight: hostile, weight_effective: hostile, sessions_active: hostile, sessions_total: hostile, flows_active: hostile, flows_total: hostile, connect_failures: hostile, connect_timeouts: hostile, sessions_failed: { [hostile]: 1 } };
     return { etag: 'x-1', status, backends: [{ ...backend, proxy }] };
   }
 
@@ -243,7 +243,7 @@ describe('safety', () => {
   }
 
   function hostileDetail(hostile) {
-    const transition = { at_ms: 1, admin: 'ready', operational: 'down', reason: hostile };
+    const transition = { at_ms: 1, admin: 'ready', operational: 'down', reason: hostile, reasons: [{ code: hostile }] };
     const edit = { time: hostile, seq: 1, actor: hostile, action: hostile, target: hostile, result: hostile, old: hostile, new: { [hostile]: hostile } };
     const layer = { weight: hostile, actor: hostile };
     return { layers: { override: layer, registration: layer, discovery: layer }, history: [transition], edits: [edit], settings_edits: [edit] };

@@ -1,9 +1,10 @@
 //! What probes, ejections and slow start keep to, over random inputs.
 
 use contract::health::{Ejection, Probe};
+use contract::state_reason::ProbeFailure;
 use contract::{Algorithm, Backend, BackendAddr, Name, Pool, Report};
 use proptest::prelude::*;
-use proxy_core::health::{Outcome, ProbeFailure, Standing, Verdict};
+use proxy_core::health::{Outcome, Standing, Verdict};
 use proxy_core::pick::{BackendIndex, Entry, PickTable, Picker, Request};
 use proxy_core::plan::Protocol;
 

@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use contract::health::{Ejection, Health, Probe, ProbeKind};
+use contract::state_reason::ProbeFailure;
 use contract::{
     Algorithm, Backend, BackendAddr, Config, Listener, ListenerSettings, Name, Pool, PoolSettings,
     ProcessSettings, Report,
 };
 use proxy_core::backend::{BackendRegistry, BackendState, SessionSlot};
+use proxy_core::health::Outcome;
 use proxy_core::health::watch::{Failing, Watch};
-use proxy_core::health::{Outcome, ProbeFailure};
 use proxy_core::ids::{MemberId, PoolId};
 use proxy_core::listener::{HeldListeners, Serving};
 use proxy_core::pick::Request;

@@ -7,7 +7,7 @@ use proxy_core::health::PROTOCOLS;
 use proxy_core::ids::PoolId;
 use proxy_core::snapshot::Snapshot;
 
-use super::words;
+use super::reasons;
 
 /// Of each pool, for TCP and for UDP, whether no backend is in use. Only what a listener takes is missed.
 #[derive(Debug, Clone, Default)]
@@ -22,7 +22,7 @@ impl NoneInUse {
             let are = PROTOCOLS.map(|protocol| {
                 let is_taken = pool.serves(protocol);
                 let is = is_taken && pool.health(protocol).ready == 0;
-                let what = words::new_work(protocol);
+                let what = reasons::work_of(protocol);
                 let (name, word) = (&pool.name, protocol.word());
                 match (were[protocol as usize], is) {
                     (false, true) => tracing::warn!(

@@ -6,7 +6,7 @@
 
 pub mod in_use;
 mod probe;
-pub mod words;
+pub mod reasons;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -180,7 +180,7 @@ pub fn log_all_down(before: &Snapshot, after: &Snapshot, registry: &BackendRegis
             if was == is {
                 continue;
             }
-            let (what, name) = (words::new_work(protocol), &pool.name);
+            let (what, name) = (reasons::work_of(protocol), &pool.name);
             let becomes = match is {
                 None => {
                     tracing::info!("a backend takes new {what}: all_down is over pool={name}");
@@ -253,16 +253,16 @@ fn log(state: &State, changes: &[Change]) {
         return;
     };
     let addr = member.addr;
-    let what: Vec<&str> = changes
+    let what: Vec<String> = changes
         .iter()
-        .map(|change| words::new_work(change.protocol))
+        .map(|change| reasons::work_of(change.protocol).to_string())
         .collect();
     let what = what.join(" and ");
     let rules = match state.snapshot.pool(member.pool) {
         Some(pool) => &pool.settings.health,
         None => return,
     };
-    let why = words::why(backend, rules, monotonic_ms());
+    let why = reasons::why(backend, rules, monotonic_ms());
     if is_available {
         tracing::info!("backend {addr} takes new {what} again: {why} pool={pool}");
     } else {

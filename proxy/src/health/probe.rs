@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use contract::config::{LocalAddresses, is_own_listener};
 use contract::health::{HttpProbe, Probe, ProbeKind};
+use contract::state_reason::ProbeFailure;
 use contract::{BackendAddr, Listener};
-use proxy_core::health::{Outcome, ProbeFailure};
+use proxy_core::health::Outcome;
 use rustix::io::Errno;
 use rustix::net::{SocketType, sockopt};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -239,7 +240,7 @@ async fn get(stream: &mut TcpStream, target: SocketAddr, http: &HttpProbe) -> Re
     match status_of(&answer) {
         None => Err(Outcome::Failed(ProbeFailure::NotHttp)),
         Some(status) if (lowest..=highest).contains(&status) => Ok(()),
-        Some(status) => Err(Outcome::Failed(ProbeFailure::Status(status))),
+        Some(status) => Err(Outcome::Failed(ProbeFailure::HttpStatus { status })),
     }
 }
 

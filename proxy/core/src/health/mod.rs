@@ -28,7 +28,7 @@ use contract::health::{Health as Rules, ProbeKind};
 use contract::{Backend, Config, Listener};
 
 pub use slow_start::SlowStart;
-pub use standing::{LastProbe, Outcome, ProbeFailure, Standing, Verdict};
+pub use standing::{LastProbe, Outcome, Standing, Verdict};
 
 use crate::plan::Protocol;
 use blame::{ENOUGH_SOURCES, Tally};

@@ -1,10 +1,10 @@
 //! What is held of one backend, and how a probe or an ejection changes it. Pure: results and time
 //! are arguments.
 
-use std::fmt;
 use std::net::SocketAddr;
 
 use contract::health::{Ejection as EjectionRules, Probe};
+use contract::state_reason::ProbeFailure;
 
 use super::ejection::Ejection;
 use super::{PROTOCOLS, Subject};
@@ -32,38 +32,14 @@ impl Outcome {
                 ProbeFailure::Closed
                 | ProbeFailure::Unexpected
                 | ProbeFailure::NotHttp
-                | ProbeFailure::Status(_) => true,
-                ProbeFailure::Refused | ProbeFailure::Unreachable | ProbeFailure::TimedOut => false,
+                | ProbeFailure::HttpStatus { .. } => true,
+                ProbeFailure::Refused
+                | ProbeFailure::Unreachable
+                | ProbeFailure::TimedOut
+                | ProbeFailure::Other => false,
             },
             Outcome::Inconclusive | Outcome::OwnListener(_) => false,
         }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ProbeFailure {
-    Refused,
-    Unreachable,
-    TimedOut,
-    /// Closed or reset before the answer was whole.
-    Closed,
-    /// The answer does not hold what is expected.
-    Unexpected,
-    NotHttp,
-    Status(u16),
-}
-
-impl fmt::Display for ProbeFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            ProbeFailure::Refused => "refused",
-            ProbeFailure::Unreachable => "unreachable",
-            ProbeFailure::TimedOut => "no answer in time",
-            ProbeFailure::Closed => "closed before an answer",
-            ProbeFailure::Unexpected => "not the expected answer",
-            ProbeFailure::NotHttp => "the answer is not HTTP",
-            ProbeFailure::Status(status) => return write!(f, "HTTP status {status}"),
-        })
     }
 }
 

@@ -1,19 +1,22 @@
-//! What is held of a backend, in words: for status and log. The console's Chinese for each phrase is in
-//! control/static/reasons-zh.js.
+//! What is held of a backend, and why: as codes for the status, as text for the log.
 
 use contract::health::Health as Rules;
+use contract::state_reason::{StateReason, Work};
 use contract::status::{BackendHealth, OperationalState};
 use proxy_core::backend::{BackendState, LastConnect};
 use proxy_core::health::{Outcome, PROTOCOLS, Standing, Verdict};
 use proxy_core::plan::Protocol;
 
 /// What a protocol brings to a backend.
-pub fn new_work(protocol: Protocol) -> &'static str {
+pub fn work_of(protocol: Protocol) -> Work {
     match protocol {
-        Protocol::Tcp => "sessions",
-        Protocol::Udp => "flows",
+        Protocol::Tcp => Work::Tcp,
+        Protocol::Udp => Work::Udp,
     }
 }
+
+/// A state, and why it is that.
+type Found = (OperationalState, Vec<StateReason>);
 
 /// What the state of a backend is judged by.
 #[derive(Debug, Clone, Copy)]
@@ -27,11 +30,7 @@ pub struct Judged<'a> {
 }
 
 /// The operational state of a backend, and why it is that.
-pub fn operational(
-    backend: &BackendState,
-    is_warming_up: bool,
-    judged: Judged,
-) -> (OperationalState, String) {
+pub fn operational(backend: &BackendState, is_warming_up: bool, judged: Judged) -> Found {
     let Judged {
         rules,
         is_udp_alone,
@@ -46,7 +45,7 @@ pub fn operational(
         return (OperationalState::Down, down(&standing, rules));
     }
     if let Some(why) = ejected(&standing, rules, now_ms) {
-        return (OperationalState::Ejected, why);
+        return (OperationalState::Ejected, vec![why]);
     }
     let reached = reached(backend, &standing, rules);
     warming(backend, is_warming_up, now_ms, reached)
@@ -80,7 +79,7 @@ pub fn over(
         }
         LastConnect::None => OperationalState::Checking,
     };
-    let reached = (state, String::new());
+    let reached = (state, Vec::new());
     Some(warming(backend, is_warming_up, judged.now_ms, reached).0)
 }
 
@@ -89,25 +88,22 @@ fn warming(
     backend: &BackendState,
     is_warming_up: bool,
     now_ms: u64,
-    (state, why): (OperationalState, String),
-) -> (OperationalState, String) {
+    (state, mut why): Found,
+) -> Found {
     let ramp = backend.ramp(now_ms);
     match state {
         OperationalState::Down => (state, why),
-        _ if is_warming_up => (
-            OperationalState::Warming,
-            "warming up (reported by the backend)".to_owned(),
-        ),
+        _ if is_warming_up => (OperationalState::Warming, vec![StateReason::WarmingUp]),
         _ if ramp < 1.0 => {
             let percent = (ramp * 100.0) as u32;
-            let why = format!("slow start: {percent} % of its share; {why}");
+            why.insert(0, StateReason::SlowStart { percent });
             (OperationalState::Warming, why)
         }
         _ => (state, why),
     }
 }
 
-/// Why a backend is out, or what it is reached by.
+/// Why a backend is out, or what it is reached by, for the log.
 pub fn why(backend: &BackendState, rules: &Rules, now_ms: u64) -> String {
     let judged = Judged {
         rules,
@@ -115,91 +111,91 @@ pub fn why(backend: &BackendState, rules: &Rules, now_ms: u64) -> String {
         serves: [false; 2],
         now_ms,
     };
-    operational(backend, false, judged).1
+    StateReason::text_of(&operational(backend, false, judged).1)
 }
 
 /// What flows say of a backend.
-fn by_flows(backend: &BackendState) -> (OperationalState, String) {
+fn by_flows(backend: &BackendState) -> Found {
     let refused = backend.health().failures_in_row(Protocol::Udp);
-    let (state, mut why) = match (backend.answers_datagrams(), refused) {
-        (true, 0) => (OperationalState::Up, "flows were answered".to_owned()),
-        (false, 0) => (
-            OperationalState::Checking,
-            "no flow answered yet".to_owned(),
-        ),
+    let protocol = Work::Udp;
+    let (state, why) = match (backend.answers_datagrams(), refused) {
+        (true, 0) => (OperationalState::Up, StateReason::FlowsAnswered),
+        (false, 0) => (OperationalState::Checking, StateReason::NoFlowAnsweredYet),
         (_, count) => (
             OperationalState::Down,
-            format!("{count} flows in a row failed"),
+            StateReason::FailedInRow { protocol, count },
         ),
     };
-    why.push_str("; no TCP connection accepted yet");
-    (state, why)
+    (state, vec![why, StateReason::NoTcpAcceptedYet])
 }
 
-fn down(standing: &Standing, rules: &Rules) -> String {
-    let (passes, _) = standing.in_row();
-    let why = match passes {
+fn down(standing: &Standing, rules: &Rules) -> Vec<StateReason> {
+    let (count, _) = standing.in_row();
+    let why = match count {
         0 => last_probe(standing, rules),
-        _ => format!("probe: passed ({passes} of {})", rules.probe.rise),
+        _ => StateReason::ProbesPass {
+            count,
+            of: rules.probe.rise,
+        },
     };
     let used = |protocol: &Protocol| standing.is_available(*protocol);
-    match PROTOCOLS.into_iter().find(used) {
-        None => why,
-        Some(protocol) => format!("{why}; does not affect {}", new_work(protocol)),
-    }
+    let unaffected = PROTOCOLS.into_iter().find(used).map(|protocol| {
+        let protocol = work_of(protocol);
+        StateReason::OtherProtocolUnaffected { protocol }
+    });
+    std::iter::once(why).chain(unaffected).collect()
 }
 
-fn ejected(standing: &Standing, rules: &Rules, now_ms: u64) -> Option<String> {
+fn ejected(standing: &Standing, rules: &Rules, now_ms: u64) -> Option<StateReason> {
     let protocol = PROTOCOLS
         .into_iter()
         .find(|&p| standing.is_ejected_for(p))?;
     let ejection = standing.ejection(protocol);
     let until_ms = ejection.until_ms()?;
     let failures = ejection.failures();
-    let what = match protocol {
-        Protocol::Tcp => "sessions failed",
-        Protocol::Udp => "flows were refused",
-    };
-    let left_s = until_ms.saturating_sub(now_ms).div_ceil(1_000);
-    let passes = standing.in_row().0.min(rules.probe.rise);
-    let until = match left_s {
-        0 => format!("until probes pass ({passes} of {})", rules.probe.rise),
-        _ => format!("for {left_s} s"),
-    };
-    Some(format!("ejected {until}: {failures} {what} in a row"))
+    let protocol = work_of(protocol);
+    Some(match until_ms.saturating_sub(now_ms).div_ceil(1_000) {
+        0 => StateReason::EjectedUntilProbesPass {
+            passes: standing.in_row().0.min(rules.probe.rise),
+            of: rules.probe.rise,
+            failures,
+            protocol,
+        },
+        seconds => StateReason::EjectedFor {
+            seconds,
+            failures,
+            protocol,
+        },
+    })
 }
 
 /// What is known of a backend that is in: by probes, and where they say nothing, by sessions.
-fn reached(
-    backend: &BackendState,
-    standing: &Standing,
-    rules: &Rules,
-) -> (OperationalState, String) {
+fn reached(backend: &BackendState, standing: &Standing, rules: &Rules) -> Found {
     let says_nothing = |protocol| backend.protocols().seems_to_lack(protocol);
     let last = match says_nothing(Protocol::Udp) {
         true => backend.last_over(Protocol::Tcp),
         false => backend.last_connect(),
     };
     let by_session = match last {
-        LastConnect::Failed => (OperationalState::Down, "the last connect was refused"),
-        LastConnect::TimedOut => (OperationalState::Down, "the last connect timed out"),
-        LastConnect::Succeeded => (OperationalState::Up, "the last connect succeeded"),
-        LastConnect::FlowAnswered => (OperationalState::Up, "the last flow was answered"),
-        LastConnect::FlowRefused => (OperationalState::Down, "the last flow was refused"),
+        LastConnect::Failed => (OperationalState::Down, StateReason::LastConnectRefused),
+        LastConnect::TimedOut => (OperationalState::Down, StateReason::LastConnectTimedOut),
+        LastConnect::Succeeded => (OperationalState::Up, StateReason::LastConnectSucceeded),
+        LastConnect::FlowAnswered => (OperationalState::Up, StateReason::LastFlowAnswered),
+        LastConnect::FlowRefused => (OperationalState::Down, StateReason::LastFlowRefused),
         LastConnect::None if standing.is_probed() => {
-            (OperationalState::Checking, "no probe result yet")
+            (OperationalState::Checking, StateReason::NoProbeYet)
         }
-        LastConnect::None => (OperationalState::Checking, "no connect attempted yet"),
+        LastConnect::None => (OperationalState::Checking, StateReason::NoConnectYet),
     };
     let failures = PROTOCOLS.map(|protocol| backend.health().failures_in_row(protocol));
-    let mut why = match (standing.is_probed(), standing.last_probe()) {
+    let mut why = vec![match (standing.is_probed(), standing.last_probe()) {
         (true, Some(_)) => last_probe(standing, rules),
-        (true, None) | (false, _) => by_session.1.to_owned(),
-    };
+        (true, None) | (false, _) => by_session.1,
+    }];
     for (protocol, count) in PROTOCOLS.into_iter().zip(failures) {
         if count > 0 && !says_nothing(protocol) {
-            let what = new_work(protocol);
-            why.push_str(&format!("; {count} {what} in a row failed"));
+            let protocol = work_of(protocol);
+            why.push(StateReason::FailedInRow { protocol, count });
         }
     }
     let state = match standing.verdict() {
@@ -209,20 +205,17 @@ fn reached(
     (state, why)
 }
 
-fn last_probe(standing: &Standing, rules: &Rules) -> String {
+fn last_probe(standing: &Standing, rules: &Rules) -> StateReason {
     let (_, fails) = standing.in_row();
     match standing.last_probe().map(|last| last.outcome) {
-        None | Some(Outcome::Inconclusive) => "no probe result yet".to_owned(),
-        Some(Outcome::OwnListener(listener)) => {
-            format!("not probed: health.port leads to the proxy's own listener {listener}")
-        }
-        Some(Outcome::Passed { latency_us }) => {
-            format!("probe: passed in {:.1} ms", latency_us as f64 / 1_000.0)
-        }
-        Some(Outcome::Failed(failure)) => {
-            let fall = rules.probe.fall;
-            format!("probe: {failure} ({} of {fall})", fails.min(fall))
-        }
+        None | Some(Outcome::Inconclusive) => StateReason::NoProbeYet,
+        Some(Outcome::OwnListener(listener)) => StateReason::ProbeOfOwnListener { listener },
+        Some(Outcome::Passed { latency_us }) => StateReason::ProbePassed { latency_us },
+        Some(Outcome::Failed(failure)) => StateReason::ProbeFailed {
+            failure,
+            count: fails.min(rules.probe.fall),
+            of: rules.probe.fall,
+        },
     }
 }
 
@@ -251,6 +244,10 @@ pub fn status(
             Outcome::Passed { .. } => Some("passed".to_owned()),
             Outcome::Failed(failure) => Some(failure.to_string()),
             Outcome::Inconclusive | Outcome::OwnListener(_) => None,
+        }),
+        probe_failure: last.and_then(|last| match last.outcome {
+            Outcome::Failed(failure) => Some(failure),
+            Outcome::Passed { .. } | Outcome::Inconclusive | Outcome::OwnListener(_) => None,
         }),
         probe_latency_us: standing.latency_us(),
         session_failures_in_row: in_row(Protocol::Tcp),

@@ -1,63 +1,9 @@
 /**
- * @file The proxy's reasons for a backend's state, and control's warnings, in Chinese. Reasons are a closed
- * set of phrases (proxy/src/health/words.rs) joined by semicolons. Warnings (control/src/web/answers.rs,
- * control/src/keeper/files.rs) enclose the error of what failed. An unknown phrase stays as it is.
+ * @file Control's warnings in Chinese (control/src/web/answers.rs, control/src/keeper/files.rs). They enclose
+ * the error of what failed. An unknown phrase stays as it is.
  */
 
 import { saidText } from './refusals-zh.js';
-
-/** @type {Record<string, string>} */
-const WORK = { sessions: '会话', flows: 'UDP 流', 'sessions failed': '会话失败', 'flows were refused': 'UDP 流被拒' };
-
-/** What a probe found. @type {Record<string, string>} */
-const FOUND = {
-  passed: '通过',
-  refused: '连接被拒',
-  unreachable: '不可达',
-  'no answer in time': '超时未应答',
-  'closed before an answer': '应答前连接已关闭',
-  'not the expected answer': '应答不符合预期',
-  'the answer is not HTTP': '应答不是 HTTP',
-};
-
-/** @type {Record<string, string>} */
-const WHOLE = {
-  ...FOUND,
-  'warming up (reported by the backend)': '后端上报正在预热',
-  'the last connect was refused': '最近一次连接被拒',
-  'the last connect timed out': '最近一次连接超时',
-  'the last connect succeeded': '最近一次连接成功',
-  'the last flow was answered': '最近的 UDP 流得到了应答',
-  'the last flow was refused': '最近的 UDP 流被拒',
-  'flows were answered': 'UDP 流得到了应答',
-  'no flow answered yet': '尚无 UDP 流得到应答',
-  'no TCP connection accepted yet': '尚未接受过 TCP 连接',
-  'no probe result yet': '尚无探测结果',
-  'no connect attempted yet': '尚未连接过',
-  'still used: all backends are out (all_down: fail_open)': '后端全部不可用，仍继续使用（all_down: fail_open）',
-  // Control's own, where there is no proxy to ask.
-  'the proxy does not report it': '代理没有该后端的信息',
-};
-
-/** @type {[RegExp, (...found: string[]) => string][]} */
-const PHRASES = [
-  [/^HTTP status (\d+)$/, (status) => `HTTP 状态码 ${status}`],
-  [/^probe: passed in ([\d.]+ ms)$/, (time) => `探测通过，用时 ${time}`],
-  [/^probe: passed \((\d+) of (\d+)\)$/, (count, of) => `探测通过（${count}/${of}）`],
-  [/^probe: (.+) \((\d+) of (\d+)\)$/, (found = '', count, of) => `探测失败：${phrase(found)}（${count}/${of}）`],
-  [/^not probed: health\.port leads to the proxy's own listener (\S+)$/, (listener) => `未探测：health.port 指向代理自己的监听 ${listener}`],
-  [/^does not affect (sessions|flows)$/, (work = '') => work === 'flows' ? '不影响 UDP 流' : '不影响会话'],
-  [/^(\d+) (sessions|flows) in a row failed$/, (count, work = '') => `连续 ${count} 个${WORK[work]}失败`],
-  [/^slow start: (\d+) % of its share$/, (percent) => `慢启动：份额的 ${percent}%`],
-  [
-    /^ejected for (\d+) s: (\d+) (sessions failed|flows were refused) in a row$/,
-    (span, count, what = '') => `已摘除，还有 ${span} 秒：连续 ${count} 个${WORK[what]}`,
-  ],
-  [
-    /^ejected until probes pass \((\d+) of (\d+)\): (\d+) (sessions failed|flows were refused) in a row$/,
-    (passed, of, count, what = '') => `已摘除，直到探测通过（${passed}/${of}）：连续 ${count} 个${WORK[what]}`,
-  ],
-];
 
 /** @type {[RegExp, (...found: string[]) => string][]} */
 const WARNINGS = [
@@ -112,20 +58,10 @@ export function warningText(text) {
   return said === text ? saidText(text) : said;
 }
 
-/** @param {string} text as the proxy says it */
-export function reasonText(text) {
-  return text.split('; ').map(phrase).join('；');
-}
-
 /** @param {string | undefined} text */
 function cause(text = '') {
   const said = firstOf(CAUSES, text);
   return said === text ? saidText(text) : said;
-}
-
-/** @param {string} text */
-function phrase(text) {
-  return WHOLE[text] ?? firstOf(PHRASES, text);
 }
 
 /**
