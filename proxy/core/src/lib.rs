@@ -2,8 +2,8 @@
 //! arguments, so that every path can be tested in virtual time.
 //!
 //! Which backend ([`pick`], on a [`snapshot`]; at what cost, [`load`], [`meter`], [`score`]), how
-//! bytes pass ([`session`]), which flow a datagram belongs to ([`flow_table`]) and what
-//! becomes of it ([`flow`]), what a reload changes ([`plan`], [`retirement`]), what is kept over it ([`backend`]) and
+//! a session goes ([`session`]), which flow a datagram goes by and what becomes of it ([`flow`], in a
+//! [`flow_table`]), what a reload changes ([`plan`], [`retirement`]), what is kept over it ([`backend`]) and
 //! by which identity ([`ids`], [`listener`]), and which backends are well ([`health`], and
 //! what their pool ever answered, [`protocols`]).
 

@@ -1,13 +1,14 @@
-//! UDP flows in virtual time: clients, backends that come, go, fall silent and refuse, reloads, and the
-//! table and the flows' states driven exactly as the worker drives them. Every seed is one history; a
-//! failing seed is printed and replayed by `check(seed)`.
+//! UDP flows in virtual time: clients, backends that come, go, fall silent and refuse, reloads, and the very
+//! [`Seek`], table and flows that a worker carries out. Every seed is one history; a failing seed is
+//! printed and replayed by `check(seed)`.
 //!
 //! What must hold, whatever the order of events: the table never holds more flows than its bound, and
 //! evicts the one that is missed least; a flow keeps its backend for as long as that is allowed; a
 //! backend that was removed or disabled by the snapshot in force keeps the flows that it answers, for no
-//! longer than the settings say, and no others; nothing goes to one that has refused; silence ends a
-//! flow neither early nor late; every end has its one reason; and what backends count in flight is what
-//! the table holds, at the end nothing (invariants 1, 3, 4).
+//! longer than the settings say, and no others; nothing goes to one that has refused while there is another,
+//! and no more are tried than the settings allow; where descriptors are short, one flow makes room; silence
+//! ends a flow neither early nor late; every end has its one reason; and what backends count in flight is
+//! what the table holds, at the end nothing (invariants 1, 3, 4).
 //!
 //! Floods of new sources are played apart, with the figures of a real one.
 
@@ -15,17 +16,26 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use contract::{Algorithm, Backend, BackendAddr, Name, Pool, Report};
+use contract::{
+    Algorithm, Backend, BackendAddr, Config, Listener, ListenerSettings, Name, Pool,
+    ProcessSettings, Report,
+};
 use proxy_core::backend::{BackendRegistry, BackendState};
-use proxy_core::flow::{ANSWER_PATIENCE_MS, FlowState, Judging};
+use proxy_core::flow::life::Present;
+use proxy_core::flow::listening::{Listening, Sockets};
+use proxy_core::flow::seek::{Seek, Step, Unconnected};
+use proxy_core::flow::{ANSWER_PATIENCE_MS, Flow};
 use proxy_core::flow_table::{FlowIndex, FlowKey, FlowTable, Rank};
-use proxy_core::ids::ListenerId;
-use proxy_core::reason::FlowEnd;
+use proxy_core::listener::HeldListeners;
+use proxy_core::plan::{Endpoint, Protocol};
+use proxy_core::reason::{DropReason, FlowEnd};
+use proxy_core::snapshot::Snapshot;
 
 const CLIENTS: u16 = 18;
 const BACKENDS: u16 = 4;
 const MOST_FLOWS: usize = 12;
 const IDLE_MS: u64 = 5_000;
+const ATTEMPTS: u64 = 3;
 const STEPS: usize = 400;
 
 /// What the simulation itself knows of a flow, to hold the table against.
@@ -41,14 +51,177 @@ struct Known {
     is_refused: bool,
 }
 
-struct Simulation {
-    seed: u64,
+/// The one socket that clients send to.
+struct Socket(Listening);
+
+impl Sockets for Socket {
+    fn all(&self) -> impl Iterator<Item = (usize, &Listening)> {
+        std::iter::once((0, &self.0))
+    }
+
+    fn at(&self, _: usize) -> &Listening {
+        &self.0
+    }
+
+    fn is_of_this_host(&self, _: SocketAddr) -> bool {
+        false
+    }
+}
+
+/// What the worker has of all this, and how it carries out what flows ask for.
+struct World {
     random: fastrand::Rng,
     now_ms: u64,
-    epoch: u64,
+    most_flows: usize,
+    config: Config,
+    registry: BackendRegistry,
+    snapshot: Snapshot,
+    listeners: HeldListeners,
+    socket: Socket,
+    table: FlowTable<Flow<()>>,
+    /// Of a hundred connects, so many are refused, and so many lack descriptors.
+    refused_of_100: u8,
+    short_of_100: u8,
+}
+
+/// What came of a datagram.
+struct Sought {
+    outcome: Result<FlowIndex, DropReason>,
+    ended: Vec<(FlowKey, FlowEnd)>,
+    /// What each connect came to.
+    connects: Vec<(BackendAddr, Option<Unconnected>)>,
+}
+
+impl World {
+    fn new(seed: u64, pool: Pool, settings: ListenerSettings, most_flows: usize) -> World {
+        let config = Config {
+            generation: None,
+            updated_at: None,
+            listeners: vec![Listener {
+                name: Name::default(),
+                addr: SocketAddr::from(([192, 0, 2, 1], 53)),
+                tcp: false,
+                udp: true,
+                pool: 0,
+                settings,
+            }],
+            pools: vec![pool],
+            process: ProcessSettings::default(),
+        };
+        let mut registry = BackendRegistry::new(1);
+        let snapshot = Snapshot::build(None, &config, &mut registry, 1, most_flows, 1_000);
+        let endpoint = Endpoint {
+            addr: config.listeners[0].addr,
+            protocol: Protocol::Udp,
+        };
+        let serving = snapshot.serving(endpoint, None).expect("it is configured");
+        let mut listeners = HeldListeners::default();
+        listeners.update(&snapshot, 0, std::iter::empty());
+        World {
+            random: fastrand::Rng::with_seed(seed),
+            now_ms: 1_000,
+            most_flows,
+            config,
+            registry,
+            snapshot,
+            listeners,
+            socket: Socket(Listening::new(endpoint, serving)),
+            table: FlowTable::default(),
+            refused_of_100: 0,
+            short_of_100: 0,
+        }
+    }
+
+    fn reload(&mut self, backends: Vec<Backend>) {
+        self.config.pools[0].backends = backends;
+        let (previous, now_ms) = (Some(&self.snapshot), self.now_ms);
+        let (config, registry) = (&self.config, &mut self.registry);
+        self.snapshot = Snapshot::build(previous, config, registry, 1, self.most_flows, now_ms);
+        let open = std::iter::once(self.socket.0.serving.listener);
+        self.listeners.update(&self.snapshot, 0, open);
+    }
+
+    fn present(&self) -> Present<'_> {
+        Present {
+            snapshot: &self.snapshot,
+            listeners: &self.listeners,
+            now_us: self.now_ms * 1_000,
+        }
+    }
+
+    /// A datagram of the client of `key`: its flow, found or begun, has sent it.
+    fn datagram(&mut self, key: FlowKey) -> Sought {
+        let mut seek = Seek::new(key, 0);
+        let mut sought = Sought {
+            outcome: Err(DropReason::NoBackend),
+            ended: Vec::new(),
+            connects: Vec::new(),
+        };
+        loop {
+            let present = Present {
+                snapshot: &self.snapshot,
+                listeners: &self.listeners,
+                now_us: self.now_ms * 1_000,
+            };
+            let random = &mut self.random;
+            match seek.next_step(&mut self.table, &self.socket, present, random) {
+                Step::Send(index) => sought.outcome = Ok(index),
+                Step::Drop(reason) => sought.outcome = Err(reason),
+                Step::End(index, end) => {
+                    let (key, _) = self.table.remove(index).expect("it is in the table");
+                    sought.ended.push((key, end));
+                    continue;
+                }
+                Step::Connect { placement, place } => {
+                    let failed = match self.random.u8(0..100) {
+                        one if one < self.refused_of_100 => Some(Unconnected::Refused),
+                        one if one >= 100 - self.short_of_100 => Some(Unconnected::Shortage),
+                        _ => None,
+                    };
+                    sought.connects.push((placement.backend.addr, failed));
+                    if let Some(failed) = failed {
+                        seek.could_not_connect(failed);
+                        continue;
+                    }
+                    seek.connected();
+                    let serving = self.socket.0.serving;
+                    let flow = Flow::new((), &placement.backend, place, serving, self.present());
+                    let (listener, now_ms) = (serving.listener, self.now_ms);
+                    sought.outcome = Ok(self.table.insert(key, flow, listener, now_ms));
+                }
+            }
+            if let Ok(index) = sought.outcome {
+                let (_, flow) = self.table.get_mut(index).expect("found or made just now");
+                flow.sent(1, 1, self.now_ms);
+            }
+            return sought;
+        }
+    }
+
+    /// Answers to the client of `key`, if it has a flow. Returns the end that they are.
+    fn answer(&mut self, key: &FlowKey, count: usize) -> Option<FlowEnd> {
+        let index = self.table.find(key)?;
+        let present = Present {
+            snapshot: &self.snapshot,
+            listeners: &self.listeners,
+            now_us: self.now_ms * 1_000,
+        };
+        let (_, flow) = self.table.get_mut(index).expect("found just now");
+        flow.state.backend().set_answers_datagrams();
+        let end = flow.answered(count, 1, present);
+        match end {
+            Some(_) => drop(self.table.remove(index)),
+            None => self.table.touch_answered(index, self.now_ms),
+        }
+        end
+    }
+}
+
+struct Simulation {
+    seed: u64,
+    world: World,
     responses: u64,
     backend_gone_timeout_ms: Option<u64>,
-    registry: BackendRegistry,
     /// Of the snapshot in force: each backend, and whether it is enabled.
     installed: Vec<(Arc<BackendState>, bool)>,
     /// Since when a backend takes no flows.
@@ -57,10 +230,10 @@ struct Simulation {
     has_any_answered: bool,
     /// Backends that say nothing.
     silent: BTreeSet<BackendAddr>,
-    table: FlowTable<FlowState>,
     known: BTreeMap<u16, Known>,
     begun: u64,
     ended: Vec<FlowEnd>,
+    dropped: Vec<DropReason>,
 }
 
 fn key(client: u16) -> FlowKey {
@@ -80,22 +253,32 @@ impl Simulation {
         let mut random = fastrand::Rng::with_seed(seed);
         let responses = random.choice([0, 0, 1, 2]).expect("four of them");
         let backend_gone_timeout_ms = random.choice([None, Some(0), Some(9_000)]);
+        let backend_gone_timeout_ms = backend_gone_timeout_ms.expect("three of them");
+        let mut pool = Pool::new(Name::default(), Algorithm::Random, Vec::new());
+        pool.settings.connect.attempts = ATTEMPTS;
+        pool.settings.connect.backend_gone_timeout_ms = backend_gone_timeout_ms;
+        let settings = ListenerSettings {
+            udp_idle_ms: IDLE_MS,
+            udp_responses: responses,
+            ..ListenerSettings::default()
+        };
+        let mut world = World::new(seed, pool, settings, MOST_FLOWS);
+        if random.bool() {
+            (world.refused_of_100, world.short_of_100) = (10, 5);
+        }
         let mut simulation = Simulation {
             seed,
-            random,
-            now_ms: 1_000,
-            epoch: 0,
+            world,
             responses,
-            backend_gone_timeout_ms: backend_gone_timeout_ms.expect("three of them"),
-            registry: BackendRegistry::new(1),
+            backend_gone_timeout_ms,
             installed: Vec::new(),
             gone_since_ms: BTreeMap::new(),
             has_any_answered: false,
             silent: BTreeSet::new(),
-            table: FlowTable::default(),
             known: BTreeMap::new(),
             begun: 0,
             ended: Vec::new(),
+            dropped: Vec::new(),
         };
         simulation.reload();
         simulation
@@ -113,35 +296,26 @@ impl Simulation {
         };
         let mut backends = Vec::new();
         for port in 1..=BACKENDS {
-            match self.random.u8(..4) {
+            match self.world.random.u8(..4) {
                 0 => {}
                 1 => backends.push(described(port, false)),
                 _ => backends.push(described(port, true)),
             }
         }
-        let pool = Pool::new(Name::default(), Algorithm::Random, backends.clone());
-        let states = self.registry.adopt(&[pool]).remove(0).states;
+        self.world.reload(backends.clone());
+        let states = self.world.snapshot.pools[0].backends().iter();
         let enabled = backends.iter().map(|backend| backend.enabled);
-        self.installed = states.into_iter().zip(enabled).collect();
-        self.epoch += 1;
+        self.installed = states.cloned().zip(enabled).collect();
         for port in 1..=BACKENDS {
             let addr = addr(port);
             match self.takes_flows(addr) {
                 true => self.gone_since_ms.remove(&addr),
-                false => Some(*self.gone_since_ms.entry(addr).or_insert(self.now_ms)),
+                false => Some(*self.gone_since_ms.entry(addr).or_insert(self.world.now_ms)),
             };
-            match self.random.u8(..3) {
+            match self.world.random.u8(..3) {
                 0 => self.silent.insert(addr),
                 _ => self.silent.remove(&addr),
             };
-        }
-    }
-
-    fn judging(&self) -> Judging {
-        Judging {
-            epoch: self.epoch,
-            now_ms: self.now_ms,
-            backend_gone_timeout_ms: self.backend_gone_timeout_ms,
         }
     }
 
@@ -153,7 +327,7 @@ impl Simulation {
         );
         since
             .zip(timeout)
-            .is_some_and(|(since_ms, timeout_ms)| since_ms + timeout_ms <= self.now_ms)
+            .is_some_and(|(since_ms, timeout_ms)| since_ms + timeout_ms <= self.world.now_ms)
     }
 
     /// Why the next datagram of this flow goes elsewhere, if it does, as docs/traffic.md says it.
@@ -163,7 +337,7 @@ impl Simulation {
         }
         let waits = known.unanswered_ms;
         let moves = known.answers == 0
-            || waits.is_some_and(|since_ms| self.now_ms - since_ms >= ANSWER_PATIENCE_MS)
+            || waits.is_some_and(|since_ms| self.world.now_ms - since_ms >= ANSWER_PATIENCE_MS)
             || self.has_outstayed(known.backend);
         (!self.takes_flows(known.backend) && moves).then_some(FlowEnd::BackendGone)
     }
@@ -173,74 +347,75 @@ impl Simulation {
         installed.any(|(state, enabled)| *enabled && state.addr == backend)
     }
 
-    fn pick(&mut self, not: Option<BackendAddr>) -> Option<Arc<BackendState>> {
-        let open = self.installed.iter().filter(|(_, enabled)| *enabled);
-        let open: Vec<_> = open.map(|(state, _)| state).collect();
-        let others = open.iter().copied().filter(|state| Some(state.addr) != not);
-        let others: Vec<_> = others.collect();
-        let choice = if others.is_empty() { open } else { others };
-        self.random.choice(choice).cloned()
-    }
-
     /// A client's datagram: found, checked, moved where it must, begun where there is room.
     fn datagram(&mut self, client: u16) {
-        let key = key(client);
-        let mut refused_by = None;
-        if let Some(index) = self.table.find(&key) {
-            let (_, flow) = self.table.get_mut(index).expect("found just now");
-            let known = self.known[&client];
-            assert_eq!(flow.backend().addr, known.backend, "seed {}", self.seed);
-            let judging = Judging {
-                epoch: self.epoch,
-                now_ms: self.now_ms,
-                backend_gone_timeout_ms: self.backend_gone_timeout_ms,
-            };
-            let end = flow.check(judging);
-            let rank = flow.rank_when_asked();
-            assert_eq!(end, self.moves(&known), "seed {}: {known:?}", self.seed);
-            let Some(end) = end else {
-                self.table.touch(index, rank, self.now_ms);
-                return self.sent(client, index);
-            };
-            refused_by = known.is_refused.then_some(known.backend);
-            self.end(client, end);
+        let before = self.known.get(&client).copied();
+        let must_move = before.and_then(|known| self.moves(&known));
+        let sought = self.world.datagram(key(client));
+        let mut ended = sought.ended.iter();
+        let moved = ended.clone().find(|(of, _)| *of == key(client));
+        assert_eq!(moved.map(|(_, end)| *end), must_move, "{before:?}");
+        if let Some(end) = must_move {
+            assert_eq!(ended.next(), Some(&(key(client), end)), "first of all");
+            self.note_end(client, end);
         }
-        self.begin(client, refused_by);
+        let is_new = before.is_none() || must_move.is_some();
+        assert!(is_new || sought.connects.is_empty(), "it has one");
+        self.assert_connects(before.filter(|known| known.is_refused), &sought.connects);
+        let was_short = |(_, failed): &(_, Option<_>)| *failed == Some(Unconnected::Shortage);
+        for (of, end) in ended {
+            assert_eq!(*end, FlowEnd::Evicted);
+            let is_full = self.known.len() >= MOST_FLOWS;
+            assert!(is_full || sought.connects.iter().any(was_short));
+            self.assert_is_least_missed(of.client.port());
+            self.note_end(of.client.port(), *end);
+        }
+        match sought.outcome {
+            Ok(_) => self.sent(client, sought.connects.last().map(|(addr, _)| *addr)),
+            Err(reason) => self.dropped.push(reason),
+        }
     }
 
-    fn begin(&mut self, client: u16, refused_by: Option<BackendAddr>) {
-        while self.table.len() >= MOST_FLOWS {
-            let index = self.table.least_missed().expect("it is full");
-            let (key, _) = self.table.get(index).expect("it is listed");
-            let evicted = key.client.port();
-            self.assert_is_least_missed(evicted);
-            self.end(evicted, FlowEnd::Evicted);
+    /// Each goes to a backend that takes flows and has not refused, while there is one, and not to too
+    /// many.
+    fn assert_connects(
+        &self,
+        refused_by: Option<Known>,
+        connects: &[(BackendAddr, Option<Unconnected>)],
+    ) {
+        let mut tried: BTreeSet<BackendAddr> = refused_by.iter().map(|one| one.backend).collect();
+        let enabled = || self.installed.iter().filter(|(_, enabled)| *enabled);
+        let mut chosen = 0;
+        let mut last = None;
+        for (addr, failed) in connects {
+            assert!(self.takes_flows(*addr), "{addr} takes none");
+            let is_same_again = last == Some((*addr, Some(Unconnected::Shortage)));
+            let has_other = enabled().any(|(state, _)| !tried.contains(&state.addr));
+            assert!(!tried.contains(addr) || !has_other, "{addr} has refused");
+            chosen += u64::from(!is_same_again);
+            last = Some((*addr, *failed)).filter(|_| !is_same_again);
+            if *failed == Some(Unconnected::Refused) {
+                tried.insert(*addr);
+            }
         }
-        let Some(backend) = self.pick(refused_by) else {
-            return;
-        };
-        let flow = FlowState::begin(&backend, self.epoch);
-        let index = self
-            .table
-            .insert(key(client), flow, ListenerId::FIRST, self.now_ms);
-        self.begun += 1;
-        let known = Known {
-            backend: backend.addr,
-            last_seen_ms: self.now_ms,
-            rank: Rank::Unanswered,
-            unanswered_ms: None,
-            requests: 0,
-            answers: 0,
-            is_refused: false,
-        };
-        self.known.insert(client, known);
-        self.sent(client, index);
+        assert!(chosen <= ATTEMPTS, "{connects:?}");
     }
 
-    /// A datagram of `client` went out.
-    fn sent(&mut self, client: u16, index: FlowIndex) {
-        let (_, flow) = self.table.get_mut(index).expect("found just now");
-        flow.sent(1, self.now_ms);
+    /// A datagram of `client` went out, by a flow that began with it if there is a backend for one.
+    fn sent(&mut self, client: u16, begun: Option<BackendAddr>) {
+        if let Some(backend) = begun {
+            self.begun += 1;
+            let known = Known {
+                backend,
+                last_seen_ms: self.world.now_ms,
+                rank: Rank::Unanswered,
+                unanswered_ms: None,
+                requests: 0,
+                answers: 0,
+                is_refused: false,
+            };
+            self.known.insert(client, known);
+        }
         self.note(client, |known, now_ms| {
             known.last_seen_ms = now_ms;
             known.requests += 1;
@@ -269,28 +444,26 @@ impl Simulation {
     }
 
     fn note(&mut self, client: u16, note: impl FnOnce(&mut Known, u64)) {
-        let now_ms = self.now_ms;
+        let now_ms = self.world.now_ms;
         note(self.known.get_mut(&client).expect("it has a flow"), now_ms);
     }
 
     /// Answers of the backend, or ICMP's word that it is not there, for a flow that exists.
     fn backend_speaks(&mut self, client: u16) {
-        let Some(index) = self.table.find(&key(client)) else {
+        let Some(index) = self.world.table.find(&key(client)) else {
             return;
         };
-        let (_, flow) = self.table.get_mut(index).expect("found just now");
-        if self.random.u8(..12) == 0 {
-            flow.refuse();
+        if self.world.random.u8(..12) == 0 {
+            let (_, flow) = self.world.table.get_mut(index).expect("found just now");
+            flow.state.refuse();
             return self.note(client, |known, _| known.is_refused = true);
         }
         if self.silent.contains(&self.known[&client].backend) {
             return;
         }
-        let count = self.random.usize(1..4);
-        flow.backend().set_answers_datagrams();
+        let count = self.world.random.usize(1..4);
         self.has_any_answered = true;
-        let end = flow.answered(count, self.responses);
-        self.table.touch(index, Rank::Answered, self.now_ms);
+        let end = self.world.answer(&key(client), count);
         self.note(client, |known, now_ms| {
             known.answers += count as u64;
             known.last_seen_ms = now_ms;
@@ -301,19 +474,16 @@ impl Simulation {
         let is_enough = self.responses > 0 && known.answers >= self.responses * known.requests;
         assert_eq!(end.is_some(), is_enough, "seed {}", self.seed);
         if let Some(end) = end {
-            self.end(client, end);
+            self.note_end(client, end);
         }
     }
 
     fn expire(&mut self) {
-        let judging = self.judging();
-        for index in 0..self.table.places() as FlowIndex {
-            let Some((key, flow)) = self.table.get(index) else {
-                continue;
-            };
-            let end_ms = flow.must_end_at_ms(judging);
-            if end_ms.is_some_and(|end_ms| end_ms <= self.now_ms) {
-                self.end(key.client.port(), FlowEnd::BackendGone);
+        let now_ms = self.world.now_ms;
+        for index in 0..self.world.table.places() as FlowIndex {
+            let end_ms = self.world.table.must_end_at_ms(index, self.world.present());
+            if end_ms.is_some_and(|end_ms| end_ms <= now_ms) {
+                self.end(index, FlowEnd::BackendGone);
             }
         }
         let outstayed = self
@@ -321,13 +491,8 @@ impl Simulation {
             .values()
             .filter(|k| self.has_outstayed(k.backend));
         assert_eq!(outstayed.count(), 0, "seed {}: too long", self.seed);
-        while let Some((index, last_seen_ms)) = self.table.oldest(ListenerId::FIRST) {
-            if self.now_ms < last_seen_ms + IDLE_MS {
-                break;
-            }
-            let (key, flow) = self.table.get(index).expect("it is listed");
-            let (client, end) = (key.client.port(), flow.end_when_idle());
-            let known = &self.known[&client];
+        while let Some((index, end)) = self.world.table.next_idle(self.world.present()) {
+            let known = &self.known[&self.client_of(index)];
             let right = match known.answers {
                 _ if known.is_refused => FlowEnd::Refused,
                 0 if self.has_any_answered => FlowEnd::Unanswered,
@@ -335,18 +500,31 @@ impl Simulation {
                 _ => FlowEnd::Idle,
             };
             assert_eq!(end, right, "seed {}", self.seed);
-            self.end(client, end);
+            self.end(index, end);
         }
-        let overdue = |known: &&Known| known.last_seen_ms + IDLE_MS <= self.now_ms;
-        let left = self.known.values().filter(overdue).count();
-        assert_eq!(left, 0, "seed {}: idle flows were left", self.seed);
+        let idle_ms = |known: &Known| known.last_seen_ms + IDLE_MS;
+        let overdue = self.known.values().filter(|known| idle_ms(known) <= now_ms);
+        assert_eq!(overdue.count(), 0, "seed {}: idle flows left", self.seed);
+        let next_ms = self.known.values().map(idle_ms).min();
+        let next = self.world.table.next_idle_ms(&self.world.listeners);
+        assert_eq!(next, next_ms, "it is woken for the next one");
     }
 
-    fn end(&mut self, client: u16, end: FlowEnd) {
-        let index = self.table.find(&key(client)).expect("it has a flow");
-        self.table.remove(index).expect("found just now");
+    fn client_of(&self, index: FlowIndex) -> u16 {
+        let flow = self.world.table.get(index);
+        let (key, _) = flow.expect("it is in the table");
+        key.client.port()
+    }
+
+    fn end(&mut self, index: FlowIndex, end: FlowEnd) {
+        let client = self.client_of(index);
+        self.world.table.remove(index).expect("found just now");
+        self.note_end(client, end);
+    }
+
+    fn note_end(&mut self, client: u16, end: FlowEnd) {
         let known = self.known.remove(&client).expect("it has a flow");
-        let silence_ms = self.now_ms - known.last_seen_ms;
+        let silence_ms = self.world.now_ms - known.last_seen_ms;
         let is_idle = matches!(end, FlowEnd::Idle | FlowEnd::Unanswered | FlowEnd::OneWay);
         assert!(!is_idle || silence_ms >= IDLE_MS, "too early");
         self.ended.push(end);
@@ -354,10 +532,18 @@ impl Simulation {
 
     /// The table, the backends' counts and what the simulation knows agree.
     fn compare(&self) {
-        assert!(self.table.len() <= MOST_FLOWS, "seed {}", self.seed);
-        assert_eq!(self.table.len(), self.known.len(), "seed {}", self.seed);
-        assert_eq!(self.begun, (self.ended.len() + self.table.len()) as u64);
-        for state in self.registry.all() {
+        assert!(self.world.table.len() <= MOST_FLOWS, "seed {}", self.seed);
+        assert_eq!(
+            self.world.table.len(),
+            self.known.len(),
+            "seed {}",
+            self.seed
+        );
+        assert_eq!(
+            self.begun,
+            (self.ended.len() + self.world.table.len()) as u64
+        );
+        for state in self.world.registry.all() {
             let here = self.known.values();
             let here = here.filter(|known| known.backend == state.addr).count();
             assert_eq!(
@@ -371,13 +557,13 @@ impl Simulation {
     }
 
     fn step(&mut self) {
-        self.now_ms += self.random.u64(0..120);
-        let client = self.random.u16(1..=CLIENTS);
-        match self.random.u8(..20) {
+        self.world.now_ms += self.world.random.u64(0..120);
+        let client = self.world.random.u16(1..=CLIENTS);
+        match self.world.random.u8(..20) {
             0 => self.reload(),
             1..=6 => self.backend_speaks(client),
             // Silence, now and then, of everyone.
-            7 if self.random.u8(..10) == 0 => self.now_ms += IDLE_MS,
+            7 if self.world.random.u8(..10) == 0 => self.world.now_ms += IDLE_MS,
             _ => self.datagram(client),
         }
         self.expire();
@@ -385,23 +571,35 @@ impl Simulation {
     }
 }
 
-/// Plays one history; returns the ends that it met.
+/// Plays one history; returns the ends that it met, and why datagrams were dropped.
 #[track_caller]
-fn check(seed: u64) -> Vec<FlowEnd> {
+fn check(seed: u64) -> (Vec<FlowEnd>, Vec<DropReason>) {
     let mut simulation = Simulation::new(seed);
     (0..STEPS).for_each(|_| simulation.step());
-    simulation.now_ms += IDLE_MS;
+    simulation.world.now_ms += IDLE_MS;
     simulation.expire();
     simulation.compare();
-    assert!(simulation.table.is_empty(), "seed {seed}: flows were left");
-    let in_flight: u64 = simulation.registry.all().map(|state| state.flows()).sum();
+    assert!(
+        simulation.world.table.is_empty(),
+        "seed {seed}: flows were left"
+    );
+    let in_flight: u64 = simulation
+        .world
+        .registry
+        .all()
+        .map(|state| state.flows())
+        .sum();
     assert_eq!(in_flight, 0, "seed {seed}");
-    simulation.ended
+    (simulation.ended, simulation.dropped)
 }
 
 #[test]
 fn flows_stay_move_and_end_as_promised_in_every_history() {
-    let met: BTreeSet<&str> = (0..1_500).flat_map(check).map(FlowEnd::word).collect();
+    let (mut met, mut dropped) = (BTreeSet::new(), BTreeSet::new());
+    for (ended, drops) in (0..1_500).map(check) {
+        met.extend(ended.into_iter().map(FlowEnd::word));
+        dropped.extend(drops.into_iter().map(DropReason::word));
+    }
     let expected = [
         "answered",
         "backend_gone",
@@ -412,16 +610,15 @@ fn flows_stay_move_and_end_as_promised_in_every_history() {
         "unanswered",
     ];
     assert!(met.into_iter().eq(expected), "every kind of end is played");
+    assert!(dropped.into_iter().eq(["no_backend", "no_room"]));
 }
 
 /// A table of 2,440 flows, a backend that takes `answer_ms`, and 6,000 datagrams a second from sources
 /// that nobody has seen before, in the milliseconds of virtual time.
 struct Flood {
-    table: FlowTable<FlowState>,
-    backend: Arc<BackendState>,
+    world: World,
     answer_ms: u64,
     is_flood_answered: bool,
-    now_ms: u64,
     next_source: u32,
     /// Who asked when.
     asked: std::collections::VecDeque<(u64, FlowKey)>,
@@ -442,16 +639,11 @@ impl Flood {
             batch: None,
         };
         let pool = Pool::new(Name::default(), Algorithm::Random, vec![described]);
+        let settings = ListenerSettings::default();
         Flood {
-            table: FlowTable::default(),
-            backend: BackendRegistry::new(1)
-                .adopt(&[pool])
-                .remove(0)
-                .states
-                .remove(0),
+            world: World::new(1, pool, settings, Self::MOST_FLOWS),
             answer_ms,
             is_flood_answered,
-            now_ms: 0,
             next_source: 0,
             asked: Default::default(),
             answered: BTreeSet::new(),
@@ -464,26 +656,10 @@ impl Flood {
             local_ip: None,
             port: 53,
         };
-        let index = match self.table.find(&key) {
-            Some(index) => {
-                let (_, flow) = self.table.get(index).expect("found just now");
-                let rank = flow.rank_when_asked();
-                self.table.touch(index, rank, self.now_ms);
-                index
-            }
-            None => {
-                while self.table.len() >= Self::MOST_FLOWS {
-                    let index = self.table.least_missed().expect("it is full");
-                    self.table.remove(index);
-                }
-                let flow = FlowState::begin(&self.backend, 1);
-                self.table.insert(key, flow, ListenerId::FIRST, self.now_ms)
-            }
-        };
-        let (_, flow) = self.table.get_mut(index).expect("found or made just now");
-        flow.sent(1, self.now_ms);
+        let sought = self.world.datagram(key);
+        assert!(sought.outcome.is_ok(), "there is a backend");
         if is_answered {
-            self.asked.push_back((self.now_ms, key));
+            self.asked.push_back((self.world.now_ms, key));
         }
     }
 
@@ -500,19 +676,16 @@ impl Flood {
 
     /// A millisecond without a flood. An answer arrives where its flow is still there.
     fn answer(&mut self) {
-        self.now_ms += 1;
+        self.world.now_ms += 1;
         while let Some((at_ms, key)) = self.asked.front().copied() {
-            if at_ms + self.answer_ms > self.now_ms {
+            if at_ms + self.answer_ms > self.world.now_ms {
                 break;
             }
             self.asked.pop_front();
-            let Some(index) = self.table.find(&key) else {
-                continue;
-            };
-            let (_, flow) = self.table.get_mut(index).expect("found just now");
-            flow.answered(1, 0);
-            self.table.touch(index, Rank::Answered, self.now_ms);
-            self.answered.insert(key.client);
+            if self.world.table.find(&key).is_some() {
+                assert_eq!(self.world.answer(&key, 1), None);
+                self.answered.insert(key.client);
+            }
         }
     }
 

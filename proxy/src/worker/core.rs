@@ -7,13 +7,17 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use proxy_core::backend::{BackendState, LastConnect};
 use proxy_core::counts::Counts;
+use proxy_core::flow::Flow;
+use proxy_core::flow::life::Present;
+use proxy_core::flow::listening::Sockets;
+use proxy_core::flow::seek::{Seek, Step};
+use proxy_core::flow_table::FlowTable;
 use proxy_core::health::Unanswered;
 use proxy_core::health::sources::{AnsweredSources, Source};
 use proxy_core::health::watch::Failing;
 use proxy_core::ids::ListenerId;
 use proxy_core::latency::add;
 use proxy_core::listener::{HeldListeners, ListenerRules};
-use proxy_core::placement::{Placement, Seeking};
 use proxy_core::plan::Protocol;
 use proxy_core::session::SessionState;
 use proxy_core::session::action::Choice;
@@ -202,9 +206,30 @@ impl Core {
         self.now_us / 1_000
     }
 
-    /// Chooses a backend for a new session or flow.
-    pub fn place(&mut self, seeking: Seeking<'_>) -> Option<Placement> {
-        Placement::choose(&self.snapshot, seeking, self.now_us, &mut self.random)
+    /// What flows go by now.
+    #[inline]
+    pub fn present(&self) -> Present<'_> {
+        Present {
+            snapshot: &self.snapshot,
+            listeners: &self.listeners,
+            now_us: self.now_us,
+        }
+    }
+
+    /// What datagrams that look for their flow need next.
+    #[inline]
+    pub fn seek<S>(
+        &mut self,
+        seek: &mut Seek,
+        flows: &mut FlowTable<Flow<S>>,
+        sockets: &impl Sockets,
+    ) -> Step {
+        let present = Present {
+            snapshot: &self.snapshot,
+            listeners: &self.listeners,
+            now_us: self.now_us,
+        };
+        seek.next_step(flows, sockets, present, &mut self.random)
     }
 
     /// Chooses the backend that a session from `client_ip` tries next.

@@ -1,13 +1,11 @@
-//! One UDP flow: its socket to the backend, what ends it, and what is counted of it.
+//! The system calls and counts of one UDP flow; what becomes of it is decided in `proxy_core::flow`.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 
-use proxy_core::backend::{BackendState, LastConnect};
-use proxy_core::flow::{FlowState, Reading};
-use proxy_core::ids::{ListenerId, PoolId};
-use proxy_core::listener::Serving;
+use proxy_core::backend::LastConnect;
+use proxy_core::flow::Reading;
+use proxy_core::ids::ListenerId;
 use proxy_core::plan::Protocol;
 use proxy_core::reason::{DropReason, FlowEnd};
 use proxy_core::score::witnessed::Failure;
@@ -21,84 +19,47 @@ use crate::connecting::{is_connected_to_itself, socket_for};
 /// Asked for as the kernel's queue of a flow's socket; the system may grant less.
 const FLOW_QUEUE_BYTES: usize = 1 << 20;
 
-pub struct Flow {
-    pub socket: OwnedFd,
-    pub state: FlowState,
-    /// Index of the socket that it came by, from which answers leave.
-    pub socket_index: u32,
-    /// The listener it came by, and the pool that its backend is a member of.
-    pub listener: ListenerId,
-    pub pool: PoolId,
-    pub started_us: u64,
-    pub first_up_us: u64,
-    pub bytes_up: u64,
-    pub bytes_down: u64,
+pub type Flow = proxy_core::flow::Flow<OwnedFd>;
+
+/// Receives answers in this turn of the worker. Returns whether more may wait; the poller tells of those too.
+pub fn receive(flow: &mut Flow, turn: u64, receiver: &mut Receiver) -> std::io::Result<bool> {
+    let socket = flow.socket.as_fd();
+    match flow.state.reading(turn) {
+        Reading::One => receiver.receive_one(socket).map(|()| false),
+        Reading::Batch => {
+            let may_have_more = receiver.receive_connected(socket)?;
+            if flow.state.read_batch(receiver.count()) {
+                // Where the kernel cannot, bursts come as ever.
+                let _ = datagrams::request_coalescing(socket);
+            }
+            Ok(may_have_more)
+        }
+    }
 }
 
-impl Flow {
-    pub fn new(
-        core: &Core,
-        socket: OwnedFd,
-        backend: &Arc<BackendState>,
-        socket_index: usize,
-        serving: Serving,
-    ) -> Flow {
-        Flow {
-            socket,
-            state: FlowState::begin(backend, core.snapshot.epoch),
-            socket_index: socket_index as u32,
-            listener: serving.listener,
-            pool: serving.pool,
-            started_us: core.now_us,
-            first_up_us: core.now_us,
-            bytes_up: 0,
-            bytes_down: 0,
-        }
-    }
+/// Nobody listens at the backend of the flow.
+pub fn count_refusal(core: &Core, flow: &Flow) {
+    let backend = flow.state.backend();
+    core.count_refusal(flow.listener, Protocol::Udp, backend);
+    core.meter_failure(flow.pool, backend, Failure::FlowRefused);
+}
 
-    /// Receives answers. Returns whether more may wait; the poller tells of those too.
-    pub fn receive(&mut self, core: &Core, receiver: &mut Receiver) -> std::io::Result<bool> {
-        let socket = self.socket.as_fd();
-        match self.state.reading(core.turn) {
-            Reading::One => receiver.receive_one(socket).map(|()| false),
-            Reading::Batch => {
-                let may_have_more = receiver.receive_connected(socket)?;
-                if self.state.read_batch(receiver.count()) {
-                    // Where the kernel cannot, bursts come as ever.
-                    let _ = datagrams::request_coalescing(socket);
-                }
-                Ok(may_have_more)
-            }
-        }
-    }
+pub fn count_up(core: &Core, flow: &mut Flow, datagrams: usize, bytes: usize) {
+    flow.sent(datagrams, bytes, core.now_ms());
+    core.count_bytes(flow.listener, flow.state.backend(), bytes as u64, 0);
+}
 
-    pub fn refuse(&mut self, core: &Core) {
-        self.state.refuse();
-        core.count_refusal(self.listener, Protocol::Udp, self.state.backend());
-        let failure = Failure::FlowRefused;
-        core.meter_failure(self.pool, self.state.backend(), failure);
+/// Counts answers; returns why the flow is over, if they end it.
+pub fn count_down(core: &Core, flow: &mut Flow, answers: usize, bytes: usize) -> Option<FlowEnd> {
+    let backend = flow.state.backend();
+    backend.set_last_connect(Protocol::Udp, LastConnect::FlowAnswered);
+    backend.set_answers_datagrams();
+    core.note_answer(Protocol::Udp, backend);
+    if flow.state.is_unanswered() {
+        core.count_first_byte(flow.listener, backend, flow.started_us);
     }
-
-    pub fn count_up(&mut self, core: &Core, datagrams: usize, bytes: usize) {
-        self.state.sent(datagrams, core.now_ms());
-        self.bytes_up += bytes as u64;
-        core.count_bytes(self.listener, self.state.backend(), bytes as u64, 0);
-    }
-
-    /// Counts answers; returns why the flow is over, if they end it.
-    pub fn count_down(&mut self, core: &Core, answers: usize, bytes: usize) -> Option<FlowEnd> {
-        let backend = self.state.backend();
-        backend.set_last_connect(Protocol::Udp, LastConnect::FlowAnswered);
-        backend.set_answers_datagrams();
-        core.note_answer(Protocol::Udp, backend);
-        if self.state.is_unanswered() {
-            core.count_first_byte(self.listener, backend, self.first_up_us);
-        }
-        core.count_bytes(self.listener, backend, 0, bytes as u64);
-        self.bytes_down += bytes as u64;
-        let responses = core.rules(self.listener).settings.udp_responses;
-        self.state.answered(answers, responses)
-    }
+    core.count_bytes(flow.listener, backend, 0, bytes as u64);
+    flow.answered(answers, bytes, core.present())
 }
 
 /// Sends the datagrams received last to a client of `listener`, by its `socket`; returns their bytes. What

@@ -1,9 +1,5 @@
-//! What decides over the life of one UDP flow, without its socket: whether its next datagram may
-//! still go to its backend, when it has been answered enough, and how its answers are read.
-//!
-//! A flow of a backend that was removed or disabled goes on for as long as that backend answers, so
-//! that a stream over UDP (QUIC, TURN, a VPN) survives as a TCP session does; a backend that is
-//! really gone never swallows a flow (`docs/adr/0011`). Part of invariant 1.
+//! What is known of one flow, and what follows from that: whether its next datagram may still go to its
+//! backend, when it has been answered enough, and how its answers are read.
 
 use std::sync::Arc;
 
