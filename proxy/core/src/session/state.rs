@@ -188,7 +188,8 @@ impl SessionState {
         }
     }
 
-    /// The time for which the timer was armed has come, or an earlier one.
+    /// The time for which the timer was armed has come. Never to be called before: two looks at a silent session
+    /// must be as far apart as it may be silent.
     pub fn timer(&mut self, ends: &impl Ends, now_ms: u64) -> Action {
         match self.stage {
             Stage::Connecting { deadline_ms, .. } if now_ms >= deadline_ms => {
