@@ -24,7 +24,7 @@ const OPEN_LISTS = new Set(['auditActions', 'auditResults']);
 const ONLY_ENGLISH = new Set(['reliability.md']);
 /** Files whose refusals the console shows: of settings, and of edits. */
 const REFUSING = ['config', 'health', 'gpu_aware', 'networks', 'object', 'raw', 'value'].map((name) => `contract/src/${name}.rs`).concat(
-  ['layer', 'changes', 'model'].map((name) => `control/src/${name}.rs`),
+  ['layer', 'changes', 'model', 'services'].map((name) => `control/src/${name}.rs`),
 );
 /** Texts of these files that are no refusals, or are refusals to other programs. */
 const NO_REFUSAL = /^(?: at line |.*struct of|.*another owner|.*without "owner"|all 7 registrations|(?:7)?; did you mean|an object 7$)/;
@@ -385,7 +385,7 @@ function checkReference() {
   /** @type {Record<string, Record<string, unknown>>} */
   const paths = JSON.parse(read('control/src/web/v1/openapi.json')).paths;
   const calls = Object.entries(paths).flatMap(([path, methods]) => {
-    const shown = path.replace('{ip}/{port}', 'IP/PORT').replace('{id}', 'IP:PORT').replace('{number}', 'N');
+    const shown = path.replace('{ip}/{port}', 'IP/PORT').replace('{id}', 'IP:PORT').replace('{pool}', 'POOL').replace('{number}', 'N');
     return Object.keys(methods).filter((name) => name !== 'parameters').map((name) => `${name.toUpperCase()} ${shown}`);
   });
   demand('docs/api.md', calls, (text, call) => new RegExp(`\`${escaped(call)}[\`?]`).test(text));

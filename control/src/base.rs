@@ -1,10 +1,17 @@
-//! The base formats inside the model: the only file that knows that they have one pool.
+//! How files, calls and ids name a backend: the only file that knows that an address alone is one of the pool
+//! `default`.
 //!
-//! Inside, a backend is known by its pool and its address ([`BackendKey`]). Base files, calls and ids name the
-//! address alone, and mean the pool `default`: [`lower`] and [`parse_id`] read them, [`raise`] writes them. A
-//! backend of another pool has no place there.
+//! Inside, a backend is known by its pool and its address ([`BackendKey`]). Entries and bodies name the pool as
+//! `pool` beside `ip` and `port` ([`read_key`], [`write_pool`]), ids as `pool/ip:port` ([`parse_key`]). In the pool
+//! `default`, both are as in the base format. Paths of the base API and its list have that pool alone ([`lower`],
+//! [`raise`]).
 
-use contract::{BackendAddr, BackendKey, DEFAULT_NAME, Name, parse_backend_ip};
+use contract::config::read_backend_addr;
+use contract::{BackendAddr, BackendKey, DEFAULT_NAME, Faults, Name, Object, parse_backend_ip};
+use serde_json::{Map, Value};
+
+const ALLOWED_POOL: &str =
+    "the name of a pool: 1 to 63 of a-z, 0-9, - and _, beginning with a letter";
 
 /// The backend that an address means in a base format.
 pub fn lower(addr: BackendAddr) -> BackendKey {
@@ -16,12 +23,35 @@ pub fn raise(key: &BackendKey) -> Option<BackendAddr> {
     (key.pool.as_str() == DEFAULT_NAME).then_some(key.addr)
 }
 
+/// Reads `ip` and `port`, which are required, and `pool`.
+pub fn read_key(object: &mut Object, faults: &mut Faults) -> Option<BackendKey> {
+    let addr = read_backend_addr(object, faults);
+    let pool = match object.take("pool") {
+        None => Name::default(),
+        Some(value) => {
+            let pool = value.as_str().and_then(Name::new);
+            if pool.is_none() {
+                faults.add(&object.pointer("pool"), value, ALLOWED_POOL);
+            }
+            pool?
+        }
+    };
+    Some(BackendKey::new(pool, addr?))
+}
+
+/// Adds the pool to an entry, unless it is `default`.
+pub fn write_pool(key: &BackendKey, entry: &mut Map<String, Value>) {
+    if raise(key).is_none() {
+        entry.insert("pool".to_owned(), key.pool.as_str().into());
+    }
+}
+
 /// The backend that an `ip:port` means.
 pub fn parse_id(text: &str) -> Option<BackendKey> {
     parse_addr(text).map(lower)
 }
 
-/// The backend that was written as a [`BackendKey`] is shown: in files that have always named more than one pool's.
+/// The backend that was written as a [`BackendKey`] is shown.
 pub fn parse_key(text: &str) -> Option<BackendKey> {
     let Some((pool, addr)) = text.split_once('/') else {
         return parse_id(text);
@@ -62,6 +92,7 @@ fn parse_addr(text: &str) -> Option<BackendAddr> {
 pub mod tests {
     use super::*;
     use proptest::prelude::*;
+    use serde_json::json;
     use std::net::IpAddr;
 
     /// 10.0.0.`last`:9001 in the pool `default`.
@@ -133,7 +164,28 @@ pub mod tests {
     }
 
     #[test]
-    fn only_the_default_pool_has_a_place_in_a_base_format() {
+    fn an_entry_names_its_pool_unless_it_is_default() {
+        for pool in [Value::Null, DEFAULT_NAME.into(), "chat".into()] {
+            let entry = json!({ "ip": "10.0.0.1", "port": 80, "pool": pool });
+            let entry = entry.as_object().expect("an object");
+            let mut faults = Faults::default();
+            let key = read_key(&mut Object::new(entry, ""), &mut faults).expect("a key");
+            assert_eq!(key.pool.as_str(), pool.as_str().unwrap_or(DEFAULT_NAME));
+            let mut written = Map::new();
+            write_pool(&key, &mut written);
+            assert_eq!(written.get("pool"), (pool == "chat").then_some(&pool));
+        }
+        for bad in [json!("Chat"), json!(""), json!(7), json!(["chat"])] {
+            let entry = json!({ "ip": "10.0.0.1", "port": 80, "pool": bad });
+            let entry = entry.as_object().expect("an object");
+            let mut faults = Faults::default();
+            assert_eq!(read_key(&mut Object::new(entry, ""), &mut faults), None);
+            assert_eq!(faults.0[0].place, "/pool");
+        }
+    }
+
+    #[test]
+    fn only_the_default_pool_has_a_place_in_a_base_path() {
         let key = parse_id("10.0.0.1:80").expect("an id");
         assert_eq!(lower(key.addr), key);
         assert_eq!(raise(&key), Some(key.addr));

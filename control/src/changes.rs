@@ -9,7 +9,7 @@ use contract::config::MAX_WEIGHT;
 use contract::{BackendKey, Faults, Object};
 use serde_json::{Map, Value, json};
 
-use crate::base::parse_id;
+use crate::base::parse_key;
 use crate::edits::MAX_NOTE;
 use crate::merge::Row;
 use crate::registry::Override;
@@ -154,7 +154,7 @@ impl ChangeSet {
             };
             let patch = OverridePatch::read(map, &place, &["id"], &mut faults);
             let said = map.get("id").and_then(Value::as_str).unwrap_or_default();
-            let Some(key) = parse_id(said) else {
+            let Some(key) = parse_key(said) else {
                 faults.add(&format!("{place}/id"), said, ALLOWED_ID);
                 continue;
             };

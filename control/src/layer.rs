@@ -264,6 +264,23 @@ impl Layer {
         self.algorithm.unwrap_or(Algorithm::WeightedRoundRobin)
     }
 
+    /// The pools that are defined.
+    pub fn pools(&self) -> BTreeSet<Name> {
+        let mut pools = self.services.names(Kind::Pool);
+        pools.insert(Name::default());
+        pools
+    }
+
+    /// The name of a pool's algorithm; `None` where the pool is not defined.
+    pub fn algorithm_of(&self, pool: &Name) -> Option<&str> {
+        let set = self.services.get(Kind::Pool, pool);
+        if set.is_none() && *pool != Name::default() {
+            return None;
+        }
+        let own = set.and_then(|keys| keys.get("algorithm")?.as_str());
+        Some(own.unwrap_or(self.algorithm().name()))
+    }
+
     /// The head of `proxy_config.json`, base keys first: always the algorithm, and `listen` unless the listener
     /// `default` is among the named ones, or is switched off and there is another.
     pub fn head(&self) -> Head {

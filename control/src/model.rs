@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use contract::config::MAX_BACKENDS;
-use contract::{BackendAddr, BackendKey, Faults};
+use contract::{BackendAddr, BackendKey, Faults, Name};
 use serde_json::{Value, json};
 
 use crate::calls::{self, PendingCall, SettingsCall};
@@ -564,6 +564,17 @@ impl Model {
         let registered = entry.is_some_and(|entry| entry.registered.is_some());
         let listed = self.listed();
         registered || listed.is_static(key) || listed.is_discovered(key)
+    }
+
+    /// Why a backend of this pool is not published, if the pool is not defined.
+    pub fn note_of_pool(&self, pool: &Name) -> Option<String> {
+        let layers = [&self.runtime_settings, &self.base_settings];
+        let mut layers = layers.into_iter().map(Layer::services);
+        let is_defined = *pool == Name::default()
+            || layers.any(|services| services.get(Kind::Pool, pool).is_some());
+        (!is_defined).then(|| {
+            format!("no pool {pool} is defined: the backend is stored, and published once it is")
+        })
     }
 
     fn refuse_own_address(&self, addr: BackendAddr) -> Result<(), Faults> {

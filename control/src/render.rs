@@ -15,7 +15,6 @@ use contract::{
 use serde_json::{Map, Value, json};
 
 use crate::base::backend_at;
-use crate::layer::Layer;
 use crate::services::{self, Kind, Listening, with_name};
 use crate::sources::{push_backends, push_items};
 
@@ -241,15 +240,6 @@ impl Plan {
         }
     }
 
-    /// The plan that a published file came from; the head keeps only what this build knows.
-    pub fn of_published(
-        document: &Map<String, Value>,
-        pools: BTreeMap<Name, Vec<Backend>>,
-    ) -> Plan {
-        let head = Layer::of_published(document).head();
-        Plan { head, pools }
-    }
-
     /// Whether both are the same except for load figures. The report interval is not one of them: the proxy
     /// learns it only from the file.
     pub fn has_same_state(&self, other: &Plan) -> bool {
@@ -393,6 +383,7 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layer::Layer;
     use contract::{Batch, Report};
     use proptest::prelude::*;
 
@@ -448,8 +439,7 @@ mod tests {
                 "backends",
             ];
             assert_eq!(keys, base, "optional keys only where they were set");
-            let again = Plan::of_published(&document, plan.pools.clone());
-            assert_eq!(again, plan);
+            assert_eq!(Layer::of_published(&document).head(), plan.head);
         }
     }
 
@@ -533,7 +523,8 @@ mod tests {
         };
         let pools = checked.config.pools.into_iter();
         let pools = pools.map(|pool| (pool.name, pool.backends)).collect();
-        assert_eq!(Plan::of_published(&document, pools), plan);
+        let head = Layer::of_published(&document).head();
+        assert_eq!(Plan { head, pools }, plan);
         let lines = |start: &str| {
             let lines = text
                 .lines()

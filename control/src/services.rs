@@ -6,7 +6,7 @@
 //! refusal of it keeps its last accepted value. Its value is the object of the file without the name, and without
 //! the backends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use contract::config::{MAX_LISTENERS, MAX_POOLS};
@@ -40,8 +40,23 @@ pub struct Patch {
 pub struct Listening {
     /// The key of the head that says so.
     pub key: String,
+    pub name: Name,
     pub addr: SocketAddr,
     pub is_tcp: bool,
+    pub is_udp: bool,
+    /// Where it leads to, as written.
+    pub pool: String,
+}
+
+impl Listening {
+    /// As `protocol` of a listener says it.
+    pub fn protocol(&self) -> &'static str {
+        match (self.is_tcp, self.is_udp) {
+            (true, false) => "tcp",
+            (false, true) => "udp",
+            (true, true) | (false, false) => "tcp+udp",
+        }
+    }
 }
 
 impl Kind {
@@ -82,6 +97,11 @@ impl Services {
 
     pub fn has_listener(&self) -> bool {
         self.0.keys().any(|(kind, _)| *kind == Kind::Listener)
+    }
+
+    pub fn names(&self, kind: Kind) -> BTreeSet<Name> {
+        let own = self.0.keys().filter(|(own, _)| *own == kind);
+        own.map(|(_, name)| name.clone()).collect()
     }
 
     pub fn get(&self, kind: Kind, name: &Name) -> Option<&Keys> {
@@ -356,15 +376,24 @@ fn faults_of(kind: Kind, name: &Name, keys: &Keys, place: &str) -> Faults {
 /// The listeners of a head, as far as they have an address.
 pub fn listening(head: &[(String, Value)]) -> Vec<Listening> {
     let listeners = head.iter().filter_map(|(key, value)| {
-        let is_tcp = match part(key) {
-            None if key == "listen" => value["tcp"] != false,
-            Some((Kind::Listener, _)) => value["protocol"] != "udp",
+        let (name, is_tcp, is_udp) = match part(key) {
+            None if key == "listen" => (
+                Name::default(),
+                value["tcp"] != false,
+                value["udp"] != false,
+            ),
+            Some((Kind::Listener, name)) => {
+                (name, value["protocol"] != "udp", value["protocol"] != "tcp")
+            }
             None | Some((Kind::Pool, _)) => return None,
         };
         Some(Listening {
             key: key.clone(),
+            name,
             addr: addr_of(value)?,
             is_tcp,
+            is_udp,
+            pool: value["pool"].as_str().unwrap_or(DEFAULT_NAME).to_owned(),
         })
     });
     listeners.collect()

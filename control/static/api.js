@@ -214,38 +214,42 @@ export function readOpenApi() {
 }
 
 /**
- * @param {Address} address
+ * @param {Named} backend
  * @param {number} weight 0..1000
  * @returns {Promise<{sync: Sync}>}
  */
-export function setWeight(address, weight) {
-  return call('POST', `${backendPath(address)}/weight`, { weight });
+export function setWeight(backend, weight) {
+  if (!isInDefault(backend)) return change([{ id: backend.id, weight }], '*');
+  return call('POST', `${backendPath(backend)}/weight`, { weight });
 }
 
 /**
- * @param {Address} address
+ * @param {Named} backend
  * @param {boolean} enabled
  * @returns {Promise<{sync: Sync}>}
  */
-export function setEnabled(address, enabled) {
-  return call('POST', `${backendPath(address)}/enabled`, { enabled });
+export function setEnabled(backend, enabled) {
+  if (!isInDefault(backend)) return change([{ id: backend.id, enabled }], '*');
+  return call('POST', `${backendPath(backend)}/enabled`, { enabled });
 }
 
 /**
- * @param {Address} address
+ * @param {Named} backend
  * @param {boolean} drain
  * @returns {Promise<{sync: Sync}>}
  */
-export function setDrain(address, drain) {
-  return call('POST', `${backendPath(address)}/drain`, { drain });
+export function setDrain(backend, drain) {
+  if (!isInDefault(backend)) return change([{ id: backend.id, drain }], '*');
+  return call('POST', `${backendPath(backend)}/drain`, { drain });
 }
 
 /**
- * @param {Address} address
+ * @param {Named} backend
  * @returns {Promise<{sync: Sync}>}
  */
-export function clearOverride(address) {
-  return call('DELETE', `${backendPath(address)}/override`);
+export function clearOverride(backend) {
+  if (!isInDefault(backend)) return change([{ id: backend.id, weight: null, enabled: null, drain: null }], '*');
+  return call('DELETE', `${backendPath(backend)}/override`);
 }
 
 /**
@@ -289,6 +293,16 @@ export function signIn(token) {
 
 export function signOut() {
   return call('DELETE', '/api/v1/session');
+}
+
+/** @typedef {Address & {id: string, pool?: string}} Named a backend by its address and its pool */
+
+/**
+ * The calls with an address in their path mean the pool `default`.
+ * @param {Named} backend
+ */
+function isInDefault({ pool = 'default' }) {
+  return pool === 'default';
 }
 
 /** @param {Address} address */

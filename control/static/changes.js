@@ -4,7 +4,6 @@
  */
 
 import * as api from './api.js';
-import { addressText } from './format.js';
 import { words, wordsOf } from './i18n.js';
 import { refusalReason } from './incidents.js';
 import { addReport, outcomeKnown } from './report.js';
@@ -42,7 +41,7 @@ export function startChanges(lookNow, asks) {
  * @returns {Promise<() => Outcome>}
  */
 export function changeWeight(backend, weight) {
-  const address = addressText(backend);
+  const address = backend.id;
   const before = backend.weight;
   /** @type {Said} */
   const what = ['weightChange', address, before, weight];
@@ -55,7 +54,7 @@ export function changeWeight(backend, weight) {
  * @returns {Promise<() => Outcome>}
  */
 export function changeEnabled(backend, enabled) {
-  const address = addressText(backend);
+  const address = backend.id;
   /** @type {Said} */
   const what = [enabled ? 'enableChange' : 'disableChange', address];
   return change(what, () => api.setEnabled(backend, enabled), undoOf(what, backend, { enabled }));
@@ -67,7 +66,7 @@ export function changeEnabled(backend, enabled) {
  * @returns {Promise<() => Outcome>}
  */
 export function changeDrain(backend, drain) {
-  const address = addressText(backend);
+  const address = backend.id;
   /** @type {Said} */
   const what = [drain ? 'drainChange' : 'undrainChange', address];
   // Nobody but an operator drains, so the end of it is no word of its own: the override goes.
@@ -77,7 +76,7 @@ export function changeDrain(backend, drain) {
 
 /** @param {Backend} backend as it was before */
 export function clearOverride(backend) {
-  const address = addressText(backend);
+  const address = backend.id;
   /** @type {Said} */
   const what = ['overrideCleared', address];
   const all = { weight: null, enabled: null, drain: null };

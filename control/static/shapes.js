@@ -14,7 +14,8 @@
 
 /**
  * @typedef {object} Backend
- * @property {string} id `ip:port`, an IPv6 address in brackets
+ * @property {string} id `ip:port`, an IPv6 address in brackets; `pool/ip:port` in another pool than `default`
+ * @property {string} [pool]
  * @property {string} ip
  * @property {number} port
  * @property {number} weight 0..1000

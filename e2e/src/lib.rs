@@ -36,6 +36,7 @@
 //! | `control_access` | who may call it, and what is refused of what they say |
 //! | `control_stalls` | stalls of control, and crowds before its door, expire nobody who goes on beating |
 //! | `control_loop` | discovery, registrations and overrides reach the proxy, and outlive control |
+//! | `services_loop` | listeners, pools and the backends in them come, move and go by control |
 //! | `control_keeps` | settings and edits survive, many callers at once are each served |
 //! | `control_faults` | what is broken around control stays outside, nobody else is signalled |
 //! | `control_refusals` | what the proxy refuses is told, rolled back or tried again; all else is applied |

@@ -136,7 +136,10 @@ pub fn load(settings: &Settings, own: OwnAddresses, clock: &Clock) -> Loaded {
         let pools = checked.config.pools.into_iter();
         let pools = pools.map(|pool| (pool.name, pool.backends)).collect();
         Published {
-            plan: Plan::of_published(&document, pools),
+            plan: Plan {
+                head: Layer::of_published(&document).head(),
+                pools,
+            },
             generation,
             digest,
             config_digest: checked.config_digest,

@@ -8,13 +8,13 @@
 //! file cannot be written once the proxy runs it: on a disk that has become full meanwhile, a rename is still
 //! possible.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use contract::config::MAX_FILE_BYTES;
 use contract::{LocalAddresses, check, parse_object};
 
 use super::kept_file::KeptFile;
+use crate::layer::Layer;
 use crate::render::{Head, Plan};
 use crate::settings::read_file;
 
@@ -39,7 +39,7 @@ pub fn read(path: &Path) -> Option<Head> {
     let document = check(&bytes, &LocalAddresses::default())
         .and_then(|_| parse_object(&bytes, MAX_FILE_BYTES));
     match document {
-        Ok(document) => Some(Plan::of_published(&document, BTreeMap::new()).head),
+        Ok(document) => Some(Layer::of_published(&document).head()),
         Err(faults) => {
             tracing::warn!("{}: {faults}; ignored", path.display());
             None
@@ -116,7 +116,7 @@ mod tests {
         });
         let bytes = document.to_string().into_bytes();
         let document = parse_object(&bytes, MAX_FILE_BYTES).expect("it is good");
-        sorted(Plan::of_published(&document, BTreeMap::new()).head)
+        sorted(Layer::of_published(&document).head())
     }
 
     fn sorted_of(path: &Path) -> Option<Head> {

@@ -7,12 +7,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use contract::config::{MAX_FILE_BYTES, read_backend_addr};
+use contract::config::MAX_FILE_BYTES;
 use contract::{BackendKey, Faults, Object, parse_object};
 use serde_json::json;
 
 use super::kept_file::KeptFile;
-use crate::base::{lower, raise};
+use crate::base::{read_key, write_pool};
 use crate::merge::Row;
 use crate::settings::read_file;
 use crate::sources::push_backends;
@@ -80,7 +80,7 @@ fn parse(bytes: &[u8]) -> Result<SourcesOf, Faults> {
     let items = document.get("backends").and_then(|items| items.as_array());
     let entries = items.into_iter().flatten().filter_map(|item| {
         let mut object = Object::new(item.as_object()?, "");
-        let addr = read_backend_addr(&mut object, &mut Faults::default())?;
+        let key = read_key(&mut object, &mut Faults::default())?;
         let words = item.get("sources")?.as_array()?;
         let says = |word: &str| words.iter().any(|found| found == word);
         let sources = Sources {
@@ -88,19 +88,19 @@ fn parse(bytes: &[u8]) -> Result<SourcesOf, Faults> {
             r#static: says("static"),
             discovery: says("k8s"),
         };
-        Some((lower(addr), sources))
+        Some((key, sources))
     });
     Ok(entries.collect())
 }
 
 fn render(known: &SourcesOf, updated_at: u64) -> Vec<u8> {
     let mut text = format!("{{\n  \"updated_at\": {updated_at},\n");
-    let own = known
-        .iter()
-        .filter_map(|(key, sources)| Some((raise(key)?, sources)));
-    let entries = own.map(
-        |(addr, sources)| json!({"ip": addr.ip(), "port": addr.port(), "sources": sources.words()}),
-    );
+    let entries = known.iter().map(|(key, sources)| {
+        let addr = key.addr;
+        let mut entry = json!({"ip": addr.ip(), "port": addr.port(), "sources": sources.words()});
+        write_pool(key, entry.as_object_mut().expect("it is one"));
+        entry
+    });
     push_backends(&mut text, entries);
     text.into_bytes()
 }
@@ -141,7 +141,7 @@ impl SourcesFile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::parse_id;
+    use crate::base::parse_key;
 
     #[test]
     fn what_is_written_is_read_back() {
@@ -150,10 +150,11 @@ mod tests {
             r#static,
             discovery,
         };
-        let key = |id| parse_id(id).expect("an id");
+        let key = |id| parse_key(id).expect("an id");
         let known = SourcesOf::from([
             (key("10.0.0.1:1"), sources(true, false, false)),
             (key("10.0.0.2:1"), sources(false, true, true)),
+            (key("chat/10.0.0.1:1"), sources(false, false, true)),
             (key("[2001:db8::7]:9001"), sources(true, true, false)),
         ]);
         assert_eq!(parse(&render(&known, 7)).expect("readable"), known);

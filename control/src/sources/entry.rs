@@ -2,13 +2,13 @@
 
 use std::borrow::Cow;
 
-use contract::config::{DEFAULT_WEIGHT, MAX_WEIGHT, read_backend_addr, read_report};
+use contract::config::{DEFAULT_WEIGHT, MAX_WEIGHT, read_report};
 use contract::raw::{RawObject, raw_items, read_raw};
 use contract::{Backend, BackendKey, Batch, Faults, Name, Object, Report};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::base::lower;
+use crate::base::read_key;
 
 /// The values of one source for a backend. Values that it does not mention are left to weaker sources, or
 /// to the contract's default.
@@ -86,8 +86,8 @@ impl Said {
     }
 }
 
-/// Reads one entry, or reports why it cannot be used. It needs an address. Any other bad value affects
-/// only itself: its default applies, and a backend with a faulty exporter still serves.
+/// Reads one entry, or reports why it cannot be used. It needs an address, and where it names a pool, a name. Any
+/// other bad value affects only itself: its default applies, and a backend with a faulty exporter still serves.
 pub fn read_said<'a>(
     value: &'a Value,
     place: &str,
@@ -110,13 +110,13 @@ pub fn read_said_and_unknown<'a>(
     let typed = out_of_strings(map, place, notes);
     let mut object = Object::new(&typed, place);
     let mut faults = Faults::default();
-    let addr = read_backend_addr(&mut object, &mut faults);
+    let key = read_key(&mut object, &mut faults);
     notes.extend(named(&faults, "entry skipped"));
-    let addr = addr?;
+    let key = key?;
     let mut faults = Faults::default();
     let weight = object.take_integer("weight", 0, MAX_WEIGHT, &mut faults);
     let said = Said {
-        key: lower(addr),
+        key,
         weight: weight.map(|weight| weight as u16),
         enabled: object.take_bool("enabled", &mut faults),
         is_warming_up: object.take_bool("is_warming_up", &mut faults),
@@ -256,6 +256,18 @@ mod tests {
             assert_eq!(notes.len(), 1, "{notes:?}");
             assert!(notes[0].ends_with("value ignored"));
         }
+    }
+
+    #[test]
+    fn an_entry_of_a_pool_that_has_no_name_is_none() {
+        let (said, _) = read(json!({ "ip": "10.0.0.1", "port": 1, "pool": "chat" }));
+        assert_eq!(said.expect("an entry").key.to_string(), "chat/10.0.0.1:1");
+        // Its traffic would go to another service.
+        let (said, notes) = read(json!({ "ip": "10.0.0.1", "port": 1, "pool": "Chat" }));
+        assert!(
+            said.is_none() && notes[0].starts_with("/backends/0/pool"),
+            "{notes:?}"
+        );
     }
 
     #[test]

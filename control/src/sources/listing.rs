@@ -1,6 +1,6 @@
 //! The files that list backends: `k8s_endpoints.json`, written by discovery or its simulator, and
 //! `static_backends.json`, written by operators and by the API. Both have one format,
-//! `{updated_at?, backends: [{ip, port, weight?, enabled?, is_warming_up?, ...}]}`; its schema
+//! `{updated_at?, backends: [{ip, port, pool?, weight?, enabled?, is_warming_up?, ...}]}`; its schema
 //! is `docs/schemas/backends.schema.json`.
 
 use std::borrow::Cow;
@@ -11,11 +11,11 @@ use contract::config::{MAX_BACKENDS, MAX_FILE_BYTES};
 use contract::raw::{RawObject, read_raw};
 use contract::{Backend, BackendKey, Faults};
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::entry::{Said, read_item_value, read_said_and_unknown, take_raw_backends};
 use super::push_items;
-use crate::base::raise;
+use crate::base::write_pool;
 use crate::words::counted;
 
 /// One good reading of such a file.
@@ -222,9 +222,7 @@ fn place_in(whole: &[u8], part: &str) -> Range<usize> {
 
 /// The array, one entry a line.
 fn edited_items(items: &[&RawValue], listing: &BTreeMap<BackendKey, Said>) -> String {
-    // The file has no place for backends of another pool.
-    let own = listing.iter().filter(|(key, _)| raise(key).is_some());
-    let mut left: BTreeMap<&BackendKey, &Said> = own.collect();
+    let mut left: BTreeMap<&BackendKey, &Said> = listing.iter().collect();
     let mut read = BTreeSet::new();
     let mut entries = Vec::new();
     for item in items {
@@ -268,13 +266,15 @@ fn rewritten(item: &RawValue, before: &Said, said: &Said) -> String {
 }
 
 fn lines_of(mut entries: Vec<(String, Cow<str>)>, before: &Said, said: &Said) -> String {
-    let address = [
-        ("ip", json!(said.key.addr.ip())),
-        ("port", json!(said.key.addr.port())),
-    ];
+    let (ip, port) = (said.key.addr.ip(), said.key.addr.port());
+    let mut address = Map::from_iter([
+        ("ip".to_owned(), json!(ip)),
+        ("port".to_owned(), port.into()),
+    ]);
+    write_pool(&said.key, &mut address);
     for (key, value) in address {
-        if !entries.iter().any(|(own, _)| own == key) {
-            entries.push((key.to_owned(), value.to_string().into()));
+        if !entries.iter().any(|(own, _)| *own == key) {
+            entries.push((key, value.to_string().into()));
         }
     }
     let values = [
@@ -458,19 +458,23 @@ mod tests {
     }
 
     #[test]
-    fn a_backend_of_another_pool_is_not_written_and_its_address_stays_as_it_is() {
+    fn a_backend_of_another_pool_is_written_with_it_and_its_address_stays_as_it_is() {
         let before = b"{\"updated_at\": 8, \"backends\": [\n    {\"ip\": \"10.0.0.1\", \"port\": 9001}\n  ]}";
         let mut listing = read(before).expect("readable").backends;
-        for last in [1, 2] {
-            let elsewhere = Said {
-                weight: Some(7),
-                ..Said::nothing_of(key_in("chat", last))
-            };
-            listing.insert(elsewhere.key.clone(), elsewhere);
-        }
+        let elsewhere = Said {
+            weight: Some(7),
+            ..Said::nothing_of(key_in("chat", 1))
+        };
+        listing.insert(elsewhere.key.clone(), elsewhere);
         let written = edited(Some(before), &listing, 8).expect("readable");
+        let expected = "{\"updated_at\": 8, \"backends\": [\n    {\"ip\": \"10.0.0.1\", \"port\": 9001},\n    \
+                        {\"ip\":\"10.0.0.1\",\"port\":9001,\"pool\":\"chat\",\"weight\":7}\n  ]}";
+        assert_eq!(String::from_utf8_lossy(&written), expected);
+        assert_eq!(read(&written).expect("readable").backends, listing);
+        listing.remove(&key_in("chat", 1));
+        let again = edited(Some(&written), &listing, 8).expect("readable");
         assert_eq!(
-            String::from_utf8_lossy(&written),
+            String::from_utf8_lossy(&again),
             String::from_utf8_lossy(before)
         );
     }

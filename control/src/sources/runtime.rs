@@ -19,7 +19,7 @@ use serde_json::{Map, Value};
 use super::entry::{Said, read_item_value, read_said, take_raw_backends};
 use super::listing::Listed;
 use crate::auth::SecretHash;
-use crate::base::raise;
+use crate::base::write_pool;
 use crate::clock::Now;
 use crate::registry::{Override, Registered, Registry, RegistryEntry, Requests, Warming};
 
@@ -69,11 +69,10 @@ pub fn read(bytes: &[u8]) -> Result<RuntimeFile, Faults> {
 }
 
 /// The registry as the file's entries. Base fields that the registry does not set have the values of
-/// `listed`. The file has no place for backends of another pool.
+/// `listed`.
 pub fn entries(registry: &Registry, listed: Listed, now: Now) -> FileEntries {
     let entries = registry.entries.iter();
     entries
-        .filter(|(key, _)| raise(key).is_some())
         .map(|(key, entry)| (key.clone(), to_json(key, entry, listed, now)))
         .collect()
 }
@@ -113,6 +112,7 @@ fn to_json(key: &BackendKey, entry: &RegistryEntry, listed: Listed, now: Now) ->
     if let Some(word) = &entry.r#override {
         object["override"] = override_json(word);
     }
+    write_pool(key, object.as_object_mut().expect("an entry is an object"));
     object
 }
 

@@ -278,15 +278,24 @@ fn what_a_restored_file_does_not_say_goes() {
 }
 
 #[test]
-fn a_backend_of_another_pool_is_no_part_of_the_file_and_outlives_what_others_write_there() {
+fn one_address_in_two_pools_has_two_entries_and_the_one_of_default_is_as_before() {
     let mut registry = registry();
     let base_file = entries(&registry, nobody(), at(3));
-    let said = Registration::of(key_in("chat", 1));
+    let said = Registration {
+        weight: Some(7),
+        ..Registration::of(key_in("chat", 1))
+    };
     registry.register(&said, at(0), POLICY).expect("not full");
     let known = entries(&registry, nobody(), at(3));
-    assert_eq!(known, base_file, "byte for byte as without it");
+    assert_eq!(known[&key_in("chat", 1)]["pool"], "chat");
+    let mut without = known.clone();
+    without.remove(&key_in("chat", 1));
+    assert_eq!(without, base_file, "byte for byte as without it");
+    let read_back = read(&render(&known, 7)).expect("readable");
+    assert_eq!(read_back.entries, known);
     let mut found = known.clone();
     found.remove(&key(1));
+    found.get_mut(&key_in("chat", 1)).expect("there")["weight"] = json!(9);
     for origin in [Origin::Edited, Origin::Restored] {
         let mut registry = registry.clone();
         let changed = merge_edits(
@@ -298,8 +307,10 @@ fn a_backend_of_another_pool_is_no_part_of_the_file_and_outlives_what_others_wri
             POLICY.warmup_ms,
             &mut Vec::new(),
         );
-        assert_eq!(changed, [key(1)], "{origin:?}");
-        assert!(registry.registered(&key_in("chat", 1)).is_some());
+        assert_eq!(changed, [key_in("chat", 1), key(1)], "{origin:?}");
+        let in_chat = registry.registered(&key_in("chat", 1)).expect("it stays");
+        assert_eq!(in_chat.weight, Some(9));
+        assert!(registry.registered(&key(1)).is_none());
     }
 }
 

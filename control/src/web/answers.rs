@@ -184,6 +184,7 @@ pub fn row(app: &App, row: &Row) -> Value {
     let (backend, beneath) = (&row.backend, row.beneath);
     let cleared = json!({ "weight": beneath.weight, "enabled": beneath.enabled });
     json!({
+        "pool": row.key.pool.as_str(),
         "ip": backend.addr.ip(), "port": backend.addr.port(), "weight": backend.weight,
         "gpu_usage": backend.report.gpu_usage, "vram_usage": backend.report.vram_usage,
         "enabled": backend.enabled, "is_warming_up": backend.is_warming_up,

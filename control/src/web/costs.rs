@@ -17,11 +17,17 @@ pub async fn status(app: &App) -> Option<Status> {
     status.ok()?.ok()
 }
 
-/// By backend; empty where another algorithm is in force.
+/// By backend, of the pools whose algorithm goes by costs.
 pub fn costs<'a>(app: &App, status: Option<&'a Status>) -> HashMap<BackendKey, &'a BackendCost> {
-    let algorithm = app.shared.model().settings().algorithm();
-    let status = status.filter(|_| algorithm == Algorithm::GpuAware);
+    let settings = app.shared.model().settings();
     let backends = status.into_iter().flat_map(|status| &status.backends);
     let cost_of = backends.filter_map(|backend| Some((backend.key()?, backend.cost.as_ref()?)));
+    let mut goes_by_costs = HashMap::new();
+    let cost_of = cost_of.filter(|(key, _)| {
+        *goes_by_costs.entry(key.pool.clone()).or_insert_with(|| {
+            let algorithm = settings.algorithm_of(&key.pool);
+            algorithm == Some(Algorithm::GpuAware.name())
+        })
+    });
     cost_of.collect()
 }

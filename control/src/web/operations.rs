@@ -4,8 +4,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
-use contract::config::{MAX_WEIGHT, read_backend_addr, read_report};
-use contract::{BackendAddr, Batch, Faults, OWNER_BYTES, Object, Report};
+use contract::config::{MAX_WEIGHT, read_report};
+use contract::{BackendAddr, BackendKey, Batch, Faults, OWNER_BYTES, Object, Report};
 use serde_json::{Map, Value, json};
 
 use super::body::JsonObject;
@@ -16,7 +16,7 @@ use super::{App, answers};
 use crate::actor::Actor;
 use crate::audit::Entry;
 use crate::auth::{Denied, SecretHash};
-use crate::base::lower;
+use crate::base::{read_key, write_pool};
 use crate::model::{Change, Mutation};
 use crate::publish::Settled;
 use crate::registry::{Effect, OverrideChange, Registration, Remover, Requests};
@@ -57,7 +57,9 @@ pub async fn register(
         app.shared.audit.note(&actor, "refused", &target, &result);
         return Err(error.audited());
     }
-    let backend = json!({ "ip": key.addr.ip(), "port": key.addr.port() });
+    let mut notes = notes;
+    notes.extend(app.shared.model().note_of_pool(&key.pool));
+    let backend = backend_json(&key);
     let mut answer =
         json!({ "ok": true, "message": format!("heartbeat of {key}"), "backend": backend });
     if !notes.is_empty() {
@@ -98,9 +100,9 @@ pub async fn unregister(
 ) -> Result<Response, ApiError> {
     let mut faults = Faults::default();
     let mut object = Object::new(&body, "");
-    let addr = read_backend_addr(&mut object, &mut faults);
+    let key = read_key(&mut object, &mut faults);
     let owner = read_owner(&mut object, &mut faults);
-    let Some(addr) = addr.filter(|_| faults.is_empty()) else {
+    let Some(key) = key.filter(|_| faults.is_empty()) else {
         return Err(answers::refused(
             &app,
             &actor,
@@ -109,12 +111,12 @@ pub async fn unregister(
             faults,
         ));
     };
-    let backend = json!({ "ok": true, "backend": { "ip": addr.ip(), "port": addr.port() } });
+    let backend = json!({ "ok": true, "backend": backend_json(&key) });
     let remover = match client.is_operator() {
         true => Remover::Operator,
         false => Remover::Backend(owner),
     };
-    let unregister = Mutation::Unregister(lower(addr), remover);
+    let unregister = Mutation::Unregister(key, remover);
     mutate(&app, actor, unregister, |_| backend).await
 }
 
@@ -261,9 +263,9 @@ pub fn read_registration(
 ) -> Result<(Registration, Vec<String>), Faults> {
     let mut faults = Faults::default();
     let mut object = Object::new(body, "");
-    let addr = read_backend_addr(&mut object, &mut faults);
-    if let Some(addr) = addr {
-        admit(addr, &mut faults);
+    let key = read_key(&mut object, &mut faults);
+    if let Some(key) = &key {
+        admit(key.addr, &mut faults);
     }
     let owner = read_owner(&mut object, &mut faults);
     let weight = object.take_integer("weight", 0, MAX_WEIGHT, &mut faults);
@@ -281,11 +283,11 @@ pub fn read_registration(
     let mut unknown_keys = Faults::default();
     object.unknown_keys(&mut unknown_keys);
     let notes = unknown_keys.0.iter().map(ToString::to_string).collect();
-    let Some(addr) = addr.filter(|_| faults.is_empty()) else {
+    let Some(key) = key.filter(|_| faults.is_empty()) else {
         return Err(faults);
     };
     let said = Registration {
-        key: lower(addr),
+        key,
         weight: weight.map(|weight| weight as u16),
         enabled,
         is_warming_up,
@@ -311,8 +313,21 @@ fn read_owner(object: &mut Object, faults: &mut Faults) -> Option<SecretHash> {
     secret.map(SecretHash::of)
 }
 
+/// The backend of an answer: the pool is named unless it is `default`.
+fn backend_json(key: &BackendKey) -> Value {
+    let mut backend = Map::from_iter([
+        ("ip".to_owned(), json!(key.addr.ip())),
+        ("port".to_owned(), key.addr.port().into()),
+    ]);
+    write_pool(key, &mut backend);
+    backend.into()
+}
+
 /// What a body that could not be read seems to be about.
 fn target_of(body: &Map<String, Value>) -> String {
     let part = |key| body.get(key).map_or("?".to_owned(), Value::to_string);
-    format!("{}:{}", part("ip"), part("port"))
+    let pool = body
+        .get("pool")
+        .map_or(String::new(), |pool| format!("{pool}/"));
+    format!("{pool}{}:{}", part("ip"), part("port"))
 }

@@ -1,14 +1,16 @@
 //! Path parameters, whose faults are answered like all others.
 
+use std::collections::HashMap;
+
 use axum::extract::{FromRequestParts, Path};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use contract::address::ALLOWED_BACKEND_IP;
-use contract::{BackendAddr, BackendKey, Faults, parse_backend_ip};
+use contract::{BackendAddr, BackendKey, Faults, Name, parse_backend_ip};
 use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
-use crate::base::lower;
+use crate::base::{lower, parse_id, parse_key};
 
 /// axum's own `Path`, with our errors.
 pub struct PathOf<T>(pub T);
@@ -24,6 +26,41 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for PathOf<
                 Err(ApiError::new(StatusCode::BAD_REQUEST, message))
             }
         }
+    }
+}
+
+/// The backend that a path of `/api/v1` names: `pools/{pool}/.../{id}`, or `{id}` alone, which is `ip:port` or, as
+/// in lists, `pool/ip:port` with the slash escaped.
+pub struct BackendId {
+    /// As it is written in lists, whether or not it is one.
+    pub text: String,
+    /// `None` where the path names none.
+    pub key: Option<BackendKey>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for BackendId {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<BackendId, ApiError> {
+        let PathOf(parts) =
+            PathOf::<HashMap<String, String>>::from_request_parts(parts, state).await?;
+        let part = |name| parts.get(name).map_or("", String::as_str);
+        let id = part("id");
+        Ok(match parts.get("pool") {
+            None => BackendId {
+                text: id.to_owned(),
+                key: parse_key(id),
+            },
+            Some(pool) => {
+                let key = Name::new(pool).zip(parse_id(id));
+                let key = key.map(|(pool, own)| BackendKey { pool, ..own });
+                let text = key.as_ref().map(BackendKey::to_string);
+                BackendId {
+                    text: text.unwrap_or_else(|| format!("{pool}/{id}")),
+                    key,
+                }
+            }
+        })
     }
 }
 

@@ -115,6 +115,8 @@ const OVERRIDE: &str = "/api/backends/{ip}/{port}/override";
 
 const ROLL_BACK: &str = "/api/v1/edits/{number}/roll_back";
 const STATIC: &str = "/api/v1/static/{id}";
+const IN_POOL: &str = "/api/v1/pools/{pool}/backends/{id}";
+const STATIC_IN_POOL: &str = "/api/v1/pools/{pool}/static/{id}";
 
 fn v1() -> Vec<Route> {
     use Need::{Read, Write};
@@ -129,6 +131,8 @@ fn v1() -> Vec<Route> {
             Write,
             v1::changes::patch,
         ),
+        route(Method::GET, IN_POOL, Read, v1::detail::one),
+        route(Method::PATCH, IN_POOL, Write, v1::changes::patch),
         route(Method::POST, "/api/v1/changes", Write, v1::changes::post),
         route(Method::GET, "/api/v1/edits", Read, v1::edits::list),
         route(Method::POST, ROLL_BACK, Write, v1::edits::roll_back),
@@ -140,6 +144,8 @@ fn v1() -> Vec<Route> {
         route(Method::GET, "/api/v1/static", Read, v1::statics::list),
         route(Method::PUT, STATIC, Write, v1::statics::put),
         route(Method::DELETE, STATIC, Write, v1::statics::delete),
+        route(Method::PUT, STATIC_IN_POOL, Write, v1::statics::put),
+        route(Method::DELETE, STATIC_IN_POOL, Write, v1::statics::delete),
     ]
 }
 

@@ -22,7 +22,8 @@ fn body_of(route: &Route) -> Value {
         ("POST", "/api/backends/{ip}/{port}/drain") => json!({ "drain": true }),
         ("POST", "/api/settings") => json!({ "algorithm": "random" }),
         ("POST", "/api/ping" | "/api/v1/pings") => json!({ "ip": "127.0.0.1" }),
-        ("PATCH", "/api/v1/backends/{id}") | ("PUT", "/api/v1/static/{id}") => {
+        ("PATCH", "/api/v1/backends/{id}" | "/api/v1/pools/{pool}/backends/{id}")
+        | ("PUT", "/api/v1/static/{id}" | "/api/v1/pools/{pool}/static/{id}") => {
             json!({ "weight": 5 })
         }
         ("POST", "/api/v1/changes") => {
@@ -33,7 +34,10 @@ fn body_of(route: &Route) -> Value {
         ("POST", "/api/sync" | "/api/expiry/acknowledge")
         | (
             "DELETE",
-            "/api/backends/{ip}/{port}/override" | "/api/v1/session" | "/api/v1/static/{id}",
+            "/api/backends/{ip}/{port}/override"
+            | "/api/v1/session"
+            | "/api/v1/static/{id}"
+            | "/api/v1/pools/{pool}/static/{id}",
         ) => Value::Null,
         (method, path) => panic!("{method} {path} has no body here: give it one"),
     }
@@ -44,6 +48,7 @@ fn path_of(route: &Route) -> String {
         ("{ip}", "10.0.0.1"),
         ("{port}", "9001"),
         ("{id}", "10.0.0.1:9001"),
+        ("{pool}", "default"),
         ("{number}", "99"),
         ("{*path}", "main.js"),
     ];

@@ -5,13 +5,13 @@ use std::ops::Bound::{Excluded, Unbounded};
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use contract::Faults;
 use contract::config::MAX_FILE_BYTES;
+use contract::{BackendKey, Faults, Name};
 use serde_json::{Value, json};
 
 use super::query::Query;
 use super::view::{self, look, tagged};
-use crate::base::parse_id;
+use crate::base::parse_key;
 use crate::settings::read_file;
 use crate::web::error::ApiError;
 use crate::web::{App, api};
@@ -25,20 +25,28 @@ pub async fn list(State(app): State<App>, RawQuery(query): RawQuery) -> Result<R
     let mut query = Query::new(query.as_deref());
     let limit = query.number("limit", PAGE, 1, MAX_PAGE) as usize;
     let cursor = query.text("cursor");
-    let after = cursor.as_deref().and_then(parse_id);
+    let after = cursor.as_deref().and_then(parse_key);
     if let (Some(cursor), None) = (&cursor, &after) {
         query
             .faults
             .add("?cursor", cursor, "\"next\" of an earlier answer");
     }
+    let pool = query.text("pool");
+    let name = pool.as_deref().and_then(Name::new);
+    if let (Some(pool), None) = (&pool, &name) {
+        query.faults.add("?pool", pool, "the name of a pool");
+    }
     query.end()?;
     let view = look(&app).await;
+    let is_asked = |key: &BackendKey| name.as_ref().is_none_or(|name| key.pool == *name);
+    let total = view.rows.keys().filter(|key| is_asked(key)).count();
     let from = after.map_or(Unbounded, Excluded);
-    let mut rest = view.rows.range((from, Unbounded)).map(|(_, row)| row);
+    let rest = view.rows.range((from, Unbounded));
+    let mut rest = rest.filter(|(key, _)| is_asked(key)).map(|(_, row)| row);
     let page: Vec<&Value> = rest.by_ref().take(limit).collect();
     let last = page.last().map(|row| row["id"].clone());
     let next = if rest.next().is_some() { last } else { None };
-    let body = json!({ "total": view.rows.len(), "next": next, "backends": page });
+    let body = json!({ "total": total, "next": next, "backends": page });
     Ok(tagged(view.etag.clone(), body))
 }
 

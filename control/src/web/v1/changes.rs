@@ -12,7 +12,6 @@ use super::problem;
 use super::query::Query;
 use super::view;
 use crate::actor::Actor;
-use crate::base::parse_id;
 use crate::changes::{ChangeSet, OverridePatch, diff, take_note};
 use crate::keeper::NotStored;
 use crate::model::{Mutation, Refusal};
@@ -20,19 +19,19 @@ use crate::publish::Settled;
 use crate::registry::Effect;
 use crate::web::body::{JsonObject, MAX_CHANGES_BYTES};
 use crate::web::error::ApiError;
-use crate::web::path::PathOf;
+use crate::web::path::BackendId;
 use crate::web::{App, answers};
 
 /// `PATCH backends/{id}`.
 pub async fn patch(
     State(app): State<App>,
     Extension(actor): Extension<Actor>,
-    PathOf(id): PathOf<String>,
+    BackendId { text: id, key }: BackendId,
     headers: HeaderMap,
     JsonObject(body): JsonObject,
 ) -> Result<Response, ApiError> {
     let refused = |error: ApiError| answers::refused(&app, &actor, "changes", &id, error);
-    let key = parse_id(&id).ok_or_else(|| refused(unknown(&id)))?;
+    let key = key.ok_or_else(|| refused(unknown(&id)))?;
     let if_revision = precondition(&app, &headers).map_err(refused)?;
     let mut faults = Faults::default();
     let patch = OverridePatch::read(&body, "", &["note"], &mut faults);

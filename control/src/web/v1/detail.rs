@@ -8,12 +8,11 @@ use serde_json::{Value, json};
 
 use super::backends::unknown;
 use super::view::{look, tagged};
-use crate::base::parse_id;
 use crate::sources::entry::Said;
 use crate::sources::runtime::override_json;
 use crate::web::App;
 use crate::web::error::ApiError;
-use crate::web::path::PathOf;
+use crate::web::path::BackendId;
 
 /// Lines of the audit log that are looked through, and that are given.
 const LINES_LOOKED_AT: usize = 5_000;
@@ -21,9 +20,12 @@ const EDITS: usize = 10;
 /// Lines about settings, which concern every backend.
 const SETTINGS_EDITS: usize = 3;
 
-pub async fn one(State(app): State<App>, PathOf(id): PathOf<String>) -> Result<Response, ApiError> {
+pub async fn one(
+    State(app): State<App>,
+    BackendId { text: id, key }: BackendId,
+) -> Result<Response, ApiError> {
     let view = look(&app).await;
-    let key = parse_id(&id).ok_or_else(|| unknown(&id))?;
+    let key = key.ok_or_else(|| unknown(&id))?;
     let Some(row) = view.rows.get(&key) else {
         return Err(gone(&app, &key, &id).await);
     };

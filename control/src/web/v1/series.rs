@@ -7,7 +7,7 @@ use contract::Faults;
 use serde_json::Value;
 
 use super::query::Query;
-use crate::base::parse_id;
+use crate::base::parse_key;
 use crate::series::{HOUR_MS, MINUTE_MS, STEP_MS};
 use crate::web::App;
 use crate::web::error::ApiError;
@@ -33,7 +33,7 @@ pub async fn series(
         }
     };
     let id = query.text("backend");
-    let key = id.as_deref().and_then(parse_id);
+    let key = id.as_deref().and_then(parse_key);
     if let (Some(id), None) = (&id, &key) {
         query.faults.add("?backend", id, "\"ip:port\"");
     }

@@ -9,13 +9,12 @@ use serde_json::{Map, Value, json};
 
 use super::backends::unknown;
 use crate::actor::Actor;
-use crate::base::parse_id;
 use crate::model::{Change, Mutation, static_json};
 use crate::sources::entry::Said;
 use crate::web::body::JsonObject;
 use crate::web::error::ApiError;
 use crate::web::operations::mutate;
-use crate::web::path::PathOf;
+use crate::web::path::BackendId;
 use crate::web::{App, answers};
 
 /// `GET static`.
@@ -35,11 +34,11 @@ pub async fn list(State(app): State<App>) -> Response {
 pub async fn put(
     State(app): State<App>,
     Extension(actor): Extension<Actor>,
-    PathOf(id): PathOf<String>,
+    BackendId { text: id, key }: BackendId,
     JsonObject(body): JsonObject,
 ) -> Result<Response, ApiError> {
     let refused = |error: ApiError| answers::refused(&app, &actor, "set_static", &id, error);
-    let key = parse_id(&id).ok_or_else(|| refused(bad_id(&id)))?;
+    let key = key.ok_or_else(|| refused(bad_id(&id)))?;
     let said = read(&app, key, &body).map_err(|faults| refused(faults.into()))?;
     mutate(&app, actor, Mutation::SetStatic(said), both).await
 }
@@ -48,10 +47,10 @@ pub async fn put(
 pub async fn delete(
     State(app): State<App>,
     Extension(actor): Extension<Actor>,
-    PathOf(id): PathOf<String>,
+    BackendId { text: id, key }: BackendId,
 ) -> Result<Response, ApiError> {
     let refused = |error: ApiError| answers::refused(&app, &actor, "remove_static", &id, error);
-    let key = parse_id(&id).ok_or_else(|| refused(unknown(&id)))?;
+    let key = key.ok_or_else(|| refused(unknown(&id)))?;
     mutate(&app, actor, Mutation::RemoveStatic(key), both).await
 }
 

@@ -7,8 +7,9 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use contract::{BackendAddr, BackendKey, Name};
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::services;
 use crate::verdict::failures_json;
 use crate::web::{App, answers, api};
 
@@ -59,9 +60,10 @@ pub async fn look(app: &App) -> View {
         listed["proxy"] = proxy;
         (row.key.clone(), listed)
     });
-    let rows = rows.collect();
+    let rows: BTreeMap<BackendKey, Value> = rows.collect();
     let etag = tag_of(app, edits);
-    let status = finish_status(app, status, &etag);
+    let mut status = finish_status(app, status, &etag);
+    add_services(app, &rows, &mut status);
     View { etag, status, rows }
 }
 
@@ -102,6 +104,33 @@ fn finish_status(app: &App, mut status: Value, etag: &str) -> Value {
     status
 }
 
+/// The listeners and pools as control knows them, whatever the proxy runs.
+fn add_services(app: &App, rows: &BTreeMap<BackendKey, Value>, status: &mut Value) {
+    let settings = app.shared.model().settings();
+    let mut counts: BTreeMap<&Name, u64> = BTreeMap::new();
+    for key in rows.keys() {
+        *counts.entry(&key.pool).or_default() += 1;
+    }
+    let pools = settings.pools();
+    for pool in &pools {
+        counts.entry(pool).or_default();
+    }
+    let pools = counts.into_iter().map(|(pool, count)| {
+        let algorithm = settings.algorithm_of(pool);
+        json!({ "name": pool.as_str(), "algorithm": algorithm, "backends": count })
+    });
+    status["pools"] = pools.collect();
+    let (head, _) = settings.usable_head();
+    let listening = services::listening(&head).into_iter();
+    let listeners = listening.map(|one| {
+        json!({
+            "name": one.name.as_str(), "host": one.addr.ip(), "port": one.addr.port(),
+            "protocol": one.protocol(), "pool": one.pool,
+        })
+    });
+    status["listeners"] = listeners.collect();
+}
+
 /// The verdict as of the last look, which is half a second old at most.
 pub async fn verdict(State(app): State<App>) -> Json<Value> {
     Json(app.shared.verdicts().report().to_json())
@@ -129,7 +158,6 @@ pub fn tagged(etag: String, body: Value) -> Response {
 mod tests {
     use super::*;
     use crate::base::tests::{key, key_in};
-    use serde_json::json;
 
     #[test]
     fn each_row_gets_what_the_proxy_says_of_it_in_its_own_pool() {

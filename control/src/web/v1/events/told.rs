@@ -2,15 +2,14 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
-use std::net::SocketAddr;
 
 use axum::body::Bytes;
-use contract::{BackendAddr, BackendKey, Faults};
+use contract::{BackendKey, Faults};
 use serde_json::{Map, Value, json};
 
 use super::figures::Waiting;
 use super::patch::patch;
-use crate::base::lower;
+use crate::base::parse_key;
 use crate::web::v1::query::Query;
 use crate::web::v1::view::View;
 
@@ -83,10 +82,7 @@ impl Form {
 /// The backends, or what is wrong with them.
 fn read_rows(text: &str) -> Result<Vec<BackendKey>, String> {
     let addrs = text.split(',').filter(|addr| !addr.is_empty());
-    let addrs = addrs.map(|text| {
-        let addr: SocketAddr = text.parse().map_err(|_| text.to_owned())?;
-        Ok(lower(BackendAddr::new(addr.ip(), addr.port())))
-    });
+    let addrs = addrs.map(|text| parse_key(text).ok_or_else(|| text.to_owned()));
     let keys: Vec<BackendKey> = addrs.collect::<Result<_, String>>()?;
     match keys.len() {
         count if count > MAX_ROWS => Err(format!("{count} backends")),

@@ -1,0 +1,405 @@
+//! Many services through control: listeners and pools by settings call and by file, backends by registration,
+//! discovery and static list, each in its pool, from the edit to the sessions.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+
+use e2e::spread::{Spread, spread};
+use serde_json::{Value, json};
+use testkit::folder::read;
+use testkit::http::Request;
+use testkit::ports::{LOOPBACK, free_address};
+use testkit::process::run;
+use testkit::{Api, Backend, Control, Folder, LONG, Manner, Proxy, Session, until};
+
+/// Both planes over one folder; `default` has the backend `d`.
+struct Bench {
+    folder: Folder,
+    control: Control,
+    proxy: Proxy,
+    listen: SocketAddr,
+    default: Backend,
+}
+
+impl Bench {
+    fn start(settings: Value) -> Bench {
+        let folder = Folder::new();
+        let default = echo("d");
+        folder.write_k8s(&[(default.addr, 10)]);
+        let listen = free_address();
+        let mut settings = settings;
+        settings["auto_sync_interval_sec"] = 1.into();
+        settings["proxy"]["health"] = json!({ "probe": "off" });
+        let control = Control::start(&folder, listen, &settings);
+        until("the first file is published", LONG, || {
+            folder.proxy_config()
+        });
+        let proxy = Proxy::start_on(&folder, &["-w", "2"]);
+        Bench {
+            folder,
+            control,
+            proxy,
+            listen,
+            default,
+        }
+    }
+
+    fn api(&self) -> Api {
+        self.control.api
+    }
+
+    fn set(&self, proxy: Value) -> Value {
+        let (status, answer) = self.api().post("/api/settings", &json!({ "proxy": proxy }));
+        assert_eq!(status, 200, "{answer}");
+        assert_eq!(answer["sync"]["reload"]["applied"], true, "{answer}");
+        answer
+    }
+
+    fn register(&self, backend: &Backend, more: Value) -> Value {
+        let mut call = json!({ "ip": backend.addr.ip(), "port": backend.addr.port() });
+        for (key, value) in more.as_object().expect("an object") {
+            call[key] = value.clone();
+        }
+        let (status, answer) = self.api().post("/api/register", &call);
+        assert_eq!(status, 200, "{answer}");
+        answer
+    }
+
+    fn published(&self) -> Value {
+        self.folder.proxy_config().expect("published")
+    }
+
+    fn warnings(&self) -> String {
+        self.api().get("/api/v1/status").1["warnings"].to_string()
+    }
+
+    /// Each new session at `addr` reaches one of `expected` by its weight.
+    #[track_caller]
+    fn await_spread<const N: usize>(&self, addr: SocketAddr, expected: [(&str, u64); N]) {
+        let count: u64 = expected.iter().map(|(_, count)| count).sum();
+        let expected = spread(expected);
+        until(&format!("{expected:?} at {addr}"), LONG, || {
+            let mut found = Spread::new();
+            for _ in 0..count {
+                let backend = Session::open(addr).ok()?.backend;
+                *found.entry(backend).or_default() += 1;
+            }
+            (found == expected).then_some(())
+        });
+    }
+}
+
+fn echo(name: &str) -> Backend {
+    Backend::start(name, Manner::Echo)
+}
+
+fn listener(addr: SocketAddr, pool: &str) -> Value {
+    json!({ "host": addr.ip(), "port": addr.port(), "pool": pool })
+}
+
+/// A pool in which sessions follow the weights, unprobed.
+fn pool() -> Value {
+    json!({ "algorithm": "weighted_round_robin", "health": { "probe": "off" } })
+}
+
+#[test]
+fn a_second_service_comes_is_served_by_its_own_backends_and_goes() {
+    let bench = Bench::start(json!({}));
+    let base = bench.published();
+    let (one, two) = (echo("one"), echo("two"));
+    let chat = free_address();
+    bench.set(json!({
+        "listeners": { "chat": listener(chat, "chat") }, "pools": { "chat": pool() },
+    }));
+    assert!(Session::open(chat).is_err(), "nobody is there yet");
+    let answer = bench.register(&one, json!({ "pool": "chat", "weight": 1 }));
+    assert_eq!(answer["backend"]["pool"], "chat");
+    assert_eq!(answer.get("warnings"), None);
+    // Discovery names one, and the static list nobody.
+    let mut discovered = testkit::folder::k8s_endpoints(&[(bench.default.addr, 10)]);
+    let entry = json!({
+        "ip": two.addr.ip(), "port": two.addr.port(), "weight": 1, "pool": "chat",
+    });
+    discovered["backends"]
+        .as_array_mut()
+        .expect("a list")
+        .push(entry);
+    fs::write(bench.folder.root.k8s_endpoints(), discovered.to_string()).expect("written");
+    bench.await_spread(chat, [("one", 2), ("two", 2)]);
+    bench.await_spread(bench.listen, [("d", 4)]);
+    // An edit in one pool moves its sessions alone.
+    let id = format!("chat/{}", one.addr);
+    let change = json!({ "changes": [{ "id": id, "weight": 3 }] });
+    let request = Request::new("POST", "/api/v1/changes").header("if-match", "*");
+    let request = request.header("content-type", "application/json");
+    let (status, answer) = bench.api().call(request.body(change.to_string()));
+    assert_eq!(status, 200, "{answer}");
+    bench.await_spread(chat, [("one", 6), ("two", 2)]);
+    bench.await_spread(bench.listen, [("d", 4)]);
+    let (_, list) = bench.api().get("/api/v1/backends?pool=chat");
+    assert_eq!(list["total"], 2, "{list}");
+    assert_eq!(list["backends"][0]["pool"], "chat", "{list}");
+    let (_, status) = bench.api().get("/api/v1/status");
+    assert_eq!(status["listeners"][1]["name"], "chat", "{status}");
+    assert_eq!(status["pools"][0]["backends"], 2, "{status}");
+    // A session outlives its service, which ends as it came: the file is in the base format again.
+    let mut session = Session::open(chat).expect("served");
+    let call = json!({ "ip": one.addr.ip(), "port": one.addr.port(), "pool": "chat" });
+    let (status, answer) = bench.api().delete("/api/register", Some(&call));
+    assert_eq!(status, 200, "{answer}");
+    bench.folder.write_k8s(&[(bench.default.addr, 10)]);
+    bench.set(json!({ "listeners": { "chat": null }, "pools": { "chat": null } }));
+    until("the base format", LONG, || {
+        let mut now = bench.published();
+        for key in ["generation", "updated_at"] {
+            now[key] = base[key].clone();
+        }
+        (now == base).then_some(())
+    });
+    session.echo(b"still here").expect("it goes on");
+    bench.await_spread(bench.listen, [("d", 4)]);
+    assert_eq!(
+        bench
+            .proxy
+            .status()
+            .totals
+            .sessions_ended
+            .get("internal_error"),
+        None
+    );
+}
+
+#[test]
+fn one_address_in_two_pools_is_two_backends() {
+    let bench = Bench::start(json!({}));
+    let (both, other) = (echo("both"), echo("other"));
+    let [left, right] = [free_address(), free_address()];
+    bench.set(json!({
+        "listeners": [
+            { "name": "left", "host": left.ip(), "port": left.port(), "pool": "left" },
+            { "name": "right", "host": right.ip(), "port": right.port(), "pool": "right" },
+        ],
+        "pools": { "left": pool(), "right": pool() },
+    }));
+    for (pool, weight) in [("left", 1), ("right", 3)] {
+        bench.register(&both, json!({ "pool": pool, "weight": weight }));
+        bench.register(&other, json!({ "pool": pool, "weight": 1 }));
+    }
+    bench.await_spread(left, [("both", 2), ("other", 2)]);
+    bench.await_spread(right, [("both", 6), ("other", 2)]);
+    let path = |pool: &str| format!("/api/v1/pools/{pool}/backends/{}", both.addr);
+    let request = Request::new("PATCH", &path("left")).header("if-match", "*");
+    let request = request.header("content-type", "application/json");
+    let (status, answer) = bench
+        .api()
+        .call(request.body(json!({"drain": true}).to_string()));
+    assert_eq!(status, 200, "{answer}");
+    bench.await_spread(left, [("other", 4)]);
+    bench.await_spread(right, [("both", 6), ("other", 2)]);
+    let state = |pool| bench.api().get(&path(pool)).1["backend"]["state"].clone();
+    assert_eq!([state("left"), state("right")], ["drain", "ready"]);
+    assert_eq!(bench.api().get(&path("default")).0, 404);
+}
+
+#[test]
+fn a_listener_whose_port_is_taken_is_an_incident_and_all_else_is_applied() {
+    let bench = Bench::start(json!({}));
+    let one = echo("one");
+    let holder = TcpListener::bind((LOOPBACK, 0)).expect("a free port");
+    let taken = holder.local_addr().expect("bound");
+    let chat = free_address();
+    let proxy = json!({
+        "listeners": { "chat": listener(chat, "chat"), "code": listener(taken, "chat") },
+        "pools": { "chat": pool() },
+    });
+    // By default, the whole call is rolled back.
+    let (status, answer) = bench
+        .api()
+        .post("/api/settings", &json!({ "proxy": proxy }));
+    assert_eq!(status, 409, "{answer}");
+    assert_eq!(
+        answer["refusals"][0]["place"], "/listeners/code",
+        "{answer}"
+    );
+    assert_eq!(bench.published().get("listeners"), None);
+    let call = json!({ "proxy": proxy, "on_refusal": "keep_trying" });
+    let (status, answer) = bench.api().post("/api/settings", &call);
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(answer["refusals"][0]["code"], "address_in_use", "{answer}");
+    bench.register(&one, json!({ "pool": "chat" }));
+    bench.await_spread(chat, [("one", 2)]);
+    bench.await_spread(bench.listen, [("d", 2)]);
+    assert!(
+        bench.warnings().contains("/listeners/code"),
+        "{}",
+        bench.warnings()
+    );
+    drop(holder);
+    bench.await_spread(taken, [("one", 2)]);
+    until("the incident is over", LONG, || {
+        (!bench.warnings().contains("/listeners/code")).then_some(())
+    });
+}
+
+#[test]
+fn a_restart_of_control_keeps_every_service() {
+    let chat = free_address();
+    let mut bench = Bench::start(json!({
+        "proxy": { "listeners": [{ "name": "chat", "host": chat.ip(), "port": chat.port(), "pool": "chat" }],
+                   "pools": { "chat": pool() } },
+    }));
+    let (one, two) = (echo("one"), echo("two"));
+    let code = free_address();
+    bench.set(json!({
+        "listeners": { "code": listener(code, "code"), "chat": { "max_sessions": 77 } },
+        "pools": { "code": pool(), "chat": { "slow_start_ms": 0 } },
+    }));
+    bench.register(&one, json!({ "pool": "chat" }));
+    let path = format!("/api/v1/pools/code/static/{}", two.addr);
+    let (status, answer) = bench.api().put(&path, &json!({ "weight": 5 }));
+    assert_eq!(status, 200, "{answer}");
+    bench.await_spread(chat, [("one", 2)]);
+    bench.await_spread(code, [("two", 2)]);
+    let before = bench.published();
+    let at = bench.control.addr;
+    drop(bench.control);
+    bench.control = Control::start_on(&bench.folder, at);
+    bench.register(&one, json!({ "pool": "chat" }));
+    bench.await_spread(chat, [("one", 2)]);
+    bench.await_spread(code, [("two", 2)]);
+    let mut after = bench.published();
+    after["updated_at"] = before["updated_at"].clone();
+    assert_eq!(
+        after["generation"], before["generation"],
+        "nothing has changed"
+    );
+    assert_eq!(after["listeners"], before["listeners"]);
+    assert_eq!(after["listeners"][0]["max_sessions"], 77);
+    // What the file defines is not a call's to take off.
+    let call = json!({ "proxy": { "listeners": { "chat": null } } });
+    assert_eq!(
+        bench.api().post("/api/settings", &call).0,
+        200,
+        "the call's own key"
+    );
+    let (status, answer) = bench.api().post("/api/settings", &call);
+    assert_eq!(status, 400, "{answer}");
+    assert!(
+        answer.to_string().contains("control_config.json"),
+        "{answer}"
+    );
+    bench.await_spread(chat, [("one", 2)]);
+}
+
+#[test]
+fn a_pool_in_use_is_not_taken_away_and_backends_outlive_one_that_is() {
+    let bench = Bench::start(json!({}));
+    let one = echo("one");
+    let chat = free_address();
+    let both = json!({
+        "listeners": { "chat": listener(chat, "chat") }, "pools": { "chat": pool() },
+    });
+    let answer = bench.register(&one, json!({ "pool": "chat" }));
+    let warning = answer["warnings"].to_string();
+    assert!(warning.contains("no pool chat is defined"), "{answer}");
+    assert!(bench.warnings().contains("no pool chat is defined"));
+    bench.set(both.clone());
+    bench.register(&one, json!({ "pool": "chat" }));
+    bench.await_spread(chat, [("one", 2)]);
+    let without = json!({ "proxy": { "pools": { "chat": null } } });
+    let (status, answer) = bench.api().post("/api/settings", &without);
+    assert_eq!(status, 400, "{answer}");
+    assert!(
+        answer.to_string().contains("/listeners/chat/pool"),
+        "{answer}"
+    );
+    bench.set(json!({ "listeners": { "chat": null }, "pools": { "chat": null } }));
+    let answer = bench.register(&one, json!({ "pool": "chat" }));
+    assert!(
+        answer["warnings"].to_string().contains("no pool chat"),
+        "{answer}"
+    );
+    assert_eq!(bench.published().get("pools"), None);
+    bench.set(both);
+    bench.await_spread(chat, [("one", 2)]);
+}
+
+#[test]
+fn a_listener_that_does_not_fit_is_left_out_alone_at_a_start() {
+    let [chat, code] = [free_address(), free_address()];
+    let mut bench = Bench::start(json!({ "proxy": { "pools": { "chat": pool() } } }));
+    let one = echo("one");
+    bench.set(json!({
+        "listeners": { "chat": listener(chat, "chat"), "code": listener(code, "code") },
+        "pools": { "code": pool() },
+    }));
+    bench.register(&one, json!({ "pool": "code" }));
+    bench.await_spread(code, [("one", 2)]);
+    let at = bench.control.addr;
+    drop(bench.control);
+    let file = bench.folder.root.control_config();
+    let mut settings = read(&file).expect("a file");
+    settings["proxy"]["pools"] = json!({});
+    bench.folder.write_control_config(&settings);
+    bench.control = Control::start_on(&bench.folder, at);
+    until("the listener is named", LONG, || {
+        let warnings = bench.warnings();
+        warnings
+            .contains("listener chat is not published")
+            .then_some(())
+    });
+    bench.register(&one, json!({ "pool": "code" }));
+    let (status, answer) = bench.api().set_weight(bench.default.addr, 7);
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(answer["sync"]["reload"]["applied"], true, "{answer}");
+    bench.await_spread(code, [("one", 2)]);
+    bench.await_spread(bench.listen, [("d", 2)]);
+    let published = bench.published();
+    let listeners = published["listeners"].as_array().expect("a list");
+    let names: Vec<&Value> = listeners.iter().map(|one| &one["name"]).collect();
+    assert_eq!(names, ["code"]);
+    bench.set(json!({ "pools": { "chat": pool() } }));
+    bench.await_spread(bench.listen, [("d", 2)]);
+    until("it is published again", LONG, || {
+        (bench.published()["listeners"].as_array()?.len() == 2).then_some(())
+    });
+}
+
+#[test]
+fn the_first_file_may_hold_several_services() {
+    let folder = Folder::new();
+    let one = echo("one");
+    let chat = free_address();
+    let mut only = listener(chat, "chat");
+    only["name"] = "chat".into();
+    let mut of_chat = pool();
+    of_chat["backends"] = json!([{ "ip": one.addr.ip(), "port": one.addr.port(), "weight": 3 }]);
+    let written = json!({ "listeners": [only], "pools": { "chat": of_chat } });
+    folder.write_proxy_config(&written);
+    let proxy = Proxy::start_on(&folder, &["-w", "1"]);
+    assert_eq!(Session::open(chat).expect("served").backend, "one");
+    let at = free_address();
+    folder.write_control_config(&json!({ "host": at.ip(), "port": at.port() }));
+    let control = Control::start_on(&folder, at);
+    until("control has published", LONG, || {
+        folder.proxy_config()?.get("generation").cloned()
+    });
+    let published = folder.proxy_config().expect("published");
+    assert_eq!(
+        published.get("listen"),
+        None,
+        "no address that nobody asked for"
+    );
+    assert_eq!(published["listeners"][0]["port"], chat.port());
+    assert_eq!(published["pools"]["chat"]["backends"][0]["weight"], 3);
+    assert_eq!(Session::open(chat).expect("served").backend, "one");
+    let (_, settings) = control.api.get("/api/settings");
+    let by_api = &settings["settings"]["by_api"]["proxy"];
+    assert_eq!(by_api["pools"]["chat"]["algorithm"], "weighted_round_robin");
+    let check = run(
+        "proxy_server",
+        ["--check", "--root", folder.root_argument()],
+    );
+    assert!(check.status.success(), "{check:?}");
+    drop(proxy);
+}
