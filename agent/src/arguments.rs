@@ -72,8 +72,9 @@ pub struct Arguments {
     version: (),
 }
 
-const ENGINE_OPTIONS: [&str; 13] = [
+const ENGINE_OPTIONS: [&str; 14] = [
     "advertise",
+    "pool",
     "source",
     "url",
     "command",
@@ -93,6 +94,9 @@ struct EngineOptions {
     /// The address at which clients reach the engine
     #[arg(long, value_name = "IP:PORT")]
     advertise: Option<String>,
+    /// The pool that the engine serves [default: default]
+    #[arg(long, value_name = "NAME")]
+    pool: Option<String>,
     /// nvml, vllm, sglang, triton, trtllm, tgi, lmdeploy, llamacpp, dcgm, amd or command
     #[arg(long)]
     source: Option<String>,
@@ -234,6 +238,7 @@ impl EngineOptions {
         let gpus = (!self.gpu.is_empty()).then(|| Value::from(self.gpu.clone()));
         let values = [
             words(&self.advertise),
+            words(&self.pool),
             words(&self.source),
             words(&self.url),
             words(&self.command),

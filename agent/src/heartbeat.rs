@@ -143,7 +143,10 @@ impl Heartbeat<'_> {
         // No other owner could refresh the former owner's registration until it expires.
         if before.access.owner != controls.access.owner {
             let engine = self.settings;
-            match before.all[before.current].client.leave(engine.advertise) {
+            match before.all[before.current]
+                .client
+                .leave(engine.advertise, engine.pool.as_ref())
+            {
                 Ok(_) => tracing::info!(
                     "{engine}: deregistered; registering again with the new owner's secret"
                 ),
@@ -184,6 +187,7 @@ impl Heartbeat<'_> {
             .filter(|(number, age)| said == Some(*number) || *age >= self.interval);
         let age_ms = old.map(|(_, age)| (age.as_millis() as u64).max(1));
         Registration {
+            pool: self.settings.pool.clone(),
             weight: self.settings.weight,
             gpu_usage: word.figures.gpu_usage,
             vram_usage: word.figures.vram_usage,
@@ -234,7 +238,10 @@ impl Heartbeat<'_> {
     fn leave(&self, control: &Control) {
         let (engine, base) = (self.settings, control.client.base());
         let was_registered = control.standing == Some(Standing::Registered);
-        match control.client.leave(self.settings.advertise) {
+        match control
+            .client
+            .leave(self.settings.advertise, self.settings.pool.as_ref())
+        {
             Ok(info) => tracing::info!("{engine}: deregistered from {base}: {info}"),
             Err(error) if was_registered => {
                 tracing::warn!("{engine}: {base}: {error}; the registration expires after its TTL")

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use contract::config::MAX_WEIGHT;
-use contract::{BackendAddr, Batch, Faults, Object, parse_object};
+use contract::{BackendAddr, Batch, Faults, Name, Object, parse_object};
 use control_client::BaseUrl;
 use control_client::arguments::{ALLOWED_BACKEND, backend, base_url, given_twice};
 use serde_json::{Map, Value};
@@ -49,6 +49,8 @@ pub struct Settings {
 pub struct EngineSettings {
     /// The address at which clients reach it.
     pub advertise: BackendAddr,
+    /// The pool that it serves; `None`: `default`.
+    pub pool: Option<Name>,
     pub source: Source,
     /// The GPUs that it runs on; empty if none is set.
     pub gpus: Vec<Gpu>,
@@ -235,6 +237,7 @@ pub fn read_engine(
     let faults_before = faults.0.len();
     let mut object = Object::new(map, place);
     let advertise = read_advertise(&mut object, faults);
+    let pool = read_pool(&mut object, faults);
     let names = KINDS.map(|(name, _)| name).join(", ");
     object.take_required("source", &format!("one of {names}"), faults);
     let kind = object.take_choice("source", &KINDS, faults);
@@ -251,6 +254,7 @@ pub fn read_engine(
     }
     Some(EngineSettings {
         advertise: advertise?,
+        pool,
         source: source?,
         gpus,
         weight: weight.map(|weight| weight as u16),
@@ -269,6 +273,16 @@ fn read_advertise(object: &mut Object, faults: &mut Faults) -> Option<BackendAdd
         faults.add(&object.pointer("advertise"), text, ALLOWED_BACKEND);
     }
     parsed.ok()
+}
+
+fn read_pool(object: &mut Object, faults: &mut Faults) -> Option<Name> {
+    let text = object.take_string("pool", faults)?;
+    let pool = Name::new(text);
+    if pool.is_none() {
+        let allowed = "1 to 63 of a-z, 0-9, - and _, beginning with a letter";
+        faults.add(&object.pointer("pool"), text, allowed);
+    }
+    pool
 }
 
 /// `0`, `"GPU-..."`, or several in an array: an engine may span GPUs.

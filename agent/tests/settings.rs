@@ -170,6 +170,8 @@ fn each_bad_value_is_named_by_its_place() {
         ("advertise", json!(null)),
         ("advertise", json!("gpu-1:8000")),
         ("advertise", json!("0.0.0.0:8000")),
+        ("pool", json!("Chat")),
+        ("pool", json!(7)),
         ("source", json!(null)),
         ("source", json!("vlm")),
         ("url", json!("ftp://127.0.0.1:8000")),

@@ -51,6 +51,25 @@ fn write(path: &Path, text: &str) {
 }
 
 #[test]
+fn an_engine_comes_to_its_pool_and_leaves_it() {
+    let bench = ApiBench::start(json!({ "proxy": { "pools": { "chat": {} } } }));
+    let addr = free_address();
+    let control = bench.control.addr;
+    let mut agent = agent(&[control], addr, &["--pool", "chat"]);
+    let known = || {
+        let (_, list) = bench.control.api.get("/api/v1/backends");
+        let list = list["backends"].as_array().cloned().unwrap_or_default();
+        let own = list.into_iter().find(|one| one["port"] == addr.port());
+        own.map(|one| one["id"].clone())
+    };
+    let id = until("it is registered", LONG, known);
+    assert_eq!(id, format!("chat/{addr}"));
+    agent.signal(Signal::TERM);
+    agent.wait_exit(LONG);
+    until("it has left", LONG, || known().is_none().then_some(()));
+}
+
+#[test]
 fn the_next_control_is_called_where_one_is_silent() {
     let first = ApiBench::start(json!({}));
     let ApiBench {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use contract::{BackendAddr, Batch};
+use contract::{BackendAddr, Batch, Name};
 use rustls::crypto::ring;
 use serde_json::{Map, Value, json};
 use ureq::Agent;
@@ -17,6 +17,8 @@ use crate::resolve::http_agent;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Registration {
     pub addr: BackendAddr,
+    /// `None`: the pool `default`.
+    pub pool: Option<Name>,
     pub weight: Option<u16>,
     /// Share in use, 0 to 1.
     pub gpu_usage: Option<f64>,
@@ -39,6 +41,7 @@ impl Registration {
     pub fn of(addr: BackendAddr) -> Registration {
         Registration {
             addr,
+            pool: None,
             weight: None,
             gpu_usage: None,
             vram_usage: None,
@@ -52,7 +55,7 @@ impl Registration {
     }
 
     fn to_json(&self) -> Value {
-        let mut call = json!({ "ip": self.addr.ip(), "port": self.addr.port() });
+        let mut call = backend_json(self.addr, self.pool.as_ref());
         let optional = [
             ("weight", self.weight.map(Value::from)),
             ("gpu_usage", self.gpu_usage.map(Value::from)),
@@ -73,6 +76,15 @@ impl Registration {
         }
         call
     }
+}
+
+/// The backend that a call is about.
+fn backend_json(addr: BackendAddr, pool: Option<&Name>) -> Value {
+    let mut backend = json!({ "ip": addr.ip(), "port": addr.port() });
+    if let Some(pool) = pool {
+        backend["pool"] = pool.as_str().into();
+    }
+    backend
 }
 
 /// Why a call failed.
@@ -192,12 +204,12 @@ impl ControlClient {
     }
 
     /// Deregisters, so that the registration need not expire.
-    pub fn leave(&self, addr: BackendAddr) -> Result<String, CallError> {
+    pub fn leave(&self, addr: BackendAddr, pool: Option<&Name>) -> Result<String, CallError> {
         let mut request = self.agent.delete(self.url()).force_send_body();
         if let Some(bearer) = self.bearer() {
             request = request.header("authorization", bearer);
         }
-        let call = json!({ "ip": addr.ip(), "port": addr.port() });
+        let call = backend_json(addr, pool);
         let answered = request.send_json(self.owned(call));
         accepted(answered.map_err(CallError::Away)?)
     }

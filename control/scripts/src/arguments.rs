@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use contract::{BackendAddr, Root, parse_backend_ip};
+use contract::{BackendAddr, Name, Root, parse_backend_ip};
 use control_client::arguments::{ALLOWED_BACKEND, backend};
 
 /// The addresses of one `--backends`, each once.
@@ -40,6 +40,12 @@ pub fn listen(text: &str) -> Result<SocketAddr, String> {
         .ok_or_else(|| {
             "allowed: IP:PORT, such as 127.0.0.1:9001; port 0 lets the kernel choose".into()
         })
+}
+
+/// The name of a pool.
+pub fn pool(text: &str) -> Result<Name, String> {
+    let allowed = "allowed: 1 to 63 of a-z, 0-9, - and _, beginning with a letter";
+    Name::new(text).ok_or_else(|| allowed.to_owned())
 }
 
 /// A unicast address without a port.

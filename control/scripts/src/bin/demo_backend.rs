@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser, error::ErrorKind};
-use contract::{BackendAddr, parse_backend_ip};
+use contract::{BackendAddr, Name, parse_backend_ip};
 use control_client::arguments::{backend, base_url, seconds, token};
 use control_client::{Access, BaseUrl, ControlClient, Registration, Signals};
 use fastrand::Rng;
@@ -39,6 +39,9 @@ struct Arguments {
     /// The address to register [default: the one in --listen]
     #[arg(long, value_name = "IP:PORT", requires = "register", value_parser = backend)]
     advertise: Option<BackendAddr>,
+    /// The pool to register in [default: default]
+    #[arg(long, value_name = "NAME", requires = "register", value_parser = arguments::pool)]
+    pool: Option<Name>,
     /// Seconds from one registration to the next
     #[arg(long, value_name = "S", default_value = "3", value_parser = seconds)]
     interval: Duration,
@@ -116,6 +119,7 @@ fn run(arguments: Arguments) -> Result<(), String> {
         gpu.drift(&mut rng);
         vram.drift(&mut rng);
         Registration {
+            pool: arguments.pool.clone(),
             weight: arguments.weight,
             gpu_usage: Some(arguments.gpu.unwrap_or(gpu.share())),
             vram_usage: Some(arguments.vram.unwrap_or(vram.share())),
@@ -123,7 +127,7 @@ fn run(arguments: Arguments) -> Result<(), String> {
         }
     };
     heartbeat::run(&signals, &control, arguments.interval, next);
-    match control.leave(addr) {
+    match control.leave(addr, arguments.pool.as_ref()) {
         Ok(info) => say(format_args!("{addr} deregistered: {info}")),
         // Its time to live ends by itself, so this is no failure of ours.
         Err(error) => complain(format_args!("{addr} cannot deregister: {error}")),

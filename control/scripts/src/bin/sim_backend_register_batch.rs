@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use contract::{BackendAddr, Batch};
+use contract::{BackendAddr, Batch, Name};
 use control_client::arguments::{base_url, seconds, token};
 use control_client::{Access, BaseUrl, ControlClient, Registration, Signals};
 use simulators::arguments;
@@ -35,6 +35,9 @@ struct Arguments {
     /// The port to register
     #[arg(long, default_value_t = 19006, value_parser = clap::value_parser!(u16).range(1..))]
     port: u16,
+    /// The pool to register in [default: default]
+    #[arg(long, value_name = "NAME", value_parser = arguments::pool)]
+    pool: Option<Name>,
     /// Small requests in each interval
     #[arg(long, value_name = "N", default_value_t = 5,
           value_parser = clap::value_parser!(u16).range(0..=1000))]
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
         other.take(requests);
         say(interval_line(mode, requests, bill.usage(), all_fit));
         Registration {
+            pool: arguments.pool.clone(),
             vram_usage: Some(round(bill.usage())),
             heartbeat_ms: Some(interval_ms),
             running: Some(requests.into()),
