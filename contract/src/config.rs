@@ -171,7 +171,7 @@ pub enum WarmingShare {
 }
 
 impl WarmingShare {
-    const ALL: [(&str, WarmingShare); 2] =
+    pub(crate) const ALL: [(&str, WarmingShare); 2] =
         [("tenth", WarmingShare::Tenth), ("none", WarmingShare::None)];
 }
 

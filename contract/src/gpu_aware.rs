@@ -1,10 +1,11 @@
 //! The parameters of the `gpu_aware` algorithm: the optional object `gpu_aware` of
-//! `proxy_config.json`, with defaults and ranges. `proxy_core::score` explains each of them.
+//! `proxy_config.json`. [`crate::keys`] has defaults and ranges; `proxy_core::score` explains each of them.
 
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::fault::Faults;
+use crate::keys::{Reader, by_default};
 use crate::object::{Object, kind};
 
 /// Serialized, it has the same keys.
@@ -54,34 +55,9 @@ pub struct GpuAware {
 
 impl Default for GpuAware {
     fn default() -> Self {
-        GpuAware {
-            idle_weight: 0.1,
-            vram_soft: 0.80,
-            vram_full: 0.92,
-            vram_hard: 0.97,
-            vram_cost: 2.0,
-            vram_hard_cost: 18.0,
-            vram_per_load: 0.02,
-            gpu_cost: 0.5,
-            failure_cost: 2.0,
-            failure_cap: 64.0,
-            failure_half_life_ms: 5_000,
-            slowness_min: 0.22,
-            slowness_max: 12.0,
-            latency_samples: 64,
-            latency_memory_ms: 120_000,
-            trial_interval_ms: 30_000,
-            ramp_ms: 30_000,
-            heartbeat_ms: 5_000,
-            scan_limit: 64,
-            samples: 8,
-        }
+        by_default(GpuAware::read_keys)
     }
 }
-
-/// Above any meaningful cost, and far below the overflow of an `f32`.
-const MAX_COST: f64 = 1_000.0;
-const HOUR_MS: u64 = 3_600_000;
 
 impl GpuAware {
     /// Reads `gpu_aware`, in which absent keys have their defaults; `otherwise` where there is none.
@@ -100,10 +76,8 @@ impl GpuAware {
                 return otherwise;
             }
         };
-        let mut read = GpuAware::default();
         let mut keys = Object::new(map, place.clone());
-        read.read_shares_and_costs(&mut keys, faults);
-        read.read_counts(&mut keys, faults);
+        let read = GpuAware::read_keys(&mut keys, faults);
         keys.unknown_keys(unknown_keys);
         if !(read.vram_soft < read.vram_full && read.vram_full <= read.vram_hard) {
             let found = format!(
@@ -115,58 +89,29 @@ impl GpuAware {
         read
     }
 
-    fn read_shares_and_costs(&mut self, keys: &mut Object, faults: &mut Faults) {
-        for (key, min, max, value) in [
-            ("idle_weight", 0.0, 1.0, &mut self.idle_weight),
-            ("vram_soft", 0.0, 1.0, &mut self.vram_soft),
-            ("vram_full", 0.0, 1.0, &mut self.vram_full),
-            ("vram_hard", 0.0, 1.0, &mut self.vram_hard),
-            ("vram_cost", 0.0, MAX_COST, &mut self.vram_cost),
-            ("vram_hard_cost", 0.0, MAX_COST, &mut self.vram_hard_cost),
-            ("vram_per_load", 0.0, 1.0, &mut self.vram_per_load),
-            ("gpu_cost", 0.0, MAX_COST, &mut self.gpu_cost),
-            ("failure_cost", 0.0, 64.0, &mut self.failure_cost),
-            ("failure_cap", 0.0, 100.0, &mut self.failure_cap),
-            ("slowness_min", 0.01, 1.0, &mut self.slowness_min),
-            ("slowness_max", 1.0, 100.0, &mut self.slowness_max),
-        ] {
-            let Some(number) = keys.take(key) else {
-                continue;
-            };
-            match number.as_f64() {
-                Some(number) if (min..=max).contains(&number) => *value = number,
-                _ => {
-                    let allowed = format!("a number from {min} to {max}");
-                    faults.add(&keys.pointer(key), number, allowed);
-                }
-            }
-        }
-    }
-
-    fn read_counts(&mut self, keys: &mut Object, faults: &mut Faults) {
-        for (key, min, max, value) in [
-            (
-                "failure_half_life_ms",
-                100,
-                HOUR_MS,
-                &mut self.failure_half_life_ms,
-            ),
-            ("latency_samples", 4, 65_536, &mut self.latency_samples),
-            (
-                "latency_memory_ms",
-                1_000,
-                HOUR_MS,
-                &mut self.latency_memory_ms,
-            ),
-            ("trial_interval_ms", 0, HOUR_MS, &mut self.trial_interval_ms),
-            ("ramp_ms", 0, HOUR_MS, &mut self.ramp_ms),
-            ("heartbeat_ms", 100, HOUR_MS, &mut self.heartbeat_ms),
-            ("scan_limit", 1, 1_024, &mut self.scan_limit),
-            ("samples", 2, 64, &mut self.samples),
-        ] {
-            if let Some(number) = keys.take_integer(key, min, max, faults) {
-                *value = number;
-            }
+    fn read_keys(object: &mut Object, faults: &mut Faults) -> GpuAware {
+        let mut keys = Reader::inside("gpu_aware", object, faults);
+        GpuAware {
+            idle_weight: keys.number("idle_weight"),
+            vram_soft: keys.number("vram_soft"),
+            vram_full: keys.number("vram_full"),
+            vram_hard: keys.number("vram_hard"),
+            vram_cost: keys.number("vram_cost"),
+            vram_hard_cost: keys.number("vram_hard_cost"),
+            vram_per_load: keys.number("vram_per_load"),
+            gpu_cost: keys.number("gpu_cost"),
+            failure_cost: keys.number("failure_cost"),
+            failure_cap: keys.number("failure_cap"),
+            failure_half_life_ms: keys.integer("failure_half_life_ms", None),
+            slowness_min: keys.number("slowness_min"),
+            slowness_max: keys.number("slowness_max"),
+            latency_samples: keys.integer("latency_samples", None),
+            latency_memory_ms: keys.integer("latency_memory_ms", None),
+            trial_interval_ms: keys.integer("trial_interval_ms", None),
+            ramp_ms: keys.integer("ramp_ms", None),
+            heartbeat_ms: keys.integer("heartbeat_ms", None),
+            scan_limit: keys.integer("scan_limit", None),
+            samples: keys.integer("samples", None),
         }
     }
 }

@@ -6,6 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::fault::Faults;
+use crate::keys::{self, Reader, by_default};
 use crate::object::{Object, kind};
 
 /// How the health of backends is determined, and what follows from it.
@@ -74,7 +75,7 @@ pub struct HttpProbe {
 }
 
 /// When a backend with failing sessions or flows is ejected for a while.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ejection {
     /// Consecutive failures that eject a backend; 0: never.
     pub failures: u64,
@@ -128,58 +129,31 @@ impl AllDown {
 
 impl Default for Health {
     fn default() -> Self {
-        Health {
-            probe: Probe::default(),
-            ejection: Ejection::default(),
-            // Probes are on by default: they must not refuse sessions that would be served without them.
-            all_down: AllDown::FailOpen,
-            slow_start_ms: 0,
-        }
+        by_default(|object, faults| Health::read(object, None, faults, &mut Faults::default()))
     }
 }
 
 impl Default for Probe {
     fn default() -> Self {
-        Probe {
-            kind: ProbeKind::Tcp,
-            interval_ms: 2_000,
-            jitter_percent: 10,
-            timeout_ms: 1_000,
-            rise: 2,
-            fall: 3,
-            port: None,
-            http: HttpProbe {
-                path: "/".to_owned(),
-                host: None,
-                status: (200, 399),
-            },
-            send: None,
-            expect: None,
-        }
+        by_default(Probe::read)
     }
 }
 
 impl Default for Ejection {
     fn default() -> Self {
-        Ejection {
-            failures: 5,
-            base_ms: 5_000,
-            max_ms: 300_000,
-            max_percent: 50,
-        }
+        by_default(Ejection::read)
     }
 }
 
-const HOUR_MS: u64 = 3_600_000;
 /// The most bytes of `send` and of `expect`.
 pub const MAX_PAYLOAD_BYTES: usize = 4096;
 const MAX_HTTP_TEXT_BYTES: usize = 1024;
 
 impl Health {
-    /// What `object` does not say is as in `default`; `health` and `ejection` are each taken whole.
+    /// What `object` does not say is as in `top`, if there is one; `health` and `ejection` are each taken whole.
     pub(crate) fn read(
         object: &mut Object,
-        default: &Health,
+        top: Option<&Health>,
         faults: &mut Faults,
         unknown_keys: &mut Faults,
     ) -> Health {
@@ -193,13 +167,16 @@ impl Health {
             inner.unknown_keys(unknown_keys);
             ejection
         });
-        let all_down = object.take_choice("all_down", &AllDown::ALL, faults);
-        let slow_start_ms = object.take_integer("slow_start_ms", 0, HOUR_MS, faults);
+        let mut keys = Reader::new(object, faults);
+        let all_down = keys.choice("all_down", &AllDown::ALL, top.map(|top| top.all_down));
+        let slow_start_ms = keys.integer("slow_start_ms", top.map(|top| top.slow_start_ms));
+        let inherited = top.map(|top| (top.probe.clone(), top.ejection));
+        let (probe_of_top, ejection_of_top) = inherited.unzip();
         Health {
-            probe: probe.unwrap_or_else(|| default.probe.clone()),
-            ejection: ejection.unwrap_or_else(|| default.ejection.clone()),
-            all_down: all_down.unwrap_or(default.all_down),
-            slow_start_ms: slow_start_ms.unwrap_or(default.slow_start_ms),
+            probe: probe.or(probe_of_top).unwrap_or_default(),
+            ejection: ejection.or(ejection_of_top).unwrap_or_default(),
+            all_down,
+            slow_start_ms,
         }
     }
 
@@ -216,24 +193,16 @@ impl Health {
 
 impl Probe {
     fn read(object: &mut Object, faults: &mut Faults) -> Probe {
-        let default = Probe::default();
-        let kind = object.take_choice("probe", &ProbeKind::ALL, faults);
-        let mut integer = |key, min, max| object.take_integer(key, min, max, faults);
-        let interval_ms = integer("interval_ms", 10, HOUR_MS);
-        let jitter_percent = integer("jitter_percent", 0, 50);
-        let timeout_ms = integer("timeout_ms", 1, 60_000);
-        let rise = integer("rise", 1, 100);
-        let fall = integer("fall", 1, 100);
-        let port = integer("port", 1, 65535);
+        let mut keys = Reader::inside("health", object, faults);
         let probe = Probe {
-            kind: kind.unwrap_or(default.kind),
-            interval_ms: interval_ms.unwrap_or(default.interval_ms),
-            jitter_percent: jitter_percent.unwrap_or(default.jitter_percent),
-            timeout_ms: timeout_ms.unwrap_or(default.timeout_ms),
-            rise: rise.unwrap_or(default.rise),
-            fall: fall.unwrap_or(default.fall),
-            port: port.map(|port| port as u16),
-            http: HttpProbe::read(object, default.http, faults),
+            kind: keys.choice("probe", &ProbeKind::ALL, None),
+            interval_ms: keys.integer("interval_ms", None),
+            jitter_percent: keys.integer("jitter_percent", None),
+            timeout_ms: keys.integer("timeout_ms", None),
+            rise: keys.integer("rise", None),
+            fall: keys.integer("fall", None),
+            port: keys.integer_if_any("port", None).map(|port| port as u16),
+            http: HttpProbe::read(object, faults),
             send: read_payload(object, ["send", "send_hex"], faults),
             expect: read_payload(object, ["expect", "expect_hex"], faults),
         };
@@ -296,7 +265,7 @@ impl Probe {
 }
 
 impl HttpProbe {
-    fn read(object: &mut Object, default: HttpProbe, faults: &mut Faults) -> HttpProbe {
+    fn read(object: &mut Object, faults: &mut Faults) -> HttpProbe {
         let path =
             read_text(object, "http_path", "a path that begins with /", faults).filter(|path| {
                 let is_path = path.starts_with('/');
@@ -308,34 +277,37 @@ impl HttpProbe {
             });
         let host = read_text(object, "http_host", "a host name or address", faults);
         HttpProbe {
-            path: path.map_or(default.path, str::to_owned),
+            path: path
+                .unwrap_or(keys::default_text("health", "http_path"))
+                .to_owned(),
             host: host.map(str::to_owned),
-            status: read_status_range(object, faults).unwrap_or(default.status),
+            status: read_status_range(object, faults)
+                .unwrap_or(keys::default_range("health", "http_status")),
         }
     }
 }
 
 impl Ejection {
     fn read(object: &mut Object, faults: &mut Faults) -> Ejection {
-        let default = Ejection::default();
-        let mut integer = |key, min, max| object.take_integer(key, min, max, faults);
-        let failures = integer("failures", 0, 10_000);
-        let base_ms = integer("base_ms", 1, HOUR_MS).unwrap_or(default.base_ms);
-        let max_ms = integer("max_ms", 1, 24 * HOUR_MS);
-        let max_percent = integer("max_percent", 0, 100);
-        if let Some(max_ms) = max_ms.filter(|max_ms| *max_ms < base_ms) {
+        let mut keys = Reader::inside("ejection", object, faults);
+        let failures = keys.integer("failures", None);
+        let base_ms = keys.integer("base_ms", None);
+        let said = keys.integer_if_any("max_ms", None);
+        let max_ms = keys.integer("max_ms", None);
+        let max_percent = keys.integer("max_percent", None);
+        if let Some(max_ms) = said.filter(|max_ms| *max_ms < base_ms) {
             let allowed = format!("at least base_ms, which is {base_ms}");
             faults.add(&object.pointer("max_ms"), max_ms, allowed);
         }
         Ejection {
-            failures: failures.unwrap_or(default.failures),
+            failures,
             base_ms,
-            max_ms: max_ms.unwrap_or(default.max_ms.max(base_ms)),
-            max_percent: max_percent.unwrap_or(default.max_percent),
+            max_ms: max_ms.max(base_ms),
+            max_percent,
         }
     }
 
-    fn to_json(&self) -> Value {
+    fn to_json(self) -> Value {
         json!({
             "failures": self.failures,
             "base_ms": self.base_ms,
@@ -453,12 +425,7 @@ mod tests {
         let mut faults = Faults::default();
         let mut unknown_keys = Faults::default();
         let mut object = Object::new(&map, "");
-        let health = Health::read(
-            &mut object,
-            &Health::default(),
-            &mut faults,
-            &mut unknown_keys,
-        );
+        let health = Health::read(&mut object, None, &mut faults, &mut unknown_keys);
         object.unknown_keys(&mut unknown_keys);
         let all = faults.0.into_iter().chain(unknown_keys.0);
         (health, all.map(|fault| fault.place).collect())

@@ -18,6 +18,7 @@ pub mod fault;
 pub mod gpu_aware;
 pub mod health;
 mod health_status;
+pub mod keys;
 pub mod links;
 pub mod name;
 pub mod networks;

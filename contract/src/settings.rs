@@ -1,6 +1,6 @@
-//! The optional keys of `proxy_config.json` beyond backends and listeners, their defaults and ranges, in
-//! one place: those of the process, of a listener and of a pool. At the top of the file they are the
-//! defaults of every listener and every pool.
+//! The optional keys of `proxy_config.json` beyond backends and listeners: those of the process, of a
+//! listener and of a pool. At the top of the file they are the defaults of every listener and every pool.
+//! Ranges and defaults are in [`crate::keys`].
 
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::fault::Faults;
 use crate::health::Health;
+use crate::keys::{Reader, by_default};
 use crate::networks::Networks;
 use crate::object::Object;
 
@@ -87,7 +88,7 @@ pub enum SessionLog {
 }
 
 impl SessionLog {
-    const ALL: [(&str, SessionLog); 4] = [
+    pub(crate) const ALL: [(&str, SessionLog); 4] = [
         ("all", SessionLog::All),
         ("failures", SessionLog::Failures),
         ("off", SessionLog::Off),
@@ -97,50 +98,28 @@ impl SessionLog {
 
 impl Default for ProcessSettings {
     fn default() -> Self {
-        ProcessSettings {
-            busy_poll_us: 0,
-            drain_timeout_ms: 30_000,
-        }
+        by_default(ProcessSettings::read)
     }
 }
 
 impl Default for ListenerSettings {
     fn default() -> Self {
-        ListenerSettings {
-            idle_timeout_ms: HOUR_MS,
-            half_close_timeout_ms: 600_000,
-            udp_idle_ms: 30_000,
-            udp_responses: 0,
-            udp_peers: Networks::default(),
-            max_sessions: None,
-            max_flows: None,
-            session_log: SessionLog::All,
-        }
+        by_default(|object, faults| ListenerSettings::read(object, None, faults))
     }
 }
 
 impl Default for ConnectSettings {
     fn default() -> Self {
-        ConnectSettings {
-            timeout_ms: 2_000,
-            attempts: 4,
-            backend_gone_timeout_ms: None,
-        }
+        by_default(|object, faults| ConnectSettings::read(object, None, faults))
     }
 }
 
-const HOUR_MS: u64 = 3_600_000;
-const WEEK_MS: u64 = 7 * 24 * HOUR_MS;
-
 impl ProcessSettings {
     pub(crate) fn read(object: &mut Object, faults: &mut Faults) -> ProcessSettings {
-        let default = ProcessSettings::default();
-        let mut integer = |key, min, max| object.take_integer(key, min, max, faults);
-        let busy_poll_us = integer("busy_poll_us", 0, 10_000);
-        let drain_timeout_ms = integer("drain_timeout_ms", 0, WEEK_MS);
+        let mut keys = Reader::new(object, faults);
         ProcessSettings {
-            busy_poll_us: busy_poll_us.unwrap_or(default.busy_poll_us),
-            drain_timeout_ms: drain_timeout_ms.unwrap_or(default.drain_timeout_ms),
+            busy_poll_us: keys.integer("busy_poll_us", None),
+            drain_timeout_ms: keys.integer("drain_timeout_ms", None),
         }
     }
 
@@ -155,30 +134,29 @@ impl ProcessSettings {
 }
 
 impl ListenerSettings {
-    /// What `object` does not say is as in `default`.
+    /// What `object` does not say is as in `top`, if there is one.
     pub(crate) fn read(
         object: &mut Object,
-        default: &ListenerSettings,
+        top: Option<&ListenerSettings>,
         faults: &mut Faults,
     ) -> ListenerSettings {
-        let mut integer = |key, min, max| object.take_integer(key, min, max, faults);
-        let idle_timeout_ms = integer("idle_timeout_ms", 1, WEEK_MS);
-        let half_close_timeout_ms = integer("half_close_timeout_ms", 1, WEEK_MS);
-        let udp_idle_ms = integer("udp_idle_ms", 1, HOUR_MS);
-        let udp_responses = integer("udp_responses", 0, 1_000_000);
-        let max_sessions = integer("max_sessions", 1, 10_000_000);
-        let max_flows = integer("max_flows", 1, 10_000_000);
-        let session_log = object.take_choice("session_log", &SessionLog::ALL, faults);
-        let udp_peers = Networks::read(object, "udp_peers", faults);
+        let mut keys = Reader::new(object, faults);
         ListenerSettings {
-            idle_timeout_ms: idle_timeout_ms.unwrap_or(default.idle_timeout_ms),
-            half_close_timeout_ms: half_close_timeout_ms.unwrap_or(default.half_close_timeout_ms),
-            udp_idle_ms: udp_idle_ms.unwrap_or(default.udp_idle_ms),
-            udp_responses: udp_responses.unwrap_or(default.udp_responses),
-            udp_peers: udp_peers.unwrap_or_else(|| default.udp_peers.clone()),
-            max_sessions: max_sessions.or(default.max_sessions),
-            max_flows: max_flows.or(default.max_flows),
-            session_log: session_log.unwrap_or(default.session_log),
+            idle_timeout_ms: keys.integer("idle_timeout_ms", top.map(|top| top.idle_timeout_ms)),
+            half_close_timeout_ms: keys.integer(
+                "half_close_timeout_ms",
+                top.map(|top| top.half_close_timeout_ms),
+            ),
+            udp_idle_ms: keys.integer("udp_idle_ms", top.map(|top| top.udp_idle_ms)),
+            udp_responses: keys.integer("udp_responses", top.map(|top| top.udp_responses)),
+            udp_peers: keys.networks("udp_peers", top.map(|top| &top.udp_peers)),
+            max_sessions: keys.integer_if_any("max_sessions", top.and_then(|top| top.max_sessions)),
+            max_flows: keys.integer_if_any("max_flows", top.and_then(|top| top.max_flows)),
+            session_log: keys.choice(
+                "session_log",
+                &SessionLog::ALL,
+                top.map(|top| top.session_log),
+            ),
         }
     }
 
@@ -190,32 +168,32 @@ impl ListenerSettings {
 impl ConnectSettings {
     fn read(
         object: &mut Object,
-        default: &ConnectSettings,
+        top: Option<&ConnectSettings>,
         faults: &mut Faults,
     ) -> ConnectSettings {
-        let mut integer = |key, min, max| object.take_integer(key, min, max, faults);
-        let timeout_ms = integer("connect_timeout_ms", 1, 600_000);
-        let attempts = integer("connect_attempts", 1, 8);
-        let backend_gone_timeout_ms = integer("backend_gone_timeout_ms", 0, WEEK_MS);
+        let mut keys = Reader::new(object, faults);
         ConnectSettings {
-            timeout_ms: timeout_ms.unwrap_or(default.timeout_ms),
-            attempts: attempts.unwrap_or(default.attempts),
-            backend_gone_timeout_ms: backend_gone_timeout_ms.or(default.backend_gone_timeout_ms),
+            timeout_ms: keys.integer("connect_timeout_ms", top.map(|top| top.timeout_ms)),
+            attempts: keys.integer("connect_attempts", top.map(|top| top.attempts)),
+            backend_gone_timeout_ms: keys.integer_if_any(
+                "backend_gone_timeout_ms",
+                top.and_then(|top| top.backend_gone_timeout_ms),
+            ),
         }
     }
 }
 
 impl PoolSettings {
-    /// What `object` does not say is as in `default`.
+    /// What `object` does not say is as in `top`, if there is one.
     pub(crate) fn read(
         object: &mut Object,
-        default: &PoolSettings,
+        top: Option<&PoolSettings>,
         faults: &mut Faults,
         unknown_keys: &mut Faults,
     ) -> PoolSettings {
         PoolSettings {
-            connect: ConnectSettings::read(object, &default.connect, faults),
-            health: Health::read(object, &default.health, faults, unknown_keys),
+            connect: ConnectSettings::read(object, top.map(|top| &top.connect), faults),
+            health: Health::read(object, top.map(|top| &top.health), faults, unknown_keys),
         }
     }
 

@@ -16,8 +16,8 @@ const LOADS = {
 };
 
 /** @type {Language} */
-let language = firstLanguage();
-let current = await LOADS[language]();
+let spoken = firstLanguage();
+let current = await LOADS[spoken]();
 /** @type {(() => void)[]} */
 const listeners = [];
 
@@ -38,9 +38,14 @@ export function wordsOf([name, ...args]) {
   return typeof word === 'function' ? word(...told) : String(word ?? name);
 }
 
+/** Which language is spoken. */
+export function language() {
+  return spoken;
+}
+
 /** For `Intl`. */
 export function locale() {
-  return language === 'zh' ? 'zh-CN' : 'en-GB';
+  return spoken === 'zh' ? 'zh-CN' : 'en-GB';
 }
 
 /**
@@ -62,7 +67,7 @@ export function startLanguage() {
 }
 
 function markChosen() {
-  const radio = document.querySelector(`input[name="language"][value="${language}"]`);
+  const radio = document.querySelector(`input[name="language"][value="${spoken}"]`);
   if (radio instanceof HTMLInputElement) radio.checked = true;
 }
 
@@ -75,8 +80,8 @@ async function choose(chosen) {
     return;
   }
   current = loaded;
-  language = chosen;
-  remember('language', language);
+  spoken = chosen;
+  remember('language', spoken);
   translateMarkup();
   for (const listener of listeners) listener();
 }
@@ -101,7 +106,7 @@ const TRANSLATED_ATTRIBUTES = /** @type {const} */ ([
  * the word `batch` of `page`.
  */
 function translateMarkup() {
-  document.documentElement.lang = language === 'zh' ? 'zh-CN' : 'en';
+  document.documentElement.lang = spoken === 'zh' ? 'zh-CN' : 'en';
   for (const target of document.querySelectorAll('[data-text]')) {
     setText(target, plainWord(target, 'data-text'));
   }

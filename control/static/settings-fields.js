@@ -1,7 +1,9 @@
 /**
- * @file Which settings can be edited, in what order and by what kind of field. What they mean is in
- * the words; what they default to and may be is the server's to say, and stands nowhere else.
+ * @file Which settings can be edited, in what order and by what kind of field: the listen address, and the keys of
+ * the table. What they default to and may be is the server's to say, and stands nowhere else.
  */
+
+import { TOPICS } from './setting-keys.js';
 
 /**
  * @typedef {object} Field
@@ -9,6 +11,8 @@
  * @property {'number' | 'text' | 'list'} [kind] what is typed; a text where nothing is said
  * @property {string[]} [choices] one of these
  * @property {string} [unit]
+ * @property {{en: string, zh: string}} [meaning] in the words of the page where it is absent
+ * @property {{en: string, zh: string}} [without] what holds where nothing is set and there is no default
  */
 
 /**
@@ -20,13 +24,10 @@
 
 const SWITCH = ['true', 'false'];
 
-/**
- * @param {string} of pointer of the object that they are in
- * @param {string} names of numbers, by spaces; their unit is the end of their name
- * @returns {Field[]}
- */
-function numbers(of, names) {
-  return names.split(' ').map((name) => ({ pointer: `${of}/${name}`, kind: 'number', unit: unitOf(name) }));
+/** @param {import('./setting-keys.js').Key} key @param {string} of pointer of the object that it is in @returns {Field} */
+function fieldOf({ name, kind, choices, without, meaning }, of) {
+  const said = { pointer: `${of}/${name}`, without, meaning, unit: unitOf(name) };
+  return kind === 'choice' ? { ...said, choices } : { ...said, kind };
 }
 
 /** @param {string} name */
@@ -35,62 +36,25 @@ function unitOf(name) {
   return { ms: 'ms', us: 'µs', percent: '%' }[unit] ?? '';
 }
 
+/** @type {Group} */
+const LISTEN = {
+  name: 'listen',
+  whole: null,
+  fields: [
+    { pointer: '/listen/host' },
+    { pointer: '/listen/port', kind: 'number' },
+    { pointer: '/listen/tcp', choices: SWITCH },
+    { pointer: '/listen/udp', choices: SWITCH },
+  ],
+};
+
 /** @type {Group[]} */
 export const GROUPS = [
-  {
-    name: 'listen',
-    whole: null,
-    fields: [
-      { pointer: '/listen/host' },
-      ...numbers('/listen', 'port'),
-      { pointer: '/listen/tcp', choices: SWITCH },
-      { pointer: '/listen/udp', choices: SWITCH },
-    ],
-  },
-  {
-    name: 'sessions',
-    whole: null,
-    fields: [
-      ...numbers('/proxy', 'connect_timeout_ms connect_attempts idle_timeout_ms half_close_timeout_ms drain_timeout_ms backend_gone_timeout_ms max_sessions busy_poll_us'),
-      { pointer: '/proxy/session_log', choices: ['all', 'failures', 'off', 'unlimited'] },
-    ],
-  },
-  {
-    name: 'flows',
-    whole: null,
-    fields: [
-      ...numbers('/proxy', 'udp_idle_ms udp_responses max_flows'),
-      { pointer: '/proxy/udp_peers', kind: 'list' },
-    ],
-  },
-  {
-    name: 'warming',
-    whole: null,
-    fields: [{ pointer: '/proxy/warming_share', choices: ['tenth', 'none'] }, ...numbers('/proxy', 'slow_start_ms')],
-  },
-  {
-    name: 'health',
-    whole: '/proxy/health',
-    fields: [
-      { pointer: '/proxy/health/probe', choices: ['off', 'tcp', 'send_expect', 'http', 'udp'] },
-      ...numbers('/proxy/health', 'interval_ms jitter_percent timeout_ms rise fall port'),
-      { pointer: '/proxy/health/http_path' },
-      { pointer: '/proxy/health/http_host' },
-      { pointer: '/proxy/health/http_status', kind: 'list' },
-      { pointer: '/proxy/health/send' },
-      { pointer: '/proxy/health/expect' },
-    ],
-  },
-  { name: 'allDown', whole: null, fields: [{ pointer: '/proxy/all_down', choices: ['fail_open', 'reject'] }] },
-  { name: 'ejection', whole: '/proxy/ejection', fields: numbers('/proxy/ejection', 'failures base_ms max_ms max_percent') },
-  {
-    name: 'gpuAware',
-    whole: '/proxy/gpu_aware',
-    fields: numbers(
-      '/proxy/gpu_aware',
-      'idle_weight vram_soft vram_full vram_hard vram_cost vram_hard_cost vram_per_load gpu_cost failure_cost failure_cap failure_half_life_ms slowness_min slowness_max latency_samples latency_memory_ms trial_interval_ms ramp_ms heartbeat_ms scan_limit samples',
-    ),
-  },
+  LISTEN,
+  ...TOPICS.map(({ name, inside, keys }) => {
+    const whole = inside === null ? null : `/proxy/${inside}`;
+    return { name, whole, fields: keys.map((key) => fieldOf(key, whole ?? '/proxy')) };
+  }),
 ];
 
 /** Every field of every group. */

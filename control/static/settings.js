@@ -12,7 +12,7 @@ import { DiffDialog } from './diff-dialog.js';
 import { diffRow } from './diff.js';
 import { byId, element, setAttribute, setText } from './dom.js';
 import { addressText, dateTimeText, isNumber } from './format.js';
-import { onLanguage, words } from './i18n.js';
+import { language, onLanguage, words } from './i18n.js';
 import { changeSettings } from './settings-change.js';
 import { keepDraft, recallDraft } from './storage.js';
 import { FIELDS, GROUPS, originOf, patchOf, textOf, valueAt } from './settings-fields.js';
@@ -290,11 +290,11 @@ function fieldElement(field) {
   const text = textOf(valueAt(config?.effective, pointer));
   const refusal = refusals.get(pointer);
   const attributes = { id, 'data-pointer': pointer, 'aria-describedby': `${id}-note`, 'data-needs': 'admin' };
-  const unset = unsetText(pointer, key);
+  const unset = unsetText(field);
   const input = choices === undefined ? textInput(attributes, text, unset) : choiceInput(attributes, choices, text, isOfFile(pointer) ? unset : words().defaultIs(unset));
   if (refusal !== undefined) input.setAttribute('aria-invalid', 'true');
-  const meanings = /** @type {Record<string, string>} */ (words().settingMeaning);
-  const meaning = meanings[pointer.slice(1).replaceAll('/', '_')] ?? meanings[key] ?? '';
+  const meanings = /** @type {Record<string, string>} */ (words().listenMeaning);
+  const meaning = field.meaning?.[language()] ?? meanings[key] ?? '';
   return element(
     'div',
     { class: 'setting' },
@@ -303,7 +303,7 @@ function fieldElement(field) {
     element('span', { class: 'setting-note', id: `${id}-note` },
       refusal !== undefined && element('strong', { class: 'bad' }, `${refusal} `),
       meaning !== '' && `${meaning} · `,
-      element('span', { class: 'setting-origin', 'data-origin': originNow(pointer) }, originText(pointer)),
+      element('span', { class: 'setting-origin', 'data-origin': originNow(pointer) }, originText(field)),
     ),
     isOvertaken(pointer) && overtakenElement(pointer),
   );
@@ -333,13 +333,12 @@ function choiceInput(attributes, choices, value, unset) {
   return select;
 }
 
-/** Who set it, and what it would be otherwise. @param {string} pointer */
-function originText(pointer) {
-  const origin = originNow(pointer);
+/** Who set it, and what it would be otherwise. @param {Field} field */
+function originText(field) {
+  const origin = originNow(field.pointer);
   if (origin === 'default') return words().byDefault;
-  const key = pointer.slice(pointer.lastIndexOf('/') + 1);
   const said = origin === 'api' ? words().setHere : words().setInFile;
-  return words().setOverDefault(said, defaultText(pointer, key));
+  return words().setOverDefault(said, defaultText(field));
 }
 
 /** @param {string} pointer */
@@ -347,9 +346,9 @@ function originNow(pointer) {
   return config === null ? 'default' : originOf(config.effective, pointer);
 }
 
-/** What holds where nothing is set here: what control_config.json says, or the default. @param {string} pointer @param {string} key */
-function unsetText(pointer, key) {
-  return isOfFile(pointer) ? textOf(valueAt(config?.effective.by_file, pointer)) : defaultText(pointer, key);
+/** What holds where nothing is set here: what control_config.json says, or the default. @param {Field} field */
+function unsetText(field) {
+  return isOfFile(field.pointer) ? textOf(valueAt(config?.effective.by_file, field.pointer)) : defaultText(field);
 }
 
 /** @param {string} pointer */
@@ -357,11 +356,10 @@ function isOfFile(pointer) {
   return valueAt(config?.effective.by_file, pointer) !== undefined;
 }
 
-/** @param {string} pointer @param {string} key */
-function defaultText(pointer, key) {
+/** @param {Field} field */
+function defaultText({ pointer, without }) {
   const value = valueAt(config?.effective.defaults, pointer);
-  const none = /** @type {Record<string, string>} */ (words().noDefault);
-  return value === undefined ? (none[key] ?? words().nothing) : textOf(value);
+  return value === undefined ? without?.[language()] || words().nothing : textOf(value);
 }
 
 /** Hides the fields that do not have all words of the filter in what is said of them. */

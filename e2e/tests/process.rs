@@ -208,6 +208,14 @@ fn dump_writes_every_setting_and_is_a_configuration_again() {
 }
 
 #[test]
+fn the_schema_needs_no_folder_and_is_of_the_table_of_keys() {
+    let (code, output, log) = proxy_server(&["--schema"]);
+    assert_eq!((code, log.as_str()), (Some(0), ""));
+    let schema: Value = serde_json::from_str(&output).expect("JSON on standard output");
+    assert_eq!(schema, contract::keys::schema());
+}
+
+#[test]
 fn an_unreadable_configuration_is_an_error_that_names_it() {
     let folder = Folder::new();
     let path = folder.root.proxy_config();

@@ -53,6 +53,9 @@ pub struct Arguments {
     /// Print the configuration with every default filled in, bind nothing, and exit
     #[arg(short = 'T', long)]
     pub dump: bool,
+    /// Print a JSON Schema of the configuration, and exit
+    #[arg(long)]
+    pub schema: bool,
 }
 
 /// Where things are, after the defaults.

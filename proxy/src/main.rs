@@ -48,6 +48,9 @@ use supervisor::Supervisor;
 fn main() -> ExitCode {
     // Prints and exits by itself: 0 for help and version, 2 for wrong usage.
     let arguments = Arguments::parse();
+    if arguments.schema {
+        return print(&format!("{:#}", contract::keys::schema()));
+    }
     let paths = arguments.paths();
     if let Err(error) = arguments.require_root(&paths) {
         eprintln!("proxy_server: {error}");
@@ -97,6 +100,10 @@ fn check(paths: &Paths, dump: bool) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    print(&text)
+}
+
+fn print(text: &str) -> ExitCode {
     match writeln!(std::io::stdout(), "{text}") {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever reads has seen enough, as `head` does.

@@ -19,6 +19,7 @@ use crate::address::{ALLOWED_BACKEND_IP, BackendAddr, parse_backend_ip};
 use crate::batch::Batch;
 use crate::fault::Faults;
 use crate::gpu_aware::GpuAware;
+use crate::keys::Reader;
 use crate::name::Name;
 use crate::object::{Object, kind, pointer_step};
 use crate::settings::{ListenerSettings, PoolSettings, ProcessSettings};
@@ -102,16 +103,16 @@ pub(super) fn read(
     let algorithm = object.take_choice("algorithm", &Algorithm::ALL, faults);
     let updated_at = object.take_number("updated_at", faults);
     let generation = object.take_integer("generation", 0, u64::MAX, faults);
-    let warming_share = object.take_choice("warming_share", &WarmingShare::ALL, faults);
+    let warming_share = read_warming_share(&mut object, None, faults);
     let gpu_aware = GpuAware::read(&mut object, GpuAware::default(), faults, unknown_keys);
     let process = ProcessSettings::read(&mut object, faults);
-    let listener = ListenerSettings::read(&mut object, &ListenerSettings::default(), faults);
-    let settings = PoolSettings::read(&mut object, &PoolSettings::default(), faults, unknown_keys);
+    let listener = ListenerSettings::read(&mut object, None, faults);
+    let settings = PoolSettings::read(&mut object, None, faults, unknown_keys);
     let defaults = Defaults {
         listener,
         pool: PoolDefaults {
             algorithm: algorithm.unwrap_or(Algorithm::WeightedRoundRobin),
-            warming_share: warming_share.unwrap_or(WarmingShare::Tenth),
+            warming_share,
             gpu_aware,
             settings,
         },
@@ -317,7 +318,7 @@ fn read_listener(
         None => Some(Name::default()),
         Some(_) => take_name(&mut object, "pool", faults),
     };
-    let settings = ListenerSettings::read(&mut object, default, faults);
+    let settings = ListenerSettings::read(&mut object, Some(default), faults);
     object.unknown_keys(unknown_keys);
     let (tcp, udp) = protocol.unwrap_or((true, true));
     let listener = Listener {
@@ -396,12 +397,12 @@ fn read_pool(
     unknown_keys: &mut Faults,
 ) -> ReadPool {
     let algorithm = object.take_choice("algorithm", &Algorithm::ALL, faults);
-    let warming_share = object.take_choice("warming_share", &WarmingShare::ALL, faults);
+    let warming_share = read_warming_share(&mut object, Some(default.warming_share), faults);
     let rules = PoolDefaults {
         algorithm: algorithm.unwrap_or(default.algorithm),
-        warming_share: warming_share.unwrap_or(default.warming_share),
+        warming_share,
         gpu_aware: GpuAware::read(&mut object, default.gpu_aware, faults, unknown_keys),
-        settings: PoolSettings::read(&mut object, &default.settings, faults, unknown_keys),
+        settings: PoolSettings::read(&mut object, Some(&default.settings), faults, unknown_keys),
     };
     let backends = read_backends(&mut object, faults, unknown_keys);
     object.unknown_keys(unknown_keys);
@@ -412,6 +413,14 @@ fn read_pool(
         place: object.pointer("backends"),
         health_place: object.pointer("health"),
     }
+}
+
+fn read_warming_share(
+    object: &mut Object,
+    top: Option<WarmingShare>,
+    faults: &mut Faults,
+) -> WarmingShare {
+    Reader::new(object, faults).choice("warming_share", &WarmingShare::ALL, top)
 }
 
 fn refuse_names_twice(listeners: &[ReadListener], faults: &mut Faults) {

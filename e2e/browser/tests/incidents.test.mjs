@@ -7,7 +7,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import net from 'node:net';
 import { afterEach, describe, it } from 'node:test';
-import { Stand, hasAttribute, hasText, newestReport, onOneStand, openConsole, picture, until } from './harness.mjs';
+import { Stand, applyReview, hasAttribute, hasText, newestReport, onOneStand, openConsole, picture, until } from './harness.mjs';
 
 const VIEWS = ['overview', 'backends', 'changes', 'diagnostics', 'batch', 'settings', 'api'];
 
@@ -91,6 +91,7 @@ describe('a listen address that is refused', () => {
       assert.equal(await page.locator('#on-refusal').inputValue(), 'roll_back');
       await port.fill(String(taken));
       await page.locator('#fields-save').click();
+      await applyReview(page, String(stand.proxyPort));
       await hasText(page.locator('#fields-problem'), new RegExp(`^${rolledBack(taken)}$`));
       await until('the port in force', async () => (await port.inputValue()) === String(stand.proxyPort));
       await hasText(page.locator('#fields-count'), /^$/);
@@ -107,6 +108,7 @@ describe('a listen address that is refused', () => {
     await page.locator('[data-pointer="/listen/port"]').fill(String(taken));
     await page.locator('#on-refusal').selectOption({ label: 'Keep trying' });
     await page.locator('#fields-save').click();
+    await applyReview(page, String(stand.proxyPort));
     await hasText(page.locator('#warning-list'), new RegExp(`127\\.0\\.0\\.1:${taken}/tcp refused: the port is in use`));
     await hasText(newestReport(page), /Settings — saved, but not applied by the proxy/);
     assert.equal(await page.locator('#fields-problem').isVisible(), false);
