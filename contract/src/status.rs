@@ -306,6 +306,9 @@ pub struct States {
     /// As in a [`Status`]; absent from older proxies.
     #[serde(default)]
     pub totals: Option<Totals>,
+    /// Likewise; empty with one pool, which has all of the totals.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listener_totals: Vec<ListenerTotals>,
 }
 
 /// A histogram of durations.

@@ -4,9 +4,11 @@
 //! A whole status of many backends costs both planes milliseconds, so it is read only when its
 //! mark has changed; the counters come with the mark. Readers of the live view cause additional looks.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use contract::Name;
 use contract::pidfile::ReadError;
 use contract::reload::{NotSent, find_proxy};
 use contract::status::{States, Status};
@@ -16,6 +18,7 @@ use crate::merge::Row;
 use crate::observe::{Proxy, Unknown};
 use crate::publish::{Incident, Outcome};
 use crate::series::Heard;
+use crate::services;
 use crate::shared::Shared;
 use crate::verdict::{Config, Level, Look, Picture, Process, RefusedPart};
 
@@ -44,6 +47,7 @@ pub async fn run(shared: Arc<Shared>, proxy: Proxy, outcome: watch::Receiver<Out
             && let Some(totals) = &states.totals
         {
             last.status.totals = totals.clone();
+            last.status.listener_totals = states.listener_totals.clone();
             let outcome = outcome.borrow().clone();
             let status = Some(&last.status);
             judge(&shared, &outcome, Process::Heard, status, &last.picture);
@@ -105,6 +109,10 @@ fn judge(
         taking: picture.counts.usable,
     });
     shared.series().look(heard);
+    let leads_to = match picture.pools.len() {
+        0 | 1 => BTreeMap::new(),
+        _ => leads_to(shared),
+    };
     let look = Look {
         process,
         picture,
@@ -113,6 +121,8 @@ fn judge(
             let running = &status.running;
             (running.pid, running.started_at_ms, &status.totals)
         }),
+        listeners: status.map_or(&[], |status| &status.listener_totals),
+        leads_to: &leads_to,
     };
     let changed = {
         let mut verdicts = shared.verdicts();
@@ -131,6 +141,14 @@ fn judge(
         }
     }
     shared.verdict_changed.notify_one();
+}
+
+/// The pool that each listener leads to, by the settings.
+fn leads_to(shared: &Shared) -> BTreeMap<String, Name> {
+    let settings = shared.model().settings();
+    let listening = services::listening(&settings.head()).into_iter();
+    let named = listening.filter_map(|one| Some((one.name.to_string(), Name::new(&one.pool)?)));
+    named.collect()
 }
 
 /// Why the proxy does not answer, by its pid file.

@@ -325,6 +325,30 @@ fn a_pool_in_use_is_not_taken_away_and_backends_outlive_one_that_is() {
 }
 
 #[test]
+fn sessions_that_fail_in_one_pool_are_told_of_it_beside_a_busy_one() {
+    let bench = Bench::start(json!({ "proxy": { "ejection": { "failures": 0 } } }));
+    let chat = free_address();
+    bench.set(json!({
+        "listeners": { "chat": listener(chat, "chat") }, "pools": { "chat": pool() },
+    }));
+    let nobody = free_address();
+    let call = json!({ "ip": nobody.ip(), "port": nobody.port(), "pool": "chat" });
+    assert_eq!(bench.api().post("/api/register", &call).0, 200);
+    let verdict = until("chat fails", LONG, || {
+        for _ in 0..100 {
+            Session::open(bench.listen).expect("served");
+        }
+        // Less than one in a hundred of all sessions.
+        assert!(Session::open(chat).is_err(), "nobody serves there");
+        let (_, verdict) = bench.api().get("/api/v1/verdict");
+        (verdict["code"] == "sessions_failing").then_some(verdict)
+    });
+    assert_eq!(verdict["pool"], "chat", "{verdict}");
+    assert_eq!(verdict["pools"]["default"]["code"], "serving", "{verdict}");
+    assert!(verdict["args"]["of"].as_u64() < Some(100), "{verdict}");
+}
+
+#[test]
 fn a_listener_that_does_not_fit_is_left_out_alone_at_a_start() {
     let [chat, code] = [free_address(), free_address()];
     let mut bench = Bench::start(json!({ "proxy": { "pools": { "chat": pool() } } }));

@@ -109,9 +109,14 @@ pub fn states(supervisor: &Supervisor) -> States {
         (refusal.code, &refusal.place, &refusal.value).hash(&mut mark);
     }
     state.is_draining.hash(&mut mark);
+    let has_several_pools = state.config.pools.len() > 1;
     States {
         mark: format!("{:016x}", mark.finish()),
         totals: Some(totals(supervisor)),
+        listener_totals: match has_several_pools {
+            true => listener_totals(&state),
+            false => Vec::new(),
+        },
     }
 }
 

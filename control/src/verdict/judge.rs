@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use contract::RefusalCode;
+use contract::{Name, RefusalCode};
 use serde_json::Value;
 
 use super::finding::{Finding, Found};
 use super::picture::{Heard, Picture, PoolPicture};
-use super::traffic::{Figures, NO_BACKEND};
+use super::traffic::{Figures, NO_BACKEND, WINDOW_MS};
 use crate::standing::Protocol;
 
 /// Minimum number of failures in the last minute for a finding about their share.
@@ -83,12 +83,32 @@ pub struct Spans {
     pub recent: Figures,
 }
 
+impl Spans {
+    /// Each from what `last` says of its time.
+    pub fn of(last: impl Fn(u64) -> Figures) -> Spans {
+        Spans {
+            minute: last(WINDOW_MS),
+            going_on: last(GOING_ON_MS),
+            recent: last(RECENT_MS),
+        }
+    }
+}
+
 pub struct Facts<'a> {
     pub process: &'a Process,
     pub picture: &'a Picture,
     pub config: &'a Config,
+    /// Of all listeners together.
     pub spans: &'a Spans,
-    pub before: &'a BTreeMap<Protocol, Before>,
+    /// Of the listeners of each pool; empty where there is one pool, or an older proxy.
+    pub of_pools: &'a BTreeMap<Name, Spans>,
+    pub before: &'a BTreeMap<(Option<Name>, Protocol), Before>,
+}
+
+impl Facts<'_> {
+    fn spans_of(&self, pool: &Name) -> &Spans {
+        self.of_pools.get(pool).unwrap_or(self.spans)
+    }
 }
 
 /// The worst first; never empty.
@@ -103,10 +123,11 @@ pub fn judge(facts: &Facts) -> Vec<Found> {
         found.extend(draining.map(Found::of_whole));
     }
     for (pool, of_pool) in &picture.pools {
-        let findings = of_backends(facts, of_pool).into_iter();
+        let spans = facts.spans_of(pool);
+        let findings = of_backends(facts, of_pool, spans).into_iter();
         found.extend(findings.map(|finding| Found::of_pool(pool, finding)));
     }
-    found.extend(of_failures(facts).into_iter().map(Found::of_whole));
+    found.extend(of_failures(facts));
     found.extend(of_config(facts).into_iter().map(Found::of_whole));
     for (pool, of_pool) in &picture.pools {
         let counts = of_pool.counts;
@@ -146,9 +167,9 @@ fn of_listeners(heard: &Heard, picture: &Picture) -> Option<Finding> {
     })
 }
 
-fn of_backends(facts: &Facts, pool: &PoolPicture) -> Vec<Finding> {
+fn of_backends(facts: &Facts, pool: &PoolPicture, spans: &Spans) -> Vec<Finding> {
     let counts = pool.counts;
-    let refused_per_s = facts.spans.recent.refused_per_s();
+    let refused_per_s = spans.recent.refused_per_s();
     if facts.picture.heard.is_none() {
         if !matches!(facts.process, Process::WithoutStatus { .. }) {
             return Vec::new();
@@ -188,7 +209,7 @@ fn of_backends(facts: &Facts, pool: &PoolPicture) -> Vec<Finding> {
         found.push(Finding::FailOpen { protocol, counts });
     }
     if pool.is_udp_alone {
-        let figures = &facts.spans.minute;
+        let figures = &spans.minute;
         found.push(Finding::UdpAlone {
             failed: figures.failed.values().sum(),
             window_s: figures.window_ms.div_ceil(1000),
@@ -197,22 +218,38 @@ fn of_backends(facts: &Facts, pool: &PoolPicture) -> Vec<Finding> {
     found
 }
 
-fn of_failures(facts: &Facts) -> Vec<Finding> {
-    // If the service has no TCP, all its sessions fail. Traffic is counted of all pools together.
-    let mut pools = facts.picture.pools.values();
-    let is_udp_alone = pools.all(|pool| pool.is_udp_alone);
-    let is_judged = |protocol: &Protocol| !(is_udp_alone && *protocol == Protocol::Tcp);
-    let protocols = Protocol::ALL.into_iter().filter(is_judged);
-    protocols
-        .filter_map(|protocol| failing(protocol, facts))
-        .collect()
+fn of_failures(facts: &Facts) -> Vec<Found> {
+    let mut found = Vec::new();
+    // A pool's failures are a share of its own traffic: beside a busy pool, they would not be seen.
+    for (pool, spans) in facts.of_pools {
+        let is_udp_alone = { facts.picture.pools.get(pool) }.is_some_and(|pool| pool.is_udp_alone);
+        found.extend(of_failing(Some(pool), is_udp_alone, spans, facts));
+    }
+    if facts.of_pools.is_empty() {
+        let mut pools = facts.picture.pools.values();
+        let is_udp_alone = pools.all(|pool| pool.is_udp_alone);
+        found.extend(of_failing(None, is_udp_alone, facts.spans, facts));
+    }
+    found
 }
 
-fn failing(protocol: Protocol, facts: &Facts) -> Option<Finding> {
-    let before = facts.before.get(&protocol).copied().unwrap_or_default();
-    let minute = failed_of(protocol, &facts.spans.minute);
-    let recent = failed_of(protocol, &facts.spans.recent);
-    let going_on = failed_of(protocol, &facts.spans.going_on);
+/// If the service has no TCP, all its sessions fail.
+fn of_failing(pool: Option<&Name>, is_udp_alone: bool, spans: &Spans, facts: &Facts) -> Vec<Found> {
+    let is_judged = |protocol: &Protocol| !(is_udp_alone && *protocol == Protocol::Tcp);
+    let protocols = Protocol::ALL.into_iter().filter(is_judged);
+    let found = protocols.filter_map(|protocol| {
+        let before = facts.before.get(&(pool.cloned(), protocol));
+        let finding = failing(protocol, spans, before.copied().unwrap_or_default())?;
+        let pool = pool.cloned();
+        Some(Found { pool, finding })
+    });
+    found.collect()
+}
+
+fn failing(protocol: Protocol, spans: &Spans, before: Before) -> Option<Finding> {
+    let minute = failed_of(protocol, &spans.minute);
+    let recent = failed_of(protocol, &spans.recent);
+    let going_on = failed_of(protocol, &spans.going_on);
     let is_failing = match before.is_failing {
         false => {
             let is_enough = minute.failed >= MIN_FAILED && recent.failed > 0;
@@ -227,8 +264,8 @@ fn failing(protocol: Protocol, facts: &Facts) -> Option<Finding> {
     // finding.
     let is_over = recent.of > 0 && recent.failed == 0;
     let (judged, span) = match recent.of >= MIN_FAILED {
-        true => (&recent, &facts.spans.recent),
-        false => (&minute, &facts.spans.minute),
+        true => (&recent, &spans.recent),
+        false => (&minute, &spans.minute),
     };
     let is_most = match before.is_most {
         false => judged.failed >= MIN_FAILED && judged.share() >= MOST_SHARE,
@@ -237,7 +274,7 @@ fn failing(protocol: Protocol, facts: &Facts) -> Option<Finding> {
     let is_most = is_most && !is_over;
     let (shown, figures) = match is_most {
         true => (judged, span),
-        false => (&minute, &facts.spans.minute),
+        false => (&minute, &spans.minute),
     };
     Some(Finding::Failing {
         protocol,

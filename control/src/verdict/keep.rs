@@ -4,15 +4,15 @@
 
 use std::collections::BTreeMap;
 
-use contract::status::Totals;
+use contract::status::{ListenerTotals, Totals};
 use contract::{DEFAULT_NAME, Name};
 use serde_json::{Map, Value, json};
 
 use super::finding::{Finding, Found, Level};
-use super::judge::{Before, Config, Facts, GOING_ON_MS, Process, RECENT_MS, Spans, judge};
+use super::judge::{Before, Config, Facts, Process, Spans, judge};
 use super::picture::Picture;
 use super::text;
-use super::traffic::{Figures, WINDOW_MS, Window};
+use super::traffic::{Figures, Window};
 use crate::clock::Now;
 use crate::standing::Protocol;
 
@@ -41,7 +41,9 @@ pub struct Report {
 #[derive(Debug)]
 pub struct Verdicts {
     window: Window,
-    before: BTreeMap<Protocol, Before>,
+    /// Of each listener: what it counted stays its own when it leads to another pool.
+    listeners: BTreeMap<String, Window>,
+    before: BTreeMap<(Option<Name>, Protocol), Before>,
     /// When it last answered, on the monotonic clock.
     heard_at_ms: Option<u64>,
     pid: Option<u32>,
@@ -56,6 +58,7 @@ impl Default for Verdicts {
         };
         Verdicts {
             window: Window::default(),
+            listeners: BTreeMap::new(),
             before: BTreeMap::new(),
             heard_at_ms: None,
             pid: None,
@@ -76,6 +79,10 @@ pub struct Look<'a> {
     pub config: &'a Config,
     /// The process and its counters; `None` if it did not answer.
     pub totals: Option<(u32, Option<u64>, &'a Totals)>,
+    /// The counters of each listener; empty of an older proxy.
+    pub listeners: &'a [ListenerTotals],
+    /// The pool that each listener leads to.
+    pub leads_to: &'a BTreeMap<String, Name>,
 }
 
 impl Verdicts {
@@ -86,11 +93,19 @@ impl Verdicts {
             picture,
             config,
             totals,
+            listeners,
+            leads_to,
         } = look;
         if let Some((pid, started_at_ms, totals)) = totals {
             self.window
                 .add((pid, started_at_ms), totals, now.monotonic_ms);
             self.pid = Some(pid);
+            self.listeners
+                .retain(|name, _| listeners.iter().any(|one| one.name == *name));
+            for one in listeners {
+                let window = self.listeners.entry(one.name.clone()).or_default();
+                window.add((pid, started_at_ms), &one.totals, now.monotonic_ms);
+            }
         }
         match &mut process {
             Process::Heard => self.heard_at_ms = Some(now.monotonic_ms),
@@ -106,28 +121,49 @@ impl Verdicts {
             }
             Process::WithoutStatus { .. } | Process::Unseen { .. } => {}
         }
-        let spans = match process {
-            Process::Heard => Spans {
-                minute: self.window.last(WINDOW_MS),
-                going_on: self.window.last(GOING_ON_MS),
-                recent: self.window.last(RECENT_MS),
-            },
+        let (spans, of_pools) = match process {
+            Process::Heard => (
+                Spans::of(|span_ms| self.window.last(span_ms)),
+                self.spans_of_pools(picture, leads_to),
+            ),
             // Earlier counts do not describe the present.
-            _ => Spans::default(),
+            _ => Default::default(),
         };
         let found = judge(&Facts {
             process: &process,
             picture,
             config,
             spans: &spans,
+            of_pools: &of_pools,
             before: &self.before,
         });
-        let findings = found.iter().map(|found| &found.finding);
-        self.before = findings.filter_map(failing).collect();
+        self.before = found.iter().filter_map(failing).collect();
         let report = self.report_of(found, picture, spans.minute, now);
         let is_news = !report.verdict().found.is_same(&self.report.verdict().found);
         self.report = report;
         is_news
+    }
+
+    /// What the listeners of each pool counted; empty where there is one pool, which has everything.
+    fn spans_of_pools(
+        &self,
+        picture: &Picture,
+        leads_to: &BTreeMap<String, Name>,
+    ) -> BTreeMap<Name, Spans> {
+        if picture.pools.len() < 2 || self.listeners.is_empty() {
+            return BTreeMap::new();
+        }
+        let of_pool = |pool: &Name| {
+            let own = self.listeners.iter();
+            let own = own.filter(|(listener, _)| leads_to.get(*listener) == Some(pool));
+            let windows: Vec<&Window> = own.map(|(_, window)| window).collect();
+            Spans::of(|span_ms| {
+                let figures = windows.iter().map(|window| window.last(span_ms));
+                figures.fold(Figures::default(), Figures::plus)
+            })
+        };
+        let pools = picture.pools.keys();
+        pools.map(|pool| (pool.clone(), of_pool(pool))).collect()
     }
 
     fn report_of(
@@ -178,12 +214,12 @@ impl Verdicts {
     }
 }
 
-fn failing(finding: &Finding) -> Option<(Protocol, Before)> {
-    match finding {
+fn failing(found: &Found) -> Option<((Option<Name>, Protocol), Before)> {
+    match &found.finding {
         Finding::Failing {
             protocol, is_most, ..
         } => Some((
-            *protocol,
+            (found.pool.clone(), *protocol),
             Before {
                 is_failing: true,
                 is_most: *is_most,

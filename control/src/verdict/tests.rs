@@ -178,6 +178,10 @@ fn look(
         picture: &Picture::of(rows, status, [].iter()),
         config,
         totals: status.map(|status| (status.running.pid, None, &status.totals)),
+        listeners: status.map_or(&[], |status| &status.listener_totals),
+        leads_to: &["default", "chat"]
+            .map(|name| (name.to_owned(), contract::Name::new(name).expect("a name")))
+            .into(),
     };
     verdicts.note(look, at(now_ms))
 }
@@ -763,6 +767,60 @@ fn each_pool_has_its_own_verdict_and_the_worst_is_that_of_the_whole() {
         .map(|(pool, level)| format!("{pool} {}", level.word()))
         .collect();
     assert_eq!(levels, ["chat down", "default down"]);
+}
+
+#[test]
+fn sessions_that_fail_in_one_pool_are_seen_beside_a_busy_one() {
+    let mut verdicts = Verdicts::default();
+    let (rows, mut status) = two_pools(0);
+    let listener = |name: &str| contract::status::ListenerTotals {
+        name: name.to_owned(),
+        accept_pauses: 0,
+        totals: Default::default(),
+    };
+    status.listener_totals = vec![listener("default"), listener("chat")];
+    let mut now_ms = 0;
+    let mut go_on = |failed_in: Option<usize>| {
+        for _ in 0..80 {
+            for (index, sessions) in [1_000, 2].into_iter().enumerate() {
+                let failed = if failed_in == Some(index) {
+                    sessions.min(2)
+                } else {
+                    0
+                };
+                let own = &mut status.listener_totals[index].totals;
+                for totals in [own, &mut status.totals] {
+                    totals.counters.sessions_total += sessions;
+                    let of = |reason: &str| reason.to_owned();
+                    *totals
+                        .sessions_ended
+                        .entry(of("connect_refused"))
+                        .or_default() += failed;
+                    let good = sessions - failed;
+                    *totals
+                        .sessions_ended
+                        .entry(of("client_closed"))
+                        .or_default() += good;
+                }
+            }
+            let config = Config::default();
+            let heard = Process::Heard;
+            now_ms += 500;
+            look(&mut verdicts, heard, &rows, Some(&status), &config, now_ms);
+        }
+        let whole = verdicts.report().to_json();
+        let pool = whole["pool"].as_str().unwrap_or("-");
+        format!("{pool} {}", stands(&verdicts))
+    };
+    assert_eq!(go_on(None), "- ok serving");
+    // Of all sessions one in 500, of its own each.
+    assert_eq!(go_on(Some(1)), "chat down sessions_failing");
+    assert_eq!(go_on(None), "- ok serving");
+    assert_eq!(
+        go_on(Some(0)),
+        "- ok serving",
+        "as small a share of the busy one is none"
+    );
 }
 
 #[test]

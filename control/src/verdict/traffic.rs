@@ -170,6 +170,36 @@ fn only(counts: &ByReason, reasons: &[&str]) -> ByReason {
 }
 
 impl Figures {
+    /// These and `other` together, of the same time.
+    pub fn plus(mut self, other: Figures) -> Figures {
+        fn add(sum: &mut ByReason, counts: ByReason) {
+            for (reason, count) in counts {
+                *sum.entry(reason).or_default() += count;
+            }
+        }
+        let Figures {
+            window_ms,
+            sessions,
+            new_sessions,
+            failed,
+            flows,
+            flows_failed,
+            flows_ended,
+            retries,
+            dropped,
+        } = other;
+        self.window_ms = self.window_ms.max(window_ms);
+        self.sessions += sessions;
+        self.new_sessions += new_sessions;
+        self.flows += flows;
+        self.retries += retries;
+        add(&mut self.failed, failed);
+        add(&mut self.flows_failed, flows_failed);
+        add(&mut self.flows_ended, flows_ended);
+        add(&mut self.dropped, dropped);
+        self
+    }
+
     pub fn per_s(&self, count: u64) -> f64 {
         match self.window_ms {
             0 => 0.0,
