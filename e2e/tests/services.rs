@@ -102,6 +102,45 @@ fn each_listener_takes_its_protocols_to_its_pool() {
 }
 
 #[test]
+fn the_session_log_names_the_service_also_of_a_pool_that_was_removed() {
+    let (chat, web) = (echo("chat"), echo("web"));
+    let [at_chat, at_web] = [free_address(), free_address()];
+    let base = json!({
+        "listen": { "host": at_web.ip(), "port": at_web.port() },
+        "backends": [{ "ip": web.addr.ip(), "port": web.addr.port() }],
+    });
+    let mut config = base.clone();
+    config["listeners"] = json!([listener("talk", at_chat, "chat", json!({}))]);
+    config["pools"] = json!({ "chat": pool(&[&chat], json!({})) });
+    let (mut proxy, _folder) = start(&config);
+    // Each line of a client, by its own address.
+    let line_of = |proxy: &mut Proxy, session: Session| {
+        let client = session.stream.local_addr().expect("bound");
+        drop(session);
+        proxy.program.wait_for_line(&format!("client={client} "))
+    };
+    let line = {
+        let session = open(at_chat);
+        line_of(&mut proxy, session)
+    };
+    assert!(line.contains(r#"listener="talk" pool="chat""#), "{line}");
+    let line = {
+        let session = open(at_web);
+        line_of(&mut proxy, session)
+    };
+    assert!(
+        !line.contains("listener=") && !line.contains("pool="),
+        "{line}"
+    );
+    let client = UdpClient::new(at_chat);
+    client.who().expect("answered");
+    let left = open(at_chat);
+    proxy.reload(&base);
+    let line = line_of(&mut proxy, left);
+    assert!(line.contains(r#"listener="talk" pool="chat""#), "{line}");
+}
+
+#[test]
 fn idle_times_are_the_listeners() {
     let backend = echo("b");
     let [short, long] = [free_address(), free_address()];

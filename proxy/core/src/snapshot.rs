@@ -31,9 +31,8 @@ pub struct Snapshot {
     listeners: ById<RoutedListener>,
     /// By endpoint, each once.
     endpoints: Box<[(Endpoint, ListenerId)]>,
-    /// How long sessions and flows of removed and disabled backends may go on, by pool: also of pools that
-    /// are no more but still have some.
-    gone_timeouts: ById<(PoolId, Option<u64>)>,
+    /// Every pool that has sessions or flows, also if it is not configured any more.
+    known_pools: ById<KnownPool>,
     pub process: ProcessSettings,
     /// Sessions at once, over all workers and listeners.
     pub max_sessions: u64,
@@ -144,7 +143,7 @@ impl Snapshot {
             });
         let routed: Vec<(&Listener, RoutedListener)> = routed.collect();
         let endpoints = endpoints_of_all(&routed);
-        let gone_timeouts = gone_timeouts(previous, config, &ids, registry);
+        let known_pools = known_pools(previous, config, &ids, registry);
         let pools = config.pools.iter().zip(adopted).enumerate();
         let pools = pools.map(|(at, (pool, adopted))| {
             let listeners: Vec<&Listener> = listeners_of(config, at).collect();
@@ -166,7 +165,7 @@ impl Snapshot {
             places: ById::collect(ids.into_iter().zip(0..)),
             listeners: ById::collect(listeners),
             endpoints,
-            gone_timeouts,
+            known_pools,
             process: config.process.clone(),
             max_sessions,
             max_flows_per_worker,
@@ -202,14 +201,18 @@ impl Snapshot {
     /// How long sessions and flows of removed and disabled backends of a pool may go on; `None`: until
     /// they end by themselves.
     pub fn gone_timeout_ms(&self, pool: PoolId) -> Option<u64> {
-        self.gone_timeouts.get(pool)?.1
+        self.known_pools.get(pool)?.gone_timeout_ms
     }
 
     /// Whether those of any pool are ended.
     pub fn ends_those_of_gone_backends(&self) -> bool {
-        self.gone_timeouts
-            .iter()
-            .any(|(_, timeout_ms)| timeout_ms.is_some())
+        let mut known = self.known_pools.iter();
+        known.any(|pool| pool.gone_timeout_ms.is_some())
+    }
+
+    /// What a pool is called that has sessions or flows.
+    pub fn pool_name(&self, pool: PoolId) -> Option<&Name> {
+        Some(&self.known_pools.get(pool)?.name)
     }
 
     /// The pool that a listener of the configuration leads to.
@@ -285,21 +288,31 @@ fn endpoints_of_all(listeners: &[(&Listener, RoutedListener)]) -> Box<[(Endpoint
     endpoints.into()
 }
 
+/// What outlives the configuration of a pool.
+#[derive(Debug, Clone)]
+struct KnownPool {
+    id: PoolId,
+    name: Name,
+    /// How long sessions and flows of removed and disabled backends may go on.
+    gone_timeout_ms: Option<u64>,
+}
+
 /// `pools` are in the order of the configuration. A pool that it does not name any more keeps its own for as
 /// long as somebody uses its backends.
-fn gone_timeouts(
+fn known_pools(
     previous: Option<&Snapshot>,
     config: &Config,
     pools: &[PoolId],
     registry: &BackendRegistry,
-) -> ById<(PoolId, Option<u64>)> {
-    let before = previous
-        .into_iter()
-        .flat_map(|one| one.gone_timeouts.iter());
-    let before = before.filter(|(pool, _)| registry.pool_name(*pool).is_some());
-    let now = pools.iter().zip(&config.pools);
-    let now = now.map(|(id, pool)| (*id, pool.settings.connect.backend_gone_timeout_ms));
-    ById::collect(before.copied().chain(now).map(|entry| (entry.0, entry)))
+) -> ById<KnownPool> {
+    let before = previous.into_iter().flat_map(|one| one.known_pools.iter());
+    let before = before.filter(|pool| registry.pool_name(pool.id).is_some());
+    let now = pools.iter().zip(&config.pools).map(|(id, pool)| KnownPool {
+        id: *id,
+        name: pool.name.clone(),
+        gone_timeout_ms: pool.settings.connect.backend_gone_timeout_ms,
+    });
+    ById::collect(before.cloned().chain(now).map(|pool| (pool.id, pool)))
 }
 
 fn build_pool(

@@ -15,7 +15,7 @@ use proxy_core::flow_table::FlowTable;
 use proxy_core::health::Unanswered;
 use proxy_core::health::sources::{AnsweredSources, Source};
 use proxy_core::health::watch::Failing;
-use proxy_core::ids::ListenerId;
+use proxy_core::ids::{ListenerId, PoolId};
 use proxy_core::latency::add;
 use proxy_core::listener::{HeldListeners, ListenerRules};
 use proxy_core::plan::Protocol;
@@ -28,7 +28,7 @@ use tokio::sync::mpsc;
 
 use super::counters::WorkerCounters;
 use super::load::ScoringBell;
-use super::session_log::{Record, SessionLogger};
+use super::session_log::{Record, Service, SessionLogger};
 use crate::clock::monotonic_us;
 
 /// What an event is about; packed into epoll's 64 bits.
@@ -172,10 +172,14 @@ impl Core {
         }
     }
 
-    /// Writes a line for a session or flow of `listener` that ended, where its rules say so.
-    pub fn log_end(&mut self, listener: ListenerId, record: Record) {
+    /// Writes a line for a session or flow of `listener` and `pool` that ended, where the listener's rules say
+    /// so.
+    pub fn log_end(&mut self, listener: ListenerId, pool: PoolId, record: Record) {
         let which = self.listeners.rules(listener).settings.session_log;
-        self.log.log(which, record);
+        self.log.log(which, record, || {
+            let listener = self.listeners.state(listener).map(|known| &known.name);
+            Service::of(listener, self.snapshot.pool_name(pool))
+        });
     }
 
     /// How many failures in a row eject a backend.

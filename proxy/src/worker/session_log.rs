@@ -14,7 +14,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use bounds::{LineLimit, Verdict};
-use contract::{BackendAddr, SessionLog};
+use contract::{BackendAddr, DEFAULT_NAME, Name, SessionLog};
 use proxy_core::latency::add;
 use proxy_core::plan::Protocol;
 
@@ -42,10 +42,30 @@ pub struct Record {
     pub attempts: u8,
 }
 
+/// The listener and the pool of a session or flow, each where it is not the one of the base format.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Service {
+    listener: Option<Name>,
+    pool: Option<Name>,
+}
+
+impl Service {
+    pub fn of(listener: Option<&Name>, pool: Option<&Name>) -> Service {
+        let [listener, pool] =
+            [listener, pool].map(|name| name.filter(|name| name.as_str() != DEFAULT_NAME).cloned());
+        Service { listener, pool }
+    }
+
+    fn fields(&self) -> [Option<&str>; 2] {
+        [&self.listener, &self.pool].map(|name| name.as_ref().map(Name::as_str))
+    }
+}
+
 /// A record that is to become a line.
 #[derive(Debug)]
 struct Wanted {
     record: Record,
+    service: Service,
     is_limited: bool,
 }
 
@@ -71,9 +91,10 @@ impl Record {
         }
     }
 
-    fn kind(&self) -> Kind {
+    fn kind(&self, service: &Service) -> Kind {
         Kind {
             protocol: self.protocol,
+            listener: service.listener.clone(),
             reason: self.end,
             is_exchange: self.is_exchange(),
         }
@@ -81,11 +102,16 @@ impl Record {
 }
 
 impl SessionLogger {
-    pub fn log(&self, wanted: SessionLog, record: Record) {
+    /// `service` is asked for only where there is to be a line.
+    pub fn log(&self, wanted: SessionLog, record: Record, service: impl FnOnce() -> Service) {
         let Some(is_limited) = record.is_limited(wanted) else {
             return;
         };
-        let wanted = Wanted { record, is_limited };
+        let wanted = Wanted {
+            record,
+            service: service(),
+            is_limited,
+        };
         if self.records.try_send(wanted).is_err() {
             add(&self.counters.log_lines_dropped, 1);
         }
@@ -144,10 +170,11 @@ fn write_records(records: &Receiver<Wanted>) {
 }
 
 /// What there is one limit for. Exchanges have their own, so that a flood of empty sessions and
-/// unanswered datagrams takes no line from them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// unanswered datagrams takes no line from them, and so has each listener.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Kind {
     protocol: Protocol,
+    listener: Option<Name>,
     reason: &'static str,
     is_exchange: bool,
 }
@@ -158,28 +185,28 @@ struct Limits(HashMap<Kind, LineLimit>);
 
 impl Limits {
     fn write(&mut self, wanted: &Wanted, now_ms: u64) {
-        let record = &wanted.record;
         if !wanted.is_limited {
-            return write_record(record);
+            return write_record(wanted);
         }
-        let kind = record.kind();
-        match self.0.entry(kind).or_default().line(now_ms) {
-            Verdict::Write => write_record(record),
+        let kind = wanted.record.kind(&wanted.service);
+        match self.0.entry(kind.clone()).or_default().line(now_ms) {
+            Verdict::Write => write_record(wanted),
             Verdict::WriteAfter(left_out) => {
-                write_summary(kind, left_out);
-                write_record(record);
+                write_summary(&kind, left_out);
+                write_record(wanted);
             }
             Verdict::LeaveOut => {}
         }
     }
 
-    /// Writes the summaries that are due.
+    /// Writes the summaries that are due, and forgets the kinds that are over: names come and go.
     fn sum_up(&mut self, now_ms: u64) {
-        for (kind, limit) in &mut self.0 {
+        self.0.retain(|kind, limit| {
             if let Some(left_out) = limit.sum_up(now_ms) {
-                write_summary(*kind, left_out);
+                write_summary(kind, left_out);
             }
-        }
+            *limit != LineLimit::default()
+        });
     }
 
     fn due_in_ms(&self, now_ms: u64) -> Option<u64> {
@@ -195,23 +222,30 @@ fn ended(protocol: Protocol) -> &'static str {
     }
 }
 
-fn write_summary(kind: Kind, left_out: u64) {
+fn write_summary(kind: &Kind, left_out: u64) {
     let Kind {
         protocol,
+        listener,
         reason,
         is_exchange,
     } = kind;
-    let ended = ended(protocol);
+    let ended = ended(*protocol);
     tracing::info!(
         target: "session",
         reason,
         exchange = is_exchange,
         left_out,
+        listener = listener.as_ref().map(Name::as_str),
         "{ended}: lines left out",
     );
 }
 
-fn write_record(record: &Record) {
+fn write_record(
+    Wanted {
+        record, service, ..
+    }: &Wanted,
+) {
+    let [listener, pool] = service.fields();
     let kind = ended(record.protocol);
     let backend = record.backend.map(|backend| backend.to_string());
     let backend = backend.as_deref().unwrap_or("-");
@@ -224,6 +258,8 @@ fn write_record(record: &Record) {
         bytes_down = record.bytes_down,
         duration_ms = record.duration_us / 1_000,
         attempts = record.attempts,
+        listener,
+        pool,
         "{kind}",
     );
 }
@@ -273,8 +309,12 @@ mod tests {
 
     #[test]
     fn a_flood_takes_no_line_from_exchanges_with_the_same_reason() {
-        let flood = record(Protocol::Udp, false, 1, 0).kind();
-        assert_ne!(flood, record(Protocol::Udp, false, 1, 1).kind());
-        assert_eq!(flood, record(Protocol::Udp, false, 7, 0).kind());
+        let chat = Name::new("chat").expect("a name");
+        let [base, chat] = [Name::default(), chat].map(|name| Service::of(Some(&name), None));
+        let flood = record(Protocol::Udp, false, 1, 0).kind(&base);
+        assert_ne!(flood, record(Protocol::Udp, false, 1, 1).kind(&base));
+        assert_eq!(flood, record(Protocol::Udp, false, 7, 0).kind(&base));
+        // Nor from those of another listener.
+        assert_ne!(flood, record(Protocol::Udp, false, 1, 0).kind(&chat));
     }
 }

@@ -406,7 +406,7 @@ impl Tcp {
             duration_us: core.now_us - state.started_us(),
             attempts: state.attempts(),
         };
-        core.log_end(state.listener(), record);
+        core.log_end(state.listener(), pool, record);
     }
 
     /// Frees the sessions that ended in this turn, and with them their descriptors.

@@ -521,7 +521,7 @@ impl Udp {
             duration_us: core.now_us - flow.started_us,
             attempts: 1,
         };
-        core.log_end(flow.listener, record);
+        core.log_end(flow.listener, flow.pool, record);
     }
 }
 
