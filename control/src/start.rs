@@ -17,7 +17,7 @@ use crate::keeper::{self, Keeper};
 use crate::observe::Proxy;
 use crate::ping::Pings;
 use crate::publish::{Publisher, local_addresses, refused_by_control};
-use crate::render::{OwnAddresses, ProxyAddresses};
+use crate::render::{OwnAddresses, Plan, ProxyAddresses};
 use crate::services;
 use crate::settings::{MAX_FILE_BYTES, Settings, read_file};
 use crate::shared::Shared;
@@ -67,10 +67,11 @@ pub fn read_settings(root: &Root, listen: Option<SocketAddr>) -> Result<Settings
     })
 }
 
-/// Checks valid settings for a conflict: the proxy must not listen on control's address.
+/// Checks valid settings for conflicts: listeners and pools must fit together with those made by API, and the proxy
+/// must not listen on control's address.
 ///
 /// # Errors
-/// The fault, at the key of the proxy's listen address or else of control's.
+/// The faults; of the address, at the key of the proxy's or else of control's.
 pub fn check(root: &Root, settings: &Settings) -> Result<(), StartError> {
     let tls = settings.tls.as_ref().map(|tls| tls.listen);
     let own = OwnAddresses {
@@ -79,6 +80,13 @@ pub fn check(root: &Root, settings: &Settings) -> Result<(), StartError> {
         proxy: ProxyAddresses::default(),
     };
     let model = keeper::load(settings, own, &Clock::system()).model;
+    let path = root.control_config();
+    if let Err(mut faults) = Plan::of_head(model.settings().head()).check(&model.own.local) {
+        for fault in &mut faults.0 {
+            fault.place = format!("/proxy{}", fault.place);
+        }
+        return Err(StartError::Settings { path, faults });
+    }
     let plan = model.plan(&[]);
     let refusals = refused_by_control(&plan, &model.own, 0);
     let Some(refusal) = refusals.first() else {
@@ -94,7 +102,6 @@ pub fn check(root: &Root, settings: &Settings) -> Result<(), StartError> {
     let allowed = "different ports for the proxy and the control server";
     let found = format!("{}: {}", refusal.value, refusal.detail);
     faults.add(&place, found, allowed);
-    let path = root.control_config();
     Err(StartError::Settings { path, faults })
 }
 

@@ -309,10 +309,23 @@ fn a_bad_control_config_is_refused_with_the_nearest_known_key() {
 fn a_check_names_a_port_that_both_planes_would_listen_on() {
     let free = free_address();
     let own = |key: &str| json!({"host": "127.0.0.1", "port": free.port(), key: free.port()});
+    let with = |listeners: Value| json!({"host": "127.0.0.1", "port": free.port(), "proxy": {"listeners": listeners}});
     for (config, place) in [
         (own("default_listen_port"), Some("/default_listen_port")),
         (json!({"host": "127.0.0.1", "port": 10_080}), Some("/port")),
         (json!({"host": "127.0.0.1", "port": free.port()}), None),
+        (
+            with(json!([{"name": "chat", "host": "127.0.0.1", "port": free.port()}])),
+            Some("/proxy/listeners/chat"),
+        ),
+        (
+            with(json!([{"name": "chat", "host": "127.0.0.1", "port": 1, "pool": "gone"}])),
+            Some("/proxy/listeners/chat/pool"),
+        ),
+        (
+            with(json!([{"name": "chat", "max_flows": 1}])),
+            Some("/proxy/listeners/chat/host"),
+        ),
     ] {
         let folder = Folder::new();
         folder.write_control_config(&config);

@@ -157,6 +157,17 @@ fn a_second_service_comes_is_served_by_its_own_backends_and_goes() {
         (now == base).then_some(())
     });
     session.echo(b"still here").expect("it goes on");
+    // The removal was one edit, and can be undone.
+    let (_, edits) = bench.api().get("/api/v1/edits");
+    let removal = &edits["edits"].as_array().expect("a list")[0];
+    let path = format!("/api/v1/edits/{}/roll_back", removal["number"]);
+    let request = Request::new("POST", &path).header("if-match", "*");
+    let request = request.header("content-type", "application/json");
+    let (status, answer) = bench.api().call(request.body("{}"));
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(bench.published()["listeners"][0]["port"], chat.port());
+    bench.set(json!({ "listeners": { "chat": null }, "pools": { "chat": null } }));
+    assert_eq!(bench.published().get("listeners"), None);
     bench.await_spread(bench.listen, [("d", 4)]);
     assert_eq!(
         bench
