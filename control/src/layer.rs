@@ -3,7 +3,7 @@
 //! very first start count as set by API from then on.
 //!
 //! The optional keys are not listed here: the contract's own `check` reads them, so a key added there works
-//! here at once. Listeners and pools are merged by name, key by key ([`services`](crate::services)).
+//! here at once. Listeners and pools are merged by name, key by key ([`services`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
