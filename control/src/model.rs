@@ -259,7 +259,7 @@ impl Model {
         }
     }
 
-    /// The listeners that are in no file, since the layers together do not make one.
+    /// The listeners that the layers together do not make. What the proxy last accepted of them stays published.
     pub fn unusable_listeners(&self) -> Vec<Unusable> {
         self.settings().usable_head().1
     }

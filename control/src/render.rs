@@ -131,6 +131,28 @@ impl Plan {
         Plan { head, pools }
     }
 
+    /// Gives listeners that the settings do not make the value that the proxy last accepted, and the pool that it leads
+    /// to, where the rest lets them stand: what serves goes on, also when control starts on settings that do not fit.
+    pub fn keep_accepted(&mut self, unusable: impl Iterator<Item = Name>, accepted: &Head) {
+        let accepted = Plan::of_head(accepted.clone());
+        for name in unusable {
+            let key = Kind::Listener.key(name.as_str());
+            let Some(listener) = accepted.value(&key) else {
+                continue;
+            };
+            let mut with = Plan::of_head(self.head.clone());
+            with.set(&key, Some(listener));
+            let pool = listener.get("pool").and_then(Value::as_str);
+            let pool = pool.map(|pool| Kind::Pool.key(pool));
+            if let Some(pool) = pool.filter(|pool| with.value(pool).is_none()) {
+                with.set(&pool, accepted.value(&pool));
+            }
+            if check(&with.render(0, 0), &LocalAddresses::default()).is_ok() {
+                self.head = with.head;
+            }
+        }
+    }
+
     /// All backends, by pool.
     pub fn backends(&self) -> impl Iterator<Item = (BackendKey, &Backend)> {
         let pools = self.pools.iter();

@@ -23,6 +23,7 @@ const WARNINGS = [
     /^(\S+) cannot be read; keeping (\d+) published backends until it can$/,
     (file, kept) => `${file} 无法读取，暂时保留已发布的 ${kept} 个后端`,
   ],
+  [/^listener (\S+): its settings are not applied: (.*)$/s, (name, why = '') => `监听 ${name} 的设置未生效：${saidText(why)}`],
   [/^not published: (.*)$/, (why = '') => `未发布：${saidText(why)}`],
   [/^(.*); keeping the state in memory$/, (why) => `${cause(why)}；沿用内存中的内容`],
   [/^(.*); keeping the settings in memory$/, (why) => `${cause(why)}；沿用内存中的设置`],

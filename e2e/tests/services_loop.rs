@@ -360,16 +360,18 @@ fn sessions_that_fail_in_one_pool_are_told_of_it_beside_a_busy_one() {
 }
 
 #[test]
-fn a_listener_that_does_not_fit_is_left_out_alone_at_a_start() {
+fn a_listener_that_does_not_fit_keeps_what_was_accepted_at_a_start() {
     let [chat, code] = [free_address(), free_address()];
     let mut bench = Bench::start(json!({ "proxy": { "pools": { "chat": pool() } } }));
-    let one = echo("one");
+    let (one, two) = (echo("one"), echo("two"));
     bench.set(json!({
         "listeners": { "chat": listener(chat, "chat"), "code": listener(code, "code") },
         "pools": { "code": pool() },
     }));
     bench.register(&one, json!({ "pool": "code" }));
+    bench.register(&two, json!({ "pool": "chat" }));
     bench.await_spread(code, [("one", 2)]);
+    bench.await_spread(chat, [("two", 2)]);
     let at = bench.control.addr;
     drop(bench.control);
     let file = bench.folder.root.control_config();
@@ -380,24 +382,39 @@ fn a_listener_that_does_not_fit_is_left_out_alone_at_a_start() {
     until("the listener is named", LONG, || {
         let warnings = bench.warnings();
         warnings
-            .contains("listener chat is not published")
+            .contains("listener chat: its settings are not applied")
             .then_some(())
     });
     bench.register(&one, json!({ "pool": "code" }));
+    bench.register(&two, json!({ "pool": "chat" }));
     let (status, answer) = bench.api().set_weight(bench.default.addr, 7);
     assert_eq!(status, 200, "{answer}");
     assert_eq!(answer["sync"]["reload"]["applied"], true, "{answer}");
     bench.await_spread(code, [("one", 2)]);
+    bench.await_spread(chat, [("two", 2)]);
     bench.await_spread(bench.listen, [("d", 2)]);
+    // What was never accepted has nothing to keep: it is left out alone.
+    settings["proxy"]["listeners"] = json!({ "talk": listener(free_address(), "nowhere") });
+    let at = bench.control.addr;
+    drop(bench.control);
+    bench.folder.write_control_config(&settings);
+    bench.control = Control::start_on(&bench.folder, at);
+    until("the new listener is named", LONG, || {
+        bench
+            .warnings()
+            .contains("listener talk: its")
+            .then_some(())
+    });
+    bench.await_spread(chat, [("two", 2)]);
     let published = bench.published();
     let listeners = published["listeners"].as_array().expect("a list");
     let names: Vec<&Value> = listeners.iter().map(|one| &one["name"]).collect();
-    assert_eq!(names, ["code"]);
-    bench.set(json!({ "pools": { "chat": pool() } }));
-    bench.await_spread(bench.listen, [("d", 2)]);
-    until("it is published again", LONG, || {
-        (bench.published()["listeners"].as_array()?.len() == 2).then_some(())
+    assert_eq!(names, ["chat", "code"]);
+    bench.set(json!({ "pools": { "chat": pool(), "nowhere": pool() } }));
+    until("all are published", LONG, || {
+        (bench.published()["listeners"].as_array()?.len() == 3).then_some(())
     });
+    bench.await_spread(chat, [("two", 2)]);
 }
 
 #[test]

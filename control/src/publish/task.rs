@@ -243,9 +243,14 @@ impl Task {
         let mut model = self.shared.model();
         model.own.local = LocalAddresses(self.local.clone());
         let rows = model.rows();
+        let mut plan = model.plan(&rows);
+        if let Some(accepted) = self.holds.accepted_head() {
+            let unusable = model.unusable_listeners().into_iter();
+            plan.keep_accepted(unusable.map(|one| one.name), &accepted);
+        }
         Wanted {
             revision: model.revision,
-            plan: model.plan(&rows),
+            plan,
             sources: sources::of_rows(&rows),
             own: model.own.clone(),
         }

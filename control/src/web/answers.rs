@@ -101,7 +101,7 @@ pub fn warnings(app: &App) -> Vec<String> {
     let unusable = app.shared.model().unusable_listeners().into_iter();
     warnings.extend(unusable.map(|one| {
         let Unusable { name, why } = one;
-        format!("listener {name} is not published: {why}")
+        format!("listener {name}: its settings are not applied: {why}")
     }));
     let incidents = outcome.incidents.iter();
     // A refused backend is left out, and so already reported.
