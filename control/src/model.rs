@@ -486,10 +486,20 @@ impl Model {
         }
     }
 
-    /// All layers together with these settings by API.
+    /// All layers together with these settings by API. Faults are placed as a call has them: the listen address
+    /// and the algorithm beside `proxy`, everything else in it.
     fn check_settings(&self, by_api: &Layer) -> Result<Plan, Faults> {
         let plan = Plan::of_head(by_api.over(&self.base_settings).head());
-        plan.check(&self.own.of_proxy())?;
+        let checked = plan.check(&self.own.of_proxy());
+        checked.map_err(|mut faults| {
+            for fault in &mut faults.0 {
+                let key = fault.place.split('/').nth(1).unwrap_or_default();
+                if !["", "listen", "algorithm"].contains(&key) {
+                    fault.place = format!("/proxy{}", fault.place);
+                }
+            }
+            faults
+        })?;
         Ok(plan)
     }
 

@@ -669,7 +669,7 @@ export const en = {
   failed: (/** @type {string} */ reason) => `failed: ${reason}`,
   failedAway: 'result unknown: the control server did not answer',
   inForceUnanswered: 'in force: the control server made the change, but its answer was lost',
-  notInForce: 'not in force: the control server did not answer, and the change does not stand now',
+  notInForce: 'not in force: the control server did not answer, and the change was not made',
   madeByOthers: 'in force already: someone else has made the same change',
   failedForbidden: (/** @type {string} */ reason) => `not allowed: ${reason}`,
 
