@@ -45,8 +45,11 @@ impl Waiting {
         number: u64,
     ) -> Option<Value> {
         let (mut told, figures) = changed.map(split).unwrap_or_default();
-        if let (Some(told), Some(waiting)) = (&told, self.0.get_mut(key)) {
-            supersede(waiting, told);
+        match (&told, self.0.get_mut(key)) {
+            (Some(Value::Object(told)), Some(waiting)) => supersede(waiting, told),
+            // It comes whole.
+            (Some(_), Some(_)) => self.forget(key),
+            _ => {}
         }
         if let Some(figures) = figures {
             match self.0.get_mut(key) {
@@ -70,20 +73,20 @@ impl Waiting {
         told
     }
 
-    /// Forgets a row that is gone, or comes whole.
+    /// Forgets what waits for a row that is gone or comes whole: its older figures must not follow it.
     pub fn forget(&mut self, key: &BackendKey) {
         self.0.remove(key);
     }
 }
 
 /// Removes from the waiting figures what is sent now, so that no older value follows it.
-fn supersede(waiting: &mut Value, told: &Value) {
-    let (Some(waiting), Some(told)) = (waiting.as_object_mut(), told.as_object()) else {
+fn supersede(waiting: &mut Value, told: &Map<String, Value>) {
+    let Some(waiting) = waiting.as_object_mut() else {
         return;
     };
     for (key, value) in told {
         match (waiting.get_mut(key), value) {
-            (Some(waiting), Value::Object(_)) if waiting.is_object() => supersede(waiting, value),
+            (Some(waiting), Value::Object(told)) if waiting.is_object() => supersede(waiting, told),
             (Some(_), _) => {
                 waiting.remove(key);
             }
@@ -142,6 +145,7 @@ fn keep(into: &mut Map<String, Value>, key: &str, members: Vec<(&String, &Value)
 mod tests {
     use serde_json::json;
 
+    use super::super::patch::{apply, patch};
     use super::*;
     use crate::base::parse_id;
 
@@ -189,5 +193,52 @@ mod tests {
             Some(gone.clone())
         );
         assert_eq!(waiting.take_turn(&key, None, its + TURNS), None);
+    }
+
+    /// A row as the server may find it, by chance: with or without figures, its proxy, its cost.
+    fn some_row(random: &mut fastrand::Rng) -> Value {
+        let mut row = json!({"enabled": random.bool(), "vram_usage": random.u8(..3)});
+        let figures = json!({"total": random.u8(..3), "weight": 1});
+        match random.u8(..4) {
+            0 => {}
+            1 => row["cost"] = Value::Null,
+            _ => row["cost"] = figures,
+        }
+        let failed = json!({"backend_reset": random.u8(..3)});
+        match random.u8(..4) {
+            0 => {}
+            1 => row["proxy"] = Value::Null,
+            2 => row["proxy"] = json!({"sessions_total": random.u8(..3)}),
+            _ => row["proxy"] = json!({"sessions_total": 1, "sessions_failed": failed}),
+        }
+        row
+    }
+
+    #[test]
+    fn who_takes_each_turn_never_has_parts_of_figures_and_ends_with_the_row() {
+        let key = parse_id("10.0.0.1:80").expect("an id");
+        for seed in 0..2_000 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let mut waiting = Waiting::default();
+            let mut row = some_row(&mut random);
+            let mut known = row.clone();
+            for number in 0..30 {
+                let now = match random.bool() && number < 25 {
+                    true => some_row(&mut random),
+                    false => row.clone(),
+                };
+                let changed = patch(&row, &now);
+                row = now;
+                if let Some(told) = waiting.take_turn(&key, changed.as_ref(), number) {
+                    apply(&mut known, told);
+                }
+                let cost = &known["cost"];
+                assert!(
+                    !cost.is_object() || cost.get("weight").is_some(),
+                    "seed {seed}, event {number}: {known} of {row}"
+                );
+            }
+            assert_eq!(known, row, "seed {seed}");
+        }
     }
 }

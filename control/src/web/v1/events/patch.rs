@@ -58,7 +58,8 @@ fn merge_members(members: &mut Map<String, Value>, later: Map<String, Value>) {
     }
 }
 
-fn apply(value: &mut Value, patch: Value) {
+/// What a client makes of a value and its patch.
+pub fn apply(value: &mut Value, patch: Value) {
     match (value, patch) {
         (Value::Object(members), Value::Object(changed)) => {
             for (key, patch) in changed {
