@@ -33,6 +33,8 @@ let shownTag = '*';
 /** The tag that what is staged was made on. */
 let madeOn = '*';
 let isBusy = false;
+/** Ends once what is being sent is settled, and its review closed. */
+let sending = Promise.resolve();
 /** The staged backends that somebody else has edited meanwhile. @type {Set<string>} */
 let conflicts = new Set();
 /** Whether the person has yet to be shown one of them. */
@@ -166,6 +168,8 @@ export function mustAsk(edits, known = backends) {
  * @param {Backend[]} known all
  */
 export async function propose(edits, known = backends) {
+  // A report offers to take back what is not yet settled here, and that would close the review.
+  await sending;
   const byKey = new Map(known.map((backend) => [backend.id, backend]));
   const before = new Map(edits.map(({ id }) => [id, allStaged().find((one) => one.id === id) ?? null]));
   for (const { id, ...edit } of edits) {
@@ -188,6 +192,11 @@ export async function apply() {
   // Nothing of others is overwritten unseen.
   if (gone().length > 0 || isUnseen) return review();
   if (!dialog.isTyped(wordOf(backends, waiting()))) return askForWord();
+  sending = send();
+  return sending;
+}
+
+async function send() {
   isBusy = true;
   refused = null;
   show();

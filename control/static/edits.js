@@ -162,6 +162,12 @@ async function show(edit) {
   await tryOut();
 }
 
+/** Shows what it would change now. That is said last: who reads it may go on at once. */
+async function lookAtStale() {
+  await tryOut();
+  if (found !== null) problem = () => words().rollBack.stale;
+}
+
 /** Tries out again what was sent without an answer: where nothing of it is left to do, it was made. */
 async function lookAtUnknown() {
   isUnknown = false;
@@ -258,8 +264,8 @@ async function rollBack() {
     await change(['rollBackOf', momentText(at)], async () => ({ sync: answer.sync, undo: null }));
   } catch (error) {
     if (!(error instanceof api.CallError)) throw error;
-    problem = () => (error.kind === 'stale' ? words().rollBack.stale : failureOutcome(error).text);
-    if (error.kind === 'stale') await tryOut();
+    if (error.kind === 'stale') await lookAtStale();
+    else problem = () => failureOutcome(error).text;
     if (failureOutcome(error).isUnknown) await lookAtUnknown();
   } finally {
     isBusy = false;

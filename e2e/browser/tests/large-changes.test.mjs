@@ -105,4 +105,27 @@ describe('a large change', () => {
     await page.locator('#diff-dialog').waitFor({ state: 'hidden' });
     await newestReport(page).getByRole('button', { name: 'Undo' }).waitFor();
   });
+
+  it('can_be_undone_before_the_page_has_read_what_it_made', async () => {
+    for (const backend of backends) await disable(backend);
+    page = await openConsole(browser, stand);
+    for (const backend of backends.slice(0, 4)) await rowOf(page, backend).locator('.choose').check();
+    await page.locator('#bulk-enable').click();
+    let held;
+    await page.route('**/api/v1/status', (route) => {
+      if (held !== undefined) return route.continue();
+      held = route;
+    });
+    await page.locator('#pending-apply').click();
+    await hasText(newestReport(page), /applied/);
+    await until('the page reads', () => held !== undefined);
+    await newestReport(page).getByRole('button', { name: 'Undo' }).click();
+    // It has read for itself what it takes back; only then does the page get what it waited for.
+    await page.waitForResponse((response) => response.url().includes('/api/v1/backends'));
+    await held.continue();
+    await page.locator('#pending-apply:not([aria-busy])').waitFor({ state: 'attached' });
+    await page.locator('#diff-confirm').waitFor();
+    await page.locator('#pending').waitFor();
+    await page.keyboard.press('Escape');
+  });
 });
