@@ -20,6 +20,10 @@ const BIN_DIR = path.resolve(process.env.WICKETGATE_BIN_DIR ?? '../../target/deb
 const BROWSER = process.env.CHROMIUM ?? '/usr/bin/chromium';
 /** How long anything may take before a test calls it failed; longer on a machine that is busy with other things. */
 export const DEADLINE_MS = Number(process.env.WICKETGATE_DEADLINE_MS ?? 30_000);
+/** Answers of the control server reach the page this much later at most, each by chance: finds tests, and pages, that rely on a quick answer. */
+const LATE_MS = Number(process.env.WICKETGATE_LATE_MS ?? 0);
+/** How many times slower than this machine the browser computes. */
+const SLOWER = Number(process.env.WICKETGATE_SLOWER ?? 1);
 /** Long enough that no registration of a test expires by itself. */
 const TTL_S = 3600;
 
@@ -359,9 +363,28 @@ export async function openPage(browser, stand, target, options = {}) {
     page.complaints.push(`a dialog opened: ${dialog.message()}`);
     void dialog.dismiss();
   });
+  await slowDown(context, page);
   await options.before?.(page);
   await page.goto(stand.origin + target);
   return page;
+}
+
+/** Makes the page as slow as the environment asks for. */
+async function slowDown(context, page) {
+  if (SLOWER > 1) {
+    const devtools = await context.newCDPSession(page);
+    await devtools.send('Emulation.setCPUThrottlingRate', { rate: SLOWER });
+  }
+  if (LATE_MS === 0) return;
+  await page.addInitScript((lateMs) => {
+    const askNow = window.fetch;
+    const wait = () => new Promise((resolve) => setTimeout(resolve, Math.random() * lateMs));
+    window.fetch = async (...request) => {
+      const answer = await askNow(...request);
+      await wait();
+      return answer;
+    };
+  }, LATE_MS);
 }
 
 /** The table's row of a backend. */
