@@ -198,15 +198,18 @@ impl fmt::Display for StateReason {
                 return write!(f, "does not affect {protocol}");
             }
             StateReason::FailedInRow { protocol, count } => {
-                return write!(f, "{count} {protocol} in a row failed");
+                return match count {
+                    1 => write!(f, "the last {} failed", one(*protocol)),
+                    _ => write!(f, "the last {count} {protocol} failed"),
+                };
             }
             StateReason::EjectedFor {
                 seconds,
                 failures,
                 protocol,
             } => {
-                let what = failed(*protocol);
-                return write!(f, "ejected for {seconds} s: {failures} {what} in a row");
+                let why = failed_in_row(*failures, *protocol);
+                return write!(f, "ejected, {seconds} s left: {why}");
             }
             StateReason::EjectedUntilProbesPass {
                 passes,
@@ -214,11 +217,8 @@ impl fmt::Display for StateReason {
                 failures,
                 protocol,
             } => {
-                let what = failed(*protocol);
-                return write!(
-                    f,
-                    "ejected until probes pass ({passes} of {of}): {failures} {what} in a row"
-                );
+                let why = failed_in_row(*failures, *protocol);
+                return write!(f, "ejected until probes pass ({passes} of {of}): {why}");
             }
             StateReason::LastConnectRefused => "the last connect was refused",
             StateReason::LastConnectTimedOut => "the last connect timed out",
@@ -238,10 +238,19 @@ impl fmt::Display for StateReason {
     }
 }
 
-fn failed(protocol: Work) -> &'static str {
+fn failed_in_row(count: u32, protocol: Work) -> String {
+    match (protocol, count) {
+        (Work::Tcp, 1) => "1 session failed".to_owned(),
+        (Work::Tcp, _) => format!("{count} sessions failed in a row"),
+        (Work::Udp, 1) => "1 flow was refused".to_owned(),
+        (Work::Udp, _) => format!("{count} flows were refused in a row"),
+    }
+}
+
+fn one(protocol: Work) -> &'static str {
     match protocol {
-        Work::Tcp => "sessions failed",
-        Work::Udp => "flows were refused",
+        Work::Tcp => "session",
+        Work::Udp => "flow",
     }
 }
 

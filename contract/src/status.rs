@@ -226,7 +226,7 @@ pub struct BackendStatus {
     pub admin: AdminState,
     /// What its health says.
     pub operational: OperationalState,
-    /// The reason for `operational`, in English; it goes with the next release, since `reasons` say it.
+    /// The reason for `operational`, in English; the next release removes it, since `reasons` says it.
     pub reason: String,
     /// The reasons for `operational`; empty from older proxies, and from newer ones that have others.
     #[serde(default, deserialize_with = "state_reason::read_known")]

@@ -13,7 +13,13 @@ function counted(count, noun) {
 /** What a backend is given, by protocol. @type {Record<string, string>} */
 const WORK = { tcp: 'sessions', udp: 'flows' };
 /** @type {Record<string, string>} */
-const FAILED_WORK = { tcp: 'sessions failed', udp: 'flows were refused' };
+const ONE = { tcp: 'session', udp: 'flow' };
+/** @param {number} count @param {string} protocol */
+function failedInRow(count, protocol) {
+  const worked = counted(count, ONE[protocol]);
+  const failed = protocol === 'tcp' ? 'failed' : count === 1 ? 'was refused' : 'were refused';
+  return `${worked} ${failed}${count === 1 ? '' : ' in a row'}`;
+}
 /** How a probe failed. @type {Record<string, string>} */
 const PROBE_FAILURE = {
   refused: 'refused',
@@ -397,10 +403,10 @@ export const en = {
     no_probe_yet: () => 'no probe result yet',
     probe_of_own_listener: ({ listener }) => `not probed: health.port leads to the proxy's own listener ${listener}`,
     other_protocol_unaffected: ({ protocol }) => `does not affect ${WORK[protocol]}`,
-    failed_in_row: ({ protocol, count }) => `${count} ${WORK[protocol]} in a row failed`,
-    ejected_for: ({ seconds, failures, protocol }) => `ejected for ${seconds} s: ${failures} ${FAILED_WORK[protocol]} in a row`,
+    failed_in_row: ({ protocol, count }) => (count === 1 ? `the last ${ONE[protocol]} failed` : `the last ${count} ${WORK[protocol]} failed`),
+    ejected_for: ({ seconds, failures, protocol }) => `ejected, ${seconds} s left: ${failedInRow(failures, protocol)}`,
     ejected_until_probes_pass: ({ passes, of, failures, protocol }) =>
-      `ejected until probes pass (${passes} of ${of}): ${failures} ${FAILED_WORK[protocol]} in a row`,
+      `ejected until probes pass (${passes} of ${of}): ${failedInRow(failures, protocol)}`,
     last_connect_refused: () => 'the last connect was refused',
     last_connect_timed_out: () => 'the last connect timed out',
     last_connect_succeeded: () => 'the last connect succeeded',

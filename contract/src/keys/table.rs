@@ -56,7 +56,7 @@ const SESSIONS: &[Key] = &[
         .means("how long a session may be silent both ways", "会话双向静默的时限")
         .in_full("how long a session may be silent both ways; a peer that still takes bytes sent earlier is not silent", "会话双向静默的最长时间；对端仍在接收先前发出的数据时不算静默"),
     key("half_close_timeout_ms", Place::Listener, Kind::Integer(1, WEEK_MS), Value::Integer(600_000))
-        .means("the same, with one direction closed", "一个方向已关闭时，静默的时限"),
+        .means("how long a session may be silent with one direction closed", "一个方向已关闭时，静默的时限"),
     key("drain_timeout_ms", Place::Process, Kind::Integer(0, WEEK_MS), Value::Integer(30_000))
         .means("how long a stopping proxy waits for open sessions", "代理关闭时最多等待会话多久")
         .in_full("how long `SIGTERM` waits for open sessions", "`SIGTERM` 等待已有会话的最长时间"),
@@ -85,7 +85,7 @@ const FLOWS: &[Key] = &[
         .in_full("a UDP flow ends when it has had this many answers for each of its requests; 0: only when idle", "UDP 流的每个请求都收到这么多个应答后结束；0 表示只按空闲结束"),
     key("max_flows", Place::Listener, Kind::Integer(1, 10_000_000), Value::None)
         .without("by descriptors", "按文件描述符上限")
-        .means("flows at once", "同时的流数")
+        .means("UDP flows at once", "同时的 UDP 流数")
         .in_full("UDP flows at once; by default from the limit on descriptors and the range of local ports", "同时存在的 UDP 流数；默认由描述符上限和本地端口范围决定"),
     key("udp_peers", Place::Listener, Kind::Networks, Value::None)
         .without("none", "无")
@@ -105,7 +105,7 @@ const WARMING: &[Key] = &[
 const ALL_DOWN: &[Key] = &[
     key("all_down", Place::Pool, Kind::Choice(&["reject", "fail_open"]), Value::Word("fail_open"))
         .means("still use all backends, or refuse new sessions and flows", "仍使用全部后端，或拒绝新会话和新流")
-        .in_full("if every backend is out because of its health: `fail_open` still uses all of them, `reject` refuses new sessions and flows", "所有后端都因健康问题退出时：`fail_open` 仍照常使用全部后端，`reject` 拒绝新会话和新流"),
+        .in_full("if every backend is out because of its health: `fail_open` still uses all of them, `reject` refuses new sessions and flows", "后端因健康问题全部不可用时：`fail_open` 仍照常使用全部后端，`reject` 拒绝新会话和新流"),
 ];
 
 const HEALTH: &[Key] = &[
@@ -128,10 +128,10 @@ const HEALTH: &[Key] = &[
         .means("another port to probe", "探测用的另一个端口")
         .in_full("another port to probe; a backend is not probed if this would reach a listener of the proxy; `--check` calls it a fault", "改为探测另一个端口；如果这样会探测到代理自己的监听，则不探测该后端；`--check` 视为错误"),
     key("http_path", Place::Pool, Kind::Text, Value::Word("/"))
-        .means("path of the http request", "http 请求的路径"),
+        .means("path of the HTTP request", "HTTP 请求的路径"),
     key("http_host", Place::Pool, Kind::Text, Value::None)
         .without("the backend's address", "后端的地址")
-        .means("host name of the http request", "http 请求的主机名"),
+        .means("host name of the HTTP request", "HTTP 请求的主机名"),
     key("http_status", Place::Pool, Kind::StatusRange, Value::Range(200, 399))
         .means("lowest and highest status that is healthy", "健康的最低与最高状态码"),
     key("send", Place::Pool, Kind::Payload("send_hex"), Value::None)
@@ -148,14 +148,14 @@ const EJECTION: &[Key] = &[
         .means("consecutive failures that eject a backend: failed connects, unanswered sessions; 0: never", "连续多少次连接失败或会话无应答即摘除；0：从不")
         .in_full("consecutive failures that eject a backend, see below; 0: never", "连续失败这么多次即摘除（何为失败见下）；0 表示从不"),
     key("base_ms", Place::Pool, Kind::Integer(1, HOUR_MS), Value::Integer(5_000))
-        .means("length of the first ejection; each next one is twice as long", "第一次摘除的时长；之后每次加倍")
-        .in_full("length of the first ejection; each lasts twice as long as the one before", "首次摘除的时长；之后每次加倍"),
+        .means("length of the first ejection; each next one lasts twice as long, up to max_ms", "第一次摘除的时长；之后每次加倍，最长为 max_ms")
+        .in_full("length of the first ejection; each next one lasts twice as long, up to `max_ms`", "首次摘除的时长；之后每次加倍，最长为 `max_ms`"),
     key("max_ms", Place::Pool, Kind::Integer(1, 24 * HOUR_MS), Value::Integer(300_000))
         .means("length of the longest ejection", "最长的摘除时长")
         .in_full("length of the longest ejection; at least `base_ms`", "最长的摘除时长；不小于 `base_ms`"),
     key("max_percent", Place::Pool, Kind::Integer(0, 100), Value::Integer(50))
-        .means("percentage of backends that may be ejected", "最多可摘除的后端百分比")
-        .in_full("percentage of backends that may be out because of ejection; those that probes took out count", "允许因摘除而退出的后端百分比，探测判定宕机的也计入"),
+        .means("percentage of the pool that may be ejected", "最多可摘除的后端百分比")
+        .in_full("percentage of the pool that may be ejected; backends that probes took out count as ejected", "后端池中允许摘除的后端百分比；探测判定宕机的后端也计入"),
 ];
 
 const GPU_AWARE: &[Key] = &[
@@ -166,9 +166,9 @@ const GPU_AWARE: &[Key] = &[
         .means("share of VRAM at which the cost begins", "显存占用达到此值起计入开销")
         .in_full("share of VRAM at which the cost begins; `vram_soft` < `vram_full` <= `vram_hard`", "显存占用达到此值起计入开销；`vram_soft` < `vram_full` <= `vram_hard`"),
     key("vram_full", Place::Pool, Kind::Number(0.0, 1.0), Value::Number(0.92))
-        .means("share at which the cost is full", "显存占用达到此值时开销全额计入"),
+        .means("share of VRAM at which the cost is full", "显存占用达到此值时开销全额计入"),
     key("vram_hard", Place::Pool, Kind::Number(0.0, 1.0), Value::Number(0.97))
-        .means("share at which a backend gets almost nothing", "显存占用达到此值时几乎不再分配"),
+        .means("share of VRAM at which a backend gets almost no sessions", "显存占用达到此值时几乎不再分配会话"),
     key("vram_cost", Place::Pool, Kind::Number(0.0, MAX_COST), Value::Number(2.0))
         .means("cost at vram_full", "vram_full 时的开销"),
     key("vram_hard_cost", Place::Pool, Kind::Number(0.0, MAX_COST), Value::Number(18.0))
@@ -180,31 +180,31 @@ const GPU_AWARE: &[Key] = &[
         .means("cost of a GPU busy with other work", "GPU 忙于其他任务时的开销")
         .in_full("cost of a GPU that is fully busy with other work", "GPU 完全忙于其他工作时的开销"),
     key("failure_cost", Place::Pool, Kind::Number(0.0, 64.0), Value::Number(2.0))
-        .means("cost of the first failure", "第一次失败的开销")
-        .in_full("cost of a first failure, as `ejection` counts them; each further one in a row costs twice as much, up to `failure_cap`", "第一次失败（与 `ejection` 的计数相同）的开销；之后连续的每一次加倍，直到 `failure_cap`"),
+        .means("cost of one failure", "一次失败的开销")
+        .in_full("cost of one failure, as `ejection` counts failures; each further failure in a row doubles the cost, up to `failure_cap`", "一次失败的开销，失败的定义与 `ejection` 相同；之后每连续失败一次加倍，最高为 `failure_cap`"),
     key("failure_cap", Place::Pool, Kind::Number(0.0, 100.0), Value::Number(64.0))
         .means("the highest cost of failures", "失败开销的上限"),
     key("failure_half_life_ms", Place::Pool, Kind::Integer(100, HOUR_MS), Value::Integer(5_000))
         .means("half-life of the cost of failures", "失败开销减半的时间"),
     key("slowness_min", Place::Pool, Kind::Number(0.01, 1.0), Value::Number(0.22))
-        .means("lower bound of the response time relative to the pool median", "响应时间与池中位数之比的下限"),
+        .means("lower bound of the response time relative to the pool median", "响应时间与后端池中位数之比的下限"),
     key("slowness_max", Place::Pool, Kind::Number(1.0, 100.0), Value::Number(12.0))
-        .means("upper bound of the response time relative to the pool median", "响应时间与池中位数之比的上限"),
+        .means("upper bound of the response time relative to the pool median", "响应时间与后端池中位数之比的上限"),
     key("latency_samples", Place::Pool, Kind::Integer(4, 65_536), Value::Integer(64))
         .means("samples that speed is learned from", "学习速度的样本数"),
     key("latency_memory_ms", Place::Pool, Kind::Integer(1_000, HOUR_MS), Value::Integer(120_000))
         .means("how long a learned speed is trusted without new samples", "没有新样本时，学到的速度有效多久"),
     key("trial_interval_ms", Place::Pool, Kind::Integer(0, HOUR_MS), Value::Integer(30_000))
         .means("time without a session before a trial; 0: no trials", "多久没有会话就试探一次；0：不试探")
-        .in_full("time without a session after which a backend gets one as a trial; 0: never. Counted while the pool is used: 4 sessions for each backend in that time", "多久没有会话就得到一个试探会话；0：从不。只在池被使用时计时：此间隔内平均每个后端有 4 个会话"),
+        .in_full("how long a backend is without a session before it gets one as a trial; 0: no trials. The time runs slower while the pool gets fewer than 4 sessions for each backend in this interval", "后端多久没有会话就得到一个试探会话；0：不试探。后端池在此间隔内平均每个后端不足 4 个会话时，计时相应变慢"),
     key("ramp_ms", Place::Pool, Kind::Integer(0, HOUR_MS), Value::Integer(30_000))
         .means("how long a warmed-up backend takes to reach its full share", "预热完成的后端多久达到全部份额"),
     key("heartbeat_ms", Place::Pool, Kind::Integer(100, HOUR_MS), Value::Integer(5_000))
         .means("report interval of a backend that sets none", "后端未给出上报间隔时采用的值"),
     key("scan_limit", Place::Pool, Kind::Integer(1, 1_024), Value::Integer(64))
-        .means("up to this number of backends, all are compared", "后端不超过此数时全部比较")
-        .in_full("pools of up to this many backends are compared whole", "后端不超过此数时全部比较"),
+        .means("largest pool of which every backend is compared", "后端不超过此数时全部比较")
+        .in_full("in pools of up to this many backends, each pick compares all of them", "后端不超过此数时，每次选择都比较全部后端"),
     key("samples", Place::Pool, Kind::Integer(2, 64), Value::Integer(8))
-        .means("number drawn in larger pools", "后端更多时随机抽取多少个")
-        .in_full("backends drawn for each pick in larger pools", "后端更多时每次随机抽取多少个"),
+        .means("backends drawn at random in larger pools", "后端更多时随机抽取多少个")
+        .in_full("backends drawn at random for each pick in larger pools", "后端更多时每次随机抽取多少个"),
 ];
