@@ -77,7 +77,7 @@ clean:
 .PHONY: bench
 bench:
 	@scripts/need.sh $(CARGO) cc setpriv taskset chrt
-	$(CARGO) build --release --locked -p proxy -p bench
+	$(CARGO) build --release --locked -p proxy-server -p bench
 	$(target)/release/bench compare --proxy $(target)/release/proxy_server \
 		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(ONLY),--only $(ONLY))
 
@@ -96,6 +96,6 @@ sched:
 .PHONY: sched-proof
 sched-proof:
 	@scripts/need.sh $(CARGO) cc setpriv
-	$(CARGO) build --release --locked -p proxy -p control -p bench
+	$(CARGO) build --release --locked -p proxy-server -p control -p bench
 	$(target)/release/sched_proof --write bench/results $(if $(ROUNDS),--rounds $(ROUNDS)) \
 		$(if $(JOBS),--jobs $(JOBS)) $(if $(ACTS),--acts $(ACTS))
