@@ -31,8 +31,8 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::clock;
 use crate::metrics;
-use crate::scoring;
 use crate::status::{states, status};
 use crate::supervisor::Supervisor;
 use serve::Bounds;
@@ -283,7 +283,7 @@ async fn take_reports(
         let text = format!("/reports/{index}: usage is allowed from 0 to 1, or null");
         return problem(StatusCode::BAD_REQUEST, &text);
     }
-    let now = scoring::now();
+    let now = clock::now();
     let state = supervisor.state();
     let (mut taken, mut overtaken) = (0, 0);
     for report in &reports {

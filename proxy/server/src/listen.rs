@@ -4,12 +4,9 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use contract::refusal::{Refusal, RefusalCode};
 use proxy_core::plan::{Endpoint, Protocol};
 use rustix::io::Errno;
 use socket2::{Domain, Socket, TcpKeepalive, Type};
-
-use crate::sandbox::Confinement;
 
 /// Connections that may wait to be accepted, a worker; the system may grant fewer (`somaxconn`).
 const BACKLOG: i32 = 4096;
@@ -24,43 +21,18 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(300);
 #[error("{}/{}: {error}", endpoint.addr, endpoint.protocol.word())]
 pub struct BindError {
     pub endpoint: Endpoint,
-    error: std::io::Error,
+    pub error: std::io::Error,
 }
 
 impl BindError {
-    /// Whether it is for want of a right that the process has given up.
-    pub fn needs_restart(&self, confinement: &Confinement) -> bool {
-        let is_forbidden = self.error.kind() == std::io::ErrorKind::PermissionDenied;
-        // The kernel says which ports need the right (`ip_unprivileged_port_start`, ip(7)).
-        is_forbidden && confinement.of_binding().is_some()
+    /// What the kernel said, if it was the kernel.
+    pub fn errno(&self) -> Option<Errno> {
+        Errno::from_io_error(&self.error)
     }
 
-    fn code(&self, confinement: &Confinement) -> RefusalCode {
-        match Errno::from_io_error(&self.error) {
-            _ if self.needs_restart(confinement) => RefusalCode::NeedsRestart,
-            Some(Errno::ADDRINUSE) => RefusalCode::AddressInUse,
-            Some(Errno::ADDRNOTAVAIL) => RefusalCode::AddressNotAvailable,
-            Some(_) | None => RefusalCode::CannotBind,
-        }
-    }
-
-    /// As it stands in the status, seen at `now_ms`.
-    pub fn refusal(&self, place: &str, confinement: &Confinement, now_ms: u64) -> Refusal {
-        let Endpoint { addr, protocol, .. } = self.endpoint;
-        let hint = confinement
-            .of_binding()
-            .filter(|_| self.needs_restart(confinement));
-        let detail = match hint {
-            Some(hint) => format!("{}; {hint}", self.error),
-            None => self.error.to_string(),
-        };
-        Refusal {
-            code: self.code(confinement),
-            place: place.to_owned(),
-            value: format!("{addr}/{}", protocol.word()),
-            detail,
-            since: now_ms,
-        }
+    /// Whether the process lacks the right to it.
+    pub fn is_forbidden(&self) -> bool {
+        self.error.kind() == std::io::ErrorKind::PermissionDenied
     }
 }
 

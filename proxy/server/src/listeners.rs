@@ -18,6 +18,7 @@ use proxy_core::retirement::{EndpointUse, Endpoints};
 
 use crate::clock::monotonic_ms;
 use crate::listen::{self, BindError};
+use crate::refusals;
 use crate::sandbox::Confinement;
 use crate::worker::mailbox::Command;
 
@@ -177,7 +178,7 @@ impl Listeners {
     pub fn is_trying(&self, confinement: &Confinement) -> bool {
         // One listener's stand together.
         let mut listeners = self.unbound.chunk_by(|(one, _), (other, _)| one == other);
-        let helps = |(_, error): &(String, BindError)| !error.needs_restart(confinement);
+        let helps = |(_, error): &(String, BindError)| !refusals::needs_restart(error, confinement);
         listeners.any(|listener| listener.iter().all(helps))
     }
 
@@ -185,7 +186,7 @@ impl Listeners {
     pub fn refusals(&self, confinement: &Confinement, now_ms: u64) -> Vec<Refusal> {
         let refusals = self.unbound.iter();
         refusals
-            .map(|(place, error)| error.refusal(place, confinement, now_ms))
+            .map(|(place, error)| refusals::of_endpoint(error, place, confinement, now_ms))
             .collect()
     }
 
@@ -203,7 +204,7 @@ impl Listeners {
         let new = each.filter(|(_, endpoint)| !self.endpoints.is_held(endpoint));
         let errors = new.filter_map(|(place, endpoint)| {
             let error = self.try_one(endpoint).err()?;
-            Some(error.refusal(place, confinement, now_ms))
+            Some(refusals::of_endpoint(&error, place, confinement, now_ms))
         });
         errors.collect()
     }

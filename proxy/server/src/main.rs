@@ -21,6 +21,7 @@ mod ready;
 mod refusals;
 mod sandbox;
 mod scoring;
+mod session_lines;
 mod status;
 mod supervisor;
 mod worker;
@@ -214,7 +215,7 @@ async fn serve(
         metrics,
     } = ready;
     let (reports, reported) = health::reports();
-    let supervisor = Supervisor::start(bound, is_pinned, confinement, reports);
+    let supervisor = Supervisor::start(bound, is_pinned, confinement, &reports);
     let supervisor = supervisor.map_err(|error| format!("a worker cannot be started: {error}"))?;
     let supervisor = Arc::new(supervisor);
     tokio::spawn(health::keep_watch(Arc::clone(&supervisor), reported));

@@ -3,8 +3,12 @@
 
 use contract::config::Skipped;
 use contract::refusal::{Refusal, RefusalCode};
+use proxy_core::plan::Endpoint;
+use rustix::io::Errno;
 
 use crate::config_file::ConfigFileError;
+use crate::listen::BindError;
+use crate::sandbox::Confinement;
 
 /// Faults of a file that are listed; it may hold thousands.
 const MOST: usize = 16;
@@ -47,6 +51,41 @@ pub fn of_file(error: &ConfigFileError, hint: Option<&str>, now_ms: u64) -> Vec<
             faults.0.iter().take(MOST).map(refusal).collect()
         }
     }
+}
+
+/// Of an endpoint of the listener at `place` that cannot be bound.
+pub fn of_endpoint(
+    error: &BindError,
+    place: &str,
+    confinement: &Confinement,
+    now_ms: u64,
+) -> Refusal {
+    let Endpoint { addr, protocol, .. } = error.endpoint;
+    let needs_restart = needs_restart(error, confinement);
+    let code = match error.errno() {
+        _ if needs_restart => RefusalCode::NeedsRestart,
+        Some(Errno::ADDRINUSE) => RefusalCode::AddressInUse,
+        Some(Errno::ADDRNOTAVAIL) => RefusalCode::AddressNotAvailable,
+        Some(_) | None => RefusalCode::CannotBind,
+    };
+    let hint = confinement.of_binding().filter(|_| needs_restart);
+    let detail = match hint {
+        Some(hint) => format!("{}; {hint}", error.error),
+        None => error.error.to_string(),
+    };
+    Refusal {
+        code,
+        place: place.to_owned(),
+        value: format!("{addr}/{}", protocol.word()),
+        detail,
+        since: now_ms,
+    }
+}
+
+/// Whether an endpoint cannot be bound for want of a right that the process has given up.
+pub fn needs_restart(error: &BindError, confinement: &Confinement) -> bool {
+    // The kernel says which ports need the right (`ip_unprivileged_port_start`, ip(7)).
+    error.is_forbidden() && confinement.of_binding().is_some()
 }
 
 /// Of backends that are listeners of ours.

@@ -4,18 +4,9 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use proxy_core::score::{Now, TICK_US};
+use proxy_core::score::TICK_US;
 
-use crate::clock::monotonic_us;
-use crate::supervisor::{Supervisor, unix_ms};
-
-/// This moment, by the workers' clock and by that of reports.
-pub fn now() -> Now {
-    Now {
-        us: monotonic_us(),
-        unix_ms: unix_ms(),
-    }
-}
+use crate::supervisor::Supervisor;
 
 /// Scores for ever.
 pub async fn keep_scored(supervisor: &Supervisor) -> Infallible {

@@ -20,12 +20,11 @@ use proxy_core::pick::{BackendIndex, takes_sessions};
 use proxy_core::plan::Protocol;
 use proxy_core::snapshot::PoolSnapshot;
 
-use crate::clock::monotonic_ms;
+use crate::clock::{monotonic_ms, now, unix_ms};
 use crate::health::is_udp_alone;
 use crate::health::reasons::{self, Judged};
 use crate::logging;
-use crate::scoring;
-use crate::supervisor::{State, Supervisor, unix_ms};
+use crate::supervisor::{State, Supervisor};
 use crate::worker::counters::WorkerCounters;
 
 pub fn status(supervisor: &Supervisor) -> Status {
@@ -251,7 +250,7 @@ fn configured_backend(
         weight_effective: snapshot.table(protocol).share(index),
         is_warming_up: backend.is_warming_up,
         cost: snapshot
-            .explain(index, scoring::now())
+            .explain(index, now())
             .map(|explained| cost(explained, snapshot.backend(index))),
     };
     let mut row = describe(snapshot.backend(index), described, judged);

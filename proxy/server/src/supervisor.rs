@@ -7,7 +7,8 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use contract::status::{ListenerStatus, Refusal, Reload, Running, Trial};
 use contract::{Checked, Config, LocalAddresses, Skipped};
@@ -18,7 +19,7 @@ use proxy_core::score::Now;
 use proxy_core::snapshot::Snapshot;
 use tokio::sync::{mpsc, watch};
 
-use crate::clock::monotonic_ms;
+use crate::clock::{monotonic_ms, now, unix_ms};
 use crate::config_file::{self, ConfigFile, ConfigFileError, Loaded};
 use crate::health::{self, in_use::NoneInUse};
 use crate::limits::Limits;
@@ -26,10 +27,11 @@ use crate::listeners::{self, Change, Listeners, Wanted};
 use crate::ready::Bound;
 use crate::refusals;
 use crate::sandbox::Confinement;
-use crate::scoring;
+use crate::session_lines;
 use crate::worker::ScoringBell;
 use crate::worker::counters::WorkerCounters;
 use crate::worker::mailbox::Command;
+use crate::worker::session_log;
 use crate::workers::Workers;
 
 pub struct Supervisor {
@@ -39,6 +41,8 @@ pub struct Supervisor {
     limits: Limits,
     running: watch::Sender<Running>,
     state: Mutex<State>,
+    /// Writes the lines of ended sessions; taken at the end.
+    session_lines: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What changes with a reload.
@@ -67,14 +71,6 @@ struct Told {
     replaced: Arc<Snapshot>,
 }
 
-/// Unix milliseconds.
-pub fn unix_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_millis() as u64
-}
-
 impl Supervisor {
     /// Starts the workers, each on a core of its own if `is_pinned`, on what was bound. `reports` is
     /// where they tell of failing backends.
@@ -82,7 +78,7 @@ impl Supervisor {
         bound: Bound,
         is_pinned: bool,
         confinement: Confinement,
-        reports: mpsc::Sender<Failing>,
+        reports: &mpsc::Sender<Failing>,
     ) -> std::io::Result<Supervisor> {
         let Bound {
             config_path,
@@ -109,12 +105,15 @@ impl Supervisor {
         let max_sessions = snapshot.max_sessions;
         let max_flows = snapshot.max_flows_per_worker * worker_count;
         let backends = backend_count(&config);
+        let (ended, entries) = session_log::entries();
+        let session_lines = session_lines::start(entries)?;
         let workers = Workers::start(
             worker_count,
             is_pinned,
             &snapshot,
             limits.pipes_per_worker(),
             reports,
+            &ended,
         )?;
         let running = Running {
             pid: std::process::id(),
@@ -153,6 +152,7 @@ impl Supervisor {
                 reloads_refused: 0,
                 is_draining: false,
             }),
+            session_lines: Mutex::new(Some(session_lines)),
         };
         // Nobody knows of the proxy yet, so nobody waits for this.
         supervisor.workers.send(commands);
@@ -491,9 +491,15 @@ impl Supervisor {
         self.workers.tell_all(Vec::new).await;
     }
 
-    /// Ends every session and flow, and the workers with them.
+    /// Ends every session and flow, and the workers with them; returns when the last line of a session is
+    /// written.
     pub async fn stop(&self) {
         self.workers.stop().await;
+        let lines = self.session_lines.lock();
+        if let Some(lines) = lines.unwrap_or_else(PoisonError::into_inner).take() {
+            // A thread that panicked has nothing more to write.
+            let _ = lines.join();
+        }
     }
 }
 
@@ -591,7 +597,7 @@ fn build(
 }
 
 fn score(snapshot: &Snapshot) -> Option<u64> {
-    let now = scoring::now();
+    let now = now();
     let next = snapshot.pools.iter().filter_map(|pool| pool.score(now));
     next.min()
 }

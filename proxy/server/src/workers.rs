@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::worker::counters::WorkerCounters;
 use crate::worker::mailbox::{Command, Mailbox};
-use crate::worker::session_log::LogThread;
+use crate::worker::session_log::{Entries, SessionLogger};
 use crate::worker::{Parts, ScoringBell, Shared, Worker};
 
 /// A worker turns in microseconds; one that has not answered for so long is told of in the log.
@@ -21,7 +21,7 @@ pub struct Workers {
     handles: Vec<Handle>,
     shared: Arc<Shared>,
     /// Taken when they are stopped.
-    threads: Mutex<Option<Threads>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 struct Handle {
@@ -29,22 +29,18 @@ struct Handle {
     counters: Arc<WorkerCounters>,
 }
 
-struct Threads {
-    workers: Vec<JoinHandle<()>>,
-    log: LogThread,
-}
-
 impl Workers {
     /// Starts `count` workers that route by `snapshot`, each on a core of its own if `is_pinned` and
-    /// with at most `most_pipes` pipes. They tell `reports` of backends that fail.
+    /// with at most `most_pipes` pipes. They tell `reports` of backends that fail, and `ended` of sessions and
+    /// flows that have ended.
     pub fn start(
         count: usize,
         is_pinned: bool,
         snapshot: &Arc<Snapshot>,
         most_pipes: usize,
-        reports: mpsc::Sender<Failing>,
+        reports: &mpsc::Sender<Failing>,
+        ended: &Entries,
     ) -> std::io::Result<Workers> {
-        let log = LogThread::start()?;
         let shared = Arc::new(Shared::default());
         let cores = if is_pinned {
             allowed_cores()
@@ -52,7 +48,7 @@ impl Workers {
             Vec::new()
         };
         let mut handles = Vec::with_capacity(count);
-        let mut workers = Vec::with_capacity(count);
+        let mut threads = Vec::with_capacity(count);
         for worker in 0..count {
             let counters = Arc::<WorkerCounters>::default();
             let mailbox = Arc::new(Mailbox::new()?);
@@ -60,21 +56,20 @@ impl Workers {
                 worker,
                 snapshot: Arc::clone(snapshot),
                 shared: Arc::clone(&shared),
-                log: log.logger(Arc::clone(&counters)),
+                log: SessionLogger::new(ended.clone(), Arc::clone(&counters)),
                 counters: Arc::clone(&counters),
                 most_pipes,
                 reports: reports.clone(),
             };
             let core = cores.get(worker % cores.len().max(1)).copied();
             let run = Worker::new(parts, Arc::clone(&mailbox))?;
-            workers.push(spawn(worker, run, core)?);
+            threads.push(spawn(worker, run, core)?);
             handles.push(Handle { mailbox, counters });
         }
-        let threads = Mutex::new(Some(Threads { workers, log }));
         Ok(Workers {
             handles,
             shared,
-            threads,
+            threads: Mutex::new(threads),
         })
     }
 
@@ -116,20 +111,13 @@ impl Workers {
             .await;
     }
 
-    /// Ends every session and flow, and the workers; returns when the last log line is written.
+    /// Ends every session and flow, and the workers.
     pub async fn stop(&self) {
         self.tell_all(|| vec![Command::Stop]).await;
-        let threads = self
-            .threads
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(threads) = threads {
-            for worker in threads.workers {
-                // A worker that panicked has ended too.
-                let _ = worker.join();
-            }
-            threads.log.finish();
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        for worker in threads.drain(..) {
+            // A worker that panicked has ended too.
+            let _ = worker.join();
         }
     }
 }
@@ -166,6 +154,7 @@ mod tests {
     use super::*;
     use crate::clock::monotonic_ms;
     use crate::listeners::{Listeners, Wanted};
+    use crate::worker::session_log::entries;
     use contract::{
         Algorithm, Backend, BackendAddr, Config, ConnectSettings, Listener, ListenerSettings, Name,
         Pool, PoolSettings, ProcessSettings, Report,
@@ -286,7 +275,9 @@ mod tests {
             let mut registry = BackendRegistry::new(1);
             let snapshot = build(None, pools, &listener, &mut registry);
             let (reports, _) = mpsc::channel(1);
-            let workers = Workers::start(1, false, &snapshot, 0, reports).expect("threads");
+            let (ended, _) = entries();
+            let workers = Workers::start(1, false, &snapshot, 0, &reports, &ended);
+            let workers = workers.expect("threads");
             let (mut listeners, sockets) = Listeners::bind(vec![wanted(&listener)], 1);
             let runtime = tokio::runtime::Builder::new_current_thread();
             let runtime = { runtime }.enable_all().build().expect("a runtime");

@@ -18,7 +18,9 @@ use proxy_core::health::watch::Failing;
 use proxy_core::ids::{ListenerId, PoolId};
 use proxy_core::latency::add;
 use proxy_core::listener::{HeldListeners, ListenerRules};
+use proxy_core::meter::{self, Moment};
 use proxy_core::plan::Protocol;
+use proxy_core::score::witnessed::Failure;
 use proxy_core::session::SessionState;
 use proxy_core::session::action::Choice;
 use proxy_core::snapshot::Snapshot;
@@ -27,7 +29,7 @@ use rustix::io::Errno;
 use tokio::sync::mpsc;
 
 use super::counters::WorkerCounters;
-use super::load::ScoringBell;
+use super::scoring_bell::ScoringBell;
 use super::session_log::{Record, Service, SessionLogger};
 use crate::clock::monotonic_us;
 
@@ -329,6 +331,26 @@ impl Core {
     /// `backend` has answered a session or flow.
     pub fn note_answer(&self, protocol: Protocol, backend: &BackendState) {
         backend.health().answered(protocol);
+    }
+
+    /// What a meter of this pool is told by; `None` where nothing is metered.
+    pub fn moment(&self, pool: PoolId) -> Option<Moment<'_>> {
+        let metering = self.snapshot.pool(pool)?.metering.as_ref()?;
+        Some(Moment {
+            metering,
+            worker: self.worker,
+            now_us: self.now_us,
+        })
+    }
+
+    /// `backend` refused a session or flow, or could not be reached.
+    pub fn meter_failure(&self, pool: PoolId, backend: &BackendState, failure: Failure) {
+        if backend.protocols().seems_to_lack(failure.protocol()) {
+            return;
+        }
+        if let Some(moment) = self.moment(pool) {
+            meter::failed(backend, failure, moment);
+        }
     }
 
     pub fn watch(

@@ -2,55 +2,14 @@
 //! to be told: see `proxy_core::meter`. Where it does not, each call here is one look at an option.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst, fence};
 
-use proxy_core::backend::{BackendState, Slot};
+use proxy_core::backend::Slot;
 use proxy_core::ids::PoolId;
-use proxy_core::meter::{self, Moment, QUIET_MS};
+use proxy_core::meter::{Moment, QUIET_MS};
 use proxy_core::reason::FlowEnd;
-use proxy_core::score::witnessed::Failure;
 use proxy_core::timer_wheel::TimerWheel;
-use tokio::sync::Notify;
 
 use super::core::Core;
-
-/// Wakes whoever scores, who sleeps while nobody is busy and nothing changes.
-#[derive(Debug, Default)]
-pub struct ScoringBell {
-    is_asleep: AtomicBool,
-    notify: Notify,
-}
-
-impl ScoringBell {
-    /// Somebody became busy. Costs a read unless somebody sleeps.
-    fn ring_if_asleep(&self) {
-        // Who became busy was counted before this; see `fall_asleep`.
-        fence(SeqCst);
-        if self.is_asleep.load(SeqCst) && self.is_asleep.swap(false, SeqCst) {
-            self.notify.notify_one();
-        }
-    }
-
-    /// There is something new to score.
-    pub fn ring(&self) {
-        self.notify.notify_one();
-    }
-
-    /// From now on, who becomes busy rings. To be followed by a look at who is: whoever that does not
-    /// see, rings.
-    pub fn fall_asleep(&self) {
-        self.is_asleep.store(true, SeqCst);
-        fence(SeqCst);
-    }
-
-    pub fn stay_awake(&self) {
-        self.is_asleep.store(false, SeqCst);
-    }
-
-    pub async fn rung(&self) {
-        self.notify.notified().await;
-    }
-}
 
 /// The meters of one worker's sessions, or of its flows, by their index.
 pub struct Meters {
@@ -177,27 +136,5 @@ impl Meters {
             self.quiet.arm(index, again_ms);
         }
         true
-    }
-}
-
-impl Core {
-    /// What a meter of this pool is told by; `None` where nothing is metered.
-    fn moment(&self, pool: PoolId) -> Option<Moment<'_>> {
-        let metering = self.snapshot.pool(pool)?.metering.as_ref()?;
-        Some(Moment {
-            metering,
-            worker: self.worker,
-            now_us: self.now_us,
-        })
-    }
-
-    /// `backend` refused a session or flow, or could not be reached.
-    pub fn meter_failure(&self, pool: PoolId, backend: &BackendState, failure: Failure) {
-        if backend.protocols().seems_to_lack(failure.protocol()) {
-            return;
-        }
-        if let Some(moment) = self.moment(pool) {
-            meter::failed(backend, failure, moment);
-        }
     }
 }

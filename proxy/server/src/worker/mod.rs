@@ -9,6 +9,7 @@ mod listener;
 mod load;
 pub mod mailbox;
 mod pipes;
+mod scoring_bell;
 mod session;
 pub mod session_log;
 mod sweep;
@@ -27,8 +28,8 @@ use rustix::event::epoll::{Event, EventFlags};
 use self::core::{Core, Token};
 pub use self::core::{Parts, Shared};
 use self::listener::Listeners;
-pub use self::load::ScoringBell;
 use self::mailbox::{Ack, Command, Mailbox};
+pub use self::scoring_bell::ScoringBell;
 use self::tcp::Tcp;
 use self::udp::Udp;
 
