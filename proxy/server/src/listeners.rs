@@ -15,12 +15,12 @@ use contract::status::ListenerStatus;
 use contract::{Checked, Name};
 use proxy_core::plan::{Endpoint, Plan, Protocol, endpoints_of, plan};
 use proxy_core::retirement::{EndpointUse, Endpoints};
+use proxy_engine::clock::monotonic_ms;
+use proxy_engine::listen::{self, BindError};
+use proxy_engine::worker::mailbox::Command;
 
-use crate::clock::monotonic_ms;
-use crate::listen::{self, BindError};
 use crate::refusals;
 use crate::sandbox::Confinement;
-use crate::worker::mailbox::Command;
 
 /// Of each endpoint, a socket a worker.
 pub type BoundSockets = Vec<(Endpoint, Vec<OwnedFd>)>;

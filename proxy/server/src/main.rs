@@ -8,14 +8,11 @@ mod announcement;
 mod arguments;
 mod clock;
 mod config_file;
-mod connecting;
 mod health;
 mod limits;
-mod listen;
 mod listeners;
 mod logging;
 mod metrics;
-mod own_address;
 mod privileges;
 mod ready;
 mod refusals;
@@ -24,8 +21,6 @@ mod scoring;
 mod session_lines;
 mod status;
 mod supervisor;
-mod worker;
-mod workers;
 
 use std::convert::Infallible;
 use std::io::Write as _;
@@ -332,7 +327,7 @@ async fn stop(supervisor: &Supervisor) {
 
 async fn reload(supervisor: &Supervisor) {
     let reloading = sd_notify::NotifyState::Reloading;
-    let now_us = i128::from(clock::monotonic_us());
+    let now_us = i128::from(proxy_engine::clock::monotonic_us());
     notify_systemd(&[reloading, sd_notify::NotifyState::MonotonicUsec(now_us)]);
     supervisor.reload().await;
     notify_systemd(&[sd_notify::NotifyState::Ready]);

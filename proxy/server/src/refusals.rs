@@ -4,10 +4,10 @@
 use contract::config::Skipped;
 use contract::refusal::{Refusal, RefusalCode};
 use proxy_core::plan::Endpoint;
+use proxy_engine::listen::BindError;
 use rustix::io::Errno;
 
 use crate::config_file::ConfigFileError;
-use crate::listen::BindError;
 use crate::sandbox::Confinement;
 
 /// Faults of a file that are listed; it may hold thousands.

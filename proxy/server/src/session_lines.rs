@@ -11,9 +11,8 @@ use std::time::Duration;
 use bounds::{LineLimit, Verdict};
 use contract::Name;
 use proxy_core::plan::Protocol;
-
-use crate::clock::monotonic_ms;
-use crate::worker::session_log::{Entry, Record, Service};
+use proxy_engine::clock::monotonic_ms;
+use proxy_engine::worker::session_log::{Entry, Record, Service};
 
 /// Entries gather for this long, so that a worker seldom has to wake the thread.
 const GATHER: Duration = Duration::from_millis(20);

@@ -19,13 +19,14 @@ use proxy_core::live::Explained;
 use proxy_core::pick::{BackendIndex, takes_sessions};
 use proxy_core::plan::Protocol;
 use proxy_core::snapshot::PoolSnapshot;
+use proxy_engine::clock::monotonic_ms;
+use proxy_engine::worker::counters::WorkerCounters;
 
-use crate::clock::{monotonic_ms, now, unix_ms};
+use crate::clock::{now, unix_ms};
 use crate::health::is_udp_alone;
 use crate::health::reasons::{self, Judged};
 use crate::logging;
 use crate::supervisor::{State, Supervisor};
-use crate::worker::counters::WorkerCounters;
 
 pub fn status(supervisor: &Supervisor) -> Status {
     let state = supervisor.state();

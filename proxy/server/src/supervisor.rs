@@ -17,9 +17,15 @@ use proxy_core::health::watch::{Failing, Watch};
 use proxy_core::plan::{Endpoint, Protocol};
 use proxy_core::score::Now;
 use proxy_core::snapshot::Snapshot;
+use proxy_engine::clock::monotonic_ms;
+use proxy_engine::worker::counters::WorkerCounters;
+use proxy_engine::worker::mailbox::Command;
+use proxy_engine::worker::scoring_bell::ScoringBell;
+use proxy_engine::worker::session_log;
+use proxy_engine::workers::Workers;
 use tokio::sync::{mpsc, watch};
 
-use crate::clock::{monotonic_ms, now, unix_ms};
+use crate::clock::{now, unix_ms};
 use crate::config_file::{self, ConfigFile, ConfigFileError, Loaded};
 use crate::health::{self, in_use::NoneInUse};
 use crate::limits::Limits;
@@ -28,11 +34,6 @@ use crate::ready::Bound;
 use crate::refusals;
 use crate::sandbox::Confinement;
 use crate::session_lines;
-use crate::worker::ScoringBell;
-use crate::worker::counters::WorkerCounters;
-use crate::worker::mailbox::Command;
-use crate::worker::session_log;
-use crate::workers::Workers;
 
 pub struct Supervisor {
     config_path: PathBuf,
@@ -632,3 +633,7 @@ fn warn_of_unknown_keys(file: &ConfigFile) {
 fn backend_count(config: &Config) -> usize {
     config.pools.iter().map(|pool| pool.backends.len()).sum()
 }
+
+#[cfg(test)]
+#[path = "supervisor_tests.rs"]
+mod tests;

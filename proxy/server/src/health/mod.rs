@@ -20,11 +20,11 @@ use proxy_core::health::{Outcome, PROTOCOLS};
 use proxy_core::ids::MemberId;
 use proxy_core::plan::Protocol;
 use proxy_core::snapshot::{PoolSnapshot, Snapshot};
+use proxy_engine::clock::monotonic_ms;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use self::probe::Closing;
-use crate::clock::monotonic_ms;
 use crate::supervisor::{State, Supervisor};
 
 /// Reports of workers that wait, at most; one that finds no room comes again with the next failures.

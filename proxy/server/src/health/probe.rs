@@ -10,14 +10,13 @@ use contract::health::{HttpProbe, Probe, ProbeKind};
 use contract::state_reason::ProbeFailure;
 use contract::{BackendAddr, Listener};
 use proxy_core::health::Outcome;
+use proxy_engine::connect::{is_connected_to_itself, is_shortage, reset_on_close, socket_for};
+use proxy_engine::own_address::is_of_this_host;
 use rustix::io::Errno;
 use rustix::net::{SocketType, sockopt};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio::time::Instant;
-
-use crate::connecting::{is_connected_to_itself, is_shortage, reset_on_close, socket_for};
-use crate::own_address::is_of_this_host;
 
 /// The most bytes of an answer that are looked at, of a datagram too.
 const MOST_ANSWER: usize = 16 << 10;

@@ -10,9 +10,9 @@ mod files;
 
 use std::path::{Path, PathBuf};
 
+use proxy_engine::clock::monotonic_us;
 use rustix::thread::{CapabilitySet, set_no_new_privs};
 
-use crate::clock::monotonic_us;
 use crate::privileges::{PrivilegeError, keep_only};
 use files::Folders;
 

@@ -1,21 +1,14 @@
 //! A worker: one thread with its own poller, listeners, sessions and flows, sharing nothing on the
 //! path but the backends' counts.
 
-mod core;
+pub mod core;
 pub mod counters;
-mod flow;
-mod gone;
-mod listener;
-mod load;
+pub mod gone;
 pub mod mailbox;
-mod pipes;
-mod scoring_bell;
-mod session;
+pub mod meters;
+pub mod scoring_bell;
 pub mod session_log;
-mod sweep;
-mod tcp;
-mod transfer;
-mod udp;
+pub mod sweep;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -25,13 +18,11 @@ use proxy_core::retirement::Life;
 use proxy_sys::datagrams::Receiver;
 use rustix::event::epoll::{Event, EventFlags};
 
-use self::core::{Core, Token};
-pub use self::core::{Parts, Shared};
-use self::listener::Listeners;
+use self::core::{Core, Parts, Token};
 use self::mailbox::{Ack, Command, Mailbox};
-pub use self::scoring_bell::ScoringBell;
-use self::tcp::Tcp;
-use self::udp::Udp;
+use crate::datagram::flows::Udp;
+use crate::stream::accept::Listeners;
+use crate::stream::sessions::Tcp;
 
 /// Events taken from the poller at once.
 const EVENTS: usize = 256;

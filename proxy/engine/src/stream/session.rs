@@ -14,9 +14,9 @@ use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::{SocketType, sockopt};
 
-use super::core::{Core, Token};
 use super::transfer::{Store, break_of};
-use crate::connecting::{is_connected_to_itself, reset_on_close, socket_for};
+use crate::connect::{is_connected_to_itself, reset_on_close, socket_for};
+use crate::worker::core::{Core, Token};
 
 /// One session, from its accept to its end.
 pub struct Session {

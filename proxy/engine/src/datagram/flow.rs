@@ -13,8 +13,8 @@ use proxy_sys::datagrams::{self, MOST_SEGMENTS, Receiver, Route};
 use rustix::io::Errno;
 use rustix::net::{SocketType, sockopt};
 
-use super::core::Core;
-use crate::connecting::{is_connected_to_itself, socket_for};
+use crate::connect::{is_connected_to_itself, socket_for};
+use crate::worker::core::Core;
 
 /// Asked for as the kernel's queue of a flow's socket; the system may grant less.
 const FLOW_QUEUE_BYTES: usize = 1 << 20;

@@ -22,16 +22,16 @@ use proxy_sys::datagrams::{self, Datagram, MOST_SEGMENTS, Receiver, Route};
 use rustix::event::epoll::EventFlags;
 use slab::Slab;
 
-use super::core::{Core, Token};
 use super::flow::{
     Flow, answer, connected_socket, count_down, count_refusal, count_up, is_refusal, receive,
 };
-use super::gone::Gone;
-use super::load::Meters;
-use super::session_log::Record;
-use super::sweep::Sweep;
-use crate::connecting::is_shortage;
+use crate::connect::is_shortage;
 use crate::own_address::is_of_this_host;
+use crate::worker::core::{Core, Token};
+use crate::worker::gone::Gone;
+use crate::worker::meters::Meters;
+use crate::worker::session_log::Record;
+use crate::worker::sweep::Sweep;
 
 /// Batches taken from one socket before others get their turn.
 const MOST_BATCHES: usize = 8;

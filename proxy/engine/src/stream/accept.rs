@@ -15,8 +15,8 @@ use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use slab::Slab;
 
-use super::core::{Core, Token};
-use super::tcp::Tcp;
+use super::sessions::Tcp;
+use crate::worker::core::{Core, Token};
 
 /// Clients accepted from one listener before others get their turn.
 const MOST_AT_ONCE: usize = 64;

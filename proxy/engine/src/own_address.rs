@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use rustix::io::Errno;
 use rustix::net::{SocketType, bind, connect};
 
-use crate::connecting::{local_address, socket_for};
+use crate::connect::{local_address, socket_for};
 
 /// Whether the address of `addr` is one of this host's; its port does not matter. True where
 /// descriptors are short: nothing can be asked then, and what is taken for another's while it is ours

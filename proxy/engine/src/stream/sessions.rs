@@ -20,14 +20,14 @@ use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use slab::Slab;
 
-use super::core::Core;
-use super::gone::Gone;
-use super::load::Meters;
 use super::pipes::Pipes;
 use super::session::{Session, Sockets, start_connect};
-use super::session_log::Record;
 use super::transfer::{Direction, Store};
-use crate::connecting::{is_shortage, reset_on_close};
+use crate::connect::{is_shortage, reset_on_close};
+use crate::worker::core::Core;
+use crate::worker::gone::Gone;
+use crate::worker::meters::Meters;
+use crate::worker::session_log::Record;
 
 /// The most bytes that one read of a half asks for.
 const BUFFER_BYTES: usize = proxy_core::session::half::MAX_READ;
