@@ -5,3 +5,4 @@ mod pipes;
 mod session;
 pub mod sessions;
 mod transfer;
+mod transport;

@@ -14,7 +14,8 @@ use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::{SocketType, sockopt};
 
-use super::transfer::{Store, break_of};
+use super::transfer::Store;
+use super::transport::{Transport, break_of};
 use crate::connect::{is_connected_to_itself, reset_on_close, socket_for};
 use crate::worker::core::{Core, Token};
 
@@ -27,11 +28,11 @@ pub struct Session {
     pub down_store: Store,
 }
 
-/// The sockets of a session.
+/// The two ends of a session.
 pub struct Sockets {
-    pub client: OwnedFd,
+    pub client: Transport,
     /// Connected, or connecting.
-    pub backend: Option<OwnedFd>,
+    pub backend: Option<Transport>,
 }
 
 /// Everything, once: the halves remember what they were told, so no event has to be asked for twice.
@@ -44,7 +45,7 @@ const INTEREST: EventFlags = EventFlags::IN
 const MUTED_INTEREST: EventFlags = EventFlags::OUT.union(EventFlags::RDHUP);
 
 impl Sockets {
-    fn of(&self, side: Side) -> Option<&OwnedFd> {
+    fn of(&self, side: Side) -> Option<&Transport> {
         match side {
             Side::Client => Some(&self.client),
             Side::Backend => self.backend.as_ref(),
@@ -142,7 +143,7 @@ impl Ends for Sockets {
     }
 
     fn unacknowledged(&self, side: Side) -> usize {
-        let count = |socket: &OwnedFd| unacknowledged_bytes(socket.as_fd());
+        let count = |socket: &Transport| unacknowledged_bytes(socket.as_fd());
         // A socket that cannot tell has nothing to wait for.
         self.of(side).map_or(0, |socket| count(socket).unwrap_or(0))
     }

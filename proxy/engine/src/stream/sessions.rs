@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use proxy_core::backend::{BackendState, LastConnect};
 use proxy_core::ids::PoolId;
@@ -23,6 +23,7 @@ use slab::Slab;
 use super::pipes::Pipes;
 use super::session::{Session, Sockets, start_connect};
 use super::transfer::{Direction, Store};
+use super::transport::Transport;
 use crate::connect::{is_shortage, reset_on_close};
 use crate::worker::core::Core;
 use crate::worker::gone::Gone;
@@ -74,7 +75,7 @@ impl Tcp {
         let index = self.sessions.insert(Session {
             state: SessionState::new(serving, settings, core.now_us),
             sockets: Sockets {
-                client,
+                client: Transport::Plain(client),
                 backend: None,
             },
             client_addr,
@@ -114,7 +115,7 @@ impl Tcp {
             }
             let failure = match socket {
                 Ok(socket) => {
-                    session.sockets.backend = Some(socket);
+                    session.sockets.backend = Some(Transport::Plain(socket));
                     let next = session
                         .state
                         .connecting(&placement, timeout_ms, core.now_us);
@@ -246,15 +247,15 @@ impl Tcp {
     /// Runs both halves once.
     fn pass(&mut self, core: &mut Core, index: u32, turn: &mut Turn) {
         let session = &mut self.sessions[index as usize];
-        let Some(backend) = &session.sockets.backend else {
+        let Sockets { client, backend } = &mut session.sockets;
+        let Some(backend) = backend else {
             return turn.stop();
         };
-        let (client, backend) = (session.sockets.client.as_fd(), backend.as_fd());
         let up = Direction {
             run: session.state.run(Side::Client),
             store: &mut session.up_store,
-            source: client,
-            sink: backend,
+            source: &mut *client,
+            sink: &mut *backend,
         };
         let up = up.carry_out(&mut self.buffer, &mut self.pipes);
         let down = Direction {

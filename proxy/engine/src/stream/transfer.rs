@@ -1,15 +1,13 @@
-//! Moves the bytes of one half between two sockets, as its state machine asks: by copying through
+//! Moves the bytes of one half between the two ends of a session, as its state machine asks: by copying through
 //! the worker's buffer, or by `splice(2)` through a pipe.
 
-use std::os::fd::BorrowedFd;
-
-use proxy_core::session::half::{Break, End};
+use proxy_core::session::half::End;
 use proxy_core::session::run::{Move, Moved, Run};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown, sockopt};
-use rustix::pipe::{SpliceFlags, splice};
+use rustix::net::sockopt;
 
 use super::pipes::{Pipe, Pipes};
+use super::transport::{Transport, break_of};
 
 /// Bytes that were read and could not be written yet.
 #[derive(Debug, Default)]
@@ -22,22 +20,12 @@ pub enum Store {
     Pipe(Pipe),
 }
 
-/// What an error of a connected socket says of the connection. Its peer reset it: `ECONNRESET`, or
-/// `EPIPE` where it had closed before (`tcp_reset` of the kernel). All else, such as `ETIMEDOUT` and
-/// `EHOSTUNREACH`, is the kernel's own giving up.
-pub fn break_of(error: Errno) -> Break {
-    match error {
-        Errno::CONNRESET | Errno::PIPE => Break::Reset,
-        _ => Break::Lost,
-    }
-}
-
-/// A run of one half with the sockets it connects.
+/// A run of one half with the ends it connects.
 pub struct Direction<'a> {
     pub run: Run<'a>,
     pub store: &'a mut Store,
-    pub source: BorrowedFd<'a>,
-    pub sink: BorrowedFd<'a>,
+    pub source: &'a mut Transport,
+    pub sink: &'a mut Transport,
 }
 
 impl Direction<'_> {
@@ -48,10 +36,7 @@ impl Direction<'_> {
                 Move::Copy { limit } => self.copy(&mut buffer[..limit]),
                 Move::Splice { limit } => self.splice(limit, pipes),
                 Move::Flush => self.flush(),
-                Move::Shut => {
-                    // A sink that is already gone has nothing to shut.
-                    let _ = shutdown(self.sink, Shutdown::Write);
-                }
+                Move::Shut => self.sink.shut(),
                 Move::ReleasePipe => self.put_pipe_back(pipes),
             }
         }
@@ -70,9 +55,9 @@ impl Direction<'_> {
     }
 
     fn copy(&mut self, buffer: &mut [u8]) {
-        let count = match recv(self.source, &mut *buffer, RecvFlags::DONTWAIT) {
-            Ok((0, _)) => return self.run.source_ended(End::Eof),
-            Ok((count, _)) => count,
+        let count = match self.source.read(buffer) {
+            Ok(0) => return self.run.source_ended(End::Eof),
+            Ok(count) => count,
             Err(error) => return self.read_failed(error),
         };
         self.run.read(count, buffer.len());
@@ -89,7 +74,7 @@ impl Direction<'_> {
     /// Writes what the sink takes now; `None` where it is gone. A partial write means that it takes no
     /// more.
     fn write(&mut self, bytes: &[u8]) -> Option<usize> {
-        let written = match send(self.sink, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+        let written = match self.sink.write(bytes) {
             Ok(written) => written,
             Err(Errno::AGAIN | Errno::INTR) => 0,
             Err(error) => {
@@ -107,7 +92,8 @@ impl Direction<'_> {
     fn splice(&mut self, limit: usize, pipes: &mut Pipes) {
         let pipe = match std::mem::take(self.store) {
             Store::Pipe(pipe) => Some(pipe),
-            Store::Empty | Store::Buffer { .. } => pipes.take(),
+            Store::Empty | Store::Buffer { .. } if self.can_splice() => pipes.take(),
+            Store::Empty | Store::Buffer { .. } => None,
         };
         match pipe {
             Some(pipe) => {
@@ -118,14 +104,17 @@ impl Direction<'_> {
         }
     }
 
+    fn can_splice(&self) -> bool {
+        self.source.can_splice() && self.sink.can_splice()
+    }
+
     fn fill_pipe(&mut self, pipe: &Pipe, limit: usize) {
-        let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
-        match splice(self.source, None, &pipe.write, None, limit, flags) {
+        match self.source.splice_to(pipe, limit) {
             // The end, or a mark of urgent data with the end behind it, at which a splice stops for
             // good, and which nobody tells of while arrivals are not told: a read will say.
             Ok(0) => {
                 // Refused only by a socket that is closed already.
-                let _ = sockopt::set_socket_oobinline(self.source, true);
+                let _ = sockopt::set_socket_oobinline(&*self.source, true);
                 self.run.source_urgent();
             }
             Ok(count) => self.run.read(count, limit),
@@ -160,9 +149,7 @@ impl Direction<'_> {
     }
 
     fn drain_pipe(&mut self, pipe: &Pipe) {
-        let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
-        let pending = self.run.pending();
-        match splice(&pipe.read, None, self.sink, None, pending, flags) {
+        match self.sink.splice_from(pipe, self.run.pending()) {
             // A pipe with a living writing end never reports its end, so 0 cannot be that.
             Ok(0) | Err(Errno::AGAIN) => self.run.sink_blocked(),
             // Less than all does not say that the sink is full: a signal ends a splice early, too.
@@ -188,7 +175,7 @@ impl Store {
 mod tests {
     use std::io::{Read, Write};
     use std::net::{Ipv4Addr, TcpListener, TcpStream};
-    use std::os::fd::AsFd;
+    use std::os::fd::OwnedFd;
 
     use proxy_core::session::half::{Half, Mode, Step};
     use proxy_core::session::run::Stopped;
@@ -218,8 +205,12 @@ mod tests {
         half: Half,
         store: Store,
         client: TcpStream,
-        source: TcpStream,
-        sink: TcpStream,
+        source: Transport,
+        sink: Transport,
+    }
+
+    fn plain(socket: TcpStream) -> Transport {
+        Transport::Plain(OwnedFd::from(socket))
     }
 
     impl Stream {
@@ -234,8 +225,8 @@ mod tests {
                 half: Half::default(),
                 store: Store::default(),
                 client,
-                source,
-                sink,
+                source: plain(source),
+                sink: plain(sink),
             }
         }
 
@@ -247,8 +238,8 @@ mod tests {
                 let direction = Direction {
                     run: Run::new(&mut self.half, false),
                     store: &mut self.store,
-                    source: self.source.as_fd(),
-                    sink: self.sink.as_fd(),
+                    source: &mut self.source,
+                    sink: &mut self.sink,
                 };
                 direction.carry_out(&mut vec![0; BUFFER], pipes);
             }
@@ -286,6 +277,7 @@ mod tests {
         client.write_all(&sent).expect("written");
         drop(client);
 
+        let (mut source, mut sink) = (plain(source), plain(sink));
         let (mut half, mut store) = (Half::default(), Store::default());
         let (mut buffer, mut pipes) = (vec![0; BUFFER], Pipes::new(0));
         let mut received = Vec::new();
@@ -296,8 +288,8 @@ mod tests {
             let direction = Direction {
                 run: Run::new(&mut half, false),
                 store: &mut store,
-                source: source.as_fd(),
-                sink: sink.as_fd(),
+                source: &mut source,
+                sink: &mut sink,
             };
             let moved = direction.carry_out(&mut buffer, &mut pipes);
             if let Stopped::SourceEnded(end) = moved.stopped {
