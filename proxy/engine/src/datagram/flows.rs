@@ -19,7 +19,6 @@ use proxy_core::retirement::{EndpointUse, Life};
 use proxy_core::score::witnessed::Failure;
 use proxy_core::snapshot::Snapshot;
 use proxy_sys::datagrams::{self, Datagram, MOST_SEGMENTS, Receiver, Route};
-use rustix::event::epoll::EventFlags;
 use slab::Slab;
 
 use super::flow::{
@@ -27,9 +26,10 @@ use super::flow::{
 };
 use crate::connect::is_shortage;
 use crate::own_address::is_of_this_host;
-use crate::worker::core::{Core, Token};
+use crate::worker::core::Core;
 use crate::worker::gone::Gone;
 use crate::worker::meters::Meters;
+use crate::worker::poller::{Interest, Token};
 use crate::worker::session_log::Record;
 use crate::worker::sweep::Sweep;
 
@@ -120,11 +120,8 @@ impl Udp {
         in_use: Arc<EndpointUse>,
     ) -> rustix::io::Result<()> {
         let entry = self.listeners.0.vacant_entry();
-        core.watch(
-            &socket,
-            Token::UdpListener(entry.key() as u32),
-            EventFlags::IN,
-        )?;
+        let token = Token::UdpListener(entry.key() as u32);
+        core.poller.watch(&socket, token, Interest::Arrivals)?;
         entry.insert(Listener {
             is: Listening::new(endpoint, serving),
             socket,
@@ -374,10 +371,10 @@ impl Udp {
         let slot = flow.state.slot();
         self.meters
             .began(core, index, serving.pool, slot, *joins_batch);
-        if core
-            .watch_level(&flow.socket, Token::Flow(index), EventFlags::IN)
-            .is_err()
-        {
+        let watched = core
+            .poller
+            .watch(&flow.socket, Token::Flow(index), Interest::Unread);
+        if watched.is_err() {
             self.end(core, index, FlowEnd::InternalError);
             return Err(DropReason::NoRoom);
         }

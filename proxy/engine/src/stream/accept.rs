@@ -10,13 +10,13 @@ use proxy_core::listener::Serving;
 use proxy_core::plan::Endpoint;
 use proxy_core::retirement::{EndpointUse, Life, Queue};
 use proxy_core::snapshot::Snapshot;
-use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use slab::Slab;
 
 use super::sessions::Tcp;
-use crate::worker::core::{Core, Token};
+use crate::worker::core::Core;
+use crate::worker::poller::{Interest, Token};
 
 /// Clients accepted from one listener before others get their turn.
 const MOST_AT_ONCE: usize = 64;
@@ -62,11 +62,8 @@ impl Listeners {
         in_use: Arc<EndpointUse>,
     ) -> rustix::io::Result<()> {
         let entry = self.all.vacant_entry();
-        core.watch(
-            &socket,
-            Token::TcpListener(entry.key() as u32),
-            EventFlags::IN,
-        )?;
+        let token = Token::TcpListener(entry.key() as u32);
+        core.poller.watch(&socket, token, Interest::Arrivals)?;
         // Clients may have queued up since the socket was bound.
         entry.insert(Listener {
             endpoint,

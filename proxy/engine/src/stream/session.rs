@@ -6,18 +6,18 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use proxy_core::backend::BackendState;
 use proxy_core::session::SessionState;
-use proxy_core::session::action::{Connect, Ends, Readiness};
+use proxy_core::session::action::{Connect, Ends};
 use proxy_core::session::half::Break;
 use proxy_core::session::relay::Side;
 use proxy_sys::send_queue::{is_closed, unacknowledged_bytes};
-use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::{SocketType, sockopt};
 
 use super::transfer::Store;
 use super::transport::{Transport, break_of};
 use crate::connect::{is_connected_to_itself, reset_on_close, socket_for};
-use crate::worker::core::{Core, Token};
+use crate::worker::core::Core;
+use crate::worker::poller::{Interest, Token};
 
 /// One session, from its accept to its end.
 pub struct Session {
@@ -35,15 +35,6 @@ pub struct Sockets {
     pub backend: Option<Transport>,
 }
 
-/// Everything, once: the halves remember what they were told, so no event has to be asked for twice.
-const INTEREST: EventFlags = EventFlags::IN
-    .union(EventFlags::OUT)
-    .union(EventFlags::PRI)
-    .union(EventFlags::RDHUP);
-/// An arrival counts as urgent too, as far as the poller is concerned, so both go; what is urgent is
-/// told when arrivals are told again.
-const MUTED_INTEREST: EventFlags = EventFlags::OUT.union(EventFlags::RDHUP);
-
 impl Sockets {
     fn of(&self, side: Side) -> Option<&Transport> {
         match side {
@@ -54,7 +45,8 @@ impl Sockets {
 
     /// Has the poller tell of the client.
     pub fn watch_client(&self, core: &Core, index: u32) -> Result<(), Errno> {
-        core.watch(&self.client, Token::ClientOf(index), INTEREST)
+        core.poller
+            .watch(&self.client, Token::ClientOf(index), Interest::Everything)
     }
 
     /// Changes whether the poller tells of arrivals from `side`.
@@ -70,34 +62,17 @@ impl Sockets {
             Side::Backend => Token::BackendOf(index),
         };
         let interest = match is_muted {
-            true => MUTED_INTEREST,
-            false => INTEREST,
+            true => Interest::NoArrivals,
+            false => Interest::Everything,
         };
         match self.of(side) {
-            Some(socket) => core.watch_for(socket, token, interest),
+            Some(socket) => core.poller.watch_for(socket, token, interest),
             None => Ok(()),
         }
     }
 
-    /// What an event says of the socket to `side`.
-    #[inline]
-    pub fn readiness(&self, side: Side, flags: EventFlags) -> Readiness {
-        let is = |flag| flags.contains(flag);
-        if is(EventFlags::PRI) {
-            self.take_urgent_inline(side);
-        }
-        Readiness {
-            is_readable: is(EventFlags::IN),
-            is_writable: is(EventFlags::OUT),
-            is_read_closed: is(EventFlags::RDHUP),
-            is_hung_up: is(EventFlags::HUP),
-            has_failed: is(EventFlags::ERR),
-            is_urgent: is(EventFlags::PRI),
-        }
-    }
-
     /// Has urgent data read in its place among the rest: there is no second stream to forward it on.
-    fn take_urgent_inline(&self, side: Side) {
+    pub fn take_urgent_inline(&self, side: Side) {
         if let Some(socket) = self.of(side) {
             // Refused only by a socket that is closed already.
             let _ = sockopt::set_socket_oobinline(socket, true);
@@ -164,7 +139,8 @@ pub fn start_connect(core: &Core, addr: SocketAddr, index: u32) -> Result<OwnedF
         Err(error) => return Err(error),
     }
     // Watched only now: a socket that is not connecting yet reports a hang-up.
-    core.watch(&socket, Token::BackendOf(index), INTEREST)?;
+    core.poller
+        .watch(&socket, Token::BackendOf(index), Interest::Everything)?;
     Ok(socket)
 }
 

@@ -12,11 +12,10 @@ use proxy_core::plan::Protocol;
 use proxy_core::reason::SessionEnd;
 use proxy_core::score::witnessed::Failure;
 use proxy_core::session::SessionState;
-use proxy_core::session::action::{Action, Choice, ConnectFailure, Ended};
+use proxy_core::session::action::{Action, Choice, ConnectFailure, Ended, Readiness};
 use proxy_core::session::relay::Side;
 use proxy_core::session::turn::Turn;
 use proxy_core::timer_wheel::TimerWheel;
-use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use slab::Slab;
 
@@ -136,19 +135,21 @@ impl Tcp {
         }
     }
 
-    pub fn client_event(&mut self, core: &mut Core, index: u32, flags: EventFlags) {
-        self.event(core, index, Side::Client, flags);
+    pub fn client_event(&mut self, core: &mut Core, index: u32, readiness: Readiness) {
+        self.event(core, index, Side::Client, readiness);
     }
 
-    pub fn backend_event(&mut self, core: &mut Core, index: u32, flags: EventFlags) {
-        self.event(core, index, Side::Backend, flags);
+    pub fn backend_event(&mut self, core: &mut Core, index: u32, readiness: Readiness) {
+        self.event(core, index, Side::Backend, readiness);
     }
 
-    fn event(&mut self, core: &mut Core, index: u32, side: Side, flags: EventFlags) {
+    fn event(&mut self, core: &mut Core, index: u32, side: Side, readiness: Readiness) {
         let Some(session) = self.sessions.get_mut(index as usize) else {
             return;
         };
-        let readiness = session.sockets.readiness(side, flags);
+        if readiness.is_urgent {
+            session.sockets.take_urgent_inline(side);
+        }
         match session.state.event(side, readiness) {
             Action::Move => {
                 self.drive(core, index);

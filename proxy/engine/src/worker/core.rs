@@ -1,7 +1,7 @@
 //! What the TCP and UDP sides of a worker share: the poller, the time, the snapshot, the counters.
 
 use std::net::IpAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -24,52 +24,13 @@ use proxy_core::score::witnessed::Failure;
 use proxy_core::session::SessionState;
 use proxy_core::session::action::Choice;
 use proxy_core::snapshot::Snapshot;
-use rustix::event::epoll;
-use rustix::io::Errno;
 use tokio::sync::mpsc;
 
 use super::counters::WorkerCounters;
+use super::poller::{Events, Poller};
 use super::scoring_bell::ScoringBell;
 use super::session_log::{Record, Service, SessionLogger};
 use crate::clock::monotonic_us;
-
-/// What an event is about; packed into epoll's 64 bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Token {
-    Mailbox,
-    TcpListener(u32),
-    UdpListener(u32),
-    ClientOf(u32),
-    BackendOf(u32),
-    Flow(u32),
-}
-
-impl Token {
-    pub fn pack(self) -> epoll::EventData {
-        let (kind, index): (u64, u32) = match self {
-            Token::Mailbox => (0, 0),
-            Token::TcpListener(index) => (1, index),
-            Token::UdpListener(index) => (2, index),
-            Token::ClientOf(index) => (3, index),
-            Token::BackendOf(index) => (4, index),
-            Token::Flow(index) => (5, index),
-        };
-        epoll::EventData::new_u64(kind << 32 | u64::from(index))
-    }
-
-    pub fn unpack(data: epoll::EventData) -> Token {
-        let index = data.u64() as u32;
-        match data.u64() >> 32 {
-            0 => Token::Mailbox,
-            1 => Token::TcpListener(index),
-            2 => Token::UdpListener(index),
-            3 => Token::ClientOf(index),
-            4 => Token::BackendOf(index),
-            5 => Token::Flow(index),
-            kind => unreachable!("pack makes no kind {kind}"),
-        }
-    }
-}
 
 /// What all workers share.
 #[derive(Debug, Default)]
@@ -81,7 +42,7 @@ pub struct Shared {
 
 pub struct Core {
     pub worker: usize,
-    epoll: OwnedFd,
+    pub poller: Poller,
     pub now_us: u64,
     /// How often the worker has waited for events.
     pub turn: u64,
@@ -114,7 +75,7 @@ impl Core {
     pub fn new(parts: Parts) -> rustix::io::Result<Core> {
         let mut core = Core {
             worker: parts.worker,
-            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            poller: Poller::new()?,
             now_us: 0,
             turn: 0,
             snapshot: parts.snapshot,
@@ -193,7 +154,7 @@ impl Core {
     /// Whether a descriptor is held back; takes one if there is none.
     pub fn has_reserve(&mut self) -> bool {
         if self.reserve.is_none() {
-            self.reserve = rustix::io::fcntl_dupfd_cloexec(&self.epoll, 0).ok();
+            self.reserve = self.poller.spare_descriptor();
         }
         self.reserve.is_some()
     }
@@ -353,70 +314,23 @@ impl Core {
         }
     }
 
-    pub fn watch(
-        &self,
-        source: impl AsFd,
-        token: Token,
-        interest: epoll::EventFlags,
-    ) -> Result<(), Errno> {
-        self.watch_level(source, token, interest | epoll::EventFlags::ET)
-    }
-
-    /// Watches a `source` that may be left half read: it is told of for as long as it is readable.
-    pub fn watch_level(
-        &self,
-        source: impl AsFd,
-        token: Token,
-        interest: epoll::EventFlags,
-    ) -> Result<(), Errno> {
-        epoll::add(&self.epoll, source, token.pack(), interest)
-    }
-
-    /// Changes what is told of a `source` that is watched already; what is so now is told again.
-    pub fn watch_for(
-        &self,
-        source: impl AsFd,
-        token: Token,
-        interest: epoll::EventFlags,
-    ) -> Result<(), Errno> {
-        epoll::modify(
-            &self.epoll,
-            source,
-            token.pack(),
-            interest | epoll::EventFlags::ET,
-        )
-    }
-
     /// Waits for events, at most `timeout_ms`; `None`: until one comes. Looks for them busily first,
     /// where the settings say so. Afterwards the time is that of the return.
-    pub fn wait(&mut self, events: &mut Vec<epoll::Event>, timeout_ms: Option<u64>) {
+    pub fn wait(&mut self, events: &mut Events, timeout_ms: Option<u64>) {
         self.turn += 1;
         let busy_poll_us = self.snapshot.process.busy_poll_us;
         if busy_poll_us > 0 && timeout_ms != Some(0) {
             let until_us = self.now_us + busy_poll_us;
             while self.now_us < until_us {
-                self.poll(events, Some(0));
+                self.poller.wait(events, Some(0));
                 self.update_time();
                 if !events.is_empty() {
                     return;
                 }
             }
         }
-        self.poll(events, timeout_ms);
+        self.poller.wait(events, timeout_ms);
         self.update_time();
-    }
-
-    fn poll(&self, events: &mut Vec<epoll::Event>, timeout_ms: Option<u64>) {
-        let timeout = timeout_ms.map(|timeout| rustix::time::Timespec {
-            tv_sec: (timeout / 1_000) as i64,
-            tv_nsec: (timeout % 1_000 * 1_000_000) as i64,
-        });
-        events.clear();
-        let buffer = rustix::buffer::spare_capacity(events);
-        match epoll::wait(&self.epoll, buffer, timeout.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => unreachable!("our own epoll descriptor and buffer are right: {error}"),
-        }
     }
 }
 
@@ -426,24 +340,4 @@ fn take(places: &AtomicU64, most: u64) -> bool {
         places.fetch_sub(1, Relaxed);
     }
     has_place
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_token_survives_packing() {
-        let tokens = [
-            Token::Mailbox,
-            Token::TcpListener(1),
-            Token::UdpListener(2),
-            Token::ClientOf(u32::MAX),
-            Token::BackendOf(7),
-            Token::Flow(0),
-        ];
-        for token in tokens {
-            assert_eq!(Token::unpack(token.pack()), token);
-        }
-    }
 }

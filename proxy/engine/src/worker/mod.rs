@@ -6,6 +6,7 @@ pub mod counters;
 pub mod gone;
 pub mod mailbox;
 pub mod meters;
+pub mod poller;
 pub mod scoring_bell;
 pub mod session_log;
 pub mod sweep;
@@ -16,16 +17,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use proxy_core::plan::{Endpoint, Protocol};
 use proxy_core::retirement::Life;
 use proxy_sys::datagrams::Receiver;
-use rustix::event::epoll::{Event, EventFlags};
 
-use self::core::{Core, Parts, Token};
+use self::core::{Core, Parts};
 use self::mailbox::{Ack, Command, Mailbox};
+use self::poller::{Event, Events, Interest, Token};
 use crate::datagram::flows::Udp;
 use crate::stream::accept::Listeners;
 use crate::stream::sessions::Tcp;
-
-/// Events taken from the poller at once.
-const EVENTS: usize = 256;
 
 pub struct Worker {
     core: Core,
@@ -41,7 +39,8 @@ impl Worker {
     pub fn new(parts: Parts, mailbox: Arc<Mailbox>) -> rustix::io::Result<Worker> {
         let most_pipes = parts.most_pipes;
         let core = Core::new(parts)?;
-        core.watch(&mailbox, Token::Mailbox, EventFlags::IN)?;
+        core.poller
+            .watch(&mailbox, Token::Mailbox, Interest::Arrivals)?;
         let tcp = Tcp::new(core.now_ms(), most_pipes);
         let udp = Udp::new(&core);
         let (listeners, receiver) = (Listeners::default(), Receiver::new());
@@ -58,15 +57,12 @@ impl Worker {
 
     /// Runs until told to stop. Each turn, in this order:
     pub fn run(mut self) {
-        let mut events = Vec::with_capacity(EVENTS);
+        let mut events = Events::default();
         loop {
             let timeout_ms = self.timeout_ms();
             self.core.wait(&mut events, timeout_ms);
             // Priority 1: commands, so that what follows goes by the newest snapshot.
-            if events
-                .iter()
-                .any(|event| Token::unpack(event.data) == Token::Mailbox)
-            {
+            if events.iter().any(|event| event.token() == Token::Mailbox) {
                 self.carry_out_commands();
                 if self.is_stopped {
                     return;
@@ -107,17 +103,15 @@ impl Worker {
         )
     }
 
-    fn dispatch(&mut self, event: &Event) {
-        let flags = event.flags;
-        match Token::unpack(event.data) {
+    fn dispatch(&mut self, event: Event) {
+        let core = &mut self.core;
+        match event.token() {
             Token::Mailbox => {}
             Token::TcpListener(index) => self.listeners.event(index),
             Token::UdpListener(index) => self.udp.listener_event(index),
-            Token::ClientOf(index) => self.tcp.client_event(&mut self.core, index, flags),
-            Token::BackendOf(index) => self.tcp.backend_event(&mut self.core, index, flags),
-            Token::Flow(index) => self
-                .udp
-                .flow_event(&mut self.core, &mut self.receiver, index),
+            Token::ClientOf(index) => self.tcp.client_event(core, index, event.readiness()),
+            Token::BackendOf(index) => self.tcp.backend_event(core, index, event.readiness()),
+            Token::Flow(index) => self.udp.flow_event(core, &mut self.receiver, index),
         }
     }
 
