@@ -10,7 +10,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tokio::sync::mpsc;
 
 use crate::worker::Worker;
-use crate::worker::core::{Parts, Shared};
+use crate::worker::context::{Parts, Shared};
 use crate::worker::counters::WorkerCounters;
 use crate::worker::mailbox::{Command, Mailbox};
 use crate::worker::scoring_bell::ScoringBell;

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::net::{SocketType, sockopt};
 
 use crate::connect::{is_connected_to_itself, socket_for};
-use crate::worker::core::Core;
+use crate::worker::context::Context;
 
 /// Asked for as the kernel's queue of a flow's socket; the system may grant less.
 const FLOW_QUEUE_BYTES: usize = 1 << 20;
@@ -38,34 +38,39 @@ pub fn receive(flow: &mut Flow, turn: u64, receiver: &mut Receiver) -> std::io::
 }
 
 /// Nobody listens at the backend of the flow.
-pub fn count_refusal(core: &Core, flow: &Flow) {
+pub fn count_refusal(context: &Context, flow: &Flow) {
     let backend = flow.state.backend();
-    core.count_refusal(flow.listener, Protocol::Udp, backend);
-    core.meter_failure(flow.pool, backend, Failure::FlowRefused);
+    context.count_refusal(flow.listener, Protocol::Udp, backend);
+    context.meter_failure(flow.pool, backend, Failure::FlowRefused);
 }
 
-pub fn count_up(core: &Core, flow: &mut Flow, datagrams: usize, bytes: usize) {
-    flow.sent(datagrams, bytes, core.now_ms());
-    core.count_bytes(flow.listener, flow.state.backend(), bytes as u64, 0);
+pub fn count_up(context: &Context, flow: &mut Flow, datagrams: usize, bytes: usize) {
+    flow.sent(datagrams, bytes, context.now_ms());
+    context.count_bytes(flow.listener, flow.state.backend(), bytes as u64, 0);
 }
 
 /// Counts answers; returns why the flow is over, if they end it.
-pub fn count_down(core: &Core, flow: &mut Flow, answers: usize, bytes: usize) -> Option<FlowEnd> {
+pub fn count_down(
+    context: &Context,
+    flow: &mut Flow,
+    answers: usize,
+    bytes: usize,
+) -> Option<FlowEnd> {
     let backend = flow.state.backend();
     backend.set_last_connect(Protocol::Udp, LastConnect::FlowAnswered);
     backend.set_answers_datagrams();
-    core.note_answer(Protocol::Udp, backend);
+    context.note_answer(Protocol::Udp, backend);
     if flow.state.is_unanswered() {
-        core.count_first_byte(flow.listener, backend, flow.started_us);
+        context.count_first_byte(flow.listener, backend, flow.started_us);
     }
-    core.count_bytes(flow.listener, backend, 0, bytes as u64);
-    flow.answered(answers, bytes, core.present())
+    context.count_bytes(flow.listener, backend, 0, bytes as u64);
+    flow.answered(answers, bytes, context.present())
 }
 
 /// Sends the datagrams received last to a client of `listener`, by its `socket`; returns their bytes. What
 /// its queue does not take is dropped and counted, as the network would.
 pub fn answer(
-    core: &Core,
+    context: &Context,
     listener: ListenerId,
     socket: BorrowedFd<'_>,
     receiver: &Receiver,
@@ -77,13 +82,13 @@ pub fn answer(
         let count = MOST_SEGMENTS.min(receiver.count() - first);
         let part = receiver.payloads(first, &mut payloads[..count]);
         bytes += part.iter().map(|payload| payload.len()).sum::<usize>();
-        send_all(core, listener, socket, part, route);
+        send_all(context, listener, socket, part, route);
     }
     bytes
 }
 
 fn send_all(
-    core: &Core,
+    context: &Context,
     listener: ListenerId,
     socket: BorrowedFd<'_>,
     payloads: &[&[u8]],
@@ -94,12 +99,12 @@ fn send_all(
         match datagrams::send(socket, rest, Some(route)) {
             Ok(sent) => rest = &rest[sent..],
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                return core.count(listener, |counts| {
+                return context.count(listener, |counts| {
                     counts.datagrams_dropped(DropReason::QueueFull, rest.len());
                 });
             }
             Err(_) => {
-                core.count(listener, |counts| {
+                context.count(listener, |counts| {
                     counts.datagrams_dropped(DropReason::SendFailed, 1);
                 });
                 rest = &rest[1..];

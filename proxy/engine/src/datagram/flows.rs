@@ -26,7 +26,7 @@ use super::flow::{
 };
 use crate::connect::is_shortage;
 use crate::own_address::is_of_this_host;
-use crate::worker::core::Core;
+use crate::worker::context::Context;
 use crate::worker::gone::Gone;
 use crate::worker::meters::Meters;
 use crate::worker::poller::{Interest, Token};
@@ -100,20 +100,20 @@ struct Run {
 }
 
 impl Udp {
-    pub fn new(core: &Core) -> Udp {
+    pub fn new(context: &Context) -> Udp {
         Udp {
             listeners: Listeners::default(),
             flows: FlowTable::default(),
-            meters: Meters::new(core.now_ms()),
+            meters: Meters::new(context.now_ms()),
             gone: Gone::default(),
-            peers: peers(core),
+            peers: peers(context),
             refused_sources: Sweep::default(),
         }
     }
 
     pub fn open(
         &mut self,
-        core: &mut Core,
+        context: &mut Context,
         endpoint: Endpoint,
         serving: Serving,
         socket: OwnedFd,
@@ -121,7 +121,7 @@ impl Udp {
     ) -> rustix::io::Result<()> {
         let entry = self.listeners.0.vacant_entry();
         let token = Token::UdpListener(entry.key() as u32);
-        core.poller.watch(&socket, token, Interest::Arrivals)?;
+        context.poller.watch(&socket, token, Interest::Arrivals)?;
         entry.insert(Listener {
             is: Listening::new(endpoint, serving),
             socket,
@@ -155,8 +155,8 @@ impl Udp {
     }
 
     /// Closes a retired endpoint. Its flows, should it have any, end.
-    pub fn close(&mut self, core: &mut Core, endpoint: Endpoint) {
-        let now_ms = core.now_ms();
+    pub fn close(&mut self, context: &mut Context, endpoint: Endpoint) {
+        let now_ms = context.now_ms();
         self.lives_at(endpoint).for_each(|life| life.close(now_ms));
         let of_closed = |index: &FlowIndex| {
             let flow = self.flows.get(*index);
@@ -166,7 +166,7 @@ impl Udp {
         let orphans: Vec<FlowIndex> = self.flows.indices().filter(of_closed).collect();
         orphans
             .into_iter()
-            .for_each(|index| self.end(core, index, FlowEnd::Shutdown));
+            .for_each(|index| self.end(context, index, FlowEnd::Shutdown));
         self.listeners
             .0
             .retain(|_, listener| !listener.is.life.is_closed());
@@ -185,7 +185,7 @@ impl Udp {
     }
 
     /// Reads from every ready listener, in bounded steps.
-    pub fn run_ready(&mut self, core: &mut Core, receiver: &mut Receiver) {
+    pub fn run_ready(&mut self, context: &mut Context, receiver: &mut Receiver) {
         for index in 0..self.listeners.0.capacity() {
             if self
                 .listeners
@@ -193,17 +193,17 @@ impl Udp {
                 .get(index)
                 .is_some_and(|listener| listener.is_ready)
             {
-                self.read_listener(core, receiver, index);
+                self.read_listener(context, receiver, index);
             }
         }
     }
 
-    fn read_listener(&mut self, core: &mut Core, receiver: &mut Receiver, index: usize) {
+    fn read_listener(&mut self, context: &mut Context, receiver: &mut Receiver, index: usize) {
         for _ in 0..MOST_BATCHES {
             let socket = self.listeners.0[index].socket.as_fd();
             let may_have_more = receiver.receive(socket).unwrap_or(false);
-            self.count_lost(core, receiver, index);
-            self.forward_batch(core, index, receiver);
+            self.count_lost(context, receiver, index);
+            self.forward_batch(context, index, receiver);
             // Less than a whole batch means that the queue is empty: a new datagram is a new event.
             if !may_have_more {
                 self.listeners.0[index].is_ready = false;
@@ -213,20 +213,20 @@ impl Udp {
     }
 
     /// Counts what the kernel dropped because we were too slow.
-    fn count_lost(&mut self, core: &Core, receiver: &Receiver, index: usize) {
+    fn count_lost(&mut self, context: &Context, receiver: &Receiver, index: usize) {
         if let Some(lost) = receiver.lost() {
             let before = std::mem::replace(&mut self.listeners.0[index].lost, lost);
             let more = lost.wrapping_sub(before) as usize;
-            self.count_dropped(core, index, DropReason::ReceiveQueueFull, more);
+            self.count_dropped(context, index, DropReason::ReceiveQueueFull, more);
         }
     }
 
-    fn count_dropped(&self, core: &Core, index: usize, reason: DropReason, count: usize) {
+    fn count_dropped(&self, context: &Context, index: usize, reason: DropReason, count: usize) {
         let listener = self.listeners.at(index).serving.listener;
-        core.count(listener, |counts| counts.datagrams_dropped(reason, count));
+        context.count(listener, |counts| counts.datagrams_dropped(reason, count));
     }
 
-    fn forward_batch(&mut self, core: &mut Core, listener: usize, receiver: &Receiver) {
+    fn forward_batch(&mut self, context: &mut Context, listener: usize, receiver: &Receiver) {
         let mut run: Option<Run> = None;
         for position in 0..receiver.count() {
             let key = self.key_of(listener, receiver.datagram(position));
@@ -241,13 +241,13 @@ impl Udp {
                         count: 1,
                     });
                     if let Some(run) = std::mem::replace(&mut run, next) {
-                        self.forward_run(core, listener, receiver, &run);
+                        self.forward_run(context, listener, receiver, &run);
                     }
                 }
             }
         }
         if let Some(run) = run {
-            self.forward_run(core, listener, receiver, &run);
+            self.forward_run(context, listener, receiver, &run);
         }
     }
 
@@ -261,38 +261,44 @@ impl Udp {
         })
     }
 
-    fn forward_run(&mut self, core: &mut Core, listener: usize, receiver: &Receiver, run: &Run) {
+    fn forward_run(
+        &mut self,
+        context: &mut Context,
+        listener: usize,
+        receiver: &Receiver,
+        run: &Run,
+    ) {
         let mut payloads: [&[u8]; MOST_SEGMENTS] = [&[]; MOST_SEGMENTS];
         let mut rest = receiver.payloads(run.first, &mut payloads[..run.count]);
         let mut seek = Seek::new(run.key, listener);
         while !rest.is_empty() {
-            let index = match self.flow_for(core, &mut seek, run.key) {
+            let index = match self.flow_for(context, &mut seek, run.key) {
                 Ok(index) => index,
-                Err(reason) => return self.count_dropped(core, listener, reason, rest.len()),
+                Err(reason) => return self.count_dropped(context, listener, reason, rest.len()),
             };
             let (_, flow) = self.flows.get_mut(index).expect("found or made just now");
             match datagrams::send(flow.socket.as_fd(), rest, None) {
                 Ok(sent) => {
                     let bytes = rest[..sent].iter().map(|payload| payload.len()).sum();
-                    count_up(core, flow, sent, bytes);
+                    count_up(context, flow, sent, bytes);
                     let pool = flow.pool;
                     self.meters
-                        .moved(core, index, pool, flow.state.slot(), true, false);
+                        .moved(context, index, pool, flow.state.slot(), true, false);
                     rest = &rest[sent..];
                 }
                 // The error of an earlier datagram: this one was not sent and goes elsewhere.
                 Err(error) if is_refusal(&error) => {
-                    count_refusal(core, flow);
-                    if let Some(reason) = seek.refused(flow, &core.snapshot) {
-                        return self.count_dropped(core, listener, reason, rest.len());
+                    count_refusal(context, flow);
+                    if let Some(reason) = seek.refused(flow, &context.snapshot) {
+                        return self.count_dropped(context, listener, reason, rest.len());
                     }
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                     let reason = DropReason::QueueFull;
-                    return self.count_dropped(core, listener, reason, rest.len());
+                    return self.count_dropped(context, listener, reason, rest.len());
                 }
                 Err(_) => {
-                    self.count_dropped(core, listener, DropReason::SendFailed, 1);
+                    self.count_dropped(context, listener, DropReason::SendFailed, 1);
                     rest = &rest[1..];
                 }
             }
@@ -302,29 +308,29 @@ impl Udp {
     /// The flow that datagrams of `key` go by, made if there is none.
     fn flow_for(
         &mut self,
-        core: &mut Core,
+        context: &mut Context,
         seek: &mut Seek,
         key: FlowKey,
     ) -> Result<FlowIndex, DropReason> {
         loop {
-            match core.seek(seek, &mut self.flows, &self.listeners) {
+            match context.seek(seek, &mut self.flows, &self.listeners) {
                 Step::Send(index) => return Ok(index),
-                Step::End(index, end) => self.end(core, index, end),
+                Step::End(index, end) => self.end(context, index, end),
                 Step::Drop(reason) => return Err(reason),
                 Step::Connect { placement, place } => {
                     let backend = &placement.backend;
                     match connected_socket(backend.addr.0) {
                         Ok(socket) => {
                             seek.connected();
-                            return self.insert(core, place, key, socket, &placement);
+                            return self.insert(context, place, key, socket, &placement);
                         }
                         Err(error) if is_shortage(error) => {
                             seek.could_not_connect(Unconnected::Shortage);
                         }
                         Err(_) => {
                             let Serving { listener, pool } = self.listeners.at(place).serving;
-                            core.count_refusal(listener, Protocol::Udp, backend);
-                            core.meter_failure(pool, backend, Failure::FlowRefused);
+                            context.count_refusal(listener, Protocol::Udp, backend);
+                            context.meter_failure(pool, backend, Failure::FlowRefused);
                             seek.could_not_connect(Unconnected::Refused);
                         }
                     }
@@ -335,21 +341,21 @@ impl Udp {
 
     /// Ends flows of sources that none would be begun for any more: one that goes round would never end
     /// by itself.
-    fn end_refused_sources(&mut self, core: &mut Core) {
+    fn end_refused_sources(&mut self, context: &mut Context) {
         for index in self.refused_sources.part(self.flows.places()) {
             let index = index as FlowIndex;
             let refused = self.flows.get(index).and_then(|(key, flow)| {
-                refuses(&self.listeners, core.rules(flow.listener), key.client)
+                refuses(&self.listeners, context.rules(flow.listener), key.client)
             });
             if refused.is_some() {
-                self.end(core, index, FlowEnd::SourceRefused);
+                self.end(context, index, FlowEnd::SourceRefused);
             }
         }
     }
 
     fn insert(
         &mut self,
-        core: &mut Core,
+        context: &mut Context,
         place: usize,
         key: FlowKey,
         socket: OwnedFd,
@@ -360,22 +366,22 @@ impl Udp {
             joins_batch,
         } = placement;
         let serving = self.listeners.at(place).serving;
-        let flow = Flow::new(socket, backend, place, serving, core.present());
+        let flow = Flow::new(socket, backend, place, serving, context.present());
         let index = self
             .flows
-            .insert(key, flow, serving.listener, core.now_ms());
-        core.count(serving.listener, |counts| counts.flow_started());
-        add(&backend.worker(core.worker).flows_total, 1);
+            .insert(key, flow, serving.listener, context.now_ms());
+        context.count(serving.listener, |counts| counts.flow_started());
+        add(&backend.worker(context.worker).flows_total, 1);
         self.listeners.0[place].in_use.flow_began();
         let (_, flow) = self.flows.get_mut(index).expect("inserted just now");
         let slot = flow.state.slot();
         self.meters
-            .began(core, index, serving.pool, slot, *joins_batch);
-        let watched = core
+            .began(context, index, serving.pool, slot, *joins_batch);
+        let watched = context
             .poller
             .watch(&flow.socket, Token::Flow(index), Interest::Unread);
         if watched.is_err() {
-            self.end(core, index, FlowEnd::InternalError);
+            self.end(context, index, FlowEnd::InternalError);
             return Err(DropReason::NoRoom);
         }
         Ok(index)
@@ -393,16 +399,16 @@ impl Udp {
     }
 
     /// Passes a backend's answers on to the client.
-    pub fn flow_event(&mut self, core: &mut Core, receiver: &mut Receiver, index: FlowIndex) {
+    pub fn flow_event(&mut self, context: &mut Context, receiver: &mut Receiver, index: FlowIndex) {
         for _ in 0..MOST_BATCHES {
             let Some((key, flow)) = self.flows.get_mut(index) else {
                 return;
             };
-            let may_have_more = match receive(flow, core.turn, receiver) {
+            let may_have_more = match receive(flow, context.turn, receiver) {
                 Ok(may_have_more) => may_have_more,
                 Err(error) if is_refusal(&error) => {
                     flow.state.refuse();
-                    count_refusal(core, flow);
+                    count_refusal(context, flow);
                     // Answers from before may still wait behind the error.
                     continue;
                 }
@@ -411,53 +417,53 @@ impl Udp {
             };
             let listener = &self.listeners.0[flow.came_by as usize];
             let (socket, route) = (listener.socket.as_fd(), listener.route_to(key));
-            let bytes = answer(core, flow.listener, socket, receiver, route);
+            let bytes = answer(context, flow.listener, socket, receiver, route);
             if flow.state.is_unanswered() {
-                core.note_answered_source(flow.state.backend(), key.client.ip());
+                context.note_answered_source(flow.state.backend(), key.client.ip());
             }
-            let end = count_down(core, flow, receiver.count(), bytes);
+            let end = count_down(context, flow, receiver.count(), bytes);
             let pool = flow.pool;
             self.meters
-                .moved(core, index, pool, flow.state.slot(), false, true);
+                .moved(context, index, pool, flow.state.slot(), false, true);
             if let Some(end) = end {
-                return self.end(core, index, end);
+                return self.end(context, index, end);
             }
-            self.flows.touch_answered(index, core.now_ms());
+            self.flows.touch_answered(index, context.now_ms());
             if !may_have_more {
                 return;
             }
         }
     }
 
-    pub fn next_wakeup_ms(&self, core: &Core) -> Option<u64> {
-        let idle = self.flows.next_idle_ms(&core.listeners);
+    pub fn next_wakeup_ms(&self, context: &Context) -> Option<u64> {
+        let idle = self.flows.next_idle_ms(&context.listeners);
         let gone = self.gone.next_wakeup_ms();
         let wakeups = [idle, gone, self.meters.next_wakeup_ms()];
         wakeups.into_iter().flatten().min()
     }
 
     /// A new snapshot is installed.
-    pub fn backends_changed(&mut self, core: &Core) {
-        let peers = peers(core);
+    pub fn backends_changed(&mut self, context: &Context) {
+        let peers = peers(context);
         if self.peers != peers {
             self.peers = peers;
             self.refused_sources.begin();
         }
         self.gone = Gone::default();
-        if core.snapshot.ends_those_of_gone_backends() {
+        if context.snapshot.ends_those_of_gone_backends() {
             self.gone.restart();
         }
     }
 
     /// Ends the flows of removed and disabled backends that have had their time, also where only the
     /// backend still sends.
-    fn end_those_of_gone_backends(&mut self, core: &mut Core) {
-        let now_ms = core.now_ms();
+    fn end_those_of_gone_backends(&mut self, context: &mut Context) {
+        let now_ms = context.now_ms();
         for index in self.gone.part(now_ms, self.flows.places()) {
             let index = index as FlowIndex;
-            match self.flows.must_end_at_ms(index, core.present()) {
+            match self.flows.must_end_at_ms(index, context.present()) {
                 Some(end_ms) if end_ms <= now_ms => {
-                    self.end(core, index, FlowEnd::BackendGone);
+                    self.end(context, index, FlowEnd::BackendGone);
                 }
                 Some(end_ms) => self.gone.note(end_ms),
                 None => {}
@@ -468,34 +474,34 @@ impl Udp {
 
     /// Ends the flows that have been silent for the idle time, those of gone backends and of refused
     /// sources.
-    pub fn run_timers(&mut self, core: &mut Core) {
-        self.end_those_of_gone_backends(core);
-        self.end_refused_sources(core);
+    pub fn run_timers(&mut self, context: &mut Context) {
+        self.end_those_of_gone_backends(context);
+        self.end_refused_sources(context);
         let flows = &mut self.flows;
-        while self.meters.look(core, |index| {
+        while self.meters.look(context, |index| {
             let (_, flow) = flows.get_mut(index)?;
             // Many datagrams are never answered; from such a backend nothing is awaited.
             let awaits_answer = flow.state.backend().answers_datagrams();
             Some((flow.pool, flow.state.slot(), awaits_answer))
         }) {}
-        while let Some((index, end)) = self.flows.next_idle(core.present()) {
-            self.end(core, index, end);
+        while let Some((index, end)) = self.flows.next_idle(context.present()) {
+            self.end(context, index, end);
         }
     }
 
     /// Ends every flow now.
-    pub fn stop(&mut self, core: &mut Core) {
+    pub fn stop(&mut self, context: &mut Context) {
         let all: Vec<FlowIndex> = self.flows.indices().collect();
         all.into_iter()
-            .for_each(|index| self.end(core, index, FlowEnd::Shutdown));
+            .for_each(|index| self.end(context, index, FlowEnd::Shutdown));
     }
 
-    fn end(&mut self, core: &mut Core, index: FlowIndex, end: FlowEnd) {
+    fn end(&mut self, context: &mut Context, index: FlowIndex, end: FlowEnd) {
         let Some((key, mut flow)) = self.flows.remove(index) else {
             return;
         };
         self.meters.flow_ended(
-            core,
+            context,
             index,
             flow.pool,
             flow.state.slot(),
@@ -504,9 +510,9 @@ impl Udp {
         );
         let came_by = &self.listeners.0[flow.came_by as usize];
         came_by.in_use.flow_ended();
-        core.count(flow.listener, |counts| counts.flow_ended(end));
+        context.count(flow.listener, |counts| counts.flow_ended(end));
         let backend = flow.state.backend();
-        backend.worker(core.worker).failed_ends.flow(end);
+        backend.worker(context.worker).failed_ends.flow(end);
         let record = Record {
             protocol: Protocol::Udp,
             client: key.client,
@@ -515,16 +521,16 @@ impl Udp {
             is_failure: end.is_failure(),
             bytes_up: flow.bytes_up,
             bytes_down: flow.bytes_down,
-            duration_us: core.now_us - flow.started_us,
+            duration_us: context.now_us - flow.started_us,
             attempts: 1,
         };
-        core.log_end(flow.listener, flow.pool, record);
+        context.log_end(flow.listener, flow.pool, record);
     }
 }
 
 /// `udp_peers` of each listener that has some.
-fn peers(core: &Core) -> Vec<(ListenerId, Networks)> {
-    let all = core.listeners.udp_peers();
+fn peers(context: &Context) -> Vec<(ListenerId, Networks)> {
+    let all = context.listeners.udp_peers();
     let some = all.filter(|(_, networks)| !networks.is_empty());
     some.map(|(listener, networks)| (listener, networks.clone()))
         .collect()

@@ -15,7 +15,7 @@ use rustix::net::{SocketFlags, acceptfrom_with};
 use slab::Slab;
 
 use super::sessions::Tcp;
-use crate::worker::core::Core;
+use crate::worker::context::Context;
 use crate::worker::poller::{Interest, Token};
 
 /// Clients accepted from one listener before others get their turn.
@@ -55,7 +55,7 @@ enum Accepted {
 impl Listeners {
     pub fn open(
         &mut self,
-        core: &Core,
+        context: &Context,
         endpoint: Endpoint,
         serving: Serving,
         socket: OwnedFd,
@@ -63,7 +63,7 @@ impl Listeners {
     ) -> rustix::io::Result<()> {
         let entry = self.all.vacant_entry();
         let token = Token::TcpListener(entry.key() as u32);
-        core.poller.watch(&socket, token, Interest::Arrivals)?;
+        context.poller.watch(&socket, token, Interest::Arrivals)?;
         // Clients may have queued up since the socket was bound.
         entry.insert(Listener {
             endpoint,
@@ -97,9 +97,9 @@ impl Listeners {
             .map(|listener| &mut listener.life)
     }
 
-    pub fn close(&mut self, core: &Core, endpoint: Endpoint) {
+    pub fn close(&mut self, context: &Context, endpoint: Endpoint) {
         for (_, listener) in self.all.iter_mut().filter(|(_, l)| l.endpoint == endpoint) {
-            listener.life.close(core.now_ms());
+            listener.life.close(context.now_ms());
             listener.is_ready = true;
         }
     }
@@ -120,8 +120,8 @@ impl Listeners {
 
     /// Accepts a bounded number of clients from each ready listener. One that has no room pauses, and the
     /// others do not wait for it.
-    pub fn accept(&mut self, core: &mut Core, tcp: &mut Tcp, room_was_made: bool) {
-        let now_ms = core.now_ms();
+    pub fn accept(&mut self, context: &mut Context, tcp: &mut Tcp, room_was_made: bool) {
+        let now_ms = context.now_ms();
         for (_, listener) in &mut self.all {
             let is_paused = listener
                 .paused_until_ms
@@ -130,10 +130,10 @@ impl Listeners {
                 continue;
             }
             let was_paused = listener.paused_until_ms.take().is_some();
-            if !listener.accept_some(core, tcp) {
+            if !listener.accept_some(context, tcp) {
                 if !was_paused {
                     let of = listener.serving.listener;
-                    core.count(of, |counts| add(&counts.accept_pauses, 1));
+                    context.count(of, |counts| add(&counts.accept_pauses, 1));
                 }
                 listener.paused_until_ms = Some(now_ms + PAUSE_MS);
             }
@@ -147,21 +147,21 @@ impl Listeners {
 
 impl Listener {
     /// Returns false where there was no room.
-    fn accept_some(&mut self, core: &mut Core, tcp: &mut Tcp) -> bool {
+    fn accept_some(&mut self, context: &mut Context, tcp: &mut Tcp) -> bool {
         let of = self.serving.listener;
         for _ in 0..MOST_AT_ONCE {
-            if !core.take_place(of) {
+            if !context.take_place(of) {
                 return false;
             }
-            let accepted = match core.has_reserve() {
+            let accepted = match context.has_reserve() {
                 true => self.accept_one(),
                 false => Accepted::NoRoom,
             };
             if let Accepted::Client(client, client_addr) = accepted {
-                tcp.begin(core, client, client_addr, self.serving);
+                tcp.begin(context, client, client_addr, self.serving);
                 continue;
             }
-            core.give_place_back(of);
+            context.give_place_back(of);
             match accepted {
                 Accepted::QueueEmpty => {
                     self.is_ready = false;

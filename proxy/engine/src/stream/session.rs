@@ -16,7 +16,7 @@ use rustix::net::{SocketType, sockopt};
 use super::transfer::Store;
 use super::transport::{Transport, break_of};
 use crate::connect::{is_connected_to_itself, reset_on_close, socket_for};
-use crate::worker::core::Core;
+use crate::worker::context::Context;
 use crate::worker::poller::{Interest, Token};
 
 /// One session, from its accept to its end.
@@ -44,15 +44,16 @@ impl Sockets {
     }
 
     /// Has the poller tell of the client.
-    pub fn watch_client(&self, core: &Core, index: u32) -> Result<(), Errno> {
-        core.poller
+    pub fn watch_client(&self, context: &Context, index: u32) -> Result<(), Errno> {
+        context
+            .poller
             .watch(&self.client, Token::ClientOf(index), Interest::Everything)
     }
 
     /// Changes whether the poller tells of arrivals from `side`.
     pub fn watch_for(
         &self,
-        core: &Core,
+        context: &Context,
         index: u32,
         side: Side,
         is_muted: bool,
@@ -66,7 +67,7 @@ impl Sockets {
             false => Interest::Everything,
         };
         match self.of(side) {
-            Some(socket) => core.poller.watch_for(socket, token, interest),
+            Some(socket) => context.poller.watch_for(socket, token, interest),
             None => Ok(()),
         }
     }
@@ -130,7 +131,7 @@ impl Ends for Sockets {
 }
 
 /// A socket of the session at `index` that is on its way to `addr`.
-pub fn start_connect(core: &Core, addr: SocketAddr, index: u32) -> Result<OwnedFd, Errno> {
+pub fn start_connect(context: &Context, addr: SocketAddr, index: u32) -> Result<OwnedFd, Errno> {
     let socket = socket_for(addr, SocketType::STREAM)?;
     // Small answers of a token stream must not wait for the acknowledgement of the one before.
     sockopt::set_tcp_nodelay(&socket, true)?;
@@ -139,7 +140,8 @@ pub fn start_connect(core: &Core, addr: SocketAddr, index: u32) -> Result<OwnedF
         Err(error) => return Err(error),
     }
     // Watched only now: a socket that is not connecting yet reports a hang-up.
-    core.poller
+    context
+        .poller
         .watch(&socket, Token::BackendOf(index), Interest::Everything)?;
     Ok(socket)
 }

@@ -24,7 +24,7 @@ use super::session::{Session, Sockets, start_connect};
 use super::transfer::{Direction, Store};
 use super::transport::Transport;
 use crate::connect::{is_shortage, reset_on_close};
-use crate::worker::core::Core;
+use crate::worker::context::Context;
 use crate::worker::gone::Gone;
 use crate::worker::meters::Meters;
 use crate::worker::session_log::Record;
@@ -61,18 +61,18 @@ impl Tcp {
     }
 
     /// Begins the session of a client that was just accepted. The caller has taken a place for it
-    /// ([`Core::take_place`]).
+    /// ([`Context::take_place`]).
     pub fn begin(
         &mut self,
-        core: &mut Core,
+        context: &mut Context,
         client: OwnedFd,
         client_addr: SocketAddr,
         serving: Serving,
     ) {
-        core.count(serving.listener, |counts| counts.session_started());
-        let settings = &core.rules(serving.listener).settings;
+        context.count(serving.listener, |counts| counts.session_started());
+        let settings = &context.rules(serving.listener).settings;
         let index = self.sessions.insert(Session {
-            state: SessionState::new(serving, settings, core.now_us),
+            state: SessionState::new(serving, settings, context.now_us),
             sockets: Sockets {
                 client: Transport::Plain(client),
                 backend: None,
@@ -82,18 +82,18 @@ impl Tcp {
             down_store: Store::Empty,
         });
         let (sockets, index) = (&self.sessions[index].sockets, index as u32);
-        if sockets.watch_client(core, index).is_err() {
-            return self.reset(core, index, SessionEnd::InternalError);
+        if sockets.watch_client(context, index).is_err() {
+            return self.reset(context, index, SessionEnd::InternalError);
         }
-        self.connect(core, index);
+        self.connect(context, index);
     }
 
     /// Tries backends until a connect is under way, or ends the session.
-    fn connect(&mut self, core: &mut Core, index: u32) {
+    fn connect(&mut self, context: &mut Context, index: u32) {
         loop {
             let session = &mut self.sessions[index as usize];
             let (placement, timeout_ms) =
-                match core.choose(&mut session.state, session.client_addr.ip()) {
+                match context.choose(&mut session.state, session.client_addr.ip()) {
                     Choice::Try {
                         placement,
                         timeout_ms,
@@ -101,49 +101,49 @@ impl Tcp {
                     } => {
                         if is_retry {
                             let listener = session.state.listener();
-                            core.count(listener, |counts| add(&counts.connect_retries, 1));
+                            context.count(listener, |counts| add(&counts.connect_retries, 1));
                         }
                         (placement, timeout_ms)
                     }
-                    Choice::End(end) => return self.reset(core, index, end),
+                    Choice::End(end) => return self.reset(context, index, end),
                 };
             let backend = &*placement.backend;
-            let mut socket = start_connect(core, backend.addr.0, index);
-            if matches!(socket, Err(Errno::MFILE | Errno::NFILE)) && core.release_reserve() {
-                socket = start_connect(core, backend.addr.0, index);
+            let mut socket = start_connect(context, backend.addr.0, index);
+            if matches!(socket, Err(Errno::MFILE | Errno::NFILE)) && context.release_reserve() {
+                socket = start_connect(context, backend.addr.0, index);
             }
             let failure = match socket {
                 Ok(socket) => {
                     session.sockets.backend = Some(Transport::Plain(socket));
                     let next = session
                         .state
-                        .connecting(&placement, timeout_ms, core.now_us);
+                        .connecting(&placement, timeout_ms, context.now_us);
                     if let Some((pool, slot)) = session.state.slot() {
                         let joins_batch = placement.joins_batch;
-                        self.meters.began(core, index, pool, slot, joins_batch);
+                        self.meters.began(context, index, pool, slot, joins_batch);
                     }
-                    return self.carry_out(core, index, next);
+                    return self.carry_out(context, index, next);
                 }
                 Err(Errno::ADDRNOTAVAIL | Errno::AGAIN) => ConnectFailure::NoPort,
                 Err(error) if is_shortage(error) => {
-                    return self.reset(core, index, SessionEnd::InternalError);
+                    return self.reset(context, index, SessionEnd::InternalError);
                 }
                 Err(_) => ConnectFailure::Refused,
             };
             session.state.could_not_connect(backend.addr, failure);
-            count_failure(core, &session.state, backend, failure);
+            count_failure(context, &session.state, backend, failure);
         }
     }
 
-    pub fn client_event(&mut self, core: &mut Core, index: u32, readiness: Readiness) {
-        self.event(core, index, Side::Client, readiness);
+    pub fn client_event(&mut self, context: &mut Context, index: u32, readiness: Readiness) {
+        self.event(context, index, Side::Client, readiness);
     }
 
-    pub fn backend_event(&mut self, core: &mut Core, index: u32, readiness: Readiness) {
-        self.event(core, index, Side::Backend, readiness);
+    pub fn backend_event(&mut self, context: &mut Context, index: u32, readiness: Readiness) {
+        self.event(context, index, Side::Backend, readiness);
     }
 
-    fn event(&mut self, core: &mut Core, index: u32, side: Side, readiness: Readiness) {
+    fn event(&mut self, context: &mut Context, index: u32, side: Side, readiness: Readiness) {
         let Some(session) = self.sessions.get_mut(index as usize) else {
             return;
         };
@@ -152,52 +152,52 @@ impl Tcp {
         }
         match session.state.event(side, readiness) {
             Action::Move => {
-                self.drive(core, index);
+                self.drive(context, index);
                 if readiness.is_readable {
-                    self.mute_if_sink_blocked(core, index, side);
+                    self.mute_if_sink_blocked(context, index, side);
                 }
             }
-            action => self.carry_out(core, index, action),
+            action => self.carry_out(context, index, action),
         }
     }
 
-    fn carry_out(&mut self, core: &mut Core, index: u32, action: Action) {
+    fn carry_out(&mut self, context: &mut Context, index: u32, action: Action) {
         match action {
             Action::Wait => {}
             Action::Arm { at_ms } => self.timers.arm(index, at_ms),
-            Action::AskConnect { is_broken } => self.ask_connect(core, index, is_broken),
+            Action::AskConnect { is_broken } => self.ask_connect(context, index, is_broken),
             Action::Connected { after_us, at_ms } => {
                 if let Some(backend) = self.sessions[index as usize].state.backend() {
-                    count_connect(core, backend, after_us);
+                    count_connect(context, backend, after_us);
                 }
                 self.timers.arm(index, at_ms);
-                self.drive(core, index);
+                self.drive(context, index);
             }
-            Action::GiveUpConnect(failure) => self.give_up_connect(core, index, failure),
-            Action::Move => self.drive(core, index),
-            Action::Reset(end) => self.reset(core, index, end),
-            Action::Close(end) => self.close(core, index, end),
+            Action::GiveUpConnect(failure) => self.give_up_connect(context, index, failure),
+            Action::Move => self.drive(context, index),
+            Action::Reset(end) => self.reset(context, index, end),
+            Action::Close(end) => self.close(context, index, end),
         }
     }
 
-    fn ask_connect(&mut self, core: &mut Core, index: u32, is_broken: bool) {
+    fn ask_connect(&mut self, context: &mut Context, index: u32, is_broken: bool) {
         let session = &mut self.sessions[index as usize];
         let backend = session.state.backend();
         let outcome = session.sockets.connect_outcome(backend, is_broken);
-        let next = session.state.connect_ended(outcome, core.now_us);
-        self.carry_out(core, index, next);
+        let next = session.state.connect_ended(outcome, context.now_us);
+        self.carry_out(context, index, next);
     }
 
-    fn give_up_connect(&mut self, core: &mut Core, index: u32, failure: ConnectFailure) {
+    fn give_up_connect(&mut self, context: &mut Context, index: u32, failure: ConnectFailure) {
         let session = &mut self.sessions[index as usize];
         if let Some(socket) = session.sockets.backend.take() {
             // One that was connected to itself would keep its backend's port else (TIME_WAIT).
             reset_on_close(socket);
         }
         if let Some(slot) = session.state.connect_failed(failure) {
-            count_failure(core, &session.state, slot.backend(), failure);
+            count_failure(context, &session.state, slot.backend(), failure);
         }
-        self.connect(core, index);
+        self.connect(context, index);
     }
 
     /// The algorithm of these pools wants to be told otherwise from now on, or not at all.
@@ -210,43 +210,43 @@ impl Tcp {
         slots.for_each(|(_, slot)| slot.forget());
     }
 
-    fn mute_if_sink_blocked(&mut self, core: &Core, index: u32, side: Side) {
+    fn mute_if_sink_blocked(&mut self, context: &Context, index: u32, side: Side) {
         let Session { state, sockets, .. } = &mut self.sessions[index as usize];
         if state.is_to_be_muted(side) {
-            let is_muted = sockets.watch_for(core, index, side, true).is_ok();
+            let is_muted = sockets.watch_for(context, index, side, true).is_ok();
             state.set_muted(side, is_muted);
         }
     }
 
     /// Has arrivals told again where they can be passed on.
-    fn unmute(&mut self, core: &Core, index: u32) {
+    fn unmute(&mut self, context: &Context, index: u32) {
         let Session { state, sockets, .. } = &mut self.sessions[index as usize];
         for side in Side::BOTH {
             if state.is_to_be_unmuted(side) {
-                let is_muted = sockets.watch_for(core, index, side, false).is_err();
+                let is_muted = sockets.watch_for(context, index, side, false).is_err();
                 state.set_muted(side, is_muted);
             }
         }
     }
 
     /// Moves what can be moved, both ways, and ends the session where that follows.
-    fn drive(&mut self, core: &mut Core, index: u32) {
+    fn drive(&mut self, context: &mut Context, index: u32) {
         let mut turn = self.sessions[index as usize].state.turn();
         while turn.goes_on() {
-            self.pass(core, index, &mut turn);
+            self.pass(context, index, &mut turn);
         }
         if self.sessions[index as usize].state.is_any_muted() {
-            self.unmute(core, index);
+            self.unmute(context, index);
         }
         let Session { state, sockets, .. } = &mut self.sessions[index as usize];
-        match state.settle(&turn, sockets, core.now_ms()) {
+        match state.settle(&turn, sockets, context.now_ms()) {
             Action::Wait => {}
-            next => self.carry_out(core, index, next),
+            next => self.carry_out(context, index, next),
         }
     }
 
     /// Runs both halves once.
-    fn pass(&mut self, core: &mut Core, index: u32, turn: &mut Turn) {
+    fn pass(&mut self, context: &mut Context, index: u32, turn: &mut Turn) {
         let session = &mut self.sessions[index as usize];
         let Sockets { client, backend } = &mut session.sockets;
         let Some(backend) = backend else {
@@ -266,20 +266,20 @@ impl Tcp {
             sink: client,
         };
         let down = down.carry_out(&mut self.buffer, &mut self.pipes);
-        let passed = session.state.passed(turn, up, down, core.now_us);
+        let passed = session.state.passed(turn, up, down, context.now_us);
         let listener = session.state.listener();
         if let Some((pool, slot)) = session.state.slot() {
             if !(up.is_nothing() && down.is_nothing()) {
-                core.count_bytes(listener, slot.backend(), up.read, down.read);
+                context.count_bytes(listener, slot.backend(), up.read, down.read);
                 if passed.is_first_answer {
-                    core.note_first_answer(slot.backend(), session.client_addr.ip());
+                    context.note_first_answer(slot.backend(), session.client_addr.ip());
                 }
                 if let Some(asked_us) = passed.asked_us {
-                    core.count_first_byte(listener, slot.backend(), asked_us);
+                    context.count_first_byte(listener, slot.backend(), asked_us);
                 }
             }
             let (up, down) = (up.read > 0, down.read > 0);
-            self.meters.moved(core, index, pool, slot, up, down);
+            self.meters.moved(context, index, pool, slot, up, down);
         }
         if passed.is_unfinished {
             self.unfinished.push_back(index);
@@ -292,14 +292,14 @@ impl Tcp {
     }
 
     /// Gives each session that used up its budget one more turn.
-    pub fn run_unfinished(&mut self, core: &mut Core) {
+    pub fn run_unfinished(&mut self, context: &mut Context) {
         for _ in 0..self.unfinished.len() {
             let Some(index) = self.unfinished.pop_front() else {
                 return;
             };
             if let Some(session) = self.sessions.get_mut(index as usize) {
                 let next = session.state.resume();
-                self.carry_out(core, index, next);
+                self.carry_out(context, index, next);
             }
         }
     }
@@ -313,36 +313,36 @@ impl Tcp {
         wakeups.into_iter().flatten().min()
     }
 
-    pub fn run_timers(&mut self, core: &mut Core) {
-        while let Some(index) = self.timers.expire(core.now_ms()) {
+    pub fn run_timers(&mut self, context: &mut Context) {
+        while let Some(index) = self.timers.expire(context.now_ms()) {
             if let Some(session) = self.sessions.get_mut(index as usize) {
-                let next = session.state.timer(&session.sockets, core.now_ms());
-                self.carry_out(core, index, next);
+                let next = session.state.timer(&session.sockets, context.now_ms());
+                self.carry_out(context, index, next);
             }
         }
-        self.end_those_of_gone_backends(core);
+        self.end_those_of_gone_backends(context);
         let sessions = &mut self.sessions;
-        while self.meters.look(core, |index| {
+        while self.meters.look(context, |index| {
             let (pool, slot) = sessions.get_mut(index as usize)?.state.slot()?;
             Some((pool, slot, true))
         }) {}
     }
 
     /// A new snapshot is installed.
-    pub fn backends_changed(&mut self, core: &Core) {
+    pub fn backends_changed(&mut self, context: &Context) {
         self.gone = Gone::default();
-        if core.snapshot.ends_those_of_gone_backends() {
+        if context.snapshot.ends_those_of_gone_backends() {
             self.gone.restart();
         }
     }
 
-    fn end_those_of_gone_backends(&mut self, core: &mut Core) {
-        let now_ms = core.now_ms();
+    fn end_those_of_gone_backends(&mut self, context: &mut Context) {
+        let now_ms = context.now_ms();
         for index in self.gone.part(now_ms, self.sessions.capacity()) {
             let session = self.sessions.get(index);
-            match session.and_then(|one| one.state.must_end_at_ms(&core.snapshot, now_ms)) {
+            match session.and_then(|one| one.state.must_end_at_ms(&context.snapshot, now_ms)) {
                 Some(end_ms) if end_ms <= now_ms => {
-                    self.reset(core, index as u32, SessionEnd::BackendGone);
+                    self.reset(context, index as u32, SessionEnd::BackendGone);
                 }
                 Some(end_ms) => self.gone.note(end_ms),
                 None => {}
@@ -352,25 +352,25 @@ impl Tcp {
     }
 
     /// Ends every session now.
-    pub fn stop(&mut self, core: &mut Core) {
+    pub fn stop(&mut self, context: &mut Context) {
         let all: Vec<u32> = self
             .sessions
             .iter()
             .map(|(index, _)| index as u32)
             .collect();
         all.into_iter()
-            .for_each(|index| self.reset(core, index, SessionEnd::Shutdown));
+            .for_each(|index| self.reset(context, index, SessionEnd::Shutdown));
         self.reap();
     }
 
     /// Ends a session by resetting what is open of it.
-    fn reset(&mut self, core: &mut Core, index: u32, end: SessionEnd) {
+    fn reset(&mut self, context: &mut Context, index: u32, end: SessionEnd) {
         self.sessions[index as usize].sockets.reset_on_close();
-        self.close(core, index, end);
+        self.close(context, index, end);
     }
 
     /// Ends a session; its sockets are closed when it is reaped.
-    fn close(&mut self, core: &mut Core, index: u32, end: SessionEnd) {
+    fn close(&mut self, context: &mut Context, index: u32, end: SessionEnd) {
         let session = &mut self.sessions[index as usize];
         let Some(ended) = session.state.end(end) else {
             return;
@@ -386,16 +386,19 @@ impl Tcp {
         self.ended.push(index);
         let is_held_against = match &slot {
             Some(slot) => {
-                slot.backend().worker(core.worker).failed_ends.session(end);
-                is_unanswered && core.note_unanswered(slot.backend(), client.ip())
+                slot.backend()
+                    .worker(context.worker)
+                    .failed_ends
+                    .session(end);
+                is_unanswered && context.note_unanswered(slot.backend(), client.ip())
             }
             None => false,
         };
-        core.count(state.listener(), |counts| counts.session_ended(end));
-        core.give_place_back(state.listener());
+        context.count(state.listener(), |counts| counts.session_ended(end));
+        context.give_place_back(state.listener());
         let metered = slot.as_deref_mut();
         self.meters
-            .session_ended(core, index, pool, metered, is_held_against);
+            .session_ended(context, index, pool, metered, is_held_against);
         let (bytes_up, bytes_down) = state.bytes();
         let record = Record {
             protocol: Protocol::Tcp,
@@ -405,10 +408,10 @@ impl Tcp {
             is_failure: end.is_failure(),
             bytes_up,
             bytes_down,
-            duration_us: core.now_us - state.started_us(),
+            duration_us: context.now_us - state.started_us(),
             attempts: state.attempts(),
         };
-        core.log_end(state.listener(), pool, record);
+        context.log_end(state.listener(), pool, record);
     }
 
     /// Frees the sessions that ended in this turn, and with them their descriptors.
@@ -425,30 +428,30 @@ impl Tcp {
     }
 }
 
-fn count_connect(core: &Core, backend: &BackendState, after_us: u64) {
+fn count_connect(context: &Context, backend: &BackendState, after_us: u64) {
     backend.set_last_connect(Protocol::Tcp, LastConnect::Succeeded);
     backend.protocols().set_answered(Protocol::Tcp);
-    let counters = backend.worker(core.worker);
+    let counters = backend.worker(context.worker);
     add(&counters.sessions_total, 1);
     counters.connect_latency.record(after_us);
 }
 
 fn count_failure(
-    core: &Core,
+    context: &Context,
     session: &SessionState,
     backend: &BackendState,
     failure: ConnectFailure,
 ) {
     let failure = match failure {
         ConnectFailure::Refused => {
-            core.count_refusal(session.listener(), Protocol::Tcp, backend);
+            context.count_refusal(session.listener(), Protocol::Tcp, backend);
             Failure::ConnectRefused
         }
         ConnectFailure::TimedOut => {
-            core.count_timeout(session.listener(), backend);
+            context.count_timeout(session.listener(), backend);
             Failure::ConnectTimedOut
         }
         ConnectFailure::NoPort => return,
     };
-    core.meter_failure(session.pool(), backend, failure);
+    context.meter_failure(session.pool(), backend, failure);
 }

@@ -9,7 +9,7 @@ use proxy_core::meter::{Moment, QUIET_MS};
 use proxy_core::reason::FlowEnd;
 use proxy_core::timer_wheel::TimerWheel;
 
-use super::core::Core;
+use super::context::Context;
 
 /// The meters of one worker's sessions, or of its flows, by their index.
 pub struct Meters {
@@ -27,38 +27,38 @@ impl Meters {
     /// A session or flow was placed.
     pub fn began(
         &mut self,
-        core: &Core,
+        context: &Context,
         index: u32,
         pool: PoolId,
         slot: &mut Slot,
         joins_batch: bool,
     ) {
-        let Some(moment) = core.moment(pool) else {
+        let Some(moment) = context.moment(pool) else {
             return;
         };
         if joins_batch {
             slot.join_batch();
         }
-        self.mark_active(core, index, slot, moment);
+        self.mark_active(context, index, slot, moment);
     }
 
     /// Bytes came from the client (`up`), from the backend (`down`), or both.
     pub fn moved(
         &mut self,
-        core: &Core,
+        context: &Context,
         index: u32,
         pool: PoolId,
         slot: &mut Slot,
         up: bool,
         down: bool,
     ) {
-        let Some(moment) = core.moment(pool) else {
+        let Some(moment) = context.moment(pool) else {
             return;
         };
         if !(up || down) {
             return;
         }
-        self.mark_active(core, index, slot, moment);
+        self.mark_active(context, index, slot, moment);
         // What came both ways at once while an answer was owed is that answer and the next request.
         let answers_first = slot.is_owed();
         if down && answers_first {
@@ -72,24 +72,24 @@ impl Meters {
         }
     }
 
-    fn mark_active(&mut self, core: &Core, index: u32, slot: &mut Slot, moment: Moment<'_>) {
+    fn mark_active(&mut self, context: &Context, index: u32, slot: &mut Slot, moment: Moment<'_>) {
         if slot.mark_active(moment) {
-            self.quiet.arm(index, core.now_ms() + QUIET_MS);
-            core.shared.scoring.ring_if_asleep();
+            self.quiet.arm(index, context.now_ms() + QUIET_MS);
+            context.shared.scoring.ring_if_asleep();
         }
     }
 
     /// A session ended; `is_held_against`: unanswered, by the fault of its backend.
     pub fn session_ended(
         &mut self,
-        core: &Core,
+        context: &Context,
         index: u32,
         pool: PoolId,
         slot: Option<&mut Slot>,
         is_held_against: bool,
     ) {
         self.quiet.disarm(index);
-        if let (Some(slot), Some(moment), true) = (slot, core.moment(pool), is_held_against) {
+        if let (Some(slot), Some(moment), true) = (slot, context.moment(pool), is_held_against) {
             slot.aborted(moment);
         }
     }
@@ -98,7 +98,7 @@ impl Meters {
     /// backend that has answered others, where the client is one that is answered.
     pub fn flow_ended(
         &mut self,
-        core: &Core,
+        context: &Context,
         index: u32,
         pool: PoolId,
         slot: &mut Slot,
@@ -108,8 +108,8 @@ impl Meters {
         self.quiet.disarm(index);
         let is_silent = matches!(end, FlowEnd::Idle | FlowEnd::Unanswered)
             && slot.backend().answers_datagrams()
-            && core.is_answered_source(client);
-        if let (Some(moment), true) = (core.moment(pool), is_silent) {
+            && context.is_answered_source(client);
+        if let (Some(moment), true) = (context.moment(pool), is_silent) {
             slot.unanswered_flow(moment);
         }
     }
@@ -122,14 +122,14 @@ impl Meters {
     /// an answer can be expected where one is owed. Returns false when none is left for now.
     pub fn look<'a>(
         &mut self,
-        core: &Core,
+        context: &Context,
         find: impl FnOnce(u32) -> Option<(PoolId, &'a mut Slot, bool)>,
     ) -> bool {
-        let Some(index) = self.quiet.expire(core.now_ms()) else {
+        let Some(index) = self.quiet.expire(context.now_ms()) else {
             return false;
         };
         let again_ms = find(index).and_then(|(pool, slot, awaits_answer)| {
-            let moment = core.moment(pool)?;
+            let moment = context.moment(pool)?;
             slot.mark_idle(moment, awaits_answer)
         });
         if let Some(again_ms) = again_ms {

@@ -1,7 +1,7 @@
 //! A worker: one thread with its own poller, listeners, sessions and flows, sharing nothing on the
 //! path but the backends' counts.
 
-pub mod core;
+pub mod context;
 pub mod counters;
 pub mod gone;
 pub mod mailbox;
@@ -18,7 +18,7 @@ use proxy_core::plan::{Endpoint, Protocol};
 use proxy_core::retirement::Life;
 use proxy_sys::datagrams::Receiver;
 
-use self::core::{Core, Parts};
+use self::context::{Context, Parts};
 use self::mailbox::{Ack, Command, Mailbox};
 use self::poller::{Event, Events, Interest, Token};
 use crate::datagram::flows::Udp;
@@ -26,7 +26,7 @@ use crate::stream::accept::Listeners;
 use crate::stream::sessions::Tcp;
 
 pub struct Worker {
-    core: Core,
+    context: Context,
     mailbox: Arc<Mailbox>,
     listeners: Listeners,
     tcp: Tcp,
@@ -38,14 +38,15 @@ pub struct Worker {
 impl Worker {
     pub fn new(parts: Parts, mailbox: Arc<Mailbox>) -> rustix::io::Result<Worker> {
         let most_pipes = parts.most_pipes;
-        let core = Core::new(parts)?;
-        core.poller
+        let context = Context::new(parts)?;
+        context
+            .poller
             .watch(&mailbox, Token::Mailbox, Interest::Arrivals)?;
-        let tcp = Tcp::new(core.now_ms(), most_pipes);
-        let udp = Udp::new(&core);
+        let tcp = Tcp::new(context.now_ms(), most_pipes);
+        let udp = Udp::new(&context);
         let (listeners, receiver) = (Listeners::default(), Receiver::new());
         Ok(Worker {
-            core,
+            context,
             mailbox,
             listeners,
             tcp,
@@ -60,7 +61,7 @@ impl Worker {
         let mut events = Events::default();
         loop {
             let timeout_ms = self.timeout_ms();
-            self.core.wait(&mut events, timeout_ms);
+            self.context.wait(&mut events, timeout_ms);
             // Priority 1: commands, so that what follows goes by the newest snapshot.
             if events.iter().any(|event| event.token() == Token::Mailbox) {
                 self.carry_out_commands();
@@ -70,16 +71,16 @@ impl Worker {
             }
             // Priority 2: open sessions and flows.
             events.iter().for_each(|event| self.dispatch(event));
-            self.tcp.run_unfinished(&mut self.core);
+            self.tcp.run_unfinished(&mut self.context);
             // Priority 3: datagrams, which make new flows.
-            self.udp.run_ready(&mut self.core, &mut self.receiver);
+            self.udp.run_ready(&mut self.context, &mut self.receiver);
             // Priority 4: timers, which may free what the next step needs.
-            self.tcp.run_timers(&mut self.core);
-            self.udp.run_timers(&mut self.core);
+            self.tcp.run_timers(&mut self.context);
+            self.udp.run_timers(&mut self.context);
             let ended = self.tcp.reap();
             // Priority 5: new sessions.
             self.listeners
-                .accept(&mut self.core, &mut self.tcp, ended > 0);
+                .accept(&mut self.context, &mut self.tcp, ended > 0);
             self.tcp.reap();
         }
     }
@@ -91,27 +92,27 @@ impl Worker {
         }
         let wakeups = [
             self.tcp.next_wakeup_ms(),
-            self.udp.next_wakeup_ms(&self.core),
+            self.udp.next_wakeup_ms(&self.context),
             self.listeners.next_wakeup_ms(),
         ];
         let next_ms = wakeups.into_iter().flatten().min()?;
         // A deadline within the current millisecond has to be slept through, not spun through.
         Some(
             next_ms
-                .checked_sub(self.core.now_ms())
+                .checked_sub(self.context.now_ms())
                 .map_or(0, |wait_ms| wait_ms + 1),
         )
     }
 
     fn dispatch(&mut self, event: Event) {
-        let core = &mut self.core;
+        let context = &mut self.context;
         match event.token() {
             Token::Mailbox => {}
             Token::TcpListener(index) => self.listeners.event(index),
             Token::UdpListener(index) => self.udp.listener_event(index),
-            Token::ClientOf(index) => self.tcp.client_event(core, index, event.readiness()),
-            Token::BackendOf(index) => self.tcp.backend_event(core, index, event.readiness()),
-            Token::Flow(index) => self.udp.flow_event(core, &mut self.receiver, index),
+            Token::ClientOf(index) => self.tcp.client_event(context, index, event.readiness()),
+            Token::BackendOf(index) => self.tcp.backend_event(context, index, event.readiness()),
+            Token::Flow(index) => self.udp.flow_event(context, &mut self.receiver, index),
         }
     }
 
@@ -133,38 +134,43 @@ impl Worker {
     fn carry_out(&mut self, command: Command) {
         match command {
             Command::Install(snapshot) => {
-                let metered_otherwise = self.core.snapshot.metered_otherwise(&snapshot);
+                let metered_otherwise = self.context.snapshot.metered_otherwise(&snapshot);
                 if !metered_otherwise.is_empty() {
                     self.tcp.forget_meters(&metered_otherwise);
                     self.udp.forget_meters(&metered_otherwise);
                 }
-                self.core.snapshot = snapshot;
-                self.listeners.reroute(&self.core.snapshot);
-                self.udp.reroute(&self.core.snapshot);
+                self.context.snapshot = snapshot;
+                self.listeners.reroute(&self.context.snapshot);
+                self.udp.reroute(&self.context.snapshot);
                 let open = self.listeners.open_for().chain(self.udp.open_for());
-                self.core.hold_listeners(open);
-                self.tcp.backends_changed(&self.core);
-                self.udp.backends_changed(&self.core);
+                self.context.hold_listeners(open);
+                self.tcp.backends_changed(&self.context);
+                self.udp.backends_changed(&self.context);
                 // Sessions have waited for this since the events came.
-                let begun_us = self.core.now_us;
-                self.core.update_time();
-                let stall_us = self.core.now_us - begun_us;
-                self.core.counters.reload_stall_us.store(stall_us, Relaxed);
+                let begun_us = self.context.now_us;
+                self.context.update_time();
+                let stall_us = self.context.now_us - begun_us;
+                self.context
+                    .counters
+                    .reload_stall_us
+                    .store(stall_us, Relaxed);
             }
             Command::Open {
                 endpoint,
                 socket,
                 in_use,
             } => {
-                let Some(serving) = self.core.snapshot.serving(endpoint, None) else {
+                let Some(serving) = self.context.snapshot.serving(endpoint, None) else {
                     // The snapshot of a configuration comes before what it opens.
                     tracing::error!(addr = %endpoint.addr, "no listener has this address");
                     return;
                 };
-                let core = &mut self.core;
+                let context = &mut self.context;
                 let opened = match endpoint.protocol {
-                    Protocol::Tcp => self.listeners.open(core, endpoint, serving, socket, in_use),
-                    Protocol::Udp => self.udp.open(core, endpoint, serving, socket, in_use),
+                    Protocol::Tcp => self
+                        .listeners
+                        .open(context, endpoint, serving, socket, in_use),
+                    Protocol::Udp => self.udp.open(context, endpoint, serving, socket, in_use),
                 };
                 if let Err(error) = opened {
                     // Only for want of kernel memory; the other workers' sockets still serve.
@@ -172,17 +178,17 @@ impl Worker {
                 }
             }
             Command::Retire(endpoint) => {
-                let now_ms = self.core.now_ms();
+                let now_ms = self.context.now_ms();
                 self.lives_at(endpoint).for_each(|life| life.retire(now_ms));
             }
             Command::Revive(endpoint) => self.lives_at(endpoint).for_each(Life::revive),
             Command::Close(endpoint) => match endpoint.protocol {
-                Protocol::Tcp => self.listeners.close(&self.core, endpoint),
-                Protocol::Udp => self.udp.close(&mut self.core, endpoint),
+                Protocol::Tcp => self.listeners.close(&self.context, endpoint),
+                Protocol::Udp => self.udp.close(&mut self.context, endpoint),
             },
             Command::Stop => {
-                self.tcp.stop(&mut self.core);
-                self.udp.stop(&mut self.core);
+                self.tcp.stop(&mut self.context);
+                self.udp.stop(&mut self.context);
                 self.is_stopped = true;
             }
         }

@@ -40,7 +40,7 @@ pub struct Shared {
     pub scoring: ScoringBell,
 }
 
-pub struct Core {
+pub struct Context {
     pub worker: usize,
     pub poller: Poller,
     pub now_us: u64,
@@ -71,9 +71,9 @@ pub struct Parts {
     pub reports: mpsc::Sender<Failing>,
 }
 
-impl Core {
-    pub fn new(parts: Parts) -> rustix::io::Result<Core> {
-        let mut core = Core {
+impl Context {
+    pub fn new(parts: Parts) -> rustix::io::Result<Context> {
+        let mut context = Context {
             worker: parts.worker,
             poller: Poller::new()?,
             now_us: 0,
@@ -88,9 +88,9 @@ impl Core {
             reports: parts.reports,
             answered_sources: AnsweredSources::default(),
         };
-        core.hold_listeners(std::iter::empty());
-        core.update_time();
-        Ok(core)
+        context.hold_listeners(std::iter::empty());
+        context.update_time();
+        Ok(context)
     }
 
     /// Counts for the listeners of the snapshot from now on, and of the others for those that have
@@ -127,7 +127,7 @@ impl Core {
         has_place
     }
 
-    /// Gives back what [`Core::take_place`] took.
+    /// Gives back what [`Context::take_place`] took.
     pub fn give_place_back(&self, listener: ListenerId) {
         self.shared.sessions.fetch_sub(1, Relaxed);
         if let Some(own) = self.listeners.state(listener) {
