@@ -1,12 +1,11 @@
 //! The UDP side of a worker: datagrams of a client go through a flow, which has a backend and a
 //! connected socket of its own, so that answers find their way back and nobody else's are taken.
 
-use std::net::{SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use contract::Networks;
-use proxy_core::flow::listening::{Listening, Sockets, refuses};
+use proxy_core::flow::listening::{Sockets, refuses};
 use proxy_core::flow::seek::{Seek, Step, Unconnected};
 use proxy_core::flow_table::{FlowIndex, FlowKey, FlowTable};
 use proxy_core::ids::{ListenerId, PoolId};
@@ -15,17 +14,15 @@ use proxy_core::listener::Serving;
 use proxy_core::placement::Placement;
 use proxy_core::plan::{Endpoint, Protocol};
 use proxy_core::reason::{DropReason, FlowEnd};
-use proxy_core::retirement::{EndpointUse, Life};
+use proxy_core::retirement::EndpointUse;
 use proxy_core::score::witnessed::Failure;
-use proxy_core::snapshot::Snapshot;
-use proxy_sys::datagrams::{self, Datagram, MOST_SEGMENTS, Receiver, Route};
-use slab::Slab;
+use proxy_sys::datagrams::{self, MOST_SEGMENTS, Receiver};
 
 use super::flow::{
     Flow, answer, connected_socket, count_down, count_refusal, count_up, is_refusal, receive,
 };
+use super::listen::Listeners;
 use crate::connect::is_shortage;
-use crate::own_address::is_of_this_host;
 use crate::worker::context::Context;
 use crate::worker::gone::Gone;
 use crate::worker::meters::Meters;
@@ -36,53 +33,8 @@ use crate::worker::sweep::Sweep;
 /// Batches taken from one socket before others get their turn.
 const MOST_BATCHES: usize = 8;
 
-struct Listener {
-    is: Listening,
-    socket: OwnedFd,
-    /// Nothing says that a read would block.
-    is_ready: bool,
-    /// Flows of this endpoint over all workers.
-    in_use: Arc<EndpointUse>,
-    /// Datagrams that the kernel had no room for, as it told last.
-    lost: u32,
-}
-
-impl Listener {
-    /// How answers reach the client of `key`. A socket bound to one address needs not be told which
-    /// they leave from.
-    fn route_to(&self, key: &FlowKey) -> Route {
-        let listen = self.is.endpoint.addr;
-        let to = match key.client {
-            SocketAddr::V4(v4) if listen.is_ipv6() => {
-                SocketAddr::from((v4.ip().to_ipv6_mapped(), v4.port()))
-            }
-            client => client,
-        };
-        let from = key.local_ip.filter(|_| listen.ip().is_unspecified());
-        Route { to, from }
-    }
-}
-
-/// The listeners of a worker.
-#[derive(Default)]
-struct Listeners(Slab<Listener>);
-
-impl Sockets for Listeners {
-    fn all(&self) -> impl Iterator<Item = (usize, &Listening)> {
-        self.0.iter().map(|(place, listener)| (place, &listener.is))
-    }
-
-    fn at(&self, place: usize) -> &Listening {
-        &self.0[place].is
-    }
-
-    fn is_of_this_host(&self, addr: SocketAddr) -> bool {
-        is_of_this_host(addr)
-    }
-}
-
 pub struct Udp {
-    listeners: Listeners,
+    pub listeners: Listeners,
     flows: FlowTable<Flow>,
     meters: Meters,
     gone: Gone,
@@ -119,45 +71,18 @@ impl Udp {
         socket: OwnedFd,
         in_use: Arc<EndpointUse>,
     ) -> rustix::io::Result<()> {
-        let entry = self.listeners.0.vacant_entry();
-        let token = Token::UdpListener(entry.key() as u32);
-        context.poller.watch(&socket, token, Interest::Arrivals)?;
-        entry.insert(Listener {
-            is: Listening::new(endpoint, serving),
-            socket,
-            is_ready: true,
-            in_use,
-            lost: 0,
-        });
+        self.listeners
+            .open(context, endpoint, serving, socket, in_use)?;
         self.refused_sources.begin();
         Ok(())
-    }
-
-    /// Has what is open take new flows for those whom `snapshot` names.
-    pub fn reroute(&mut self, snapshot: &Snapshot) {
-        for (_, Listener { is, .. }) in &mut self.listeners.0 {
-            let serving = snapshot.serving(is.endpoint, Some(is.serving));
-            is.serving = serving.unwrap_or(is.serving);
-        }
-    }
-
-    /// The listeners that sockets are open for.
-    pub fn open_for(&self) -> impl Iterator<Item = ListenerId> {
-        self.listeners.all().map(|(_, one)| one.serving.listener)
-    }
-
-    /// Of each socket of `endpoint`.
-    pub fn lives_at(&mut self, endpoint: Endpoint) -> impl Iterator<Item = &mut Life> {
-        let all = self.listeners.0.iter_mut();
-        let all = all.map(|(_, listener)| &mut listener.is);
-        all.filter(move |is| is.endpoint == endpoint)
-            .map(|is| &mut is.life)
     }
 
     /// Closes a retired endpoint. Its flows, should it have any, end.
     pub fn close(&mut self, context: &mut Context, endpoint: Endpoint) {
         let now_ms = context.now_ms();
-        self.lives_at(endpoint).for_each(|life| life.close(now_ms));
+        self.listeners
+            .lives_at(endpoint)
+            .for_each(|life| life.close(now_ms));
         let of_closed = |index: &FlowIndex| {
             let flow = self.flows.get(*index);
             let came_by = flow.map(|(_, flow)| self.listeners.at(flow.came_by as usize));
@@ -167,32 +92,20 @@ impl Udp {
         orphans
             .into_iter()
             .for_each(|index| self.end(context, index, FlowEnd::Shutdown));
-        self.listeners
-            .0
-            .retain(|_, listener| !listener.is.life.is_closed());
-    }
-
-    pub fn listener_event(&mut self, index: u32) {
-        if let Some(listener) = self.listeners.0.get_mut(index as usize) {
-            listener.is_ready = true;
-        }
+        self.listeners.remove_closed();
     }
 
     /// Whether listeners, or flows that are looked at, wait for their next turn.
     pub fn has_unfinished(&self) -> bool {
-        let is_any_ready = self.listeners.0.iter().any(|(_, l)| l.is_ready);
-        is_any_ready || self.gone.is_looking() || self.refused_sources.is_under_way()
+        self.listeners.is_any_ready()
+            || self.gone.is_looking()
+            || self.refused_sources.is_under_way()
     }
 
     /// Reads from every ready listener, in bounded steps.
     pub fn run_ready(&mut self, context: &mut Context, receiver: &mut Receiver) {
-        for index in 0..self.listeners.0.capacity() {
-            if self
-                .listeners
-                .0
-                .get(index)
-                .is_some_and(|listener| listener.is_ready)
-            {
+        for index in 0..self.listeners.places() {
+            if self.listeners.is_ready(index) {
                 self.read_listener(context, receiver, index);
             }
         }
@@ -200,13 +113,13 @@ impl Udp {
 
     fn read_listener(&mut self, context: &mut Context, receiver: &mut Receiver, index: usize) {
         for _ in 0..MOST_BATCHES {
-            let socket = self.listeners.0[index].socket.as_fd();
+            let socket = self.listeners.get(index).socket.as_fd();
             let may_have_more = receiver.receive(socket).unwrap_or(false);
             self.count_lost(context, receiver, index);
             self.forward_batch(context, index, receiver);
             // Less than a whole batch means that the queue is empty: a new datagram is a new event.
             if !may_have_more {
-                self.listeners.0[index].is_ready = false;
+                self.listeners.get_mut(index).is_ready = false;
                 break;
             }
         }
@@ -215,8 +128,7 @@ impl Udp {
     /// Counts what the kernel dropped because we were too slow.
     fn count_lost(&mut self, context: &Context, receiver: &Receiver, index: usize) {
         if let Some(lost) = receiver.lost() {
-            let before = std::mem::replace(&mut self.listeners.0[index].lost, lost);
-            let more = lost.wrapping_sub(before) as usize;
+            let more = self.listeners.get_mut(index).lost_since(lost);
             self.count_dropped(context, index, DropReason::ReceiveQueueFull, more);
         }
     }
@@ -229,7 +141,7 @@ impl Udp {
     fn forward_batch(&mut self, context: &mut Context, listener: usize, receiver: &Receiver) {
         let mut run: Option<Run> = None;
         for position in 0..receiver.count() {
-            let key = self.key_of(listener, receiver.datagram(position));
+            let key = self.listeners.key_of(listener, receiver.datagram(position));
             match (&mut run, key) {
                 (Some(run), Some(key)) if run.key == key && run.count < MOST_SEGMENTS => {
                     run.count += 1;
@@ -249,16 +161,6 @@ impl Udp {
         if let Some(run) = run {
             self.forward_run(context, listener, receiver, &run);
         }
-    }
-
-    fn key_of(&self, listener: usize, datagram: Datagram<'_>) -> Option<FlowKey> {
-        let source = datagram.source?;
-        let listening = self.listeners.at(listener);
-        Some(FlowKey {
-            client: canonical(source),
-            local_ip: listening.local_ip(datagram.local_ip),
-            port: listening.endpoint.addr.port(),
-        })
     }
 
     fn forward_run(
@@ -372,7 +274,7 @@ impl Udp {
             .insert(key, flow, serving.listener, context.now_ms());
         context.count(serving.listener, |counts| counts.flow_started());
         add(&backend.worker(context.worker).flows_total, 1);
-        self.listeners.0[place].in_use.flow_began();
+        self.listeners.get(place).in_use.flow_began();
         let (_, flow) = self.flows.get_mut(index).expect("inserted just now");
         let slot = flow.state.slot();
         self.meters
@@ -415,7 +317,7 @@ impl Udp {
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
                 Err(_) => continue,
             };
-            let listener = &self.listeners.0[flow.came_by as usize];
+            let listener = self.listeners.get(flow.came_by as usize);
             let (socket, route) = (listener.socket.as_fd(), listener.route_to(key));
             let bytes = answer(context, flow.listener, socket, receiver, route);
             if flow.state.is_unanswered() {
@@ -508,7 +410,7 @@ impl Udp {
             key.client.ip(),
             end,
         );
-        let came_by = &self.listeners.0[flow.came_by as usize];
+        let came_by = self.listeners.get(flow.came_by as usize);
         came_by.in_use.flow_ended();
         context.count(flow.listener, |counts| counts.flow_ended(end));
         let backend = flow.state.backend();
@@ -534,15 +436,4 @@ fn peers(context: &Context) -> Vec<(ListenerId, Networks)> {
     let some = all.filter(|(_, networks)| !networks.is_empty());
     some.map(|(listener, networks)| (listener, networks.clone()))
         .collect()
-}
-
-/// An IPv4 client of an IPv6 socket is one of IPv4. A link-local one can only be answered where its
-/// link is named, and the same address on another link is another client.
-fn canonical(source: SocketAddr) -> SocketAddr {
-    match source {
-        SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_none() => {
-            SocketAddrV6::new(*v6.ip(), v6.port(), 0, v6.scope_id()).into()
-        }
-        source => SocketAddr::new(source.ip().to_canonical(), source.port()),
-    }
 }

@@ -2,3 +2,4 @@
 
 mod flow;
 pub mod flows;
+mod listen;

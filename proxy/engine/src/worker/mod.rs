@@ -109,7 +109,7 @@ impl Worker {
         match event.token() {
             Token::Mailbox => {}
             Token::TcpListener(index) => self.listeners.event(index),
-            Token::UdpListener(index) => self.udp.listener_event(index),
+            Token::UdpListener(index) => self.udp.listeners.event(index),
             Token::ClientOf(index) => self.tcp.client_event(context, index, event.readiness()),
             Token::BackendOf(index) => self.tcp.backend_event(context, index, event.readiness()),
             Token::Flow(index) => self.udp.flow_event(context, &mut self.receiver, index),
@@ -128,7 +128,7 @@ impl Worker {
     /// Of each socket of `endpoint`.
     fn lives_at(&mut self, endpoint: Endpoint) -> impl Iterator<Item = &mut Life> {
         let tcp = self.listeners.lives_at(endpoint);
-        tcp.chain(self.udp.lives_at(endpoint))
+        tcp.chain(self.udp.listeners.lives_at(endpoint))
     }
 
     fn carry_out(&mut self, command: Command) {
@@ -141,8 +141,11 @@ impl Worker {
                 }
                 self.context.snapshot = snapshot;
                 self.listeners.reroute(&self.context.snapshot);
-                self.udp.reroute(&self.context.snapshot);
-                let open = self.listeners.open_for().chain(self.udp.open_for());
+                self.udp.listeners.reroute(&self.context.snapshot);
+                let open = self
+                    .listeners
+                    .open_for()
+                    .chain(self.udp.listeners.open_for());
                 self.context.hold_listeners(open);
                 self.tcp.backends_changed(&self.context);
                 self.udp.backends_changed(&self.context);
