@@ -20,12 +20,14 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(300);
 #[derive(Debug, thiserror::Error)]
 #[error("{}/{}: {error}", endpoint.addr, endpoint.protocol.word())]
 pub struct BindError {
+    /// The one that was tried.
     pub endpoint: Endpoint,
+    /// What the kernel said.
     pub error: std::io::Error,
 }
 
 impl BindError {
-    /// What the kernel said, if it was the kernel.
+    /// The kernel's number of the error; `None` where it is not the kernel's.
     pub fn errno(&self) -> Option<Errno> {
         Errno::from_io_error(&self.error)
     }

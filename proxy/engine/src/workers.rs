@@ -19,6 +19,7 @@ use crate::worker::session_log::{Entries, SessionLogger};
 /// A worker turns in microseconds; one that has not answered for so long is told of in the log.
 const ACK_PATIENCE: Duration = Duration::from_secs(5);
 
+/// The threads of the data path. They go on until [`Workers::stop`].
 pub struct Workers {
     handles: Vec<Handle>,
     shared: Arc<Shared>,
@@ -75,14 +76,17 @@ impl Workers {
         })
     }
 
+    /// How many there are.
     pub fn count(&self) -> usize {
         self.handles.len()
     }
 
+    /// Rung when backends become busy.
     pub fn scoring_bell(&self) -> &ScoringBell {
         &self.shared.scoring
     }
 
+    /// What each worker has counted so far.
     pub fn counters(&self) -> impl Iterator<Item = &WorkerCounters> {
         self.handles.iter().map(|handle| &*handle.counters)
     }

@@ -15,9 +15,9 @@ use contract::status::ListenerStatus;
 use contract::{Checked, Name};
 use proxy_core::plan::{Endpoint, Plan, Protocol, endpoints_of, plan};
 use proxy_core::retirement::{EndpointUse, Endpoints};
+use proxy_engine::Command;
 use proxy_engine::clock::monotonic_ms;
 use proxy_engine::listen::{self, BindError};
-use proxy_engine::worker::mailbox::Command;
 
 use crate::refusals;
 use crate::sandbox::Confinement;

@@ -12,7 +12,7 @@ use bounds::{LineLimit, Verdict};
 use contract::Name;
 use proxy_core::plan::Protocol;
 use proxy_engine::clock::monotonic_ms;
-use proxy_engine::worker::session_log::{Entry, Record, Service};
+use proxy_engine::session_log::{Entry, Record, Service};
 
 /// Entries gather for this long, so that a worker seldom has to wake the thread.
 const GATHER: Duration = Duration::from_millis(20);

@@ -19,8 +19,8 @@ use proxy_core::live::Explained;
 use proxy_core::pick::{BackendIndex, takes_sessions};
 use proxy_core::plan::Protocol;
 use proxy_core::snapshot::PoolSnapshot;
+use proxy_engine::WorkerCounters;
 use proxy_engine::clock::monotonic_ms;
-use proxy_engine::worker::counters::WorkerCounters;
 
 use crate::clock::{now, unix_ms};
 use crate::health::is_udp_alone;

@@ -18,11 +18,7 @@ use proxy_core::plan::{Endpoint, Protocol};
 use proxy_core::score::Now;
 use proxy_core::snapshot::Snapshot;
 use proxy_engine::clock::monotonic_ms;
-use proxy_engine::worker::counters::WorkerCounters;
-use proxy_engine::worker::mailbox::Command;
-use proxy_engine::worker::scoring_bell::ScoringBell;
-use proxy_engine::worker::session_log;
-use proxy_engine::workers::Workers;
+use proxy_engine::{Command, ScoringBell, WorkerCounters, Workers, session_log};
 use tokio::sync::{mpsc, watch};
 
 use crate::clock::{now, unix_ms};

@@ -13,9 +13,8 @@ use proxy_core::backend::BackendRegistry;
 use proxy_core::plan::endpoints_of;
 use proxy_core::snapshot::Snapshot;
 use proxy_engine::clock::monotonic_ms;
-use proxy_engine::worker::mailbox::Command;
-use proxy_engine::worker::session_log::entries;
-use proxy_engine::workers::Workers;
+use proxy_engine::session_log::entries;
+use proxy_engine::{Command, Workers};
 use tokio::sync::mpsc;
 
 use crate::listeners::{Listeners, Wanted};

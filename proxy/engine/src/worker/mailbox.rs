@@ -8,7 +8,7 @@ use proxy_core::retirement::EndpointUse;
 use proxy_core::snapshot::Snapshot;
 use rustix::event::{EventfdFlags, eventfd};
 
-/// All that a worker can be told.
+/// All that a worker can be told. A worker carries out what is sent together in this order, in one turn.
 #[derive(Debug)]
 pub enum Command {
     /// Route new sessions and flows by this from now on.
@@ -16,8 +16,11 @@ pub enum Command {
     /// Accept on this bound socket for the listener that the snapshot in force names. `in_use` is held for as
     /// long as the socket is open.
     Open {
+        /// Where the socket is bound.
         endpoint: Endpoint,
+        /// This worker's, as [`listen::bind`](crate::listen::bind) makes it.
         socket: OwnedFd,
+        /// The same for all workers.
         in_use: Arc<EndpointUse>,
     },
     /// This endpoint is wanted no more, see [`proxy_core::retirement`].

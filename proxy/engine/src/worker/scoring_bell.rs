@@ -13,7 +13,7 @@ pub struct ScoringBell {
 
 impl ScoringBell {
     /// Somebody became busy. Costs a read unless somebody sleeps.
-    pub fn ring_if_asleep(&self) {
+    pub(crate) fn ring_if_asleep(&self) {
         // Who became busy was counted before this; see `fall_asleep`.
         fence(SeqCst);
         if self.is_asleep.load(SeqCst) && self.is_asleep.swap(false, SeqCst) {
@@ -33,10 +33,12 @@ impl ScoringBell {
         fence(SeqCst);
     }
 
+    /// Nobody has to ring: the next score is near.
     pub fn stay_awake(&self) {
         self.is_asleep.store(false, SeqCst);
     }
 
+    /// Returns once somebody has rung since the last call.
     pub async fn rung(&self) {
         self.notify.notified().await;
     }

@@ -23,14 +23,21 @@ const QUEUE: usize = 16_384;
 /// How one session or flow ended.
 #[derive(Debug)]
 pub struct Record {
+    /// Of a session TCP, of a flow UDP.
     pub protocol: Protocol,
+    /// Who it came from.
     pub client: SocketAddr,
     /// The last backend that was tried; `None` where there was none.
     pub backend: Option<BackendAddr>,
+    /// The word of its reason, see [`proxy_core::reason`].
     pub end: &'static str,
+    /// Whether that reason is a failure.
     pub is_failure: bool,
+    /// Payload from the client to the backend.
     pub bytes_up: u64,
+    /// Payload from the backend to the client.
     pub bytes_down: u64,
+    /// From its beginning to its end.
     pub duration_us: u64,
     /// Backends tried.
     pub attempts: u8,
@@ -44,16 +51,19 @@ pub struct Service {
 }
 
 impl Service {
+    /// Of these names; those of the base format are left out.
     pub fn of(listener: Option<&Name>, pool: Option<&Name>) -> Service {
         let [listener, pool] =
             [listener, pool].map(|name| name.filter(|name| name.as_str() != DEFAULT_NAME).cloned());
         Service { listener, pool }
     }
 
+    /// The name of the listener, where it is not the default one.
     pub fn listener(&self) -> Option<&Name> {
         self.listener.as_ref()
     }
 
+    /// The name of the pool, where it is not the default one.
     pub fn pool(&self) -> Option<&Name> {
         self.pool.as_ref()
     }
@@ -62,7 +72,9 @@ impl Service {
 /// A record that is to become a line.
 #[derive(Debug)]
 pub struct Entry {
+    /// How the session or flow ended.
     pub record: Record,
+    /// What it was of.
     pub service: Service,
     /// Whether strangers could have many such lines written.
     pub is_limited: bool,
@@ -76,8 +88,9 @@ pub fn entries() -> (Entries, Receiver<Entry>) {
     sync_channel(QUEUE)
 }
 
+/// A worker's end of the queue.
 #[derive(Debug, Clone)]
-pub struct SessionLogger {
+pub(crate) struct SessionLogger {
     entries: Entries,
     counters: Arc<WorkerCounters>,
 }
@@ -100,12 +113,17 @@ impl Record {
 }
 
 impl SessionLogger {
-    pub fn new(entries: Entries, counters: Arc<WorkerCounters>) -> SessionLogger {
+    pub(crate) fn new(entries: Entries, counters: Arc<WorkerCounters>) -> SessionLogger {
         SessionLogger { entries, counters }
     }
 
     /// `service` is asked for only where there is to be a line.
-    pub fn log(&self, wanted: SessionLog, record: Record, service: impl FnOnce() -> Service) {
+    pub(crate) fn log(
+        &self,
+        wanted: SessionLog,
+        record: Record,
+        service: impl FnOnce() -> Service,
+    ) {
         let Some(is_limited) = record.is_limited(wanted) else {
             return;
         };
