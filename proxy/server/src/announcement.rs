@@ -8,7 +8,7 @@ use contract::pidfile::{PidFile, PidFileError};
 use rustix::process::Gid;
 use tokio::net::UnixListener;
 
-use crate::admin::{self, BindError};
+use crate::admin::socket::{self, BindError};
 use crate::sandbox::Confinement;
 
 #[derive(Debug)]
@@ -135,7 +135,7 @@ impl Announcement {
     }
 
     fn try_socket(&mut self) -> Result<(), BindError> {
-        self.listener = Some(admin::bind(&self.socket_path, self.group)?);
+        self.listener = Some(socket::bind(&self.socket_path, self.group)?);
         self.socket = Some(SocketFile(self.socket_path.clone()));
         Ok(())
     }

@@ -8,19 +8,16 @@ mod announcement;
 mod arguments;
 mod clock;
 mod config_file;
-mod health;
 mod limits;
-mod listeners;
-mod logging;
-mod metrics;
+mod log;
 mod privileges;
+mod probes;
 mod ready;
-mod refusals;
+mod reasons;
 mod sandbox;
 mod scoring;
-mod session_lines;
-mod status;
-mod supervisor;
+mod supervise;
+mod udp_alone;
 
 use std::convert::Infallible;
 use std::io::Write as _;
@@ -36,10 +33,10 @@ use admin::ReloadAsks;
 use announcement::Announcement;
 use arguments::{Arguments, Paths};
 use config_file::ConfigFileError;
-use logging::Log;
+use log::Log;
 use ready::Ready;
 use sandbox::Confinement;
-use supervisor::Supervisor;
+use supervise::Supervisor;
 
 fn main() -> ExitCode {
     // Prints and exits by itself: 0 for help and version, 2 for wrong usage.
@@ -71,7 +68,7 @@ fn tell_log_file(arguments: &Arguments, error: &dyn std::error::Error) {
     let is_own_user = arguments.user.is_none() || !rustix::process::geteuid().is_root();
     if let Some(path) = arguments.log_file.as_deref().filter(|_| is_own_user) {
         // It stands on standard error, too, which is all that is left where this cannot be written.
-        let _ = logging::append(path, &format!("ERROR start failed: {error}"));
+        let _ = log::append(path, &format!("ERROR start failed: {error}"));
     }
 }
 
@@ -138,7 +135,7 @@ fn run(arguments: &Arguments, paths: &Paths) -> Result<(), AnyError> {
     })?;
     // The first thread is started here, confined as those after it are.
     let log_file = arguments.log_file.as_deref();
-    let log = logging::start(log_file).map_err(|error| match log_file {
+    let log = log::start(log_file).map_err(|error| match log_file {
         Some(path) => format!("--log-file {}: {error}", path.display()),
         None => format!("the log cannot go to standard error: {error}"),
     })?;
@@ -209,11 +206,11 @@ async fn serve(
         mut announcement,
         metrics,
     } = ready;
-    let (reports, reported) = health::reports();
+    let (reports, reported) = probes::reports();
     let supervisor = Supervisor::start(bound, is_pinned, confinement, &reports);
     let supervisor = supervisor.map_err(|error| format!("a worker cannot be started: {error}"))?;
     let supervisor = Arc::new(supervisor);
-    tokio::spawn(health::keep_watch(Arc::clone(&supervisor), reported));
+    tokio::spawn(probes::keep_watch(Arc::clone(&supervisor), reported));
     let (asked, asks) = admin::reload_asks();
     let serve_admin = {
         let supervisor = Arc::clone(&supervisor);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use proxy_core::score::TICK_US;
 
-use crate::supervisor::Supervisor;
+use crate::supervise::Supervisor;
 
 /// Scores for ever.
 pub async fn keep_scored(supervisor: &Supervisor) -> Infallible {

@@ -17,7 +17,7 @@ use proxy_engine::session_log::entries;
 use proxy_engine::{Command, Workers};
 use tokio::sync::mpsc;
 
-use crate::listeners::{Listeners, Wanted};
+use super::listeners::{Listeners, Wanted};
 
 const LONG: Duration = Duration::from_secs(10);
 
@@ -199,7 +199,7 @@ fn build(
 #[test]
 fn a_listener_that_moves_to_another_pool_keeps_sessions_flows_and_socket() {
     let (a, b) = (pool("a", server("a")), pool("b", server("b")));
-    let addr = crate::listeners::tests::free();
+    let addr = super::listeners::tests::free();
     let listener = |name: &str, pool| Listener {
         name: Name::new(name).expect("a name"),
         addr,
@@ -258,7 +258,7 @@ fn black_hole() -> (SocketAddr, (socket2::Socket, Vec<TcpStream>)) {
 fn a_session_without_a_backend_yet_follows_its_listener_to_another_pool() {
     let (hole, _held) = black_hole();
     let (a, b) = (pool("a", hole), pool("b", server("b")));
-    let addr = crate::listeners::tests::free();
+    let addr = super::listeners::tests::free();
     let listener = Listener {
         name: Name::default(),
         addr,

@@ -4,6 +4,12 @@
 //! a worker only swaps a pointer. A file that is wrong leaves everything as it was; a listener that
 //! cannot be bound leaves the listener as it was, and all else is applied.
 
+mod all_down;
+pub mod bound;
+pub mod listeners;
+mod none_in_use;
+mod refusals;
+
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,13 +29,13 @@ use tokio::sync::{mpsc, watch};
 
 use crate::clock::{now, unix_ms};
 use crate::config_file::{self, ConfigFile, ConfigFileError, Loaded};
-use crate::health::{self, in_use::NoneInUse};
 use crate::limits::Limits;
-use crate::listeners::{self, Change, Listeners, Wanted};
-use crate::ready::Bound;
-use crate::refusals;
 use crate::sandbox::Confinement;
-use crate::session_lines;
+
+use self::bound::Bound;
+use self::listeners::{Change, Listeners, Wanted};
+use self::none_in_use::NoneInUse;
+use crate::log::sessions as session_lines;
 
 pub struct Supervisor {
     config_path: PathBuf,
@@ -416,7 +422,7 @@ impl Supervisor {
             );
             score(&new);
             let replaced = std::mem::replace(snapshot, Arc::new(new));
-            health::log_all_down(&replaced, snapshot, registry);
+            all_down::log(&replaced, snapshot, registry);
             let install = |_| vec![Command::Install(Arc::clone(snapshot))];
             let commands = (0..self.workers.count()).map(install).collect();
             (commands, replaced)
@@ -534,7 +540,7 @@ impl State {
         let (config, snapshot) = (&self.config, &self.snapshot);
         self.watch
             .configure(config, snapshot, &self.registry, monotonic_ms());
-        health::log_all_down(&replaced, &self.snapshot, &self.registry);
+        all_down::log(&replaced, &self.snapshot, &self.registry);
         self.none_in_use.update(&self.snapshot);
         let install = || Command::Install(Arc::clone(&self.snapshot));
         let mut commands = change.after(install);
@@ -631,5 +637,4 @@ fn backend_count(config: &Config) -> usize {
 }
 
 #[cfg(test)]
-#[path = "supervisor_tests.rs"]
 mod tests;

@@ -23,10 +23,10 @@ use proxy_engine::WorkerCounters;
 use proxy_engine::clock::monotonic_ms;
 
 use crate::clock::{now, unix_ms};
-use crate::health::is_udp_alone;
-use crate::health::reasons::{self, Judged};
-use crate::logging;
-use crate::supervisor::{State, Supervisor};
+use crate::log;
+use crate::reasons::{self, Judged};
+use crate::supervise::{State, Supervisor};
+use crate::udp_alone::is_udp_alone;
 
 pub fn status(supervisor: &Supervisor) -> Status {
     let state = supervisor.state();
@@ -68,7 +68,7 @@ pub fn status(supervisor: &Supervisor) -> Status {
             max_flows: (snapshot.max_flows_per_worker * supervisor.counters().count()) as u64,
             accept_pauses: sum(|counters| counters.all.accept_pauses.load(Relaxed)),
             log_lines_dropped: sum(|counters| counters.log_lines_dropped.load(Relaxed))
-                + logging::lines_dropped(),
+                + log::lines_dropped(),
         },
     }
 }

@@ -22,7 +22,7 @@ type Found = (OperationalState, Vec<StateReason>);
 #[derive(Debug, Clone, Copy)]
 pub struct Judged<'a> {
     pub rules: &'a Rules,
-    /// TCP has no say, see [`is_udp_alone`](super::is_udp_alone).
+    /// TCP has no say, see [`crate::udp_alone`].
     pub is_udp_alone: bool,
     /// Whether a listener of the pool takes TCP, and whether one takes UDP.
     pub serves: [bool; 2],

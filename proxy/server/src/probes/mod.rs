@@ -4,28 +4,24 @@
 //! A task of the main thread, so no worker ever waits for a probe. With nothing to probe and nothing
 //! failing it sleeps for ever.
 
-pub mod in_use;
 mod probe;
-pub mod reasons;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use contract::health::AllDown;
-use proxy_core::backend::{BackendRegistry, BackendState, LastConnect};
+use proxy_core::backend::BackendRegistry;
+use proxy_core::health::Outcome;
 use proxy_core::health::schedule::Job;
 use proxy_core::health::watch::{Change, Failing};
-use proxy_core::health::{Outcome, PROTOCOLS};
 use proxy_core::ids::MemberId;
-use proxy_core::plan::Protocol;
-use proxy_core::snapshot::{PoolSnapshot, Snapshot};
 use proxy_engine::clock::monotonic_ms;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use self::probe::Closing;
-use crate::supervisor::{State, Supervisor};
+use crate::reasons;
+use crate::supervise::{State, Supervisor};
 
 /// Reports of workers that wait, at most; one that finds no room comes again with the next failures.
 const MOST_REPORTS: usize = 1024;
@@ -167,72 +163,6 @@ async fn sleep_until(at_ms: Option<u64>) {
             tokio::time::sleep(Duration::from_millis(wait_ms)).await;
         }
     }
-}
-
-/// Says for which pools the rule for all being out comes into force, and for which no more.
-pub fn log_all_down(before: &Snapshot, after: &Snapshot, registry: &BackendRegistry) {
-    for pool in &after.pools {
-        let rule = |pool: &PoolSnapshot, protocol| pool.health(protocol).all_down;
-        let [tcp, udp] = PROTOCOLS.map(|protocol| rule(pool, protocol).is_some());
-        for protocol in PROTOCOLS {
-            let was = before.pool(pool.id).and_then(|pool| rule(pool, protocol));
-            let is = rule(pool, protocol);
-            if was == is {
-                continue;
-            }
-            let (what, name) = (reasons::work_of(protocol), &pool.name);
-            let becomes = match is {
-                None => {
-                    tracing::info!("a backend takes new {what}: all_down is over pool={name}");
-                    continue;
-                }
-                Some(AllDown::Reject) => "are refused (all_down: reject)",
-                Some(AllDown::FailOpen) => "go to all of them (all_down: fail_open)",
-            };
-            if protocol == Protocol::Tcp && is_udp_alone(pool, registry) {
-                tracing::warn!(
-                    "no backend has accepted a TCP connection so far, and UDP is answered: new {what} \
-                     {becomes}. If the service uses UDP only, set \"tcp\": false in \"listen\" pool={name}"
-                );
-                continue;
-            }
-            let hint = match protocol {
-                Protocol::Tcp if tcp && !udp && takes_flows(pool) => {
-                    "; UDP flows are still served. If the service uses UDP only, set \"tcp\": false in \
-                     \"listen\""
-                }
-                Protocol::Tcp | Protocol::Udp => "",
-            };
-            tracing::error!("all backends are out: new {what} {becomes}{hint} pool={name}");
-        }
-    }
-}
-
-/// Whether TCP fails at a pool as it does at a service of UDP alone: all are out for it, or somebody tried,
-/// and none has ever accepted a connection, while flows are answered.
-pub fn is_udp_alone(pool: &PoolSnapshot, registry: &BackendRegistry) -> bool {
-    let protocols = registry.protocols(pool.id);
-    if !protocols.is_some_and(|protocols| protocols.seems_to_lack(Protocol::Tcp)) {
-        return false;
-    }
-    let is_out = pool.health(Protocol::Tcp).all_down.is_some();
-    takes_flows(pool) && (is_out || pool.backends().iter().any(|backend| has_failed(backend)))
-}
-
-/// Whether its last connect failed.
-fn has_failed(backend: &BackendState) -> bool {
-    match backend.last_over(Protocol::Tcp) {
-        LastConnect::Failed | LastConnect::TimedOut => true,
-        LastConnect::None
-        | LastConnect::Succeeded
-        | LastConnect::FlowAnswered
-        | LastConnect::FlowRefused => false,
-    }
-}
-
-/// Whether flows have backends, which some listener takes.
-fn takes_flows(pool: &PoolSnapshot) -> bool {
-    pool.serves(Protocol::Udp) && pool.health(Protocol::Udp).available > 0
 }
 
 /// One line for a backend, be it about one protocol or both.

@@ -7,7 +7,7 @@ use proxy_core::health::PROTOCOLS;
 use proxy_core::ids::PoolId;
 use proxy_core::snapshot::Snapshot;
 
-use super::reasons;
+use crate::reasons;
 
 /// Of each pool, for TCP and for UDP, whether no backend is in use. Only what a listener takes is missed.
 #[derive(Debug, Clone, Default)]

@@ -4,6 +4,8 @@
 //! lines are dropped and counted; nothing in the process ever waits for it, or a full pipe would make
 //! the proxy deaf to signals.
 
+pub mod sessions;
+
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal as _, Write};
 use std::os::fd::AsFd as _;

@@ -19,7 +19,7 @@ use proxy_engine::Command;
 use proxy_engine::clock::monotonic_ms;
 use proxy_engine::listen::{self, BindError};
 
-use crate::refusals;
+use super::refusals;
 use crate::sandbox::Confinement;
 
 /// Of each endpoint, a socket a worker.
