@@ -75,6 +75,15 @@ pub fn check(path: &Path, bytes: &[u8]) -> Result<ConfigFile, ConfigFileError> {
 }
 
 impl ConfigFile {
+    /// Says which keys of the file nobody knows.
+    pub fn log_unknown_keys(&self) {
+        let unknown_keys = &self.checked.unknown_keys;
+        if !unknown_keys.is_empty() {
+            // One line, however many backends carry such a key.
+            tracing::warn!("unknown keys ignored: {unknown_keys}");
+        }
+    }
+
     /// Refuses the file where this process cannot hold its listeners.
     ///
     /// # Errors
@@ -91,6 +100,11 @@ impl ConfigFile {
             generation: self.checked.config.generation,
         })
     }
+}
+
+/// Over all pools.
+pub fn backend_count(config: &Config) -> usize {
+    config.pools.iter().map(|pool| pool.backends.len()).sum()
 }
 
 /// What `--check` would refuse of a file that holds `bytes`, and [`check`] does not.

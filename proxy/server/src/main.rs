@@ -78,7 +78,7 @@ fn check(paths: &Paths, dump: bool) -> ExitCode {
     let text = match config_file::load_strictly(&paths.config) {
         Ok(config) if dump => format!("{:#}", config.to_json()),
         Ok(config) => {
-            let backends: usize = config.pools.iter().map(|pool| pool.backends.len()).sum();
+            let backends = config_file::backend_count(&config);
             format!("{path}: configuration is valid, backends={backends}")
         }
         Err(ConfigFileError::Faulty { faults, .. }) => {

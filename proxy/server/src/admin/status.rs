@@ -25,7 +25,8 @@ use proxy_engine::clock::monotonic_ms;
 use crate::clock::{now, unix_ms};
 use crate::log;
 use crate::reasons::{self, Judged};
-use crate::supervise::{State, Supervisor};
+use crate::supervise::Supervisor;
+use crate::supervise::state::State;
 use crate::udp_alone::is_udp_alone;
 
 pub fn status(supervisor: &Supervisor) -> Status {

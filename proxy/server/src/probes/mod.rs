@@ -21,7 +21,8 @@ use tokio::task::JoinSet;
 
 use self::probe::Closing;
 use crate::reasons;
-use crate::supervise::{State, Supervisor};
+use crate::supervise::Supervisor;
+use crate::supervise::state::State;
 
 /// Reports of workers that wait, at most; one that finds no room comes again with the next failures.
 const MOST_REPORTS: usize = 1024;
