@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::listeners::{BoundSockets, Listeners, Wanted};
+use super::listeners::Listeners;
+use super::listeners::sockets::BoundSockets;
+use super::listeners::wanted::Wanted;
 use crate::config_file::{self, ConfigFile, ConfigFileError, Loaded};
 use crate::limits::Limits;
 

@@ -25,6 +25,7 @@ use proxy_engine::{ScoringBell, WorkerCounters, Workers, session_log};
 use tokio::sync::{mpsc, watch};
 
 use self::bound::Bound;
+use self::listeners::status::words;
 use self::state::{State, Told};
 use crate::clock::unix_ms;
 use crate::config_file::{ConfigFile, backend_count};
@@ -98,7 +99,7 @@ impl Supervisor {
             addresses: addresses.0,
             refusals: Vec::new(),
         };
-        let listen = listeners::words(&running.listeners);
+        let listen = words(&running.listeners);
         let commands = state.listeners.accept_on(sockets);
         let supervisor = Supervisor {
             config_path,

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use contract::status::{Reload, Trial};
 
-use super::listeners::{self, Wanted};
+use super::listeners::status::words;
+use super::listeners::wanted::Wanted;
 use super::{Supervisor, refusals};
 use crate::clock::unix_ms;
 use crate::config_file::{self, ConfigFile, ConfigFileError, Loaded, backend_count};
@@ -78,7 +79,7 @@ impl Supervisor {
         };
         let (listeners, refusals) = self.carry_out(told).await;
         self.state().reloads_ok += 1;
-        let listen = listeners::words(&listeners);
+        let listen = words(&listeners);
         let mut is_new = false;
         self.running.send_modify(|running| {
             is_new = running.listeners != listeners;

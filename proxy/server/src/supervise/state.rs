@@ -12,7 +12,8 @@ use proxy_core::snapshot::Snapshot;
 use proxy_engine::Command;
 use proxy_engine::clock::monotonic_ms;
 
-use super::listeners::{Change, Listeners};
+use super::listeners::Listeners;
+use super::listeners::change::Change;
 use super::none_in_use::NoneInUse;
 use super::{all_down, refusals, snapshots};
 use crate::clock::unix_ms;

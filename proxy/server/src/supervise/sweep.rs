@@ -5,7 +5,8 @@ use std::net::IpAddr;
 
 use proxy_engine::Command;
 
-use super::{Supervisor, listeners, refusals};
+use super::listeners::status::words;
+use super::{Supervisor, refusals};
 use crate::config_file;
 
 impl Supervisor {
@@ -47,7 +48,7 @@ impl Supervisor {
             return self.tell_refusals();
         };
         let (listeners, refusals) = self.carry_out(told).await;
-        tracing::info!("listening listen={}", listeners::words(&listeners));
+        tracing::info!("listening listen={}", words(&listeners));
         self.running.send_modify(|running| {
             running.listeners = listeners;
             running.addresses = addresses.0;

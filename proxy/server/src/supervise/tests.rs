@@ -17,7 +17,8 @@ use proxy_engine::session_log::entries;
 use proxy_engine::{Command, Workers};
 use tokio::sync::mpsc;
 
-use super::listeners::{Listeners, Wanted};
+use super::listeners::Listeners;
+use super::listeners::wanted::Wanted;
 
 const LONG: Duration = Duration::from_secs(10);
 
