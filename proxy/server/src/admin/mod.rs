@@ -4,6 +4,9 @@
 //! Served by the main thread's runtime, so that no question costs the workers anything.
 
 mod metrics;
+mod problem;
+pub mod reload_asks;
+mod reports;
 pub mod socket;
 mod status;
 
@@ -19,16 +22,15 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use contract::config::MAX_FILE_BYTES;
 use contract::exposition::Form;
-use contract::status::{Reports, Running, States, Status};
-use contract::{BackendAddr, Report};
-use proxy_core::backend::BackendState;
+use contract::status::{Running, States, Status};
 use serde::Deserialize;
-use serde_json::json;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
+use self::problem::problem;
+use self::reload_asks::{ReloadAsk, ReloadAsks};
+use self::reports::take_reports;
 use self::status::{states, status};
-use crate::clock;
 use crate::supervise::Supervisor;
 use serve::Bounds;
 
@@ -46,39 +48,9 @@ const METRICS_BOUNDS: Bounds = Bounds {
     exchange: Duration::from_secs(10),
 };
 
-/// Asks for a reload, each answered with what runs after it.
-pub struct ReloadAsks(mpsc::Receiver<oneshot::Sender<Running>>);
-
-/// Where the admin socket asks for reloads.
-pub type ReloadAsk = mpsc::Sender<oneshot::Sender<Running>>;
-
-/// Those who wait for one reload.
-pub struct Waiting(Vec<oneshot::Sender<Running>>);
-
+/// Where the admin socket asks for reloads, and who gets to know.
 pub fn reload_asks() -> (ReloadAsk, ReloadAsks) {
-    let (ask, asks) = mpsc::channel(ADMIN_BOUNDS.connections);
-    (ask, ReloadAsks(asks))
-}
-
-impl ReloadAsks {
-    /// Awaits somebody who asks, and takes along all who do by then: one reload that begins after
-    /// their asking serves them all. Never ends once nobody can ask any more.
-    pub async fn recv(&mut self) -> Waiting {
-        let Some(first) = self.0.recv().await else {
-            return std::future::pending().await;
-        };
-        let others = std::iter::from_fn(|| self.0.try_recv().ok());
-        Waiting(std::iter::once(first).chain(others).collect())
-    }
-}
-
-impl Waiting {
-    pub fn answer(self, running: &Running) {
-        for waiting in self.0 {
-            // Whoever has gone needs no answer.
-            let _ = waiting.send(running.clone());
-        }
-    }
+    reload_asks::channel(ADMIN_BOUNDS.connections)
 }
 
 /// Serves all routes on the admin socket.
@@ -180,71 +152,4 @@ async fn answer_reload(State(ask): State<ReloadAsk>) -> Response {
 /// The body is a whole `proxy_config.json`, of any content type.
 async fn answer_check(State(supervisor): State<Arc<Supervisor>>, document: Bytes) -> Response {
     Json(supervisor.try_out(&document)).into_response()
-}
-
-/// Takes telemetry at once, without a reload. Counted and ignored are reports of unknown backends,
-/// which may have been removed a moment ago, and those that a newer one has overtaken.
-async fn take_reports(
-    State(supervisor): State<Arc<Supervisor>>,
-    reports: Result<Json<Reports>, axum::extract::rejection::JsonRejection>,
-) -> Response {
-    let reports = match reports {
-        Ok(Json(reports)) => reports.reports,
-        Err(rejection) => return problem(rejection.status(), &rejection.body_text()),
-    };
-    let is_share = |share: Option<f64>| share.is_none_or(|share| (0.0..=1.0).contains(&share));
-    let bad = reports
-        .iter()
-        .position(|r| !is_share(r.gpu_usage) || !is_share(r.vram_usage));
-    if let Some(index) = bad {
-        let text = format!("/reports/{index}: usage is allowed from 0 to 1, or null");
-        return problem(StatusCode::BAD_REQUEST, &text);
-    }
-    let now = clock::now();
-    let state = supervisor.state();
-    let (mut taken, mut overtaken) = (0, 0);
-    for report in &reports {
-        // A report is of a server, whatever pools it is in.
-        let members = state.registry.at(BackendAddr::new(report.ip, report.port));
-        let last_of = |backend: &Arc<BackendState>| backend.telemetry().get();
-        let Some(last) = members
-            .iter()
-            .map(last_of)
-            .max_by_key(|last| last.reported_at_ms)
-        else {
-            continue;
-        };
-        if is_overtaken(report.reported_at_ms, last.reported_at_ms) {
-            overtaken += 1;
-            continue;
-        }
-        let has_figures = report.gpu_usage.is_some() || report.vram_usage.is_some();
-        for backend in members {
-            backend.telemetry().set(&Report {
-                gpu_usage: report.gpu_usage,
-                vram_usage: report.vram_usage,
-                // Without a figure there is nothing that could have an age.
-                reported_at_ms: has_figures.then_some(report.reported_at_ms),
-                heartbeat_ms: last_of(backend).heartbeat_ms,
-            });
-            state.score_report(backend, now);
-        }
-        taken += 1;
-    }
-    // When a report gets stale is known anew.
-    supervisor.scoring_bell().ring();
-    let unknown = reports.len() - taken - overtaken;
-    let answer = json!({ "ok": true, "taken": taken, "overtaken": overtaken, "unknown": unknown });
-    Json(answer).into_response()
-}
-
-/// Whether a report of `at_ms` is older than the last one. Much older, it is not late: the clock of
-/// whoever reports was set back, and what it says now counts.
-fn is_overtaken(at_ms: u64, last_at_ms: Option<u64>) -> bool {
-    const LATEST_MS: u64 = 60_000;
-    last_at_ms.is_some_and(|last| at_ms < last && last - at_ms <= LATEST_MS)
-}
-
-fn problem(status: StatusCode, text: &str) -> Response {
-    (status, Json(json!({ "ok": false, "error": text }))).into_response()
 }

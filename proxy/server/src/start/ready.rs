@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use tokio::net::TcpListener;
 
-use crate::announcement::Announcement;
+use super::announcement::Announcement;
 use crate::arguments::{Arguments, Paths};
 use crate::privileges::GroupName;
 use crate::supervise::bound::Bound;
