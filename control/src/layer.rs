@@ -95,9 +95,21 @@ impl Layer {
         }
         layer.services = Services::of_published(document);
         if !document.contains_key("listen") {
-            (layer.tcp, layer.udp) = (Some(false), Some(false));
+            layer.listen_as(services::published_default(document));
         }
         layer
+    }
+
+    /// Where the listener `default` of a published file is that has no `listen`.
+    fn listen_as(&mut self, default: Option<&Value>) {
+        let Some((default, addr)) = default.and_then(|one| Some((one, services::addr_of(one)?)))
+        else {
+            (self.tcp, self.udp) = (Some(false), Some(false));
+            return;
+        };
+        (self.host, self.port) = (Some(addr.ip()), Some(addr.port()));
+        let is_off = |other: &str| (default["protocol"] == other).then_some(false);
+        (self.tcp, self.udp) = (is_off("udp"), is_off("tcp"));
     }
 
     /// This layer with `patch` written over it: a key that is `null` in the patch is cleared.
@@ -240,6 +252,24 @@ impl Layer {
         }
     }
 
+    /// The values of this layer that would not hold without it, with `below` above the defaults.
+    pub fn unlike(&self, below: &Layer) -> Layer {
+        fn pick<T: PartialEq>(own: Option<T>, below: T) -> Option<T> {
+            own.filter(|own| *own != below)
+        }
+        let mut optional = self.optional.clone();
+        optional.retain(|key, value| below.optional.get(key) != Some(value));
+        Layer {
+            host: pick(self.host, below.listen().ip()),
+            port: pick(self.port, below.listen().port()),
+            tcp: pick(self.tcp, below.tcp.unwrap_or(true)),
+            udp: pick(self.udp, below.udp.unwrap_or(true)),
+            algorithm: pick(self.algorithm, below.algorithm()),
+            optional,
+            services: self.services.unlike(&below.services),
+        }
+    }
+
     /// What it says about listeners and pools.
     pub fn services(&self) -> &Services {
         &self.services
@@ -285,20 +315,23 @@ impl Layer {
     /// `default` is among the named ones, or is switched off and there is another.
     pub fn head(&self) -> Head {
         let default = self.services.get(Kind::Listener, &Name::default());
+        // What is off is off, whatever else is set for it.
+        let default = default.filter(|_| !self.is_off());
         let mut head = Vec::new();
-        if default.is_none() && !(self.is_off() && self.services.has_listener()) {
+        if default.is_none() && !(self.is_off() && self.services.has_other_listener()) {
             head.push(("listen".to_owned(), self.listen_json()));
         }
         head.push(("algorithm".to_owned(), self.algorithm().name().into()));
         head.extend(self.optional.clone());
-        head.extend(self.services.head());
-        if let Some(set) = default {
-            let key = Kind::Listener.key(DEFAULT_NAME);
-            let own = head.iter_mut().find(|(own, _)| *own == key);
-            if let Some((_, value)) = own {
-                *value = self.named_default(set).into();
-            }
-        }
+        let key = Kind::Listener.key(DEFAULT_NAME);
+        let others = self
+            .services
+            .head()
+            .filter_map(|(own, value)| match own == key {
+                true => Some((own, self.named_default(default?).into())),
+                false => Some((own, value)),
+            });
+        head.extend(others);
         head
     }
 
@@ -347,7 +380,7 @@ impl Layer {
         listen
     }
 
-    /// The listener `default` with settings of its own: `listen` says where it is, unless they do.
+    /// The listener `default` with settings of its own: `listen` says where it is.
     fn named_default(&self, set: &Map<String, Value>) -> Map<String, Value> {
         let addr = self.listen();
         let host_and_port = [
@@ -449,8 +482,10 @@ fn read_proxy(object: &mut Object, faults: &mut Faults) -> (Map<String, Value>, 
     };
     let patch = services::Patch::read(map, &place, faults);
     let mut map = map.clone();
-    map.retain(|key, value| !value.is_null() && !SERVICES.contains(&key.as_str()));
+    map.retain(|key, _| !SERVICES.contains(&key.as_str()));
+    // A key that is cleared has to be known, too.
     let found = faults_of_optional(&map);
+    map.retain(|_, value| !value.is_null());
     for fault in &found.0 {
         let place = format!("{place}{}", fault.place);
         faults.add(&place, &fault.found, fault.allowed.clone());
@@ -496,6 +531,9 @@ fn services_in_full(head: Head, named: &BTreeSet<String>) -> Map<String, Value> 
             let name = one["name"].as_str().unwrap_or_default();
             named.contains(&Kind::Listener.key(name))
         });
+        for one in listeners.iter_mut() {
+            services::leave_elsewhere(one);
+        }
     }
     if let Some(Value::Object(pools)) = all.get_mut("pools") {
         pools.retain(|name, _| named.contains(&Kind::Pool.key(name)));

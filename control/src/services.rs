@@ -95,8 +95,10 @@ impl Services {
         self.0.is_empty()
     }
 
-    pub fn has_listener(&self) -> bool {
-        self.0.keys().any(|(kind, _)| *kind == Kind::Listener)
+    /// Whether there is a listener beside `default`.
+    pub fn has_other_listener(&self) -> bool {
+        let mut names = self.names(Kind::Listener).into_iter();
+        names.any(|name| name.as_str() != DEFAULT_NAME)
     }
 
     pub fn names(&self, kind: Kind) -> BTreeSet<Name> {
@@ -109,7 +111,7 @@ impl Services {
     }
 
     /// What a valid published file says. Keys that this build does not know are left out, and so are backends,
-    /// which are no settings.
+    /// which are no settings, and where the listener `default` is, which is said in `listen`.
     pub fn of_published(document: &Keys) -> Services {
         let mut patch = Patch::default();
         for kind in Kind::ALL {
@@ -120,7 +122,8 @@ impl Services {
                 let mut known = keys.clone();
                 known.retain(|key, value| {
                     let one = Map::from_iter([(key.clone(), value.clone())]);
-                    let is_own = key != "name" && key != "backends" && !value.is_null();
+                    let of_others = [&["name", "backends"][..], elsewhere(kind, &name)].concat();
+                    let is_own = !of_others.contains(&key.as_str()) && !value.is_null();
                     is_own && faults_of(kind, &name, &one, &place).is_empty()
                 });
                 patch.entries.insert((kind, name), Some(known));
@@ -165,6 +168,19 @@ impl Services {
                 return true;
             };
             keys.retain(|key, _| !set.contains_key(key));
+            !keys.is_empty()
+        });
+        Services(all)
+    }
+
+    /// Those of which `other` does not say the same.
+    pub fn unlike(&self, other: &Services) -> Services {
+        let mut all = self.0.clone();
+        all.retain(|own, keys| {
+            let Some(set) = other.0.get(own) else {
+                return true;
+            };
+            keys.retain(|key, value| set.get(key) != Some(value));
             !keys.is_empty()
         });
         Services(all)
@@ -215,9 +231,9 @@ impl Services {
 
 /// A listener as the file has it.
 pub fn with_name(name: &Name, keys: &Keys) -> Value {
-    let mut listener = Map::from_iter([("name".to_owned(), name.as_str().into())]);
-    listener.extend(keys.clone());
-    listener.into()
+    let own = [("name".to_owned(), name.as_str().into())];
+    let keys = keys.clone().into_iter().filter(|(key, _)| key != "name");
+    Value::Object(own.into_iter().chain(keys).collect())
 }
 
 impl Patch {
@@ -285,22 +301,31 @@ impl Patch {
             };
             let keys = keys.map(|keys| {
                 let mut keys = keys.clone();
-                // In an array, it is the name.
-                if kind == Kind::Listener && value["name"] == name.as_str() {
-                    keys.shift_remove("name");
+                // In an array, it is the name. Under a name, a second one would rename what the first one means.
+                if kind == Kind::Listener
+                    && let Some(own) = keys.shift_remove("name")
+                    && own != name.as_str()
+                {
+                    let allowed = format!("{:?}, or no name: the key is the name", name.as_str());
+                    faults.add(&format!("{place}/name"), &own, allowed);
+                }
+                for key in elsewhere(kind, &name) {
+                    if let Some(value) = keys.shift_remove(*key) {
+                        let allowed = "no host, port or protocol: the listener default stays at \"listen\", \
+                                       in control_config.json at default_listen_host and default_listen_port";
+                        faults.add(&format!("{place}/{key}"), &value, allowed);
+                    }
                 }
                 keys
             });
             if let Some(keys) = &keys {
-                let mut set = keys.clone();
-                set.retain(|_, value| !value.is_null());
-                faults.0.extend(faults_of(kind, &name, &set, &place).0);
-                if kind == Kind::Listener && keys.is_empty() {
-                    faults.add(
-                        &place,
-                        "nothing but a name",
-                        "host and port, or a key to change",
-                    );
+                faults.0.extend(faults_of(kind, &name, keys, &place).0);
+                let has_others = value
+                    .as_object()
+                    .is_some_and(|all| all.keys().any(|key| key != "name"));
+                if kind == Kind::Listener && !has_others {
+                    let allowed = "host and port, or a key to change";
+                    faults.add(&place, "nothing but a name", allowed);
                 }
             }
             if self.entries.insert((kind, name), keys).is_some() {
@@ -336,7 +361,17 @@ fn entries(kind: Kind, value: Option<&Value>) -> Vec<Entry<'_>> {
     }
 }
 
-/// What the contract's check says about these keys in an otherwise good listener or pool.
+/// The keys of a listener or pool that a layer has in another place, so that one value has one place: what `listen`
+/// says would not hold where an entry for the listener `default` said otherwise.
+fn elsewhere(kind: Kind, name: &Name) -> &'static [&'static str] {
+    match kind {
+        Kind::Listener if name.as_str() == DEFAULT_NAME => &["host", "port", "protocol"],
+        Kind::Listener | Kind::Pool => &[],
+    }
+}
+
+/// What the contract's check says about these keys in an otherwise good listener or pool. Keys that are `null` have
+/// to be known, too.
 fn faults_of(kind: Kind, name: &Name, keys: &Keys, place: &str) -> Faults {
     let empty = json!({ "backends": [] });
     let mut pools = Map::from_iter([(DEFAULT_NAME.to_owned(), empty.clone())]);
@@ -348,7 +383,10 @@ fn faults_of(kind: Kind, name: &Name, keys: &Keys, place: &str) -> Faults {
                 pools.insert(pool.to_owned(), empty);
             }
             let fields = listener.as_object_mut().expect("it is one");
-            fields.extend(keys.clone());
+            let required = ["host", "port"];
+            let mut keys = keys.clone();
+            keys.retain(|key, value| !(value.is_null() && required.contains(&key.as_str())));
+            fields.extend(keys);
             "/listeners/0".to_owned()
         }
         Kind::Pool => {
@@ -397,6 +435,22 @@ pub fn listening(head: &[(String, Value)]) -> Vec<Listening> {
         })
     });
     listeners.collect()
+}
+
+/// The entry of the listener `default` in a published file.
+pub fn published_default(document: &Keys) -> Option<&Value> {
+    let listeners = document.get(Kind::Listener.word())?.as_array()?;
+    listeners.iter().find(|one| one["name"] == DEFAULT_NAME)
+}
+
+/// Takes from a listener, as the file has it, what a layer has in another place.
+pub fn leave_elsewhere(listener: &mut Value) {
+    let name = listener["name"].as_str().and_then(Name::new);
+    if let (Some(name), Some(keys)) = (name, listener.as_object_mut()) {
+        for key in elsewhere(Kind::Listener, &name) {
+            keys.shift_remove(*key);
+        }
+    }
 }
 
 /// `host` and `port` of an object.

@@ -154,6 +154,50 @@ fn each_fault_is_named_by_its_place() {
             json!({"pools": {"chat": {"health": {"rise": 0}}}}),
             "/proxy/pools/chat/health/rise",
         ),
+        // A name beside the key would rename what the key means.
+        (
+            json!({"listeners": {"a": {"name": "b", "port": 1}}}),
+            "/proxy/listeners/a/name",
+        ),
+        (
+            json!({"listeners": {"a": {"name": null, "port": 1}}}),
+            "/proxy/listeners/a/name",
+        ),
+        (
+            json!({"pools": {"chat": {"name": "talk"}}}),
+            "/proxy/pools/chat/name",
+        ),
+        (
+            json!({"pools": {"chat": {"name": "chat"}}}),
+            "/proxy/pools/chat/name",
+        ),
+        // `listen` says where the listener default is.
+        (
+            json!({"listeners": {"default": {"host": "127.0.0.1"}}}),
+            "/proxy/listeners/default/host",
+        ),
+        (
+            json!({"listeners": [{"name": "default", "port": null}]}),
+            "/proxy/listeners/0/port",
+        ),
+        (
+            json!({"listeners": {"default": {"protocol": "udp", "max_flows": 1}}}),
+            "/proxy/listeners/default/protocol",
+        ),
+        // Clearing what does not exist is a misspelling, too.
+        (json!({"no_such_key": null}), "/proxy/no_such_key"),
+        (
+            listener(json!({"max_sesions": null})),
+            "/proxy/listeners/1/max_sesions",
+        ),
+        (
+            json!({"pools": {"chat": {"slow_start": null}}}),
+            "/proxy/pools/chat/slow_start",
+        ),
+        (
+            json!({"pools": {"chat": {"backends": null}}}),
+            "/proxy/pools/chat/backends",
+        ),
     ];
     for (proxy, place) in cases {
         let patch = map(json!({ "proxy": proxy }));
@@ -266,6 +310,78 @@ fn a_call_is_taken_back_by_listener_and_pool() {
     assert_eq!(of_head(&back, "listeners/l"), Value::Null);
     let changed: Vec<String> = old.differing(&new).into_iter().collect();
     assert_eq!(changed, ["listeners/l", "pools/a", "pools/b"]);
+}
+
+#[test]
+fn a_published_listener_default_is_read_into_listen() {
+    for (protocol, tcp, udp) in [
+        ("tcp", Value::Null, json!(false)),
+        ("udp", json!(false), Value::Null),
+        ("tcp+udp", Value::Null, Value::Null),
+    ] {
+        let published = map(json!({
+            "listeners": [
+                {"name": "default", "host": "127.0.0.1", "port": 7009, "protocol": protocol,
+                 "max_sessions": 9},
+                {"name": "a", "host": "127.0.0.1", "port": 7001},
+            ],
+            "pools": {"default": {"backends": []}},
+        }));
+        let read = Layer::of_published(&published);
+        assert_eq!(read.listen().port(), 7009);
+        let json = read.to_json();
+        assert_eq!(
+            [&json["listen"]["tcp"], &json["listen"]["udp"]],
+            [&tcp, &udp]
+        );
+        assert_eq!(
+            json["proxy"]["listeners"][1],
+            json!({"name": "default", "max_sessions": 9})
+        );
+        let again = Layer::default()
+            .patched(&map(json))
+            .expect("it is read back");
+        assert_eq!(again, read);
+        let full = map(read.in_full());
+        Layer::default()
+            .patched(&full)
+            .expect("and so is what is in force");
+        let listener = &document(&read)["listeners"][1];
+        assert_eq!(
+            [&listener["name"], &listener["port"]],
+            [&json!("default"), &json!(7009)]
+        );
+        // Off is off, whatever else is set for it.
+        let off = map(json!({"listen": {"tcp": false, "udp": false}}));
+        let off = document(&read.patched(&off).expect("another serves"));
+        assert_eq!(
+            off["listeners"].as_array().map(Vec::len),
+            Some(1),
+            "{off:?}"
+        );
+    }
+}
+
+#[test]
+fn of_a_published_file_only_what_the_settings_file_does_not_say_is_kept() {
+    let file = layer(json!({
+        "connect_attempts": 3,
+        "listeners": [{"name": "a", "host": "127.0.0.1", "port": 7001, "max_flows": 5}],
+        "pools": {"plain": {}, "chat": {"slow_start_ms": 7}},
+    }));
+    let published = |layer: &Layer| Layer::of_published(&document(layer));
+    assert_eq!(published(&file).unlike(&file), Layer::default());
+    let by_api = json!({
+        "algorithm": "random", "listen": {"port": 7000, "udp": false},
+        "proxy": {
+            "connect_attempts": 2,
+            "listeners": [{"name": "a", "port": 7002}, {"name": "b", "host": "::1", "port": 7003}],
+            "pools": {"chat": {"connect_attempts": 2}, "new": {}},
+        },
+    });
+    let by_api = Layer::default().patched(&map(by_api)).expect("good");
+    let both = by_api.over(&file);
+    assert_eq!(published(&both).unlike(&file), by_api);
 }
 
 /// Listeners and pools of a few names with a few keys, good alone.

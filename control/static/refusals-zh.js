@@ -86,6 +86,8 @@ const WHOLE = {
   'nothing but a name': '只有名称',
   'host and port, or a key to change': 'host 和 port，或要修改的键',
   'the same name again': '重复的名称',
+  'no host, port or protocol: the listener default stays at "listen", in control_config.json at default_listen_host and default_listen_port':
+    '不写 host、port 或 protocol：监听 default 的地址由 listen 设定，在 control_config.json 中由 default_listen_host 和 default_listen_port 设定',
   'each name once': '名称不得重复',
   'each address and protocol once': '同一地址和协议只能出现一次',
   'a list of backends': '后端列表',
@@ -157,6 +159,7 @@ const PHRASES = [
   [/^(\d+) (networks|backends|edits|bytes)$/, (count, unit = '') => `${count} ${{ networks: '个网段', backends: '个后端', edits: '项修改', bytes: '字节' }[unit]}`],
   [/^at most (\d+) (listeners|pools|\d)$/, (most, unit) => `最多 ${most} 个${unit === 'pools' ? '后端池' : '监听'}`],
   [/^(\d+) (listeners|pools)$/, (count, unit) => `${count} 个${unit === 'pools' ? '后端池' : '监听'}`],
+  [/^(\S+), or no name: the key is the name$/, (name) => `${name}，或不写 name：键就是名称`],
   [/^the name (".*"|\d+)$/, (name) => `名称 ${name}`],
   [/^(\S+), which listener (\S+) has$/, (addr, name) => `${addr}，监听 ${name} 已使用`],
   [/^no pool (\S+) is defined$/, (pool) => `后端池 ${pool} 没有定义`],

@@ -30,6 +30,7 @@ const WARNINGS = [
   [/^(.*); keeping the last valid backends of discovery$/, (why) => `${cause(why)}；沿用服务发现上次给出的内容`],
   [/^(.*); keeping the last valid backends of the static list$/, (why) => `${cause(why)}；沿用静态列表上次的内容`],
   [/^(.*); keeping the published settings$/, (why) => `${cause(why)}；沿用已发布的设置`],
+  [/^(.*); keeping the published settings, as set by API: (.*)$/, (why, keys) => `${cause(why)}；沿用已发布的设置，视为通过 API 设置的有：${keys}`],
   [
     /^(\S+): together with the settings made by API, the proxy would refuse it: (.*); the previous settings stay in effect$/s,
     (file, why = '') => `${file}：与通过 API 设定的值合并后，代理会拒绝：${saidText(why)}；继续使用原有设置`,

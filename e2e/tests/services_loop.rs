@@ -5,6 +5,7 @@ use std::fs;
 use std::net::{SocketAddr, TcpListener};
 
 use e2e::spread::{Spread, spread};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use testkit::folder::read;
 use testkit::http::Request;
@@ -415,6 +416,46 @@ fn a_listener_that_does_not_fit_keeps_what_was_accepted_at_a_start() {
         (bench.published()["listeners"].as_array()?.len() == 3).then_some(())
     });
     bench.await_spread(chat, [("two", 2)]);
+}
+
+#[test]
+fn after_a_damage_of_the_stored_settings_the_file_keeps_what_it_says() {
+    let [chat, moved] = [free_address(), free_address()];
+    let mut settings = json!({
+        "proxy": { "pools": { "chat": pool() }, "connect_attempts": 3,
+                   "listeners": { "chat": listener(chat, "chat") } },
+    });
+    let mut bench = Bench::start(settings.clone());
+    settings = read(&bench.folder.root.control_config()).unwrap_or(settings);
+    let one = echo("one");
+    bench.set(json!({ "pools": { "chat": { "slow_start_ms": 0 } } }));
+    bench.register(&one, json!({ "pool": "chat" }));
+    bench.await_spread(chat, [("one", 2)]);
+    let at = bench.control.addr;
+    drop(bench.control);
+    // By hand, the listener got a second name.
+    let damage = json!({ "proxy": { "listeners": { "chat": { "name": "zz", "max_flows": 7 } } } });
+    fs::write(bench.folder.root.settings_runtime(), damage.to_string()).expect("written");
+    bench.control = Control::start_on(&bench.folder, at);
+    let named = until("the damage is named", LONG, || {
+        let warnings = bench.warnings();
+        warnings
+            .contains("settings_runtime.json")
+            .then_some(warnings)
+    });
+    assert!(named.contains("/proxy/listeners/chat/name"), "{named}");
+    let (_, answer) = bench.api().get("/api/settings");
+    let by_api = &answer["settings"]["by_api"];
+    let expected = json!({ "proxy": { "pools": { "chat": { "slow_start_ms": 0 } } } });
+    assert_eq!(*by_api, expected, "{answer}");
+    bench.register(&one, json!({ "pool": "chat" }));
+    bench.await_spread(chat, [("one", 2)]);
+    // A later edit of the file has its effect.
+    settings["proxy"]["listeners"]["chat"]["port"] = moved.port().into();
+    settings["proxy"]["listeners"]["chat"]["host"] = moved.ip().to_string().into();
+    bench.folder.write_control_config(&settings);
+    bench.control.program.signal(Signal::HUP);
+    bench.await_spread(moved, [("one", 2)]);
 }
 
 #[test]

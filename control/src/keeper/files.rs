@@ -91,9 +91,11 @@ pub fn load(settings: &Settings, own: OwnAddresses, clock: &Clock) -> Loaded {
             files.is_settings_unwritten = true;
             (published_settings.beyond(&settings.proxy), Vec::new())
         }
+        // What `control_config.json` says stays its own, or later edits of that file would have no effect.
         Err(why) => {
-            files.settings_notes = vec![format!("{why}; keeping the published settings")];
-            (published_settings, Vec::new())
+            let kept = published_settings.unlike(&settings.proxy);
+            files.settings_notes = vec![note_of_kept(&why, &kept)];
+            (kept, Vec::new())
         }
     };
     let mut model = Model {
@@ -154,6 +156,18 @@ pub fn load(settings: &Settings, own: OwnAddresses, clock: &Clock) -> Loaded {
             accepted,
             sources,
         },
+    }
+}
+
+/// What control goes by where `settings_runtime.json` cannot be read.
+fn note_of_kept(why: &str, kept: &Layer) -> String {
+    let keys: Vec<String> = kept.differing(&Layer::default()).into_iter().collect();
+    match keys.is_empty() {
+        true => format!("{why}; keeping the published settings"),
+        false => {
+            let keys = keys.join(", ");
+            format!("{why}; keeping the published settings, as set by API: {keys}")
+        }
     }
 }
 
