@@ -49,6 +49,8 @@ pub struct Layer {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Unusable {
     pub name: Name,
+    /// The key that does not fit, a JSON pointer with the name of the listener.
+    pub place: String,
     pub why: String,
 }
 
@@ -349,8 +351,12 @@ impl Layer {
             for fault in &faults.0 {
                 let key = plan.key_at(&fault.place).unwrap_or_default();
                 if let Some((Kind::Listener, name)) = services::part(&key) {
-                    let why = plan.by_name(fault).to_string();
-                    found.entry(key).or_insert(Unusable { name, why });
+                    let fault = plan.by_name(fault);
+                    found.entry(key).or_insert(Unusable {
+                        name,
+                        why: fault.to_string(),
+                        place: fault.place,
+                    });
                 }
             }
             if found.is_empty() {

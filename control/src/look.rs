@@ -17,8 +17,9 @@ use tokio::sync::watch;
 use crate::merge::Row;
 use crate::observe::{Proxy, Unknown};
 use crate::publish::{Incident, Outcome};
+use crate::render::Head;
 use crate::series::Heard;
-use crate::services;
+use crate::services::Kind;
 use crate::shared::Shared;
 use crate::verdict::{Config, Level, Look, Picture, Process, RefusedPart};
 
@@ -28,8 +29,9 @@ const PERIOD: Duration = Duration::from_millis(500);
 /// What was seen last, while it is valid.
 struct Last {
     mark: String,
-    /// The model's.
+    /// The model's, and what it keeps.
     revision: u64,
+    kept: Head,
     status: Status,
     picture: Picture,
 }
@@ -41,9 +43,13 @@ pub async fn run(shared: Arc<Shared>, proxy: Proxy, outcome: watch::Receiver<Out
     loop {
         tick.tick().await;
         let states = proxy.states().await;
-        let revision = shared.model().revision;
+        let (revision, kept) = {
+            let model = shared.model();
+            (model.revision, model.kept.clone())
+        };
         if let (Ok(states), Some(last)) = (&states, &mut last)
             && (&last.mark, last.revision) == (&states.mark, revision)
+            && last.kept == kept
             && let Some(totals) = &states.totals
         {
             last.status.totals = totals.clone();
@@ -65,6 +71,7 @@ pub async fn run(shared: Arc<Shared>, proxy: Proxy, outcome: watch::Receiver<Out
         last = mark.zip(seen.ok()).map(|(mark, status)| Last {
             mark,
             revision,
+            kept,
             status,
             picture,
         });
@@ -90,7 +97,8 @@ pub async fn note(
     let changed = shared.history().note(rows, status, now);
     shared.series().marks.states(now.unix_ms, changed);
     let left_out = outcome.left_out.iter().map(|out| &out.key);
-    let picture = Picture::of(rows, status, left_out);
+    let led = leads_to(shared).into_values().collect();
+    let picture = Picture::of(rows, status, left_out, &led);
     judge(shared, outcome, process, status, &picture);
     picture
 }
@@ -116,7 +124,7 @@ fn judge(
     let look = Look {
         process,
         picture,
-        config: &config(outcome),
+        config: &config(shared, outcome),
         totals: status.map(|status| {
             let running = &status.running;
             (running.pid, running.started_at_ms, &status.totals)
@@ -143,10 +151,9 @@ fn judge(
     shared.verdict_changed.notify_one();
 }
 
-/// The pool that each listener leads to, by the settings.
-fn leads_to(shared: &Shared) -> BTreeMap<String, Name> {
-    let settings = shared.model().settings();
-    let listening = services::listening(&settings.head()).into_iter();
+/// The pool that each listener leads to.
+pub fn leads_to(shared: &Shared) -> BTreeMap<String, Name> {
+    let listening = shared.model().listening().into_iter();
     let named = listening.filter_map(|one| Some((one.name.to_string(), Name::new(&one.pool)?)));
     named.collect()
 }
@@ -185,7 +192,17 @@ async fn process(shared: &Shared, unknown: &Unknown) -> Process {
     }
 }
 
-fn config(outcome: &Outcome) -> Config {
+fn config(shared: &Shared, outcome: &Outcome) -> Config {
+    let unusable = {
+        let model = shared.model();
+        let unusable = model.unusable_listeners().into_iter();
+        let with_kept = unusable.map(|one| {
+            let key = Kind::Listener.key(one.name.as_str());
+            let is_kept = model.kept.iter().any(|(own, _)| *own == key);
+            (one, is_kept)
+        });
+        with_kept.collect()
+    };
     let incidents = outcome.incidents.iter();
     let refused = incidents.filter(|one| !one.is_of_backend());
     let part = |one: &Incident| RefusedPart {
@@ -200,6 +217,7 @@ fn config(outcome: &Outcome) -> Config {
     Config {
         published: outcome.generation,
         refused: refused.map(part).collect(),
+        unusable,
         failure: outcome.failure.as_ref().map(ToString::to_string),
         other_file: other_file.map(|other| (other.proxy.clone(), other.control.clone())),
         is_behind: outcome.applied() == Some(false),

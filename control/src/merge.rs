@@ -16,6 +16,8 @@ pub struct Row {
     pub backend: Backend,
     pub discovered: bool,
     pub is_static: bool,
+    /// Whether its pool is defined; what is in another is stored and not published.
+    pub has_pool: bool,
     pub registered: Option<Registered>,
     pub r#override: Option<Override>,
     /// What holds once the override is cleared.
@@ -46,6 +48,8 @@ impl KnownBy {
 /// The administrative and operational state of a row in one word, the gravest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RowState {
+    /// Its pool is not defined.
+    NoPool,
     Expired,
     Disabled,
     Drain,
@@ -56,6 +60,7 @@ pub enum RowState {
 impl RowState {
     pub fn word(self) -> &'static str {
         match self {
+            RowState::NoPool => "no_pool",
             RowState::Expired => "expired",
             RowState::Disabled => "disabled",
             RowState::Drain => "drain",
@@ -116,7 +121,9 @@ impl Row {
 
     pub fn state(&self) -> RowState {
         let expired = self.registered.as_ref().is_some_and(Registered::is_expired);
-        if expired && !self.is_listed() {
+        if !self.has_pool {
+            RowState::NoPool
+        } else if expired && !self.is_listed() {
             RowState::Expired
         } else if !self.backend.enabled {
             RowState::Disabled
@@ -156,7 +163,7 @@ impl Row {
 }
 
 /// Every backend that a file lists or a registration knows, in the order of keys. An override alone makes no
-/// backend.
+/// backend. Sources do not say which pools are defined: all count as defined.
 pub fn merge(listed: Listed, registry: &Registry) -> Vec<Row> {
     let silent = RegistryEntry::default();
     let mut rows = Vec::with_capacity(listed.discovered.len() + registry.entries.len());
@@ -210,6 +217,7 @@ fn row(key: &BackendKey, listed: Listed, entry: &RegistryEntry) -> Option<Row> {
         backend,
         discovered: listed.is_discovered(key),
         is_static: listed.is_static(key),
+        has_pool: true,
         registered: entry.registered.clone(),
         r#override: entry.r#override.clone(),
         beneath,

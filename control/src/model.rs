@@ -3,6 +3,7 @@
 //! Pure: every change is a [`Mutation`] and goes through [`Model::apply`]; storing it is the
 //! keeper's work, publishing it the publisher's.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use contract::config::MAX_BACKENDS;
@@ -17,8 +18,8 @@ use crate::merge::{Row, merge, merge_one};
 use crate::registry::{
     Effect, Full, OverrideChange, Registration, Registry, RegistryEntry, Remover,
 };
-use crate::render::{OwnAddresses, Plan};
-use crate::services::{self, Kind};
+use crate::render::{Head, OwnAddresses, Plan};
+use crate::services::{self, Kind, Listening};
 use crate::settings::{ExpiryPolicy, Settings};
 use crate::sources::entry::Said;
 use crate::sources::listing::{Listed, Listing};
@@ -112,6 +113,8 @@ pub struct Model {
     /// Registrations at once.
     pub max_registrations: usize,
     pub own: OwnAddresses,
+    /// Listeners and pools that are published as the proxy last accepted them, since the settings do not make them.
+    pub kept: Head,
     /// What is wrong with the sources, in words.
     pub warnings: Vec<String>,
 }
@@ -234,7 +237,30 @@ impl Model {
     }
 
     pub fn rows(&self) -> Vec<Row> {
-        merge(self.listed(), &self.registry)
+        let defined = self.pools();
+        let mut rows = merge(self.listed(), &self.registry);
+        for of_pool in rows.chunk_by_mut(|one, next| one.key.pool == next.key.pool) {
+            let has_pool = defined.contains(&of_pool[0].key.pool);
+            for row in of_pool {
+                row.has_pool = has_pool;
+            }
+        }
+        rows
+    }
+
+    /// The pools that are defined, by the settings or as kept.
+    pub fn pools(&self) -> BTreeSet<Name> {
+        let mut pools = self.settings().pools();
+        let kept = self.kept.iter().filter_map(|(key, _)| services::part(key));
+        pools.extend(kept.filter_map(|(kind, name)| (kind == Kind::Pool).then_some(name)));
+        pools
+    }
+
+    /// The listeners that are published, by the settings or as kept.
+    pub fn listening(&self) -> Vec<Listening> {
+        let mut listening = services::listening(&self.settings().usable_head().0);
+        listening.extend(services::listening(&self.kept));
+        listening
     }
 
     /// The backends that the files list.
@@ -578,11 +604,7 @@ impl Model {
 
     /// Why a backend of this pool is not published, if the pool is not defined.
     pub fn note_of_pool(&self, pool: &Name) -> Option<String> {
-        let layers = [&self.runtime_settings, &self.base_settings];
-        let mut layers = layers.into_iter().map(Layer::services);
-        let is_defined = *pool == Name::default()
-            || layers.any(|services| services.get(Kind::Pool, pool).is_some());
-        (!is_defined).then(|| {
+        (!self.pools().contains(pool)).then(|| {
             format!("no pool {pool} is defined: the backend is stored, and published once it is")
         })
     }

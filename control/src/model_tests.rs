@@ -44,6 +44,7 @@ pub fn model() -> Model {
             local: LocalAddresses::default(),
             proxy: ProxyAddresses::default(),
         },
+        kept: Vec::new(),
         warnings: Vec::new(),
     }
 }

@@ -3,7 +3,7 @@
 //! Pure. An entry that the proxy would refuse is left out and named; it never affects the good ones. With nothing
 //! but the listener and the pool `default`, the file is in the base format, else in the extended one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
@@ -133,7 +133,9 @@ impl Plan {
 
     /// Gives listeners that the settings do not make the value that the proxy last accepted, and the pool that it leads
     /// to, where the rest lets them stand: what serves goes on, also when control starts on settings that do not fit.
-    pub fn keep_accepted(&mut self, unusable: impl Iterator<Item = Name>, accepted: &Head) {
+    /// What was kept is the answer.
+    pub fn keep_accepted(&mut self, unusable: impl Iterator<Item = Name>, accepted: &Head) -> Head {
+        let before: BTreeSet<String> = self.head.iter().map(|(key, _)| key.clone()).collect();
         let accepted = Plan::of_head(accepted.clone());
         for name in unusable {
             let key = Kind::Listener.key(name.as_str());
@@ -151,6 +153,8 @@ impl Plan {
                 self.head = with.head;
             }
         }
+        let kept = self.head.iter().filter(|(key, _)| !before.contains(key));
+        kept.cloned().collect()
     }
 
     /// All backends, by pool.

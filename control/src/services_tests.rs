@@ -223,7 +223,7 @@ fn a_listener_that_the_layers_do_not_make_is_left_out_alone_and_named() {
     assert_eq!(keys, ["listen", "listeners/a"]);
     let mut why: Vec<String> = unusable
         .into_iter()
-        .map(|Unusable { name, why }| format!("{name} {}", why.split(' ').next().unwrap_or("")))
+        .map(|Unusable { name, why, .. }| format!("{name} {}", why.split(' ').next().unwrap_or("")))
         .collect();
     why.sort();
     let expected = [

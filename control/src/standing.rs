@@ -99,10 +99,15 @@ impl<'a> Seen<'a> {
         }
     }
 
+    /// The proxy's status, if it answers.
+    pub fn status(&self) -> Option<&'a Status> {
+        self.status
+    }
+
     /// The state of a backend from the proxy, or else from control.
     pub fn operational(&self, row: &Row) -> &'static str {
         match self.backends.get(&row.key) {
-            _ if row.state() == RowState::Expired => "expired",
+            _ if matches!(row.state(), RowState::Expired | RowState::NoPool) => row.state().word(),
             Some(backend) => backend.operational.word(),
             None => "unknown",
         }
@@ -130,7 +135,8 @@ impl<'a> Seen<'a> {
     }
 }
 
-/// Whether operator, registration and discovery want it to be used.
+/// Whether operator, registration and discovery want it to be used, in a pool that is defined.
 pub fn is_in_use(row: &Row) -> bool {
-    row.admin() == AdminState::Ready && row.state() != RowState::Expired
+    let is_out = matches!(row.state(), RowState::Expired | RowState::NoPool);
+    row.admin() == AdminState::Ready && !is_out
 }

@@ -12,7 +12,7 @@ import { reasonsText } from './state-reasons.js';
 /** @typedef {import('./shapes.js').Backend} Backend */
 /** @typedef {import('./shapes.js').SeenBackend} SeenBackend */
 /** @typedef {'ready' | 'drain' | 'disabled'} Admin */
-/** @typedef {'up' | 'down' | 'checking' | 'warming' | 'ejected' | 'expired' | 'unknown'} Operational */
+/** @typedef {'up' | 'down' | 'checking' | 'warming' | 'ejected' | 'expired' | 'no_pool' | 'unknown'} Operational */
 /** @typedef {{admin: Admin, operational: Operational, reason: string}} State */
 
 /**
@@ -38,6 +38,7 @@ export function knowTtl(milliseconds) {
 
 /** @param {Backend} backend @param {SeenBackend | null} seen */
 function reasonOf(backend, seen) {
+  if (backend.state === 'no_pool') return words().noPoolWord(backend.pool ?? '');
   if (backend.state === 'expired' && typeof backend.last_seen === 'number') {
     const silent = spanText(serverNow() / 1000 - backend.last_seen);
     return words().noHeartbeat(silent, ttlMs === null ? '' : spanText(ttlMs / 1000));
@@ -60,7 +61,7 @@ function adminOf(backend) {
  * @returns {Operational}
  */
 function operationalOf(backend, seen) {
-  if (backend.state === 'expired') return 'expired';
+  if (backend.state === 'expired' || backend.state === 'no_pool') return backend.state;
   if (seen !== null) return seen.operational;
   return backend.is_warming_up ? 'warming' : 'unknown';
 }
@@ -75,7 +76,7 @@ export function isDraining(backend) {
  * @param {Operational} operational
  */
 export function isBroken(operational) {
-  return operational === 'down' || operational === 'ejected' || operational === 'expired';
+  return operational === 'down' || operational === 'ejected' || operational === 'expired' || operational === 'no_pool';
 }
 
 /**
@@ -100,14 +101,14 @@ export function stateText({ admin, operational }) {
  */
 export function stateRank({ admin, operational }) {
   /** @type {Record<Operational, number>} */
-  const ranks = { down: 0, expired: 1, ejected: 2, checking: 3, unknown: 3, warming: 3, up: 3 };
+  const ranks = { down: 0, expired: 1, no_pool: 1, ejected: 2, checking: 3, unknown: 3, warming: 3, up: 3 };
   return admin === 'ready' ? ranks[operational] : ranks[operational] + 4;
 }
 
 /** @typedef {Operational | 'drain' | 'disabled'} Shape */
 
 /** Those that want to be looked at first. @type {readonly Shape[]} */
-export const SHAPES = ['down', 'expired', 'ejected', 'checking', 'unknown', 'warming', 'up', 'drain', 'disabled'];
+export const SHAPES = ['down', 'expired', 'no_pool', 'ejected', 'checking', 'unknown', 'warming', 'up', 'drain', 'disabled'];
 
 /**
  * The name of the shape and of the colour: a shape for each state, so colour is never alone.
@@ -149,6 +150,7 @@ const DRAWN = {
   down: () => [stroke('M2.5 2.5l7 7m0-7l-7 7')],
   ejected: () => [ring(), stroke('M3.1 8.9l5.8-5.8', 1.5)],
   expired: () => [ring(), stroke('M6 3.6V6l1.8 1.2', 1.2)],
+  no_pool: () => [ring({ 'stroke-dasharray': '1.8 1.75' }), stroke('M6 3.4v3.2m0 2v.1', 1.4)],
 };
 
 /** @param {import('./dom.js').Attributes} [more] */

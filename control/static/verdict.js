@@ -16,12 +16,12 @@ import { refusalReason } from './incidents.js';
 const BAD_CODES = ['refused', 'other_file', 'not_published'];
 
 /** What is said of a count of backends, the gravest first. */
-const COUNTS = ['down', 'ejected', 'expired', 'left_out', 'disabled', 'drained', 'weight_0', 'warming', 'unknown'];
+const COUNTS = ['down', 'ejected', 'expired', 'left_out', 'no_pool', 'no_listener', 'disabled', 'drained', 'weight_0', 'warming', 'unknown'];
 
 /** Findings by the card that they stand on. */
 export const PROXY_CODES = ['not_looked', 'proxy_not_running', 'proxy_stuck', 'proxy_without_status', 'proxy_unseen', 'proxy_draining', 'not_listening'];
-export const CONFIG_CODES = ['refused', 'other_file', 'not_published', 'not_applied'];
-export const TRAFFIC_CODES = ['no_backend_known', 'no_backend_usable', 'sessions_failing', 'flows_failing', 'fail_open', 'udp_alone', 'backends_out', 'serving'];
+export const CONFIG_CODES = ['refused', 'other_file', 'not_published', 'not_applied', 'listener_not_applied'];
+export const TRAFFIC_CODES = ['no_backend_known', 'no_backend_usable', 'sessions_failing', 'flows_failing', 'fail_open', 'udp_alone', 'backends_out', 'no_pool', 'no_listener', 'serving'];
 
 /** What every page says in full: nothing flows, nobody knows, or all that is left are backends that are down. */
 const SAID_EVERYWHERE = ['fail_open'];
@@ -132,6 +132,12 @@ function said({ code, args, since, text }) {
       return [words().notAppliedYet(args.published), finding.follows(args.running)];
     case 'backends_out':
       return [finding.backendsOut(outOf(args.backends), wantedOf(args.backends)), counts()];
+    case 'listener_not_applied':
+      return [finding.listenerNotApplied(args.listener), finding.sentences([words().said(args.why), finding.listenerKeeps(args.kept), finding.moreListeners(args.listeners - 1)])];
+    case 'no_pool':
+      return [finding.noPool, finding.notPublishedThere(args.backends.total)];
+    case 'no_listener':
+      return [finding.noListener, finding.noTrafficThere(args.backends.total)];
     case 'serving':
       return [finding.serving, finding.usable(args.backends.usable, args.backends.total)];
     default:
@@ -167,8 +173,8 @@ function outOf({ expired = 0, down = 0, ejected = 0, left_out: leftOut = 0 }) {
 }
 
 /** @param {Record<string, number>} backends */
-function wantedOf({ total = 0, disabled = 0, drained = 0, weight_0: weightless = 0 }) {
-  return total - disabled - drained - weightless;
+function wantedOf({ total = 0, disabled = 0, drained = 0, weight_0: weightless = 0, no_pool: noPool = 0, no_listener: noListener = 0 }) {
+  return total - disabled - drained - weightless - noPool - noListener;
 }
 
 /** The icon of the page by level: a tab that nobody looks at shows an outage too. */

@@ -59,7 +59,7 @@ function worstOf(rows) {
  */
 function rankOf(row) {
   const { state, backend } = row;
-  if (isBroken(state.operational)) return { rank: ['down', 'expired', 'ejected'].indexOf(state.operational), failed: 0 };
+  if (isBroken(state.operational)) return { rank: ['down', 'expired', 'no_pool', 'ejected'].indexOf(state.operational), failed: 0 };
   if (state.admin !== 'ready') return { rank: 20, failed: 0 };
   const { count } = recentFailures(row);
   return { rank: count > 0 ? 9 : 10 + ['full', 'high', 'near', 'calm'].indexOf(vramGuard(backend.vram_usage)), failed: count };

@@ -70,6 +70,14 @@ impl Bench {
         self.folder.proxy_config().expect("published")
     }
 
+    /// Waits for what is told of the pool chat; the whole verdict then.
+    fn await_verdict(&self, code: &str) -> Value {
+        until(code, LONG, || {
+            let (_, verdict) = self.api().get("/api/v1/verdict");
+            (verdict["pools"]["chat"]["code"] == code).then_some(verdict)
+        })
+    }
+
     fn warnings(&self) -> String {
         self.api().get("/api/v1/status").1["warnings"].to_string()
     }
@@ -332,8 +340,37 @@ fn a_pool_in_use_is_not_taken_away_and_backends_outlive_one_that_is() {
         "{answer}"
     );
     assert_eq!(bench.published().get("pools"), None);
+    // Everything tells the same of it.
+    let verdict = bench.await_verdict("no_pool");
+    assert_eq!(verdict["code"], "serving", "{verdict}");
+    let counts = &verdict["args"]["backends"];
+    assert_eq!(
+        [&counts["no_pool"], &counts["left_out"]],
+        [1, 0],
+        "{verdict}"
+    );
+    let path = format!("/api/v1/pools/chat/backends/{}", one.addr);
+    let (_, detail) = bench.api().get(&path);
+    assert_eq!(detail["backend"]["state"], "no_pool", "{detail}");
+    let (_, metrics) = bench.api().call(Request::new("GET", "/metrics"));
+    for (name, value) in [("in_use", 0), ("left_out", 0), ("no_pool", 1)] {
+        let line = format!("wicketgate_control_backends_{name}{{pool=\"chat\"}} {value}");
+        assert!(
+            metrics.as_str().unwrap_or_default().contains(&line),
+            "{line}"
+        );
+    }
+    // A pool that no listener leads to takes nothing.
+    bench.set(json!({ "pools": { "chat": pool() } }));
+    let verdict = bench.await_verdict("no_listener");
+    assert_eq!(verdict["code"], "serving", "{verdict}");
+    assert_eq!(verdict["args"]["backends"]["no_listener"], 1, "{verdict}");
     bench.set(both);
     bench.await_spread(chat, [("one", 2)]);
+    until("nothing is told of the pool", LONG, || {
+        let (_, verdict) = bench.api().get("/api/v1/verdict");
+        (verdict["pools"]["chat"]["code"] == "serving").then_some(())
+    });
 }
 
 #[test]
@@ -386,6 +423,20 @@ fn a_listener_that_does_not_fit_keeps_what_was_accepted_at_a_start() {
             .contains("listener chat: its settings are not applied")
             .then_some(())
     });
+    let verdict = until("the verdict names it", LONG, || {
+        let (_, verdict) = bench.api().get("/api/v1/verdict");
+        (verdict["code"] == "listener_not_applied").then_some(verdict)
+    });
+    let args = &verdict["args"];
+    assert_eq!(
+        [&args["listener"], &args["place"]],
+        ["chat", "/listeners/chat/pool"]
+    );
+    assert_eq!(args["kept"], true, "{verdict}");
+    assert_eq!(
+        verdict["pools"]["chat"]["code"], "serving",
+        "kept, and served: {verdict}"
+    );
     bench.register(&one, json!({ "pool": "code" }));
     bench.register(&two, json!({ "pool": "chat" }));
     let (status, answer) = bench.api().set_weight(bench.default.addr, 7);

@@ -110,6 +110,7 @@ pub fn load(settings: &Settings, own: OwnAddresses, clock: &Clock) -> Loaded {
         policy: settings.expiry,
         max_registrations: settings.admission.max_backends,
         own,
+        kept: Vec::new(),
         warnings: Vec::new(),
     };
     let accepted = accepted::read(&settings.settings_accepted_path);

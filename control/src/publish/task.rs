@@ -242,12 +242,14 @@ impl Task {
     pub(super) fn wanted(&self) -> Wanted {
         let mut model = self.shared.model();
         model.own.local = LocalAddresses(self.local.clone());
+        let mut plan = model.plan(&model.rows());
+        let unusable = model.unusable_listeners().into_iter();
+        let unusable = unusable.map(|one| one.name);
+        model.kept = match self.holds.accepted_head() {
+            Some(accepted) => plan.keep_accepted(unusable, &accepted),
+            None => Vec::new(),
+        };
         let rows = model.rows();
-        let mut plan = model.plan(&rows);
-        if let Some(accepted) = self.holds.accepted_head() {
-            let unusable = model.unusable_listeners().into_iter();
-            plan.keep_accepted(unusable.map(|one| one.name), &accepted);
-        }
         Wanted {
             revision: model.revision,
             plan,

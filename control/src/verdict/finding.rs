@@ -122,8 +122,27 @@ pub enum Finding {
         published: u64,
         running: Option<u64>,
     },
+    /// Settings of a listener are not applied, since they do not fit together.
+    ListenerNotApplied {
+        listener: Name,
+        /// The key that does not fit, a JSON pointer.
+        place: String,
+        why: String,
+        /// What the proxy last accepted of it stays published.
+        is_kept: bool,
+        /// All listeners of which this is so.
+        listeners: usize,
+    },
     /// Backends that should take traffic do not.
     BackendsOut {
+        counts: Counts,
+    },
+    /// The pool is not defined: its backends are stored and take no traffic.
+    NoPool {
+        counts: Counts,
+    },
+    /// No listener leads to the pool, so it takes no traffic.
+    NoListener {
         counts: Counts,
     },
     Serving {
@@ -179,8 +198,12 @@ impl Finding {
             | Finding::OtherFile { .. }
             | Finding::NotPublished { .. }
             | Finding::NotApplied { .. }
+            | Finding::ListenerNotApplied { .. }
             | Finding::BackendsOut { .. } => Level::Degraded,
-            Finding::Serving { .. } => Level::Ok,
+            // A registration may come before its pool, and a pool before its listener.
+            Finding::NoPool { .. } | Finding::NoListener { .. } | Finding::Serving { .. } => {
+                Level::Ok
+            }
         }
     }
 
@@ -205,7 +228,10 @@ impl Finding {
             Finding::OtherFile { .. } => "other_file",
             Finding::NotPublished { .. } => "not_published",
             Finding::NotApplied { .. } => "not_applied",
+            Finding::ListenerNotApplied { .. } => "listener_not_applied",
             Finding::BackendsOut { .. } => "backends_out",
+            Finding::NoPool { .. } => "no_pool",
+            Finding::NoListener { .. } => "no_listener",
             Finding::Serving { .. } => "serving",
         }
     }
@@ -277,9 +303,20 @@ impl Finding {
             Finding::NotApplied { published, running } => {
                 json!({ "published": published, "running": running })
             }
-            Finding::BackendsOut { counts } | Finding::Serving { counts } => {
-                json!({ "backends": counts.to_json() })
-            }
+            Finding::ListenerNotApplied {
+                listener,
+                place,
+                why,
+                is_kept,
+                listeners,
+            } => json!({
+                "listener": listener.as_str(), "place": place, "why": why, "kept": is_kept,
+                "listeners": listeners,
+            }),
+            Finding::BackendsOut { counts }
+            | Finding::NoPool { counts }
+            | Finding::NoListener { counts }
+            | Finding::Serving { counts } => json!({ "backends": counts.to_json() }),
         }
     }
 

@@ -6,8 +6,9 @@ use contract::{Name, RefusalCode};
 use serde_json::Value;
 
 use super::finding::{Finding, Found};
-use super::picture::{Heard, Picture, PoolPicture};
+use super::picture::{Heard, Picture, Place, PoolPicture};
 use super::traffic::{Figures, NO_BACKEND, WINDOW_MS};
+use crate::layer::Unusable;
 use crate::standing::Protocol;
 
 /// Minimum number of failures in the last minute for a finding about their share.
@@ -61,6 +62,8 @@ pub struct Config {
     pub published: Option<u64>,
     /// Without backends, which are left out one by one.
     pub refused: Vec<RefusedPart>,
+    /// The listeners that the settings do not make, and whether the proxy keeps their last accepted ones.
+    pub unusable: Vec<(Unusable, bool)>,
     pub failure: Option<String>,
     /// The file that the proxy reads, and the one that control writes.
     pub other_file: Option<(String, String)>,
@@ -123,6 +126,10 @@ pub fn judge(facts: &Facts) -> Vec<Found> {
         found.extend(draining.map(Found::of_whole));
     }
     for (pool, of_pool) in &picture.pools {
+        // Nothing is missed where no traffic can come.
+        if of_pool.place != Place::Led {
+            continue;
+        }
         let spans = facts.spans_of(pool);
         let findings = of_backends(facts, of_pool, spans).into_iter();
         found.extend(findings.map(|finding| Found::of_pool(pool, finding)));
@@ -138,6 +145,15 @@ pub fn judge(facts: &Facts) -> Vec<Found> {
     if found.is_empty() {
         let counts = picture.counts;
         found.push(Found::of_whole(Finding::Serving { counts }));
+    }
+    for (pool, of_pool) in &picture.pools {
+        let counts = of_pool.counts;
+        let finding = match of_pool.place {
+            Place::Led => continue,
+            Place::NoListener => Finding::NoListener { counts },
+            Place::Undefined => Finding::NoPool { counts },
+        };
+        found.push(Found::of_pool(pool, finding));
     }
     found.sort_by_key(|found| std::cmp::Reverse(found.finding.level()));
     found
@@ -348,6 +364,15 @@ fn of_config(facts: &Facts) -> Vec<Finding> {
         });
     } else if let Some(published) = behind.filter(|_| config.is_behind) {
         found.push(Finding::NotApplied { published, running });
+    }
+    if let Some((first, is_kept)) = config.unusable.first() {
+        found.push(Finding::ListenerNotApplied {
+            listener: first.name.clone(),
+            place: first.place.clone(),
+            why: first.why.clone(),
+            is_kept: *is_kept,
+            listeners: config.unusable.len(),
+        });
     }
     found
 }

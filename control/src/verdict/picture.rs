@@ -1,6 +1,6 @@
 //! The backends at one moment, in counts, and the proxy's status.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::AddAssign;
 
 use contract::status::{AdminState, BackendStatus, OperationalState, Status};
@@ -26,6 +26,10 @@ pub struct Counts {
     pub warming: usize,
     /// The proxy refuses the entry.
     pub left_out: usize,
+    /// The pool is not defined.
+    pub no_pool: usize,
+    /// No listener leads to the pool.
+    pub no_listener: usize,
     /// The proxy does not answer, or does not know it yet.
     pub unknown: usize,
 }
@@ -43,6 +47,8 @@ impl AddAssign for Counts {
             ejected,
             warming,
             left_out,
+            no_pool,
+            no_listener,
             unknown,
         } = more;
         for (sum, more) in [
@@ -56,6 +62,8 @@ impl AddAssign for Counts {
             (&mut self.ejected, ejected),
             (&mut self.warming, warming),
             (&mut self.left_out, left_out),
+            (&mut self.no_pool, no_pool),
+            (&mut self.no_listener, no_listener),
             (&mut self.unknown, unknown),
         ] {
             *sum += more;
@@ -69,9 +77,10 @@ impl Counts {
         self.expired + self.down + self.ejected + self.left_out
     }
 
-    /// Backends that are not taken out on purpose.
+    /// Backends that are not taken out on purpose, in pools that take traffic.
     pub fn wanted(&self) -> usize {
-        self.total - self.disabled - self.drained - self.weight_0
+        let on_purpose = self.disabled + self.drained + self.weight_0;
+        self.total - on_purpose - self.no_pool - self.no_listener
     }
 
     pub fn to_json(self) -> Value {
@@ -86,12 +95,15 @@ impl Counts {
             ejected,
             warming,
             left_out,
+            no_pool,
+            no_listener,
             unknown,
         } = self;
         json!({
             "total": total, "usable": usable, "disabled": disabled, "drained": drained,
             "weight_0": weight_0, "expired": expired, "down": down, "ejected": ejected,
-            "warming": warming, "left_out": left_out, "unknown": unknown,
+            "warming": warming, "left_out": left_out, "no_pool": no_pool,
+            "no_listener": no_listener, "unknown": unknown,
         })
     }
 }
@@ -123,10 +135,22 @@ pub struct Heard {
     pub draining: Option<u64>,
 }
 
+/// Whether a pool can take traffic.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Place {
+    #[default]
+    Led,
+    /// No listener leads to it.
+    NoListener,
+    /// It is not defined.
+    Undefined,
+}
+
 /// The backends of one pool.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PoolPicture {
     pub counts: Counts,
+    pub place: Place,
     /// Without TCP if the service uses UDP only; empty if the proxy does not answer.
     pub served: Vec<Served>,
     /// TCP is served, and no backend has ever accepted it, while flows are answered.
@@ -144,11 +168,12 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// `left_out` are the entries that the proxy refuses.
+    /// `left_out` are the entries that the proxy refuses, `led` the pools that listeners lead to.
     pub fn of<'a>(
         rows: &[Row],
         status: Option<&Status>,
         left_out: impl Iterator<Item = &'a BackendKey>,
+        led: &BTreeSet<Name>,
     ) -> Picture {
         let left_out: HashSet<&BackendKey> = left_out.collect();
         let backends = status.iter().flat_map(|status| &status.backends);
@@ -160,8 +185,16 @@ impl Picture {
         for pool in status.iter().flat_map(|status| &status.pools) {
             pools.extend(Name::new(&pool.name).map(|name| (name, PoolPicture::default())));
         }
-        for row in rows.chunk_by(|one, next| one.key.pool == next.key.pool) {
-            pools.entry(row[0].key.pool.clone()).or_default();
+        for of_pool in rows.chunk_by(|one, next| one.key.pool == next.key.pool) {
+            let pool = pools.entry(of_pool[0].key.pool.clone()).or_default();
+            if !of_pool[0].has_pool {
+                pool.place = Place::Undefined;
+            }
+        }
+        // The base format has the pool default even if nothing is for it.
+        let is_spare = !led.contains(&Name::default()) && pools.len() > 1;
+        if is_spare && !rows.iter().any(|row| row.key.pool == Name::default()) {
+            pools.remove(&Name::default());
         }
         if pools.is_empty() {
             pools.insert(Name::default(), PoolPicture::default());
@@ -172,18 +205,33 @@ impl Picture {
                 picture.is_udp_alone = health_of(status, pool).udp_alone;
             }
         }
+        for (pool, picture) in &mut pools {
+            // A listener that was just removed may still lead to it.
+            let is_led = led.contains(pool) || !picture.served.is_empty();
+            if picture.place == Place::Led && !is_led {
+                picture.place = Place::NoListener;
+            }
+        }
         for row in rows {
             let of_pool = pools.get_mut(&row.key.pool);
-            let PoolPicture { counts, served, .. } =
-                of_pool.expect("the pool of each row has its place");
+            let PoolPicture {
+                counts,
+                served,
+                place,
+                ..
+            } = of_pool.expect("the pool of each row has its place");
             counts.total += 1;
             let place = match row.state() {
+                RowState::NoPool => &mut counts.no_pool,
                 RowState::Expired => &mut counts.expired,
                 RowState::Disabled => &mut counts.disabled,
                 RowState::Drain if row.is_drained() => &mut counts.drained,
                 RowState::Drain => &mut counts.weight_0,
                 RowState::Warming | RowState::Ready if left_out.contains(&row.key) => {
                     &mut counts.left_out
+                }
+                RowState::Warming | RowState::Ready if *place == Place::NoListener => {
+                    &mut counts.no_listener
                 }
                 RowState::Warming | RowState::Ready => match seen.get(&row.key) {
                     None => &mut counts.unknown,

@@ -1,16 +1,16 @@
 //! Which verdict follows from what is seen, when it changes, and how it reads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use contract::status::{
     AdminState, HealthStatus, ListenerStatus, OperationalState, PoolStatus, Status,
 };
-use contract::{Backend, Refusal, RefusalCode};
+use contract::{Backend, Name, Refusal, RefusalCode};
 use serde_json::{Value, json};
 
 use super::judge::{Config, MIN_FAILED, Process, RefusedPart};
 use super::keep::{Look, STUCK_MS, Verdicts};
-use super::picture::Picture;
+use super::picture::{Picture, Place};
 use crate::base::tests::{key, key_in};
 use crate::clock::Now;
 use crate::merge::{Beneath, Row};
@@ -38,6 +38,12 @@ const CAUSES: [Cause; 5] = [
     Cause::Expired,
 ];
 
+/// The pools that listeners lead to.
+fn led() -> BTreeSet<Name> {
+    let names = ["default", "chat"].map(Name::new);
+    names.into_iter().flatten().collect()
+}
+
 fn at(ms: u64) -> Now {
     Now {
         monotonic_ms: ms,
@@ -64,6 +70,7 @@ fn good_row(last: u8) -> Row {
         backend,
         discovered: true,
         is_static: false,
+        has_pool: true,
         registered: None,
         r#override: None,
     }
@@ -175,7 +182,7 @@ fn look(
 ) -> bool {
     let look = Look {
         process,
-        picture: &Picture::of(rows, status, [].iter()),
+        picture: &Picture::of(rows, status, [].iter(), &led()),
         config,
         totals: status.map(|status| (status.running.pid, None, &status.totals)),
         listeners: status.map_or(&[], |status| &status.listener_totals),
@@ -669,7 +676,7 @@ fn what_the_proxy_says_of_the_same_address_in_another_pool_does_not_count() {
     for backends in [[own.clone(), elsewhere.clone()], [elsewhere, own]] {
         status.backends = backends.concat();
         let left_out = [key_in("chat", 1)];
-        let counts = Picture::of(&rows, Some(&status), left_out.iter()).counts;
+        let counts = Picture::of(&rows, Some(&status), left_out.iter(), &led()).counts;
         assert_eq!((counts.usable, counts.out()), (2, 0), "{counts:?}");
     }
 }
@@ -834,4 +841,106 @@ fn a_protocol_is_missed_only_in_pools_that_a_listener_of_it_leads_to() {
     let count = |row: &Row, rows| seen.count_ready(&row.key.pool, rows, Protocol::Udp);
     assert_eq!(count(chat, &rows[..2]), None);
     assert_eq!(count(default, &rows[2..]), Some(2));
+}
+
+#[test]
+fn a_pool_that_takes_no_traffic_by_its_settings_is_told_as_that_and_as_no_trouble() {
+    let (rows, status) = scene(Cause::Down, 0);
+    let moved = |pool: &str| {
+        let rows = rows.iter().map(|row| Row {
+            key: contract::BackendKey::new(key_in(pool, 1).pool, row.key.addr),
+            has_pool: pool != "gone",
+            ..row.clone()
+        });
+        rows.collect::<Vec<Row>>()
+    };
+    for (pool, place, code, counted) in [
+        ("gone", Place::Undefined, "no_pool", "no_pool"),
+        ("spare", Place::NoListener, "no_listener", "no_listener"),
+    ] {
+        let mut all = moved(pool);
+        let mut status = status.clone();
+        let pool_status = |name: &str, is_led| PoolStatus {
+            name: name.to_owned(),
+            algorithm: "round_robin".to_owned(),
+            tcp: is_led,
+            udp: is_led,
+            health: HealthStatus::default(),
+        };
+        status.pools = vec![pool_status("default", true), pool_status("spare", false)];
+        // What is not there is not refused.
+        let left_out: Vec<contract::BackendKey> = all.iter().map(|row| row.key.clone()).collect();
+        let left_out = if place == Place::Undefined {
+            left_out
+        } else {
+            Vec::new()
+        };
+        all.extend(rows.clone());
+        let picture = Picture::of(&all, Some(&status), left_out.iter(), &led());
+        assert_eq!(picture.pools[&key_in(pool, 1).pool].place, place);
+        let counts = picture.counts.to_json();
+        assert_eq!(counts[counted], BACKENDS, "{counts}");
+        assert_eq!(
+            [&counts["usable"], &counts["left_out"]],
+            [&json!(BACKENDS), &json!(0)]
+        );
+        assert_eq!(
+            [picture.counts.out(), picture.counts.wanted()],
+            [0, BACKENDS.into()]
+        );
+        let mut verdicts = Verdicts::default();
+        let look = Look {
+            process: Process::Heard,
+            picture: &picture,
+            config: &Config::default(),
+            totals: None,
+            listeners: &[],
+            leads_to: &BTreeMap::new(),
+        };
+        verdicts.note(look, at(1_000));
+        let report = verdicts.report().to_json();
+        assert_eq!(
+            [&report["level"], &report["code"]],
+            ["ok", "serving"],
+            "{report}"
+        );
+        let of_pool = [&report["others"][0]["code"], &report["others"][0]["pool"]];
+        assert_eq!(of_pool, [code, pool], "{report}");
+        assert_eq!(report["pools"][pool]["code"], code, "{report}");
+        assert_eq!(report["pools"]["default"]["code"], "serving", "{report}");
+    }
+}
+
+#[test]
+fn a_listener_whose_settings_are_not_applied_is_told() {
+    let (rows, status) = scene(Cause::Down, 0);
+    let unusable = crate::layer::Unusable {
+        name: key_in("chat", 1).pool,
+        place: "/listeners/chat/pool".to_owned(),
+        why: "no pool chat is defined".to_owned(),
+    };
+    let config = Config {
+        unusable: vec![(unusable, true)],
+        ..Config::default()
+    };
+    let mut verdicts = Verdicts::default();
+    look(
+        &mut verdicts,
+        Process::Heard,
+        &rows,
+        Some(&status),
+        &config,
+        1_000,
+    );
+    let report = verdicts.report().to_json();
+    assert_eq!(
+        [&report["level"], &report["code"]],
+        ["degraded", "listener_not_applied"]
+    );
+    let args = &report["args"];
+    assert_eq!(
+        [&args["listener"], &args["place"]],
+        ["chat", "/listeners/chat/pool"]
+    );
+    assert_eq!(args["kept"], true);
 }

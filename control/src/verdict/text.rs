@@ -141,6 +141,32 @@ pub fn sentence(finding: &Finding, since: Option<u64>) -> String {
             let (of, are) = (many(wanted, "backend"), is_or_are(out));
             format!("{out} of {of} {are} out. {}.", counts_text(counts))
         }
+        Finding::ListenerNotApplied {
+            listener,
+            place: _,
+            why,
+            is_kept,
+            listeners,
+        } => {
+            let follows = match is_kept {
+                true => "It keeps its last accepted settings.",
+                false => "It is not published.",
+            };
+            let more = match listeners {
+                0 | 1 => String::new(),
+                listeners => format!(" So it is with {} more.", many(listeners - 1, "listener")),
+            };
+            format!("Settings of listener {listener} are not applied: {why}. {follows}{more}")
+        }
+        Finding::NoPool { counts } => {
+            let (backends, are) = (many(counts.total, "backend"), is_or_are(counts.total));
+            format!("The pool is not defined: {backends} {are} stored and not published.")
+        }
+        Finding::NoListener { counts } => {
+            let backends = many(counts.total, "backend");
+            let take = if counts.total == 1 { "takes" } else { "take" };
+            format!("No listener leads to the pool: its {backends} {take} no traffic.")
+        }
         Finding::Serving { counts } => {
             let (usable, total) = (counts.usable, counts.total);
             let of = many(total, "backend");
@@ -200,6 +226,8 @@ fn counts_text(counts: &Counts) -> String {
         (counts.ejected, "ejected"),
         (counts.warming, "warming up"),
         (counts.left_out, "refused by the proxy"),
+        (counts.no_pool, "in a pool that is not defined"),
+        (counts.no_listener, "in a pool without a listener"),
         (counts.unknown, "not known to the proxy"),
     ];
     let words = words.iter().filter(|(count, _)| *count > 0);

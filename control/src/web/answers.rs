@@ -100,7 +100,7 @@ pub fn warnings(app: &App) -> Vec<String> {
     warnings.extend(left_out(&outcome.left_out));
     let unusable = app.shared.model().unusable_listeners().into_iter();
     warnings.extend(unusable.map(|one| {
-        let Unusable { name, why } = one;
+        let Unusable { name, why, .. } = one;
         format!("listener {name}: its settings are not applied: {why}")
     }));
     let incidents = outcome.incidents.iter();

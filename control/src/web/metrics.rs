@@ -20,11 +20,11 @@ use serde_json::json;
 use super::guard::Client;
 use super::{App, answers, costs};
 use crate::auth::Need;
+use crate::look::leads_to;
 use crate::merge::{Row, RowState};
 use crate::registry::Freeze;
-use crate::render::LeftOut;
 use crate::standing::{Protocol, Seen, is_in_use};
-use crate::verdict::Level;
+use crate::verdict::{Level, Picture};
 
 /// The process lives and its event loop turns.
 pub async fn livez() -> Json<serde_json::Value> {
@@ -135,22 +135,23 @@ struct PoolValues {
 
 impl PoolValues {
     /// Name and help of each count.
-    const NAMES: [(&'static str, &'static str); 7] = [
+    const NAMES: [(&'static str, &'static str); 8] = [
         ("backends", "Known backends"),
         (
             "backends_in_use",
-            "Backends that are neither drained, disabled nor expired",
+            "Backends in a defined pool that are neither drained, disabled nor expired",
         ),
         ("backends_warming", "Backends in state warming"),
         ("backends_drain", "Backends in state drain"),
         ("backends_disabled", "Backends in state disabled"),
         ("backends_expired", "Backends in state expired"),
-        ("backends_left_out", "Backends not published"),
+        ("backends_left_out", "Backends that the proxy refuses"),
+        ("backends_no_pool", "Backends whose pool is not defined"),
     ];
 
-    fn of(pool: Name, rows: &[Row], left_out: &[LeftOut], seen: &Seen) -> PoolValues {
+    /// `left_out` as the verdict counts it.
+    fn of(pool: Name, rows: &[Row], left_out: usize, seen: &Seen) -> PoolValues {
         let in_state = |state| rows.iter().filter(|row| row.state() == state).count();
-        let left_out = left_out.iter().filter(|out| out.key.pool == pool);
         let ready = Protocol::ALL
             .into_iter()
             .filter_map(|protocol| Some((protocol, seen.count_ready(&pool, rows, protocol)?)));
@@ -162,7 +163,8 @@ impl PoolValues {
                 in_state(RowState::Drain),
                 in_state(RowState::Disabled),
                 in_state(RowState::Expired),
-                left_out.count(),
+                left_out,
+                in_state(RowState::NoPool),
             ],
             ready: ready.collect(),
             pool,
@@ -170,7 +172,7 @@ impl PoolValues {
     }
 
     /// Of each pool that has a backend, and of `default`, which every configuration has.
-    fn of_all(rows: &[Row], left_out: &[LeftOut], seen: &Seen) -> Vec<PoolValues> {
+    fn of_all(rows: &[Row], picture: &Picture, seen: &Seen) -> Vec<PoolValues> {
         // Rows are in the order of pools.
         let by_pool = rows.chunk_by(|one, next| one.key.pool == next.key.pool);
         let mut pools: BTreeMap<Name, &[Row]> = by_pool
@@ -179,7 +181,11 @@ impl PoolValues {
         pools.entry(Name::default()).or_default();
         let pools = pools.into_iter();
         pools
-            .map(|(pool, rows)| PoolValues::of(pool, rows, left_out, seen))
+            .map(|(pool, rows)| {
+                let counts = picture.pools.get(&pool).map(|of_pool| of_pool.counts);
+                let left_out = counts.unwrap_or_default().left_out;
+                PoolValues::of(pool, rows, left_out, seen)
+            })
             .collect()
     }
 }
@@ -195,13 +201,16 @@ impl Values {
             let is_frozen = matches!(model.registry.freeze, Freeze::Held { .. });
             (model.rows(), is_frozen)
         };
+        let left_out = outcome.left_out.iter().map(|out| &out.key);
+        let led = leads_to(&app.shared).into_values().collect();
+        let picture = Picture::of(&rows, seen.status(), left_out, &led);
         let mut refusals = BTreeMap::new();
         for incident in outcome.incidents.iter() {
             let labels = (incident.code.word(), incident.part.place());
             *refusals.entry(labels).or_default() += 1;
         }
         Values {
-            pools: PoolValues::of_all(&rows, &outcome.left_out, seen),
+            pools: PoolValues::of_all(&rows, &picture, seen),
             refusals,
             counters: vec![
                 (
@@ -344,11 +353,14 @@ mod tests {
                 discovered: &said.collect(),
             };
             let rows = merge(listed, &crate::registry::Registry::default());
-            let left_out = [LeftOut {
-                key: key(2),
-                why: String::new(),
-            }];
-            let pools = PoolValues::of_all(&rows, &left_out, &Seen::of(None));
+            let mut rows = rows;
+            for row in &mut rows {
+                row.has_pool = row.key.pool.as_str() != "web";
+            }
+            let left_out = [key(2), key_in("web", 1)];
+            let led = [Name::default()].into();
+            let picture = Picture::of(&rows, None, left_out.iter(), &led);
+            let pools = PoolValues::of_all(&rows, &picture, &Seen::of(None));
             let counts = pools.into_iter().map(|of_pool| {
                 assert!(of_pool.ready.is_empty(), "the proxy does not answer");
                 (of_pool.pool.to_string(), of_pool.backends)
@@ -356,7 +368,7 @@ mod tests {
             counts.collect::<Vec<_>>()
         };
         let of = |pool: &str, counts| (pool.to_owned(), counts);
-        assert_eq!(counts(&[]), [of("default", [0, 0, 0, 0, 0, 0, 1])]);
+        assert_eq!(counts(&[]), [of("default", [0; 8])]);
         let listed = [
             (key_in("chat", 1), 0),
             (key(1), 10),
@@ -364,9 +376,9 @@ mod tests {
             (key_in("web", 1), 10),
         ];
         let expected = [
-            of("chat", [1, 0, 0, 1, 0, 0, 0]),
-            of("default", [2, 2, 0, 0, 0, 0, 1]),
-            of("web", [1, 1, 0, 0, 0, 0, 0]),
+            of("chat", [1, 0, 0, 1, 0, 0, 0, 0]),
+            of("default", [2, 2, 0, 0, 0, 0, 1, 0]),
+            of("web", [1, 0, 0, 0, 0, 0, 0, 1]),
         ];
         assert_eq!(counts(&listed), expected);
     }

@@ -9,7 +9,6 @@ use axum::response::{IntoResponse, Response};
 use contract::{BackendAddr, BackendKey, Name};
 use serde_json::{Value, json};
 
-use crate::services;
 use crate::verdict::failures_json;
 use crate::web::{App, answers, api};
 
@@ -120,8 +119,7 @@ fn add_services(app: &App, rows: &BTreeMap<BackendKey, Value>, status: &mut Valu
         json!({ "name": pool.as_str(), "algorithm": algorithm, "backends": count })
     });
     status["pools"] = pools.collect();
-    let (head, _) = settings.usable_head();
-    let listening = services::listening(&head).into_iter();
+    let listening = app.shared.model().listening().into_iter();
     let listeners = listening.map(|one| {
         json!({
             "name": one.name.as_str(), "host": one.addr.ip(), "port": one.addr.port(),
