@@ -33,7 +33,7 @@ use crate::worker::sweep::Sweep;
 /// Batches taken from one socket before others get their turn.
 const MOST_BATCHES: usize = 8;
 
-pub struct Udp {
+pub struct Flows {
     pub listeners: Listeners,
     flows: FlowTable<Flow>,
     meters: Meters,
@@ -51,9 +51,9 @@ struct Run {
     count: usize,
 }
 
-impl Udp {
-    pub fn new(context: &Context) -> Udp {
-        Udp {
+impl Flows {
+    pub fn new(context: &Context) -> Flows {
+        Flows {
             listeners: Listeners::default(),
             flows: FlowTable::default(),
             meters: Meters::new(context.now_ms()),

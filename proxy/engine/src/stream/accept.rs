@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use slab::Slab;
 
-use super::sessions::Tcp;
+use super::sessions::Sessions;
 use crate::worker::context::Context;
 use crate::worker::poller::{Interest, Token};
 
@@ -120,7 +120,7 @@ impl Listeners {
 
     /// Accepts a bounded number of clients from each ready listener. One that has no room pauses, and the
     /// others do not wait for it.
-    pub fn accept(&mut self, context: &mut Context, tcp: &mut Tcp, room_was_made: bool) {
+    pub fn accept(&mut self, context: &mut Context, sessions: &mut Sessions, room_was_made: bool) {
         let now_ms = context.now_ms();
         for (_, listener) in &mut self.all {
             let is_paused = listener
@@ -130,7 +130,7 @@ impl Listeners {
                 continue;
             }
             let was_paused = listener.paused_until_ms.take().is_some();
-            if !listener.accept_some(context, tcp) {
+            if !listener.accept_some(context, sessions) {
                 if !was_paused {
                     let of = listener.serving.listener;
                     context.count(of, |counts| add(&counts.accept_pauses, 1));
@@ -147,7 +147,7 @@ impl Listeners {
 
 impl Listener {
     /// Returns false where there was no room.
-    fn accept_some(&mut self, context: &mut Context, tcp: &mut Tcp) -> bool {
+    fn accept_some(&mut self, context: &mut Context, sessions: &mut Sessions) -> bool {
         let of = self.serving.listener;
         for _ in 0..MOST_AT_ONCE {
             if !context.take_place(of) {
@@ -158,7 +158,7 @@ impl Listener {
                 false => Accepted::NoRoom,
             };
             if let Accepted::Client(client, client_addr) = accepted {
-                tcp.begin(context, client, client_addr, self.serving);
+                sessions.begin(context, client, client_addr, self.serving);
                 continue;
             }
             context.give_place_back(of);

@@ -32,7 +32,7 @@ use crate::worker::session_log::Record;
 /// The most bytes that one read of a half asks for.
 const BUFFER_BYTES: usize = proxy_core::session::half::MAX_READ;
 
-pub struct Tcp {
+pub struct Sessions {
     sessions: Slab<Session>,
     /// Ended in this turn. Their places are reused only in the next, since events of this turn may
     /// still name them.
@@ -46,9 +46,9 @@ pub struct Tcp {
     meters: Meters,
 }
 
-impl Tcp {
-    pub fn new(now_ms: u64, most_pipes: usize) -> Tcp {
-        Tcp {
+impl Sessions {
+    pub fn new(now_ms: u64, most_pipes: usize) -> Sessions {
+        Sessions {
             sessions: Slab::new(),
             ended: Vec::new(),
             unfinished: VecDeque::new(),
@@ -135,15 +135,8 @@ impl Tcp {
         }
     }
 
-    pub fn client_event(&mut self, context: &mut Context, index: u32, readiness: Readiness) {
-        self.event(context, index, Side::Client, readiness);
-    }
-
-    pub fn backend_event(&mut self, context: &mut Context, index: u32, readiness: Readiness) {
-        self.event(context, index, Side::Backend, readiness);
-    }
-
-    fn event(&mut self, context: &mut Context, index: u32, side: Side, readiness: Readiness) {
+    /// The poller tells of one of the two ends of a session.
+    pub fn event(&mut self, context: &mut Context, index: u32, side: Side, readiness: Readiness) {
         let Some(session) = self.sessions.get_mut(index as usize) else {
             return;
         };

@@ -11,26 +11,29 @@ pub mod scoring_bell;
 pub mod session_log;
 pub mod sweep;
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use proxy_core::plan::{Endpoint, Protocol};
-use proxy_core::retirement::Life;
+use proxy_core::retirement::{EndpointUse, Life};
+use proxy_core::session::relay::Side;
+use proxy_core::snapshot::Snapshot;
 use proxy_sys::datagrams::Receiver;
 
 use self::context::{Context, Parts};
 use self::mailbox::{Ack, Command, Mailbox};
 use self::poller::{Event, Events, Interest, Token};
-use crate::datagram::flows::Udp;
+use crate::datagram::flows::Flows;
 use crate::stream::accept::Listeners;
-use crate::stream::sessions::Tcp;
+use crate::stream::sessions::Sessions;
 
 pub struct Worker {
     context: Context,
     mailbox: Arc<Mailbox>,
     listeners: Listeners,
-    tcp: Tcp,
-    udp: Udp,
+    sessions: Sessions,
+    flows: Flows,
     receiver: Receiver,
     is_stopped: bool,
 }
@@ -42,15 +45,15 @@ impl Worker {
         context
             .poller
             .watch(&mailbox, Token::Mailbox, Interest::Arrivals)?;
-        let tcp = Tcp::new(context.now_ms(), most_pipes);
-        let udp = Udp::new(&context);
+        let sessions = Sessions::new(context.now_ms(), most_pipes);
+        let flows = Flows::new(&context);
         let (listeners, receiver) = (Listeners::default(), Receiver::new());
         Ok(Worker {
             context,
             mailbox,
             listeners,
-            tcp,
-            udp,
+            sessions,
+            flows,
             receiver,
             is_stopped: false,
         })
@@ -71,28 +74,28 @@ impl Worker {
             }
             // Priority 2: open sessions and flows.
             events.iter().for_each(|event| self.dispatch(event));
-            self.tcp.run_unfinished(&mut self.context);
+            self.sessions.run_unfinished(&mut self.context);
             // Priority 3: datagrams, which make new flows.
-            self.udp.run_ready(&mut self.context, &mut self.receiver);
+            self.flows.run_ready(&mut self.context, &mut self.receiver);
             // Priority 4: timers, which may free what the next step needs.
-            self.tcp.run_timers(&mut self.context);
-            self.udp.run_timers(&mut self.context);
-            let ended = self.tcp.reap();
+            self.sessions.run_timers(&mut self.context);
+            self.flows.run_timers(&mut self.context);
+            let ended = self.sessions.reap();
             // Priority 5: new sessions.
             self.listeners
-                .accept(&mut self.context, &mut self.tcp, ended > 0);
-            self.tcp.reap();
+                .accept(&mut self.context, &mut self.sessions, ended > 0);
+            self.sessions.reap();
         }
     }
 
     /// How long nothing needs to be done unless an event comes; `None`: for ever.
     fn timeout_ms(&self) -> Option<u64> {
-        if self.tcp.has_unfinished() || self.udp.has_unfinished() {
+        if self.sessions.has_unfinished() || self.flows.has_unfinished() {
             return Some(0);
         }
         let wakeups = [
-            self.tcp.next_wakeup_ms(),
-            self.udp.next_wakeup_ms(&self.context),
+            self.sessions.next_wakeup_ms(),
+            self.flows.next_wakeup_ms(&self.context),
             self.listeners.next_wakeup_ms(),
         ];
         let next_ms = wakeups.into_iter().flatten().min()?;
@@ -105,14 +108,18 @@ impl Worker {
     }
 
     fn dispatch(&mut self, event: Event) {
-        let context = &mut self.context;
+        let (context, sessions) = (&mut self.context, &mut self.sessions);
+        let mut of_session = |index, side| sessions.event(context, index, side, event.readiness());
         match event.token() {
             Token::Mailbox => {}
             Token::TcpListener(index) => self.listeners.event(index),
-            Token::UdpListener(index) => self.udp.listeners.event(index),
-            Token::ClientOf(index) => self.tcp.client_event(context, index, event.readiness()),
-            Token::BackendOf(index) => self.tcp.backend_event(context, index, event.readiness()),
-            Token::Flow(index) => self.udp.flow_event(context, &mut self.receiver, index),
+            Token::UdpListener(index) => self.flows.listeners.event(index),
+            Token::ClientOf(index) => of_session(index, Side::Client),
+            Token::BackendOf(index) => of_session(index, Side::Backend),
+            Token::Flow(index) => {
+                let context = &mut self.context;
+                self.flows.flow_event(context, &mut self.receiver, index);
+            }
         }
     }
 
@@ -128,58 +135,17 @@ impl Worker {
     /// Of each socket of `endpoint`.
     fn lives_at(&mut self, endpoint: Endpoint) -> impl Iterator<Item = &mut Life> {
         let tcp = self.listeners.lives_at(endpoint);
-        tcp.chain(self.udp.listeners.lives_at(endpoint))
+        tcp.chain(self.flows.listeners.lives_at(endpoint))
     }
 
     fn carry_out(&mut self, command: Command) {
         match command {
-            Command::Install(snapshot) => {
-                let metered_otherwise = self.context.snapshot.metered_otherwise(&snapshot);
-                if !metered_otherwise.is_empty() {
-                    self.tcp.forget_meters(&metered_otherwise);
-                    self.udp.forget_meters(&metered_otherwise);
-                }
-                self.context.snapshot = snapshot;
-                self.listeners.reroute(&self.context.snapshot);
-                self.udp.listeners.reroute(&self.context.snapshot);
-                let open = self
-                    .listeners
-                    .open_for()
-                    .chain(self.udp.listeners.open_for());
-                self.context.hold_listeners(open);
-                self.tcp.backends_changed(&self.context);
-                self.udp.backends_changed(&self.context);
-                // Sessions have waited for this since the events came.
-                let begun_us = self.context.now_us;
-                self.context.update_time();
-                let stall_us = self.context.now_us - begun_us;
-                self.context
-                    .counters
-                    .reload_stall_us
-                    .store(stall_us, Relaxed);
-            }
+            Command::Install(snapshot) => self.install(snapshot),
             Command::Open {
                 endpoint,
                 socket,
                 in_use,
-            } => {
-                let Some(serving) = self.context.snapshot.serving(endpoint, None) else {
-                    // The snapshot of a configuration comes before what it opens.
-                    tracing::error!(addr = %endpoint.addr, "no listener has this address");
-                    return;
-                };
-                let context = &mut self.context;
-                let opened = match endpoint.protocol {
-                    Protocol::Tcp => self
-                        .listeners
-                        .open(context, endpoint, serving, socket, in_use),
-                    Protocol::Udp => self.udp.open(context, endpoint, serving, socket, in_use),
-                };
-                if let Err(error) = opened {
-                    // Only for want of kernel memory; the other workers' sockets still serve.
-                    tracing::error!(addr = %endpoint.addr, %error, "cannot watch a listener");
-                }
-            }
+            } => self.open(endpoint, socket, in_use),
             Command::Retire(endpoint) => {
                 let now_ms = self.context.now_ms();
                 self.lives_at(endpoint).for_each(|life| life.retire(now_ms));
@@ -187,13 +153,56 @@ impl Worker {
             Command::Revive(endpoint) => self.lives_at(endpoint).for_each(Life::revive),
             Command::Close(endpoint) => match endpoint.protocol {
                 Protocol::Tcp => self.listeners.close(&self.context, endpoint),
-                Protocol::Udp => self.udp.close(&mut self.context, endpoint),
+                Protocol::Udp => self.flows.close(&mut self.context, endpoint),
             },
             Command::Stop => {
-                self.tcp.stop(&mut self.context);
-                self.udp.stop(&mut self.context);
+                self.sessions.stop(&mut self.context);
+                self.flows.stop(&mut self.context);
                 self.is_stopped = true;
             }
+        }
+    }
+
+    /// Routes by `snapshot` from now on.
+    fn install(&mut self, snapshot: Arc<Snapshot>) {
+        let context = &mut self.context;
+        let metered_otherwise = context.snapshot.metered_otherwise(&snapshot);
+        if !metered_otherwise.is_empty() {
+            self.sessions.forget_meters(&metered_otherwise);
+            self.flows.forget_meters(&metered_otherwise);
+        }
+        context.snapshot = snapshot;
+        self.listeners.reroute(&context.snapshot);
+        self.flows.listeners.reroute(&context.snapshot);
+        let open = self.listeners.open_for();
+        context.hold_listeners(open.chain(self.flows.listeners.open_for()));
+        self.sessions.backends_changed(context);
+        self.flows.backends_changed(context);
+        // Sessions have waited for this since the events came.
+        let begun_us = context.now_us;
+        context.update_time();
+        let stall_us = context.now_us - begun_us;
+        context.counters.reload_stall_us.store(stall_us, Relaxed);
+    }
+
+    /// Accepts on `socket`.
+    fn open(&mut self, endpoint: Endpoint, socket: OwnedFd, in_use: Arc<EndpointUse>) {
+        let context = &mut self.context;
+        let Some(serving) = context.snapshot.serving(endpoint, None) else {
+            // The snapshot of a configuration comes before what it opens.
+            tracing::error!(addr = %endpoint.addr, "no listener has this address");
+            return;
+        };
+        let opened = match endpoint.protocol {
+            Protocol::Tcp => {
+                let listeners = &mut self.listeners;
+                listeners.open(context, endpoint, serving, socket, in_use)
+            }
+            Protocol::Udp => self.flows.open(context, endpoint, serving, socket, in_use),
+        };
+        if let Err(error) = opened {
+            // Only for want of kernel memory; the other workers' sockets still serve.
+            tracing::error!(addr = %endpoint.addr, %error, "cannot watch a listener");
         }
     }
 }
