@@ -9,6 +9,7 @@ mod admission;
 mod audit;
 pub mod auth;
 mod base;
+mod blame;
 mod calls;
 mod changes;
 pub mod clock;

@@ -7,9 +7,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use contract::config::MAX_BACKENDS;
-use contract::{BackendAddr, BackendKey, Faults, Name};
+use contract::{BackendAddr, BackendKey, DEFAULT_NAME, Faults, Name, check_strictly};
 use serde_json::{Value, json};
 
+use crate::blame::{as_called, file_as_call, in_file};
 use crate::calls::{self, PendingCall, SettingsCall};
 use crate::changes::{self, ChangeSet, RollBack};
 use crate::clock::Now;
@@ -465,23 +466,60 @@ impl Model {
     fn patched_settings(&self, patch: &serde_json::Map<String, Value>) -> Result<Layer, Faults> {
         let patched = self.runtime_settings.patched(patch)?;
         self.refuse_clearing_of_file(patch)?;
-        let plan = self.check_settings(&patched)?;
+        let plan = self.check_settings(&patched, patch)?;
         let asked = patched.over(&self.base_settings).asked(patch);
+        let mut faults = self.conflicts_with_control(&plan, |key| asked.contains_key(key));
+        faults.0.extend(self.own_probes(&plan, &asked).0);
+        match faults.is_empty() {
+            true => Ok(patched),
+            false => Err(as_called(faults, &plan, patch)),
+        }
+    }
+
+    /// The listeners of `plan` at an address of control, of those that `is_of_call` names.
+    fn conflicts_with_control(&self, plan: &Plan, is_of_call: impl Fn(&str) -> bool) -> Faults {
         let mut faults = Faults::default();
         for listening in plan.listening() {
             let control = self.own.control_at(&listening);
-            let control = control.filter(|_| asked.contains_key(&listening.key));
-            if let Some(control) = control {
+            if let Some(control) = control.filter(|_| is_of_call(&listening.key)) {
                 let addr = listening.addr;
                 let found = format!("{addr}, where the control server listens ({control})");
                 let allowed = "an address and port that the control server does not listen on";
                 faults.add(&format!("/{}", listening.key), found, allowed);
             }
         }
-        match faults.is_empty() {
-            true => Ok(patched),
-            false => Err(faults),
+        faults
+    }
+
+    /// Each `health.port` of the call at which a probe would reach the proxy itself.
+    fn own_probes(&self, plan: &Plan, asked: &serde_json::Map<String, Value>) -> Faults {
+        let has_port = |value: &Value| value["port"].is_u64();
+        let is_probe = |(key, value): (&String, &Value)| match services::part(key) {
+            Some((Kind::Pool, _)) => has_port(&value["health"]),
+            Some((Kind::Listener, _)) => false,
+            None => key == "health" && has_port(value),
+        };
+        let mut faults = Faults::default();
+        if !asked.iter().any(is_probe) {
+            return faults;
         }
+        let mut with_backends = self.plan(&self.rows());
+        with_backends.head = plan.head.clone();
+        let Ok((with_backends, _)) = with_backends.fit(&self.own) else {
+            return faults;
+        };
+        let bytes = with_backends.render(0, 0);
+        let Err(found) = check_strictly(&bytes, &self.own.of_proxy()) else {
+            return faults;
+        };
+        let of_probes = found.0.into_iter().filter(|one| {
+            let is_asked = plan
+                .key_at(&one.place)
+                .is_some_and(|key| asked.contains_key(&key));
+            is_asked && one.place.ends_with("/health/port")
+        });
+        faults.0.extend(of_probes);
+        faults
     }
 
     /// A call takes off what calls have set. A listener or pool of `control_config.json` alone would stay, so a
@@ -512,28 +550,24 @@ impl Model {
         }
     }
 
-    /// All layers together with these settings by API. Faults are placed as a call has them: the listen address
-    /// and the algorithm beside `proxy`, everything else in it.
-    fn check_settings(&self, by_api: &Layer) -> Result<Plan, Faults> {
+    /// All layers together with these settings by API. Faults are placed as `body` has them.
+    fn check_settings(
+        &self,
+        by_api: &Layer,
+        body: &serde_json::Map<String, Value>,
+    ) -> Result<Plan, Faults> {
         let plan = Plan::of_head(by_api.over(&self.base_settings).head());
-        let checked = plan.check(&self.own.of_proxy());
-        checked.map_err(|mut faults| {
-            for fault in &mut faults.0 {
-                let key = fault.place.split('/').nth(1).unwrap_or_default();
-                if !["", "listen", "algorithm"].contains(&key) {
-                    fault.place = format!("/proxy{}", fault.place);
-                }
-            }
-            faults
-        })?;
-        Ok(plan)
+        match plan.check(&self.own.of_proxy()) {
+            Ok(()) => Ok(plan),
+            Err(faults) => Err(as_called(faults, &plan, body)),
+        }
     }
 
     /// Undoes the changes of a call, as far as they still apply.
     fn roll_back(&mut self, id: u64) -> Result<Effect, Refusal> {
         let call = calls::take(&mut self.pending, id).ok_or(Refusal::Settled)?;
         let back = self.runtime_settings.taken_back(&call.old, &call.new);
-        self.check_settings(&back)?;
+        self.check_settings(&back, &serde_json::Map::new())?;
         // A later call that is rolled back too must not bring the refused values again.
         for later in &mut self.pending {
             later.old = later.old.taken_back(&call.old, &call.new);
@@ -574,7 +608,17 @@ impl Model {
     pub fn configure(&mut self, settings: &Settings) -> Result<(), Faults> {
         if self.base_settings != settings.proxy {
             let plan = Plan::of_head(self.runtime_settings.over(&settings.proxy).head());
-            plan.check(&self.own.local)?;
+            let changed = self.base_settings.differing(&settings.proxy);
+            let body = file_as_call(&changed, &settings.proxy);
+            let placed = |faults| in_file(as_called(faults, &plan, &body));
+            plan.check(&self.own.of_proxy()).map_err(placed)?;
+            let default = Kind::Listener.key(DEFAULT_NAME);
+            let faults = self.conflicts_with_control(&plan, |key| {
+                changed.contains(key) || key == default && changed.contains("listen")
+            });
+            if !faults.is_empty() {
+                return Err(placed(faults));
+            }
             self.base_settings = settings.proxy.clone();
             self.revision += 1;
         }

@@ -368,3 +368,53 @@ fn a_backend_that_is_listed_in_one_pool_is_unknown_in_another() {
     let refused = model.apply(&gone, "op", NOW);
     assert!(matches!(refused, Err(Refusal::NotStatic(_))));
 }
+
+#[test]
+fn a_file_whose_listener_is_at_an_address_of_control_is_refused_with_its_place() {
+    let root = contract::Root("r".into());
+    let file = |proxy: Value| {
+        let bytes = json!({ "proxy": proxy }).to_string();
+        Settings::read(Some(bytes.as_bytes()), &root).expect("good alone")
+    };
+    let mut model = model();
+    let at = |port: u16| json!({ "chat": { "host": "127.0.0.1", "port": port } });
+    let faults = model.configure(&file(json!({ "listeners": at(8080) })));
+    let faults = faults.expect_err("control listens there");
+    assert_eq!(faults.0[0].place, "/proxy/listeners/chat", "{faults}");
+    assert!(
+        model.base_settings.services().is_empty(),
+        "nothing has changed"
+    );
+    let good = file(json!({ "listeners": at(8081), "pools": { "p": {} } }));
+    model.configure(&good).expect("good");
+    // What a new file changes is blamed, and not what it leaves as it is.
+    let mut second = at(8081);
+    second["a"] = second["chat"].clone();
+    let faults = model.configure(&file(json!({ "listeners": second, "pools": { "p": {} } })));
+    let faults = faults.expect_err("the address is taken");
+    assert_eq!(faults.0[0].place, "/proxy/listeners/a", "{faults}");
+}
+
+#[test]
+fn a_probe_that_would_reach_the_proxy_itself_is_refused_in_a_call() {
+    let call = |pool: &str, port: u16| {
+        let health = json!({ "health": { "port": port } });
+        let proxy = match pool {
+            "" => health,
+            pool => json!({ "pools": { pool: health } }),
+        };
+        let patch = json!({ "listen": { "host": "10.0.0.1", "port": 7000 }, "proxy": proxy });
+        let Value::Object(patch) = patch else {
+            panic!("an object")
+        };
+        model().patched_settings(&patch)
+    };
+    for (pool, place) in [
+        ("", "/proxy/health/port"),
+        ("default", "/proxy/pools/default/health/port"),
+    ] {
+        let faults = call(pool, 7000).expect_err("its own listener");
+        assert_eq!(faults.0[0].place, place, "{faults}");
+        call(pool, 7001).expect("another port");
+    }
+}

@@ -254,6 +254,11 @@ impl Patch {
         cleared.map(|((_, name), _)| name)
     }
 
+    /// Whether everything of `kind` is cleared.
+    pub fn clears(&self, kind: Kind) -> bool {
+        self.clears.contains(&kind)
+    }
+
     /// The keys of a head that it is about.
     pub fn keys(&self) -> impl Iterator<Item = String> {
         let entries = self.entries.keys();
@@ -368,6 +373,12 @@ fn elsewhere(kind: Kind, name: &Name) -> &'static [&'static str] {
         Kind::Listener if name.as_str() == DEFAULT_NAME => &["host", "port", "protocol"],
         Kind::Listener | Kind::Pool => &[],
     }
+}
+
+/// The step in a JSON pointer at which `proxy` speaks of a listener or pool, in an array or by name.
+pub fn step_of(proxy: &Keys, kind: Kind, name: &Name) -> Option<String> {
+    let mut entries = entries(kind, proxy.get(kind.word())).into_iter();
+    entries.find_map(|(own, step, _)| (own.as_ref() == Ok(name)).then_some(step))
 }
 
 /// What the contract's check says about these keys in an otherwise good listener or pool. Keys that are `null` have

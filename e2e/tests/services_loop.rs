@@ -330,7 +330,9 @@ fn a_pool_in_use_is_not_taken_away_and_backends_outlive_one_that_is() {
     let (status, answer) = bench.api().post("/api/settings", &without);
     assert_eq!(status, 400, "{answer}");
     assert!(
-        answer.to_string().contains("/proxy/listeners/chat/pool"),
+        answer
+            .to_string()
+            .contains("/proxy/pools/chat: found removed, while listener chat"),
         "{answer}"
     );
     bench.set(json!({ "listeners": { "chat": null }, "pools": { "chat": null } }));
