@@ -10,7 +10,7 @@ use contract::config::read_backend_addr;
 use contract::{BackendAddr, BackendKey, DEFAULT_NAME, Faults, Name, Object, parse_backend_ip};
 use serde_json::{Map, Value};
 
-const ALLOWED_POOL: &str =
+pub const ALLOWED_POOL: &str =
     "the name of a pool: 1 to 63 of a-z, 0-9, - and _, beginning with a letter";
 
 /// The backend that an address means in a base format.

@@ -646,6 +646,15 @@ impl Model {
         registered || listed.is_static(key) || listed.is_discovered(key)
     }
 
+    /// Whether a registration or a file names a backend of this pool.
+    pub fn has_backend_in(&self, pool: &Name) -> bool {
+        let listed = self.listed().keys();
+        let entries = self.registry.entries.iter();
+        let registered = entries.filter(|(_, entry)| entry.registered.is_some());
+        let mut keys = listed.chain(registered.map(|(key, _)| key));
+        keys.any(|key| key.pool == *pool)
+    }
+
     /// Why a backend of this pool is not published, if the pool is not defined.
     pub fn note_of_pool(&self, pool: &Name) -> Option<String> {
         (!self.pools().contains(pool)).then(|| {

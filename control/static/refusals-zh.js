@@ -79,6 +79,8 @@ const WHOLE = {
   'no string': '不是字符串',
   'no edit': '没有修改',
   'a pool that no listener leads to; a call may remove both': '没有监听指向的后端池；可以在同一次调用中一并移除监听',
+  'no pool but default: /api/v1/pools/POOL/backends/IP:PORT names other pools':
+    '只能是 default；其他后端池的后端用 /api/v1/pools/POOL/backends/IP:PORT',
   'a base key': '基本键',
   'an array of listeners with their names, or an object by name': '监听的数组（各有名称），或以名称为键的对象',
   'an object of pools by name': '以名称为键的后端池对象',

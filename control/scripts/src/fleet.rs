@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use contract::config::DEFAULT_WEIGHT;
-use contract::{Backend, BackendAddr, Report};
+use contract::{Backend, BackendAddr, Name, Report};
 use fastrand::Rng;
 use serde_json::{Value, json};
 
@@ -67,9 +67,16 @@ impl Fleet {
         changes
     }
 
-    /// What `k8s_endpoints.json` says of the fleet. `updated_at` is in unix seconds.
-    pub fn document(&self, updated_at: u64) -> Value {
-        let backends: Vec<Value> = self.listed().map(|backend| backend.to_json()).collect();
+    /// What `k8s_endpoints.json` says of the fleet, which is in `pool`. `updated_at` is in unix seconds.
+    pub fn document(&self, pool: Option<&Name>, updated_at: u64) -> Value {
+        let entry = |backend: Backend| {
+            let mut entry = backend.to_json();
+            if let Some(pool) = pool {
+                entry["pool"] = pool.as_str().into();
+            }
+            entry
+        };
+        let backends: Vec<Value> = self.listed().map(entry).collect();
         json!({ "source": "gen_k8s_endpoints", "updated_at": updated_at, "backends": backends })
     }
 
@@ -159,7 +166,7 @@ mod tests {
             fleet.step(&mut rng);
             let file = json!({
                 "listen": { "host": "0.0.0.0", "port": 10080 },
-                "backends": fleet.document(1_730_000_000)["backends"],
+                "backends": fleet.document(None, 1_730_000_000)["backends"],
             });
             let checked = contract::check(file.to_string().as_bytes(), &Default::default());
             let checked = checked.expect("a valid file");

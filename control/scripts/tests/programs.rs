@@ -200,6 +200,13 @@ fn discovery_hands_out_invented_nodes_or_just_those_named() {
             .success()
     );
     assert_eq!(addrs(&read_json(&path)), ["127.0.0.1:1", "::1:2"]);
+    assert_eq!(read_json(&path)["backends"][0].get("pool"), None);
+    let in_pool = ["--out", out, "--n", "2", "--pool", "chat"];
+    assert!(run(GEN, &in_pool).status.success());
+    let backends = read_json(&path)["backends"].take();
+    let pools = backends.as_array().expect("a list").iter();
+    assert!(pools.clone().all(|one| one["pool"] == "chat"), "{backends}");
+    assert_eq!(pools.count(), 2);
 }
 
 #[test]

@@ -275,16 +275,18 @@ impl Report {
         pools.map(|(name, standing)| (name, standing.found.finding.level()))
     }
 
-    /// Why no backend takes traffic, for warnings, which already name everything else.
-    pub fn no_backend(&self) -> impl Iterator<Item = String> {
+    /// Why no backend takes traffic, for warnings, which already name everything else. A pool that has got a
+    /// backend since the last look is not said to have none.
+    pub fn no_backend(&self, has_backend: impl Fn(&Name) -> bool) -> impl Iterator<Item = String> {
         let findings = self.findings.iter();
-        let of_backends = findings.filter(|standing| {
-            matches!(
-                standing.found.finding,
-                Finding::NoBackendKnown { .. }
-                    | Finding::NoBackendUsable { .. }
-                    | Finding::FailOpen { .. }
-            )
+        let of_backends = findings.filter(move |standing| match standing.found.finding {
+            Finding::NoBackendKnown { .. } => {
+                !standing.found.pool.as_ref().is_some_and(&has_backend)
+            }
+            ref other => matches!(
+                other,
+                Finding::NoBackendUsable { .. } | Finding::FailOpen { .. }
+            ),
         });
         of_backends.map(Standing::text)
     }

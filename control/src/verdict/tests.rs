@@ -912,6 +912,22 @@ fn a_pool_that_takes_no_traffic_by_its_settings_is_told_as_that_and_as_no_troubl
 }
 
 #[test]
+fn a_pool_that_has_got_a_backend_since_is_not_said_to_have_none() {
+    let status = status_of(&[], 0);
+    let mut verdicts = Verdicts::default();
+    look(
+        &mut verdicts,
+        Process::Heard,
+        &[],
+        Some(&status),
+        &Config::default(),
+        1_000,
+    );
+    let warned = |has_backend| verdicts.report().no_backend(|_| has_backend).count();
+    assert_eq!([warned(false), warned(true)], [1, 0]);
+}
+
+#[test]
 fn a_listener_whose_settings_are_not_applied_is_told() {
     let (rows, status) = scene(Cause::Down, 0);
     let unusable = crate::layer::Unusable {

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
+use contract::Name;
 use serde_json::{Value, json};
 
 use super::App;
@@ -86,7 +87,7 @@ pub fn updated_at(app: &App) -> (Value, Value) {
 fn warnings_after(app: &App, settled: &Settled) -> Vec<String> {
     let mut warnings = warnings(app);
     if settled.was_sent() {
-        let stale: Vec<String> = app.shared.verdicts().report().no_backend().collect();
+        let stale = no_backend(app, |_| false);
         warnings.retain(|warning| !stale.contains(warning));
     }
     warnings
@@ -125,7 +126,9 @@ pub fn warnings(app: &App) -> Vec<String> {
             .failure
             .map(|failure| format!("not published: {failure}")),
     );
-    warnings.extend(app.shared.verdicts().report().no_backend());
+    warnings.extend(no_backend(app, |pool| {
+        app.shared.model().has_backend_in(pool)
+    }));
     if let Freeze::Held { .. } = app.shared.model().registry.freeze {
         warnings.push(
             "mass expiry held back: more than half of the registrations are silent".to_owned(),
@@ -134,6 +137,13 @@ pub fn warnings(app: &App) -> Vec<String> {
     warnings.extend(app.shared.edits_note());
     warnings.extend(app.shared.audit.warning());
     warnings
+}
+
+/// Why no backend takes traffic, as of the last look at the proxy.
+fn no_backend(app: &App, has_backend: impl Fn(&Name) -> bool) -> Vec<String> {
+    // The model is never locked under the verdicts.
+    let report = app.shared.verdicts().report().clone();
+    report.no_backend(has_backend).collect()
 }
 
 /// Backends that are left out, each by itself; many of one pool for one reason in one line.

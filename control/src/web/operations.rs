@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use contract::config::{MAX_WEIGHT, read_report};
-use contract::{BackendAddr, BackendKey, Batch, Faults, OWNER_BYTES, Object, Report};
+use contract::{BackendAddr, BackendKey, Batch, DEFAULT_NAME, Faults, OWNER_BYTES, Object, Report};
 use serde_json::{Map, Value, json};
 
 use super::body::JsonObject;
@@ -247,7 +247,10 @@ async fn change_override(
     let refused = |faults: Faults| answers::refused(app, &actor, key, &path.target(), faults);
     let backend = path.key().map_err(refused)?;
     let mut faults = Faults::default();
-    let change = read(&mut Object::new(&body, ""), &mut faults);
+    let mut object = Object::new(&body, "");
+    refuse_other_pool(&mut object, &mut faults);
+    let change = read(&mut object, &mut faults);
+    let change = change.filter(|_| faults.is_empty());
     let change = change.ok_or_else(|| refused(faults))?;
     let addr = backend.addr;
     let mut updated = json!({ "ip": addr.ip(), "port": addr.port() });
@@ -255,6 +258,17 @@ async fn change_override(
     let answer = json!({ "ok": true, "updated": updated });
     let change = Mutation::SetOverride(backend, change);
     mutate(app, actor, change, |_| answer).await
+}
+
+/// The paths of the base API name backends of the pool `default`: a body that names another would change the wrong
+/// one.
+fn refuse_other_pool(object: &mut Object, faults: &mut Faults) {
+    let other = object.take("pool").filter(|pool| **pool != DEFAULT_NAME);
+    if let Some(other) = other {
+        let allowed =
+            "no pool but default: /api/v1/pools/POOL/backends/IP:PORT names other pools";
+        faults.add(&object.pointer("pool"), other, allowed);
+    }
 }
 
 pub fn read_registration(

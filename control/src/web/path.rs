@@ -10,7 +10,7 @@ use contract::{BackendAddr, BackendKey, Faults, Name, parse_backend_ip};
 use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
-use crate::base::{lower, parse_id, parse_key};
+use crate::base::{ALLOWED_POOL, lower, parse_id, parse_key};
 
 /// axum's own `Path`, with our errors.
 pub struct PathOf<T>(pub T);
@@ -52,8 +52,12 @@ impl<S: Send + Sync> FromRequestParts<S> for BackendId {
                 key: parse_key(id),
             },
             Some(pool) => {
-                let key = Name::new(pool).zip(parse_id(id));
-                let key = key.map(|(pool, own)| BackendKey { pool, ..own });
+                let Some(name) = Name::new(pool) else {
+                    let mut faults = Faults::default();
+                    faults.add("(path) pool", pool, ALLOWED_POOL);
+                    return Err(faults.into());
+                };
+                let key = parse_id(id).map(|own| BackendKey { pool: name, ..own });
                 let text = key.as_ref().map(BackendKey::to_string);
                 BackendId {
                     text: text.unwrap_or_else(|| format!("{pool}/{id}")),

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
-use contract::BackendAddr;
 use contract::publish::{publish, remove_litter};
+use contract::{BackendAddr, Name};
 use control_client::Signals;
 use control_client::arguments::seconds;
 use fastrand::Rng;
@@ -31,6 +31,9 @@ struct Arguments {
     /// List these addresses instead, separated by commas
     #[arg(long, value_name = "IP:PORT,...", conflicts_with = "n", value_parser = arguments::backends)]
     backends: Option<Backends>,
+    /// The pool of the nodes [default: default]
+    #[arg(long, value_name = "NAME", value_parser = arguments::pool)]
+    pool: Option<Name>,
     /// Run until stopped: nodes come and go, at least one stays, figures drift
     #[arg(long = "loop")]
     is_loop: bool,
@@ -56,10 +59,11 @@ fn main() -> ExitCode {
             root.k8s_endpoints()
         }
     };
+    let pool = arguments.pool.as_ref();
     let mut rng = Rng::new();
     let mut fleet = Fleet::new(addrs, &mut rng);
     if !arguments.is_loop {
-        return match write(&path, &fleet, &Changes::default()) {
+        return match write(&path, &fleet, pool, &Changes::default()) {
             true => ExitCode::SUCCESS,
             false => ExitCode::FAILURE,
         };
@@ -76,7 +80,7 @@ fn main() -> ExitCode {
     let mut changes = Changes::default();
     loop {
         // A disk that is full or read-only may recover, so a failure ends no loop.
-        write(&path, &fleet, &changes);
+        write(&path, &fleet, pool, &changes);
         if signals.wait(arguments.interval).is_some() {
             return ExitCode::SUCCESS;
         }
@@ -85,9 +89,9 @@ fn main() -> ExitCode {
 }
 
 /// Writes the list. `false`: it could not be written, and the previous list stays in place.
-fn write(path: &Path, fleet: &Fleet, changes: &Changes) -> bool {
+fn write(path: &Path, fleet: &Fleet, pool: Option<&Name>, changes: &Changes) -> bool {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
-    let document = fleet.document(since_1970.unwrap_or_default().as_secs());
+    let document = fleet.document(pool, since_1970.unwrap_or_default().as_secs());
     let text = format!("{document:#}\n");
     if let Err(error) = publish(path, text.as_bytes()) {
         complain(format_args!(

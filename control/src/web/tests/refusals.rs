@@ -237,3 +237,37 @@ async fn only_known_backends_can_be_pinged() {
     );
     assert_eq!(folder.audited("ping").len(), 6);
 }
+
+#[tokio::test]
+async fn a_pool_where_none_or_no_such_name_belongs_is_named() {
+    let folder = Folder::new(json!({}));
+    let control = folder.start().await;
+    control.register("10.0.0.1").await;
+    let before = folder.published();
+    for (key, value) in [
+        ("weight", json!(7)),
+        ("enabled", json!(false)),
+        ("drain", json!(true)),
+    ] {
+        let path = format!("/api/backends/10.0.0.1/9001/{key}");
+        let body = json!({ key: value, "pool": "chat" });
+        let (status, answer) = control.ask(ask("POST", &path).body(&body)).await;
+        assert_eq!(status, 400, "{answer}");
+        assert_eq!(answer["faults"][0]["place"], "/pool", "{answer}");
+    }
+    assert_eq!(folder.published(), before, "the pool default is as it was");
+    for (method, kind) in [
+        ("GET", "backends"),
+        ("PATCH", "backends"),
+        ("PUT", "static"),
+        ("DELETE", "static"),
+    ] {
+        let path = format!("/api/v1/pools/No-Name/{kind}/10.0.0.1:9001");
+        let call = ask(method, &path).header("if-match", "*").body(&json!({}));
+        let (status, answer) = control.ask(call).await;
+        assert_eq!(status, 400, "{answer}");
+        assert!(answer.to_string().contains("(path) pool"), "{answer}");
+    }
+    let body = json!({ "weight": 7, "pool": "default" });
+    control.good(ask("POST", WEIGHT).body(&body)).await;
+}
