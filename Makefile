@@ -16,6 +16,7 @@ help:
 	@echo "make run     build, then run everything on this machine until Ctrl-C"
 	@echo "             (CONTROL_PORT, PROXY_PORT and BACKEND_PORT choose other ports)"
 	@echo "make bench   measure the data path beside haproxy, nginx and envoy (about 20 minutes)"
+	@echo "make bench-control   measure the control plane with 20,000 backends (some minutes)"
 	@echo "make sched   simulate how each algorithm spreads work over GPUs (a few minutes; TRACE=FILE)"
 	@echo "make sched-proof  the same with the real programs and models of GPUs on real sockets (10 minutes)"
 	@echo "make soak    run the long tests: millions of sessions, fuzzed inputs, more seeds"
@@ -80,6 +81,15 @@ bench:
 	$(CARGO) build --release --locked -p proxy-server -p bench
 	$(target)/release/bench compare --proxy $(target)/release/proxy_server \
 		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(ONLY),--only $(ONLY))
+
+# Registers 20,000 backends with both programs as they are: about a minute a round. ROUNDS, BACKENDS and CLIENTS=N,N
+# change it.
+.PHONY: bench-control
+bench-control:
+	@scripts/need.sh $(CARGO) cc
+	$(CARGO) build --release --locked -p proxy-server -p control -p bench
+	WICKETGATE_BIN_DIR=$(target)/release $(target)/release/bench_control $(if $(ROUNDS),--rounds $(ROUNDS)) \
+		$(if $(BACKENDS),--backends $(BACKENDS)) $(if $(CLIENTS),--clients $(CLIENTS))
 
 # Simulates scheduling, and writes page and charts. The trace is no part of the repository.
 TRACE ?= ../shared/data/AzureLLMInferenceTrace_code.csv
