@@ -15,6 +15,7 @@ use crate::clock::{Clock, Now};
 use crate::merge::merge;
 use crate::registry::{Effect, Registry};
 use crate::settings::{ExpiryPolicy, Settings};
+use crate::sources::journal::Digests;
 use crate::sources::listing::{self, Listed};
 use crate::sources::runtime::{self, FileEntries, Origin};
 use crate::web::body::{MAX_BODY_BYTES, MAX_CHANGES_BYTES};
@@ -78,7 +79,7 @@ pub fn registry_file(bytes: &[u8]) {
 
 fn taken_over(entries: &FileEntries) -> Registry {
     let mut registry = Registry::default();
-    let (known, warmup_ms) = (FileEntries::new(), POLICY.warmup_ms);
+    let (known, warmup_ms) = (Digests::new(), POLICY.warmup_ms);
     runtime::merge_edits(
         &mut registry,
         &known,

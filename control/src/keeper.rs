@@ -5,6 +5,7 @@
 //! too, so that an edit by others and a write by control never overtake each other.
 
 mod files;
+mod journal;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,12 +27,12 @@ use crate::settings::Settings;
 use crate::shared::Shared;
 
 pub use files::{Files, load};
-use files::{WriteError, is_in_file, is_overtaken};
+use files::{is_in_file, is_overtaken};
 
 /// How many commands wait at most; more wait in their connections.
 const QUEUE: usize = 1024;
 /// How many mutations share one write at most.
-const BATCH: usize = 256;
+const BATCH: usize = 1024;
 /// How often a change is made again because others replaced the file while it was written.
 const TRIES: usize = 8;
 /// How often time passes for registrations.
@@ -40,10 +41,19 @@ const TICK: Duration = listening::TURN;
 const STALL_PART: u64 = 4;
 /// How often heartbeats are stored, and how soon a failed write is retried.
 const STORE_INTERVAL_MS: u64 = 5_000;
+/// Up to this number of entries, a batch writes the registry's file whole: other programs read it at once, and
+/// it takes no longer than waiting for the disk.
+const WHOLE_UP_TO: usize = 1_000;
+/// Folding the journal may take a fifth of the time, but waits no longer than this.
+const FOLD_REST_PER_WORK: u64 = 4;
+const MAX_FOLD_REST_MS: u64 = 800;
 /// How often writing a failing audit log is retried.
 const AUDIT_INTERVAL: Duration = Duration::from_secs(2);
 /// How often the audit log gets its sums.
 const SUM_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The file that could not be written, and why.
+type WriteError = (PathBuf, Arc<PublishError>);
 
 /// A mutation that was carried out.
 #[derive(Debug)]
@@ -152,6 +162,10 @@ pub struct Task {
     dirty: bool,
     /// When the registry was last written or tried, on the monotonic clock.
     stored_at_ms: u64,
+    /// How long the journal may grow after that.
+    fold_rest_ms: u64,
+    /// [`WHOLE_UP_TO`], or what a simulation plays.
+    pub whole_up_to: usize,
     /// For expired registrations: a client that can register can let any number of them expire.
     expiry_lines: LineLimit,
     edits_file: EditsFile,
@@ -167,6 +181,8 @@ impl Task {
             edits_file,
             new_edits: Vec::new(),
             stored_at_ms: shared.clock.now().monotonic_ms,
+            fold_rest_ms: 0,
+            whole_up_to: WHOLE_UP_TO,
             dirty: false,
             expiry_lines: LineLimit::default(),
             shared,
@@ -274,16 +290,32 @@ impl Task {
         let mut tries = 1..=TRIES;
         let (staged, outcomes, stored) = loop {
             // An edit by others that we have not seen yet must not be overwritten.
-            self.files.read_edits(&self.shared).await;
+            let is_whole = self.is_written_whole();
+            match is_whole {
+                true => self.files.read_edits(&self.shared).await,
+                false => self.files.read_newer_edits(&self.shared).await,
+            }
             let now = self.shared.clock.now();
-            let mut staged = self.shared.model().clone();
+            let touched = requests.iter().map(|request| &request.mutation);
+            let touched = touched.flat_map(Mutation::backends).collect();
+            let mut staged = match is_whole {
+                true => self.shared.model().clone(),
+                false => self.shared.model().part(&touched),
+            };
             let outcomes: Vec<Result<Change, Refusal>> = requests
                 .iter()
                 .map(|request| staged.apply(&request.mutation, &request.actor.to_string(), now))
                 .collect();
-            let stored = match outcomes.iter().any(changes_state) {
-                true => self.files.write_registry(&staged, now).await,
-                false => Ok(()),
+            let changed = requests.iter().zip(&outcomes);
+            let changed = changed.filter(|(_, outcome)| changes_state(outcome));
+            let changed: Vec<&Mutation> = changed.map(|(request, _)| &request.mutation).collect();
+            let stored = match (changed.is_empty(), is_whole) {
+                (true, _) => Ok(()),
+                (false, true) => self.files.write_registry(staged.clone(), now).await,
+                (false, false) => {
+                    let keys = changed.into_iter().flat_map(Mutation::backends).collect();
+                    self.files.append_to_journal(&staged, &keys, now).await
+                }
             };
             if !is_overtaken(&stored) || tries.next().is_none() {
                 break (staged, outcomes, stored);
@@ -299,6 +331,11 @@ impl Task {
             self.dirty |= stored.is_err();
         }
         self.answer(requests, outcomes, stored);
+    }
+
+    /// Whether each batch writes the registry's file whole. Of a larger registry, the journal takes the batch.
+    fn is_written_whole(&self) -> bool {
+        self.shared.model().registry.entries.len() <= self.whole_up_to
     }
 
     async fn mutate_settings(&mut self, request: Request) {
@@ -482,7 +519,9 @@ impl Task {
         }
         let since_ms = now.monotonic_ms.saturating_sub(self.stored_at_ms);
         let heard = self.shared.model().registry.updated_at > self.files.registry_updated_at();
-        if !passed.is_empty() || (since_ms >= STORE_INTERVAL_MS && (self.dirty || heard)) {
+        let is_due = since_ms >= STORE_INTERVAL_MS && (self.dirty || heard);
+        let is_folding_due = self.files.is_journal_used() && since_ms >= self.fold_rest_ms;
+        if !passed.is_empty() || is_due || is_folding_due {
             self.store_registry().await;
         }
     }
@@ -526,12 +565,11 @@ impl Task {
     /// Stores the registry; a failure leaves it dirty, so that it is retried.
     async fn store_registry(&mut self) {
         let now = self.shared.clock.now();
-        self.stored_at_ms = now.monotonic_ms;
         let mut tries = 1..=TRIES;
         let stored = loop {
             self.files.read_edits(&self.shared).await;
             let model = self.shared.model().clone();
-            let stored = self.files.write_registry(&model, now).await;
+            let stored = self.files.write_registry(model, now).await;
             if !is_overtaken(&stored) || tries.next().is_none() {
                 break stored;
             }
@@ -541,6 +579,12 @@ impl Task {
             tracing::error!("{path} cannot be written: {error}; retrying every 5 s");
         }
         self.dirty = stored.is_err();
+        self.stored_at_ms = self.shared.clock.now().monotonic_ms;
+        let took_ms = self.stored_at_ms.saturating_sub(now.monotonic_ms);
+        self.fold_rest_ms = match self.dirty {
+            true => STORE_INTERVAL_MS,
+            false => (took_ms * FOLD_REST_PER_WORK).min(MAX_FOLD_REST_MS),
+        };
     }
 }
 

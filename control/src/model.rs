@@ -367,7 +367,23 @@ impl Model {
         Ok(Change { effect, old, new })
     }
 
-    /// Takes over the changes that these mutations made in `staged`, a copy of this model. Heartbeats since
+    /// A copy on which mutations of these backends can be tried.
+    pub fn part(&self, keys: &BTreeSet<&BackendKey>) -> Model {
+        Model {
+            registry: self.registry.part(keys),
+            discovery: self.discovery.clone(),
+            statics: self.statics.clone(),
+            runtime_settings: self.runtime_settings.clone(),
+            pending: self.pending.clone(),
+            base_settings: self.base_settings.clone(),
+            own: self.own.clone(),
+            kept: self.kept.clone(),
+            warnings: Vec::new(),
+            ..*self
+        }
+    }
+
+    /// Takes over the changes that these mutations made in `staged`, a [`Model::part`] of this. Heartbeats since
     /// the copy stay: operators and backends set different values.
     pub fn take_over<'a>(&mut self, staged: Model, done: impl Iterator<Item = &'a Mutation>) {
         let entries = &mut self.registry.entries;
@@ -683,10 +699,8 @@ impl Model {
                 false => Refusal::HasNoOwner(said.key.clone()),
             });
         }
-        let entries = self.registry.entries.values();
-        let count = entries.filter(|entry| entry.registered.is_some()).count();
         let is_new = self.registry.registered(&said.key).is_none();
-        match is_new && count >= self.max_registrations {
+        match is_new && self.registry.count_registered() >= self.max_registrations {
             true => Err(Refusal::TooMany(self.max_registrations)),
             false => Ok(()),
         }

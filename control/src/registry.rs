@@ -9,7 +9,7 @@
 //! more registrations, if more than half would expire within one TTL, nothing expires for ten TTLs, until
 //! most are heard again, or until an operator acknowledges it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use contract::config::MAX_BACKENDS;
 use contract::{BackendKey, Batch, Report};
@@ -186,15 +186,54 @@ pub enum Remover {
     Operator,
 }
 
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Counts {
+    entries: usize,
+    registered: usize,
+}
+
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Registry {
     pub entries: BTreeMap<BackendKey, RegistryEntry>,
+    /// What a part of a registry leaves out.
+    beyond: Counts,
     /// Unix seconds of the last change.
     pub updated_at: u64,
     pub freeze: Freeze,
 }
 
 impl Registry {
+    /// The entries of these backends, and how many others there are: enough to change the entries of these
+    /// backends without copying thousands of others.
+    pub fn part(&self, keys: &BTreeSet<&BackendKey>) -> Registry {
+        let entries = keys.iter().filter_map(|&key| {
+            let entry = self.entries.get(key)?;
+            Some((key.clone(), entry.clone()))
+        });
+        let mut part = Registry {
+            entries: entries.collect(),
+            beyond: Counts::default(),
+            updated_at: self.updated_at,
+            freeze: self.freeze,
+        };
+        part.beyond = Counts {
+            entries: self.len() - part.len(),
+            registered: self.count_registered() - part.count_registered(),
+        };
+        part
+    }
+
+    fn len(&self) -> usize {
+        self.entries.len() + self.beyond.entries
+    }
+
+    /// How many registrations there are, expired ones included.
+    pub fn count_registered(&self) -> usize {
+        let entries = self.entries.values();
+        let registered = entries.filter(|entry| entry.registered.is_some());
+        registered.count() + self.beyond.registered
+    }
+
     /// Takes a heartbeat that changes only load figures; `None` if it changes more and must go through
     /// [`Registry::register`].
     pub fn heartbeat(
@@ -229,7 +268,7 @@ impl Registry {
         if let Some(effect) = self.heartbeat(said, now, policy) {
             return Ok(effect);
         }
-        if self.entries.len() >= MAX_BACKENDS && !self.entries.contains_key(&said.key) {
+        if self.len() >= MAX_BACKENDS && !self.entries.contains_key(&said.key) {
             return Err(Full);
         }
         let entry = self.entries.entry(said.key.clone()).or_default();
@@ -279,7 +318,7 @@ impl Registry {
         actor: &str,
         now: Now,
     ) -> Result<(), Full> {
-        if self.entries.len() >= MAX_BACKENDS && !self.entries.contains_key(key) {
+        if self.len() >= MAX_BACKENDS && !self.entries.contains_key(key) {
             return Err(Full);
         }
         let entry = self.entries.entry(key.clone()).or_default();
@@ -311,7 +350,7 @@ impl Registry {
         if Some(&word) == old {
             return Ok(false);
         }
-        if entry.is_none() && self.entries.len() >= MAX_BACKENDS {
+        if entry.is_none() && self.len() >= MAX_BACKENDS {
             return Err(Full);
         }
         let actor = actor.to_owned();

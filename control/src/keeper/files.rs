@@ -1,5 +1,6 @@
 //! The keeper's files: their last known state, reading and writing them.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,9 +21,13 @@ use crate::render::{OwnAddresses, Plan};
 use crate::settings::{Settings, read_file};
 use crate::shared::Shared;
 use crate::sources::entry::Said;
+use crate::sources::journal::{Digests, Journal, Record, digests};
 use crate::sources::listing::{self, Listing};
-use crate::sources::runtime::{self, FileEntries, Origin};
+use crate::sources::runtime::{self, Origin};
 use crate::words::many;
+
+use super::WriteError;
+use super::journal::JournalFile;
 
 /// The last seen versions of files that others may write.
 #[derive(Debug)]
@@ -33,8 +38,10 @@ pub struct Files {
     registry_version: Option<FileVersion>,
     settings_version: Option<FileVersion>,
     registry_digest: Option<String>,
-    /// The entries of that version, against which edits by others are recognized.
-    registry_known: FileEntries,
+    /// Its entries, against which edits by others are recognized.
+    registry_known: Digests,
+    /// Changes that it does not hold yet.
+    journal: JournalFile,
     /// `updated_at` of the last written version.
     registry_updated_at: u64,
     /// The file there cannot be read as a registry; it is put aside before it is overwritten.
@@ -76,7 +83,8 @@ pub struct Loaded {
 /// Reads everything once, before anything is written.
 pub fn load(settings: &Settings, own: OwnAddresses, clock: &Clock) -> Loaded {
     let now = clock.now();
-    let mut files = Files::at(settings);
+    let (journal, unfolded) = JournalFile::beside(&settings.runtime_backends_path);
+    let mut files = Files::at(settings, journal);
     let published = read_published(&settings.proxy_config_path);
     let published_settings = published
         .as_ref()
@@ -117,6 +125,7 @@ pub fn load(settings: &Settings, own: OwnAddresses, clock: &Clock) -> Loaded {
     model.drop_accepted(accepted.as_deref().unwrap_or_default());
     let found = read_registry(&settings.runtime_backends_path);
     let registry_read = files.take_registry(found, &mut model, now).is_some();
+    files.take_journal(unfolded, &mut model, now);
     let found = read(&settings.k8s_endpoints_path);
     let discovery_read = files.discovery.take(found, &mut model.discovery);
     let found = read(&settings.static_backends_path);
@@ -310,9 +319,6 @@ fn parse_settings(bytes: &[u8]) -> Result<ReadSettings, Faults> {
     Ok((layer, pending))
 }
 
-/// The file that could not be written, and why.
-pub type WriteError = (PathBuf, Arc<PublishError>);
-
 /// Replaces a file, if it is still the version that was read. Runs outside the runtime's thread, which a slow
 /// disk would block.
 async fn write(path: PathBuf, bytes: Vec<u8>, read: Option<FileVersion>) -> Result<(), WriteError> {
@@ -361,14 +367,15 @@ fn warn_once(before: &[String], now: &[String]) {
 }
 
 impl Files {
-    fn at(settings: &Settings) -> Files {
+    fn at(settings: &Settings, journal: JournalFile) -> Files {
         Files {
             registry_path: settings.runtime_backends_path.clone(),
             settings_path: settings.settings_runtime_path.clone(),
             registry_version: None,
             settings_version: None,
             registry_digest: None,
-            registry_known: FileEntries::new(),
+            registry_known: Digests::new(),
+            journal,
             registry_updated_at: 0,
             registry_is_broken: false,
             discovery: ListingFile::at(
@@ -671,31 +678,110 @@ impl Files {
         if let Some(updated_at) = file.updated_at {
             model.registry.updated_at = model.registry.updated_at.max(updated_at);
         }
-        self.registry_known = file.entries;
+        self.registry_known = digests(&file.entries);
         self.registry_is_broken = false;
         let named = |note| format!("backends_runtime.json: {note}");
         self.registry_notes = notes.into_iter().map(named).collect();
         Some(edited)
     }
 
-    /// Writes the registry's file.
-    pub async fn write_registry(&mut self, model: &Model, now: Now) -> Result<(), WriteError> {
-        let entries = runtime::entries(&model.registry, model.listed(), now);
+    /// Takes over the changes that the registry's file did not hold yet when control ended.
+    fn take_journal(&mut self, journal: Journal, model: &mut Model, now: Now) {
+        let mut notes = journal.notes;
+        let warmup_ms = model.policy.warmup_ms;
+        let mut taken = 0_usize;
+        for (key, record) in journal.records {
+            // Somebody's edit of the entry wins.
+            if self.registry_known.get(&key) != record.was.as_ref() {
+                continue;
+            }
+            taken += 1;
+            let entries = &mut model.registry.entries;
+            match record.now {
+                Some(entry) => {
+                    let entry = runtime::read_entry(&entry, now, warmup_ms, &mut notes);
+                    entries.insert(key, entry);
+                }
+                None => _ = entries.remove(&key),
+            }
+        }
+        if taken > 0 {
+            model.registry.updated_at = model.registry.updated_at.max(journal.updated_at);
+            let taken = many(taken, "backend");
+            tracing::info!(
+                "control ended while it wrote backends_runtime.json: {taken} taken from its journal"
+            );
+        }
+        let named = |note| format!("backends_runtime.journal: {note}");
+        self.registry_notes.extend(notes.into_iter().map(named));
+    }
+
+    /// Whether the journal holds changes that are to be folded into the registry's file.
+    pub fn is_journal_used(&self) -> bool {
+        self.journal.is_used()
+    }
+
+    /// Takes over what others have written into the registry's file, if it is not the version that was read
+    /// last. Reading 20,000 entries for each batch would take longer than storing it.
+    pub async fn read_newer_edits(&mut self, shared: &Shared) {
+        let path = self.registry_path.clone();
+        let version = tokio::task::spawn_blocking(move || FileVersion::of(&path)).await;
+        let version = version.expect("asking for a file's version does not panic");
+        if version != self.registry_version {
+            self.read_edits(shared).await;
+        }
+    }
+
+    /// Stores the entries of these backends as they are in `model`, in the journal.
+    pub async fn append_to_journal(
+        &mut self,
+        model: &Model,
+        keys: &BTreeSet<&BackendKey>,
+        now: Now,
+    ) -> Result<(), WriteError> {
+        let mut changed = runtime::entries(&model.registry, model.listed(), now);
+        let records: Vec<Record> = keys
+            .iter()
+            .map(|&key| Record {
+                key: key.clone(),
+                was: self.registry_known.get(key).copied(),
+                now: changed.remove(key),
+            })
+            .collect();
+        if records.is_empty() {
+            return Ok(());
+        }
         let updated_at = model.registry.updated_at;
-        let bytes = runtime::render(&entries, updated_at);
-        let new_digest = digest(&bytes);
+        self.journal.append(&records, updated_at).await
+    }
+
+    /// Writes the registry's file, and empties the journal.
+    pub async fn write_registry(&mut self, model: Model, now: Now) -> Result<(), WriteError> {
+        let updated_at = model.registry.updated_at;
+        // Thousands of entries would block the runtime's thread.
+        let rendered = tokio::task::spawn_blocking(move || {
+            let entries = runtime::entries(&model.registry, model.listed(), now);
+            let bytes = runtime::render(&entries, updated_at);
+            (digest(&bytes), digests(&entries), bytes)
+        });
+        let (new_digest, known, bytes) = rendered.await.expect("rendering does not panic");
         if self.registry_is_broken {
             put_aside(self.registry_path.clone()).await?;
             self.registry_version = None;
         }
-        let written = write(self.registry_path.clone(), bytes, self.registry_version).await;
+        let path = self.registry_path.clone();
+        let written = write(path, bytes, self.registry_version).await;
         if is_in_file(&written) {
             self.registry_digest = Some(new_digest);
-            self.registry_known = entries;
+            self.registry_known = known;
             self.registry_updated_at = updated_at;
             self.registry_is_broken = false;
         }
-        written
+        written?;
+        match self.journal.is_used() {
+            true => self.journal.clear().await,
+            false => Ok(()),
+        }
     }
 
     /// Writes `settings_runtime.json`.

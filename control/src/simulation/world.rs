@@ -51,6 +51,8 @@ pub struct World {
     unix_ms: Arc<AtomicU64>,
     /// The running process's own.
     clock: Clock,
+    /// Control stores changes as those of a registry that is too large to be written whole.
+    is_large: bool,
     /// Backends that go on beating, and when each does next, on the monotonic clock.
     agents: BTreeMap<BackendAddr, u64>,
     control: Option<Control>,
@@ -112,6 +114,7 @@ impl World {
         let monotonic_ms = Arc::new(AtomicU64::new(0));
         let unix_ms = Arc::new(AtomicU64::new(1_730_000_000_000));
         let clock = clock_of(&monotonic_ms, &unix_ms);
+        let is_large = random.u8(0..3) == 0;
         let mut world = World {
             random,
             oracle: Oracle::default(),
@@ -120,6 +123,7 @@ impl World {
             monotonic_ms,
             unix_ms,
             clock,
+            is_large,
             agents: BTreeMap::new(),
             control: None,
             proxy,

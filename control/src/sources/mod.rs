@@ -3,6 +3,7 @@
 //! All are read tolerantly: a bad entry is reported and does not affect the good ones.
 
 pub mod entry;
+pub mod journal;
 pub mod listing;
 pub mod runtime;
 

@@ -17,6 +17,7 @@ use contract::{Backend, BackendKey, Faults, Object, digest};
 use serde_json::{Map, Value};
 
 use super::entry::{Said, read_item_value, read_said, take_raw_backends};
+use super::journal::{Digests, EntryDigest};
 use super::listing::Listed;
 use crate::auth::SecretHash;
 use crate::base::write_pool;
@@ -274,7 +275,7 @@ pub enum Origin {
 /// Takes over what others have changed between `known` and `found`. Returns the backends.
 pub fn merge_edits(
     registry: &mut Registry,
-    known: &FileEntries,
+    known: &Digests,
     found: &FileEntries,
     origin: Origin,
     now: Now,
@@ -283,7 +284,7 @@ pub fn merge_edits(
 ) -> Vec<BackendKey> {
     let mut changed = Vec::new();
     for (key, value) in found {
-        if known.get(key) == Some(value) {
+        if known.get(key) == Some(&EntryDigest::of(value)) {
             continue;
         }
         let mut entry = read_entry(value, now, warmup_ms, notes);

@@ -1,5 +1,6 @@
 //! The registry survives its file, and edits of others survive ours.
 
+use super::super::journal::{Digests, digests};
 use super::*;
 use crate::base::lower;
 use crate::base::tests::{key, key_in};
@@ -112,7 +113,7 @@ fn stored(registry: &Registry, now: Now) -> FileEntries {
 
 fn restored(entries: &FileEntries, now: Now) -> Registry {
     let mut registry = Registry::default();
-    let none = FileEntries::new();
+    let none = Digests::new();
     merge_edits(
         &mut registry,
         &none,
@@ -203,7 +204,7 @@ fn what_others_edit_wins_and_the_rest_stays_ours() {
     found.insert(key(9), json!({"ip": "10.0.0.9", "port": 9001}));
     let changed = merge_edits(
         &mut ours,
-        &known,
+        &digests(&known),
         &found,
         Origin::Edited,
         at(5),
@@ -233,7 +234,7 @@ fn an_override_goes_only_by_an_explicit_null() {
         edit(&mut found);
         merge_edits(
             &mut ours,
-            &known,
+            &digests(&known),
             &found,
             Origin::Edited,
             at(5),
@@ -266,7 +267,7 @@ fn what_a_restored_file_does_not_say_goes() {
     let (origin, mut notes) = (Origin::Restored, Vec::new());
     merge_edits(
         &mut registry,
-        &known,
+        &digests(&known),
         &backup,
         origin,
         at(3),
@@ -300,7 +301,7 @@ fn one_address_in_two_pools_has_two_entries_and_the_one_of_default_is_as_before(
         let mut registry = registry.clone();
         let changed = merge_edits(
             &mut registry,
-            &known,
+            &digests(&known),
             &found,
             origin,
             at(4),

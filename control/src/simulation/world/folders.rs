@@ -57,4 +57,12 @@ impl World {
             self.is_behind = false;
         }
     }
+
+    /// The registry's file gets what is only in the journal.
+    pub(super) async fn fold(&mut self) {
+        const FOLDED_WITHIN_MS: u64 = 1_000;
+        if self.is_large && self.can_store() {
+            self.pass_ms(FOLDED_WITHIN_MS).await;
+        }
+    }
 }

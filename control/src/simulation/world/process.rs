@@ -78,8 +78,12 @@ impl World {
             loaded.model,
         ));
         let (sender, outcome) = watch::channel(Outcome::default());
+        let mut keeper = keeper::Task::new(shared.clone(), loaded.files);
+        if self.is_large {
+            keeper.whole_up_to = 0;
+        }
         self.control = Some(Control {
-            keeper: keeper::Task::new(shared.clone(), loaded.files),
+            keeper,
             publisher: publish::Task::new(
                 shared.clone(),
                 proxy,

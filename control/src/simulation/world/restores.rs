@@ -60,6 +60,7 @@ impl World {
             return;
         }
         self.catch_up().await;
+        self.fold().await;
         if !self.backups.contains_key(name) || self.random.bool() {
             let backup = self.backup_of(name);
             let bytes = backup.bytes.as_deref();

@@ -73,6 +73,7 @@ impl World {
 
     /// Somebody edits a weight in the registry's file.
     pub(super) async fn edit_by_others(&mut self) {
+        self.fold().await;
         let path = self.path_of("data", "backends_runtime.json");
         let is_stored = self.can_store() && !self.is_behind;
         let (true, Ok(bytes)) = (is_stored, fs::read(&path)) else {

@@ -1,0 +1,234 @@
+//! The journal's file: appending to it, and emptying it once its changes are in `backends_runtime.json`.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use contract::publish::PublishError;
+
+use super::WriteError;
+use crate::sources::journal::{self, Journal, Record};
+
+/// The largest journal. It holds the changes of about a second, unless the JSON file cannot be written.
+const MAX_BYTES: usize = 64 << 20;
+
+#[derive(Debug)]
+pub struct JournalFile {
+    path: PathBuf,
+    /// It may hold changes.
+    is_used: bool,
+    /// An append failed, and its bytes could not be removed.
+    is_torn: bool,
+}
+
+impl JournalFile {
+    /// The journal of the registry's file at `path`, and what it says.
+    pub fn beside(path: &Path) -> (JournalFile, Journal) {
+        let path = path.with_extension("journal");
+        let read = match crate::settings::read_file(&path, MAX_BYTES) {
+            Ok(found) => journal::read(&found.unwrap_or_default()),
+            Err(error) => Journal {
+                notes: vec![error.to_string()],
+                ..Journal::default()
+            },
+        };
+        let file = JournalFile {
+            // Whatever it holds is to be removed.
+            is_used: path.exists(),
+            is_torn: false,
+            path,
+        };
+        (file, read)
+    }
+
+    /// Whether there is something to fold.
+    pub fn is_used(&self) -> bool {
+        self.is_used
+    }
+
+    /// Appends a batch and synchronizes it; nothing of it stays if that fails.
+    ///
+    /// # Errors
+    /// Why it cannot be written.
+    pub async fn append(&mut self, records: &[Record], updated_at: u64) -> Result<(), WriteError> {
+        let (path, line) = (self.path.clone(), journal::line(records, updated_at));
+        let is_torn = self.is_torn;
+        self.is_used = true;
+        let written = tokio::task::spawn_blocking(move || match is_torn {
+            true => {
+                let why = "a part of an earlier batch could not be removed";
+                Err((io::Error::other(why), true))
+            }
+            false => append(&path, line.as_bytes()),
+        });
+        let written = written.await.expect("appending to a file does not panic");
+        if let Err((_, is_torn)) = &written {
+            self.is_torn = *is_torn;
+        }
+        written.map_err(|(error, _)| (self.path.clone(), Arc::new(PublishError::from(error))))
+    }
+
+    /// Empties it: its changes are in the JSON file.
+    pub async fn clear(&mut self) -> Result<(), WriteError> {
+        let path = self.path.clone();
+        let cleared = tokio::task::spawn_blocking(move || clear(&path)).await;
+        let cleared = cleared.expect("emptying a file does not panic");
+        if cleared.is_ok() {
+            (self.is_used, self.is_torn) = (false, false);
+        }
+        cleared.map_err(|error| (self.path.clone(), Arc::new(PublishError::from(error))))
+    }
+}
+
+/// The error, and whether the file may hold a part of the line.
+type Failed = (io::Error, bool);
+
+fn append(path: &Path, line: &[u8]) -> Result<(), Failed> {
+    let whole = |error| (error, false);
+    let is_new = !path.exists();
+    let mut options = OpenOptions::new();
+    let mut file = (options.create(true).append(true).mode(0o600).open(path)).map_err(whole)?;
+    let length = file.metadata().map_err(whole)?.len();
+    if length + line.len() as u64 > MAX_BYTES as u64 {
+        return Err(whole(io::Error::other("it is full")));
+    }
+    let written = file.write_all(line).and_then(|()| file.sync_data());
+    let written = match is_new {
+        true => written.and_then(|()| sync_folder(path)),
+        false => written,
+    };
+    written.map_err(|error| {
+        let removed = file.set_len(length).and_then(|()| file.sync_data());
+        (error, removed.is_err())
+    })
+}
+
+fn clear(path: &Path) -> io::Result<()> {
+    match OpenOptions::new().write(true).open(path) {
+        Ok(file) => file.set_len(0).and_then(|()| file.sync_data()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use contract::{LocalAddresses, Root};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::base::tests::key;
+    use crate::clock::Clock;
+    use crate::keeper::load;
+    use crate::model::Model;
+    use crate::render::{OwnAddresses, ProxyAddresses};
+    use crate::settings::Settings;
+    use crate::sources::journal::EntryDigest;
+
+    fn entry(last: u8, weight: u64) -> Value {
+        let ip = key(last).addr.ip();
+        json!({ "ip": ip, "port": key(last).addr.port(), "weight": weight, "last_seen": 7 })
+    }
+
+    fn record(last: u8, was: Option<&Value>, now: Option<Value>) -> Record {
+        let was = was.map(EntryDigest::of);
+        Record {
+            key: key(last),
+            was,
+            now,
+        }
+    }
+
+    /// A folder with a registry's file, and what control holds when it starts on it.
+    struct Registry {
+        root: Root,
+        _temporary: tempfile::TempDir,
+    }
+
+    impl Registry {
+        fn of(entries: &[Value]) -> Registry {
+            let temporary = tempfile::tempdir().expect("a folder");
+            let root = Root(temporary.path().to_owned());
+            std::fs::create_dir(root.0.join("data")).expect("a folder");
+            let file = json!({ "backends": entries }).to_string();
+            std::fs::write(root.backends_runtime(), file).expect("written");
+            Registry {
+                root,
+                _temporary: temporary,
+            }
+        }
+
+        /// Its model, and whether there is something to fold.
+        fn load(&self) -> (Model, bool) {
+            let settings = Settings::read(None, &self.root).expect("the default");
+            let own = OwnAddresses {
+                control: Vec::new(),
+                local: LocalAddresses::default(),
+                proxy: ProxyAddresses::default(),
+            };
+            let loaded = load(&settings, own, &Clock::system());
+            let is_used = loaded.files.is_journal_used();
+            (loaded.model, is_used)
+        }
+
+        /// The weight of each registration.
+        fn weights(&self) -> Vec<(u8, Option<u16>)> {
+            let entries = self.load().0.registry.entries;
+            let registered = entries.iter().filter_map(|(key, entry)| {
+                let weight = entry.registered.as_ref()?.weight;
+                (1..=9)
+                    .find(|last| *key == super::tests::key(*last))
+                    .map(|last| (last, weight))
+            });
+            registered.collect()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_start_takes_what_the_file_does_not_hold_yet_unless_somebody_has_edited_it() {
+        let (one, two, three) = (entry(1, 5), entry(2, 5), entry(3, 5));
+        let registry = Registry::of(&[one.clone(), entry(2, 99), three.clone()]);
+        let (mut journal, _) = JournalFile::beside(&registry.root.backends_runtime());
+        let batch = [
+            record(1, Some(&one), Some(entry(1, 50))),
+            record(2, Some(&two), Some(entry(2, 50))),
+            record(3, Some(&three), None),
+            record(4, None, Some(entry(4, 50))),
+            record(5, Some(&entry(5, 5)), Some(entry(5, 50))),
+        ];
+        journal.append(&batch, 7).await.expect("room");
+        let expected = [(1, Some(50)), (2, Some(99)), (4, Some(50))];
+        assert_eq!(registry.weights(), expected, "2 was edited, 5 was removed");
+        assert!(registry.load().1, "it is to be folded");
+        journal.clear().await.expect("room");
+        let of_file = [(1, Some(5)), (2, Some(99)), (3, Some(5))];
+        assert_eq!(registry.weights(), of_file);
+    }
+
+    #[tokio::test]
+    async fn of_a_batch_that_cannot_be_written_nothing_stays() {
+        let registry = Registry::of(&[]);
+        let path = registry.root.backends_runtime().with_extension("journal");
+        let (mut journal, _) = JournalFile::beside(&registry.root.backends_runtime());
+        let good = [record(1, None, Some(entry(1, 5)))];
+        journal.append(&good, 7).await.expect("room");
+        // A folder in its place: writing fails for root too.
+        let kept = path.with_extension("kept");
+        std::fs::rename(&path, &kept).expect("renamed");
+        std::fs::create_dir(&path).expect("a folder in its place");
+        let bad = [record(2, None, Some(entry(2, 5)))];
+        let refused = journal.append(&bad, 7).await;
+        refused.expect_err("a folder is no file");
+        std::fs::remove_dir(&path).expect("removed");
+        std::fs::rename(&kept, &path).expect("renamed");
+        journal.append(&good, 7).await.expect("room again");
+        assert_eq!(registry.weights(), [(1, Some(5))]);
+    }
+}

@@ -1,0 +1,233 @@
+//! `backends_runtime.journal`: changes of the registry that `backends_runtime.json` does not hold yet.
+//!
+//! A line is a batch of changes that were made together, in JSON:
+//! `{"updated_at": SECONDS, "backends": [{"was": DIGEST or null, "now": ENTRY}, {"was": DIGEST, "key": ID}]}`.
+//! `now` is the entry as the JSON file will hold it; one without `now` is gone. `was` is the digest of the entry
+//! in the JSON file at that time, null if it had none: a change counts only while the JSON file still holds that
+//! entry. So somebody's edit of an entry there wins, and a change that is in the JSON file already is not made
+//! again. A line that was cut off by a crash was never answered, and ends the file.
+
+use std::collections::BTreeMap;
+
+use contract::{BackendKey, digest};
+use serde_json::{Map, Value, json};
+
+use super::entry::read_said;
+use crate::base::parse_key;
+
+/// Digests of the entries of one version of the JSON file.
+pub type Digests = BTreeMap<BackendKey, EntryDigest>;
+
+/// The first 64 bits of a SHA-256 of an entry, whatever the order of its keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EntryDigest(u64);
+
+/// One changed entry.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record {
+    pub key: BackendKey,
+    /// The entry in the JSON file when it was changed.
+    pub was: Option<EntryDigest>,
+    /// As the JSON file is to hold it; `None`: it is gone.
+    pub now: Option<Value>,
+}
+
+/// What a journal says.
+#[derive(Debug, Default, PartialEq)]
+pub struct Journal {
+    /// The last record of each backend.
+    pub records: BTreeMap<BackendKey, Record>,
+    pub updated_at: u64,
+    pub notes: Vec<String>,
+}
+
+impl EntryDigest {
+    pub fn of(entry: &Value) -> EntryDigest {
+        let mut text = String::new();
+        write_sorted(entry, &mut text);
+        let hex = digest(text.as_bytes());
+        EntryDigest::of_hex(&hex[..16]).expect("a digest is hexadecimal")
+    }
+
+    fn of_hex(hex: &str) -> Option<EntryDigest> {
+        u64::from_str_radix(hex, 16).ok().map(EntryDigest)
+    }
+
+    fn hex(self) -> String {
+        format!("{:016x}", self.0)
+    }
+}
+
+/// Digests of all entries.
+pub fn digests(entries: &BTreeMap<BackendKey, Value>) -> Digests {
+    let entries = entries.iter();
+    entries
+        .map(|(key, entry)| (key.clone(), EntryDigest::of(entry)))
+        .collect()
+}
+
+/// The line of one batch, with its end.
+pub fn line(records: &[Record], updated_at: u64) -> String {
+    let records: Vec<Value> = records
+        .iter()
+        .map(|Record { key, was, now }| {
+            let was = was.map(EntryDigest::hex);
+            match now {
+                Some(now) => json!({ "was": was, "now": now }),
+                None => json!({ "was": was, "key": key.to_string() }),
+            }
+        })
+        .collect();
+    format!(
+        "{}\n",
+        json!({ "updated_at": updated_at, "backends": records })
+    )
+}
+
+/// Reads a journal up to the first line that is none.
+pub fn read(bytes: &[u8]) -> Journal {
+    let mut journal = Journal::default();
+    let lines = bytes.split_inclusive(|byte| *byte == b'\n');
+    for (index, line) in lines.enumerate() {
+        let Some((records, updated_at)) = read_line(line) else {
+            // The last line is cut off by a crash, which is no news.
+            if line.ends_with(b"\n") {
+                let place = index + 1;
+                journal.notes.push(format!(
+                    "line {place} is no batch of changes; it and all later lines are ignored"
+                ));
+            }
+            break;
+        };
+        journal.updated_at = journal.updated_at.max(updated_at);
+        let records = records.into_iter();
+        (journal.records).extend(records.map(|record| (record.key.clone(), record)));
+    }
+    journal
+}
+
+fn read_line(line: &[u8]) -> Option<(Vec<Record>, u64)> {
+    let line = line.strip_suffix(b"\n")?;
+    let line: Map<String, Value> = serde_json::from_slice(line).ok()?;
+    let records = line.get("backends")?.as_array()?.iter().map(read_record);
+    let records: Option<Vec<Record>> = records.collect();
+    Some((records?, line.get("updated_at")?.as_u64()?))
+}
+
+fn read_record(value: &Value) -> Option<Record> {
+    let was = match value.get("was")? {
+        Value::Null => None,
+        was => Some(EntryDigest::of_hex(was.as_str()?)?),
+    };
+    let now = value.get("now").cloned();
+    let key = match &now {
+        Some(entry) => read_said(entry, "", &mut Vec::new())?.0.key,
+        None => parse_key(value.get("key")?.as_str()?)?,
+    };
+    Some(Record { key, was, now })
+}
+
+/// As JSON with the keys of each object in order.
+fn write_sorted(value: &Value, text: &mut String) {
+    match value {
+        Value::Object(members) => {
+            let mut members: Vec<(&String, &Value)> = members.iter().collect();
+            members.sort_by_key(|(key, _)| *key);
+            text.push('{');
+            for (key, value) in members {
+                text.push_str(&Value::from(key.as_str()).to_string());
+                text.push(':');
+                write_sorted(value, text);
+                text.push(',');
+            }
+            text.push('}');
+        }
+        Value::Array(items) => {
+            text.push('[');
+            for item in items {
+                write_sorted(item, text);
+                text.push(',');
+            }
+            text.push(']');
+        }
+        plain => text.push_str(&plain.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::tests::{key, key_in};
+
+    fn record(key: BackendKey, was: Option<u64>, weight: u64) -> Record {
+        let mut now = json!({ "ip": key.addr.ip(), "port": key.addr.port(), "weight": weight });
+        if key.pool.as_str() != "default" {
+            now["pool"] = key.pool.as_str().into();
+        }
+        let (was, now) = (was.map(EntryDigest), Some(now));
+        Record { key, was, now }
+    }
+
+    #[test]
+    fn the_last_record_of_each_backend_counts() {
+        let gone = |key: BackendKey, was| Record {
+            key,
+            was: Some(EntryDigest(was)),
+            now: None,
+        };
+        let first = [record(key(1), None, 5), record(key_in("chat", 1), None, 6)];
+        let second = [record(key(1), Some(7), 8), gone(key(2), 9)];
+        let text = line(&first, 3) + &line(&second, 2);
+        let read = read(text.as_bytes());
+        let expected = [first[1].clone(), second[0].clone(), second[1].clone()];
+        let expected = expected.map(|record| (record.key.clone(), record));
+        assert_eq!(read.records, BTreeMap::from(expected));
+        assert_eq!((read.updated_at, read.notes), (3, Vec::<String>::new()));
+    }
+
+    #[test]
+    fn a_line_that_was_cut_off_counts_for_nothing_wherever_it_was_cut() {
+        let whole = line(&[record(key(1), None, 5)], 3);
+        let cut = line(&[record(key(1), None, 6), record(key(2), None, 6)], 4);
+        for end in 0..cut.len() {
+            let text = whole.clone() + &cut[..end];
+            let read = read(text.as_bytes());
+            assert_eq!(read.records.len(), 1, "cut at {end}");
+            assert_eq!(read.records[&key(1)], record(key(1), None, 5));
+            assert_eq!(read.notes, Vec::<String>::new());
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_no_batch_ends_the_journal_with_a_note() {
+        for bad in [
+            "{}",
+            "null",
+            "[1]",
+            r#"{"updated_at": 1, "backends": [{}]}"#,
+        ] {
+            let text = line(&[record(key(1), None, 5)], 3) + bad + "\n";
+            let text = text + &line(&[record(key(2), None, 5)], 3);
+            let read = read(text.as_bytes());
+            assert_eq!(read.records.len(), 1, "{bad}");
+            assert_eq!(
+                read.notes,
+                ["line 2 is no batch of changes; it and all later lines are ignored"]
+            );
+        }
+    }
+
+    #[test]
+    fn a_digest_is_of_the_content_whatever_the_order_of_its_keys() {
+        let digest = |text: &str| EntryDigest::of(&serde_json::from_str(text).expect("JSON"));
+        let one = digest(r#"{"ip": "10.0.0.1", "override": {"weight": 1, "at": 2}}"#);
+        assert_eq!(
+            one,
+            digest(r#"{"override": {"at": 2, "weight": 1}, "ip": "10.0.0.1"}"#)
+        );
+        assert_ne!(
+            one,
+            digest(r#"{"override": {"at": 2, "weight": 2}, "ip": "10.0.0.1"}"#)
+        );
+    }
+}
