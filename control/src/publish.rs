@@ -16,7 +16,7 @@ mod task;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use contract::publish::PublishError;
@@ -38,6 +38,10 @@ pub use task::Task;
 const PUBLISH_PATIENCE: Duration = Duration::from_secs(10);
 /// How long an answer waits beyond the proxy's own time-out.
 const CONFIRM_PATIENCE: Duration = Duration::from_millis(1_500);
+/// So many registrations may wait until they are published; more are answered once they are stored. Fewer than
+/// an ordinary number of clients of one program (64), so that a fleet that comes at once is not slowed down by
+/// each publish of thousands of backends.
+const CROWD: usize = 32;
 
 /// The known content of the file.
 #[derive(Debug)]
@@ -140,6 +144,8 @@ pub struct Publisher {
     shared: Arc<Shared>,
     outcome: watch::Receiver<Outcome>,
     force: Arc<AtomicU64>,
+    /// How many registrations wait until they are published.
+    crowd: Arc<AtomicUsize>,
 }
 
 impl Publisher {
@@ -148,11 +154,13 @@ impl Publisher {
         let (sender, outcome) = watch::channel(Outcome::default());
         let force = Arc::new(AtomicU64::new(0));
         let task = Task::new(shared.clone(), proxy, found, sender, force.clone());
-        tokio::spawn(task.run());
+        let crowd = Arc::new(AtomicUsize::new(0));
+        tokio::spawn(task.run(crowd.clone()));
         Publisher {
             shared,
             outcome,
             force,
+            crowd,
         }
     }
 
@@ -187,6 +195,19 @@ impl Publisher {
         self.settle(revision, 0).await
     }
 
+    /// The same for a registration, which does not wait in a crowd: thousands that come at once are published
+    /// together, and none of them is held up by that.
+    pub async fn settled_unless_crowded(&self, revision: u64) -> Settled {
+        let place = Place::take(&self.crowd);
+        match place.is_in_crowd {
+            true => Settled {
+                is_batched: true,
+                ..Settled::at_once(self)
+            },
+            false => self.settled(revision).await,
+        }
+    }
+
     async fn settle(&self, revision: u64, forced: u64) -> Settled {
         let mut outcome = self.outcome.clone();
         let reached =
@@ -201,6 +222,7 @@ impl Publisher {
                     },
                     sent: None,
                     confirmation: None,
+                    is_batched: false,
                 };
             }
         };
@@ -209,6 +231,7 @@ impl Publisher {
             sent: outcome.sent.as_ref().filter(concerns).cloned(),
             outcome,
             confirmation: None,
+            is_batched: false,
         };
         let deadline = tokio::time::Instant::now() + CONFIRM_PATIENCE;
         // What the proxy refuses is published again with what it accepted, so the last one counts.
@@ -243,6 +266,25 @@ impl Publisher {
     }
 }
 
+/// The place of one registration among those that wait.
+struct Place<'a> {
+    crowd: &'a AtomicUsize,
+    is_in_crowd: bool,
+}
+
+impl Place<'_> {
+    fn take(crowd: &AtomicUsize) -> Place<'_> {
+        let is_in_crowd = crowd.fetch_add(1, Ordering::Relaxed) >= CROWD;
+        Place { crowd, is_in_crowd }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.crowd.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 async fn outcome_of(
     outcome: &mut watch::Receiver<Outcome>,
     done: impl FnMut(&Outcome) -> bool,
@@ -257,6 +299,8 @@ pub struct Settled {
     /// The publish that carried it; `None` if nothing had to be published.
     sent: Option<Arc<Sent>>,
     confirmation: Option<Confirmation>,
+    /// The caller does not wait until it is published.
+    is_batched: bool,
 }
 
 impl Settled {
@@ -266,6 +310,7 @@ impl Settled {
             outcome: publisher.outcome(),
             sent: None,
             confirmation: None,
+            is_batched: false,
         }
     }
 
@@ -282,6 +327,10 @@ impl Settled {
             let reason = failure.to_string();
             let no = Value::Bool(false);
             return not_sent(no.clone(), no, "no signal was sent", reason.into());
+        }
+        if self.is_batched {
+            let info = "not waited for: many registrations are published together";
+            return not_sent(Value::Null, Value::Null, info, "batched".into());
         }
         let Some(sent) = &self.sent else {
             let info = "no reload needed: no backend or setting has changed";

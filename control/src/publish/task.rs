@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use contract::config::MAX_FILE_BYTES;
@@ -15,7 +15,7 @@ use super::confirm::{Answer, Question};
 use super::digests::end_of;
 use super::refusals::{Holds, Incident};
 use super::sources::{self, SourcesFile, SourcesOf};
-use super::{Failure, Found, Outcome, Published, Sent, local_addresses};
+use super::{CROWD, Failure, Found, Outcome, Published, Sent, local_addresses};
 use crate::observe::{Proxy, Unknown};
 use crate::render::{LeftOut, OwnAddresses, Plan};
 use crate::settings::read_file;
@@ -23,6 +23,9 @@ use crate::shared::Shared;
 
 /// How long to wait for further changes, to publish them together.
 const COALESCE: Duration = Duration::from_millis(8);
+/// While a crowd of registrations comes, publishing takes half of the time: as long as the last publish took is
+/// waited for more of them, but no longer than this.
+const MAX_REST: Duration = Duration::from_millis(500);
 /// Shortest interval at which load figures refresh the file.
 const REFRESH: Duration = Duration::from_secs(2);
 /// How often this host's addresses are checked, and what the proxy runs.
@@ -113,7 +116,8 @@ impl Task {
         }
     }
 
-    pub async fn run(mut self) {
+    /// `crowd`: how many registrations wait.
+    pub async fn run(mut self, crowd: Arc<AtomicUsize>) {
         let mut answered = self.answered.take().expect("it is run once");
         let interval = Duration::from_secs(self.shared.settings.auto_sync_interval_s);
         let mut verify = tokio::time::interval(interval);
@@ -125,12 +129,19 @@ impl Task {
         }
         let mut live = self.shared.watch_live();
         self.begin().await;
+        let mut took = Duration::ZERO;
         loop {
             tokio::select! {
                 Ok(()) = live.changed() => verify = self.shared.live().auto_sync(),
                 () = self.shared.state_changed.notified() => {
-                    tokio::time::sleep(COALESCE).await;
+                    let rest = match crowd.load(Ordering::Relaxed) >= CROWD {
+                        true => took.clamp(COALESCE, MAX_REST),
+                        false => COALESCE,
+                    };
+                    tokio::time::sleep(rest).await;
+                    let began = Instant::now();
                     self.reconcile().await;
+                    took = began.elapsed();
                 }
                 _ = refresh.tick() => self.refresh().await,
                 _ = verify.tick() => self.verify().await,

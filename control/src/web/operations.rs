@@ -71,7 +71,8 @@ pub async fn register(
             let stored = app.keeper.mutate(Mutation::Register(said), actor).await?;
             if stored.change.effect == Effect::State {
                 answer["message"] = format!("registered {key}").into();
-                let settled = app.publisher.settled(stored.revision).await;
+                let publisher = &app.publisher;
+                let settled = publisher.settled_unless_crowded(stored.revision).await;
                 return Ok(answers::published(&app, "register", &settled, answer));
             }
             stored.change.effect
