@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use contract::{Backend, BackendAddr};
+use contract::{Backend, BackendAddr, Config, Name};
 
 use crate::base::{lower, raise};
 use crate::clock::Now;
@@ -32,6 +32,45 @@ pub type Listed = (Option<u16>, Option<bool>);
 /// Weight, enabled, drain.
 pub type Word = (Option<u16>, Option<bool>, Option<bool>);
 
+/// Listeners and pools beside `default`, each by its number.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Services {
+    /// Port and pool of each.
+    pub listeners: [Option<(u16, usize)>; 3],
+    /// `slow_start_ms` of each.
+    pub pools: [Option<u64>; 2],
+}
+
+impl Services {
+    /// Whether each listener has a pool that is defined, and a port of its own.
+    pub fn fit(&self) -> bool {
+        let listeners: Vec<(u16, usize)> = self.listeners.iter().flatten().copied().collect();
+        let mut ports: Vec<u16> = listeners.iter().map(|(port, _)| *port).collect();
+        ports.sort();
+        ports.dedup();
+        let mut pools = listeners.iter().map(|(_, pool)| self.pools[*pool]);
+        ports.len() == listeners.len() && pools.all(|pool| pool.is_some())
+    }
+
+    /// Those of a file.
+    pub fn published(config: &Config) -> Services {
+        let mut services = Services::default();
+        let number = |name: &Name| name.as_str()[1..].parse::<usize>().ok();
+        for listener in &config.listeners {
+            let pool = number(&config.pools[listener.pool].name);
+            if let Some((own, pool)) = number(&listener.name).zip(pool) {
+                services.listeners[own] = Some((listener.addr.port(), pool));
+            }
+        }
+        for pool in &config.pools {
+            if let Some(own) = number(&pool.name) {
+                services.pools[own] = Some(pool.settings.health.slow_start_ms);
+            }
+        }
+        services
+    }
+}
+
 #[derive(Debug, Clone, Default)]
 pub struct Oracle {
     /// The last good version of discovery's file: weight and enabled.
@@ -41,6 +80,7 @@ pub struct Oracle {
     pub registered: BTreeMap<BackendAddr, Registration>,
     pub overrides: BTreeMap<BackendAddr, Word>,
     pub algorithm: Option<&'static str>,
+    pub services: Services,
     /// The port to listen on that was asked for last and not rolled back.
     pub port: Option<u16>,
     /// The one before, while it is not known what becomes of the last.

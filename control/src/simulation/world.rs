@@ -142,7 +142,7 @@ impl World {
 
     /// One thing happens, and everything is looked at.
     pub async fn step(&mut self) {
-        match self.random.u32(0..108) {
+        match self.random.u32(0..114) {
             0..20 => self.register().await,
             20..25 => self.unregister().await,
             25..37 => self.set_override().await,
@@ -170,6 +170,7 @@ impl World {
             100..101 => self.list_no_more().await,
             101..102 => self.edit_the_static_list().await,
             102..105 => self.back_up_or_restore().await,
+            105..111 => self.change_services().await,
             _ => self.crash().await,
         }
         self.look();

@@ -266,8 +266,7 @@ async fn change_override(
 fn refuse_other_pool(object: &mut Object, faults: &mut Faults) {
     let other = object.take("pool").filter(|pool| **pool != DEFAULT_NAME);
     if let Some(other) = other {
-        let allowed =
-            "no pool but default: /api/v1/pools/POOL/backends/IP:PORT names other pools";
+        let allowed = "no pool but default: /api/v1/pools/POOL/backends/IP:PORT names other pools";
         faults.add(&object.pointer("pool"), other, allowed);
     }
 }

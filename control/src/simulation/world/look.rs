@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use contract::LocalAddresses;
+use contract::{DEFAULT_NAME, LocalAddresses};
 use serde_json::Value;
 
 use super::super::oracle::{self, DEFAULT_PORT};
@@ -37,17 +37,16 @@ impl World {
         };
         let checked = contract::check(&bytes, &LocalAddresses::default());
         let config = checked.expect("the proxy takes what is published").config;
-        let pool = config
-            .pools
-            .into_iter()
-            .next()
-            .expect("the base format has one pool");
+        let services = oracle::Services::published(&config);
+        let mut pools = config.pools.into_iter();
+        let pool = pools.find(|pool| pool.name.as_str() == DEFAULT_NAME);
+        let pool = pool.expect("each file has this pool");
         let state: Vec<_> = pool.backends.iter().map(oracle::published).collect();
         let generation = config
             .generation
             .expect("control numbers what it publishes");
         let port = config.listeners[0].addr.port();
-        let described = format!("{port} {:?} {state:?}", pool.algorithm);
+        let described = format!("{port} {:?} {services:?} {state:?}", pool.algorithm);
         let before = self
             .generations
             .entry(generation)
@@ -62,6 +61,7 @@ impl World {
             assert_eq!(state, self.oracle.published(), "published, answered");
             let algorithm = self.oracle.algorithm.unwrap_or("weighted_round_robin");
             assert_eq!(pool.algorithm.name(), algorithm, "published, answered");
+            assert_eq!(services, self.oracle.services, "published, answered");
             // What is wanted, or what the proxy was last seen to run.
             let wanted = self.oracle.port.unwrap_or(DEFAULT_PORT);
             let is_right = port == wanted || self.oracle.accepted_port == Some(port);

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use contract::BackendAddr;
 use serde_json::{Value, json};
 
-use super::super::oracle::{Listed, Registration, Word};
+use super::super::oracle::{Listed, Registration, Services, Word};
 use super::World;
 use super::sources::addr_of;
 use crate::calls::{OnRefusal, PendingCall};
@@ -29,6 +29,7 @@ pub(super) struct Backup {
 enum Said {
     Settings {
         algorithm: Option<&'static str>,
+        services: Services,
         port: Option<u16>,
         port_before: Option<Option<u16>>,
         pending: Vec<PendingCall>,
@@ -115,6 +116,7 @@ impl World {
             },
             _ => Said::Settings {
                 algorithm: oracle.algorithm,
+                services: oracle.services,
                 port: oracle.port,
                 port_before: oracle.port_before,
                 pending: control.shared.model().pending.clone(),
@@ -165,6 +167,7 @@ impl World {
                 Control::Running,
                 Said::Settings {
                     algorithm,
+                    services,
                     port,
                     pending,
                     ..
@@ -177,6 +180,7 @@ impl World {
                     self.oracle.port_before = None;
                 }
                 (self.oracle.algorithm, self.oracle.port) = (algorithm, port);
+                self.oracle.services = services;
             }
             (_, said) => self.take_back(said),
         }
@@ -188,11 +192,13 @@ impl World {
         match said {
             Said::Settings {
                 algorithm,
+                services,
                 port,
                 port_before,
                 ..
             } => {
                 (oracle.algorithm, oracle.port) = (algorithm, port);
+                oracle.services = services;
                 oracle.port_before = port_before;
             }
             Said::Registry {

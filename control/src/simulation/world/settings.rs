@@ -31,6 +31,49 @@ impl World {
         }
     }
 
+    /// Somebody adds, changes or removes a listener or a pool; what does not fit is refused.
+    pub(super) async fn change_services(&mut self) {
+        let mut wanted = self.oracle.services;
+        let is_removal = self.random.u8(0..3) == 0;
+        let proxy = if self.random.bool() {
+            let own = self.random.usize(0..wanted.pools.len());
+            let slow_start_ms = self.random.u64(0..3);
+            wanted.pools[own] = (!is_removal).then_some(slow_start_ms);
+            let keys = wanted.pools[own].map(|ms| json!({ "slow_start_ms": ms }));
+            json!({ "pools": { format!("p{own}"): keys } })
+        } else {
+            let own = self.random.usize(0..wanted.listeners.len());
+            let port = 7_100 + self.random.u16(0..4);
+            let pool = self.random.usize(0..wanted.pools.len());
+            wanted.listeners[own] = (!is_removal).then_some((port, pool));
+            let keys = wanted.listeners[own].map(|(port, pool)| {
+                json!({ "host": "127.0.0.1", "port": port, "pool": format!("p{pool}") })
+            });
+            json!({ "listeners": { format!("l{own}"): keys } })
+        };
+        let patch = json!({ "proxy": proxy });
+        let patch = patch.as_object().expect("an object").clone();
+        let id = self.next_call;
+        self.next_call += 1;
+        let call = SettingsCall {
+            note: None,
+            if_revision: None,
+            roll_back: None,
+            id,
+            patch,
+            on_refusal: OnRefusal::KeepTrying,
+        };
+        match self.mutate(Mutation::ChangeSettings(call)).await {
+            Ok(is_stored) => {
+                assert!(wanted.fit(), "it does not fit: {wanted:?}");
+                if is_stored {
+                    self.oracle.services = wanted;
+                }
+            }
+            Err(refusal) => assert!(!wanted.fit(), "it fits: {wanted:?}, {refusal}"),
+        }
+    }
+
     /// Somebody asks for another port, and may kill control before they hear what became of it.
     pub(super) async fn change_port(&mut self) {
         let is_waiting = !self.control().shared.model().pending.is_empty();
