@@ -295,6 +295,8 @@ impl Task {
                 true => self.files.read_edits(&self.shared).await,
                 false => self.files.read_newer_edits(&self.shared).await,
             }
+            // One that was removed is written again, whatever becomes of this batch.
+            self.dirty |= self.files.is_registry_missing(&self.shared);
             let now = self.shared.clock.now();
             let touched = requests.iter().map(|request| &request.mutation);
             let touched = touched.flat_map(Mutation::backends).collect();

@@ -180,6 +180,19 @@ pub fn merge(listed: Listed, registry: &Registry) -> Vec<Row> {
     rows
 }
 
+/// The keys of all rows, in their order.
+pub fn keys<'a>(listed: Listed<'a>, registry: &'a Registry) -> Vec<&'a BackendKey> {
+    let registered = registry.entries.iter();
+    let registered = registered.filter(|(_, entry)| entry.registered.is_some());
+    let mut keys: Vec<&BackendKey> = registered
+        .map(|(key, _)| key)
+        .chain(listed.keys())
+        .collect();
+    keys.sort_unstable();
+    keys.dedup();
+    keys
+}
+
 /// The row of one backend; `None` if no source knows it.
 pub fn merge_one(key: &BackendKey, listed: Listed, registry: &Registry) -> Option<Row> {
     let silent = RegistryEntry::default();

@@ -237,6 +237,17 @@ impl Model {
         self.runtime_settings.over(&self.base_settings)
     }
 
+    /// The rows of these backends; those that no source knows have none.
+    pub fn rows_of(&self, keys: &[BackendKey]) -> Vec<Row> {
+        let defined = self.pools();
+        let rows = keys.iter().filter_map(|key| {
+            let row = merge_one(key, self.listed(), &self.registry)?;
+            let has_pool = defined.contains(&key.pool);
+            Some(Row { has_pool, ..row })
+        });
+        rows.collect()
+    }
+
     pub fn rows(&self) -> Vec<Row> {
         let defined = self.pools();
         let mut rows = merge(self.listed(), &self.registry);

@@ -14,9 +14,12 @@ function counted(count, noun) {
 const WORK = { tcp: 'sessions', udp: 'flows' };
 /** @type {Record<string, string>} */
 const ONE = { tcp: 'session', udp: 'flow' };
-/** @param {number} count @param {string} protocol */
+/**
+ * @param {number} count
+ * @param {string} protocol
+ */
 function failedInRow(count, protocol) {
-  const worked = counted(count, ONE[protocol]);
+  const worked = counted(count, protocol === 'tcp' ? 'session' : 'flow');
   const failed = protocol === 'tcp' ? 'failed' : count === 1 ? 'was refused' : 'were refused';
   return `${worked} ${failed}${count === 1 ? '' : ' in a row'}`;
 }

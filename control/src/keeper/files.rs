@@ -740,11 +740,14 @@ impl Files {
         now: Now,
     ) -> Result<(), WriteError> {
         let mut changed = runtime::entries(&model.registry, model.listed(), now);
+        // What is known of a file that is gone counts for a file that is put in its place, but not here.
+        let there = self.registry_digest.as_ref();
+        let there = there.map(|_| &self.registry_known);
         let records: Vec<Record> = keys
             .iter()
             .map(|&key| Record {
                 key: key.clone(),
-                was: self.registry_known.get(key).copied(),
+                was: there.and_then(|known| known.get(key).copied()),
                 now: changed.remove(key),
             })
             .collect();

@@ -90,7 +90,11 @@ impl World {
             }
             _ => {
                 self.put_back(name, Control::Running);
-                self.edit_file(name).await;
+                // The edit may come to nothing; a file that is gone is noticed by its folder's watch.
+                match self.backups[name].bytes {
+                    Some(_) => self.edit_file(name).await,
+                    None => self.read_sources().await,
+                }
             }
         }
         self.look();

@@ -1,7 +1,5 @@
 //! Reading backends and configuration.
 
-use std::ops::Bound::{Excluded, Unbounded};
-
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -10,8 +8,9 @@ use contract::{BackendKey, Faults, Name};
 use serde_json::{Value, json};
 
 use super::query::Query;
-use super::view::{self, look, tagged};
+use super::view::{self, look_at, tagged};
 use crate::base::parse_key;
+use crate::merge;
 use crate::settings::read_file;
 use crate::web::error::ApiError;
 use crate::web::{App, api};
@@ -37,17 +36,19 @@ pub async fn list(State(app): State<App>, RawQuery(query): RawQuery) -> Result<R
         query.faults.add("?pool", pool, "the name of a pool");
     }
     query.end()?;
-    let view = look(&app).await;
-    let is_asked = |key: &BackendKey| name.as_ref().is_none_or(|name| key.pool == *name);
-    let total = view.rows.keys().filter(|key| is_asked(key)).count();
-    let from = after.map_or(Unbounded, Excluded);
-    let rest = view.rows.range((from, Unbounded));
-    let mut rest = rest.filter(|(key, _)| is_asked(key)).map(|(_, row)| row);
-    let page: Vec<&Value> = rest.by_ref().take(limit).collect();
-    let last = page.last().map(|row| row["id"].clone());
-    let next = if rest.next().is_some() { last } else { None };
-    let body = json!({ "total": total, "next": next, "backends": page });
-    Ok(tagged(view.etag.clone(), body))
+    let (total, page, has_more) = {
+        let model = app.shared.model();
+        let mut keys = merge::keys(model.listed(), &model.registry);
+        keys.retain(|key| name.as_ref().is_none_or(|name| key.pool == *name));
+        let from = after.map_or(0, |after| keys.partition_point(|key| **key <= after));
+        let page = keys[from..].iter().take(limit);
+        let page: Vec<BackendKey> = page.map(|&key| key.clone()).collect();
+        (keys.len(), page, from + limit < keys.len())
+    };
+    let next = page.last().filter(|_| has_more).map(ToString::to_string);
+    let (etag, rows) = look_at(&app, &page).await;
+    let body = json!({ "total": total, "next": next, "backends": rows });
+    Ok(tagged(etag, body))
 }
 
 pub fn unknown(id: &str) -> ApiError {

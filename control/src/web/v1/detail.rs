@@ -7,7 +7,7 @@ use contract::BackendKey;
 use serde_json::{Value, json};
 
 use super::backends::unknown;
-use super::view::{look, tagged};
+use super::view::{look, look_at, tagged};
 use crate::sources::entry::Said;
 use crate::sources::runtime::override_json;
 use crate::web::App;
@@ -24,9 +24,11 @@ pub async fn one(
     State(app): State<App>,
     BackendId { text: id, key }: BackendId,
 ) -> Result<Response, ApiError> {
-    let view = look(&app).await;
     let key = key.ok_or_else(|| unknown(&id))?;
-    let Some(row) = view.rows.get(&key) else {
+    let (etag, rows) = look_at(&app, std::slice::from_ref(&key)).await;
+    let Some(row) = rows.first() else {
+        // Notes that it is gone.
+        look(&app).await;
         return Err(gone(&app, &key, &id).await);
     };
     let lines = audit_lines(&app).await;
@@ -34,7 +36,7 @@ pub async fn one(
         "backend": row, "layers": layers(&app, &key), "history": app.shared.history().of(&key),
         "edits": edits(&lines, &key), "settings_edits": settings_edits(&lines),
     });
-    Ok(tagged(view.etag, body))
+    Ok(tagged(etag, body))
 }
 
 /// 404, with what is still known of a backend that was listed.

@@ -9,6 +9,8 @@ use axum::response::{IntoResponse, Response};
 use contract::{BackendAddr, BackendKey, Name};
 use serde_json::{Value, json};
 
+use crate::clock::Now;
+use crate::merge::Row;
 use crate::verdict::failures_json;
 use crate::web::{App, answers, api};
 
@@ -40,30 +42,48 @@ pub async fn look(app: &App) -> View {
     crate::look::note(&app.shared, &outcome, &rows, seen.as_ref()).await;
     let mut status = api::proxy_json(app, seen);
     let seen = take_seen(&mut status);
-    let rows = rows.iter().map(|row| {
-        let mut listed = answers::row(app, row);
-        listed["id"] = row.key.to_string().into();
-        // A moment and not a rest, so that a row changes only when something has happened.
-        let left_ms = listed["ttl_remaining_ms"].take().as_u64();
-        let expires_at_ms = left_ms.map(|left_ms| (now.unix_ms + left_ms).div_ceil(1000) * 1000);
-        listed["expires_at_ms"] = expires_at_ms.into();
-        let fields = listed.as_object_mut().expect("a row is an object");
-        fields.shift_remove("ttl_remaining_ms");
-        let mut proxy = seen.get(&row.key).cloned().unwrap_or_default();
-        if let Some(cost) = proxy
-            .as_object_mut()
-            .and_then(|seen| seen.shift_remove("cost"))
-        {
-            listed["cost"] = cost;
-        }
-        listed["proxy"] = proxy;
-        (row.key.clone(), listed)
-    });
+    let rows = rows.iter();
+    let rows = rows.map(|row| (row.key.clone(), row_json(app, row, now, &seen)));
     let rows: BTreeMap<BackendKey, Value> = rows.collect();
     let etag = tag_of(app, edits);
     let mut status = finish_status(app, status, &etag);
     add_services(app, &rows, &mut status);
     View { etag, status, rows }
+}
+
+/// The rows of these backends and the tag of the edits, without looking at all others.
+pub async fn look_at(app: &App, keys: &[BackendKey]) -> (String, Vec<Value>) {
+    let seen = app.proxy.status_of(keys).await;
+    let (edits, rows) = {
+        let model = app.shared.model();
+        (model.edits, model.rows_of(keys))
+    };
+    let now = app.shared.clock.now();
+    let mut status = api::proxy_json(app, seen);
+    let seen = take_seen(&mut status);
+    let rows = rows.iter().map(|row| row_json(app, row, now, &seen));
+    (tag_of(app, edits), rows.collect())
+}
+
+/// `seen`: what the proxy says of each backend.
+fn row_json(app: &App, row: &Row, now: Now, seen: &HashMap<BackendKey, Value>) -> Value {
+    let mut listed = answers::row(app, row);
+    listed["id"] = row.key.to_string().into();
+    // A moment and not a rest, so that a row changes only when something has happened.
+    let left_ms = listed["ttl_remaining_ms"].take().as_u64();
+    let expires_at_ms = left_ms.map(|left_ms| (now.unix_ms + left_ms).div_ceil(1000) * 1000);
+    listed["expires_at_ms"] = expires_at_ms.into();
+    let fields = listed.as_object_mut().expect("a row is an object");
+    fields.shift_remove("ttl_remaining_ms");
+    let mut proxy = seen.get(&row.key).cloned().unwrap_or_default();
+    if let Some(cost) = proxy
+        .as_object_mut()
+        .and_then(|seen| seen.shift_remove("cost"))
+    {
+        listed["cost"] = cost;
+    }
+    listed["proxy"] = proxy;
+    listed
 }
 
 /// The proxy's backends, out of its status.

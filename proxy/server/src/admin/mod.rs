@@ -80,8 +80,22 @@ pub async fn serve_metrics(listener: TcpListener, supervisor: Arc<Supervisor>) {
     serve::serve(listener, routes, METRICS_BOUNDS).await;
 }
 
-async fn answer_status(State(supervisor): State<Arc<Supervisor>>) -> Json<Status> {
-    Json(status(&supervisor))
+/// What `GET /status` may ask for.
+#[derive(Deserialize)]
+struct Asked {
+    /// Only these backends, as `ip:port` or `pool/ip:port`, separated by commas.
+    backends: Option<String>,
+}
+
+async fn answer_status(
+    State(supervisor): State<Arc<Supervisor>>,
+    Query(asked): Query<Asked>,
+) -> Json<Status> {
+    let named = asked
+        .backends
+        .as_ref()
+        .map(|names| names.split(',').collect());
+    Json(status(&supervisor, named.as_ref()))
 }
 
 async fn answer_states(State(supervisor): State<Arc<Supervisor>>) -> Json<States> {
@@ -96,7 +110,7 @@ async fn answer_metrics(
         .get(header::ACCEPT)
         .and_then(|accept| accept.to_str().ok());
     let form = Form::wanted(accept);
-    let text = form.of(metrics::text(status(&supervisor)));
+    let text = form.of(metrics::text(status(&supervisor, None)));
     ([(header::CONTENT_TYPE, form.content_type())], text)
 }
 

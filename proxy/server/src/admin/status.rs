@@ -1,6 +1,6 @@
 //! What the admin socket answers: the counts of all workers, summed at the time of asking.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -9,7 +9,7 @@ use contract::status::{
     AdminState, BackendCost, BackendStatus, Counters, Failed, HealthStatus, LimitStatus,
     ListenerTotals, PoolStatus, ProtocolHealth, States, Status, Timings, Totals, WorkerStatus,
 };
-use contract::{Backend, Name, Pool, StateReason};
+use contract::{Backend, BackendAddr, BackendKey, Name, Pool, StateReason};
 use proxy_core::backend::{BackendCounters, BackendState};
 use proxy_core::counts::Counts;
 use proxy_core::failed_ends::FailedEnds;
@@ -29,9 +29,10 @@ use crate::supervise::Supervisor;
 use crate::supervise::state::State;
 use crate::udp_alone::is_udp_alone;
 
-pub fn status(supervisor: &Supervisor) -> Status {
+/// `named`: of only these backends, as a [`BackendKey`] is shown.
+pub fn status(supervisor: &Supervisor, named: Option<&HashSet<&str>>) -> Status {
     let state = supervisor.state();
-    let backends = backends(&state);
+    let backends = backends(&state, named);
     let pools = state.snapshot.pools.iter().enumerate();
     let pools = pools.map(|(at, pool)| PoolStatus {
         name: pool.name.to_string(),
@@ -165,7 +166,13 @@ fn health(state: &State, pool: usize) -> HealthStatus {
 
 /// The configured backends in file order, pool by pool, then removed ones that still have sessions or
 /// flows.
-fn backends(state: &State) -> Vec<BackendStatus> {
+fn backends(state: &State, named: Option<&HashSet<&str>>) -> Vec<BackendStatus> {
+    let is_asked = |pool: &Name, addr: BackendAddr| {
+        named.is_none_or(|named| {
+            let key = BackendKey::new(pool.clone(), addr).to_string();
+            named.contains(key.as_str())
+        })
+    };
     let of_no_pool = Rules::default();
     let pools = state.config.pools.iter().zip(&state.snapshot.pools);
     let configured = pools.flat_map(|(pool, snapshot)| {
@@ -175,16 +182,19 @@ fn backends(state: &State) -> Vec<BackendStatus> {
             true => Protocol::Tcp,
             false => Protocol::Udp,
         };
-        pool.backends
-            .iter()
-            .map(move |backend| configured_backend(pool, snapshot, backend, judged, protocol))
+        let asked = pool.backends.iter();
+        let asked = asked.filter(move |backend| is_asked(&pool.name, backend.addr));
+        asked.map(move |backend| configured_backend(pool, snapshot, backend, judged, protocol))
     });
     let is_configured = |backend: &BackendState| {
         let pool = state.snapshot.pool(backend.pool);
         pool.is_some_and(|pool| pool.index_of(backend.addr).is_some())
     };
     let is_removed = |backend: &BackendState| {
-        !is_configured(backend) && (backend.sessions() > 0 || backend.flows() > 0)
+        let is_open = backend.sessions() > 0 || backend.flows() > 0;
+        let pool = state.registry.pool_name(backend.pool);
+        let is_asked = pool.is_none_or(|pool| is_asked(pool, backend.addr));
+        !is_configured(backend) && is_open && is_asked
     };
     let removed = state
         .registry
