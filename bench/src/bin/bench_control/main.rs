@@ -4,6 +4,7 @@
 mod client;
 
 use std::net::SocketAddr;
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -35,16 +36,24 @@ const TIMED: usize = 20;
 /// How long the proxy may take to run what was registered last.
 const SETTLE: Duration = Duration::from_secs(60);
 
-fn main() {
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
     for _ in 0..arguments.rounds {
         for &clients in &arguments.clients {
-            println!("{}", round(&arguments, clients));
+            match round(&arguments, clients) {
+                Ok(round) => println!("{round}"),
+                Err(why) => {
+                    eprintln!("bench_control: {why}");
+                    return ExitCode::FAILURE;
+                }
+            }
         }
     }
+    ExitCode::SUCCESS
 }
 
-fn round(arguments: &Arguments, clients: usize) -> Value {
+/// Both programs end with it, whatever becomes of it.
+fn round(arguments: &Arguments, clients: usize) -> Result<Value, String> {
     let folder = Folder::new();
     let listen = free_address();
     let settings = json!({
@@ -74,7 +83,7 @@ fn round(arguments: &Arguments, clients: usize) -> Value {
     let registered_s = began.elapsed().as_secs_f64();
     let register_cpu_s = control.program.cpu_time().as_secs_f64();
     let mut client = Client::connect(addr).expect("control listens");
-    await_all(&mut client, count);
+    await_all(&mut client, count)?;
     let run_s = began.elapsed().as_secs_f64();
     let proxy_cpu_s = proxy.program.cpu_time().as_secs_f64();
     std::thread::sleep(Duration::from_secs(3));
@@ -90,7 +99,7 @@ fn round(arguments: &Arguments, clients: usize) -> Value {
         list.expect("a list");
     });
     let (beats, beat_cpu_us) = heartbeats(arguments, clients, &control, addr);
-    json!({
+    Ok(json!({
         "clients": clients,
         "backends": count,
         "register_s": registered_s,
@@ -104,7 +113,7 @@ fn round(arguments: &Arguments, clients: usize) -> Value {
         "list_100_ms": reads,
         "heartbeats_per_s": beats,
         "cpu_us_per_heartbeat": beat_cpu_us,
-    })
+    }))
 }
 
 /// Shares out calls to so many clients, each with a connection of its own, until one says that it was the
@@ -150,18 +159,18 @@ fn heartbeats(
 }
 
 /// Waits until the proxy runs all backends.
-fn await_all(client: &mut Client, count: usize) {
+fn await_all(client: &mut Client, count: usize) -> Result<(), String> {
     let deadline = Instant::now() + SETTLE;
     loop {
-        let status = client
-            .call("GET", "/api/v1/status", &Value::Null)
-            .expect("a status");
+        let status = client.call("GET", "/api/v1/status", &Value::Null);
+        let status = status.map_err(|error| error.to_string())?;
         let running = &status["proxy"]["health"]["tcp"]["available"];
-        let is_applied = status["applied"] == true;
-        if running.as_u64() == Some(count as u64) && is_applied {
-            return;
+        if running.as_u64() == Some(count as u64) && status["applied"] == true {
+            return Ok(());
         }
-        assert!(Instant::now() < deadline, "not all run: {status}");
+        if Instant::now() > deadline {
+            return Err(format!("{running} of {count} run after {SETTLE:?}"));
+        }
         std::thread::sleep(Duration::from_millis(50));
     }
 }
