@@ -82,8 +82,8 @@ bench:
 	$(target)/release/bench compare --proxy $(target)/release/proxy_server \
 		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(ONLY),--only $(ONLY))
 
-# Registers 20,000 backends with both programs as they are: about a minute a round. ROUNDS, BACKENDS and CLIENTS=N,N
-# change it.
+# Registers 20,000 backends with both programs as they are: about a minute a round. Set ROUNDS,
+# BACKENDS or CLIENTS=N,N to change this.
 .PHONY: bench-control
 bench-control:
 	@scripts/need.sh $(CARGO) cc

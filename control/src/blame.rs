@@ -131,7 +131,8 @@ impl Call<'_> {
         Some(Fault {
             place,
             found: format!("removed, while listener {listener} leads to pool {pool}"),
-            allowed: "a pool that no listener leads to; a call may remove both".to_owned(),
+            allowed: "a pool that no listener leads to; the same call may also remove the listener"
+                .to_owned(),
         })
     }
 

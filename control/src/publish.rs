@@ -329,7 +329,7 @@ impl Settled {
             return not_sent(no.clone(), no, "no signal was sent", reason.into());
         }
         if self.is_batched {
-            let info = "not waited for: many registrations are published together";
+            let info = "stored; it will be published together with other registrations";
             return not_sent(Value::Null, Value::Null, info, "batched".into());
         }
         let Some(sent) = &self.sent else {

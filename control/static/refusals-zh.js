@@ -78,7 +78,7 @@ const WHOLE = {
   both: '两者都有',
   'no string': '不是字符串',
   'no edit': '没有修改',
-  'a pool that no listener leads to; a call may remove both': '没有监听指向的后端池；可以在同一次调用中一并移除监听',
+  'a pool that no listener leads to; the same call may also remove the listener': '没有监听指向的后端池；可以在同一次调用中一并移除监听',
   'no pool but default: /api/v1/pools/POOL/backends/IP:PORT names other pools':
     '只能是 default；其他后端池的后端用 /api/v1/pools/POOL/backends/IP:PORT',
   'a base key': '基本键',

@@ -106,7 +106,7 @@ export const TOPICS = [
       { name: 'trial_interval_ms', kind: 'number', choices: [], without: { en: '', zh: '' }, meaning: { en: 'time without a session before a trial; 0: no trials', zh: '多久没有会话就试探一次；0：不试探' } },
       { name: 'ramp_ms', kind: 'number', choices: [], without: { en: '', zh: '' }, meaning: { en: 'how long a warmed-up backend takes to reach its full share', zh: '预热完成的后端多久达到全部份额' } },
       { name: 'heartbeat_ms', kind: 'number', choices: [], without: { en: '', zh: '' }, meaning: { en: 'report interval of a backend that sets none', zh: '后端未给出上报间隔时采用的值' } },
-      { name: 'scan_limit', kind: 'number', choices: [], without: { en: '', zh: '' }, meaning: { en: 'largest pool of which every backend is compared', zh: '后端不超过此数时全部比较' } },
+      { name: 'scan_limit', kind: 'number', choices: [], without: { en: '', zh: '' }, meaning: { en: 'largest pool in which each pick compares all backends', zh: '后端不超过此数时全部比较' } },
       { name: 'samples', kind: 'number', choices: [], without: { en: '', zh: '' }, meaning: { en: 'backends drawn at random in larger pools', zh: '后端更多时随机抽取多少个' } },
     ],
   },

@@ -174,9 +174,9 @@ export const en = {
     backendsOut: (/** @type {number} */ out, /** @type {number} */ wanted) => `${out} of ${wanted} backends out`,
     listenerNotApplied: (/** @type {string} */ name) => `Settings of listener ${name} are not applied`,
     listenerKeeps: (/** @type {boolean} */ isKept) => `${isKept ? 'It keeps its last accepted settings' : 'It is not published'}`,
-    moreListeners: (/** @type {number} */ more) => (more > 0 ? `The same holds for ${counted(more, 'more listener')}` : ''),
+    moreListeners: (/** @type {number} */ more) => (more > 0 ? `The same applies to ${counted(more, 'more listener')}` : ''),
     noPool: 'Pool is not defined',
-    notPublishedThere: (/** @type {number} */ all) => `${counted(all, 'backend')} ${all === 1 ? 'is' : 'are'} stored and not published`,
+    notPublishedThere: (/** @type {number} */ all) => `${counted(all, 'backend')} ${all === 1 ? 'is' : 'are'} stored but not published`,
     noListener: 'No listener leads to the pool',
     noTrafficThere: (/** @type {number} */ all) => `${counted(all, 'backend')} ${all === 1 ? 'takes' : 'take'} no traffic`,
     serving: 'Traffic flows',
@@ -406,7 +406,7 @@ export const en = {
     unknown: 'unknown',
   },
   noProxyWord: 'The proxy does not report this backend.',
-  noPoolWord: (/** @type {string} */ pool) => `No pool ${pool} is defined: the backend is stored and published once it is.`,
+  noPoolWord: (/** @type {string} */ pool) => `No pool ${pool} is defined: the backend is stored, and will be published once the pool is defined.`,
   /** By the codes of contract/src/state_reason.rs. @type {Record<string, (args: Record<string, any>) => string>} */
   stateReason: {
     warming_up: () => 'warming up (reported by the backend)',

@@ -380,10 +380,10 @@ export const zh = {
     no_probe_yet: () => '尚无探测结果',
     probe_of_own_listener: ({ listener }) => `未探测：health.port 指向代理自己的监听 ${listener}`,
     other_protocol_unaffected: ({ protocol }) => `不影响${WORK[protocol]}`,
-    failed_in_row: ({ protocol, count }) => `连续 ${count} 个${WORK[protocol]}失败`,
-    ejected_for: ({ seconds, failures, protocol }) => `已摘除，还有 ${seconds} 秒：连续 ${failures} 个${FAILED_WORK[protocol]}`,
+    failed_in_row: ({ protocol, count }) => (count === 1 ? `最近一个${WORK[protocol]}失败` : `连续 ${count} 个${WORK[protocol]}失败`),
+    ejected_for: ({ seconds, failures, protocol }) => `已摘除，还有 ${seconds} 秒：${failures === 1 ? '' : '连续 '}${failures} 个${FAILED_WORK[protocol]}`,
     ejected_until_probes_pass: ({ passes, of, failures, protocol }) =>
-      `已摘除，直到探测通过（${passes}/${of}）：连续 ${failures} 个${FAILED_WORK[protocol]}`,
+      `已摘除，直到探测通过（${passes}/${of}）：${failures === 1 ? '' : '连续 '}${failures} 个${FAILED_WORK[protocol]}`,
     last_connect_refused: () => '最近一次连接被拒',
     last_connect_timed_out: () => '最近一次连接超时',
     last_connect_succeeded: () => '最近一次连接成功',

@@ -196,13 +196,13 @@ const GPU_AWARE: &[Key] = &[
         .means("how long a learned speed is trusted without new samples", "没有新样本时，学到的速度有效多久"),
     key("trial_interval_ms", Place::Pool, Kind::Integer(0, HOUR_MS), Value::Integer(30_000))
         .means("time without a session before a trial; 0: no trials", "多久没有会话就试探一次；0：不试探")
-        .in_full("how long a backend is without a session before it gets one as a trial; 0: no trials. The time runs slower while the pool gets fewer than 4 sessions for each backend in this interval", "后端多久没有会话就得到一个试探会话；0：不试探。后端池在此间隔内平均每个后端不足 4 个会话时，计时相应变慢"),
+        .in_full("how long a backend may go without a session before it gets a trial session; 0: no trials. Time counts more slowly while the pool gets fewer than 4 sessions per backend in this interval", "后端多久没有会话就得到一个试探会话；0：不试探。后端池在此间隔内平均每个后端不足 4 个会话时，计时相应变慢"),
     key("ramp_ms", Place::Pool, Kind::Integer(0, HOUR_MS), Value::Integer(30_000))
         .means("how long a warmed-up backend takes to reach its full share", "预热完成的后端多久达到全部份额"),
     key("heartbeat_ms", Place::Pool, Kind::Integer(100, HOUR_MS), Value::Integer(5_000))
         .means("report interval of a backend that sets none", "后端未给出上报间隔时采用的值"),
     key("scan_limit", Place::Pool, Kind::Integer(1, 1_024), Value::Integer(64))
-        .means("largest pool of which every backend is compared", "后端不超过此数时全部比较")
+        .means("largest pool in which each pick compares all backends", "后端不超过此数时全部比较")
         .in_full("in pools of up to this many backends, each pick compares all of them", "后端不超过此数时，每次选择都比较全部后端"),
     key("samples", Place::Pool, Kind::Integer(2, 64), Value::Integer(8))
         .means("backends drawn at random in larger pools", "后端更多时随机抽取多少个")

@@ -709,7 +709,7 @@ impl Files {
             model.registry.updated_at = model.registry.updated_at.max(journal.updated_at);
             let taken = many(taken, "backend");
             tracing::info!(
-                "control ended while it wrote backends_runtime.json: {taken} taken from its journal"
+                "control stopped before backends_runtime.json was up to date: changes of {taken} applied from its journal"
             );
         }
         let named = |note| format!("backends_runtime.journal: {note}");

@@ -94,7 +94,7 @@ pub fn read(bytes: &[u8]) -> Journal {
             if line.ends_with(b"\n") {
                 let place = index + 1;
                 journal.notes.push(format!(
-                    "line {place} is no batch of changes; it and all later lines are ignored"
+                    "line {place} is not a valid batch of changes; this line and all later ones are ignored"
                 ));
             }
             break;
@@ -212,7 +212,9 @@ mod tests {
             assert_eq!(read.records.len(), 1, "{bad}");
             assert_eq!(
                 read.notes,
-                ["line 2 is no batch of changes; it and all later lines are ignored"]
+                [
+                    "line 2 is not a valid batch of changes; this line and all later ones are ignored"
+                ]
             );
         }
     }

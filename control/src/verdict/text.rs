@@ -154,13 +154,16 @@ pub fn sentence(finding: &Finding, since: Option<u64>) -> String {
             };
             let more = match listeners {
                 0 | 1 => String::new(),
-                listeners => format!(" So it is with {} more.", many(listeners - 1, "listener")),
+                listeners => format!(
+                    " The same applies to {} more.",
+                    many(listeners - 1, "listener")
+                ),
             };
             format!("Settings of listener {listener} are not applied: {why}. {follows}{more}")
         }
         Finding::NoPool { counts } => {
             let (backends, are) = (many(counts.total, "backend"), is_or_are(counts.total));
-            format!("The pool is not defined: {backends} {are} stored and not published.")
+            format!("The pool is not defined: {backends} {are} stored but not published.")
         }
         Finding::NoListener { counts } => {
             let backends = many(counts.total, "backend");
