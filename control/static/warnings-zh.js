@@ -37,6 +37,7 @@ const WARNINGS = [
   ],
   [/^(.*); the previous settings stay in effect$/, (why) => `${cause(why)}；继续使用原有设置`],
   [/^(\S+): (.*) changed: restart control to apply this$/, (file, keys) => `${file}：${keys} 已修改，重启控制面后生效`],
+  [/^(\S+): line (\d+) is not a valid batch of changes, and is ignored$/, (file, line) => `${file}：第 ${line} 行不是有效的变更，已忽略`],
   [/^(\S+) cannot be written: (.*); retrying$/, (file, why) => `无法写入 ${file}：${why}；将重试`],
   [/^(.*); value ignored$/, (why) => `${cause(why)}；已忽略该值`],
   [/^(.*); entry skipped$/, (why) => `${cause(why)}；已跳过该条目`],

@@ -2,11 +2,12 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use contract::publish::PublishError;
+use rustix::fs::OFlags;
 
 use super::WriteError;
 use crate::sources::journal::{self, Journal, Record};
@@ -89,12 +90,22 @@ fn append(path: &Path, line: &[u8]) -> Result<(), Failed> {
     let whole = |error| (error, false);
     let is_new = !path.exists();
     let mut options = OpenOptions::new();
-    let mut file = (options.create(true).append(true).mode(0o600).open(path)).map_err(whole)?;
+    options.read(true).append(true).create(true).mode(0o600);
+    let mut file = open(options, path).map_err(whole)?;
     let length = file.metadata().map_err(whole)?.len();
     if length + line.len() as u64 > MAX_BYTES as u64 {
         return Err(whole(io::Error::other("it is full")));
     }
-    let written = file.write_all(line).and_then(|()| file.sync_data());
+    // Whatever somebody has put there must not spoil this line.
+    let mut last = [b'\n'];
+    if length > 0 {
+        file.read_exact_at(&mut last, length - 1).map_err(whole)?;
+    }
+    let written = match last {
+        [b'\n'] => file.write_all(line),
+        _ => file.write_all(&[b"\n", line].concat()),
+    };
+    let written = written.and_then(|()| file.sync_data());
     let written = match is_new {
         true => written.and_then(|()| sync_folder(path)),
         false => written,
@@ -106,10 +117,22 @@ fn append(path: &Path, line: &[u8]) -> Result<(), Failed> {
 }
 
 fn clear(path: &Path) -> io::Result<()> {
-    match OpenOptions::new().write(true).open(path) {
+    let mut options = OpenOptions::new();
+    options.write(true);
+    match open(options, path) {
         Ok(file) => file.set_len(0).and_then(|()| file.sync_data()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
+    }
+}
+
+/// Opens a regular file: a FIFO in its place would block, and a link could lead into another program's file.
+fn open(mut options: OpenOptions, path: &Path) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
+    let file = options.custom_flags(flags.bits() as i32).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("it is no regular file")),
     }
 }
 
@@ -229,6 +252,29 @@ mod tests {
         std::fs::remove_dir(&path).expect("removed");
         std::fs::rename(&kept, &path).expect("renamed");
         journal.append(&good, 7).await.expect("room again");
+        assert_eq!(registry.weights(), [(1, Some(5))]);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_file_is_refused_at_once_and_what_others_wrote_spoils_no_line() {
+        let registry = Registry::of(&[]);
+        let path = registry.root.backends_runtime().with_extension("journal");
+        let (mut journal, _) = JournalFile::beside(&registry.root.backends_runtime());
+        let batch = [record(1, None, Some(entry(1, 5)))];
+        let fifo = |path: &Path| {
+            let made = std::process::Command::new("mkfifo").arg(path).status();
+            assert!(made.expect("coreutils").success());
+        };
+        let link = |path: &Path| std::os::unix::fs::symlink("/dev/null", path).expect("a link");
+        for put in [&fifo as &dyn Fn(&Path), &link] {
+            put(&path);
+            let patience = std::time::Duration::from_secs(30);
+            let refused = tokio::time::timeout(patience, journal.append(&batch, 7)).await;
+            refused.expect("no wait").expect_err("no regular file");
+            std::fs::remove_file(&path).expect("removed");
+        }
+        std::fs::write(&path, "{\"garbage\": 1}\nno line end").expect("written");
+        journal.append(&batch, 7).await.expect("room");
         assert_eq!(registry.weights(), [(1, Some(5))]);
     }
 }

@@ -5,7 +5,7 @@
 //! `now` is the entry as the JSON file will hold it; one without `now` is gone. `was` is the digest of the entry
 //! in the JSON file at that time, null if it had none: a change counts only while the JSON file still holds that
 //! entry. So somebody's edit of an entry there wins, and a change that is in the JSON file already is not made
-//! again. A line that was cut off by a crash was never answered, and ends the file.
+//! again. A line that was cut off by a crash was never answered.
 
 use std::collections::BTreeMap;
 
@@ -84,7 +84,7 @@ pub fn line(records: &[Record], updated_at: u64) -> String {
     )
 }
 
-/// Reads a journal up to the first line that is none.
+/// Reads a journal. A line that is none is left out: each record says for itself whether it counts.
 pub fn read(bytes: &[u8]) -> Journal {
     let mut journal = Journal::default();
     let lines = bytes.split_inclusive(|byte| *byte == b'\n');
@@ -94,15 +94,16 @@ pub fn read(bytes: &[u8]) -> Journal {
             if line.ends_with(b"\n") {
                 let place = index + 1;
                 journal.notes.push(format!(
-                    "line {place} is not a valid batch of changes; this line and all later ones are ignored"
+                    "line {place} is not a valid batch of changes, and is ignored"
                 ));
             }
-            break;
+            continue;
         };
         journal.updated_at = journal.updated_at.max(updated_at);
         let records = records.into_iter();
         (journal.records).extend(records.map(|record| (record.key.clone(), record)));
     }
+    journal.notes = super::bounded(journal.notes);
     journal
 }
 
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_no_batch_ends_the_journal_with_a_note() {
+    fn a_line_that_is_no_batch_is_left_out_with_a_note() {
         for bad in [
             "{}",
             "null",
@@ -209,12 +210,10 @@ mod tests {
             let text = line(&[record(key(1), None, 5)], 3) + bad + "\n";
             let text = text + &line(&[record(key(2), None, 5)], 3);
             let read = read(text.as_bytes());
-            assert_eq!(read.records.len(), 1, "{bad}");
+            assert_eq!(read.records.len(), 2, "{bad}");
             assert_eq!(
                 read.notes,
-                [
-                    "line 2 is not a valid batch of changes; this line and all later ones are ignored"
-                ]
+                ["line 2 is not a valid batch of changes, and is ignored"]
             );
         }
     }
