@@ -204,6 +204,19 @@ async fn a_file_that_was_cut_or_has_foreign_lines_gives_what_can_be_read_and_is_
     let (_, edits) = EditsFile::open(&path);
     let numbers: Vec<u64> = edits.kept.iter().map(|edit| edit.number).collect();
     assert_eq!(numbers, [1, 2, 3]);
+    // A FIFO in its place holds nobody up.
+    let (mut file, mut edits) = EditsFile::open(&path);
+    edit(&mut file, &mut edits, 8).await;
+    std::fs::remove_file(&path).expect("removed");
+    let made = std::process::Command::new("mkfifo").arg(&path).status();
+    assert!(made.expect("coreutils").success());
+    let patience = std::time::Duration::from_secs(30);
+    let written = tokio::time::timeout(patience, edit(&mut file, &mut edits, 9));
+    written.await.expect("no wait");
+    assert!(file.failing().is_some(), "a warning");
+    std::fs::remove_file(&path).expect("removed");
+    edit(&mut file, &mut edits, 10).await;
+    assert_eq!(EditsFile::open(&path).1.lines(), edits.lines());
     // It does not grow without end.
     let (mut file, mut edits) = EditsFile::open(&path);
     for weight in 0..230 {

@@ -3,8 +3,10 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use serde_json::Value;
 
 use super::{Edit, Edits, KEPT};
@@ -123,7 +125,14 @@ fn text(lines: &[Value]) -> String {
 }
 
 fn append(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new().append(true).create(true).open(path)?;
+    // A FIFO in its place would block.
+    let flags = OFlags::NONBLOCK.bits() as i32;
+    let mut options = OpenOptions::new();
+    let options = options.append(true).create(true).custom_flags(flags);
+    let mut file = options.open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
     file.write_all(text.as_bytes())?;
     file.sync_data()
 }
