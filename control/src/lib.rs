@@ -10,6 +10,7 @@ mod audit;
 pub mod auth;
 mod base;
 mod blame;
+pub mod bounded_read;
 mod calls;
 mod changes;
 pub mod clock;

@@ -6,12 +6,11 @@
 //! is the worst kind of setting.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use contract::reload::DEFAULT_PROCESS_NAMES;
 use contract::{Algorithm, Faults, Object, Root, parse_object};
-use rustix::fs::OFlags;
 use serde_json::{Map, Value};
 
 use crate::admission::Admission;
@@ -276,33 +275,11 @@ fn read_words(object: &mut Object, key: &'static str, faults: &mut Faults) -> Op
     Some(words)
 }
 
-/// Reads a file of at most `max_bytes`; `None` if it does not exist.
-pub fn read_file(path: &Path, max_bytes: usize) -> std::io::Result<Option<Vec<u8>>> {
-    use std::io::Read as _;
-    let file = match open_to_read(path, OFlags::empty()) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let mut bytes = Vec::new();
-    // One byte more than allowed, so that the parser sees that it is too large.
-    file.take(max_bytes as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(Some(bytes))
-}
-
-/// Opens `path` without waiting: a FIFO in a file's place does not block.
-pub fn open_to_read(path: &Path, more: OFlags) -> std::io::Result<std::fs::File> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let flags = more | OFlags::NONBLOCK;
-    let mut options = std::fs::File::options();
-    options.read(true).custom_flags(flags.bits() as i32);
-    options.open(path)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+    use std::path::Path;
 
     fn read(value: Value) -> Result<Settings, Faults> {
         Settings::read(Some(value.to_string().as_bytes()), &Root("r".into()))

@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::audit::Audit;
 use crate::auth::{Access, Hosts, TokenFileError};
+use crate::bounded_read::read_file;
 use crate::clock::Clock;
 use crate::keeper::{self, Keeper};
 use crate::observe::Proxy;
@@ -19,7 +20,7 @@ use crate::ping::Pings;
 use crate::publish::{Publisher, local_addresses, refused_by_control};
 use crate::render::{OwnAddresses, Plan, ProxyAddresses};
 use crate::services;
-use crate::settings::{MAX_FILE_BYTES, Settings, read_file};
+use crate::settings::{MAX_FILE_BYTES, Settings};
 use crate::shared::Shared;
 use crate::web::serve::Door;
 use crate::web::tls::{Tls, TlsError};

@@ -6,7 +6,7 @@ use contract::Root;
 use serde_json::Value;
 
 use super::command::time;
-use crate::settings::read_file;
+use crate::bounded_read::read_file;
 use crate::sources::runtime;
 use crate::start::read_settings;
 

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::settings::read_file;
+use crate::bounded_read::read_file;
 
 const MAX_FILE_BYTES: usize = 1 << 16;
 

@@ -12,7 +12,7 @@ use contract::{Faults, Object, parse_object};
 use serde_json::{Map, Value, json};
 
 use super::{KnownToken, Scope, SecretHash, TokenSet};
-use crate::settings::open_to_read;
+use crate::bounded_read::open_to_read;
 
 /// The largest file that is read.
 const MAX_FILE_BYTES: usize = 1 << 20;

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::settings::read_file;
+use crate::bounded_read::read_file;
 
 /// More than [`super::token_file::MAX_TOKENS`] lines need.
 const MAX_FILE_BYTES: usize = 1 << 20;

@@ -10,7 +10,7 @@ use rustix::fs::OFlags;
 use serde_json::Value;
 
 use super::{Edit, Edits, KEPT};
-use crate::settings::read_file;
+use crate::bounded_read::read_file;
 
 /// The most bytes that are read at a start: a change of all backends is a line of 2 MB.
 const MAX_BYTES: usize = 256 << 20;

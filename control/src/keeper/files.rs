@@ -9,6 +9,7 @@ use contract::publish::{PublishError, end_of_links};
 use contract::{BackendKey, Checked, Faults, LocalAddresses, check, digest, parse_object};
 use serde_json::{Map, Value};
 
+use crate::bounded_read::read_file;
 use crate::calls::{self, PendingCall};
 use crate::clock::{Clock, Now};
 use crate::file_version::FileVersion;
@@ -18,7 +19,7 @@ use crate::publish::sources::{self, Sources, SourcesOf};
 use crate::publish::{Found, Published, accepted};
 use crate::registry::{Registered, Registry, Requests, Warming};
 use crate::render::{OwnAddresses, Plan};
-use crate::settings::{Settings, read_file};
+use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::sources::entry::Said;
 use crate::sources::journal::{Digests, Journal, Record, digests};

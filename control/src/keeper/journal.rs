@@ -28,7 +28,7 @@ impl JournalFile {
     /// The journal of the registry's file at `path`, and what it says.
     pub fn beside(path: &Path) -> (JournalFile, Journal) {
         let path = path.with_extension("journal");
-        let read = match crate::settings::read_file(&path, MAX_BYTES) {
+        let read = match crate::bounded_read::read_file(&path, MAX_BYTES) {
             Ok(found) => journal::read(&found.unwrap_or_default()),
             Err(error) => Journal {
                 notes: vec![error.to_string()],

@@ -14,9 +14,9 @@ use contract::config::MAX_FILE_BYTES;
 use contract::{LocalAddresses, check, parse_object};
 
 use super::kept_file::KeptFile;
+use crate::bounded_read::read_file;
 use crate::layer::Layer;
 use crate::render::{Head, Plan};
-use crate::settings::read_file;
 
 /// The file, and its known content.
 #[derive(Debug)]

@@ -13,8 +13,8 @@ use serde_json::json;
 
 use super::kept_file::KeptFile;
 use crate::base::{read_key, write_pool};
+use crate::bounded_read::read_file;
 use crate::merge::Row;
-use crate::settings::read_file;
 use crate::sources::push_backends;
 
 /// The sources that list one backend.

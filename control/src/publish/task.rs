@@ -16,9 +16,9 @@ use super::digests::end_of;
 use super::refusals::{Holds, Incident};
 use super::sources::{self, SourcesFile, SourcesOf};
 use super::{CROWD, Failure, Found, Outcome, Published, Sent, local_addresses};
+use crate::bounded_read::read_file;
 use crate::observe::{Proxy, Unknown};
 use crate::render::{LeftOut, OwnAddresses, Plan};
-use crate::settings::read_file;
 use crate::shared::Shared;
 
 /// How long to wait for further changes, to publish them together.

@@ -12,8 +12,9 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
 use tokio_rustls::rustls::{self, ServerConfig};
 
+use crate::bounded_read::open_to_read;
 use crate::file_version::LastRead;
-use crate::settings::{TlsSettings, open_to_read};
+use crate::settings::TlsSettings;
 
 /// The largest file of certificates or keys.
 const MAX_FILE_BYTES: u64 = 1 << 20;

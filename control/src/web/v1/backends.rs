@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use super::query::Query;
 use super::view::{self, look_at, tagged};
 use crate::base::parse_key;
+use crate::bounded_read::read_file;
 use crate::merge;
-use crate::settings::read_file;
 use crate::web::error::ApiError;
 use crate::web::{App, api};
 
