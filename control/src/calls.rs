@@ -6,8 +6,9 @@
 use contract::{Faults, Object};
 use serde_json::{Map, Value, json};
 
-use crate::changes::{self, RollBack};
+use crate::changes::RollBack;
 use crate::layer::Layer;
+use crate::note::take_note;
 
 /// How many calls wait for their outcome at most; the oldest then counts as done.
 const MAX_PENDING: usize = 64;
@@ -72,7 +73,7 @@ impl SettingsCall {
         let mut faults = Faults::default();
         let mut object = Object::new(&body, "");
         let on_refusal = object.take_choice("on_refusal", &OnRefusal::ALL, &mut faults);
-        let note = changes::take_note(&mut object, &mut faults);
+        let note = take_note(&mut object, &mut faults);
         body.remove("on_refusal");
         body.remove("note");
         match faults.is_empty() {

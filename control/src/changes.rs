@@ -1,42 +1,21 @@
 //! Edits of several backends as one change, all or none: what the console stages and applies.
 //!
-//! Pure. An edit is a merge patch (RFC 7396) of the operator's override: a key sets its part, `null`
-//! clears it so that weaker sources decide, and an absent key changes nothing.
+//! Pure.
 
 use std::collections::BTreeSet;
 
-use contract::config::MAX_WEIGHT;
 use contract::{BackendKey, Faults, Object};
 use serde_json::{Map, Value, json};
 
 use crate::base::parse_key;
-use crate::edits::MAX_NOTE;
 use crate::merge::Row;
-use crate::registry::Override;
+use crate::note::take_note;
+use crate::registry::OverridePatch;
 use crate::words::many;
 
 /// The most backends of one change.
 pub const MAX_EDITS: usize = 10_000;
-/// The parts that an edit may set.
-const PARTS: [&str; 3] = ["weight", "enabled", "drain"];
 const ALLOWED_ID: &str = "\"ip:port\" of a backend, an IPv6 address in brackets";
-
-/// What an edit does to one part of an override.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Part<T> {
-    #[default]
-    Keep,
-    Clear,
-    Set(T),
-}
-
-/// An edit of one backend's override.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct OverridePatch {
-    pub weight: Part<u16>,
-    pub enabled: Part<bool>,
-    pub drain: Part<bool>,
-}
 
 /// A roll back. It consists of two mutations where settings and overrides change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,66 +35,6 @@ pub struct ChangeSet {
     /// The operator's note.
     pub note: Option<String>,
     pub roll_back: Option<RollBack>,
-}
-
-impl<T: Copy> Part<T> {
-    fn patch(self, old: Option<T>) -> Option<T> {
-        match self {
-            Part::Keep => old,
-            Part::Clear => None,
-            Part::Set(value) => Some(value),
-        }
-    }
-
-    /// `null` in a merge patch clears; an unreadable value is a fault that has been noted already.
-    fn read(map: &Map<String, Value>, key: &str, read: Option<T>) -> Part<T> {
-        match (map.get(key), read) {
-            (Some(Value::Null), _) => Part::Clear,
-            (_, Some(value)) => Part::Set(value),
-            (_, None) => Part::Keep,
-        }
-    }
-}
-
-impl OverridePatch {
-    /// Reads the parts; keys in `also` are read elsewhere.
-    pub fn read(
-        map: &Map<String, Value>,
-        place: &str,
-        also: &[&'static str],
-        faults: &mut Faults,
-    ) -> OverridePatch {
-        let mut object = Object::new(map, place);
-        for key in also {
-            object.take(key);
-        }
-        let weight = object.take_integer("weight", 0, MAX_WEIGHT, faults);
-        let enabled = object.take_bool("enabled", faults);
-        let drain = object.take_bool("drain", faults);
-        object.unknown_keys(faults);
-        if !PARTS.iter().any(|part| map.contains_key(*part)) {
-            faults.add(
-                place,
-                "no edit",
-                "at least one of \"weight\", \"enabled\", \"drain\"",
-            );
-        }
-        OverridePatch {
-            weight: Part::read(map, "weight", weight.map(|weight| weight as u16)),
-            enabled: Part::read(map, "enabled", enabled),
-            drain: Part::read(map, "drain", drain),
-        }
-    }
-
-    /// The override afterwards; `None` if it is then empty.
-    pub fn of(self, old: Option<&Override>) -> Option<Override> {
-        let mut word = old.cloned().unwrap_or_default();
-        word.weight = self.weight.patch(word.weight);
-        word.enabled = self.enabled.patch(word.enabled);
-        word.drain = self.drain.patch(word.drain);
-        let is_empty = word.weight.is_none() && word.enabled.is_none() && word.drain.is_none();
-        (!is_empty).then_some(word)
-    }
 }
 
 impl ChangeSet {
@@ -183,29 +102,6 @@ impl ChangeSet {
     }
 }
 
-/// Takes `note`, the operator's reason for the change.
-pub fn take_note(object: &mut Object, faults: &mut Faults) -> Option<String> {
-    match object.take("note") {
-        None | Some(Value::Null) => None,
-        Some(Value::String(note)) if note.chars().count() <= MAX_NOTE => {
-            let note = note.trim();
-            (!note.is_empty()).then(|| note.to_owned())
-        }
-        Some(other) => {
-            let found = match other {
-                Value::String(note) => format!("a text of {} characters", note.chars().count()),
-                other => other.to_string(),
-            };
-            faults.add(
-                "/note",
-                found,
-                format!("a text of at most {MAX_NOTE} characters"),
-            );
-            None
-        }
-    }
-}
-
 /// The current values that an edit changes: for the diff, the audit log and undo.
 pub fn describe(row: &Row) -> Value {
     let word = row.r#override.as_ref();
@@ -259,34 +155,6 @@ mod tests {
         let expected =
             json!([{ "id": "a", "weight": null }, { "id": "b", "weight": 5, "drain": true }]);
         assert_eq!(json!(undo), expected);
-    }
-
-    #[test]
-    fn an_edit_sets_clears_and_keeps() {
-        let set = read(json!({"changes": [{"id": "10.0.0.1:80", "weight": 5, "drain": null}]}));
-        let patch = set.expect("good").edits[0].1;
-        assert_eq!(patch.weight, Part::Set(5));
-        assert_eq!(patch.enabled, Part::Keep);
-        assert_eq!(patch.drain, Part::Clear);
-        let old = Override {
-            enabled: Some(false),
-            drain: Some(true),
-            ..Override::default()
-        };
-        let word = patch.of(Some(&old)).expect("something is left");
-        assert_eq!(
-            (word.weight, word.enabled, word.drain),
-            (Some(5), Some(false), None)
-        );
-        let clear = OverridePatch {
-            drain: Part::Clear,
-            ..OverridePatch::default()
-        };
-        let only_drain = Override {
-            drain: Some(true),
-            ..Override::default()
-        };
-        assert_eq!(clear.of(Some(&only_drain)), None);
     }
 
     #[test]

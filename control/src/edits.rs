@@ -11,10 +11,11 @@ use contract::BackendKey;
 use serde_json::{Map, Value, json};
 
 use crate::base::parse_key;
-use crate::changes::{OverridePatch, Part, RollBack};
+use crate::changes::RollBack;
 use crate::clock::Now;
 use crate::layer::Layer;
 use crate::model::{Change, Model, Mutation};
+use crate::registry::{OverridePatch, Part};
 use crate::services;
 
 pub use file::EditsFile;
@@ -23,8 +24,6 @@ pub use file::EditsFile;
 const KEPT: usize = 50;
 /// How many overrides they may change together: a change of all backends is thousands.
 const KEPT_OVERRIDES: usize = 100_000;
-/// The longest note, in characters.
-pub const MAX_NOTE: usize = 200;
 /// The largest number of an edit that is read: any later one can be written as JSON without loss.
 const MAX_NUMBER: u64 = 1 << 52;
 /// The largest time that is read, in Unix milliseconds: that of a JavaScript `Date`.

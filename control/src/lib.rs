@@ -24,6 +24,7 @@ mod listening;
 mod look;
 mod merge;
 mod model;
+mod note;
 mod observe;
 mod ping;
 mod publish;

@@ -3,8 +3,8 @@
 use super::*;
 use crate::base::tests::{key, key_in};
 use crate::clock::Now;
+use crate::registry::ExpiryPolicy;
 use crate::registry::{OverrideChange, Registration};
-use crate::settings::ExpiryPolicy;
 use crate::sources::entry::Said;
 use contract::Report;
 use proptest::prelude::*;

@@ -17,14 +17,14 @@ use crate::clock::Now;
 use crate::layer::{Layer, Unusable, services_patch};
 use crate::merge::{Row, merge, merge_one};
 use crate::registry::{
-    Effect, Full, OverrideChange, Registration, Registry, RegistryEntry, Remover,
+    Effect, ExpiryPolicy, Full, Override, OverrideChange, Registration, Registry, RegistryEntry,
+    Remover,
 };
 use crate::render::{Head, OwnAddresses, Plan};
 use crate::services::{self, Kind, Listening};
-use crate::settings::{ExpiryPolicy, Settings};
+use crate::settings::Settings;
 use crate::sources::entry::Said;
 use crate::sources::listing::{Listed, Listing};
-use crate::sources::runtime::override_json;
 
 /// Everything that a client may change.
 #[derive(Debug, Clone, PartialEq)]
@@ -743,7 +743,7 @@ impl Model {
                 "is_warming_up": registered.warming.is_on(), "expired": registered.is_expired(),
             })
         });
-        json!({ "registered": registered, "override": entry.r#override.as_ref().map(override_json) })
+        json!({ "registered": registered, "override": entry.r#override.as_ref().map(Override::to_json) })
     }
 
     fn describe_change(&self, set: &ChangeSet) -> Value {

@@ -1,5 +1,7 @@
 //! The life of a registration and of an override, in virtual time.
 
+use contract::Batch;
+
 use super::*;
 use crate::base::tests::{key, key_in};
 

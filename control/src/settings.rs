@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 use crate::admission::Admission;
 use crate::auth::{KnownToken, Scope, SecretHash, TokenSet};
 use crate::layer::{self, Layer};
+use crate::registry::ExpiryPolicy;
 use crate::series;
 
 /// The largest `control_config.json` that is read.
@@ -55,16 +56,6 @@ pub struct Settings {
     pub history_max_bytes: u64,
     /// Process names that count as a proxy if the pid file has no lock.
     pub proxy_process_names: Vec<String>,
-}
-
-/// How long a registration lives without a heartbeat.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ExpiryPolicy {
-    pub ttl_ms: u64,
-    /// Warm-up of a new registration that does not send `is_warming_up`; 0: none.
-    pub warmup_ms: u64,
-    /// Whether a mass expiry is held back, with an alarm, instead of carried out.
-    pub freeze: bool,
 }
 
 /// The console by TLS, on a port of its own beside the one that programs use.

@@ -116,8 +116,8 @@ mod tests {
     use crate::base::tests::{key, key_in};
     use crate::clock::Now;
     use crate::merge::merge;
+    use crate::registry::ExpiryPolicy;
     use crate::registry::{Registration, Registry};
-    use crate::settings::ExpiryPolicy;
     use crate::sources::listing::Listed;
     use contract::BackendKey;
     use std::collections::BTreeMap;

@@ -7,8 +7,8 @@ use contract::{Backend, BackendAddr, Config, Name};
 use crate::base::{lower, raise};
 use crate::clock::Now;
 use crate::model::Model;
+use crate::registry::ExpiryPolicy;
 use crate::registry::{Override, Registered};
-use crate::settings::ExpiryPolicy;
 use contract::config::DEFAULT_WEIGHT;
 
 /// After how many TTLs an expired registration is gone, and for how long a freeze may hold.

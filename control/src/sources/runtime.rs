@@ -111,7 +111,7 @@ fn to_json(key: &BackendKey, entry: &RegistryEntry, listed: Listed, now: Now) ->
         }
     };
     if let Some(word) = &entry.r#override {
-        object["override"] = override_json(word);
+        object["override"] = word.to_json();
     }
     write_pool(key, object.as_object_mut().expect("an entry is an object"));
     object
@@ -154,23 +154,6 @@ fn registration_json(
         object["warms_until"] = (now.unix_ms + left_ms).div_ceil(1000).into();
     }
     object
-}
-
-/// An override as in files and answers: only the values that are set.
-pub fn override_json(word: &Override) -> Value {
-    let mut object = Map::new();
-    if let Some(weight) = word.weight {
-        object.insert("weight".into(), weight.into());
-    }
-    if let Some(enabled) = word.enabled {
-        object.insert("enabled".into(), enabled.into());
-    }
-    if let Some(drain) = word.drain {
-        object.insert("drain".into(), drain.into());
-    }
-    object.insert("at".into(), word.at.into());
-    object.insert("actor".into(), word.actor.clone().into());
-    object.into()
 }
 
 /// Reads one entry back. A live registration gets a full TTL from `now`; an expired one stays

@@ -4,8 +4,8 @@ use super::super::journal::{Digests, digests};
 use super::*;
 use crate::base::lower;
 use crate::base::tests::{key, key_in};
+use crate::registry::ExpiryPolicy;
 use crate::registry::{OverrideChange, Registration};
-use crate::settings::ExpiryPolicy;
 use contract::{BackendAddr, Batch, Report};
 use serde_json::json;
 

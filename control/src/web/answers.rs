@@ -12,9 +12,8 @@ use crate::actor::Actor;
 use crate::layer::Unusable;
 use crate::merge::Row;
 use crate::publish::{Failure, Incident, Settled};
-use crate::registry::{Freeze, Registered};
+use crate::registry::{Freeze, Override, Registered};
 use crate::render::LeftOut;
-use crate::sources::runtime::override_json;
 
 /// A call that never reached the keeper has its line in the audit log too.
 pub fn refused(
@@ -199,7 +198,7 @@ pub fn row(app: &App, row: &Row) -> Value {
         "gpu_usage": backend.report.gpu_usage, "vram_usage": backend.report.vram_usage,
         "enabled": backend.enabled, "is_warming_up": backend.is_warming_up,
         "last_seen": registered.map(|registered| registered.last_seen), "source": row.source(),
-        "sources": row.sources(), "override": row.r#override.as_ref().map(override_json),
+        "sources": row.sources(), "override": row.r#override.as_ref().map(Override::to_json),
         "without_override": row.r#override.as_ref().map(|_| cleared),
         "ttl_remaining_ms": registered.map(left), "state": row.state().word(),
         "published_weight": row.published().weight,

@@ -20,7 +20,6 @@ use crate::layer::Layer;
 use crate::merge::Row;
 use crate::model::Model;
 use crate::observe::Unknown;
-use crate::sources::runtime::override_json;
 use crate::standing::{Protocol, Seen};
 
 pub async fn backends(State(app): State<App>) -> Json<Value> {
@@ -61,7 +60,7 @@ fn unused_overrides(model: &Model) -> Vec<Value> {
     unused
         .filter_map(|(key, entry)| {
             let addr = raise(key)?;
-            let word = override_json(entry.r#override.as_ref()?);
+            let word = entry.r#override.as_ref()?.to_json();
             Some(json!({ "ip": addr.ip(), "port": addr.port(), "override": word }))
         })
         .collect()

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use super::super::oracle::Registration as Answered;
 use super::{BEAT_MS, World};
 use crate::base::lower;
-use crate::changes::{ChangeSet, OverridePatch, Part};
+use crate::changes::ChangeSet;
 use crate::model::{Mutation, Refusal};
-use crate::registry::{OverrideChange, Registration, Remover};
+use crate::registry::{OverrideChange, OverridePatch, Part, Registration, Remover};
 use crate::sources::entry::Said;
 
 impl World {

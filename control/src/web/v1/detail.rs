@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::backends::unknown;
 use super::view::{look, look_at, tagged};
+use crate::registry::Override;
 use crate::sources::entry::Said;
-use crate::sources::runtime::override_json;
 use crate::web::App;
 use crate::web::error::ApiError;
 use crate::web::path::BackendId;
@@ -62,7 +62,7 @@ fn layers(app: &App, key: &BackendKey) -> Value {
         said.map(|said| json!({ "weight": said.weight, "enabled": said.enabled }))
     };
     json!({
-        "override": word.map(override_json),
+        "override": word.map(Override::to_json),
         "registration": registered.map(|registered| json!({
             "weight": registered.weight, "enabled": registered.enabled,
             "is_expired": registered.is_expired(),
