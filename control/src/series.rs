@@ -7,18 +7,15 @@
 mod backends;
 mod marks;
 mod ring;
+pub mod task;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
 
 use contract::BackendKey;
 use contract::status::{BackendStatus, Totals};
 use serde_json::{Value, json};
 
 use crate::merge::Row;
-use crate::observe::Proxy;
-use crate::shared::Shared;
 use crate::verdict::{FAILED_SESSIONS, failed_flows, failed_sessions, unconnected_sessions};
 use backends::Backends;
 pub use marks::Marks;
@@ -278,31 +275,6 @@ impl Series {
     /// Number of backends without history, because there is no room for them.
     pub fn left_out(&self) -> usize {
         self.backends.left_out
-    }
-}
-
-/// Keeps a moment every [`STEP_MS`] for as long as control runs. A whole status is read once a minute.
-pub async fn run(shared: Arc<Shared>, proxy: Proxy) {
-    let mut tick = tokio::time::interval(Duration::from_millis(STEP_MS));
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tick.tick().await;
-        let rows = shared.model().rows();
-        let fleet = Fleet::of(&rows);
-        let unix_ms = shared.clock.now().unix_ms;
-        let max_bytes = shared.live().history_max_bytes;
-        let ended = {
-            let mut series = shared.series();
-            series.set_max_bytes(max_bytes);
-            series.step(unix_ms, fleet)
-        };
-        let Some(began_ms) = ended else { continue };
-        // Where it is not heard, the minute stays a gap.
-        if let Ok(status) = proxy.status().await {
-            let process = (status.running.pid, status.running.started_at_ms);
-            let mut series = shared.series();
-            series.minute(began_ms, process, &status.backends);
-        }
     }
 }
 

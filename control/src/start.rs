@@ -238,7 +238,7 @@ pub async fn start_tasks(
     tokio::spawn(shared.clock.clone().run());
     let keeper = Keeper::start(shared.clone(), loaded.files);
     let publisher = Publisher::start(shared.clone(), proxy.clone(), loaded.found);
-    tokio::spawn(series::run(shared.clone(), proxy.clone()));
+    tokio::spawn(series::task::run(shared.clone(), proxy.clone()));
     tokio::spawn(telemetry::run(shared.clone(), proxy.clone()));
     tokio::spawn(look::run(
         shared.clone(),
