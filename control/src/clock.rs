@@ -118,6 +118,12 @@ impl Clock {
     }
 }
 
+/// A time in UTC as RFC 3339 writes it.
+pub fn rfc3339(unix_s: u64) -> String {
+    let time = jiff::Timestamp::from_second(unix_s as i64).unwrap_or_default();
+    time.to_string()
+}
+
 fn lock(listening: &Mutex<Listening>) -> MutexGuard<'_, Listening> {
     listening
         .lock()

@@ -1,4 +1,5 @@
-//! Whether files have changed since they were last read, for periodic checks.
+//! Files that are checked periodically: whether they have changed since they were last read, and whether an
+//! error of reading them is a new one.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -72,5 +73,21 @@ impl FileVersion {
             size: metadata.size(),
             changed_at: (metadata.ctime(), metadata.ctime_nsec()),
         })
+    }
+}
+
+/// The last reported error of reading a file, while it lasts: each is reported once.
+#[derive(Debug, Default)]
+pub struct LastError(Option<String>);
+
+impl LastError {
+    /// Notes `error`; whether it differs from the last one.
+    pub fn is_news(&mut self, error: &str) -> bool {
+        self.0.replace(error.to_owned()).as_deref() != Some(error)
+    }
+
+    /// The file has been read; whether there was an error before.
+    pub fn clear(&mut self) -> bool {
+        self.0.take().is_some()
     }
 }

@@ -31,7 +31,7 @@ mod publish;
 mod registry;
 mod render;
 mod renew;
-pub mod reread;
+mod reread;
 mod series;
 mod services;
 pub mod settings;

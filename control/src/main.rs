@@ -11,7 +11,7 @@ use contract::paths::{Root, RootError};
 use control::auth::command::{self, TokenCommand};
 use control::bounded_read::read_file;
 use control::clock::Clock;
-use control::reread::Source;
+use control::settings::{SettingsError, SettingsFile};
 use control::sources::listing;
 use control::start;
 use control::words::many;
@@ -93,7 +93,9 @@ fn main() -> ExitCode {
     }
     match serve(&root, &arguments) {
         // Whoever checks a file wants to mend all of it at once.
-        Err(start::StartError::Settings { path, faults }) if arguments.check => {
+        Err(start::StartError::Settings(SettingsError::Faults { path, faults }))
+            if arguments.check =>
+        {
             exit(Err(name_all(path.display(), &faults.0)))
         }
         done => exit(done),
@@ -101,21 +103,21 @@ fn main() -> ExitCode {
 }
 
 fn serve(root: &Root, arguments: &Arguments) -> Result<(), start::StartError> {
-    let settings = start::read_settings(root, arguments.listen)?;
+    let file = SettingsFile {
+        root: root.clone(),
+        listen: arguments.listen,
+    };
+    let settings = file.read()?;
     if arguments.check {
-        start::check(root, &settings)?;
-        println!("{}: valid", root.control_config().display());
+        start::check(&file, &settings)?;
+        println!("{}: valid", file.path().display());
         return Ok(());
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(start::StartError::Runtime)?;
-    let source = Source {
-        root: root.clone(),
-        listen: arguments.listen,
-    };
-    let served = runtime.block_on(start::run(settings, source));
+    let served = runtime.block_on(start::run(settings, file));
     // A call of the system that a disk does not answer must not hold up the end.
     runtime.shutdown_background();
     served

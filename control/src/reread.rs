@@ -1,23 +1,11 @@
 //! `control_config.json` read again on SIGHUP: which keys take effect at once, and which need a restart. A file
 //! with a fault changes nothing.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use contract::Root;
-
-use crate::renew::{begin_grace, tell_of_tokens};
-use crate::settings::Settings;
-use crate::start::read_settings;
+use crate::renew::tokens::{begin_grace, tell_of_tokens};
+use crate::settings::{Settings, SettingsFile};
 use crate::web::App;
-
-/// Where the settings come from.
-#[derive(Debug, Clone)]
-pub struct Source {
-    pub root: Root,
-    /// The address of the command line, which overrides the file.
-    pub listen: Option<SocketAddr>,
-}
 
 /// The changes of a file to the running settings.
 #[derive(Debug)]
@@ -137,10 +125,10 @@ impl Renewal {
 }
 
 /// Reads the file and applies its settings.
-pub async fn read_again(app: &App, source: &Source) {
-    let path = source.root.control_config();
+pub async fn read_again(app: &App, file: &SettingsFile) {
+    let path = file.path();
     let path = path.display();
-    let result = match take_over(app, source).await {
+    let result = match take_over(app, file).await {
         Ok(renewal) => {
             let keys = renewal.needs_restart.join(", ");
             let note = (!keys.is_empty())
@@ -169,16 +157,16 @@ pub async fn read_again(app: &App, source: &Source) {
         .audit_own("settings", "read_config", "control_config.json", &result);
 }
 
-async fn take_over(app: &App, source: &Source) -> Result<Renewal, String> {
-    let from = source.clone();
-    let read = tokio::task::spawn_blocking(move || read_settings(&from.root, from.listen));
-    let file = read.await.expect("reading settings does not panic");
-    let file = file.map_err(|error| error.to_string())?;
-    let renewal = Renewal::of(&app.shared.live(), &file);
+async fn take_over(app: &App, file: &SettingsFile) -> Result<Renewal, String> {
+    let from = file.clone();
+    let read = tokio::task::spawn_blocking(move || from.read());
+    let found = read.await.expect("reading settings does not panic");
+    let found = found.map_err(|error| error.to_string())?;
+    let renewal = Renewal::of(&app.shared.live(), &found);
     let settings = Arc::new(renewal.settings.clone());
     let configured = app.keeper.configure(settings.clone()).await;
     configured.map_err(|faults| {
-        let path = source.root.control_config();
+        let path = file.path();
         let path = path.display();
         format!(
             "{path}: together with the settings made by API, the proxy would refuse it: {faults}"
@@ -195,6 +183,7 @@ async fn take_over(app: &App, source: &Source) -> Result<Renewal, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use contract::Root;
     use serde_json::{Value, json};
 
     fn settings(value: Value) -> Settings {

@@ -5,6 +5,7 @@
 //! unknown key is refused with the nearest known one, since a misspelt key that is silently ignored
 //! is the worst kind of setting.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,12 +16,13 @@ use serde_json::{Map, Value};
 
 use crate::admission::Admission;
 use crate::auth::{KnownToken, Scope, SecretHash, TokenSet};
+use crate::bounded_read::read_file;
 use crate::layer::{self, Layer};
 use crate::registry::ExpiryPolicy;
 use crate::series;
 
 /// The largest `control_config.json` that is read.
-pub const MAX_FILE_BYTES: usize = 1 << 20;
+const MAX_FILE_BYTES: usize = 1 << 20;
 
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -64,6 +66,53 @@ pub struct TlsSettings {
     pub listen: SocketAddr,
     pub certificate: PathBuf,
     pub key: PathBuf,
+}
+
+/// `control_config.json`, and what overrides it.
+#[derive(Debug, Clone)]
+pub struct SettingsFile {
+    pub root: Root,
+    /// The address of the command line.
+    pub listen: Option<SocketAddr>,
+}
+
+/// Why it cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    #[error("{path}: {faults}", path = .path.display())]
+    Faults { path: PathBuf, faults: Faults },
+    #[error("{path}: {error}", path = .path.display())]
+    Unread { path: PathBuf, error: io::Error },
+}
+
+impl SettingsFile {
+    /// Without a command line.
+    pub fn at(root: &Root) -> SettingsFile {
+        SettingsFile {
+            root: root.clone(),
+            listen: None,
+        }
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.root.control_config()
+    }
+
+    /// # Errors
+    /// The file cannot be read, or every fault of it.
+    pub fn read(&self) -> Result<Settings, SettingsError> {
+        let path = self.path();
+        let bytes = match read_file(&path, MAX_FILE_BYTES) {
+            Ok(bytes) => bytes,
+            Err(error) => return Err(SettingsError::Unread { path, error }),
+        };
+        let settings = Settings::read(bytes.as_deref(), &self.root)
+            .map_err(|faults| SettingsError::Faults { path, faults })?;
+        Ok(Settings {
+            listen: self.listen.unwrap_or(settings.listen),
+            ..settings
+        })
+    }
 }
 
 impl Settings {

@@ -12,7 +12,6 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::audit::Audit;
 use crate::auth::{Access, Hosts, TokenFileError};
-use crate::bounded_read::read_file;
 use crate::clock::Clock;
 use crate::keeper::{self, Keeper};
 use crate::observe::Proxy;
@@ -20,7 +19,7 @@ use crate::ping::Pings;
 use crate::publish::{Publisher, local_addresses, refused_by_control};
 use crate::render::{OwnAddresses, Plan, ProxyAddresses};
 use crate::services;
-use crate::settings::{MAX_FILE_BYTES, Settings};
+use crate::settings::{Settings, SettingsError, SettingsFile};
 use crate::shared::Shared;
 use crate::web::serve::Door;
 use crate::web::tls::{Tls, TlsError};
@@ -37,8 +36,8 @@ const STORE_PATIENCE: Duration = Duration::from_secs(10);
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("{path}: {faults}", path = .path.display())]
-    Settings { path: PathBuf, faults: Faults },
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     #[error("{path}: {error}", path = .path.display())]
     File { path: PathBuf, error: io::Error },
     #[error(transparent)]
@@ -53,27 +52,12 @@ pub enum StartError {
     Runtime(io::Error),
 }
 
-/// Reads `control_config.json`; `listen` of the command line wins.
-pub fn read_settings(root: &Root, listen: Option<SocketAddr>) -> Result<Settings, StartError> {
-    let path = root.control_config();
-    let bytes = read_file(&path, MAX_FILE_BYTES).map_err(|error| StartError::File {
-        path: path.clone(),
-        error,
-    })?;
-    let settings = Settings::read(bytes.as_deref(), root)
-        .map_err(|faults| StartError::Settings { path, faults })?;
-    Ok(Settings {
-        listen: listen.unwrap_or(settings.listen),
-        ..settings
-    })
-}
-
 /// Checks valid settings for conflicts: listeners and pools must fit together with those made by API, and the proxy
 /// must not listen on control's address.
 ///
 /// # Errors
 /// The faults; of the address, at the key of the proxy's or else of control's.
-pub fn check(root: &Root, settings: &Settings) -> Result<(), StartError> {
+pub fn check(file: &SettingsFile, settings: &Settings) -> Result<(), StartError> {
     let tls = settings.tls.as_ref().map(|tls| tls.listen);
     let own = OwnAddresses {
         control: [settings.listen].into_iter().chain(tls).collect(),
@@ -81,12 +65,12 @@ pub fn check(root: &Root, settings: &Settings) -> Result<(), StartError> {
         proxy: ProxyAddresses::default(),
     };
     let model = keeper::load(settings, own, &Clock::system()).model;
-    let path = root.control_config();
+    let path = file.path();
     if let Err(mut faults) = Plan::of_head(model.settings().head()).check(&model.own.local) {
         for fault in &mut faults.0 {
             fault.place = format!("/proxy{}", fault.place);
         }
-        return Err(StartError::Settings { path, faults });
+        return Err(SettingsError::Faults { path, faults }.into());
     }
     let plan = model.plan(&[]);
     let refusals = refused_by_control(&plan, &model.own, 0);
@@ -103,11 +87,11 @@ pub fn check(root: &Root, settings: &Settings) -> Result<(), StartError> {
     let allowed = "different ports for the proxy and the control server";
     let found = format!("{}: {}", refusal.value, refusal.detail);
     faults.add(&place, found, allowed);
-    Err(StartError::Settings { path, faults })
+    Err(SettingsError::Faults { path, faults }.into())
 }
 
-/// Runs the server until a signal stops it; `source` is where `settings` were read, and are read again.
-pub async fn run(settings: Settings, source: crate::reread::Source) -> Result<(), StartError> {
+/// Runs the server until a signal stops it; `file` is where `settings` were read, and are read again.
+pub async fn run(settings: Settings, file: SettingsFile) -> Result<(), StartError> {
     raise_descriptor_limit();
     make_folders(&settings)?;
     let mut pid_file = PidFile::hold(&settings.control_pid_path)?;
@@ -123,7 +107,7 @@ pub async fn run(settings: Settings, source: crate::reread::Source) -> Result<()
         doors.push(Door { listener, tls });
     }
     let listen = listening(&doors).map_err(StartError::Runtime)?;
-    tell_where(&source.root, &listen);
+    tell_where(&file.root, &listen);
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Runtime)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Runtime)?;
     let app = start_tasks(settings, &listen, tls, Clock::system()).await?;
@@ -133,7 +117,7 @@ pub async fn run(settings: Settings, source: crate::reread::Source) -> Result<()
             "the first publish takes longer than {FIRST_PUBLISH_PATIENCE:?}; control serves meanwhile"
         );
     }
-    renew::start(app.clone(), source).map_err(StartError::Runtime)?;
+    renew::start(app.clone(), file).map_err(StartError::Runtime)?;
     pid_file.announce().map_err(|error| StartError::File {
         path: app.shared.settings.control_pid_path.clone(),
         error,
@@ -159,7 +143,7 @@ pub async fn run(settings: Settings, source: crate::reread::Source) -> Result<()
     web::serve::serve(doors, web::router(app), clock, stop).await;
     let store = async {
         keeper.stop().await;
-        renew::store_uses_apart(&stopped).await;
+        renew::tokens::store_uses(&stopped).await;
     };
     if tokio::time::timeout(STORE_PATIENCE, store).await.is_err() {
         tracing::warn!(
@@ -271,7 +255,7 @@ pub async fn start_tasks(
         publisher,
         proxy,
     });
-    renew::begin_grace(&app);
+    renew::tokens::begin_grace(&app);
     tokio::spawn(web::settings_call::resume(app.clone()));
     if on_all {
         tokio::spawn(renew::follow_addresses(app.clone()));

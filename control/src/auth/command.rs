@@ -13,7 +13,8 @@ use super::token::generate;
 use super::token_file::{self, ALLOWED_NAME, MAX_TOKENS, TokenEntry, TokenFileError, is_name};
 use super::token_uses::TokenUses;
 use super::{Scope, SecretHash, first_token, token_uses};
-use crate::start::read_settings;
+use crate::clock::rfc3339;
+use crate::settings::SettingsFile;
 
 /// How long registrations from before the first token can be refreshed without one.
 const DEFAULT_GRACE: Duration = Duration::from_secs(3_600);
@@ -127,7 +128,7 @@ pub fn run(command: TokenCommand, root: &Root, now_s: u64) -> Result<(), TokenCo
                 eprintln!(
                     "Until {}, programs on this machine can refresh registrations from before the first \
                      token without one (--grace 0 ends that).",
-                    time(until)
+                    rfc3339(until)
                 );
             }
             token_file::write(path, &file)?;
@@ -165,13 +166,13 @@ fn find(entries: &[TokenEntry], named: &str) -> Result<usize, TokenCommandError>
 fn line(entry: &TokenEntry, now_s: u64) -> String {
     let end = match entry.expires_at {
         None => "does not expire".to_owned(),
-        Some(end) if end <= now_s => format!("expired {}", time(end)),
-        Some(end) => format!("expires {}", time(end)),
+        Some(end) if end <= now_s => format!("expired {}", rfc3339(end)),
+        Some(end) => format!("expires {}", rfc3339(end)),
     };
     let (id, name, scope) = (entry.id(), &entry.name, entry.scope.name());
     format!(
         "{id}  {scope:8}  {name}  created {}, {end}",
-        time(entry.created_at)
+        rfc3339(entry.created_at)
     )
 }
 
@@ -181,14 +182,14 @@ fn table(entries: &[TokenEntry], uses: &TokenUses, now_s: u64) -> String {
     let row = |entry: &TokenEntry| {
         let expires = match entry.expires_at {
             None => "never".to_owned(),
-            Some(end) if end <= now_s => format!("expired {}", time(end)),
-            Some(end) => time(end),
+            Some(end) if end <= now_s => format!("expired {}", rfc3339(end)),
+            Some(end) => rfc3339(end),
         };
         let used = uses
             .get(&entry.id())
-            .map_or("never".to_owned(), |at| time(*at));
+            .map_or("never".to_owned(), |at| rfc3339(*at));
         let (id, name) = (entry.id(), entry.name.clone());
-        let (scope, created) = (entry.scope.name().to_owned(), time(entry.created_at));
+        let (scope, created) = (entry.scope.name().to_owned(), rfc3339(entry.created_at));
         [id, name, scope, created, expires, used]
     };
     let rows = std::iter::once(NAMES.map(str::to_owned)).chain(entries.iter().map(row));
@@ -209,13 +210,9 @@ fn table(entries: &[TokenEntry], uses: &TokenUses, now_s: u64) -> String {
 
 /// Whether `control_config.json` has tokens; an unreadable one is reported by the next start.
 fn has_configured_tokens(root: &Root) -> bool {
-    read_settings(root, None).is_ok_and(|settings| !settings.tokens.0.is_empty())
-}
-
-/// RFC 3339 in UTC.
-pub fn time(seconds: u64) -> String {
-    let time = jiff::Timestamp::from_second(seconds as i64).unwrap_or_default();
-    time.to_string()
+    SettingsFile::at(root)
+        .read()
+        .is_ok_and(|settings| !settings.tokens.0.is_empty())
 }
 
 fn lock_folder_of(path: &Path) -> Result<File, TokenCommandError> {

@@ -5,17 +5,19 @@ use std::fmt::Write as _;
 use contract::Root;
 use serde_json::Value;
 
-use super::command::time;
 use crate::bounded_read::read_file;
+use crate::clock::rfc3339;
+use crate::settings::SettingsFile;
 use crate::sources::runtime;
-use crate::start::read_settings;
 
 /// How many registrations are named; the rest are counted.
 const NAMED: usize = 10;
 
 /// In lines, each with its end. `grace_until` is in Unix seconds.
 pub fn consequences(root: &Root, grace_until: Option<u64>) -> String {
-    let has_open_metrics = read_settings(root, None).is_ok_and(|settings| settings.open_metrics);
+    let has_open_metrics = SettingsFile::at(root)
+        .read()
+        .is_ok_and(|settings| settings.open_metrics);
     let also_read = match has_open_metrics {
         true => "",
         false => ", /metrics and the details of /readyz",
@@ -40,7 +42,7 @@ pub fn consequences(root: &Root, grace_until: Option<u64>) -> String {
     let what = match grace_until {
         Some(until) => format!(
             "can be refreshed from this machine without a token until {}",
-            time(until)
+            rfc3339(until)
         ),
         None => "expire unless their agents get a token in time (--grace 0)".to_owned(),
     };
@@ -55,7 +57,7 @@ pub fn consequences(root: &Root, grace_until: Option<u64>) -> String {
 
 /// The registrations in the registry's file, which has each one before it is answered.
 fn registered(root: &Root) -> Vec<String> {
-    let path = read_settings(root, None).map_or_else(
+    let path = SettingsFile::at(root).read().map_or_else(
         |_| root.backends_runtime(),
         |settings| settings.runtime_backends_path,
     );

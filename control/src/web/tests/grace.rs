@@ -30,7 +30,7 @@ fn write_first_token(folder: &Folder, grace_until: Option<u64>) {
 /// As the look at the token file does.
 fn take_up(control: &Control) {
     control.app.access.reload().expect("good tokens");
-    renew::begin_grace(&control.app);
+    renew::tokens::begin_grace(&control.app);
 }
 
 async fn status(control: &Control, asked: Ask<'_>) -> u16 {
@@ -133,7 +133,7 @@ fn configure(control: &Control, tokens: &[&str]) {
         expires_at: None,
     });
     control.app.access.configure(TokenSet(known.collect()));
-    renew::begin_grace(&control.app);
+    renew::tokens::begin_grace(&control.app);
 }
 
 #[tokio::test]

@@ -258,11 +258,8 @@ async fn wrong_tokens_are_slowed_down_for_their_address_alone() {
 async fn tokens_are_taken_up_while_the_server_runs() {
     let folder = Folder::new(json!({}));
     let control = folder.start().await;
-    let source = crate::reread::Source {
-        root: folder.root.clone(),
-        listen: None,
-    };
-    crate::renew::start(control.app.clone(), source).expect("a handler");
+    let file = crate::settings::SettingsFile::at(&folder.root);
+    crate::renew::start(control.app.clone(), file).expect("a handler");
     assert_eq!(
         control
             .ask(ask("GET", "/api/backends").peer(REMOTE))
