@@ -292,5 +292,4 @@ fn shorten(text: &str, longest: usize) -> String {
 }
 
 #[cfg(test)]
-#[path = "audit/tests.rs"]
 mod tests;

@@ -368,5 +368,4 @@ fn between(from: &Layer, to: &Layer) -> Map<String, Value> {
 }
 
 #[cfg(test)]
-#[path = "edits_tests.rs"]
 mod tests;

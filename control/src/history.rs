@@ -177,5 +177,4 @@ fn reasons(state: Operational, seen: Option<&BackendStatus>) -> (String, Vec<Sta
 }
 
 #[cfg(test)]
-#[path = "history_tests.rs"]
 pub mod tests;

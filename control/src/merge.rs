@@ -238,5 +238,4 @@ fn row(key: &BackendKey, listed: Listed, entry: &RegistryEntry) -> Option<Row> {
 }
 
 #[cfg(test)]
-#[path = "merge_tests.rs"]
 mod tests;

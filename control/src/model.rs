@@ -761,5 +761,4 @@ pub fn static_json(said: &Said) -> Value {
 }
 
 #[cfg(test)]
-#[path = "model_tests.rs"]
 pub mod tests;

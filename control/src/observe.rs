@@ -228,5 +228,4 @@ impl Proxy {
 }
 
 #[cfg(test)]
-#[path = "observe_tests.rs"]
 mod tests;

@@ -376,5 +376,4 @@ fn quantile(counts: &[(u64, u64)], share: f64) -> f32 {
 }
 
 #[cfg(test)]
-#[path = "series_tests.rs"]
 mod tests;

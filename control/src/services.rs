@@ -506,5 +506,4 @@ pub fn between(from: &Keys, to: &Keys, patch: &mut Keys) {
 }
 
 #[cfg(test)]
-#[path = "services_tests.rs"]
 mod tests;

@@ -419,5 +419,4 @@ fn short(value: &Value) -> String {
 }
 
 #[cfg(test)]
-#[path = "refusals_tests.rs"]
 mod tests;

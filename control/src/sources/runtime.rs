@@ -298,5 +298,4 @@ pub fn merge_edits(
 }
 
 #[cfg(test)]
-#[path = "runtime_tests.rs"]
 mod tests;
