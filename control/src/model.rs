@@ -3,95 +3,28 @@
 //! Pure: every change is a [`Mutation`] and goes through [`Model::apply`]; storing it is the
 //! keeper's work, publishing it the publisher's.
 
+mod mutation;
+mod settings;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use contract::config::MAX_BACKENDS;
-use contract::{BackendAddr, BackendKey, DEFAULT_NAME, Faults, Name, check_strictly};
+use contract::{BackendAddr, BackendKey, Faults, Name};
 use serde_json::{Value, json};
 
-use crate::blame::{as_called, file_as_call, in_file};
-use crate::calls::{self, PendingCall, SettingsCall};
-use crate::changes::{self, ChangeSet, RollBack};
+use crate::calls::{self, PendingCall};
+use crate::changes::{self, ChangeSet};
 use crate::clock::Now;
-use crate::layer::{Layer, Unusable, services_patch};
+use crate::layer::{Layer, Unusable};
 use crate::merge::{Row, merge, merge_one};
-use crate::registry::{
-    Effect, ExpiryPolicy, Full, Override, OverrideChange, Registration, Registry, RegistryEntry,
-    Remover,
-};
+use crate::registry::{Effect, ExpiryPolicy, Override, Registration, Registry, RegistryEntry};
 use crate::render::{Head, OwnAddresses, Plan};
 use crate::services::{self, Kind, Listening};
-use crate::settings::Settings;
 use crate::sources::entry::Said;
 use crate::sources::listing::{Listed, Listing};
 
-/// Everything that a client may change.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Mutation {
-    Register(Registration),
-    Unregister(BackendKey, Remover),
-    SetOverride(BackendKey, OverrideChange),
-    ClearOverride(BackendKey),
-    /// Adds a backend to the static list, or changes its entry.
-    SetStatic(Said),
-    RemoveStatic(BackendKey),
-    /// Edits of overrides, all or none.
-    Change(ChangeSet),
-    ChangeSettings(SettingsCall),
-    /// The proxy refuses the changes of this call.
-    RollBackSettings(u64),
-    /// The outcome of this call is known, or was reported as unknown.
-    KeepSettings(u64),
-    AcknowledgeExpiry,
-}
-
-/// Why a mutation was refused; nothing has changed then.
-#[derive(Debug, thiserror::Error)]
-pub enum Refusal {
-    #[error("{0}")]
-    Faults(#[from] Faults),
-    #[error("no backend {0} is registered, listed or discovered")]
-    UnknownBackend(BackendKey),
-    #[error("backend {0} has no registration")]
-    NotRegistered(BackendKey),
-    #[error("backend {0} is not in the static list")]
-    NotStatic(BackendKey),
-    #[error("the static list is full: at most {MAX_BACKENDS} backends")]
-    StaticFull,
-    #[error(
-        "the static list cannot be read, so nothing was changed in it: {0}; repair the file first"
-    )]
-    StaticUnread(String),
-    #[error("the change was made for revision {expected}; the current revision is {current}")]
-    Stale { expected: u64, current: u64 },
-    #[error("no mass expiry is being held back")]
-    NoFreeze,
-    #[error("{0} has another owner: \"owner\" must be the one that it was registered with")]
-    NotOwner(BackendKey),
-    #[error(
-        "{0} was registered without \"owner\": leave it out, or remove the registration first and \
-         register again with it"
-    )]
-    HasNoOwner(BackendKey),
-    #[error(
-        "all {0} registrations are in use (\"max_backends\" of \"registration\" in control_config.json)"
-    )]
-    TooMany(usize),
-    #[error(transparent)]
-    Full(#[from] Full),
-    #[error("the outcome of this call is already known")]
-    Settled,
-}
-
-/// What a mutation changed.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Change {
-    pub effect: Effect,
-    /// For the audit log.
-    pub old: Value,
-    pub new: Value,
-}
+pub use mutation::{Change, Mutation, Refusal};
 
 #[derive(Debug, Clone)]
 pub struct Model {
@@ -118,117 +51,6 @@ pub struct Model {
     pub kept: Head,
     /// What is wrong with the sources, in words.
     pub warnings: Vec<String>,
-}
-
-impl Mutation {
-    /// Its action in the audit log.
-    pub fn action(&self) -> &'static str {
-        match self {
-            Mutation::Register(_) => "register",
-            Mutation::Unregister(..) => "unregister",
-            Mutation::SetOverride(_, OverrideChange::Weight(_)) => "weight",
-            Mutation::SetOverride(_, OverrideChange::Enabled(_)) => "enabled",
-            Mutation::SetOverride(_, OverrideChange::Drain(_)) => "drain",
-            Mutation::ClearOverride(_) => "clear_override",
-            Mutation::SetStatic(_) => "set_static",
-            Mutation::RemoveStatic(_) => "remove_static",
-            Mutation::Change(_) => "changes",
-            Mutation::ChangeSettings(_) => "settings",
-            Mutation::RollBackSettings(_) => "roll_back_settings",
-            Mutation::KeepSettings(_) => "keep_settings",
-            Mutation::AcknowledgeExpiry => "acknowledge_expiry",
-        }
-    }
-
-    /// Its target in the audit log.
-    pub fn target(&self) -> String {
-        match self {
-            Mutation::Register(said) => said.key.to_string(),
-            Mutation::SetStatic(said) => said.key.to_string(),
-            Mutation::Unregister(key, _)
-            | Mutation::SetOverride(key, _)
-            | Mutation::ClearOverride(key)
-            | Mutation::RemoveStatic(key) => key.to_string(),
-            Mutation::Change(set) => set.target(),
-            Mutation::ChangeSettings(_)
-            | Mutation::RollBackSettings(_)
-            | Mutation::KeepSettings(_)
-            | Mutation::AcknowledgeExpiry => "proxy".to_owned(),
-        }
-    }
-
-    /// The operator's note.
-    pub fn note(&self) -> Option<&str> {
-        self.note_and_roll_back().0
-    }
-
-    /// The roll back that it is a part of.
-    pub fn roll_back(&self) -> Option<RollBack> {
-        self.note_and_roll_back().1
-    }
-
-    fn note_and_roll_back(&self) -> (Option<&str>, Option<RollBack>) {
-        match self {
-            Mutation::Change(set) => (set.note.as_deref(), set.roll_back),
-            Mutation::ChangeSettings(call) => (call.note.as_deref(), call.roll_back),
-            Mutation::Register(_)
-            | Mutation::Unregister(..)
-            | Mutation::SetOverride(..)
-            | Mutation::ClearOverride(_)
-            | Mutation::SetStatic(_)
-            | Mutation::RemoveStatic(_)
-            | Mutation::RollBackSettings(_)
-            | Mutation::KeepSettings(_)
-            | Mutation::AcknowledgeExpiry => (None, None),
-        }
-    }
-
-    /// Whether it is an edit by a person, not a change by a backend.
-    pub fn is_edit(&self) -> bool {
-        match self {
-            Mutation::SetOverride(..)
-            | Mutation::ClearOverride(_)
-            | Mutation::SetStatic(_)
-            | Mutation::RemoveStatic(_)
-            | Mutation::Change(_)
-            | Mutation::ChangeSettings(_)
-            | Mutation::RollBackSettings(_) => true,
-            Mutation::Register(_)
-            | Mutation::Unregister(..)
-            | Mutation::KeepSettings(_)
-            | Mutation::AcknowledgeExpiry => false,
-        }
-    }
-
-    /// Whether it changes settings, not backends.
-    pub fn is_of_settings(&self) -> bool {
-        matches!(
-            self,
-            Mutation::ChangeSettings(_) | Mutation::RollBackSettings(_) | Mutation::KeepSettings(_)
-        )
-    }
-
-    /// Whether it changes the static list, which has a file of its own.
-    pub fn is_of_statics(&self) -> bool {
-        matches!(self, Mutation::SetStatic(_) | Mutation::RemoveStatic(_))
-    }
-
-    /// The backends whose entries in the registry it may touch.
-    pub fn backends(&self) -> Vec<&BackendKey> {
-        match self {
-            Mutation::Register(said) => vec![&said.key],
-            Mutation::Unregister(key, _)
-            | Mutation::SetOverride(key, _)
-            | Mutation::ClearOverride(key) => vec![key],
-            Mutation::Change(set) => set.edits.iter().map(|(key, _)| key).collect(),
-            Mutation::SetStatic(_)
-            | Mutation::RemoveStatic(_)
-            | Mutation::ChangeSettings(_)
-            | Mutation::RollBackSettings(_)
-            | Mutation::KeepSettings(_)
-            | Mutation::AcknowledgeExpiry => Vec::new(),
-        }
-    }
 }
 
 impl Model {
@@ -486,172 +308,6 @@ impl Model {
         } else {
             Effect::Unchanged
         })
-    }
-
-    /// The settings by API with `patch` applied, if the proxy accepts all layers together: a value that is
-    /// valid alone may conflict with the others.
-    fn patched_settings(&self, patch: &serde_json::Map<String, Value>) -> Result<Layer, Faults> {
-        let patched = self.runtime_settings.patched(patch)?;
-        self.refuse_clearing_of_file(patch)?;
-        let plan = self.check_settings(&patched, patch)?;
-        let asked = patched.over(&self.base_settings).asked(patch);
-        let mut faults = self.conflicts_with_control(&plan, |key| asked.contains_key(key));
-        faults.0.extend(self.own_probes(&plan, &asked).0);
-        match faults.is_empty() {
-            true => Ok(patched),
-            false => Err(as_called(faults, &plan, patch)),
-        }
-    }
-
-    /// The listeners of `plan` at an address of control, of those that `is_of_call` names.
-    fn conflicts_with_control(&self, plan: &Plan, is_of_call: impl Fn(&str) -> bool) -> Faults {
-        let mut faults = Faults::default();
-        for listening in plan.listening() {
-            let control = self.own.control_at(&listening);
-            if let Some(control) = control.filter(|_| is_of_call(&listening.key)) {
-                let addr = listening.addr;
-                let found = format!("{addr}, where the control server listens ({control})");
-                let allowed = "an address and port that the control server does not listen on";
-                faults.add(&format!("/{}", listening.key), found, allowed);
-            }
-        }
-        faults
-    }
-
-    /// Each `health.port` of the call at which a probe would reach the proxy itself.
-    fn own_probes(&self, plan: &Plan, asked: &serde_json::Map<String, Value>) -> Faults {
-        let has_port = |value: &Value| value["port"].is_u64();
-        let is_probe = |(key, value): (&String, &Value)| match services::part(key) {
-            Some((Kind::Pool, _)) => has_port(&value["health"]),
-            Some((Kind::Listener, _)) => false,
-            None => key == "health" && has_port(value),
-        };
-        let mut faults = Faults::default();
-        if !asked.iter().any(is_probe) {
-            return faults;
-        }
-        let mut with_backends = self.plan(&self.rows());
-        with_backends.head = plan.head.clone();
-        let Ok((with_backends, _)) = with_backends.fit(&self.own) else {
-            return faults;
-        };
-        let bytes = with_backends.render(0, 0);
-        let Err(found) = check_strictly(&bytes, &self.own.of_proxy()) else {
-            return faults;
-        };
-        let of_probes = found.0.into_iter().filter(|one| {
-            let is_asked = plan
-                .key_at(&one.place)
-                .is_some_and(|key| asked.contains_key(&key));
-            is_asked && one.place.ends_with("/health/port")
-        });
-        faults.0.extend(of_probes);
-        faults
-    }
-
-    /// A call takes off what calls have set. A listener or pool of `control_config.json` alone would stay, so a
-    /// call that clears it as a whole is refused rather than answered as if it were gone.
-    fn refuse_clearing_of_file(
-        &self,
-        patch: &serde_json::Map<String, Value>,
-    ) -> Result<(), Faults> {
-        let patch = services_patch(patch);
-        let mut faults = Faults::default();
-        let (by_api, by_file) = (
-            self.runtime_settings.services(),
-            self.base_settings.services(),
-        );
-        for kind in Kind::ALL {
-            for name in patch.cleared(kind) {
-                if by_api.get(kind, name).is_none() && by_file.get(kind, name).is_some() {
-                    let place = format!("/proxy/{}", kind.key(name.as_str()));
-                    let allowed = "null for what was set by API; take this one out of the file, \
-                                   and have control read it again";
-                    faults.add(&place, "null, and control_config.json defines it", allowed);
-                }
-            }
-        }
-        match faults.is_empty() {
-            true => Ok(()),
-            false => Err(faults),
-        }
-    }
-
-    /// All layers together with these settings by API. Faults are placed as `body` has them.
-    fn check_settings(
-        &self,
-        by_api: &Layer,
-        body: &serde_json::Map<String, Value>,
-    ) -> Result<Plan, Faults> {
-        let plan = Plan::of_head(by_api.over(&self.base_settings).head());
-        match plan.check(&self.own.of_proxy()) {
-            Ok(()) => Ok(plan),
-            Err(faults) => Err(as_called(faults, &plan, body)),
-        }
-    }
-
-    /// Undoes the changes of a call, as far as they still apply.
-    fn roll_back(&mut self, id: u64) -> Result<Effect, Refusal> {
-        let call = calls::take(&mut self.pending, id).ok_or(Refusal::Settled)?;
-        let back = self.runtime_settings.taken_back(&call.old, &call.new);
-        self.check_settings(&back, &serde_json::Map::new())?;
-        // A later call that is rolled back too must not bring the refused values again.
-        for later in &mut self.pending {
-            later.old = later.old.taken_back(&call.old, &call.new);
-        }
-        let is_same = back == self.runtime_settings;
-        self.runtime_settings = back;
-        Ok(if is_same {
-            Effect::Unchanged
-        } else {
-            Effect::State
-        })
-    }
-
-    /// Calls whose values the proxy was seen to run have their outcome, even if it could not be stored.
-    pub fn drop_accepted(&mut self, accepted: &[(String, Value)]) {
-        let base = &self.base_settings;
-        self.pending.retain(|call| {
-            let new = call.new.over(base).head();
-            let mut changed = call.old.differing(&call.new).into_iter();
-            let value = |head: &[(String, Value)], key: &str| {
-                let found = head.iter().find(|(own, _)| own == key);
-                found.map(|(_, value)| value.clone())
-            };
-            accepted.is_empty() || changed.any(|key| value(&new, &key) != value(accepted, &key))
-        });
-    }
-
-    /// The number of the next call: above those that wait.
-    pub fn next_call(&self) -> u64 {
-        let ids = self.pending.iter().map(|call| call.id);
-        ids.max().map_or(0, |id| id.saturating_add(1))
-    }
-
-    /// Takes over the present `control_config.json`.
-    ///
-    /// # Errors
-    /// Why the proxy would refuse it together with the settings by API; nothing has changed then.
-    pub fn configure(&mut self, settings: &Settings) -> Result<(), Faults> {
-        if self.base_settings != settings.proxy {
-            let plan = Plan::of_head(self.runtime_settings.over(&settings.proxy).head());
-            let changed = self.base_settings.differing(&settings.proxy);
-            let body = file_as_call(&changed, &settings.proxy);
-            let placed = |faults| in_file(as_called(faults, &plan, &body));
-            plan.check(&self.own.of_proxy()).map_err(placed)?;
-            let default = Kind::Listener.key(DEFAULT_NAME);
-            let faults = self.conflicts_with_control(&plan, |key| {
-                changed.contains(key) || key == default && changed.contains("listen")
-            });
-            if !faults.is_empty() {
-                return Err(placed(faults));
-            }
-            self.base_settings = settings.proxy.clone();
-            self.revision += 1;
-        }
-        self.policy = settings.expiry;
-        self.max_registrations = settings.admission.max_backends;
-        Ok(())
     }
 
     fn drop_carried(&mut self, key: &BackendKey) -> bool {

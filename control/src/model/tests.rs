@@ -5,7 +5,10 @@ use crate::auth::SecretHash;
 use crate::base::lower;
 use crate::base::tests::{key, key_in};
 use crate::calls::OnRefusal;
+use crate::calls::SettingsCall;
+use crate::registry::{OverrideChange, Remover};
 use crate::render::ProxyAddresses;
+use crate::settings::Settings;
 use contract::LocalAddresses;
 
 const NOW: Now = Now {
