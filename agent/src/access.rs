@@ -8,8 +8,7 @@ use std::sync::{Mutex, MutexGuard};
 use control_client::arguments as words;
 use control_client::{Access, Authorities};
 
-use crate::settings::MAX_FILE_BYTES;
-use crate::watched::{Look, MAX_SECRET_BYTES, Watched, secret};
+use crate::watched::{Look, MAX_FILE_BYTES, MAX_SECRET_BYTES, Watched, secret};
 
 /// Where the parts of an [`Access`] come from.
 #[derive(Debug, Clone, Default)]

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use agent::access::AccessFrom;
-use agent::settings::{MAX_CONTROLS, MAX_FILE_BYTES, Settings, read_engine};
+use agent::settings::{MAX_CONTROLS, Settings, read_engine};
+use agent::watched::MAX_FILE_BYTES;
 use agent::watched::read_file;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser};

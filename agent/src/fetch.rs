@@ -10,8 +10,7 @@ use ureq::http::header::{ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, 
 use ureq::http::{Response, Uri};
 use ureq::{Agent, Body};
 
-use crate::settings::MAX_FILE_BYTES;
-use crate::watched::{Look, MAX_SECRET_BYTES, Watched, secret};
+use crate::watched::{Look, MAX_FILE_BYTES, MAX_SECRET_BYTES, Watched, secret};
 
 /// The longest answer that is read, unpacked. A scrape of vLLM is some 100 kB; nothing of it is kept
 /// but the samples that are wanted, so this bounds the work and not the memory.

@@ -4,8 +4,8 @@
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use crate::counts::Counts;
 use crate::figures::Figures;
-use crate::metrics::Counts;
 
 #[derive(Debug)]
 pub struct Latest {

@@ -30,6 +30,7 @@ pub mod health;
 pub mod source;
 
 pub mod access;
+pub mod counts;
 mod heartbeat;
 mod latest;
 pub mod metrics;

@@ -17,6 +17,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::counts::Counts;
 use crate::latest::{Latest, Word};
 
 /// Limits on clients of the metrics.
@@ -24,27 +25,6 @@ const BOUNDS: serve::Bounds = serve::Bounds {
     connections: 8,
     exchange: Duration::from_secs(5),
 };
-
-/// How reads of one engine and calls to control servers for it went.
-#[derive(Debug, Default)]
-pub struct Counts {
-    pub reads: AtomicU64,
-    pub read_failures: AtomicU64,
-    pub calls: AtomicU64,
-    pub call_failures: AtomicU64,
-}
-
-impl Counts {
-    pub fn read(&self, is_ok: bool) {
-        self.reads.fetch_add(1, Relaxed);
-        self.read_failures.fetch_add(u64::from(!is_ok), Relaxed);
-    }
-
-    pub fn called(&self, is_ok: bool) {
-        self.calls.fetch_add(1, Relaxed);
-        self.call_failures.fetch_add(u64::from(!is_ok), Relaxed);
-    }
-}
 
 /// One engine under the address by which clients reach it.
 #[derive(Debug, Clone)]

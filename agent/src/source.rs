@@ -1,41 +1,10 @@
 //! One reading of one engine, from whatever source has its figures.
 
 use crate::command;
-use crate::engines::Engine;
 use crate::fetch::Http;
 use crate::figures::{Figures, Reading, share};
 use crate::gpus::{GpuFigures, Gpus, together};
-use crate::settings::EngineSettings;
-
-/// Where an engine's figures come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// The driver alone.
-    Nvml,
-    /// A command for `/bin/sh` that prints JSON.
-    Command(String),
-    /// The metrics of an engine.
-    Metrics { engine: Engine, url: String },
-}
-
-impl Source {
-    pub fn name(&self) -> &'static str {
-        match self {
-            Source::Nvml => "nvml",
-            Source::Command(_) => "command",
-            Source::Metrics { engine, .. } => engine.name(),
-        }
-    }
-
-    /// What it is read from.
-    fn place(&self) -> &str {
-        match self {
-            Source::Nvml => "NVML",
-            Source::Command(command) => command,
-            Source::Metrics { url, .. } => url,
-        }
-    }
-}
+use crate::settings::{EngineSettings, Source};
 
 /// Reads an engine once.
 ///

@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+/// The longest file that people write: the configuration, or certificates.
+pub const MAX_FILE_BYTES: usize = 1 << 20;
 /// The longest file of a token or another secret.
 pub const MAX_SECRET_BYTES: usize = 4096;
 /// How long a changed file has to stay as it is before it is read, since it may be half written.

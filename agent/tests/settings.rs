@@ -7,8 +7,7 @@ use agent::engines::Engine;
 use agent::fetch::{Login, Reach};
 use agent::gpus::Gpu;
 use agent::health::Health;
-use agent::settings::{EngineSettings, MAX_ENGINES, Settings};
-use agent::source::Source;
+use agent::settings::{EngineSettings, MAX_ENGINES, Settings, Source};
 use serde_json::{Value, json};
 
 fn read(value: &Value) -> Result<Settings, Vec<String>> {

@@ -22,6 +22,11 @@ pub(crate) const A_KNOWN_KEY: &str = "a known key";
 /// Start of `found` if the text is not JSON.
 pub(crate) const INVALID_JSON: &str = "invalid JSON: ";
 
+/// One more step of a JSON pointer, RFC 6901.
+pub(crate) fn pointer_step(key: &str) -> String {
+    format!("/{}", key.replace('~', "~0").replace('/', "~1"))
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let place = match self.place.as_str() {

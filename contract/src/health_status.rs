@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::backend_state::OperationalState;
 use crate::state_reason::ProbeFailure;
-use crate::status::OperationalState;
 
 /// Health as configured, and how many backends it leaves.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq)]

@@ -9,6 +9,7 @@
 #![warn(missing_docs, unreachable_pub)]
 pub mod address;
 mod backend_key;
+mod backend_state;
 pub mod batch;
 pub mod config;
 mod config_digest;

@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::fault::{A_KNOWN_KEY, Faults, INVALID_JSON, UNKNOWN_KEY};
+use crate::fault::{A_KNOWN_KEY, Faults, INVALID_JSON, UNKNOWN_KEY, pointer_step};
 use crate::value::read_value;
 
 /// Parses `bytes` as one JSON object of at most `max_bytes`.
@@ -203,11 +203,6 @@ impl<'a> Object<'a> {
             faults.add(&self.pointer(key), UNKNOWN_KEY, allowed);
         }
     }
-}
-
-/// One more step of a JSON pointer, RFC 6901.
-pub(crate) fn pointer_step(key: &str) -> String {
-    format!("/{}", key.replace('~', "~0").replace('/', "~1"))
 }
 
 /// What kind of JSON value this is, in words for a message.

@@ -8,8 +8,8 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::fault::Faults;
-use crate::object::{kind, not_json, pointer_step, refuse_size};
+use crate::fault::{Faults, pointer_step};
+use crate::object::{kind, not_json, refuse_size};
 use crate::value::read_value;
 
 /// The keys of one object in their order, each with its value as it is written.

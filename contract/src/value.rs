@@ -6,8 +6,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use crate::fault::Faults;
-use crate::object::pointer_step;
+use crate::fault::{Faults, pointer_step};
 
 /// How many repeated keys are reported; a document can hold millions.
 const MAX_REPEATED: usize = 100;

@@ -213,7 +213,7 @@ fn udp_probes_move_flows_that_no_icmp_would() {
     await_state(&bench.proxy, served.addr, Down);
     // The new snapshot follows within its 50 ms.
     until("the flow's next datagram moves it", LONG, || {
-        flow.socket.send(testkit::backend::WHO).expect("sent");
+        flow.socket.send(testkit::protocol::WHO).expect("sent");
         (bench.flows_ended("backend_down") == 1).then_some(())
     });
     until("the other answers", LONG, || {

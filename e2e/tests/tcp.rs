@@ -9,9 +9,10 @@ use e2e::proxy_bench::ProxyBench;
 use e2e::spread::Transport;
 use rustix::process::Signal;
 use serde_json::json;
-use testkit::backend::{Ended, UP_SEED};
+use testkit::backend::Ended;
 use testkit::client::{connect, exchange_streams, reset};
 use testkit::pattern::Pattern;
+use testkit::protocol::UP_SEED;
 use testkit::wait::within;
 use testkit::{Backend, LONG, Manner, Session, until, without_probes};
 

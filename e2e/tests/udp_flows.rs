@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use e2e::datagrams::{SlowEcho, flood};
 use e2e::proxy_bench::{ProxyBench, configuration};
 use serde_json::{Value, json};
-use testkit::backend::WHO;
+use testkit::protocol::WHO;
 use testkit::wait::within;
 use testkit::{Backend, LONG, Manner, UdpClient, until};
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 use rustix::net::sockopt::{set_socket_linger, set_socket_reuseaddr};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
 
-use crate::backend::{Plan, RIGHT, WHO, send_pattern};
 use crate::pattern::{Pattern, Random};
+use crate::protocol::{Plan, RIGHT, WHO, send_pattern};
 use crate::wait::LONG;
 
 /// How long an answer to a datagram is awaited. Loopback loses none, so that a missing one is told.

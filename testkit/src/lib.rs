@@ -11,6 +11,7 @@ pub mod wait;
 
 pub mod pattern;
 pub mod ports;
+pub mod protocol;
 
 pub mod folder;
 pub mod process;

@@ -4,9 +4,10 @@
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 
-use testkit::backend::{Ended, UP_SEED};
+use testkit::backend::Ended;
 use testkit::client::{connect, exchange_streams};
 use testkit::pattern::Pattern;
+use testkit::protocol::UP_SEED;
 use testkit::{Backend, LONG, Manner, Session, UdpClient, until};
 
 fn one_end(backend: &Backend) -> Ended {

@@ -6,6 +6,7 @@ mod distributions;
 pub mod server;
 pub mod workload;
 
+pub mod choice;
 pub mod disturbance;
 mod families;
 pub mod policy;

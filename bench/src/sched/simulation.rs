@@ -397,10 +397,11 @@ impl<'a> Simulation<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sched::scenario::{Overrides, Scenario};
+    use crate::sched::choice::{Overrides, choose};
+    use crate::sched::scenario::Scenario;
 
     fn scenario(name: &str) -> Scenario {
-        let found = Scenario::choose(Some(name), None, &Overrides::default());
+        let found = choose(Some(name), None, &Overrides::default());
         let mut scenario = found.expect("a scenario").remove(0);
         scenario.jobs = 2_000;
         scenario

@@ -17,11 +17,11 @@ use super::{
 };
 use crate::address::{ALLOWED_BACKEND_IP, BackendAddr, parse_backend_ip};
 use crate::batch::Batch;
-use crate::fault::Faults;
+use crate::fault::{Faults, pointer_step};
 use crate::gpu_aware::GpuAware;
 use crate::keys::Reader;
 use crate::name::Name;
-use crate::object::{Object, kind, pointer_step};
+use crate::object::{Object, kind};
 use crate::settings::{ListenerSettings, PoolSettings, ProcessSettings};
 
 const ALLOWED_HOST: &str = "an IPv4 or IPv6 address, 0.0.0.0 or :: for all";

@@ -1,6 +1,7 @@
 //! What is played on real sockets: scenarios of the simulation, each with a way of answering.
 
-use bench::sched::scenario::{Overrides, Scenario};
+use bench::sched::choice::{Overrides, choose};
+use bench::sched::scenario::Scenario;
 
 use crate::servers::Answers;
 
@@ -65,7 +66,7 @@ pub fn all(jobs: usize) -> Vec<Act> {
         ),
     ];
     let act = |(name, scenario, answers, health, about)| {
-        let found = Scenario::choose(Some(scenario), None, &Overrides::default());
+        let found = choose(Some(scenario), None, &Overrides::default());
         let mut found = found.unwrap_or_default();
         let scenario = Scenario {
             jobs,

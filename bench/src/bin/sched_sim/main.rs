@@ -17,11 +17,11 @@ mod page;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use bench::sched::{outcome, policy, scenario, server, simulation, workload};
+use bench::sched::{choice, outcome, policy, scenario, server, simulation, workload};
 use clap::Parser;
 
+use choice::Overrides;
 use policy::Policy;
-use scenario::{Overrides, Scenario};
 use trace::{Costs, Format};
 
 #[derive(Debug, Parser)]
@@ -109,10 +109,10 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     };
     let wanted = arguments.scenario.as_deref();
     if wanted == Some("list") {
-        print!("{}", scenario::list());
+        print!("{}", choice::list());
         return Ok(());
     }
-    let scenarios = Scenario::choose(wanted, trace, &overrides)?;
+    let scenarios = choice::choose(wanted, trace, &overrides)?;
     let results = run::all(&scenarios, &arguments.policies, arguments.seeds);
     if let Some(folder) = &arguments.write {
         page::write(folder, &results)?;

@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use testkit::backend::{Ended, UP_SEED};
+use testkit::backend::Ended;
 use testkit::client::{self, connect};
 use testkit::deaf::{Blackhole, Refuser};
 use testkit::pattern::Pattern;
 use testkit::ports::free_address;
+use testkit::protocol::UP_SEED;
 use testkit::storm::play_clients;
 use testkit::wait::within;
 use testkit::{Backend, Between, Kind, LONG, Manner, Program, Session, until};
