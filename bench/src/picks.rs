@@ -7,11 +7,13 @@ use std::sync::Barrier;
 use std::time::Instant;
 
 use contract::{Algorithm, Backend, BackendAddr, Config, Name, Pool, ProcessSettings, Report};
-use proxy_core::backend::{BackendRegistry, BackendState, SessionSlot};
+use proxy_core::backend::BackendState;
 use proxy_core::meter::Moment;
 use proxy_core::pick::{BackendIndex, PickTable, Picker, Request};
 use proxy_core::plan::Protocol;
+use proxy_core::registry::BackendRegistry;
 use proxy_core::score::Now;
+use proxy_core::slot::SessionSlot;
 use proxy_core::snapshot::{PoolSnapshot, Snapshot};
 
 use crate::results::PickResult;

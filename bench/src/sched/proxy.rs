@@ -7,14 +7,15 @@ use std::sync::Arc;
 use contract::{
     Algorithm, Backend, BackendAddr, Batch, Config, Name, Pool, ProcessSettings, Report,
 };
-use proxy_core::backend::{BackendRegistry, SessionSlot};
 use proxy_core::health::Unanswered;
 use proxy_core::health::sources::{AnsweredSources, Source};
 use proxy_core::latency::add;
 use proxy_core::meter::Moment;
 use proxy_core::pick::{BackendIndex, Request};
 use proxy_core::plan::Protocol;
+use proxy_core::registry::BackendRegistry;
 use proxy_core::score::Now;
+use proxy_core::slot::SessionSlot;
 use proxy_core::snapshot::{PoolSnapshot, Snapshot};
 
 use super::scenario::HEARTBEAT_MS;

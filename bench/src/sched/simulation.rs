@@ -3,7 +3,7 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 
-use proxy_core::backend::SessionSlot;
+use proxy_core::slot::SessionSlot;
 
 use super::disturbance::Disturbance;
 use super::oracle;

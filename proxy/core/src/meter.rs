@@ -236,14 +236,15 @@ fn load_log2(in_flight: f32) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::tests::adopt;
-    use crate::backend::{BackendRegistry, SessionSlot};
+    use crate::registry::BackendRegistry;
+    use crate::registry::tests::adopt;
+    use crate::slot::SessionSlot;
     use std::sync::Arc;
     use std::sync::atomic::Ordering::Relaxed;
 
     fn backend() -> Arc<BackendState> {
         let mut registry = BackendRegistry::new(1);
-        adopt(&mut registry, [crate::backend::tests::backend(1)]).remove(0)
+        adopt(&mut registry, [crate::registry::tests::backend(1)]).remove(0)
     }
 
     fn metering(algorithm: Algorithm) -> Metering {

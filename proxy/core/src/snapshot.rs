@@ -9,7 +9,7 @@ use contract::{
     Algorithm, BackendAddr, Config, Listener, Name, Pool, PoolSettings, ProcessSettings,
 };
 
-use crate::backend::{Adopted, BackendRegistry, BackendState};
+use crate::backend::BackendState;
 use crate::batch::Batches;
 use crate::health::roster::{PoolHealth, Roster};
 use crate::health::{PROTOCOLS, is_served, listeners_of, subject};
@@ -18,6 +18,7 @@ use crate::listener::{ListenerRules, ListenerState, Serving};
 use crate::meter::Metering;
 use crate::pick::{BackendIndex, PickTable, Picker};
 use crate::plan::{Endpoint, Protocol, endpoints_of};
+use crate::registry::{Adopted, BackendRegistry};
 use crate::score::Scorer;
 
 #[derive(Debug)]

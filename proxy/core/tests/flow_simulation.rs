@@ -20,15 +20,16 @@ use contract::{
     Algorithm, Backend, BackendAddr, Config, Listener, ListenerSettings, Name, Pool,
     ProcessSettings, Report,
 };
-use proxy_core::backend::{BackendRegistry, BackendState};
+use proxy_core::backend::BackendState;
 use proxy_core::flow::life::Present;
 use proxy_core::flow::listening::{Listening, Sockets};
 use proxy_core::flow::seek::{Seek, Step, Unconnected};
 use proxy_core::flow::{ANSWER_PATIENCE_MS, Flow};
 use proxy_core::flow_table::{FlowIndex, FlowKey, FlowTable, Rank};
-use proxy_core::listener::HeldListeners;
+use proxy_core::held_listeners::HeldListeners;
 use proxy_core::plan::{Endpoint, Protocol};
 use proxy_core::reason::{DropReason, FlowEnd};
+use proxy_core::registry::BackendRegistry;
 use proxy_core::snapshot::Snapshot;
 
 const CLIENTS: u16 = 18;

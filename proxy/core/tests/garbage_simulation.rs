@@ -4,12 +4,12 @@
 use std::net::IpAddr;
 
 use contract::{BackendAddr, Config, LocalAddresses, check};
-use proxy_core::backend::BackendRegistry;
 use proxy_core::health::Unanswered;
 use proxy_core::health::sources::{AnsweredSources, Source};
 use proxy_core::health::watch::{Failing, Watch};
 use proxy_core::pick::Request;
 use proxy_core::plan::Protocol;
+use proxy_core::registry::BackendRegistry;
 use proxy_core::snapshot::Snapshot;
 use serde_json::json;
 

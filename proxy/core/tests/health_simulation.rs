@@ -9,13 +9,13 @@ use std::collections::HashMap;
 use contract::health::{AllDown, Health as Rules, ProbeKind};
 use contract::state_reason::ProbeFailure;
 use contract::{Backend, BackendAddr, Config, LocalAddresses, check};
-use proxy_core::backend::BackendRegistry;
 use proxy_core::health::schedule::Job;
 use proxy_core::health::sources::{AnsweredSources, Source};
 use proxy_core::health::watch::{Failing, MIN_REFRESH_MS, Watch};
 use proxy_core::health::{Outcome, PROTOCOLS, Unanswered};
 use proxy_core::pick::Request;
 use proxy_core::plan::Protocol;
+use proxy_core::registry::BackendRegistry;
 use proxy_core::snapshot::Snapshot;
 use serde_json::json;
 

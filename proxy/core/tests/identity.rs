@@ -10,15 +10,18 @@ use contract::{
     Algorithm, Backend, BackendAddr, Config, Listener, ListenerSettings, Name, Pool, PoolSettings,
     ProcessSettings, Report,
 };
-use proxy_core::backend::{BackendRegistry, BackendState, SessionSlot};
+use proxy_core::backend::BackendState;
 use proxy_core::health::Outcome;
 use proxy_core::health::watch::{Failing, Watch};
+use proxy_core::held_listeners::HeldListeners;
 use proxy_core::ids::{MemberId, PoolId};
-use proxy_core::listener::{HeldListeners, Serving};
+use proxy_core::listener::Serving;
 use proxy_core::pick::Request;
 use proxy_core::plan::{Endpoint, Protocol};
 use proxy_core::reason::SessionEnd;
+use proxy_core::registry::BackendRegistry;
 use proxy_core::score::Now;
+use proxy_core::slot::SessionSlot;
 use proxy_core::snapshot::{PoolSnapshot, Snapshot};
 
 const FAILURES_TO_EJECT: u64 = 3;

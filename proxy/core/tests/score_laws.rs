@@ -8,12 +8,13 @@ use contract::{
     Algorithm, Backend, BackendAddr, Config, Name, Pool, PoolSettings, ProcessSettings, Report,
 };
 use proptest::prelude::*;
-use proxy_core::backend::{BackendRegistry, SessionSlot};
 use proxy_core::latency::add;
 use proxy_core::meter::Moment;
 use proxy_core::pick::{BackendIndex, Request};
 use proxy_core::plan::Protocol;
+use proxy_core::registry::BackendRegistry;
 use proxy_core::score::Now;
+use proxy_core::slot::SessionSlot;
 use proxy_core::snapshot::{PoolSnapshot, Snapshot};
 
 /// A pool as the proxy holds it, and what a worker does with it.

@@ -19,9 +19,9 @@ use contract::{
     Algorithm, Backend, BackendAddr, Config, Listener, ListenerSettings, Name, Pool,
     ProcessSettings, Report,
 };
-use proxy_core::backend::BackendRegistry;
 use proxy_core::plan::{Endpoint, Protocol};
 use proxy_core::reason::SessionEnd;
+use proxy_core::registry::BackendRegistry;
 use proxy_core::session::SessionState;
 use proxy_core::session::action::{Action, Choice, Connect, ConnectFailure, Ends, Readiness};
 use proxy_core::session::half::{Break, End};

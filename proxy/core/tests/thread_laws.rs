@@ -10,10 +10,12 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use contract::{Algorithm, Backend, BackendAddr, Batch, GpuAware, Name, Pool, Report};
 use fastrand::Rng;
-use proxy_core::backend::{BackendRegistry, BackendState, FlowSlot, SessionSlot};
+use proxy_core::backend::BackendState;
 use proxy_core::batch::Batches;
 use proxy_core::meter::{Metering, Moment};
 use proxy_core::pick::{BackendIndex, PickTable, Picker, Request};
+use proxy_core::registry::BackendRegistry;
+use proxy_core::slot::{FlowSlot, SessionSlot};
 
 const THREADS: usize = 4;
 

@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use contract::{Config, LocalAddresses};
-use proxy_core::backend::BackendRegistry;
 use proxy_core::plan::{Endpoint, endpoints_of};
+use proxy_core::registry::BackendRegistry;
 use proxy_core::retirement::EndpointUse;
 use proxy_core::snapshot::Snapshot;
 use proxy_engine::clock::monotonic_ms;

@@ -1,8 +1,9 @@
 //! Tells a service of UDP alone by what it answers: every probe and session over TCP fails there, and nothing is
 //! wrong.
 
-use proxy_core::backend::{BackendRegistry, BackendState, LastConnect};
+use proxy_core::backend::{BackendState, LastConnect};
 use proxy_core::plan::Protocol;
+use proxy_core::registry::BackendRegistry;
 use proxy_core::snapshot::PoolSnapshot;
 
 /// Whether TCP fails at a pool as it does at a service of UDP alone: all are out for it, or somebody tried,

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::state::{FlowState, Judging};
 use crate::backend::BackendState;
 use crate::flow_table::{FlowIndex, FlowTable, Rank};
+use crate::held_listeners::HeldListeners;
 use crate::ids::{ListenerId, PoolId};
-use crate::listener::{HeldListeners, Serving};
+use crate::listener::Serving;
 use crate::reason::FlowEnd;
 use crate::snapshot::Snapshot;
 

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
-use crate::backend::{BackendState, FlowSlot, Slot};
+use crate::backend::BackendState;
 use crate::flow_table::Rank;
 use crate::plan::Protocol;
 use crate::reason::FlowEnd;
+use crate::slot::{FlowSlot, Slot};
 
 /// So many datagrams at once are a burst.
 const BURST: usize = 4;
@@ -190,8 +191,8 @@ impl FlowState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::BackendRegistry;
-    use crate::backend::tests::adopt;
+    use crate::registry::BackendRegistry;
+    use crate::registry::tests::adopt;
     use contract::{Backend, BackendAddr, Report};
 
     fn flow() -> (BackendRegistry, FlowState) {

@@ -9,11 +9,11 @@ use super::Flow;
 use super::life::Present;
 use super::listening::{Listening, Sockets, refuses};
 use super::seek::{Seek, Step, Unconnected};
-use crate::backend::BackendRegistry;
 use crate::flow_table::{FlowIndex, FlowKey, FlowTable};
-use crate::listener::HeldListeners;
+use crate::held_listeners::HeldListeners;
 use crate::plan::{Endpoint, Protocol};
 use crate::reason::{DropReason, FlowEnd};
+use crate::registry::BackendRegistry;
 use crate::snapshot::Snapshot;
 
 const ATTEMPTS: u64 = 2;

@@ -14,9 +14,10 @@ use super::schedule::{Job, Pace, Schedule};
 use super::slow_start::step_ms;
 use super::standing::{Outcome, Standing};
 use super::{PROTOCOLS, subject};
-use crate::backend::{BackendRegistry, BackendState};
+use crate::backend::BackendState;
 use crate::ids::{MemberId, PoolId};
 use crate::plan::Protocol;
+use crate::registry::BackendRegistry;
 use crate::snapshot::Snapshot;
 
 /// The least time between two snapshots: changes that come together are one.

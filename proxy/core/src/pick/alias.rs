@@ -6,7 +6,7 @@
 //! the original is needed. Invariant: every column holds `sum` units, split between its own
 //! candidate and one alias; over all columns a candidate has `share * columns` units.
 
-use super::shares::Candidate;
+use super::candidate::Candidate;
 
 /// How often a draw that is not wanted is repeated before the candidates are walked one by one.
 /// With half of the shares unwanted, the walk is needed once in 65,536 draws.

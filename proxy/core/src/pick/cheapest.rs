@@ -1,7 +1,7 @@
 //! The candidate that costs least, where costs are known at the time of the pick; a tie falls at
 //! random, so that proxies that know the same do not all do the same.
 
-use super::shares::Candidate;
+use super::candidate::Candidate;
 use super::{BackendIndex, Request};
 
 /// The cheapest untried one of a few; each may stand there more than once.

@@ -7,7 +7,7 @@
 //! more choices, the closer to the true least (Mitzenmacher 2001, see [`super`]).
 
 use super::alias::AliasTable;
-use super::shares::Candidate;
+use super::candidate::Candidate;
 use super::{BackendIndex, Request};
 
 /// The most candidates of which every one is looked at for each pick.

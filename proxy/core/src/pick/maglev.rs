@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use contract::BackendAddr;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::shares::Candidate;
+use super::candidate::Candidate;
 use super::{BackendIndex, Request};
 
 /// Slots for up to [`SMALL_POOL`] candidates, a prime, as every walk must meet every slot.

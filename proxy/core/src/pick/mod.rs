@@ -15,6 +15,7 @@
 //! Parallel and Distributed Systems 12(10), 2001; Maglev (Eisenbud et al., NSDI 2016).
 
 mod alias;
+mod candidate;
 mod cheapest;
 mod least;
 mod maglev;
@@ -28,12 +29,13 @@ use std::net::IpAddr;
 use contract::Algorithm;
 
 use alias::AliasTable;
+use candidate::Candidate;
+pub use candidate::Entry;
 use maglev::MaglevTable;
 use ramps::Ramps;
 use rotation::Rotation;
 use sampler::Sampler;
-use shares::Candidate;
-pub use shares::{Entry, takes_sessions};
+pub use shares::takes_sessions;
 
 /// A backend's place in the list of its pool, in one snapshot.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]

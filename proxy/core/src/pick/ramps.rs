@@ -4,7 +4,7 @@
 //! A ramp counts in relation to the others: where all are at the same place of it, as right after
 //! the start of the process, there is nothing to protect one from by sending it to another.
 
-use super::shares::{Candidate, Entry};
+use super::candidate::{Candidate, Entry};
 use super::{BackendIndex, Live, PickTable, Picker, Request};
 
 /// Shares are counted in such parts of a weight while some are in slow start and others are not.

@@ -29,7 +29,7 @@ use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::shares::Candidate;
+use super::candidate::Candidate;
 use super::{BackendIndex, Request};
 
 /// One turn in the fixed-point numbers of the books.

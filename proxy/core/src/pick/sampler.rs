@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::alias::AliasTable;
-use super::shares::Candidate;
+use super::candidate::Candidate;
 use super::{BackendIndex, Request, cheapest};
 
 #[derive(Debug)]

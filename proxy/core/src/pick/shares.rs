@@ -7,38 +7,14 @@
 //! Where some are in slow start and others are not, all shares are counted in finer units, so that
 //! a part of a small weight is one too.
 
-use contract::{Algorithm, Backend, BackendAddr, Pool, WarmingShare};
+use contract::{Algorithm, Backend, Pool, WarmingShare};
 
 use super::BackendIndex;
+use super::candidate::{Candidate, Entry};
 use super::ramps::Ramps;
 
 /// A backend gets `weight / WARMING_DIVISOR`, rounded up, while it warms.
 const WARMING_DIVISOR: u32 = 10;
-
-/// A backend that takes new sessions.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Candidate {
-    pub backend: BackendIndex,
-    pub addr: BackendAddr,
-    pub share: u32,
-    /// What counts while it has nothing in flight, where loads are compared: slow start takes
-    /// nothing from the first session, or a quiet pool would leave the backend cold.
-    pub idle_share: u32,
-}
-
-/// What health says of a backend, as a table is built.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Entry {
-    /// The part of its share that it gets, up to 1; 0: it is out.
-    pub ramp: f64,
-    /// Sessions (for TCP) or flows (for UDP) in flight.
-    pub load: u64,
-}
-
-impl Entry {
-    /// Nothing is known against it.
-    pub const WELL: Entry = Entry { ramp: 1.0, load: 0 };
-}
 
 /// Whether this backend is to take new sessions and flows, whatever its health.
 pub fn takes_sessions(pool: &Pool, backend: &Backend) -> bool {
@@ -121,6 +97,7 @@ fn counts_weight(algorithm: Algorithm) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use contract::BackendAddr;
 
     fn share_of(algorithm: Algorithm, warming: WarmingShare, weight: u16, warms: bool) -> u32 {
         let backend = Backend {

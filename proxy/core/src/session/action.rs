@@ -4,10 +4,10 @@ use contract::BackendAddr;
 
 use super::half::Break;
 use super::relay::Side;
-use crate::backend::SessionSlot;
 use crate::ids::PoolId;
 use crate::placement::Placement;
 use crate::reason::SessionEnd;
+use crate::slot::SessionSlot;
 
 /// What is to be done for a session now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

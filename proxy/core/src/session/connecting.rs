@@ -8,10 +8,10 @@ use contract::{BackendAddr, ConnectSettings};
 use super::action::{Action, Choice, Connect, ConnectFailure};
 use super::relay::Side;
 use super::state::{SessionState, Stage};
-use crate::backend::SessionSlot;
 use crate::placement::{Placement, Seeking};
 use crate::plan::Protocol;
 use crate::reason::SessionEnd;
+use crate::slot::SessionSlot;
 use crate::snapshot::Snapshot;
 
 impl SessionState {

@@ -5,10 +5,11 @@ use contract::{BackendAddr, ListenerSettings};
 use super::action::{Action, ConnectFailure, Ended, Ends, Readiness};
 use super::half::Step;
 use super::relay::{Relay, Side};
-use crate::backend::{BackendState, SessionSlot, Slot};
+use crate::backend::BackendState;
 use crate::ids::{ListenerId, PoolId};
 use crate::listener::Serving;
 use crate::reason::SessionEnd;
+use crate::slot::{SessionSlot, Slot};
 use crate::snapshot::Snapshot;
 
 /// See the [module](super).

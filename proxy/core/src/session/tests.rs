@@ -12,9 +12,10 @@ use super::half::{Break, End};
 use super::relay::Side;
 use super::run::{BUDGET, Move, Moved, Stopped};
 use super::turn::{Passed, RESET_PATIENCE_MS};
-use crate::backend::{BackendRegistry, BackendState};
+use crate::backend::BackendState;
 use crate::plan::{Endpoint, Protocol};
 use crate::reason::SessionEnd;
+use crate::registry::BackendRegistry;
 use crate::snapshot::Snapshot;
 
 const ATTEMPTS: u64 = 2;

@@ -3,10 +3,10 @@
 
 use std::net::IpAddr;
 
-use proxy_core::backend::Slot;
 use proxy_core::ids::PoolId;
 use proxy_core::meter::{Moment, QUIET_MS};
 use proxy_core::reason::FlowEnd;
+use proxy_core::slot::Slot;
 use proxy_core::timer_wheel::TimerWheel;
 
 use super::context::Context;

@@ -10,11 +10,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use proxy_core::backend::BackendRegistry;
 use proxy_core::health::Outcome;
 use proxy_core::health::schedule::Job;
 use proxy_core::health::watch::{Change, Failing};
 use proxy_core::ids::MemberId;
+use proxy_core::registry::BackendRegistry;
 use proxy_engine::clock::monotonic_ms;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;

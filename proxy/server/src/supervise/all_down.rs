@@ -1,9 +1,9 @@
 //! Says in the log when all backends of a pool are out for new sessions or flows, and when one is back.
 
 use contract::health::AllDown;
-use proxy_core::backend::BackendRegistry;
 use proxy_core::health::PROTOCOLS;
 use proxy_core::plan::Protocol;
+use proxy_core::registry::BackendRegistry;
 use proxy_core::snapshot::{PoolSnapshot, Snapshot};
 
 use crate::reasons;

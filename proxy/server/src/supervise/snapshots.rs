@@ -1,7 +1,7 @@
 //! Making the snapshot of a configuration: within the bounds of this process, and scored before its first session.
 
 use contract::Config;
-use proxy_core::backend::BackendRegistry;
+use proxy_core::registry::BackendRegistry;
 use proxy_core::snapshot::Snapshot;
 use proxy_engine::clock::monotonic_ms;
 

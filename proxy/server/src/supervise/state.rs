@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use contract::status::Refusal;
 use contract::{Checked, Config, LocalAddresses, Skipped};
-use proxy_core::backend::{BackendRegistry, BackendState};
+use proxy_core::backend::BackendState;
 use proxy_core::health::watch::Watch;
+use proxy_core::registry::BackendRegistry;
 use proxy_core::score::Now;
 use proxy_core::snapshot::Snapshot;
 use proxy_engine::Command;

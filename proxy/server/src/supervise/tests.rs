@@ -9,8 +9,8 @@ use contract::{
     Algorithm, Backend, BackendAddr, Config, ConnectSettings, Listener, ListenerSettings, Name,
     Pool, PoolSettings, ProcessSettings, Report,
 };
-use proxy_core::backend::BackendRegistry;
 use proxy_core::plan::endpoints_of;
+use proxy_core::registry::BackendRegistry;
 use proxy_core::snapshot::Snapshot;
 use proxy_engine::clock::monotonic_ms;
 use proxy_engine::session_log::entries;
