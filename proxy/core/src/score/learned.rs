@@ -1,15 +1,12 @@
 //! What is learned of one backend from the traffic and its reports. Only whoever scores touches it;
-//! workers leave counts behind, which are drained here.
+//! workers leave counts behind, of which it takes what is new ([`Traffic`]).
 
-use std::sync::atomic::Ordering::Relaxed;
+use contract::{GpuAware, Report};
 
-use contract::GpuAware;
-
-use super::Now;
 use super::cost::{Cost, Reported, Warmth};
 use super::log2;
+use super::now::Now;
 use super::trial::{Seen, Trial};
-use crate::backend::{BackendCounters, BackendState};
 
 #[derive(Debug, Default)]
 pub struct Learned {
@@ -25,6 +22,27 @@ pub struct Learned {
     failures_seen: u32,
     /// The cost as it was last computed.
     pub explained: Option<Cost>,
+}
+
+/// What workers and reports have left at a backend by now. All counts only grow, and may wrap.
+#[derive(Debug, Clone, Copy)]
+pub struct Traffic {
+    /// As [`crate::load::Load::in_flight`].
+    pub in_flight: f32,
+    /// Whether a session or flow is busy there.
+    pub is_busy: bool,
+    /// Sessions and flows that ever began.
+    pub begun: u64,
+    /// Failures since the last answer.
+    pub failures_in_a_row: u32,
+    /// Answered requests.
+    pub latency_samples: u64,
+    /// Of those, the sum of `log2(latency) - log2(load at dispatch)`, in 1/65,536, two's complement.
+    pub latency_log2_sum: u64,
+    /// Reports that have come.
+    pub reports: u64,
+    /// The last of them.
+    pub report: Report,
 }
 
 /// What a scoring goes by.
@@ -111,25 +129,23 @@ impl Learned {
     /// Takes in what has happened since the last time.
     pub fn observe(
         &mut self,
-        backend: &BackendState,
+        traffic: &Traffic,
         is_warming: bool,
         now: Now,
         parameters: &GpuAware,
     ) -> Observed {
-        let in_flight = backend.load().in_flight();
-        let has_answered = self.latency.drain(backend, now, parameters);
+        let in_flight = traffic.in_flight;
+        let has_answered = self.latency.drain(traffic, now, parameters);
         self.own_load.add(in_flight);
         self.warmth = self.warmth.after(is_warming, now);
-        let reports = backend.telemetry().count();
-        if reports != self.reports_seen {
-            self.reports_seen = reports;
-            self.take_report(backend, in_flight, now, parameters);
+        if traffic.reports != self.reports_seen {
+            self.reports_seen = traffic.reports;
+            self.take_report(&traffic.report, in_flight, now, parameters);
         }
-        let begun = begun(backend);
-        let is_used = self.try_out(backend, begun, has_answered, now, parameters);
+        let is_used = self.try_out(traffic, has_answered, now, parameters);
         let heartbeat_us = self.heartbeat_us(parameters);
         Observed {
-            begun,
+            begun: traffic.begun,
             is_used,
             is_due: self.is_due(now, parameters),
             in_flight,
@@ -151,16 +167,16 @@ impl Learned {
     /// Returns whether something of ours is or was at work there since the last time.
     fn try_out(
         &mut self,
-        backend: &BackendState,
-        begun: u64,
+        traffic: &Traffic,
         has_answered: bool,
         now: Now,
         parameters: &GpuAware,
     ) -> bool {
-        let failures = backend.load().failures.in_a_row();
+        let failures = traffic.failures_in_a_row;
         let is_failing = failures > std::mem::replace(&mut self.failures_seen, failures);
+        let begun = traffic.begun;
         let has_begun = begun != std::mem::replace(&mut self.begun_seen, begun);
-        let is_used = has_begun || backend.load().is_busy() || has_answered || is_failing;
+        let is_used = has_begun || traffic.is_busy || has_answered || is_failing;
         let seen = Seen {
             is_used,
             has_answered,
@@ -195,14 +211,7 @@ impl Learned {
         parameters.vram_hard as f32 - self.vram.get(parameters)
     }
 
-    fn take_report(
-        &mut self,
-        backend: &BackendState,
-        in_flight: f32,
-        now: Now,
-        parameters: &GpuAware,
-    ) {
-        let report = backend.telemetry().get();
+    fn take_report(&mut self, report: &Report, in_flight: f32, now: Now, parameters: &GpuAware) {
         let (gpu, vram) = (
             report.gpu_usage.and_then(share),
             report.vram_usage.and_then(share),
@@ -275,23 +284,10 @@ impl Observed {
     }
 }
 
-fn begun(backend: &BackendState) -> u64 {
-    let of_worker = |counters: &BackendCounters| {
-        let sessions = counters.sessions_total.load(Relaxed);
-        sessions.wrapping_add(counters.flows_total.load(Relaxed))
-    };
-    let all = backend.workers().iter().map(of_worker);
-    all.fold(0, u64::wrapping_add)
-}
-
 impl Latency {
     /// Returns whether there was anything.
-    fn drain(&mut self, backend: &BackendState, now: Now, parameters: &GpuAware) -> bool {
-        let (mut samples, mut sum) = (0_u64, 0_u64);
-        for counters in backend.workers() {
-            samples = samples.wrapping_add(counters.latency_samples.load(Relaxed));
-            sum = sum.wrapping_add(counters.latency_log2_sum.load(Relaxed));
-        }
+    fn drain(&mut self, traffic: &Traffic, now: Now, parameters: &GpuAware) -> bool {
+        let (samples, sum) = (traffic.latency_samples, traffic.latency_log2_sum);
         let new = samples.wrapping_sub(self.drained_samples);
         if new == 0 {
             return false;

@@ -17,6 +17,7 @@ pub mod cost;
 pub mod failures;
 pub mod learned;
 pub mod log2;
+mod now;
 pub mod peak;
 pub mod trial;
 pub mod witnessed;
@@ -30,22 +31,14 @@ use contract::{GpuAware, Pool};
 use crate::backend::BackendState;
 use crate::pick::BackendIndex;
 use cost::{Inputs, Warmth};
-use learned::Observed;
+use learned::{Observed, Traffic};
+pub use now::Now;
 use trial::PoolUse;
 
 /// How often to score while somebody is busy.
 pub const TICK_US: u64 = 100_000;
 /// How often while nobody is, and only time changes costs.
 const IDLE_TICK_US: u64 = 1_000_000;
-
-/// One moment in two clocks.
-#[derive(Debug, Clone, Copy)]
-pub struct Now {
-    /// Monotonic; the clock of the workers.
-    pub us: u64,
-    /// Unix milliseconds; the clock of whoever reports.
-    pub unix_ms: u64,
-}
 
 /// Scores the candidates of one pool, in one snapshot.
 #[derive(Debug)]
@@ -179,10 +172,12 @@ impl Scorer {
     }
 
     fn observe(&self, one: &Scored, now: Now) -> Observed {
-        let mut observed =
-            one.backend
-                .learned()
-                .observe(&one.backend, one.is_warming, now, &self.parameters);
+        let mut observed = one.backend.learned().observe(
+            &traffic_of(&one.backend),
+            one.is_warming,
+            now,
+            &self.parameters,
+        );
         // With weights tuned to the true speeds, the middle is where all are.
         observed.latency_log2 = observed.latency_log2.map(|log2| log2 + one.weight.log2());
         observed
@@ -231,6 +226,30 @@ impl Scorer {
 impl Scored {
     fn ramp(&self, now: Now) -> f32 {
         self.backend.ramp(now.us / 1_000) as f32
+    }
+}
+
+fn traffic_of(backend: &BackendState) -> Traffic {
+    let (mut begun, mut latency_samples, mut latency_log2_sum) = (0_u64, 0_u64, 0_u64);
+    for counters in backend.workers() {
+        let sessions = counters.sessions_total.load(Relaxed);
+        let flows = counters.flows_total.load(Relaxed);
+        begun = begun.wrapping_add(sessions).wrapping_add(flows);
+        // In this order, since workers write them in the other: no sample is without its part of the sum.
+        latency_samples = latency_samples.wrapping_add(counters.latency_samples.load(Relaxed));
+        latency_log2_sum = latency_log2_sum.wrapping_add(counters.latency_log2_sum.load(Relaxed));
+    }
+    let (load, telemetry) = (backend.load(), backend.telemetry());
+    Traffic {
+        in_flight: load.in_flight(),
+        is_busy: load.is_busy(),
+        begun,
+        failures_in_a_row: load.failures.in_a_row(),
+        latency_samples,
+        latency_log2_sum,
+        // The number first: a report that comes in between is then taken at the next scoring, too.
+        reports: telemetry.count(),
+        report: telemetry.get(),
     }
 }
 
