@@ -23,9 +23,12 @@ use crate::score::learned::Learned;
 use crate::score::witnessed::Witnessed;
 use crate::telemetry::Telemetry;
 
+/// See the [module](self).
 #[derive(Debug)]
 pub struct BackendState {
+    /// The pool that it is a member of.
     pub pool: PoolId,
+    /// Where it is connected to.
     pub addr: BackendAddr,
     /// Of its pool.
     protocols: Arc<Protocols>,
@@ -53,19 +56,30 @@ pub struct BackendState {
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub struct BackendCounters {
+    /// Sessions that began here.
     pub sessions_total: AtomicU64,
+    /// Flows that began here.
     pub flows_total: AtomicU64,
+    /// Payload to the backend, TCP and UDP.
     pub bytes_up: AtomicU64,
+    /// Payload from the backend.
     pub bytes_down: AtomicU64,
+    /// Connects refused, unreachable or reset.
     pub connect_failures: AtomicU64,
+    /// Connects that took longer than `connect_timeout_ms`.
     pub connect_timeouts: AtomicU64,
+    /// Sessions and flows that it failed after it had taken them.
     pub failed_ends: FailedEnds,
+    /// How sessions ended that waited for an answer.
     pub tally: Tally,
+    /// From the begin of a connect to its success.
     pub connect_latency: RecentMean,
+    /// From the client's first byte to the backend's.
     pub first_byte_latency: RecentMean,
     /// Answered requests, and the sum of `log2(latency) - log2(load at dispatch)` of them, in
     /// 1/65,536, two's complement; see [`crate::meter`].
     pub latency_samples: AtomicU64,
+    /// See `latency_samples`.
     pub latency_log2_sum: AtomicU64,
 }
 
@@ -73,9 +87,13 @@ pub struct BackendCounters {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum LastConnect {
+    /// No connect has ended and no flow got anything back.
     None,
+    /// The connection was made.
     Succeeded,
+    /// Refused, unreachable or reset.
     Failed,
+    /// It took longer than `connect_timeout_ms`.
     TimedOut,
     /// A datagram came back.
     FlowAnswered,
@@ -123,6 +141,7 @@ impl BackendState {
         }
     }
 
+    /// The identity that outlives reloads.
     pub fn id(&self) -> MemberId {
         MemberId {
             pool: self.pool,
@@ -130,6 +149,7 @@ impl BackendState {
         }
     }
 
+    /// False once a reload has removed or disabled it: its flows continue only while it answers.
     pub fn keeps_flows(&self) -> bool {
         self.keeps_flows.load(Relaxed)
     }
@@ -164,18 +184,25 @@ impl BackendState {
         }
     }
 
+    /// In flight over all workers, connecting ones included.
     pub fn sessions(&self) -> u64 {
         self.load.sessions.load(Relaxed)
     }
 
+    /// In flight over all workers.
     pub fn flows(&self) -> u64 {
         self.load.flows.load(Relaxed)
     }
 
+    /// The counters of one worker.
+    ///
+    /// # Panics
+    /// If there are not so many workers.
     pub fn worker(&self, worker: usize) -> &BackendCounters {
         &self.by_worker[worker]
     }
 
+    /// The counters of each worker.
     pub fn workers(&self) -> &[BackendCounters] {
         &self.by_worker
     }
@@ -191,10 +218,12 @@ impl BackendState {
         self.witnessed.forgive_unanswered();
     }
 
+    /// Its last report.
     pub fn telemetry(&self) -> &Telemetry {
         &self.telemetry
     }
 
+    /// What the pickers read at each pick.
     pub fn load(&self) -> &Load {
         &self.load
     }
@@ -204,6 +233,7 @@ impl BackendState {
         self.learned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether any flow has got an answer from it.
     pub fn answers_datagrams(&self) -> bool {
         self.answers_datagrams.load(Relaxed)
     }
@@ -221,6 +251,7 @@ impl BackendState {
         &self.protocols
     }
 
+    /// Streaks of failures, slow start, and what probes and ejections say.
     pub fn health(&self) -> &Health {
         &self.health
     }
@@ -257,6 +288,7 @@ impl BackendState {
         self.health.slow_start().ramp(now_ms)
     }
 
+    /// The outcome of the last connect or flow, over either protocol.
     pub fn last_connect(&self) -> LastConnect {
         LastConnect::of(&self.last_connect)
     }

@@ -36,11 +36,13 @@ impl FailedEnds {
         }
     }
 
+    /// Failed sessions by [`SessionEnd::word`].
     pub fn sessions(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let counts = self.sessions.iter().map(|count| count.load(Relaxed));
         SESSIONS.iter().map(|end| end.word()).zip(counts)
     }
 
+    /// Failed flows by [`FlowEnd::word`].
     pub fn flows(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let counts = self.flows.iter().map(|count| count.load(Relaxed));
         FLOWS.iter().map(|end| end.word()).zip(counts)

@@ -13,6 +13,7 @@ use crate::recency_list::RecencyLists;
 /// A flow's identity as the client sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FlowKey {
+    /// Where its datagrams come from.
     pub client: SocketAddr,
     /// The local address that the client sent to, which answers must come from.
     pub local_ip: Option<IpAddr>,
@@ -62,6 +63,8 @@ fn list(listener: ListenerId, rank: Rank) -> u32 {
     listener.place() as u32 * RANKS + rank as u32
 }
 
+/// Flows by key, and those of each listener and rank in the order of their last datagrams. A step costs the
+/// same however many flows there are.
 #[derive(Debug)]
 pub struct FlowTable<T> {
     by_key: HashMap<FlowKey, FlowIndex>,
@@ -82,23 +85,28 @@ impl<T> Default for FlowTable<T> {
 }
 
 impl<T> FlowTable<T> {
+    /// How many flows it has.
     pub fn len(&self) -> usize {
         self.by_key.len()
     }
 
+    /// Whether it has none.
     pub fn is_empty(&self) -> bool {
         self.by_key.is_empty()
     }
 
+    /// The flow with this key.
     pub fn find(&self, key: &FlowKey) -> Option<FlowIndex> {
         self.by_key.get(key).copied()
     }
 
+    /// The flow at `index`, unless it was removed.
     pub fn get(&self, index: FlowIndex) -> Option<(&FlowKey, &T)> {
         let entry = self.entries.get(index as usize)?.as_ref()?;
         Some((&entry.key, &entry.flow))
     }
 
+    /// The same, to change it; the key stays.
     pub fn get_mut(&mut self, index: FlowIndex) -> Option<(&FlowKey, &mut T)> {
         let entry = self.entries.get_mut(index as usize)?.as_mut()?;
         Some((&entry.key, &mut entry.flow))
@@ -154,6 +162,7 @@ impl<T> FlowTable<T> {
         index
     }
 
+    /// Takes a flow out; `None` if there is none at `index`.
     pub fn remove(&mut self, index: FlowIndex) -> Option<(FlowKey, T)> {
         let entry = self.entries.get_mut(index as usize)?.take()?;
         self.by_key.remove(&entry.key);
@@ -217,6 +226,7 @@ impl<T> FlowTable<T> {
         self.entries.len()
     }
 
+    /// The places of all flows, in no order.
     pub fn indices(&self) -> impl Iterator<Item = FlowIndex> {
         self.by_key.values().copied()
     }

@@ -17,7 +17,9 @@ pub struct ListenerId(u32);
 /// there says nothing here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MemberId {
+    /// The pool.
     pub pool: PoolId,
+    /// The backend's address in that pool.
     pub addr: BackendAddr,
 }
 
@@ -67,7 +69,7 @@ pub(crate) struct Names<I, T> {
 
 impl<I: Id, T> Names<I, T> {
     /// The id of `name`; `new` makes what is kept of one that is not known yet.
-    pub fn intern(&mut self, name: &Name, new: impl FnOnce(I) -> T) -> I {
+    pub(crate) fn intern(&mut self, name: &Name, new: impl FnOnce(I) -> T) -> I {
         if let Some(id) = self.ids.get(name) {
             return *id;
         }
@@ -82,21 +84,21 @@ impl<I: Id, T> Names<I, T> {
         id
     }
 
-    pub fn get(&self, id: I) -> Option<&T> {
+    pub(crate) fn get(&self, id: I) -> Option<&T> {
         self.kept.get(id.place())?.as_ref()
     }
 
-    pub fn get_mut(&mut self, id: I) -> Option<&mut T> {
+    pub(crate) fn get_mut(&mut self, id: I) -> Option<&mut T> {
         self.kept.get_mut(id.place())?.as_mut()
     }
 
     /// All that is kept, by place.
-    pub fn iter(&self) -> impl Iterator<Item = &T> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.kept.iter().flatten()
     }
 
     /// Forgets those that `keep` does not say to keep. Their ids are free from then on.
-    pub fn retain(&mut self, mut keep: impl FnMut(I, &T) -> bool) {
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(I, &T) -> bool) {
         let kept = &mut self.kept;
         self.ids.retain(|_, id| {
             let place = &mut kept[id.place()];
@@ -123,7 +125,7 @@ impl<I, T> Default for Names<I, T> {
 pub(crate) struct ById<T>(Box<[Option<T>]>);
 
 impl<T> ById<T> {
-    pub fn collect<I: Id>(values: impl IntoIterator<Item = (I, T)>) -> ById<T> {
+    pub(crate) fn collect<I: Id>(values: impl IntoIterator<Item = (I, T)>) -> ById<T> {
         let mut table: Vec<Option<T>> = Vec::new();
         for (id, value) in values {
             let length = table.len().max(id.place() + 1);
@@ -133,11 +135,11 @@ impl<T> ById<T> {
         ById(table.into())
     }
 
-    pub fn get<I: Id>(&self, id: I) -> Option<&T> {
+    pub(crate) fn get<I: Id>(&self, id: I) -> Option<&T> {
         self.0.get(id.place())?.as_ref()
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &T> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.0.iter().flatten()
     }
 }

@@ -34,6 +34,7 @@ impl Default for Histogram {
 }
 
 impl Histogram {
+    /// Counts one sample.
     pub fn record(&self, microseconds: u64) {
         add(&self.buckets[bucket_of(microseconds)], 1);
         add(&self.sum, microseconds);
@@ -98,6 +99,7 @@ pub struct RecentMean {
 }
 
 impl RecentMean {
+    /// Takes in one sample; one above 536 seconds counts as that.
     pub fn record(&self, microseconds: u64) {
         const MAX: u64 = (u32::MAX / 8) as u64 - 1;
         let sample = microseconds.min(MAX) as u32;

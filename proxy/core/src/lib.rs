@@ -7,6 +7,7 @@
 //! by which identity ([`ids`], [`listener`]), and which backends are well ([`health`], and
 //! what their pool ever answered, [`protocols`]).
 
+#![warn(missing_docs, unreachable_pub)]
 pub mod backend;
 pub mod batch;
 pub mod counts;

@@ -11,9 +11,12 @@ use contract::{Listener, ListenerSettings, Name};
 use crate::counts::Counts;
 use crate::ids::{ListenerId, Names, PoolId};
 
+/// One listener, as long as it is configured or in use.
 #[derive(Debug)]
 pub struct ListenerState {
+    /// Its identity in this process.
     pub id: ListenerId,
+    /// Its identity in the configuration.
     pub name: Name,
     /// Sessions at once, over all workers.
     pub sessions: AtomicU64,
@@ -21,10 +24,15 @@ pub struct ListenerState {
 }
 
 impl ListenerState {
+    /// The counters of one worker.
+    ///
+    /// # Panics
+    /// If there are not so many workers.
     pub fn worker(&self, worker: usize) -> &Counts {
         &self.by_worker[worker]
     }
 
+    /// The counters of each worker.
     pub fn workers(&self) -> &[Counts] {
         &self.by_worker
     }
@@ -33,6 +41,7 @@ impl ListenerState {
 /// What a listener goes by, as a configuration says.
 #[derive(Debug, Default)]
 pub struct ListenerRules {
+    /// As configured.
     pub settings: ListenerSettings,
     /// Sessions at once, over all workers.
     pub max_sessions: u64,
@@ -43,6 +52,7 @@ pub struct ListenerRules {
 /// For which listener an open endpoint accepts, and which pool its sessions and flows go to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Serving {
+    /// The listener that sessions and flows count for.
     pub listener: ListenerId,
     /// [`PoolId::NONE`] where the pool was removed with the listener.
     pub pool: PoolId,
@@ -56,6 +66,7 @@ pub struct ListenerRegistry {
 }
 
 impl ListenerRegistry {
+    /// A registry without listeners, for so many workers.
     pub fn new(workers: usize) -> Self {
         ListenerRegistry {
             workers,

@@ -12,6 +12,7 @@ use crate::snapshot::PoolSnapshot;
 /// The outcome of a pick.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Picked {
+    /// The chosen one.
     pub backend: BackendIndex,
     /// Whether it was taken for the sake of a batch that is open there.
     pub joins_batch: bool,
@@ -20,8 +21,11 @@ pub struct Picked {
 /// What one session more costs at a backend, now.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Explained {
+    /// The cost with its parts, as it was last computed.
     pub cost: Cost,
+    /// The load that the total is for, as [`Load::in_flight`](crate::load::Load::in_flight).
     pub in_flight: f32,
+    /// What a pick compares: the cost at that load.
     pub total: f32,
 }
 

@@ -11,6 +11,7 @@ use contract::GpuAware;
 use crate::score::failures::Failures;
 use crate::score::peak::PeakLatency;
 
+/// See the [module](self).
 #[derive(Debug)]
 #[repr(align(64))]
 pub struct Load {
@@ -25,7 +26,9 @@ pub struct Load {
     base: AtomicU32,
     limit: AtomicU32,
     penalty: AtomicU32,
+    /// Recent failures, from which the line is raised.
     pub failures: Failures,
+    /// What `peak_ewma` compares.
     pub peak: PeakLatency,
 }
 
@@ -38,16 +41,16 @@ pub(crate) struct Count {
 }
 
 impl Count {
-    pub const NONE: Count = Count {
+    pub(crate) const NONE: Count = Count {
         is_busy: false,
         thousandths: 0,
     };
-    pub const BUSY: Count = Count {
+    pub(crate) const BUSY: Count = Count {
         is_busy: true,
         thousandths: 1_000,
     };
 
-    pub fn idle(parameters: &GpuAware) -> Count {
+    pub(crate) fn idle(parameters: &GpuAware) -> Count {
         Count {
             is_busy: false,
             thousandths: (parameters.idle_weight * 1_000.0) as u16,
@@ -64,9 +67,13 @@ impl Count {
 /// above `limit`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Line {
+    /// The cost of each unit of load.
     pub slope: f32,
+    /// The cost of a session at a backend without load.
     pub base: f32,
+    /// The load from which one session more is expected not to fit.
     pub limit: f32,
+    /// What is added above `limit`.
     pub penalty: f32,
 }
 
@@ -83,6 +90,7 @@ impl Default for Line {
 }
 
 impl Line {
+    /// The cost of one more session beside `load`.
     pub fn cost_at(&self, load: f32) -> f32 {
         let penalty = if load > self.limit { self.penalty } else { 0.0 };
         self.slope * load + self.base + penalty
@@ -113,6 +121,7 @@ impl Load {
         self.counts.load(Relaxed) as i32 as f32 * 1e-3
     }
 
+    /// Whether a session or flow is busy there.
     pub fn is_busy(&self) -> bool {
         self.counts.load(Relaxed) >> 32 > 0
     }
@@ -123,6 +132,7 @@ impl Load {
         self.counts.fetch_add(change, Relaxed);
     }
 
+    /// The line as it was last written; a concurrent writer may have changed a part of it.
     pub fn line(&self) -> Line {
         Line {
             slope: get(&self.slope),

@@ -21,6 +21,7 @@ pub const QUIET_MS: u64 = 1_000;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Metering {
     wants: Wants,
+    /// What turns failures and idle sessions into cost.
     pub parameters: GpuAware,
 }
 
@@ -59,8 +60,11 @@ impl Metering {
 /// Who looks at a meter, and when.
 #[derive(Debug, Clone, Copy)]
 pub struct Moment<'a> {
+    /// What the pool's algorithm asks for.
     pub metering: &'a Metering,
+    /// Whose counters are written.
     pub worker: usize,
+    /// Microseconds on the clock of the workers.
     pub now_us: u64,
 }
 
@@ -85,13 +89,13 @@ pub(crate) struct Meter {
 impl Meter {
     /// Its first request joins the batch of another, and takes hardly more than that alone: until it
     /// is answered this counts as idle, and its latency for nothing.
-    pub fn join_batch(&mut self) {
+    pub(crate) fn join_batch(&mut self) {
         self.rides_along = true;
     }
 
     /// Something moved: it is busy. Returns whether the caller is to look in [`QUIET_MS`] whether it
     /// is quiet.
-    pub fn mark_active(&mut self, backend: &BackendState, moment: Moment<'_>) -> bool {
+    pub(crate) fn mark_active(&mut self, backend: &BackendState, moment: Moment<'_>) -> bool {
         if moment.metering.wants == Wants::Peaks {
             return false;
         }
@@ -113,7 +117,7 @@ impl Meter {
     }
 
     /// The client sent something.
-    pub fn sent(&mut self, backend: &BackendState, moment: Moment<'_>) {
+    pub(crate) fn sent(&mut self, backend: &BackendState, moment: Moment<'_>) {
         if self.is_owed {
             return;
         }
@@ -123,7 +127,7 @@ impl Meter {
     }
 
     /// The backend answered something: a success, and a latency if it was owed.
-    pub fn answered(&mut self, backend: &BackendState, moment: Moment<'_>) {
+    pub(crate) fn answered(&mut self, backend: &BackendState, moment: Moment<'_>) {
         backend.load().failures.succeeded();
         let was_owed = std::mem::take(&mut self.is_owed);
         // What moved in one turn of a worker both ways is no answer to what was sent in it.
@@ -136,7 +140,7 @@ impl Meter {
     /// The backend ended it without a byte, and that is its fault. A client that sends nothing is none
     /// of its doing; whoever calls this judges what others sent, or any client could make a backend
     /// look slow or broken.
-    pub fn aborted(&mut self, backend: &BackendState, moment: Moment<'_>) {
+    pub(crate) fn aborted(&mut self, backend: &BackendState, moment: Moment<'_>) {
         if !std::mem::take(&mut self.is_owed) {
             return;
         }
@@ -154,7 +158,7 @@ impl Meter {
     }
 
     /// It ended in silence. Where an answer was owed, that may be a failure or not.
-    pub fn unanswered_flow(&mut self, backend: &BackendState, moment: Moment<'_>) {
+    pub(crate) fn unanswered_flow(&mut self, backend: &BackendState, moment: Moment<'_>) {
         if std::mem::take(&mut self.is_owed) && moment.metering.wants == Wants::Everything {
             let now_ms = moment.now_us / 1_000;
             backend.load().doubted(now_ms, &moment.metering.parameters);
@@ -166,7 +170,7 @@ impl Meter {
     /// Makes it idle where it has been silent for [`QUIET_MS`] and waits for nothing.
     /// `awaits_answer`: where an answer is owed, one can be expected. Returns when to look again, in
     /// milliseconds; `None`: not before it stirs.
-    pub fn mark_idle(
+    pub(crate) fn mark_idle(
         &mut self,
         backend: &BackendState,
         moment: Moment<'_>,
@@ -183,17 +187,17 @@ impl Meter {
         None
     }
 
-    pub fn is_owed(&self) -> bool {
+    pub(crate) fn is_owed(&self) -> bool {
         self.is_owed
     }
 
     /// What was told is worth nothing any more: for a while nobody has told, or something else.
-    pub fn forget(&mut self, backend: &BackendState) {
+    pub(crate) fn forget(&mut self, backend: &BackendState) {
         self.count_as(backend, Count::NONE);
         *self = Meter::default();
     }
 
-    pub fn release(&mut self, backend: &BackendState) {
+    pub(crate) fn release(&mut self, backend: &BackendState) {
         self.count_as(backend, Count::NONE);
     }
 

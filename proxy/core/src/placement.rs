@@ -11,8 +11,10 @@ use crate::pick::{BackendIndex, Request};
 use crate::plan::Protocol;
 use crate::snapshot::Snapshot;
 
+/// A backend that was chosen for one session or flow.
 #[derive(Debug, Clone)]
 pub struct Placement {
+    /// The chosen one.
     pub backend: Arc<BackendState>,
     /// Whether it joins the batch of another.
     pub joins_batch: bool,
@@ -21,8 +23,11 @@ pub struct Placement {
 /// For whom a backend is chosen.
 #[derive(Debug, Clone, Copy)]
 pub struct Seeking<'a> {
+    /// Of the session or flow.
     pub protocol: Protocol,
+    /// The pool to choose from.
     pub pool: PoolId,
+    /// What `source_hash` goes by.
     pub client_ip: IpAddr,
     /// Those that have failed it.
     pub tried: &'a [BackendAddr],

@@ -7,7 +7,9 @@ use contract::Listener;
 /// The protocol that a socket listens for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Protocol {
+    /// Sessions.
     Tcp,
+    /// Flows.
     Udp,
 }
 
@@ -25,7 +27,9 @@ impl Protocol {
 /// listener that is, and which pool stands behind it, may change while it stays open (`docs/adr/0016`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Endpoint {
+    /// The address and port to bind.
     pub addr: SocketAddr,
+    /// The kind of socket.
     pub protocol: Protocol,
 }
 
@@ -48,10 +52,14 @@ pub fn endpoints(listeners: &[Listener]) -> Vec<Endpoint> {
     endpoints
 }
 
+/// What a reload does to the endpoints, each in order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Plan {
+    /// To be bound.
     pub open: Vec<Endpoint>,
+    /// Already bound, and still needed.
     pub keep: Vec<Endpoint>,
+    /// To be retired.
     pub close: Vec<Endpoint>,
 }
 

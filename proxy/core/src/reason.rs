@@ -47,6 +47,7 @@ pub enum SessionEnd {
 }
 
 impl SessionEnd {
+    /// In the order of their counters.
     pub const ALL: [SessionEnd; 19] = [
         SessionEnd::ClientClosed,
         SessionEnd::BackendClosed,
@@ -69,6 +70,7 @@ impl SessionEnd {
         SessionEnd::InternalError,
     ];
 
+    /// The word in logs, status and metrics.
     pub fn word(self) -> &'static str {
         match self {
             SessionEnd::ClientClosed => "client_closed",
@@ -132,12 +134,14 @@ pub enum FlowEnd {
     NotServed,
     /// Its source has become a listener of ours, or one of `udp_peers`: see [`DropReason`].
     SourceRefused,
+    /// The proxy ended.
     Shutdown,
     /// A system call failed that should not: out of descriptors, memory or local ports.
     InternalError,
 }
 
 impl FlowEnd {
+    /// In the order of their counters.
     pub const ALL: [FlowEnd; 12] = [
         FlowEnd::Idle,
         FlowEnd::Unanswered,
@@ -153,6 +157,7 @@ impl FlowEnd {
         FlowEnd::InternalError,
     ];
 
+    /// The word in logs, status and metrics.
     pub fn word(self) -> &'static str {
         match self {
             FlowEnd::Idle => "idle",
@@ -202,6 +207,7 @@ pub enum DropReason {
 }
 
 impl DropReason {
+    /// In the order of their counters.
     pub const ALL: [DropReason; 8] = [
         DropReason::NoBackend,
         DropReason::QueueFull,
@@ -213,6 +219,7 @@ impl DropReason {
         DropReason::FromPeer,
     ];
 
+    /// The word in logs, status and metrics.
     pub fn word(self) -> &'static str {
         match self {
             DropReason::NoBackend => "no_backend",

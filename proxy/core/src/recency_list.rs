@@ -39,10 +39,12 @@ impl RecencyLists {
         }
     }
 
+    /// How many keys a list has; 0 if there is no such list.
     pub fn len(&self, list: u32) -> usize {
         self.lens.get(list as usize).copied().unwrap_or(0)
     }
 
+    /// Whether a list has no keys.
     pub fn is_empty(&self, list: u32) -> bool {
         self.len(list) == 0
     }

@@ -13,6 +13,7 @@ use crate::protocols::Protocols;
 /// Every listener, every pool and each of its backends, as long as they are configured or in use.
 #[derive(Debug, Default)]
 pub struct BackendRegistry {
+    /// The listeners.
     pub listeners: ListenerRegistry,
     workers: usize,
     /// So many were made in all.
@@ -33,12 +34,14 @@ struct PoolEntry {
 /// A pool of a configuration that was taken over.
 #[derive(Debug)]
 pub struct Adopted {
+    /// Its identity in this process.
     pub id: PoolId,
     /// Of each of its backends, in order.
     pub states: Vec<Arc<BackendState>>,
 }
 
 impl BackendRegistry {
+    /// A registry that knows nothing, for so many workers.
     pub fn new(workers: usize) -> Self {
         BackendRegistry {
             listeners: ListenerRegistry::new(workers),
@@ -125,6 +128,7 @@ impl BackendRegistry {
         self.pools.get(pool).map(|entry| &entry.name)
     }
 
+    /// The state of a member, if it is configured or in use.
     pub fn find(&self, id: MemberId) -> Option<&Arc<BackendState>> {
         self.at(id.addr).iter().find(|state| state.pool == id.pool)
     }
@@ -134,6 +138,7 @@ impl BackendRegistry {
         self.states.get(&addr).map_or(&[], Vec::as_slice)
     }
 
+    /// Every member of every pool, in no order.
     pub fn all(&self) -> impl Iterator<Item = &Arc<BackendState>> {
         self.states.values().flatten()
     }

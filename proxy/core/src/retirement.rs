@@ -25,6 +25,7 @@ pub const HANDSHAKES_TAKE_MS: u64 = 1_000;
 /// One that closes serves what waits in its queue, but not for ever, should clients keep coming; longer
 /// where they wait for room.
 pub const CLOSING_MS: u64 = 1_000;
+/// As [`CLOSING_MS`], where there is no room for another session.
 pub const CLOSING_WITHOUT_ROOM_MS: u64 = 30_000;
 
 /// Where an endpoint, or a socket of it, stands in its life.
@@ -45,6 +46,7 @@ enum Stage {
 /// The accept queue of a TCP socket, as its worker has last found it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Queue {
+    /// Nobody waits.
     Empty,
     /// Somebody may wait in it.
     Waiting,
@@ -53,6 +55,7 @@ pub enum Queue {
 }
 
 impl Life {
+    /// A life that begins: it serves.
     pub fn new(protocol: Protocol) -> Life {
         Life {
             protocol,
@@ -74,10 +77,12 @@ impl Life {
         }
     }
 
+    /// Whether a configuration names it.
     pub fn is_serving(&self) -> bool {
         self.stage == Stage::Serving
     }
 
+    /// Whether no configuration names it and it is not yet being closed.
     pub fn is_retired(&self) -> bool {
         matches!(self.stage, Stage::Retired { .. })
     }
@@ -118,6 +123,7 @@ impl Life {
         }
     }
 
+    /// Whether its socket may be closed now.
     pub fn is_closed(&self) -> bool {
         self.stage == Stage::Closed
     }
@@ -131,10 +137,12 @@ pub struct EndpointUse {
 }
 
 impl EndpointUse {
+    /// Counts a flow, until [`EndpointUse::flow_ended`].
     pub fn flow_began(&self) {
         self.flows.fetch_add(1, Relaxed);
     }
 
+    /// Counts the end of a flow.
     pub fn flow_ended(&self) {
         self.flows.fetch_sub(1, Relaxed);
     }
@@ -167,6 +175,7 @@ impl Endpoints {
             .map(|(endpoint, _)| *endpoint)
     }
 
+    /// Those that no configuration names, in order.
     pub fn retired(&self) -> impl Iterator<Item = Endpoint> {
         let all = self.all.iter();
         all.filter(|(_, life)| life.is_retired())
@@ -178,6 +187,7 @@ impl Endpoints {
         self.all.contains_key(endpoint)
     }
 
+    /// Whether no configuration names it and it is not yet being closed.
     pub fn is_retired(&self, endpoint: &Endpoint) -> bool {
         self.all.get(endpoint).is_some_and(Life::is_retired)
     }

@@ -18,14 +18,14 @@ struct Link {
 }
 
 impl Rings {
-    pub fn with_lone_nodes(count: u32) -> Rings {
+    pub(crate) fn with_lone_nodes(count: u32) -> Rings {
         let mut rings = Rings::default();
         rings.grow_to_hold(count.saturating_sub(1));
         rings
     }
 
     /// Adds lone nodes up to `node`, where it is not yet there; the array grows by doubling.
-    pub fn grow_to_hold(&mut self, node: u32) {
+    pub(crate) fn grow_to_hold(&mut self, node: u32) {
         let lone = |node| Link {
             previous: node,
             next: node,
@@ -36,24 +36,24 @@ impl Rings {
         }
     }
 
-    pub fn holds(&self, node: u32) -> bool {
+    pub(crate) fn holds(&self, node: u32) -> bool {
         (node as usize) < self.links.len()
     }
 
-    pub fn next(&self, node: u32) -> u32 {
+    pub(crate) fn next(&self, node: u32) -> u32 {
         self.links[node as usize].next
     }
 
-    pub fn previous(&self, node: u32) -> u32 {
+    pub(crate) fn previous(&self, node: u32) -> u32 {
         self.links[node as usize].previous
     }
 
-    pub fn is_lone(&self, node: u32) -> bool {
+    pub(crate) fn is_lone(&self, node: u32) -> bool {
         self.next(node) == node
     }
 
     /// Takes a node out of its ring; harmless to a lone one.
-    pub fn unlink(&mut self, node: u32) {
+    pub(crate) fn unlink(&mut self, node: u32) {
         let Link { previous, next } = self.links[node as usize];
         self.links[previous as usize].next = next;
         self.links[next as usize].previous = previous;
@@ -64,7 +64,7 @@ impl Rings {
     }
 
     /// Puts a lone node behind `place`.
-    pub fn link_after(&mut self, place: u32, node: u32) {
+    pub(crate) fn link_after(&mut self, place: u32, node: u32) {
         debug_assert!(self.is_lone(node), "node {node} is in a ring");
         let next = self.next(place);
         self.links[node as usize] = Link {

@@ -30,6 +30,7 @@ impl Slot {
         }
     }
 
+    /// The backend that it counts at.
     pub fn backend(&self) -> &BackendState {
         &self.backend
     }
@@ -39,34 +40,43 @@ impl Slot {
         self.meter.mark_active(&self.backend, moment)
     }
 
+    /// Its first request shares a batch that was begun for another.
     pub fn join_batch(&mut self) {
         self.meter.join_batch();
     }
 
+    /// The client sent something.
     pub fn sent(&mut self, moment: Moment<'_>) {
         self.meter.sent(&self.backend, moment);
     }
 
+    /// The backend answered something.
     pub fn answered(&mut self, moment: Moment<'_>) {
         self.meter.answered(&self.backend, moment);
     }
 
+    /// The backend ended the session without a byte, by its own fault.
     pub fn aborted(&mut self, moment: Moment<'_>) {
         self.meter.aborted(&self.backend, moment);
     }
 
+    /// The flow ended in silence.
     pub fn unanswered_flow(&mut self, moment: Moment<'_>) {
         self.meter.unanswered_flow(&self.backend, moment);
     }
 
+    /// Counts it as idle if it has been silent for [`QUIET_MS`](crate::meter::QUIET_MS). Returns when to ask again,
+    /// in milliseconds; `None`: not before [`Slot::mark_active`].
     pub fn mark_idle(&mut self, moment: Moment<'_>, awaits_answer: bool) -> Option<u64> {
         self.meter.mark_idle(&self.backend, moment, awaits_answer)
     }
 
+    /// Whether a request has no answer yet.
     pub fn is_owed(&self) -> bool {
         self.meter.is_owed()
     }
 
+    /// Counts it for nothing: what was told holds no longer.
     pub fn forget(&mut self) {
         self.meter.forget(&self.backend);
     }
@@ -79,6 +89,7 @@ impl Drop for Slot {
 }
 
 impl SessionSlot {
+    /// Counts a session at `backend`, until it is dropped.
     pub fn take(backend: &Arc<BackendState>) -> Self {
         backend.load().sessions.fetch_add(1, Relaxed);
         SessionSlot(Slot::of(backend))
@@ -86,6 +97,7 @@ impl SessionSlot {
 }
 
 impl FlowSlot {
+    /// Counts a flow at `backend`, until it is dropped.
     pub fn take(backend: &Arc<BackendState>) -> Self {
         backend.load().flows.fetch_add(1, Relaxed);
         FlowSlot(Slot::of(backend))

@@ -21,6 +21,7 @@ use crate::plan::{Endpoint, Protocol, endpoints_of};
 use crate::registry::{Adopted, BackendRegistry};
 use crate::score::Scorer;
 
+/// See the [module](self).
 #[derive(Debug)]
 pub struct Snapshot {
     /// Which snapshot of this process it is. Unlike the file's generation it grows with each.
@@ -34,6 +35,7 @@ pub struct Snapshot {
     endpoints: Box<[(Endpoint, ListenerId)]>,
     /// Every pool that has sessions or flows, also if it is not configured any more.
     known_pools: ById<KnownPool>,
+    /// Settings that no pool or listener has a part in.
     pub process: ProcessSettings,
     /// Sessions at once, over all workers and listeners.
     pub max_sessions: u64,
@@ -48,10 +50,14 @@ struct RoutedListener {
     pool: PoolId,
 }
 
+/// One pool of a [`Snapshot`].
 #[derive(Debug)]
 pub struct PoolSnapshot {
+    /// Its identity in this process.
     pub id: PoolId,
+    /// Its identity in the configuration.
     pub name: Name,
+    /// As configured.
     pub settings: PoolSettings,
     /// For TCP and for UDP; one and the same where health makes no difference between them.
     pub(crate) tables: [Arc<PickTable>; 2],
@@ -71,6 +77,7 @@ pub struct PoolSnapshot {
 }
 
 impl PoolSnapshot {
+    /// The candidates of a protocol, as the algorithm needs them.
     pub fn table(&self, protocol: Protocol) -> &PickTable {
         &self.tables[protocol as usize]
     }
@@ -79,6 +86,7 @@ impl PoolSnapshot {
         &self.pickers[protocol as usize]
     }
 
+    /// What health leaves of it for a protocol.
     pub fn health(&self, protocol: Protocol) -> PoolHealth {
         self.health[protocol as usize]
     }
@@ -93,10 +101,15 @@ impl PoolSnapshot {
         self.backends.len()
     }
 
+    /// Whether it has no backends.
     pub fn is_empty(&self) -> bool {
         self.backends.is_empty()
     }
 
+    /// The backend at a place of this generation.
+    ///
+    /// # Panics
+    /// If `index` is of a generation with more backends.
     pub fn backend(&self, index: BackendIndex) -> &Arc<BackendState> {
         &self.backends[index.0 as usize]
     }

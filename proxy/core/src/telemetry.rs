@@ -32,6 +32,7 @@ impl Default for Telemetry {
 }
 
 impl Telemetry {
+    /// Replaces the last report.
     pub fn set(&self, report: &Report) {
         // Said again with its time, it is the same report; without one, it may be a new one.
         let is_new = report.reported_at_ms.is_none() || *report != self.get();
@@ -47,10 +48,12 @@ impl Telemetry {
         }
     }
 
+    /// How many reports have come; one that is repeated with its time counts once.
     pub fn count(&self) -> u64 {
         self.count.load(Relaxed)
     }
 
+    /// The last report; all absent before the first.
     pub fn get(&self) -> Report {
         let share = |share: &AtomicU64| {
             let share = f64::from_bits(share.load(Relaxed));

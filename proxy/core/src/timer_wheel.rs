@@ -54,6 +54,7 @@ impl TimerWheel {
     /// The largest key; the nodes before are the wheel's own.
     pub const MAX_KEY: u32 = u32::MAX - FIRST_KEY;
 
+    /// A wheel without timers, whose time begins at `now_ms`.
     pub fn new(now_ms: u64) -> TimerWheel {
         TimerWheel {
             rings: Rings::with_lone_nodes(FIRST_KEY),

@@ -14,27 +14,37 @@ use crate::snapshot::Snapshot;
 /// One flow, and the socket to its backend.
 #[derive(Debug)]
 pub struct Flow<S> {
+    /// Connected to the backend, so that it receives from no other.
     pub socket: S,
+    /// What decides when it ends.
     pub state: FlowState,
     /// The place of the socket that it came by, from which answers leave.
     pub came_by: u32,
     /// The listener it came by, and the pool that its backend is a member of.
     pub listener: ListenerId,
+    /// See `listener`.
     pub pool: PoolId,
+    /// Microseconds on the clock of the workers.
     pub started_us: u64,
+    /// Payload to the backend.
     pub bytes_up: u64,
+    /// Payload to the client.
     pub bytes_down: u64,
 }
 
 /// What flows go by now.
 #[derive(Debug, Clone, Copy)]
 pub struct Present<'a> {
+    /// The snapshot in force.
     pub snapshot: &'a Snapshot,
+    /// Where the rules of each listener are, also of removed ones.
     pub listeners: &'a HeldListeners,
+    /// Microseconds on the clock of the workers.
     pub now_us: u64,
 }
 
 impl Present<'_> {
+    /// `now_us` in whole milliseconds.
     #[inline]
     pub fn now_ms(&self) -> u64 {
         self.now_us / 1_000

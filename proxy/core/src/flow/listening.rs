@@ -12,20 +12,26 @@ use crate::retirement::Life;
 /// One socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Listening {
+    /// What it is bound to.
     pub endpoint: Endpoint,
+    /// The listener that it receives for, and that listener's pool.
     pub serving: Serving,
+    /// Whether it serves, or is retired.
     pub life: Life,
 }
 
 /// All of a worker, each at its place.
 pub trait Sockets {
+    /// Every socket, with its place.
     fn all(&self) -> impl Iterator<Item = (usize, &Listening)>;
+    /// The socket at a place that `all` gave.
     fn at(&self, place: usize) -> &Listening;
     /// Whether the kernel calls this address its own.
     fn is_of_this_host(&self, addr: SocketAddr) -> bool;
 }
 
 impl Listening {
+    /// A socket that serves.
     pub fn new(endpoint: Endpoint, serving: Serving) -> Listening {
         Listening {
             endpoint,

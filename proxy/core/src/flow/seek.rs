@@ -26,9 +26,12 @@ pub enum Step {
     /// Connect a socket to this backend, insert a flow that came by the socket at `place`, and tell by
     /// [`Seek::connected`]; or tell by [`Seek::could_not_connect`], and ask again.
     Connect {
+        /// The chosen backend.
         placement: Placement,
+        /// The place of the socket that received the datagram.
         place: usize,
     },
+    /// Drop the datagram.
     Drop(DropReason),
 }
 

@@ -29,12 +29,15 @@ pub enum Reading {
 /// What a flow is judged by: the snapshot in force, and the time.
 #[derive(Debug, Clone, Copy)]
 pub struct Judging {
+    /// [`Snapshot::epoch`](crate::snapshot::Snapshot::epoch).
     pub epoch: u64,
+    /// Milliseconds on the clock of the workers.
     pub now_ms: u64,
     /// How long a flow may go on whose backend was removed or disabled; `None`: while it answers.
     pub backend_gone_timeout_ms: Option<u64>,
 }
 
+/// What of a flow decides when it ends and where its next datagram goes.
 #[derive(Debug)]
 pub struct FlowState {
     slot: FlowSlot,
@@ -69,10 +72,12 @@ impl FlowState {
         }
     }
 
+    /// The backend of all its datagrams.
     pub fn backend(&self) -> &BackendState {
         self.slot.backend()
     }
 
+    /// Its place in the backend's count.
     pub fn slot(&mut self) -> &mut Slot {
         &mut self.slot
     }

@@ -11,13 +11,16 @@ use crate::latency::add;
 /// How sessions with a backend ended that waited for an answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Answers {
+    /// Ended after at least one byte of answer.
     pub answered: u64,
+    /// Ended by the backend without a byte of answer.
     pub unanswered: u64,
 }
 
 /// The [`Answers`] of one backend.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Record {
+    /// Over the last few sessions.
     pub recent: Answers,
     /// Over a time in which a protocol shows its habit.
     pub long: Answers,
@@ -44,10 +47,12 @@ const MOST_LONG: u64 = 1_024;
 const PRIOR_SESSIONS: f64 = 2.0;
 
 impl Tally {
+    /// Counts a session that was answered.
     pub fn answered(&self) {
         self.count(0);
     }
 
+    /// Counts a session that the backend ended without an answer.
     pub fn unanswered(&self) {
         self.count(1);
     }

@@ -59,6 +59,7 @@ pub struct Health {
 pub enum Unanswered {
     /// Not its fault, as far as is known.
     Ignored,
+    /// Its fault.
     Failure,
     /// A failure, with which there are so many in a row that it may have to be ejected.
     OneTooMany,
@@ -112,6 +113,7 @@ impl Health {
         }
     }
 
+    /// Consecutive sessions or flows that this backend failed.
     pub fn failures_in_row(&self, protocol: Protocol) -> u32 {
         self.streaks[protocol as usize].load(Relaxed)
     }
@@ -129,6 +131,7 @@ impl Health {
         self.unanswered.load(Relaxed)
     }
 
+    /// Sources whose sessions failed in the current streak.
     pub fn failed_sources(&self) -> &FailedSources {
         &self.failed_sources
     }
@@ -146,10 +149,12 @@ impl Health {
         self.moves_flows.store(moves, Relaxed);
     }
 
+    /// How far its slow start has come.
     pub fn slow_start(&self) -> &SlowStart {
         &self.slow_start
     }
 
+    /// What probes and ejections say. Only the main thread may call it: no worker waits for a lock.
     pub fn standing(&self) -> MutexGuard<'_, Standing> {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -14,6 +14,7 @@ use crate::plan::Protocol;
 pub struct Roster {
     /// In the order of the configuration.
     pub entries: Vec<Entry>,
+    /// What health leaves of them.
     pub health: PoolHealth,
 }
 

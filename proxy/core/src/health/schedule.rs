@@ -11,6 +11,7 @@ use crate::ids::MemberId;
 /// Between two first probes, and on average between any two.
 const SPACING_MS: u64 = 1;
 
+/// When each backend is probed. Never two probes of one backend at the same time.
 #[derive(Debug, Default)]
 pub struct Schedule {
     due: BTreeSet<(u64, MemberId)>,
@@ -32,14 +33,18 @@ pub struct Ticket(u64);
 /// A probe to be made now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Job {
+    /// The backend to probe.
     pub member: MemberId,
+    /// To be given back with the outcome.
     pub ticket: Ticket,
 }
 
 /// How often a target has its turn.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
+    /// From the end of one probe to the begin of the next, on average.
     pub interval_ms: u64,
+    /// How far each interval may differ from that, up or down, in percent of it.
     pub jitter_percent: u64,
 }
 
@@ -97,6 +102,7 @@ impl Schedule {
         counts
     }
 
+    /// When the next probe is due; `None` if there are no targets, or all their probes are in flight.
     pub fn next_due_ms(&self) -> Option<u64> {
         self.due.first().map(|(at_ms, _)| *at_ms)
     }

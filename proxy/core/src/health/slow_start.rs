@@ -11,6 +11,7 @@ const FIRST_SHARE: f64 = 0.1;
 /// A ramp has so many steps: a new one is worth new snapshots.
 const STEPS: u64 = 20;
 
+/// The ramp on which a backend that has just become available gets its share.
 #[derive(Debug, Default)]
 pub struct SlowStart {
     begun_ms: AtomicU64,
@@ -19,14 +20,17 @@ pub struct SlowStart {
 }
 
 impl SlowStart {
+    /// Begins at the bottom of the ramp.
     pub fn begin(&self, now_ms: u64) {
         self.begun_ms.store(now_ms, Relaxed);
     }
 
+    /// How long a ramp takes; 0: there is none.
     pub fn set_length(&self, length_ms: u64) {
         self.length_ms.store(length_ms, Relaxed);
     }
 
+    /// When the present ramp ends.
     pub fn end_ms(&self) -> u64 {
         self.begun_ms.load(Relaxed) + self.length_ms.load(Relaxed)
     }
@@ -43,7 +47,7 @@ impl SlowStart {
 }
 
 /// How long one step of a ramp takes.
-pub fn step_ms(slow_start_ms: u64) -> u64 {
+pub(super) fn step_ms(slow_start_ms: u64) -> u64 {
     slow_start_ms / STEPS
 }
 

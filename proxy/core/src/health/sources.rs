@@ -55,6 +55,7 @@ const MOST_SESSIONS: u8 = 16;
 const SERVED: u8 = 7;
 
 impl Source {
+    /// The source of a client: a hash of its IPv4 address, or of the /64 of its IPv6 address.
     pub fn of(client: IpAddr) -> Source {
         let hash = match client.to_canonical() {
             IpAddr::V4(ip) => xxh3_64(&ip.octets()),

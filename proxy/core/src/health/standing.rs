@@ -13,9 +13,12 @@ use crate::plan::Protocol;
 /// How one probe ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
+    /// The backend answered as it should.
     Passed {
+        /// From the begin of the probe to the answer.
         latency_us: u64,
     },
+    /// The backend did not answer, or not as it should.
     Failed(ProbeFailure),
     /// It could not be made, for want of a descriptor or a port of ours: no word on the backend.
     Inconclusive,
@@ -49,14 +52,18 @@ pub enum Verdict {
     /// Too little is known, and what is not known to be down is used.
     #[default]
     Unknown,
+    /// The backend passed its last probe, and, if it was down, `rise` probes in a row.
     Up,
+    /// `fall` consecutive probes failed, and not yet `rise` in a row have passed since.
     Down,
 }
 
 /// The last probe that said something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LastProbe {
+    /// When it ended.
     pub at_ms: u64,
+    /// How it ended.
     pub outcome: Outcome,
 }
 
@@ -208,6 +215,7 @@ impl Standing {
         self.verdict == Verdict::Down && self.speaks_for(protocol)
     }
 
+    /// Whether sessions or flows that failed have taken it out.
     pub fn is_ejected_for(&self, protocol: Protocol) -> bool {
         self.ejection(protocol).until_ms().is_some()
     }
@@ -217,6 +225,7 @@ impl Standing {
         !self.is_down_for(protocol) && !self.is_ejected_for(protocol)
     }
 
+    /// Whether it is enabled and its pool is probed.
     pub fn is_probed(&self) -> bool {
         self.is_enabled && self.subject.is_some()
     }
@@ -227,6 +236,7 @@ impl Standing {
         is_asked && !self.is_out_of_reach && self.verdict == Verdict::Up
     }
 
+    /// What the probes so far say.
     pub fn verdict(&self) -> Verdict {
         self.verdict
     }
@@ -236,6 +246,7 @@ impl Standing {
         (self.passes, self.fails)
     }
 
+    /// `None` before the first probe.
     pub fn last_probe(&self) -> Option<LastProbe> {
         self.last
     }
@@ -260,6 +271,7 @@ impl Standing {
         self.ejections.iter().map(Ejection::total).sum()
     }
 
+    /// Its ejection for one protocol.
     pub fn ejection(&self, protocol: Protocol) -> &Ejection {
         &self.ejections[protocol as usize]
     }

@@ -34,18 +34,24 @@ const MOST_COMPARED: usize = 64;
 /// A backend has failed as many sessions or flows in a row as are reason to eject it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Failing {
+    /// The backend.
     pub member: MemberId,
+    /// Over which it failed.
     pub protocol: Protocol,
 }
 
 /// A backend is out for its health now, or in again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Change {
+    /// The backend.
     pub member: MemberId,
+    /// For which it changed.
     pub protocol: Protocol,
+    /// Whether it takes new sessions or flows now.
     pub is_available: bool,
 }
 
+/// The health of all backends: whom to probe when, which ejection ends when, and when a new snapshot is due.
 #[derive(Debug)]
 pub struct Watch {
     schedule: Schedule,
@@ -158,6 +164,7 @@ impl Watch {
         self.schedule.take_due(now_ms)
     }
 
+    /// When [`Watch::take_due`] has a probe next.
     pub fn next_probe_ms(&self) -> Option<u64> {
         self.schedule.next_due_ms()
     }

@@ -28,7 +28,7 @@ struct Column {
 }
 
 impl AliasTable {
-    pub fn build(candidates: &[Candidate]) -> AliasTable {
+    pub(super) fn build(candidates: &[Candidate]) -> AliasTable {
         let sum = candidates.iter().map(|one| u64::from(one.share)).sum();
         let count = candidates.len() as u64;
         let mut columns: Box<[Column]> = (0..)
@@ -55,7 +55,7 @@ impl AliasTable {
 
     /// Each column as one word: the part of its own candidate, of 2^32 and at most one unit off, above;
     /// the position of its alias below.
-    pub fn packed_columns(&self) -> impl Iterator<Item = u64> {
+    pub(super) fn packed_columns(&self) -> impl Iterator<Item = u64> {
         let pack = |column: &Column| {
             let own = u128::from(column.own) << 32;
             // Whole columns are 1/2^32 too small, as the other half of the word is taken.
@@ -66,7 +66,7 @@ impl AliasTable {
     }
 
     /// The position of a candidate, drawn by share; `None` where there are none.
-    pub fn draw(&self, random: &mut fastrand::Rng) -> Option<usize> {
+    pub(super) fn draw(&self, random: &mut fastrand::Rng) -> Option<usize> {
         if self.columns.is_empty() {
             return None;
         }
@@ -78,7 +78,7 @@ impl AliasTable {
 
     /// As [`draw`](Self::draw), among those candidates only that are `wanted`, in proportion to
     /// their shares; `None` where none is wanted. `candidates` are those it was built from.
-    pub fn draw_wanted(
+    pub(super) fn draw_wanted(
         &self,
         candidates: &[Candidate],
         wanted: impl Fn(&Candidate) -> bool,

@@ -45,7 +45,7 @@ struct Walk {
 }
 
 impl MaglevTable {
-    pub fn build(candidates: &[Candidate]) -> MaglevTable {
+    pub(super) fn build(candidates: &[Candidate]) -> MaglevTable {
         let mut sorted = candidates.to_vec();
         sorted.sort_unstable_by_key(|candidate| candidate.addr);
         let ring: Box<[BackendIndex]> = sorted.iter().map(|one| one.backend).collect();
@@ -71,7 +71,7 @@ impl MaglevTable {
 
     /// The backend of this client; where that has been tried, the same next one on every proxy.
     /// `None` where every candidate has been tried.
-    pub fn pick(&self, request: &Request<'_>) -> Option<BackendIndex> {
+    pub(super) fn pick(&self, request: &Request<'_>) -> Option<BackendIndex> {
         if self.ring.is_empty() {
             return None;
         }

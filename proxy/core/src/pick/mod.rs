@@ -44,6 +44,7 @@ pub struct BackendIndex(pub u32);
 /// What a pick may depend on.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
+    /// What `source_hash` goes by; the others ignore it.
     pub client_ip: IpAddr,
     /// The backends that this session has already tried in vain; a handful, as it is searched.
     pub tried: &'a [BackendIndex],
@@ -194,6 +195,7 @@ pub struct Picker {
 }
 
 impl Picker {
+    /// A picker at the begin of its order.
     pub fn new(table: &PickTable) -> Picker {
         let has_rotation = matches!(table.method, Method::Rotation);
         Picker {

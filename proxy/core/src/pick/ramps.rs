@@ -34,7 +34,7 @@ impl Default for Ramps {
 
 impl Ramps {
     /// Takes full shares down to what slow start leaves of them, at least one unit.
-    pub fn apply(candidates: &mut [(Candidate, Entry)]) -> Ramps {
+    pub(super) fn apply(candidates: &mut [(Candidate, Entry)]) -> Ramps {
         let top = candidates
             .iter()
             .fold(0.0, |top: f64, (_, entry)| top.max(entry.ramp));
@@ -62,7 +62,7 @@ impl Ramps {
     }
 
     /// A share in units of weight, rounded up.
-    pub fn in_weights(&self, share: u32) -> u32 {
+    pub(super) fn in_weights(&self, share: u32) -> u32 {
         share.div_ceil(self.scale)
     }
 

@@ -54,7 +54,7 @@ pub(super) struct Rotation {
 struct Tickets(AtomicU64);
 
 impl Rotation {
-    pub fn new(candidates: &[Candidate]) -> Rotation {
+    pub(super) fn new(candidates: &[Candidate]) -> Rotation {
         Rotation {
             tickets: Arc::default(),
             first: 0,
@@ -64,7 +64,11 @@ impl Rotation {
 
     /// The rotation of new candidates that goes on where this one stands. `successors` gives for
     /// each backend of before its position in `candidates`, where it is still there.
-    pub fn followed(&self, candidates: &[Candidate], successors: &[Option<u32>]) -> Rotation {
+    pub(super) fn followed(
+        &self,
+        candidates: &[Candidate],
+        successors: &[Option<u32>],
+    ) -> Rotation {
         let first = self.tickets.0.load(Relaxed);
         let mut behind = vec![0; candidates.len()];
         let mut survivors = Vec::new();
@@ -91,7 +95,7 @@ impl Rotation {
     }
 
     /// The candidate whose turn it is and that has not been tried.
-    pub fn pick(&self, request: &Request<'_>) -> Option<BackendIndex> {
+    pub(super) fn pick(&self, request: &Request<'_>) -> Option<BackendIndex> {
         let members = &self.order.members;
         if members.is_empty() {
             return None;

@@ -21,7 +21,7 @@ pub(super) struct Sampler {
 const MOST_UNITS: f32 = 1e6;
 
 impl Sampler {
-    pub fn new(candidates: &[Candidate], samples: usize) -> Sampler {
+    pub(super) fn new(candidates: &[Candidate], samples: usize) -> Sampler {
         let sampler = Sampler {
             columns: candidates.iter().map(|_| AtomicU64::new(0)).collect(),
             samples,
@@ -31,7 +31,7 @@ impl Sampler {
     }
 
     /// Draws by these shares, by backend index, from now on.
-    pub fn rebuild(&self, candidates: &[Candidate], shares: &[f32]) {
+    pub(super) fn rebuild(&self, candidates: &[Candidate], shares: &[f32]) {
         let largest = shares.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
         let weighed = candidates.iter().map(|candidate| Candidate {
             // At least 1, so that every candidate can be drawn.
@@ -58,7 +58,7 @@ impl Sampler {
     }
 
     /// The cheapest of a few drawn; of all where every drawn one has been tried.
-    pub fn cheapest(
+    pub(super) fn cheapest(
         &self,
         candidates: &[Candidate],
         request: &Request<'_>,

@@ -8,6 +8,7 @@ use crate::load::Line;
 /// Whether a backend is warm, as far as the cost goes.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum Warmth {
+    /// It takes its whole share.
     #[default]
     Warm,
     /// It says that it warms up.
@@ -21,34 +22,50 @@ pub enum Warmth {
 pub struct Reported {
     /// 1 while it is fresh, falling to 0.
     pub weight: f32,
+    /// Since it was true.
     pub age_us: u64,
+    /// Share of the VRAM in use, 0 to 1, if it says and that is believed.
     pub vram: Option<f32>,
+    /// The part of the GPU that is busy with what is not ours, 0 to 1.
     pub foreign_gpu: f32,
     /// Our load there when it came.
     pub in_flight: f32,
+    /// The share of VRAM that one session more takes, as learned.
     pub vram_per_load: f32,
 }
 
+/// All that decides a cost.
 pub struct Inputs {
     /// In proportion to the mean of the pool.
     pub weight: f32,
+    /// Whether it is warm.
     pub warmth: Warmth,
     /// What slow start leaves of its share, above 0 and up to 1.
     pub slow_start: f32,
+    /// How many times longer it takes than the middle of the pool.
     pub slowness: f32,
+    /// Answered requests behind `slowness`.
     pub samples: u64,
+    /// [`Failures::level`](super::failures::Failures::level), in sessions.
     pub failures: f32,
+    /// Our load there now.
     pub in_flight: f32,
+    /// Its last report, if that is worth anything.
     pub report: Option<Reported>,
 }
 
 /// See [`Cost::of`].
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Cost {
+    /// What a pick reads.
     pub line: Line,
+    /// The load that the parts were computed at.
     pub in_flight: f32,
+    /// In proportion to the mean of the pool.
     pub weight: f32,
+    /// How many times longer it takes than the middle of the pool.
     pub slowness: f32,
+    /// Answered requests behind `slowness`.
     pub samples: u64,
     /// 1 when warm.
     pub warm_up: f32,
@@ -56,9 +73,13 @@ pub struct Cost {
     pub failures: f32,
     /// The share of VRAM in use with one session more, reckoned on from the report.
     pub vram_expected: Option<f32>,
+    /// What full VRAM adds.
     pub vram: f32,
+    /// What foreign work on the GPU adds.
     pub gpu: f32,
+    /// What the report is worth, 0 to 1; 0 without one.
     pub report_weight: f32,
+    /// Since the report was true.
     pub report_age_us: Option<u64>,
 }
 

@@ -85,12 +85,14 @@ impl Failures {
         self.unanswered.store(0, Relaxed);
     }
 
+    /// What failures add to the cost at `now_ms`, in sessions. It halves every `failure_half_life_ms`.
     pub fn level(&self, now_ms: u64, parameters: &GpuAware) -> f32 {
         let records = [self.certain_record(), self.unanswered_record()];
         let levels = records.map(|record| record.level_at(now_ms, parameters));
         levels.iter().sum()
     }
 
+    /// Failures since the last answer.
     pub fn in_a_row(&self) -> u32 {
         self.certain_record().in_a_row + self.unanswered_record().in_a_row
     }

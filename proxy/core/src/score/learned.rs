@@ -8,6 +8,7 @@ use super::log2;
 use super::now::Now;
 use super::trial::{Seen, Trial};
 
+/// What is learned of one backend; it belongs to the backend's state and outlives reloads.
 #[derive(Debug, Default)]
 pub struct Learned {
     latency: Latency,
@@ -48,13 +49,17 @@ pub struct Traffic {
 /// What a scoring goes by.
 #[derive(Debug, Clone, Copy)]
 pub struct Observed {
+    /// The load at this moment.
     pub in_flight: f32,
+    /// Whether it is warm.
     pub warmth: Warmth,
     /// Beside the load; `None` below [`FEWEST_SAMPLES`].
     pub latency_log2: Option<f32>,
     /// From 0 to 1, how much the latency is worth.
     pub confidence: f32,
+    /// Answered requests so far.
     pub samples: u64,
+    /// The last report, as it is worth now.
     pub report: Option<Reported>,
     /// Sessions and flows that ever began.
     pub begun: u64,

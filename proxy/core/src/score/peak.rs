@@ -19,6 +19,8 @@ const DECAY_MS: f32 = 10_000.0;
 const PENALTY_US: f32 = 1e12;
 
 impl PeakLatency {
+    /// Takes in one latency. One above the mean becomes the mean at once; one below draws it down, as Finagle's
+    /// peak EWMA does.
     pub fn record(&self, latency_us: u64, now_ms: u64) {
         let next = |packed| Some(pack(after(packed, latency_us as f32, now_ms), now_ms));
         // `next` never declines.

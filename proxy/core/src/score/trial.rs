@@ -38,14 +38,18 @@ pub struct Trial {
 pub struct Seen {
     /// Something of ours is or was at work there.
     pub is_used: bool,
+    /// It has answered a request.
     pub has_answered: bool,
+    /// Failures have been added.
     pub is_failing: bool,
+    /// The share of VRAM of its last report, 0 to 1.
     pub vram: Option<f32>,
     /// The share from which one session more does not fit.
     pub full_from: f32,
 }
 
 impl Trial {
+    /// Takes in what was seen until `now_us`. `interval_us`: of trials; 0: there are none.
     pub fn observe(&mut self, seen: &Seen, interval_us: u64, now_us: u64) {
         if seen.is_used {
             if interval_us > 0 && self.unused_us >= interval_us {

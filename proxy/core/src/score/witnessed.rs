@@ -9,7 +9,9 @@ use crate::plan::Protocol;
 /// What can fail at a backend, by its own fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
+    /// No connection was made: refused, unreachable or reset.
     ConnectRefused,
+    /// A connect took longer than `connect_timeout_ms`.
     ConnectTimedOut,
     /// A session ended without a byte of answer.
     SessionUnanswered,
@@ -22,11 +24,15 @@ pub enum Failure {
 /// How often something failed since the proxy knows the backend, and when last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Witness {
+    /// What failed.
     pub failure: Failure,
+    /// Since the proxy knows the backend.
     pub count: u64,
+    /// When it failed last, in milliseconds on the clock of the workers.
     pub last_ms: u64,
 }
 
+/// One count and time for each [`Failure`]; every worker may write.
 #[derive(Debug, Default)]
 pub struct Witnessed([Seen; Failure::ALL.len()]);
 
@@ -37,6 +43,7 @@ struct Seen {
 }
 
 impl Failure {
+    /// In the order of their counts.
     pub const ALL: [Failure; 5] = [
         Failure::ConnectRefused,
         Failure::ConnectTimedOut,
@@ -45,7 +52,7 @@ impl Failure {
         Failure::FlowUnanswered,
     ];
 
-    /// Its word in the status.
+    /// Of what failed.
     pub fn protocol(self) -> Protocol {
         match self {
             Failure::ConnectRefused | Failure::ConnectTimedOut | Failure::SessionUnanswered => {
@@ -55,6 +62,7 @@ impl Failure {
         }
     }
 
+    /// Its word in the status.
     pub fn word(self) -> &'static str {
         match self {
             Failure::ConnectRefused => "connect_refused",
@@ -67,6 +75,7 @@ impl Failure {
 }
 
 impl Witnessed {
+    /// Counts one.
     pub fn note(&self, failure: Failure, now_ms: u64) {
         let seen = &self.0[failure as usize];
         seen.last_ms.fetch_max(now_ms, Relaxed);

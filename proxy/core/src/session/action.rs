@@ -16,12 +16,23 @@ pub enum Action {
     /// Nothing until the next event.
     Wait,
     /// Tell it by `SessionState::timer` when this time has come, in place of the time before.
-    Arm { at_ms: u64 },
+    Arm {
+        /// Milliseconds on the clock of the workers.
+        at_ms: u64,
+    },
     /// Ask the socket to the backend how the connect went, and tell by `SessionState::connect_ended`. An
     /// error waits there only if it `is_broken`.
-    AskConnect { is_broken: bool },
+    AskConnect {
+        /// An event said that the connect failed or the connection broke.
+        is_broken: bool,
+    },
     /// The backend is connected, after so long: arm the timer, and move.
-    Connected { after_us: u64, at_ms: u64 },
+    Connected {
+        /// Since the connect began.
+        after_us: u64,
+        /// When the timer is to call, in milliseconds on the clock of the workers.
+        at_ms: u64,
+    },
     /// Close the socket to the backend, tell by `SessionState::connect_failed`, and choose another.
     GiveUpConnect(ConnectFailure),
     /// Make a `Turn`.
@@ -37,8 +48,11 @@ pub enum Action {
 pub enum Choice {
     /// Begin to connect, and tell by `SessionState::connecting` or `SessionState::could_not_connect`.
     Try {
+        /// The backend to try.
         placement: Placement,
+        /// How long this connect may take.
         timeout_ms: u64,
+        /// Another backend has failed this session before.
         is_retry: bool,
     },
     /// Reset it.
@@ -48,13 +62,17 @@ pub enum Choice {
 /// What an event says of a socket.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Readiness {
+    /// Bytes, or an end, can be read.
     pub is_readable: bool,
+    /// Bytes can be written.
     pub is_writable: bool,
     /// The peer has closed its side.
     pub is_read_closed: bool,
     /// Both sides are closed.
     pub is_hung_up: bool,
+    /// An error waits at the socket.
     pub has_failed: bool,
+    /// Urgent data waits (RFC 6093).
     pub is_urgent: bool,
 }
 
@@ -69,16 +87,20 @@ impl Readiness {
 /// What became of a connect that was under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Connect {
+    /// The connection stands.
     Made,
     /// It was made, and broke since. That is no refusal, and the bytes before it can still be read.
     Broken(Break),
+    /// No connection was made.
     Refused,
 }
 
 /// Why a connect did not come about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectFailure {
+    /// Refused, unreachable or reset.
     Refused,
+    /// It took longer than `connect_timeout_ms`.
     TimedOut,
     /// This host had no local port left towards it, which says nothing of the backend.
     NoPort,
@@ -98,7 +120,9 @@ pub trait Ends {
 /// What is left of a session that has ended.
 #[derive(Debug)]
 pub struct Ended {
+    /// The pool that its backend is a member of.
     pub pool: PoolId,
+    /// Its place in the backend's count, if it had reached one.
     pub slot: Option<SessionSlot>,
     /// The last backend that was tried.
     pub backend: Option<BackendAddr>,

@@ -25,6 +25,7 @@ pub const MAX_SPLICE: usize = 512 << 10;
 pub enum End {
     /// It closed its side in order.
     Eof,
+    /// Its connection broke.
     Broken(Break),
 }
 
@@ -41,7 +42,10 @@ pub enum Break {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// Read at most `limit` bytes from the source.
-    Read { limit: usize },
+    Read {
+        /// In bytes, from 1 to [`MAX_SPLICE`].
+        limit: usize,
+    },
     /// Write what is pending.
     Flush,
     /// Everything has been written and the source closed in order: shut the sink's write side.
@@ -55,10 +59,13 @@ pub enum Step {
 /// How bytes are moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
+    /// Through a buffer of the worker.
     Copy,
+    /// Through a pipe of its own, with splice(2).
     Splice,
 }
 
+/// One direction of a session: what to do next, decided from what the sockets said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Half {
     /// Nothing says that a read would block.
@@ -101,6 +108,7 @@ impl Default for Half {
 }
 
 impl Half {
+    /// What to do next; it stays so until the caller tells an outcome.
     pub fn step(&self) -> Step {
         if self.closed {
             return Step::Done;
@@ -176,6 +184,7 @@ impl Half {
         self.readable = false;
     }
 
+    /// The source has ended; what was read before is still written.
     pub fn source_ended(&mut self, end: End) {
         self.ended = Some(end);
     }
@@ -222,6 +231,7 @@ impl Half {
         self.streak = 0;
     }
 
+    /// How bytes are moved at present.
     pub fn mode(&self) -> Mode {
         self.mode
     }

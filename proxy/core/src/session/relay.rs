@@ -9,13 +9,17 @@ use super::half::{Break, End, Half};
 /// One of the two ends of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
+    /// The end that connected to the proxy.
     Client,
+    /// The end that the proxy connected to.
     Backend,
 }
 
 impl Side {
+    /// Both ends.
     pub const BOTH: [Side; 2] = [Side::Client, Side::Backend];
 
+    /// The end that faces this one.
     pub fn other(self) -> Side {
         match self {
             Side::Client => Side::Backend,
@@ -34,12 +38,16 @@ pub enum Verdict {
     /// The connection to `by` broke, and all that it sent before has been written to the other end:
     /// reset that one as soon as its send queue is empty.
     Broken {
+        /// Whose connection broke.
         by: Side,
+        /// How it broke.
         how: Break,
+        /// The close that came before, if one did.
         after: Option<Closed>,
     },
 }
 
+/// The two halves of a session, and which end came first.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Relay {
     /// Client to backend.
@@ -58,6 +66,7 @@ pub struct Relay {
 /// The first close of a side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Closed {
+    /// The side that closed.
     pub first: Side,
     /// At that moment the client's last bytes had no answer.
     pub is_owed: bool,
@@ -163,6 +172,7 @@ impl Relay {
         self.broken.get_or_insert(Broken { by, how, after });
     }
 
+    /// Whether the session is over, and how, by what has been told so far.
     pub fn verdict(&self) -> Verdict {
         if !self.up.is_done() || !self.down.is_done() {
             return Verdict::Continue;

@@ -11,9 +11,15 @@ pub const BUDGET: u64 = 2 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Move {
     /// Read at most `limit` bytes and write them. What the sink does not take is stored.
-    Copy { limit: usize },
+    Copy {
+        /// In bytes, from 1 to [`MAX_READ`](super::half::MAX_READ).
+        limit: usize,
+    },
     /// Take at most `limit` bytes into a pipe, which is then what stores them.
-    Splice { limit: usize },
+    Splice {
+        /// In bytes, from 1 to [`MAX_SPLICE`](super::half::MAX_SPLICE).
+        limit: usize,
+    },
     /// Write what is stored.
     Flush,
     /// Shut the sink's write side. Where that fails, the sink's own half says why.
@@ -29,7 +35,9 @@ pub enum Stopped {
     Waiting,
     /// The budget is used up; there is more to do.
     Budget,
+    /// The source has ended; what was read before has been written or stored.
     SourceEnded(End),
+    /// The sink takes no more, ever.
     SinkFailed(Break),
 }
 
@@ -40,10 +48,12 @@ pub struct Moved {
     pub read: u64,
     /// Bytes that the sink took.
     pub written: u64,
+    /// Why it went no further.
     pub stopped: Stopped,
 }
 
 impl Moved {
+    /// Whether no byte passed.
     #[inline]
     pub fn is_nothing(&self) -> bool {
         self.read == 0 && self.written == 0
@@ -62,6 +72,7 @@ pub struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
+    /// Begins a run of `half`. `is_last`: the other half is done.
     #[inline]
     pub fn new(half: &'a mut Half, is_last: bool) -> Run<'a> {
         Run {
@@ -112,11 +123,13 @@ impl<'a> Run<'a> {
         self.half.read(count, limit);
     }
 
+    /// A read would block.
     #[inline]
     pub fn source_blocked(&mut self) {
         self.half.source_blocked();
     }
 
+    /// The source has ended.
     pub fn source_ended(&mut self, end: End) {
         self.stopped = Some(Stopped::SourceEnded(end));
     }
@@ -137,11 +150,13 @@ impl<'a> Run<'a> {
         self.half.wrote(count);
     }
 
+    /// A write would block.
     #[inline]
     pub fn sink_blocked(&mut self) {
         self.half.sink_blocked();
     }
 
+    /// The sink's connection broke.
     pub fn sink_failed(&mut self, how: Break) {
         self.stopped = Some(Stopped::SinkFailed(how));
     }

@@ -122,6 +122,7 @@ impl SessionState {
         self.slot.as_ref().map(|slot| slot.backend())
     }
 
+    /// Microseconds on the clock of the workers.
     pub fn started_us(&self) -> u64 {
         self.started_us
     }
@@ -242,6 +243,7 @@ impl SessionState {
         *self.muted(side) && !self.is_sink_blocked(side)
     }
 
+    /// Whether arrivals from `side` are told no longer, since its sink takes nothing.
     pub fn set_muted(&mut self, side: Side, is_muted: bool) {
         *self.muted(side) = is_muted;
     }

@@ -12,6 +12,7 @@ use crate::reason::SessionEnd;
 /// of patience is given up.
 const RESET_POLL_MS: u64 = 5;
 const LONGEST_RESET_POLL_MS: u64 = 160;
+/// How long a send queue that does not shrink is waited for.
 pub const RESET_PATIENCE_MS: u64 = 10_000;
 
 /// An end of one half may set the other going again, but each ends only once.
