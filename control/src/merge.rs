@@ -6,7 +6,7 @@ use contract::status::AdminState;
 use contract::{Backend, BackendKey};
 
 use crate::registry::{Override, Registered, Registry, RegistryEntry, Requests};
-use crate::sources::listing::Listed;
+use crate::sources::listed::Listed;
 
 /// One backend with everything that is known about it.
 #[derive(Debug, Clone, PartialEq)]

@@ -22,7 +22,7 @@ use crate::registry::{Effect, ExpiryPolicy, Override, Registration, Registry, Re
 use crate::render::{Head, OwnAddresses, Plan};
 use crate::services::{self, Kind, Listening};
 use crate::sources::entry::Said;
-use crate::sources::listing::{Listed, Listing};
+use crate::sources::listed::{Listed, Listing};
 
 pub use mutation::{Change, Mutation, Refusal};
 

@@ -118,7 +118,7 @@ mod tests {
     use crate::merge::merge;
     use crate::registry::ExpiryPolicy;
     use crate::registry::{Registration, Registry};
-    use crate::sources::listing::Listed;
+    use crate::sources::listed::Listed;
     use contract::BackendKey;
     use std::collections::BTreeMap;
 

@@ -6,7 +6,7 @@ use crate::base::tests::{key, key_in};
 use crate::merge::merge;
 use crate::registry::Registry;
 use crate::sources::entry::Said;
-use crate::sources::listing::Listed;
+use crate::sources::listed::Listed;
 use crate::standing::Seen;
 use contract::BackendAddr;
 use std::collections::BTreeMap;

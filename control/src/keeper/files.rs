@@ -23,7 +23,8 @@ use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::sources::entry::Said;
 use crate::sources::journal::{Digests, Journal, Record, digests};
-use crate::sources::listing::{self, Listing};
+use crate::sources::listed::Listing;
+use crate::sources::listing;
 use crate::sources::runtime::{self, Origin};
 use crate::words::many;
 

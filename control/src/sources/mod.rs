@@ -4,6 +4,7 @@
 
 pub mod entry;
 pub mod journal;
+pub mod listed;
 pub mod listing;
 pub mod runtime;
 

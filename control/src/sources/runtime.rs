@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 
 use super::entry::{Said, read_item_value, read_said, take_raw_backends};
 use super::journal::{Digests, EntryDigest};
-use super::listing::Listed;
+use super::listed::Listed;
 use crate::auth::SecretHash;
 use crate::base::write_pool;
 use crate::clock::Now;

@@ -336,7 +336,7 @@ mod tests {
     use crate::base::tests::{key, key_in};
     use crate::merge::merge;
     use crate::sources::entry::Said;
-    use crate::sources::listing::Listed;
+    use crate::sources::listed::Listed;
 
     #[test]
     fn backends_are_counted_by_pool_and_default_is_always_there() {
