@@ -48,10 +48,9 @@ pub fn discovery_file(bytes: &[u8]) {
     let Ok(found) = listing::read(bytes) else {
         return;
     };
-    let nobody = BTreeMap::new();
     let listed = Listed {
         statics: &found.backends,
-        discovered: &nobody,
+        discovered: &[],
     };
     let rows = merge(listed, &Registry::default());
     assert_eq!(rows.len(), found.backends.len());
@@ -69,7 +68,7 @@ pub fn registry_file(bytes: &[u8]) {
     let nobody = BTreeMap::new();
     let nobody = Listed {
         statics: &nobody,
-        discovered: &nobody,
+        discovered: &[],
     };
     let entries = runtime::entries(&registry, nobody, NOW);
     let written = runtime::render(&entries, 7);

@@ -4,6 +4,7 @@
 //! only after the file has). Mutations that wait at the same time share one write. Sources are read here
 //! too, so that an edit by others and a write by control never overtake each other.
 
+mod discovery;
 mod files;
 mod journal;
 
@@ -25,6 +26,7 @@ use crate::model::{Change, Mutation, Refusal};
 use crate::registry::{Effect, Passed};
 use crate::settings::Settings;
 use crate::shared::Shared;
+use crate::sources::Source;
 
 pub use files::{Files, load};
 use files::{is_in_file, is_overtaken};
@@ -103,9 +105,9 @@ pub struct Keeper(mpsc::Sender<Command>);
 
 impl Keeper {
     /// Starts the keeper.
-    pub fn start(shared: Arc<Shared>, files: Files) -> Keeper {
+    pub fn start(shared: Arc<Shared>, files: Files, sources: Vec<Source>) -> Keeper {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        tokio::spawn(Task::new(shared, files).run(receiver));
+        tokio::spawn(Task::new(shared, files, sources).run(receiver));
         Keeper(sender)
     }
 
@@ -158,6 +160,8 @@ impl Keeper {
 pub struct Task {
     shared: Arc<Shared>,
     files: Files,
+    /// In the order of the model's.
+    sources: Vec<Source>,
     /// The registry in memory differs from its file by more than heartbeats.
     dirty: bool,
     /// When the registry was last written or tried, on the monotonic clock.
@@ -174,7 +178,7 @@ pub struct Task {
 }
 
 impl Task {
-    pub fn new(shared: Arc<Shared>, files: Files) -> Task {
+    pub fn new(shared: Arc<Shared>, files: Files, sources: Vec<Source>) -> Task {
         let (edits_file, edits) = EditsFile::open(&shared.settings.edits_path);
         *shared.edits() = edits;
         Task {
@@ -187,6 +191,7 @@ impl Task {
             expiry_lines: LineLimit::default(),
             shared,
             files,
+            sources,
         }
     }
 
@@ -262,8 +267,8 @@ impl Task {
         self.files.read_settings(&self.shared).await;
         self.files.write_unwritten_settings(&self.shared).await;
         self.files.read_edits(&self.shared).await;
-        self.files.read_discovery(&self.shared).await;
         self.files.read_statics(&self.shared).await;
+        discovery::read(&mut self.sources, &self.shared).await;
         if self.edits_file.failing().is_some() {
             self.write_edits().await;
         }
@@ -594,4 +599,11 @@ fn changes_state(outcome: &Result<Change, Refusal>) -> bool {
     outcome
         .as_ref()
         .is_ok_and(|change| change.effect == Effect::State)
+}
+
+/// Warns of what is new.
+fn warn_once(before: &[String], now: &[String]) {
+    for note in now.iter().filter(|note| !before.contains(note)) {
+        tracing::warn!("{note}");
+    }
 }

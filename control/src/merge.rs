@@ -1,9 +1,9 @@
-//! Precedence when several sources describe one backend: operator override, then registration, then the
-//! static list, then discovery. Each source decides only the values that it mentions. Pure; a backend's identity is
-//! its pool and its `ip:port`: what is said of it in one pool says nothing of it in another.
+//! Precedence when several describe one backend: operator override, then registration, then the static list, then
+//! the sources in their order. Each decides only the values that it mentions. Pure; a backend's identity is its pool
+//! and its `ip:port`: what is said of it in one pool says nothing of it in another.
 
 use contract::status::AdminState;
-use contract::{Backend, BackendKey};
+use contract::{Backend, BackendKey, Name};
 
 use crate::registry::{Override, Registered, Registry, RegistryEntry, Requests};
 use crate::sources::listed::Listed;
@@ -14,8 +14,9 @@ pub struct Row {
     pub key: BackendKey,
     /// As it is published, except for a drain, which publishes weight 0.
     pub backend: Backend,
-    pub discovered: bool,
     pub is_static: bool,
+    /// The sources that list it, the strongest first.
+    pub discovered_by: Vec<Name>,
     /// Whether its pool is defined; what is in another is stored and not published.
     pub has_pool: bool,
     pub registered: Option<Registered>,
@@ -31,17 +32,29 @@ pub struct Beneath {
     pub enabled: bool,
 }
 
-/// The sources that know a backend, in the order of [`KnownBy::NAMES`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct KnownBy([bool; 4]);
+/// Everything that knows a backend.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KnownBy {
+    is_overridden: bool,
+    is_registered: bool,
+    is_static: bool,
+    discovered_by: Vec<Name>,
+}
 
 impl KnownBy {
     /// The strongest first.
-    const NAMES: [&'static str; 4] = ["override", "runtime", "static", "k8s"];
-
-    pub fn names(self) -> Vec<&'static str> {
-        let named = Self::NAMES.into_iter().zip(self.0);
-        named.filter_map(|(name, is)| is.then_some(name)).collect()
+    pub fn names(&self) -> Vec<&str> {
+        let named = [
+            ("override", self.is_overridden),
+            ("runtime", self.is_registered),
+            ("static", self.is_static),
+        ];
+        let named = named
+            .into_iter()
+            .filter_map(|(name, is)| is.then_some(name));
+        named
+            .chain(self.discovered_by.iter().map(Name::as_str))
+            .collect()
     }
 }
 
@@ -89,34 +102,29 @@ impl Row {
         word.and_then(|word| word.drain).unwrap_or(false)
     }
 
-    /// `runtime`, `static` or `k8s`: the strongest source.
-    pub fn source(&self) -> &'static str {
-        if self.r#override.is_some() || self.counts_registration() || !self.is_listed() {
-            "runtime"
-        } else if self.is_static {
-            "static"
-        } else {
-            "k8s"
+    /// `runtime`, `static` or the name of a source: the strongest that knows it.
+    pub fn source(&self) -> &str {
+        let is_runtime = self.r#override.is_some() || self.counts_registration();
+        match self.discovered_by.first() {
+            _ if is_runtime => "runtime",
+            _ if self.is_static => "static",
+            Some(source) => source.as_str(),
+            None => "runtime",
         }
     }
 
-    /// Whether a file lists it, so that it needs no heartbeat.
+    /// Whether it is listed, so that it needs no heartbeat.
     fn is_listed(&self) -> bool {
-        self.discovered || self.is_static
-    }
-
-    /// All sources that know this backend, the strongest first.
-    pub fn sources(&self) -> Vec<&'static str> {
-        self.known_by().names()
+        self.is_static || !self.discovered_by.is_empty()
     }
 
     pub fn known_by(&self) -> KnownBy {
-        KnownBy([
-            self.r#override.is_some(),
-            self.registered.is_some(),
-            self.is_static,
-            self.discovered,
-        ])
+        KnownBy {
+            is_overridden: self.r#override.is_some(),
+            is_registered: self.registered.is_some(),
+            is_static: self.is_static,
+            discovered_by: self.discovered_by.clone(),
+        }
     }
 
     pub fn state(&self) -> RowState {
@@ -162,17 +170,17 @@ impl Row {
     }
 }
 
-/// Every backend that a file lists or a registration knows, in the order of keys. An override alone makes no
+/// Every backend that is listed or registered, in the order of keys. An override alone makes no
 /// backend. Sources do not say which pools are defined: all count as defined.
 pub fn merge(listed: Listed, registry: &Registry) -> Vec<Row> {
     let silent = RegistryEntry::default();
-    let mut rows = Vec::with_capacity(listed.discovered.len() + registry.entries.len());
+    let mut rows = Vec::with_capacity(registry.entries.len());
     for key in listed.keys() {
         let entry = registry.entries.get(key).unwrap_or(&silent);
         rows.extend(row(key, listed, entry));
     }
     for (key, entry) in &registry.entries {
-        if !listed.is_static(key) && !listed.is_discovered(key) {
+        if !listed.lists(key) {
             rows.extend(row(key, listed, entry));
         }
     }
@@ -205,7 +213,7 @@ fn row(key: &BackendKey, listed: Listed, entry: &RegistryEntry) -> Option<Row> {
     let registered = entry.registered.as_ref();
     let is_expired = registered.is_some_and(Registered::is_expired);
     let mut backend = match (registered, &below) {
-        // An expired registration is ignored if a file lists the backend.
+        // An expired registration is ignored if the backend is listed.
         (Some(_), Some(below)) if is_expired => below.clone(),
         (Some(registered), below) => registered.said(key).over(below.as_ref()),
         (None, Some(below)) => below.clone(),
@@ -228,8 +236,8 @@ fn row(key: &BackendKey, listed: Listed, entry: &RegistryEntry) -> Option<Row> {
     Some(Row {
         key: key.clone(),
         backend,
-        discovered: listed.is_discovered(key),
         is_static: listed.is_static(key),
+        discovered_by: listed.discovered_by(key),
         has_pool: true,
         registered: entry.registered.clone(),
         r#override: entry.r#override.clone(),

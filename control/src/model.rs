@@ -22,14 +22,15 @@ use crate::registry::{Effect, ExpiryPolicy, Override, Registration, Registry, Re
 use crate::render::{Head, OwnAddresses, Plan};
 use crate::services::{self, Kind, Listening};
 use crate::sources::entry::Said;
-use crate::sources::listed::{Listed, Listing};
+use crate::sources::listed::{Discovered, Listed, Listing};
 
 pub use mutation::{Change, Mutation, Refusal};
 
 #[derive(Debug, Clone)]
 pub struct Model {
     pub registry: Registry,
-    pub discovery: Arc<Listing>,
+    /// What the sources say, the strongest first.
+    pub discovered: Vec<Discovered>,
     /// The backends that operators list.
     pub statics: Arc<Listing>,
     /// Settings by API.
@@ -49,7 +50,7 @@ pub struct Model {
     pub own: OwnAddresses,
     /// Listeners and pools that are published as the proxy last accepted them, since the settings do not make them.
     pub kept: Head,
-    /// What is wrong with the sources, in words.
+    /// What is wrong with what is stored, in words.
     pub warnings: Vec<String>,
 }
 
@@ -97,12 +98,18 @@ impl Model {
         listening
     }
 
-    /// The backends that the files list.
+    /// The backends that are listed.
     pub fn listed(&self) -> Listed<'_> {
         Listed {
             statics: &self.statics.backends,
-            discovered: &self.discovery.backends,
+            discovered: &self.discovered,
         }
+    }
+
+    /// What is wrong with what is stored and with the sources, in words.
+    pub fn warnings(&self) -> Vec<String> {
+        let faults = self.discovered.iter().flat_map(|source| &source.faults);
+        self.warnings.iter().chain(faults).cloned().collect()
     }
 
     /// The configuration to be published, before anything is left out.
@@ -204,7 +211,7 @@ impl Model {
     pub fn part(&self, keys: &BTreeSet<&BackendKey>) -> Model {
         Model {
             registry: self.registry.part(keys),
-            discovery: self.discovery.clone(),
+            discovered: self.discovered.clone(),
             statics: self.statics.clone(),
             runtime_settings: self.runtime_settings.clone(),
             pending: self.pending.clone(),
@@ -237,7 +244,7 @@ impl Model {
         self.edits = staged.edits;
         self.registry.updated_at = self.registry.updated_at.max(staged.registry.updated_at);
         self.registry.freeze = staged.registry.freeze;
-        self.discovery = staged.discovery;
+        self.discovered = staged.discovered;
     }
 
     fn set_static(&mut self, said: &Said) -> Result<Effect, Refusal> {
@@ -312,7 +319,9 @@ impl Model {
 
     fn drop_carried(&mut self, key: &BackendKey) -> bool {
         let mut was_carried = false;
-        for listing in [&mut self.discovery, &mut self.statics] {
+        let discovered = self.discovered.iter_mut();
+        let discovered = discovered.map(|source| &mut source.listing);
+        for listing in discovered.chain([&mut self.statics]) {
             if listing.is_carried && listing.backends.contains_key(key) {
                 Arc::make_mut(listing).backends.remove(key);
                 was_carried = true;
@@ -326,7 +335,7 @@ impl Model {
         let entry = self.registry.entries.get(key);
         let registered = entry.is_some_and(|entry| entry.registered.is_some());
         let listed = self.listed();
-        registered || listed.is_static(key) || listed.is_discovered(key)
+        registered || listed.lists(key)
     }
 
     /// Whether a registration or a file names a backend of this pool.

@@ -1,5 +1,6 @@
 //! State shared by the tasks of the control plane: the model, the logs, and their notifications.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -15,6 +16,7 @@ use crate::publish::{Digests, end_of};
 use crate::registry::{Effect, Registration};
 use crate::series::Series;
 use crate::settings::Settings;
+use crate::sources::listed::Listing;
 use crate::verdict::Verdicts;
 
 pub struct Shared {
@@ -185,6 +187,17 @@ impl Shared {
             self.ring_telemetry();
         }
         Some(effect)
+    }
+
+    /// A list of backends has another content: logs it, and has it published.
+    pub fn tell_of_list(&self, place: impl fmt::Display, before: &Listing, now: &Listing) {
+        if !now.has_same_state(before) {
+            let backends = now.backends.len();
+            tracing::info!("list changed file={place} backends={backends}");
+        }
+        // The publisher finds out whether it is more than figures.
+        self.state_changed.notify_one();
+        self.ring_telemetry();
     }
 
     pub fn ring_telemetry(&self) {

@@ -205,7 +205,7 @@ pub async fn start_tasks(
         proxy: ProxyAddresses::default(),
     };
     let loaded = keeper::load(&settings, own, &clock);
-    for warning in &loaded.model.warnings {
+    for warning in loaded.model.warnings() {
         tracing::warn!("{warning}");
     }
     let audit = Audit::open(
@@ -220,7 +220,10 @@ pub async fn start_tasks(
     let proxy = Proxy::at(&contract::paths::proxy_socket(&settings.proxy_pid_path));
     let shared = Arc::new(Shared::new(settings, clock, audit, loaded.model));
     tokio::spawn(shared.clock.clone().run());
-    let keeper = Keeper::start(shared.clone(), loaded.files);
+    let mut watched = loaded.files.watched();
+    let sources = loaded.sources.iter();
+    watched.extend(sources.filter_map(|source| Some(source.watched()?.to_owned())));
+    let keeper = Keeper::start(shared.clone(), loaded.files, loaded.sources);
     let publisher = Publisher::start(shared.clone(), proxy.clone(), loaded.found);
     tokio::spawn(series::task::run(shared.clone(), proxy.clone()));
     tokio::spawn(telemetry::run(shared.clone(), proxy.clone()));
@@ -229,13 +232,7 @@ pub async fn start_tasks(
         proxy.clone(),
         publisher.outcomes(),
     ));
-    let sources = vec![
-        shared.settings.k8s_endpoints_path.clone(),
-        shared.settings.static_backends_path.clone(),
-        shared.settings.runtime_backends_path.clone(),
-        shared.settings.settings_runtime_path.clone(),
-    ];
-    tokio::spawn(watch::run(keeper.clone(), sources, shared.clone()));
+    tokio::spawn(watch::run(keeper.clone(), watched, shared.clone()));
     let on_all = listen.iter().any(|addr| addr.ip().is_unspecified());
     let names: Vec<IpAddr> = match on_all {
         true => local_addresses(),

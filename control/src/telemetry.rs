@@ -169,7 +169,7 @@ mod tests {
         let nothing = BTreeMap::new();
         let listed = Listed {
             statics: &nothing,
-            discovered: &nothing,
+            discovered: &[],
         };
         let sent = |in_default, in_chat| {
             let mut registry = registered(key(1), Some(0.25), in_default);

@@ -6,7 +6,7 @@ use crate::base::tests::{key, key_in};
 use crate::merge::merge;
 use crate::registry::Registry;
 use crate::sources::entry::Said;
-use crate::sources::listed::Listed;
+use crate::sources::listed::{Discovered, Listed};
 use crate::standing::Seen;
 use contract::BackendAddr;
 use std::collections::BTreeMap;
@@ -21,7 +21,7 @@ fn rows(weights: &[(u8, u16)]) -> Vec<Row> {
     });
     let listed = Listed {
         statics: &BTreeMap::new(),
-        discovered: &discovered.collect(),
+        discovered: &[Discovered::of("k8s", discovered.collect())],
     };
     merge(listed, &Registry::default())
 }
@@ -148,7 +148,7 @@ fn of_backends_that_are_gone_the_last_ones_are_remembered() {
         let said = BTreeMap::from([(key.clone(), Said::nothing_of(key))]);
         let listed = Listed {
             statics: &BTreeMap::new(),
-            discovered: &said,
+            discovered: &[Discovered::of("k8s", said)],
         };
         let rows = merge(listed, &Registry::default());
         histories.note(&rows, None, at(number.into()));
@@ -207,7 +207,7 @@ fn one_address_in_two_pools_has_two_histories() {
             .map(|key| (key.clone(), Said::nothing_of(key.clone())));
         let listed = Listed {
             statics: &BTreeMap::new(),
-            discovered: &said.collect(),
+            discovered: &[Discovered::of("k8s", said.collect())],
         };
         merge(listed, &Registry::default())
     };

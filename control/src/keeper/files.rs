@@ -9,27 +9,29 @@ use contract::publish::{PublishError, end_of_links};
 use contract::{BackendKey, Checked, Faults, LocalAddresses, check, digest, parse_object};
 use serde_json::{Map, Value};
 
-use crate::bounded_read::read_file;
+use crate::bounded_read::{Found, find, find_apart};
 use crate::calls::{self, PendingCall};
 use crate::clock::{Clock, Now};
 use crate::file_version::FileVersion;
 use crate::layer::Layer;
 use crate::model::Model;
-use crate::publish::sources::{self, Sources, SourcesOf};
-use crate::publish::{Found, Published, accepted};
+use crate::publish::sources::{self, SourcesOf};
+use crate::publish::{self, Published, accepted};
 use crate::registry::{Registered, Registry, Requests, Warming};
 use crate::render::{OwnAddresses, Plan};
 use crate::settings::Settings;
 use crate::shared::Shared;
+use crate::sources::Source;
 use crate::sources::entry::Said;
+use crate::sources::file::ListingFile;
 use crate::sources::journal::{Digests, Journal, Record, digests};
-use crate::sources::listed::Listing;
+use crate::sources::listed::{Discovered, Listing};
 use crate::sources::listing;
 use crate::sources::runtime::{self, Origin};
 use crate::words::many;
 
-use super::WriteError;
 use super::journal::JournalFile;
+use super::{WriteError, discovery, warn_once};
 
 /// The last seen versions of files that others may write.
 #[derive(Debug)]
@@ -48,7 +50,6 @@ pub struct Files {
     registry_updated_at: u64,
     /// The file there cannot be read as a registry; it is put aside before it is overwritten.
     registry_is_broken: bool,
-    discovery: ListingFile,
     statics: ListingFile,
     settings_digest: Option<String>,
     /// The file there cannot be read as settings; it is put aside before it is overwritten.
@@ -60,26 +61,13 @@ pub struct Files {
     registry_notes: Vec<String>,
 }
 
-/// The last seen version of a file that lists backends.
-#[derive(Debug)]
-struct ListingFile {
-    path: PathBuf,
-    /// Its name and the source that writes it, for messages.
-    name: &'static str,
-    speaker: &'static str,
-    digest: Option<String>,
-    /// Its version when it was last read.
-    version: Option<FileVersion>,
-    /// Why it could not be read the last time.
-    unread: Option<String>,
-    notes: Vec<String>,
-}
-
 /// The state found at the start.
 pub struct Loaded {
     pub model: Model,
     pub files: Files,
-    pub found: Found,
+    /// In the order of the model's.
+    pub sources: Vec<Source>,
+    pub found: publish::Found,
 }
 
 /// Reads everything once, before anything is written.
@@ -92,7 +80,7 @@ pub fn load(settings: &Settings, own: OwnAddresses, clock: &Clock) -> Loaded {
         .as_ref()
         .map(|(document, _, _)| Layer::of_published(document))
         .unwrap_or_default();
-    let found = read(&settings.settings_runtime_path);
+    let found = find(&settings.settings_runtime_path, MAX_FILE_BYTES);
     let (runtime_settings, pending) = match files.take_settings(found) {
         Ok(Some(read)) => read,
         // The first start: without this file, values that control has published for
@@ -110,7 +98,7 @@ pub fn load(settings: &Settings, own: OwnAddresses, clock: &Clock) -> Loaded {
     };
     let mut model = Model {
         registry: Registry::default(),
-        discovery: Arc::default(),
+        discovered: Vec::new(),
         statics: Arc::default(),
         runtime_settings,
         pending,
@@ -125,25 +113,34 @@ pub fn load(settings: &Settings, own: OwnAddresses, clock: &Clock) -> Loaded {
     };
     let accepted = accepted::read(&settings.settings_accepted_path);
     model.drop_accepted(accepted.as_deref().unwrap_or_default());
-    let found = read_registry(&settings.runtime_backends_path);
+    let found = find(&settings.runtime_backends_path, runtime::MAX_FILE_BYTES);
     let registry_read = files.take_registry(found, &mut model, now).is_some();
     files.take_journal(unfolded, &mut model, now);
-    let found = read(&settings.k8s_endpoints_path);
-    let discovery_read = files.discovery.take(found, &mut model.discovery);
-    let found = read(&settings.static_backends_path);
+    let found = files.statics.find_now();
     // Without listed backends the file may be missing.
-    let statics_read = found == Ok(None) || files.statics.take(found, &mut model.statics);
-    let sources = sources::read(&settings.published_sources_path);
-    if let Some((_, checked, _)) = &published {
-        let read = ReadAtStart {
-            registry: registry_read,
-            discovery: discovery_read,
-            statics: statics_read,
-        };
-        carry_over(&mut model, checked, &sources, read, now);
+    let is_missing = found == Ok(None);
+    let statics = files.statics.take(found, &model.statics).map(Arc::new);
+    let is_read = ReadAtStart {
+        registry: registry_read,
+        statics: is_missing || statics.is_some(),
+    };
+    model.statics = statics.unwrap_or_default();
+    let mut sources = discovery::sources(settings);
+    for source in &mut sources {
+        model.discovered.push(Discovered {
+            listing: source.begin().map_or_else(carried, Arc::new),
+            ..Discovered::nothing_by(source.name().clone())
+        });
     }
-    files.discovery.tell_of_carried(&model.discovery);
-    files.statics.tell_of_carried(&model.statics);
+    let published_by = sources::read(&settings.published_sources_path);
+    if let Some((_, checked, _)) = &published {
+        carry_over(&mut model, checked, &published_by, &is_read, now);
+    }
+    for (source, discovered) in sources.iter_mut().zip(&mut model.discovered) {
+        source.note_carried(&discovered.listing);
+        discovered.faults = source.faults().to_vec();
+    }
+    files.statics.note_carried(&model.statics);
     model.warnings = files.warnings();
     let published = published.map(|(document, checked, digest)| {
         let generation = checked.config.generation.unwrap_or(0);
@@ -163,10 +160,11 @@ pub fn load(settings: &Settings, own: OwnAddresses, clock: &Clock) -> Loaded {
     Loaded {
         model,
         files,
-        found: Found {
+        sources,
+        found: publish::Found {
             published,
             accepted,
-            sources,
+            sources: published_by,
         },
     }
 }
@@ -183,11 +181,18 @@ fn note_of_kept(why: &str, kept: &Layer) -> String {
     }
 }
 
-/// Which sources could be read at the start.
+/// Which of the operators' files could be read at the start.
 struct ReadAtStart {
     registry: bool,
-    discovery: bool,
     statics: bool,
+}
+
+/// The list of a source that could not be read at the start.
+fn carried() -> Arc<Listing> {
+    Arc::new(Listing {
+        is_carried: true,
+        ..Listing::default()
+    })
 }
 
 /// Fail static: published backends stay until each source that could drop them has been read. `sources`
@@ -196,37 +201,40 @@ fn carry_over(
     model: &mut Model,
     checked: &Checked,
     sources: &SourcesOf,
-    read: ReadAtStart,
+    is_read: &ReadAtStart,
     now: Now,
 ) {
     let pools = checked.config.pools.iter();
     let published =
         pools.flat_map(|pool| pool.backends.iter().map(|backend| (&pool.name, backend)));
-    let carried = || Listing {
-        is_carried: true,
-        ..Listing::default()
-    };
-    let (mut discovery, mut statics) = (carried(), carried());
+    if !is_read.statics {
+        model.statics = carried();
+    }
     let mut gone = 0_usize;
     for (pool, backend) in published {
         let key = BackendKey::new(pool.clone(), backend.addr);
         if model.knows(&key) {
             continue;
         }
-        let may_be_of = |is_of: fn(&Sources) -> bool| sources.get(&key).is_none_or(is_of);
-        let is_discovered = !read.discovery && may_be_of(|sources| sources.discovery);
-        let is_static = !read.statics && may_be_of(|sources| sources.r#static);
+        let by = sources.get(&key);
         let said = Said::all_of(pool, backend);
-        if is_discovered {
-            discovery.backends.insert(key.clone(), said.clone());
+        let mut is_carried = false;
+        let discovered = model.discovered.iter_mut();
+        let discovered = discovered
+            .filter(|source| by.is_none_or(|by| by.discovered_by.contains(&source.name)))
+            .map(|source| &mut source.listing);
+        let statics = by.is_none_or(|by| by.r#static);
+        let statics = statics.then_some(&mut model.statics);
+        let lists = discovered.chain(statics);
+        for listing in lists.filter(|listing| listing.is_carried) {
+            let backends = &mut Arc::make_mut(listing).backends;
+            backends.insert(key.clone(), said.clone());
+            is_carried = true;
         }
-        if is_static {
-            statics.backends.insert(key.clone(), said);
-        }
-        if is_discovered || is_static {
+        if is_carried {
             continue;
         }
-        if !read.registry && may_be_of(|sources| sources.runtime) {
+        if !is_read.registry && by.is_none_or(|by| by.runtime) {
             // It was a registration; it has a TTL to register again.
             let entry = model.registry.entries.entry(key).or_default();
             entry.registered = Some(carried_registration(backend, now));
@@ -236,12 +244,6 @@ fn carry_over(
     }
     if gone > 0 {
         tracing::info!("removed {gone} published backends that no source lists now");
-    }
-    if !read.discovery {
-        model.discovery = Arc::new(discovery);
-    }
-    if !read.statics {
-        model.statics = Arc::new(statics);
     }
 }
 
@@ -261,35 +263,8 @@ fn carried_registration(backend: &contract::Backend, now: Now) -> Registered {
     }
 }
 
-type ReadResult = Result<Option<Vec<u8>>, String>;
-
-fn read(path: &Path) -> ReadResult {
-    read_at_most(path, MAX_FILE_BYTES)
-}
-
-fn read_registry(path: &Path) -> ReadResult {
-    read_at_most(path, runtime::MAX_FILE_BYTES)
-}
-
-fn read_at_most(path: &Path, max_bytes: usize) -> ReadResult {
-    read_file(path, max_bytes).map_err(|error| format!("{}: {error}", path.display()))
-}
-
-/// Reads a file outside the runtime's thread, and returns its version, or an older one.
-async fn read_apart(
-    path: PathBuf,
-    read: fn(&Path) -> ReadResult,
-) -> (ReadResult, Option<FileVersion>) {
-    tokio::task::spawn_blocking(move || {
-        let version = FileVersion::of(&path);
-        (read(&path), version)
-    })
-    .await
-    .expect("reading a file does not panic")
-}
-
 fn read_published(path: &Path) -> Option<(Map<String, Value>, Checked, String)> {
-    let bytes = match read(path) {
+    let bytes = match find(path, MAX_FILE_BYTES) {
         Ok(bytes) => bytes?,
         Err(why) => {
             tracing::warn!("{why}; control will write it again");
@@ -362,12 +337,6 @@ async fn put_aside(path: PathBuf) -> Result<(), WriteError> {
     .expect("renaming a file does not panic")
 }
 
-fn warn_once(before: &[String], now: &[String]) {
-    for note in now.iter().filter(|note| !before.contains(note)) {
-        tracing::warn!("{note}");
-    }
-}
-
 impl Files {
     fn at(settings: &Settings, journal: JournalFile) -> Files {
         Files {
@@ -380,11 +349,6 @@ impl Files {
             journal,
             registry_updated_at: 0,
             registry_is_broken: false,
-            discovery: ListingFile::at(
-                &settings.k8s_endpoints_path,
-                "k8s_endpoints.json",
-                "discovery",
-            ),
             statics: ListingFile::at(
                 &settings.static_backends_path,
                 "static_backends.json",
@@ -398,11 +362,23 @@ impl Files {
         }
     }
 
-    /// All problems with the sources, in words.
+    /// All problems with the files, in words.
     pub fn warnings(&self) -> Vec<String> {
-        let listings = self.discovery.notes.iter().chain(&self.statics.notes);
-        let sources = self.registry_notes.iter().chain(listings);
-        self.settings_notes.iter().chain(sources).cloned().collect()
+        let backends = self.registry_notes.iter().chain(self.statics.notes());
+        self.settings_notes
+            .iter()
+            .chain(backends)
+            .cloned()
+            .collect()
+    }
+
+    /// The files whose changes concern it.
+    pub fn watched(&self) -> Vec<PathBuf> {
+        vec![
+            self.statics.path().to_owned(),
+            self.registry_path.clone(),
+            self.settings_path.clone(),
+        ]
     }
 
     pub fn registry_updated_at(&self) -> u64 {
@@ -437,7 +413,8 @@ impl Files {
     /// Takes over what others have written into `settings_runtime.json`, such as a restored backup.
     pub async fn read_settings(&mut self, shared: &Shared) {
         let found;
-        (found, self.settings_version) = read_apart(self.settings_path.clone(), read).await;
+        (found, self.settings_version) =
+            find_apart(self.settings_path.clone(), MAX_FILE_BYTES).await;
         let before = self.settings_digest.clone();
         let warned = self.settings_notes.clone();
         let taken = self.take_settings(found);
@@ -477,7 +454,7 @@ impl Files {
 
     /// The content of the file; `None` if it does not exist. A file with faults counts as unread: it is read
     /// again at the next look.
-    fn take_settings(&mut self, found: ReadResult) -> Result<Option<ReadSettings>, String> {
+    fn take_settings(&mut self, found: Found) -> Result<Option<ReadSettings>, String> {
         self.settings_digest = None;
         self.settings_is_broken = false;
         let Some(bytes) = found? else {
@@ -495,7 +472,7 @@ impl Files {
     pub async fn read_edits(&mut self, shared: &Shared) {
         let found;
         (found, self.registry_version) =
-            read_apart(self.registry_path.clone(), read_registry).await;
+            find_apart(self.registry_path.clone(), runtime::MAX_FILE_BYTES).await;
         let now = shared.clock.now();
         let mut model = shared.model();
         let warned = self.registry_notes.clone();
@@ -516,85 +493,51 @@ impl Files {
         warn_once(&warned, &self.registry_notes);
     }
 
-    pub async fn read_discovery(&mut self, shared: &Shared) {
-        let (found, _) = read_apart(self.discovery.path.clone(), read).await;
-        self.take_listing(
-            shared,
-            found,
-            |files| &mut files.discovery,
-            |model| &mut model.discovery,
-        );
-    }
-
+    /// Takes over what others have written into the static list, and has it published.
     pub async fn read_statics(&mut self, shared: &Shared) {
-        let found;
-        (found, self.statics.version) = read_apart(self.statics.path.clone(), read).await;
-        if found == Ok(None) && !shared.model().statics.backends.is_empty() {
+        let found = self.statics.find().await;
+        let held = shared.model().statics.clone();
+        if found == Ok(None) && !held.backends.is_empty() {
             return self.write_missing_statics(shared).await;
         }
-        self.take_listing(
-            shared,
-            found,
-            |files| &mut files.statics,
-            |model| &mut model.statics,
-        );
-    }
-
-    /// Takes over the found version, and has it published.
-    fn take_listing(
-        &mut self,
-        shared: &Shared,
-        found: ReadResult,
-        file: fn(&mut Files) -> &mut ListingFile,
-        listing: fn(&mut Model) -> &mut Arc<Listing>,
-    ) {
+        let warned = self.statics.notes().to_vec();
+        let new = self.statics.take(found, &held).map(Arc::new);
         let mut model = shared.model();
-        let before = Arc::clone(listing(&mut model));
-        let file_of = file(self);
-        let warned = file_of.notes.clone();
-        file_of.take(found, listing(&mut model));
-        let now = Arc::clone(listing(&mut model));
-        let changed = !Arc::ptr_eq(&now, &before);
-        model.revision += u64::from(changed);
+        if let Some(new) = &new {
+            model.statics = new.clone();
+            model.revision += 1;
+        }
         model.warnings = self.warnings();
         drop(model);
-        let file = file(self);
-        if changed {
-            if !now.has_same_state(&before) {
-                let path = file.path.display();
-                let backends = now.backends.len();
-                tracing::info!("list changed file={path} backends={backends}");
-            }
-            // The publisher finds out whether it is more than figures.
-            shared.state_changed.notify_one();
-            shared.ring_telemetry();
+        if let Some(new) = new {
+            shared.tell_of_list(self.statics.path().display(), &held, &new);
         }
-        warn_once(&warned, &file.notes);
+        warn_once(&warned, self.statics.notes());
     }
 
     /// The static list was removed, but its content is known: it is written again, as the registry is.
     async fn write_missing_statics(&mut self, shared: &Shared) {
         let (mut listing, now) = (shared.model().statics.clone(), shared.clock.now());
-        let warned = self.statics.notes.clone();
-        self.statics.unread = None;
-        self.statics.digest = None;
-        self.statics.notes = match self.write_statics(&mut listing, now).await {
+        let warned = self.statics.notes().to_vec();
+        self.statics.forget();
+        match self.write_statics(&mut listing, now).await {
             Ok(()) => {
                 tracing::warn!("static_backends.json was removed; restored");
-                Vec::new()
+                self.statics.set_notes(Vec::new());
             }
             Err((path, error)) => {
                 let path = path.display();
-                vec![format!("{path} cannot be written: {error}; retrying")]
+                let note = format!("{path} cannot be written: {error}; retrying");
+                self.statics.set_notes(vec![note]);
             }
         };
         shared.model().warnings = self.warnings();
-        warn_once(&warned, &self.statics.notes);
+        warn_once(&warned, self.statics.notes());
     }
 
     /// Why the static list cannot be edited: what cannot be read must not be overwritten.
     pub fn statics_unread(&self) -> Option<&str> {
-        self.statics.unread.as_deref()
+        self.statics.unread()
     }
 
     /// Writes `static_backends.json`: the present file with the backends of `listing`.
@@ -603,27 +546,26 @@ impl Files {
         listing: &mut Arc<Listing>,
         now: Now,
     ) -> Result<(), WriteError> {
-        let path = self.statics.path.clone();
+        let path = self.statics.path().to_owned();
         let failed = |error: PublishError| (path.clone(), Arc::new(error));
         let unread = |why: String| failed(std::io::Error::other(why).into());
-        let (found, _) = read_apart(path.clone(), read).await;
+        let (found, _) = find_apart(path.clone(), MAX_FILE_BYTES).await;
         let before = found.map_err(unread)?;
         // Only over what `listing` was made of.
-        if before.as_deref().map(digest) != self.statics.digest {
+        if !self.statics.is_last_read(before.as_deref()) {
             return Err(failed(PublishError::Overtaken));
         }
         let edited = listing::edited(before.as_deref(), &listing.backends, now.unix_s());
         let bytes = edited.map_err(|why| unread(why.to_string()))?;
         let new_digest = digest(&bytes);
         let read = listing::read(&bytes);
-        let written = write(path.clone(), bytes, self.statics.version).await;
+        let written = write(path.clone(), bytes, self.statics.version()).await;
         if is_in_file(&written) {
-            self.statics.digest = Some(new_digest);
             if let Ok(read) = read {
                 *listing = Arc::new(read);
             }
             // Earlier faults may be fixed, or be at another place.
-            self.statics.note(&listing.notes);
+            self.statics.note_written(new_digest, &listing.notes);
         }
         written
     }
@@ -631,7 +573,7 @@ impl Files {
     /// The backends that others have edited; `None` if the file could not be read.
     fn take_registry(
         &mut self,
-        found: ReadResult,
+        found: Found,
         model: &mut Model,
         now: Now,
     ) -> Option<Vec<BackendKey>> {
@@ -815,79 +757,5 @@ impl Files {
             self.settings_notes.clear();
         }
         written
-    }
-}
-
-impl ListingFile {
-    fn at(path: &Path, name: &'static str, speaker: &'static str) -> ListingFile {
-        ListingFile {
-            path: path.to_owned(),
-            name,
-            speaker,
-            digest: None,
-            version: None,
-            unread: None,
-            notes: Vec::new(),
-        }
-    }
-
-    /// Takes over the content of the file. True if it could be read; otherwise the last content stays.
-    fn take(&mut self, found: ReadResult, listing: &mut Arc<Listing>) -> bool {
-        let read = match found {
-            Ok(Some(bytes)) => {
-                let digest = Some(digest(&bytes));
-                if digest == self.digest {
-                    return true;
-                }
-                let read = listing::read(&bytes).map_err(|faults| faults.to_string());
-                if read.is_ok() {
-                    self.digest = digest;
-                }
-                read
-            }
-            // Without such a file there is nothing to warn of.
-            Ok(None) if listing.backends.is_empty() => {
-                self.digest = None;
-                self.unread = None;
-                self.notes.clear();
-                return false;
-            }
-            Ok(None) => Err("the file does not exist".to_owned()),
-            Err(why) => Err(why),
-        };
-        let name = self.name;
-        match read {
-            Ok(read) => {
-                self.note(&read.notes);
-                self.unread = None;
-                *listing = Arc::new(read);
-                true
-            }
-            Err(why) => {
-                self.digest = None;
-                let note = format!(
-                    "{name}: {why}; keeping the last valid backends of {}",
-                    self.speaker
-                );
-                self.notes = vec![note];
-                self.unread = Some(format!("{name}: {why}"));
-                false
-            }
-        }
-    }
-
-    fn note(&mut self, notes: &[String]) {
-        let named = |note: &String| format!("{}: {note}", self.name);
-        self.notes = notes.iter().map(named).collect();
-    }
-
-    fn tell_of_carried(&mut self, listing: &Listing) {
-        let kept = listing.backends.len();
-        if listing.is_carried && kept > 0 {
-            let name = self.name;
-            self.notes = vec![format!(
-                "{name} cannot be read; keeping {kept} published backends until it can"
-            )];
-        }
     }
 }

@@ -6,6 +6,7 @@ use crate::clock::Now;
 use crate::registry::ExpiryPolicy;
 use crate::registry::{OverrideChange, Registration};
 use crate::sources::entry::Said;
+use crate::sources::listed::Discovered;
 use contract::Report;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -76,7 +77,7 @@ fn merged(
     };
     let listed = Listed {
         statics: &of(fixed),
-        discovered: &of(discovery),
+        discovered: &[Discovered::of("k8s", of(discovery))],
     };
     let mut rows = merge(listed, &registry);
     assert!(rows.len() <= 1);
@@ -124,11 +125,11 @@ proptest! {
 #[test]
 fn an_edit_of_a_discovered_backend_reads_as_runtime() {
     let row = merged(Some(listed((None, None))), None, None, &[]).expect("known");
-    assert_eq!((row.source(), row.sources()), ("k8s", vec!["k8s"]));
+    assert_eq!((row.source(), row.known_by().names()), ("k8s", vec!["k8s"]));
     let edit = [OverrideChange::Weight(3)];
     let row = merged(Some(listed((None, None))), None, None, &edit).expect("known");
     assert_eq!(
-        (row.source(), row.sources()),
+        (row.source(), row.known_by().names()),
         ("runtime", vec!["override", "k8s"])
     );
 }
@@ -167,7 +168,7 @@ fn what_a_registration_does_not_mention_is_as_discovery_has_it() {
     let found = listed((Some(90), Some(false)));
     let row = merged(Some(found.clone()), None, Some(silent.clone()), &[]).expect("known");
     assert_eq!((row.backend.weight, row.backend.enabled), (90, false));
-    assert_eq!(row.sources(), ["runtime", "k8s"]);
+    assert_eq!(row.known_by().names(), ["runtime", "k8s"]);
     let fixed = listed((Some(7), None));
     let row = merged(Some(found), Some(fixed), Some(silent), &[]).expect("known");
     assert_eq!((row.backend.weight, row.backend.enabled), (7, false));
@@ -177,7 +178,10 @@ fn what_a_registration_does_not_mention_is_as_discovery_has_it() {
 fn a_static_backend_needs_no_heartbeat_and_says_so() {
     let fixed = listed((Some(7), None));
     let row = merged(None, Some(fixed.clone()), None, &[]).expect("known");
-    assert_eq!((row.source(), row.sources()), ("static", vec!["static"]));
+    assert_eq!(
+        (row.source(), row.known_by().names()),
+        ("static", vec!["static"])
+    );
     let expired = (said((Some(99), None)), true);
     let row = merged(None, Some(fixed), Some(expired), &[]).expect("known");
     assert_eq!((row.backend.weight, row.state()), (7, RowState::Ready));
@@ -236,7 +240,7 @@ fn what_a_source_says_in_one_pool_says_nothing_in_another() {
     );
     let listed = Listed {
         statics: &statics,
-        discovered: &discovered,
+        discovered: &[Discovered::of("k8s", discovered)],
     };
     let rows = merge(listed, &registry);
     let seen = rows.iter().map(|row| {
@@ -255,4 +259,43 @@ fn what_a_source_says_in_one_pool_says_nothing_in_another() {
         ("embed/10.0.0.1:9001".to_owned(), 4, 4, "static"),
     ];
     assert_eq!(seen.collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn sources_go_by_their_order_and_each_decides_what_it_mentions() {
+    let said = |last: u8, weight: Option<u16>, enabled: Option<bool>| {
+        let said = Said {
+            weight,
+            enabled,
+            ..Said::nothing_of(key(last))
+        };
+        (said.key.clone(), said)
+    };
+    let strong = [said(1, None, Some(false)), said(2, Some(3), None)];
+    let weak = [said(1, Some(90), Some(true)), said(3, Some(4), None)];
+    let listed = Listed {
+        statics: &BTreeMap::new(),
+        discovered: &[
+            Discovered::of("east", strong.into()),
+            Discovered::of("west", weak.into()),
+        ],
+    };
+    let registry = Registry::default();
+    let rows = merge(listed, &registry);
+    let seen: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            assert_eq!(merge_one(&row.key, listed, &registry).as_ref(), Some(row));
+            let names = row.known_by().names().join(",");
+            (row.backend.weight, row.backend.enabled, row.source(), names)
+        })
+        .collect();
+    let expected = [
+        (90, false, "east", "east,west".to_owned()),
+        (3, true, "east", "east".to_owned()),
+        (4, true, "west", "west".to_owned()),
+    ];
+    assert_eq!(seen, expected);
+    let keys = keys(listed, &registry);
+    assert_eq!(keys, [&key(1), &key(2), &key(3)], "each once");
 }

@@ -26,10 +26,7 @@ pub fn model() -> Model {
     let said = Said::nothing_of(key(1));
     Model {
         registry: Registry::default(),
-        discovery: Arc::new(Listing {
-            backends: [(key(1), said)].into(),
-            ..Listing::default()
-        }),
+        discovered: vec![Discovered::of("k8s", [(key(1), said)].into())],
         statics: Arc::default(),
         runtime_settings: Layer::default(),
         pending: Vec::new(),
@@ -198,7 +195,7 @@ fn our_own_addresses_cannot_register() {
 #[test]
 fn a_carried_backend_can_be_dropped_and_a_discovered_one_cannot() {
     let mut model = model();
-    Arc::make_mut(&mut model.discovery).is_carried = true;
+    Arc::make_mut(&mut model.discovered[0].listing).is_carried = true;
     let gone = Mutation::Unregister(key(1), Remover::Operator);
     assert!(model.apply(&gone, "op", NOW).is_ok());
     assert_eq!(weight(&model, &key(1)), None);
@@ -363,10 +360,11 @@ fn a_backend_that_is_listed_in_one_pool_is_unknown_in_another() {
     let drained = |key: &BackendKey| {
         let rows = model.rows();
         let row = rows.iter().find(|row| row.key == *key).expect("listed");
-        (row.is_drained(), row.backend.weight, row.source())
+        let source = row.source().to_owned();
+        (row.is_drained(), row.backend.weight, source)
     };
-    assert_eq!(drained(&key(1)), (false, 10, "k8s"));
-    assert_eq!(drained(&elsewhere), (true, 3, "runtime"));
+    assert_eq!(drained(&key(1)), (false, 10, "k8s".to_owned()));
+    assert_eq!(drained(&elsewhere), (true, 3, "runtime".to_owned()));
     let gone = Mutation::RemoveStatic(key(1));
     let refused = model.apply(&gone, "op", NOW);
     assert!(matches!(refused, Err(Refusal::NotStatic(_))));

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use contract::config::MAX_FILE_BYTES;
-use contract::{BackendKey, Faults, Object, parse_object};
+use contract::{BackendKey, Faults, Name, Object, parse_object};
 use serde_json::json;
 
 use super::kept_file::KeptFile;
@@ -17,12 +17,17 @@ use crate::bounded_read::read_file;
 use crate::merge::Row;
 use crate::sources::push_backends;
 
-/// The sources that list one backend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The words for what is no source of discovery.
+const RUNTIME: &str = "runtime";
+const STATIC: &str = "static";
+
+/// What lists one backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sources {
     pub runtime: bool,
     pub r#static: bool,
-    pub discovery: bool,
+    /// The names of the sources.
+    pub discovered_by: Vec<Name>,
 }
 
 pub type SourcesOf = BTreeMap<BackendKey, Sources>;
@@ -39,19 +44,18 @@ impl Sources {
         Sources {
             runtime: row.registered.is_some(),
             r#static: row.is_static,
-            discovery: row.discovered,
+            discovered_by: row.discovered_by.clone(),
         }
     }
 
     /// In the words of `GET /api/backends`.
-    fn words(self) -> Vec<&'static str> {
-        let words = [
-            (self.runtime, "runtime"),
-            (self.r#static, "static"),
-            (self.discovery, "k8s"),
-        ];
-        let named = words.into_iter().filter(|(is_named, _)| *is_named);
-        named.map(|(_, word)| word).collect()
+    fn words(&self) -> Vec<&str> {
+        let words = [(self.runtime, RUNTIME), (self.r#static, STATIC)];
+        let named = words
+            .into_iter()
+            .filter_map(|(is, word)| is.then_some(word));
+        let discovered_by = self.discovered_by.iter().map(Name::as_str);
+        named.chain(discovered_by).collect()
     }
 }
 
@@ -82,11 +86,12 @@ fn parse(bytes: &[u8]) -> Result<SourcesOf, Faults> {
         let mut object = Object::new(item.as_object()?, "");
         let key = read_key(&mut object, &mut Faults::default())?;
         let words = item.get("sources")?.as_array()?;
-        let says = |word: &str| words.iter().any(|found| found == word);
+        let words = || words.iter().filter_map(|word| word.as_str());
+        let sources = words().filter(|word| ![RUNTIME, STATIC].contains(word));
         let sources = Sources {
-            runtime: says("runtime"),
-            r#static: says("static"),
-            discovery: says("k8s"),
+            runtime: words().any(|word| word == RUNTIME),
+            r#static: words().any(|word| word == STATIC),
+            discovered_by: sources.filter_map(Name::new).collect(),
         };
         Some((key, sources))
     });
@@ -121,8 +126,14 @@ impl SourcesFile {
             .known
             .iter()
             .filter(|(key, _)| !wanted.contains_key(key));
-        let mut both: SourcesOf = gone.map(|(key, sources)| (key.clone(), *sources)).collect();
-        both.extend(wanted.iter().map(|(key, sources)| (key.clone(), *sources)));
+        let mut both: SourcesOf = gone
+            .map(|(key, sources)| (key.clone(), sources.clone()))
+            .collect();
+        both.extend(
+            wanted
+                .iter()
+                .map(|(key, sources)| (key.clone(), sources.clone())),
+        );
         self.keep(both, updated_at).await;
     }
 
@@ -145,17 +156,24 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back() {
-        let sources = |runtime, r#static, discovery| Sources {
+        let sources = |runtime, r#static, discovered_by: &[&str]| Sources {
             runtime,
             r#static,
-            discovery,
+            discovered_by: discovered_by
+                .iter()
+                .copied()
+                .filter_map(Name::new)
+                .collect(),
         };
         let key = |id| parse_key(id).expect("an id");
         let known = SourcesOf::from([
-            (key("10.0.0.1:1"), sources(true, false, false)),
-            (key("10.0.0.2:1"), sources(false, true, true)),
-            (key("chat/10.0.0.1:1"), sources(false, false, true)),
-            (key("[2001:db8::7]:9001"), sources(true, true, false)),
+            (key("10.0.0.1:1"), sources(true, false, &[])),
+            (
+                key("10.0.0.2:1"),
+                sources(false, true, &["k8s", "k8s-east"]),
+            ),
+            (key("chat/10.0.0.1:1"), sources(false, false, &["k8s"])),
+            (key("[2001:db8::7]:9001"), sources(true, true, &[])),
         ]);
         assert_eq!(parse(&render(&known, 7)).expect("readable"), known);
     }

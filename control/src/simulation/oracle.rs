@@ -197,7 +197,7 @@ impl Oracle {
             .filter_map(|(key, entry)| Some((raise(key)?, word(entry.r#override.as_ref()?))))
             .collect();
         assert_eq!(held, self.overrides, "overrides: held, answered");
-        let found = model.discovery.backends.values();
+        let found = model.discovered[0].listing.backends.values();
         let found: BTreeMap<_, _> = found
             .map(|one| {
                 (

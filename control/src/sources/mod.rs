@@ -1,12 +1,96 @@
-//! The files that backends come from: discovery's, the static list, and the registry's own.
+//! Where backends come from, besides people and registrations, and the formats of the files that name backends:
+//! discovery's, the static list, and the registry's own.
 //!
-//! All are read tolerantly: a bad entry is reported and does not affect the good ones.
+//! All files are read tolerantly: a bad entry is reported and does not affect the good ones.
 
 pub mod entry;
+pub mod file;
 pub mod journal;
 pub mod listed;
 pub mod listing;
 pub mod runtime;
+
+use std::path::Path;
+
+use contract::Name;
+
+use file::ListingFile;
+use listed::Listing;
+
+/// A source of backends. Each has a name, and its own list and faults; the order of the model's list of sources is
+/// their precedence.
+///
+/// The keeper reads all sources at the start, when a source rings, and every `auto_sync_interval_sec`. A reading waits for
+/// no peer: a source that hears of changes over a connection answers with what it last heard, and rings when it
+/// hears more.
+#[derive(Debug)]
+pub enum Source {
+    /// `k8s_endpoints.json`.
+    File { name: Name, file: ListingFile },
+}
+
+impl Source {
+    /// The file of discovery.
+    pub fn discovery_file(path: &Path) -> Source {
+        Source::File {
+            name: Name::new("k8s").expect("it is a name"),
+            file: ListingFile::at(path, "k8s_endpoints.json", "discovery"),
+        }
+    }
+
+    /// Its name in answers and files. It says which published backends are its own, so it stays the same over restarts.
+    pub fn name(&self) -> &Name {
+        match self {
+            Source::File { name, .. } => name,
+        }
+    }
+
+    /// Where it is, for the log.
+    pub fn place(&self) -> String {
+        match self {
+            Source::File { file, .. } => file.path().display().to_string(),
+        }
+    }
+
+    /// The file whose changes ring for it, if any.
+    pub fn watched(&self) -> Option<&Path> {
+        match self {
+            Source::File { file, .. } => Some(file.path()),
+        }
+    }
+
+    /// What is wrong with it, in words, as of the last reading.
+    pub fn faults(&self) -> &[String] {
+        match self {
+            Source::File { file, .. } => file.notes(),
+        }
+    }
+
+    /// Its list at the start of control. `None`: it is not known yet, so the backends that were published from it
+    /// stay.
+    pub fn begin(&mut self) -> Option<Listing> {
+        match self {
+            Source::File { file, .. } => file.take(file.find_now(), &Listing::default()),
+        }
+    }
+
+    /// Notes that published backends are kept in the place of its own list.
+    pub fn note_carried(&mut self, listing: &Listing) {
+        match self {
+            Source::File { file, .. } => file.note_carried(listing),
+        }
+    }
+
+    /// Its present list. `None`: `held`, its last one, still counts.
+    pub async fn read(&mut self, held: &Listing) -> Option<Listing> {
+        match self {
+            Source::File { file, .. } => {
+                let found = file.find().await;
+                file.take(found, held)
+            }
+        }
+    }
+}
 
 /// How many complaints about one file are kept; the rest are counted.
 const MAX_NOTES: usize = 20;

@@ -68,8 +68,8 @@ fn good_row(last: u8) -> Row {
             enabled: backend.enabled,
         },
         backend,
-        discovered: true,
         is_static: false,
+        discovered_by: vec![contract::Name::new("k8s").expect("a name")],
         has_pool: true,
         registered: None,
         r#override: None,
@@ -92,7 +92,7 @@ fn bad_row(last: u8, cause: Cause) -> Row {
         }
         Cause::Down => {}
         Cause::Expired => {
-            row.discovered = false;
+            row.discovered_by.clear();
             row.backend.enabled = false;
             row.registered = Some(Registered {
                 weight: None,

@@ -71,15 +71,16 @@ pub fn status_of(failure: &Failure) -> StatusCode {
     }
 }
 
-/// `k8s_updated_at` as discovery wrote it, and `runtime_updated_at`.
+/// `k8s_updated_at` as the strongest source wrote it, and `runtime_updated_at`.
 pub fn updated_at(app: &App) -> (Value, Value) {
     let model = app.shared.model();
-    let k8s = model.discovery.updated_at.clone().unwrap_or_default();
+    let strongest = model.discovered.first();
+    let k8s = strongest.and_then(|source| source.listing.updated_at.clone());
     let runtime = match model.registry.updated_at {
         0 => Value::Null,
         seconds => seconds.into(),
     };
-    (k8s, runtime)
+    (k8s.unwrap_or_default(), runtime)
 }
 
 /// The same as [`warnings`], after a change. The verdict on the backends is from before it.
@@ -94,7 +95,7 @@ fn warnings_after(app: &App, settled: &Settled) -> Vec<String> {
 
 /// Everything that is not as it should be, in words.
 pub fn warnings(app: &App) -> Vec<String> {
-    let mut warnings = app.shared.model().warnings.clone();
+    let mut warnings = app.shared.model().warnings();
     warnings.extend(app.shared.config_note());
     let outcome = app.publisher.outcome();
     warnings.extend(left_out(&outcome.left_out));
@@ -198,7 +199,7 @@ pub fn row(app: &App, row: &Row) -> Value {
         "gpu_usage": backend.report.gpu_usage, "vram_usage": backend.report.vram_usage,
         "enabled": backend.enabled, "is_warming_up": backend.is_warming_up,
         "last_seen": registered.map(|registered| registered.last_seen), "source": row.source(),
-        "sources": row.sources(), "override": row.r#override.as_ref().map(Override::to_json),
+        "sources": row.known_by().names(), "override": row.r#override.as_ref().map(Override::to_json),
         "without_override": row.r#override.as_ref().map(|_| cleared),
         "ttl_remaining_ms": registered.map(left), "state": row.state().word(),
         "published_weight": row.published().weight,

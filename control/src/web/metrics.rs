@@ -336,7 +336,7 @@ mod tests {
     use crate::base::tests::{key, key_in};
     use crate::merge::merge;
     use crate::sources::entry::Said;
-    use crate::sources::listed::Listed;
+    use crate::sources::listed::{Discovered, Listed};
 
     #[test]
     fn backends_are_counted_by_pool_and_default_is_always_there() {
@@ -350,7 +350,7 @@ mod tests {
             });
             let listed = Listed {
                 statics: &BTreeMap::new(),
-                discovered: &said.collect(),
+                discovered: &[Discovered::of("k8s", said.collect())],
             };
             let rows = merge(listed, &crate::registry::Registry::default());
             let mut rows = rows;

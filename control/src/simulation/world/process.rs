@@ -78,7 +78,7 @@ impl World {
             loaded.model,
         ));
         let (sender, outcome) = watch::channel(Outcome::default());
-        let mut keeper = keeper::Task::new(shared.clone(), loaded.files);
+        let mut keeper = keeper::Task::new(shared.clone(), loaded.files, loaded.sources);
         if self.is_large {
             keeper.whole_up_to = 0;
         }

@@ -6,6 +6,7 @@ use crate::base::lower;
 use crate::base::tests::{key, key_in};
 use crate::registry::ExpiryPolicy;
 use crate::registry::{OverrideChange, Registration};
+use crate::sources::listed::Discovered;
 use contract::{BackendAddr, Batch, Report};
 use serde_json::json;
 
@@ -28,7 +29,7 @@ fn nobody() -> Listed<'static> {
     static NOBODY: BTreeMap<BackendKey, Said> = BTreeMap::new();
     Listed {
         statics: &NOBODY,
-        discovered: &NOBODY,
+        discovered: &[],
     }
 }
 
@@ -337,7 +338,7 @@ fn what_a_backend_has_not_said_is_in_the_file_and_stays_unsaid() {
         enabled: Some(false),
         ..Said::nothing_of(key(1))
     };
-    let discovered = BTreeMap::from([(key(1), found)]);
+    let discovered = [Discovered::of("k8s", [(key(1), found)].into())];
     let listed = Listed {
         statics: &BTreeMap::new(),
         discovered: &discovered,

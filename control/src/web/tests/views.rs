@@ -104,7 +104,7 @@ async fn a_changed_source_is_published_by_itself_however_it_was_changed() {
     folder.write(path.clone(), &with(&["10.0.0.1", "10.0.0.2", "10.0.0.3"]));
     until("after a removal", || published(4)).await;
     std::fs::write(&path, "{\"backends\": [").expect("written");
-    until("told", || !control.app.shared.model().warnings.is_empty()).await;
+    until("told", || !control.app.shared.model().warnings().is_empty()).await;
     assert!(published(4), "what discovery last said stands");
     folder.write(path.clone(), &with(&[]));
     until("repaired", || published(1)).await;

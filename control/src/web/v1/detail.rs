@@ -68,7 +68,7 @@ fn layers(app: &App, key: &BackendKey) -> Value {
             "is_expired": registered.is_expired(),
         })),
         "static": listed(model.statics.backends.get(key)),
-        "discovery": listed(model.discovery.backends.get(key)),
+        "discovery": listed(model.listed().discovered(key)),
     })
 }
 
