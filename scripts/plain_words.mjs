@@ -23,7 +23,7 @@ const OPEN_LISTS = new Set(['auditActions', 'auditResults']);
 /** Pages of docs/ that contributors read. */
 const ONLY_ENGLISH = new Set(['reliability.md']);
 /** Files whose refusals the console shows: of settings, and of edits. */
-const REFUSING = ['config', 'health', 'gpu_aware', 'networks', 'object', 'raw', 'value'].map((name) => `contract/src/${name}.rs`).concat(
+const REFUSING = ['config', 'health', 'gpu_aware', 'networks', 'object', 'raw', 'route', 'value'].map((name) => `contract/src/${name}.rs`).concat(
   ['layer', 'changes', 'model', 'services'].map((name) => `control/src/${name}.rs`),
 );
 /** Texts of these files that are no refusals, or are refusals to other programs. */

@@ -17,6 +17,7 @@ use crate::gpu_aware::GpuAware;
 use crate::health::ProbeKind;
 use crate::name::Name;
 use crate::object::{Object, parse_object};
+use crate::route::Routes;
 use crate::settings::{ListenerSettings, PoolSettings, ProcessSettings};
 
 use document::{Places, Read, read};
@@ -27,9 +28,9 @@ pub const MAX_FILE_BYTES: usize = 8 << 20;
 /// The most backends of one file, over all pools.
 pub const MAX_BACKENDS: usize = 20_000;
 /// The most listeners of one file: each takes descriptors in every worker.
-pub const MAX_LISTENERS: usize = 256;
+pub const MAX_LISTENERS: usize = 1_024;
 /// The most pools of one file.
-pub const MAX_POOLS: usize = 256;
+pub const MAX_POOLS: usize = 1_024;
 /// The largest weight.
 pub const MAX_WEIGHT: u64 = 1000;
 /// The weight of a backend that names none; a tenth of it is a whole number.
@@ -61,8 +62,8 @@ pub struct Listener {
     pub tcp: bool,
     /// Whether it takes datagrams.
     pub udp: bool,
-    /// Index into [`Config::pools`].
-    pub pool: usize,
+    /// Where its sessions and flows go; pools are indices into [`Config::pools`].
+    pub routes: Routes<usize>,
     /// What its sessions and flows go by.
     pub settings: ListenerSettings,
 }

@@ -30,6 +30,7 @@ pub mod publish;
 pub mod raw;
 pub mod refusal;
 pub mod reload;
+pub mod route;
 pub mod settings;
 pub mod state_reason;
 pub mod status;
@@ -51,5 +52,8 @@ pub use object::{Object, parse_object};
 pub use paths::Root;
 pub use publish::{digest, publish};
 pub use refusal::{Refusal, RefusalCode};
-pub use settings::{ConnectSettings, ListenerSettings, PoolSettings, ProcessSettings, SessionLog};
+pub use route::{Route, Routes, Split, SplitBy};
+pub use settings::{
+    ConnectSettings, ListenerSettings, OnNotTls, PoolSettings, ProcessSettings, SessionLog,
+};
 pub use state_reason::StateReason;

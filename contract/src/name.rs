@@ -10,6 +10,9 @@ pub struct Name(Arc<str>);
 /// The listener and the pool that the base format describes.
 pub const DEFAULT_NAME: &str = "default";
 
+/// What a name may be, for messages.
+pub(crate) const ALLOWED_NAME: &str = "1 to 63 of a-z, 0-9, - and _, beginning with a letter";
+
 const MAX_LENGTH: usize = 63;
 
 /// Thousands of backends share the name of one pool, so it is allocated once.

@@ -28,45 +28,74 @@ impl Networks {
         self.0.iter().any(|network| network.contains(&ip))
     }
 
-    /// An array of networks under `key`; `None` where that is absent or wrong.
+    /// An array of networks under `key`; `None` where that is absent or wrong. Bits beyond the prefix are
+    /// ignored.
     pub(crate) fn read(
         object: &mut Object,
         key: &'static str,
         faults: &mut Faults,
     ) -> Option<Networks> {
-        let place = object.pointer(key);
         let allowed = format!(
             "an array of at most {MAX_NETWORKS} networks as \"10.0.0.0/8\", \"2001:db8::/32\" or \
              \"10.0.0.1\""
         );
-        let items = match object.take(key)? {
-            Value::Array(items) if items.len() <= MAX_NETWORKS => items,
-            Value::Array(items) => {
-                faults.add(&place, format!("{} networks", items.len()), allowed);
-                return None;
-            }
-            other => {
-                faults.add(&place, other, allowed);
-                return None;
-            }
-        };
-        let mut networks = Vec::with_capacity(items.len());
-        for (index, item) in items.iter().enumerate() {
-            match item.as_str().and_then(parse) {
-                Some(network) => networks.push(network),
-                None => faults.add(&format!("{place}/{index}"), item, &allowed),
-            }
-        }
-        Some(Networks(networks))
+        read_array(object, key, 0, &allowed, faults, parse)
+    }
+
+    /// The same for networks that decide something: at least one, and none with bits beyond its prefix, since
+    /// nobody knows whether the address or the prefix was meant.
+    pub(crate) fn read_exact(
+        object: &mut Object,
+        key: &'static str,
+        faults: &mut Faults,
+    ) -> Option<Networks> {
+        let allowed = format!(
+            "an array of 1 to {MAX_NETWORKS} networks as \"10.0.0.0/8\", \"2001:db8::/32\" or \
+             \"10.0.0.1\", without bits beyond the prefix"
+        );
+        read_array(object, key, 1, &allowed, faults, parse_exact)
     }
 }
 
-fn parse(text: &str) -> Option<IpNet> {
-    let network = match text.parse::<IpAddr>() {
-        Ok(ip) => IpNet::from(ip),
-        Err(_) => text.parse().ok()?,
+fn read_array(
+    object: &mut Object,
+    key: &'static str,
+    least: usize,
+    allowed: &str,
+    faults: &mut Faults,
+    parse: fn(&str) -> Option<IpNet>,
+) -> Option<Networks> {
+    let place = object.pointer(key);
+    let items = match object.take(key)? {
+        Value::Array(items) if (least..=MAX_NETWORKS).contains(&items.len()) => items,
+        Value::Array(items) => {
+            faults.add(&place, format!("{} networks", items.len()), allowed);
+            return None;
+        }
+        other => {
+            faults.add(&place, other, allowed);
+            return None;
+        }
     };
-    Some(canonical(network))
+    let mut networks = Vec::with_capacity(items.len());
+    for (index, item) in items.iter().enumerate() {
+        match item.as_str().and_then(parse) {
+            Some(network) => networks.push(network),
+            None => faults.add(&format!("{place}/{index}"), item, allowed),
+        }
+    }
+    Some(Networks::from_iter(networks))
+}
+
+fn parse_exact(text: &str) -> Option<IpNet> {
+    parse(text).filter(|network| network.addr() == network.network())
+}
+
+fn parse(text: &str) -> Option<IpNet> {
+    match text.parse::<IpAddr>() {
+        Ok(ip) => Some(IpNet::from(ip)),
+        Err(_) => text.parse().ok(),
+    }
 }
 
 /// An IPv4-mapped network is one of IPv4.
@@ -81,6 +110,12 @@ fn canonical(network: IpNet) -> IpNet {
     };
     let mapped = mapped.and_then(|(ip, bits)| Ipv4Net::new(ip, bits).ok());
     mapped.map_or(network, IpNet::V4).trunc()
+}
+
+impl FromIterator<IpNet> for Networks {
+    fn from_iter<T: IntoIterator<Item = IpNet>>(networks: T) -> Networks {
+        Networks(networks.into_iter().map(canonical).collect())
+    }
 }
 
 impl Serialize for Networks {

@@ -29,6 +29,10 @@ pub struct ListenerSettings {
     pub idle_timeout_ms: u64,
     /// How long a session with one direction closed may be silent.
     pub half_close_timeout_ms: u64,
+    /// How long a session may take to say what a route asks for (TLS' server name and protocols).
+    pub preface_timeout_ms: u64,
+    /// What becomes of a session that does not say so in TLS.
+    pub on_not_tls: OnNotTls,
     /// How long a UDP flow lives without a datagram either way.
     pub udp_idle_ms: u64,
     /// A UDP flow ends when each of its datagrams has had this number of answers, as suits DNS; 0: only
@@ -85,6 +89,22 @@ pub enum SessionLog {
     Off,
     /// One line for each session and flow.
     Unlimited,
+}
+
+/// What becomes of a session at a listener whose routes ask for TLS, if it does not begin with a ClientHello, or with
+/// one that is too long or comes too late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnNotTls {
+    /// It takes the first route that asks for no TLS and matches.
+    Default,
+    /// It is reset.
+    Refuse,
+}
+
+impl OnNotTls {
+    pub(crate) const ALL: [(&str, OnNotTls); 2] =
+        [("default", OnNotTls::Default), ("refuse", OnNotTls::Refuse)];
 }
 
 impl SessionLog {
@@ -147,6 +167,9 @@ impl ListenerSettings {
                 "half_close_timeout_ms",
                 top.map(|top| top.half_close_timeout_ms),
             ),
+            preface_timeout_ms: keys
+                .integer("preface_timeout_ms", top.map(|top| top.preface_timeout_ms)),
+            on_not_tls: keys.choice("on_not_tls", &OnNotTls::ALL, top.map(|top| top.on_not_tls)),
             udp_idle_ms: keys.integer("udp_idle_ms", top.map(|top| top.udp_idle_ms)),
             udp_responses: keys.integer("udp_responses", top.map(|top| top.udp_responses)),
             udp_peers: keys.networks("udp_peers", top.map(|top| &top.udp_peers)),

@@ -24,6 +24,8 @@ export const TOPICS = [
       { name: 'connect_attempts', kind: 'number', choices: [], without: { en: '', zh: '' }, meaning: { en: 'how many backends one session tries', zh: '一个会话最多尝试几个后端' } },
       { name: 'idle_timeout_ms', kind: 'number', choices: [], without: { en: '', zh: '' }, meaning: { en: 'how long a session may be silent both ways', zh: '会话双向静默的时限' } },
       { name: 'half_close_timeout_ms', kind: 'number', choices: [], without: { en: '', zh: '' }, meaning: { en: 'how long a session may be silent with one direction closed', zh: '一个方向已关闭时，静默的时限' } },
+      { name: 'preface_timeout_ms', kind: 'number', choices: [], without: { en: '', zh: '' }, meaning: { en: 'how long a client may take to send the TLS ClientHello that a route asks for', zh: '路由需要 TLS ClientHello 时，最多等客户端多久' } },
+      { name: 'on_not_tls', kind: 'choice', choices: ['default', 'refuse'], without: { en: '', zh: '' }, meaning: { en: 'what happens to a session without a ClientHello where a route asks for one', zh: '路由需要 ClientHello 而会话没有时怎么办' } },
       { name: 'drain_timeout_ms', kind: 'number', choices: [], without: { en: '', zh: '' }, meaning: { en: 'how long a stopping proxy waits for open sessions', zh: '代理关闭时最多等待会话多久' } },
       { name: 'backend_gone_timeout_ms', kind: 'number', choices: [], without: { en: 'no limit', zh: '不限' }, meaning: { en: 'how long sessions and flows of a removed or disabled backend may continue', zh: '后端移除或停用后，其会话和流还能继续多久' } },
       { name: 'max_sessions', kind: 'number', choices: [], without: { en: 'by descriptors', zh: '按文件描述符上限' }, meaning: { en: 'sessions at once', zh: '同时的会话数' } },

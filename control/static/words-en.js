@@ -196,6 +196,8 @@ export const en = {
       connect_refused: 'connection refused',
       connect_timeout: 'connection timed out',
       no_backend: 'no backend available',
+      no_route: 'no route matched',
+      not_tls: 'not TLS',
       idle_timeout: 'idle time-out',
       client_stalled: 'client takes no data',
       backend_stalled: 'backend takes no data',

@@ -179,6 +179,8 @@ export const zh = {
       connect_refused: '连接被拒绝',
       connect_timeout: '连接超时',
       no_backend: '没有可用后端',
+      no_route: '没有匹配的路由',
+      not_tls: '不是 TLS',
       idle_timeout: '空闲超时',
       client_stalled: '客户端不接收数据',
       backend_stalled: '后端不接收数据',

@@ -20,13 +20,13 @@ use crate::batch::Batch;
 use crate::fault::{Faults, pointer_step};
 use crate::gpu_aware::GpuAware;
 use crate::keys::Reader;
-use crate::name::Name;
+use crate::name::{ALLOWED_NAME, Name};
 use crate::object::{Object, kind};
+use crate::route::{self, Named, Routes};
 use crate::settings::{ListenerSettings, PoolSettings, ProcessSettings};
 
 const ALLOWED_HOST: &str = "an IPv4 or IPv6 address, 0.0.0.0 or :: for all";
 const ALLOWED_LISTEN: &str = "{\"host\": IP, \"port\": PORT}";
-const ALLOWED_NAME: &str = "1 to 63 of a-z, 0-9, - and _, beginning with a letter";
 const ALLOWED_LISTENERS: &str = "an array of listeners, each with name, host and port";
 const ALLOWED_POOLS: &str = "an object of pools by name, each with backends";
 /// What a listener takes: the word, TCP, UDP.
@@ -70,10 +70,11 @@ struct PoolDefaults {
     settings: PoolSettings,
 }
 
-/// A listener, the pool that it names, and where it stands in the document.
+/// A listener, the pools that it names, and where it stands in the document.
 struct ReadListener {
+    /// Without its routes.
     listener: Listener,
-    pool: Name,
+    routes: Routes<Named>,
     place: String,
 }
 
@@ -240,12 +241,16 @@ fn read_listen(
         addr: addr?,
         tcp,
         udp,
-        pool: 0,
+        routes: Routes::default(),
         settings: ListenerSettings::default(),
+    };
+    let pool = Named {
+        name: Name::default(),
+        place: format!("{place}/pool"),
     };
     Some(ReadListener {
         listener,
-        pool: Name::default(),
+        routes: Routes::to(pool),
         place,
     })
 }
@@ -314,24 +319,21 @@ fn read_listener(
     let name = take_name(&mut object, "name", faults);
     let addr = read_listen_addr(&mut object, faults);
     let protocol = object.take_choice("protocol", &PROTOCOLS, faults);
-    let pool = match object.take("pool") {
-        None => Some(Name::default()),
-        Some(_) => take_name(&mut object, "pool", faults),
-    };
+    let (tcp, udp) = protocol.unwrap_or((true, true));
+    let routes = route::read(&mut object, !udp, faults, unknown_keys);
     let settings = ListenerSettings::read(&mut object, Some(default), faults);
     object.unknown_keys(unknown_keys);
-    let (tcp, udp) = protocol.unwrap_or((true, true));
     let listener = Listener {
         name: name?,
         addr: addr?,
         tcp,
         udp,
-        pool: 0,
+        routes: Routes::default(),
         settings,
     };
     Some(ReadListener {
         listener,
-        pool: pool?,
+        routes,
         place,
     })
 }
@@ -465,25 +467,25 @@ fn lead_to_pools(
         Some(Value::Object(map)) => map.contains_key(name.as_str()),
         Some(_) => true,
     };
+    let at: HashMap<&Name, usize> = pools.iter().map(|pool| &pool.name).zip(0..).collect();
     for ReadListener {
-        listener,
-        pool,
-        place,
+        listener, routes, ..
     } in listeners
     {
-        match pools.iter().position(|one| one.name == *pool) {
-            Some(at) => listener.pool = at,
-            None if is_declared(pool) => {}
+        listener.routes = routes.map(|Named { name, place }| match at.get(name) {
+            Some(at) => *at,
+            // The faults keep it from being used.
+            None if is_declared(name) => usize::MAX,
             None => {
                 let names: Vec<&str> = pools.iter().map(|pool| pool.name.as_str()).collect();
                 let allowed = match names.is_empty() {
                     true => "a pool; the file has none".to_owned(),
                     false => format!("one of {}", names.join(", ")),
                 };
-                let found = format!("{:?}", pool.as_str());
-                faults.add(&format!("{place}/pool"), found, allowed);
+                faults.add(place, format!("{:?}", name.as_str()), allowed);
+                usize::MAX
             }
-        }
+        });
     }
 }
 
@@ -613,8 +615,7 @@ impl Config {
             }
             (listeners, pools) => {
                 let listeners = listeners.iter();
-                let listeners =
-                    listeners.map(|listener| listener.to_json(&pools[listener.pool].name));
+                let listeners = listeners.map(|listener| listener.to_json(pools));
                 let pools = pools.iter();
                 let pools: Map<String, Value> = pools
                     .map(|pool| (pool.name.to_string(), Value::Object(pool.to_json())))
@@ -649,7 +650,7 @@ impl Listener {
         json!({ "host": host, "port": port, "tcp": self.tcp, "udp": self.udp })
     }
 
-    fn to_json(&self, pool: &Name) -> Value {
+    fn to_json(&self, pools: &[Pool]) -> Value {
         let mut protocols = PROTOCOLS.iter();
         let protocol = protocols.find(|(_, takes)| *takes == (self.tcp, self.udp));
         let mut object = self.settings.to_json();
@@ -657,7 +658,8 @@ impl Listener {
         object.insert("host".into(), json!(self.addr.ip()));
         object.insert("port".into(), self.addr.port().into());
         object.insert("protocol".into(), json!(protocol.map(|(word, _)| word)));
-        object.insert("pool".into(), pool.as_str().into());
+        let named = self.routes.map(|at| pools[*at].name.clone());
+        named.write(&mut object);
         Value::Object(object)
     }
 }

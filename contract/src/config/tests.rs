@@ -359,7 +359,8 @@ fn check_value(value: &Value) -> Checked {
 fn listeners_and_pools_have_their_own_settings_and_else_those_at_the_top() {
     let config = check_value(&extended()).config;
     let listeners = config.listeners.iter().map(|listener| {
-        let pool = config.pools[listener.pool].name.to_string();
+        let pool = listener.routes.only_pool().expect("one pool");
+        let pool = config.pools[*pool].name.to_string();
         let settings = &listener.settings;
         let takes = (listener.tcp, listener.udp);
         let bounds = (settings.max_sessions, settings.max_flows);
@@ -586,7 +587,7 @@ fn either_half_of_the_base_format_may_be_absent_where_the_other_format_has_it() 
 #[test]
 fn unknown_keys_of_listeners_and_pools_are_named() {
     let mut value = extended();
-    value["listeners"][0]["routes"] = json!([]);
+    value["listeners"][0]["rotues"] = json!([]);
     value["listeners"][1]["udp_idel_ms"] = json!(1);
     value["pools"]["chat"]["split"] = json!({});
     value["pools"]["chat"]["idle_timeout_ms"] = json!(1);
@@ -595,7 +596,7 @@ fn unknown_keys_of_listeners_and_pools_are_named() {
     let mut right = [
         "/pools/chat/idle_timeout_ms",
         "/pools/chat/split",
-        "/listeners/0/routes",
+        "/listeners/0/rotues",
         "/listeners/1/udp_idel_ms",
     ];
     let mut places: Vec<&str> = places.iter().map(String::as_str).collect();
@@ -647,9 +648,9 @@ fn the_base_format_counts_among_the_listeners_and_pools() {
         }
         places(value.to_string().as_bytes())
     };
-    assert_eq!(of(true, 255), [""; 0]);
-    assert_eq!(of(false, 256), [""; 0]);
-    assert_eq!(of(true, 256), ["/listeners", "/pools"]);
+    assert_eq!(of(true, 1_023), [""; 0]);
+    assert_eq!(of(false, 1_024), [""; 0]);
+    assert_eq!(of(true, 1_024), ["/listeners", "/pools"]);
 }
 
 #[test]

@@ -3,15 +3,16 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::{Key, Kind, Place, Topic, Value, topics};
-use crate::config::Algorithm;
+use crate::config::{Algorithm, MAX_LISTENERS, MAX_POOLS};
 use crate::health::MAX_PAYLOAD_BYTES;
+use crate::route::{MAX_ROUTES, MAX_SHARE, MAX_SPLIT};
 
 /// The schema of `proxy_config.json`. It knows each key's kind and range; what keys say together, `--check` knows.
 pub fn schema() -> Json {
     let mut top = json!({
         "listen": listen(),
-        "listeners": { "type": "array", "maxItems": 256, "items": listener() },
-        "pools": { "type": "object", "maxProperties": 256,
+        "listeners": { "type": "array", "maxItems": MAX_LISTENERS, "items": listener() },
+        "pools": { "type": "object", "maxProperties": MAX_POOLS,
                    "propertyNames": { "$ref": "#/$defs/name" }, "additionalProperties": pool() },
         "backends": { "$ref": "#/$defs/backends" },
         "updated_at": { "type": ["number", "null"], "description": "When it was written, in unix seconds" },
@@ -56,13 +57,39 @@ fn listener() -> Json {
         "host": { "type": "string" },
         "port": port(),
         "protocol": { "enum": ["tcp", "udp", "tcp+udp", null], "default": "tcp+udp" },
-        "pool": { "anyOf": [{ "$ref": "#/$defs/name" }, { "type": "null" }], "default": "default" },
+        "routes": { "type": ["array", "null"], "minItems": 1, "maxItems": MAX_ROUTES, "items": route() },
     });
+    extend(&mut properties, target());
     extend(&mut properties, keys_of(|place| place == Place::Listener));
     json!({
         "type": "object",
         "properties": properties,
         "required": ["name", "host", "port"],
+        "additionalProperties": false,
+    })
+}
+
+/// A pool, or several that share.
+fn target() -> Json {
+    let share = json!({ "type": "integer", "minimum": 0, "maximum": MAX_SHARE });
+    json!({
+        "pool": { "anyOf": [{ "$ref": "#/$defs/name" }, { "type": "null" }], "default": "default" },
+        "split": {
+            "type": ["object", "null"], "minProperties": 1, "maxProperties": MAX_SPLIT,
+            "propertyNames": { "$ref": "#/$defs/name" }, "additionalProperties": share,
+        },
+        "split_by": { "enum": ["turn", "source", null], "default": "turn" },
+    })
+}
+
+fn route() -> Json {
+    let texts = |most: usize| json!({ "type": ["array", "null"], "minItems": 1, "maxItems": most, "items": { "type": "string" } });
+    let mut properties = json!({ "source": texts(256), "sni": texts(256), "alpn": texts(32) });
+    extend(&mut properties, target());
+    json!({
+        "type": "object",
+        "properties": properties,
+        "anyOf": [{ "required": ["pool"] }, { "required": ["split"] }],
         "additionalProperties": false,
     })
 }

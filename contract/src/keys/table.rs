@@ -57,6 +57,12 @@ const SESSIONS: &[Key] = &[
         .in_full("how long a session may be silent both ways; a peer that still takes bytes sent earlier is not silent", "会话双向静默的最长时间；对端仍在接收先前发出的数据时不算静默"),
     key("half_close_timeout_ms", Place::Listener, Kind::Integer(1, WEEK_MS), Value::Integer(600_000))
         .means("how long a session may be silent with one direction closed", "一个方向已关闭时，静默的时限"),
+    key("preface_timeout_ms", Place::Listener, Kind::Integer(1, 60_000), Value::Integer(3_000))
+        .means("how long a client may take to send the TLS ClientHello that a route asks for", "路由需要 TLS ClientHello 时，最多等客户端多久")
+        .in_full("how long a client may take to send the TLS ClientHello that a route with `sni` or `alpn` asks for", "路由带有 `sni` 或 `alpn` 时，最多等客户端多久发完 TLS ClientHello"),
+    key("on_not_tls", Place::Listener, Kind::Choice(&["default", "refuse"]), Value::Word("default"))
+        .means("what happens to a session without a ClientHello where a route asks for one", "路由需要 ClientHello 而会话没有时怎么办")
+        .in_full("what happens to a session whose first bytes are no TLS ClientHello, or one that is longer than 16 KiB or too slow, where a route asks for one: `default` takes the first route that asks for no TLS, `refuse` resets the session (`not_tls`)", "路由需要 TLS ClientHello，而会话开头不是、超过 16 KiB 或来得太慢时：`default` 走第一条不看 TLS 的路由，`refuse` 重置会话（`not_tls`）"),
     key("drain_timeout_ms", Place::Process, Kind::Integer(0, WEEK_MS), Value::Integer(30_000))
         .means("how long a stopping proxy waits for open sessions", "代理关闭时最多等待会话多久")
         .in_full("how long `SIGTERM` waits for open sessions", "`SIGTERM` 等待已有会话的最长时间"),

@@ -37,18 +37,22 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 fn taken(config: &Config) -> Vec<String> {
     let mut lines = Vec::new();
     for listener in &config.listeners {
-        let pool = &config.pools[listener.pool];
         let generation = match config.generation {
             Some(generation) => generation.to_string(),
             None => "none".to_owned(),
         };
-        lines.push(format!(
-            "generation={generation} listen={} algorithm={} backends={}",
-            listener.addr,
-            pool.algorithm.name(),
-            pool.backends.len()
-        ));
-        lines.extend(pool.backends.iter().map(backend));
+        let mut pools: Vec<usize> = listener.routes.pools().copied().collect();
+        pools.sort_unstable();
+        pools.dedup();
+        for pool in pools.into_iter().map(|at| &config.pools[at]) {
+            lines.push(format!(
+                "generation={generation} listen={} algorithm={} backends={}",
+                listener.addr,
+                pool.algorithm.name(),
+                pool.backends.len()
+            ));
+            lines.extend(pool.backends.iter().map(backend));
+        }
     }
     lines
 }

@@ -57,7 +57,8 @@ impl Services {
         let mut services = Services::default();
         let number = |name: &Name| name.as_str()[1..].parse::<usize>().ok();
         for listener in &config.listeners {
-            let pool = number(&config.pools[listener.pool].name);
+            let pool = listener.routes.only_pool();
+            let pool = pool.and_then(|at| number(&config.pools[*at].name));
             if let Some((own, pool)) = number(&listener.name).zip(pool) {
                 services.listeners[own] = Some((listener.addr.port(), pool));
             }

@@ -47,6 +47,11 @@ impl HeldListeners {
         self.held = ById::collect(all.map(|held| (held.state.id, held)));
     }
 
+    /// Those that it holds.
+    pub fn ids(&self) -> impl Iterator<Item = ListenerId> {
+        self.held.iter().map(|held| held.state.id)
+    }
+
     /// What is known of a listener over all workers; the worker has sockets, sessions or flows of it.
     pub fn state(&self, listener: ListenerId) -> Option<&ListenerState> {
         self.held.get(listener).map(|held| &*held.state)

@@ -139,6 +139,14 @@ impl<T> ById<T> {
         self.0.get(id.place())?.as_ref()
     }
 
+    pub(crate) fn get_mut<I: Id>(&mut self, id: I) -> Option<&mut T> {
+        self.0.get_mut(id.place())?.as_mut()
+    }
+
+    pub(crate) fn take<I: Id>(&mut self, id: I) -> Option<T> {
+        self.0.get_mut(id.place())?.take()
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.0.iter().flatten()
     }

@@ -31,6 +31,7 @@ pub mod recency_list;
 pub mod registry;
 pub mod retirement;
 mod rings;
+pub mod route;
 pub mod score;
 pub mod session;
 pub mod slot;

@@ -6,10 +6,11 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use contract::{Listener, ListenerSettings, Name};
+use contract::{Listener, ListenerSettings, Name, Routes};
 
 use crate::counts::Counts;
-use crate::ids::{ListenerId, Names, PoolId};
+use crate::ids::{ListenerId, Names};
+use crate::route::Target;
 
 /// One listener, as long as it is configured or in use.
 #[derive(Debug)]
@@ -43,19 +44,12 @@ impl ListenerState {
 pub struct ListenerRules {
     /// As configured.
     pub settings: ListenerSettings,
+    /// Where new sessions and flows go.
+    pub routes: Routes<Target>,
     /// Sessions at once, over all workers.
     pub max_sessions: u64,
     /// Flows at once in one worker.
     pub max_flows_per_worker: usize,
-}
-
-/// For which listener an open endpoint accepts, and which pool its sessions and flows go to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Serving {
-    /// The listener that sessions and flows count for.
-    pub listener: ListenerId,
-    /// [`PoolId::NONE`] where the pool was removed with the listener.
-    pub pool: PoolId,
 }
 
 /// Every listener that is configured or still in use.
@@ -75,10 +69,11 @@ impl ListenerRegistry {
     }
 
     /// What `listener` goes by where all of them together may have so many sessions, and so many flows a
-    /// worker.
+    /// worker. `pools` are those of the configuration, in its order.
     pub fn rules(
         &self,
         listener: &Listener,
+        pools: &[Target],
         max_sessions: u64,
         max_flows_per_worker: usize,
     ) -> ListenerRules {
@@ -93,6 +88,7 @@ impl ListenerRegistry {
             max_flows_per_worker: flows.map_or(max_flows_per_worker, |flows| {
                 flows.min(max_flows_per_worker)
             }),
+            routes: listener.routes.map(|at| pools[*at]),
             settings,
         }
     }

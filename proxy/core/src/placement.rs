@@ -9,6 +9,7 @@ use crate::backend::BackendState;
 use crate::ids::PoolId;
 use crate::pick::{BackendIndex, Request};
 use crate::plan::Protocol;
+use crate::route::Routers;
 use crate::snapshot::Snapshot;
 
 /// A backend that was chosen for one session or flow.
@@ -31,6 +32,15 @@ pub struct Seeking<'a> {
     pub client_ip: IpAddr,
     /// Those that have failed it.
     pub tried: &'a [BackendAddr],
+}
+
+/// What choosing a pool and a backend of it uses up.
+#[derive(Debug)]
+pub struct Draw<'a> {
+    /// For what is left to chance.
+    pub random: &'a mut fastrand::Rng,
+    /// The turns of splits.
+    pub routers: &'a mut Routers,
 }
 
 impl Placement {

@@ -120,7 +120,7 @@ mod tests {
             addr: SocketAddr::from(([0, 0, 0, 0], 80)),
             tcp: true,
             udp: true,
-            pool,
+            routes: contract::Routes::to(pool),
             settings: contract::ListenerSettings::default(),
         }
     }

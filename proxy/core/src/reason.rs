@@ -30,6 +30,10 @@ pub enum SessionEnd {
     ConnectTimeout,
     /// No backend takes new sessions.
     NoBackend,
+    /// No route of its listener matched.
+    NoRoute,
+    /// It did not begin with a TLS ClientHello, and its listener takes nothing else.
+    NotTls,
     /// Neither side sent anything for the idle time-out.
     IdleTimeout,
     /// The client took nothing of what waits for it, and nothing else moved, for the time allowed.
@@ -48,7 +52,7 @@ pub enum SessionEnd {
 
 impl SessionEnd {
     /// In the order of their counters.
-    pub const ALL: [SessionEnd; 19] = [
+    pub const ALL: [SessionEnd; 21] = [
         SessionEnd::ClientClosed,
         SessionEnd::BackendClosed,
         SessionEnd::BackendClosedUnanswered,
@@ -61,6 +65,8 @@ impl SessionEnd {
         SessionEnd::ConnectRefused,
         SessionEnd::ConnectTimeout,
         SessionEnd::NoBackend,
+        SessionEnd::NoRoute,
+        SessionEnd::NotTls,
         SessionEnd::IdleTimeout,
         SessionEnd::ClientStalled,
         SessionEnd::BackendStalled,
@@ -85,6 +91,8 @@ impl SessionEnd {
             SessionEnd::ConnectRefused => "connect_refused",
             SessionEnd::ConnectTimeout => "connect_timeout",
             SessionEnd::NoBackend => "no_backend",
+            SessionEnd::NoRoute => "no_route",
+            SessionEnd::NotTls => "not_tls",
             SessionEnd::IdleTimeout => "idle_timeout",
             SessionEnd::ClientStalled => "client_stalled",
             SessionEnd::BackendStalled => "backend_stalled",

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use contract::health::{AllDown, Health as Rules};
 use contract::{
-    Algorithm, BackendAddr, Config, Listener, Name, Pool, PoolSettings, ProcessSettings,
+    Algorithm, BackendAddr, Config, Listener, Name, Pool, PoolSettings, ProcessSettings, Routes,
 };
 
 use crate::backend::BackendState;
@@ -14,11 +14,12 @@ use crate::batch::Batches;
 use crate::health::roster::{PoolHealth, Roster};
 use crate::health::{PROTOCOLS, is_served, listeners_of, subject};
 use crate::ids::{ById, ListenerId, MemberId, PoolId};
-use crate::listener::{ListenerRules, ListenerState, Serving};
+use crate::listener::{ListenerRules, ListenerState};
 use crate::meter::Metering;
 use crate::pick::{BackendIndex, PickTable, Picker};
 use crate::plan::{Endpoint, Protocol, endpoints_of};
 use crate::registry::{Adopted, BackendRegistry};
+use crate::route::Target;
 use crate::score::Scorer;
 
 /// See the [module](self).
@@ -47,7 +48,6 @@ pub struct Snapshot {
 struct RoutedListener {
     state: Arc<ListenerState>,
     rules: Arc<ListenerRules>,
-    pool: PoolId,
 }
 
 /// One pool of a [`Snapshot`].
@@ -139,19 +139,21 @@ impl Snapshot {
         let adopted = registry.adopt(&config.pools);
         configure_health(config, &adopted, registry, now_ms);
         let ids: Vec<PoolId> = adopted.iter().map(|pool| pool.id).collect();
+        let named = ids.iter().zip(&config.pools);
+        let targets: Vec<Target> = named
+            .map(|(id, pool)| Target::new(*id, &pool.name))
+            .collect();
         let states = registry.listeners.adopt(&config.listeners);
         let routed = config
             .listeners
             .iter()
             .zip(states)
             .map(|(listener, state)| {
-                let rules = registry
-                    .listeners
-                    .rules(listener, max_sessions, max_flows_per_worker);
+                let listeners = &registry.listeners;
+                let rules = listeners.rules(listener, &targets, max_sessions, max_flows_per_worker);
                 let routed = RoutedListener {
                     state,
                     rules: Arc::new(rules),
-                    pool: ids[listener.pool],
                 };
                 (listener, routed)
             });
@@ -229,31 +231,25 @@ impl Snapshot {
         Some(&self.known_pools.get(pool)?.name)
     }
 
-    /// The pool that a listener of the configuration leads to.
-    pub fn pool_of(&self, listener: ListenerId) -> Option<PoolId> {
-        Some(self.listeners.get(listener)?.pool)
+    /// Where new sessions and flows of a listener of the configuration go.
+    pub fn routes_of(&self, listener: ListenerId) -> Option<&Routes<Target>> {
+        Some(&self.listeners.get(listener)?.rules.routes)
     }
 
-    /// For whom an open `endpoint` accepts now, which did so for `before`. One that the configuration does
-    /// not name, since it is retired or its successor cannot be bound, goes on for the same listener.
-    pub fn serving(&self, endpoint: Endpoint, before: Option<Serving>) -> Option<Serving> {
+    /// The listener that an open `endpoint` accepts for now, which did so for `before`. One that the configuration
+    /// does not name, since it is retired or its successor cannot be bound, goes on for the same listener.
+    pub fn listener_at(
+        &self,
+        endpoint: Endpoint,
+        before: Option<ListenerId>,
+    ) -> Option<ListenerId> {
         let named = self
             .endpoints
             .binary_search_by_key(&endpoint, |(one, _)| *one);
-        let listener = match named {
-            Ok(at) => self.endpoints[at].1,
-            Err(_) => before?.listener,
-        };
-        let last = || {
-            before
-                .map(|before| before.pool)
-                .filter(|id| self.pool(*id).is_some())
-        };
-        let pool = self.pool_of(listener).or_else(last);
-        Some(Serving {
-            listener,
-            pool: pool.unwrap_or(PoolId::NONE),
-        })
+        match named {
+            Ok(at) => Some(self.endpoints[at].1),
+            Err(_) => before,
+        }
     }
 
     /// The pools whose sessions and flows have been told what is worth nothing under `after`.

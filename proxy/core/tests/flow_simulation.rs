@@ -27,9 +27,11 @@ use proxy_core::flow::seek::{Seek, Step, Unconnected};
 use proxy_core::flow::{ANSWER_PATIENCE_MS, Flow};
 use proxy_core::flow_table::{FlowIndex, FlowKey, FlowTable, Rank};
 use proxy_core::held_listeners::HeldListeners;
+use proxy_core::placement::Draw;
 use proxy_core::plan::{Endpoint, Protocol};
 use proxy_core::reason::{DropReason, FlowEnd};
 use proxy_core::registry::BackendRegistry;
+use proxy_core::route::Routers;
 use proxy_core::snapshot::Snapshot;
 
 const CLIENTS: u16 = 18;
@@ -72,6 +74,7 @@ impl Sockets for Socket {
 /// What the worker has of all this, and how it carries out what flows ask for.
 struct World {
     random: fastrand::Rng,
+    routers: Routers,
     now_ms: u64,
     most_flows: usize,
     config: Config,
@@ -103,7 +106,7 @@ impl World {
                 addr: SocketAddr::from(([192, 0, 2, 1], 53)),
                 tcp: false,
                 udp: true,
-                pool: 0,
+                routes: contract::Routes::to(0),
                 settings,
             }],
             pools: vec![pool],
@@ -115,10 +118,14 @@ impl World {
             addr: config.listeners[0].addr,
             protocol: Protocol::Udp,
         };
-        let serving = snapshot.serving(endpoint, None).expect("it is configured");
+        let listener = snapshot.listener_at(endpoint, None);
+        let listener = listener.expect("it is configured");
         let mut listeners = HeldListeners::default();
         listeners.update(&snapshot, 0, std::iter::empty());
+        let mut routers = Routers::default();
+        routers.update(&snapshot, &listeners);
         World {
+            routers,
             random: fastrand::Rng::with_seed(seed),
             now_ms: 1_000,
             most_flows,
@@ -126,7 +133,7 @@ impl World {
             registry,
             snapshot,
             listeners,
-            socket: Socket(Listening::new(endpoint, serving)),
+            socket: Socket(Listening::new(endpoint, listener)),
             table: FlowTable::default(),
             refused_of_100: 0,
             short_of_100: 0,
@@ -138,8 +145,9 @@ impl World {
         let (previous, now_ms) = (Some(&self.snapshot), self.now_ms);
         let (config, registry) = (&self.config, &mut self.registry);
         self.snapshot = Snapshot::build(previous, config, registry, 1, self.most_flows, now_ms);
-        let open = std::iter::once(self.socket.0.serving.listener);
+        let open = std::iter::once(self.socket.0.listener);
         self.listeners.update(&self.snapshot, 0, open);
+        self.routers.update(&self.snapshot, &self.listeners);
     }
 
     fn present(&self) -> Present<'_> {
@@ -164,8 +172,11 @@ impl World {
                 listeners: &self.listeners,
                 now_us: self.now_ms * 1_000,
             };
-            let random = &mut self.random;
-            match seek.next_step(&mut self.table, &self.socket, present, random) {
+            let mut draw = Draw {
+                random: &mut self.random,
+                routers: &mut self.routers,
+            };
+            match seek.next_step(&mut self.table, &self.socket, present, &mut draw) {
                 Step::Send(index) => sought.outcome = Ok(index),
                 Step::Drop(reason) => sought.outcome = Err(reason),
                 Step::End(index, end) => {
@@ -185,9 +196,9 @@ impl World {
                         continue;
                     }
                     seek.connected();
-                    let serving = self.socket.0.serving;
-                    let flow = Flow::new((), &placement.backend, place, serving, self.present());
-                    let (listener, now_ms) = (serving.listener, self.now_ms);
+                    let listener = self.socket.0.listener;
+                    let flow = Flow::new((), &placement.backend, place, listener, self.present());
+                    let now_ms = self.now_ms;
                     sought.outcome = Ok(self.table.insert(key, flow, listener, now_ms));
                 }
             }

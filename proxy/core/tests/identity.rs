@@ -14,12 +14,12 @@ use proxy_core::backend::BackendState;
 use proxy_core::health::Outcome;
 use proxy_core::health::watch::{Failing, Watch};
 use proxy_core::held_listeners::HeldListeners;
-use proxy_core::ids::{MemberId, PoolId};
-use proxy_core::listener::Serving;
+use proxy_core::ids::{ListenerId, MemberId, PoolId};
 use proxy_core::pick::Request;
 use proxy_core::plan::{Endpoint, Protocol};
 use proxy_core::reason::SessionEnd;
 use proxy_core::registry::BackendRegistry;
+use proxy_core::route::{Preface, Routed, Routers};
 use proxy_core::score::Now;
 use proxy_core::slot::SessionSlot;
 use proxy_core::snapshot::{PoolSnapshot, Snapshot};
@@ -57,7 +57,7 @@ fn listener(text: &str, port: u16, pool: usize) -> Listener {
         addr: at(port),
         tcp: true,
         udp: true,
-        pool,
+        routes: contract::Routes::to(pool),
         settings: ListenerSettings::default(),
     }
 }
@@ -78,6 +78,8 @@ struct World {
     watch: Watch,
     snapshot: Snapshot,
     random: fastrand::Rng,
+    held: HeldListeners,
+    routers: Routers,
 }
 
 impl World {
@@ -92,7 +94,32 @@ impl World {
             watch,
             snapshot,
             random: fastrand::Rng::with_seed(1),
+            held: HeldListeners::default(),
+            routers: Routers::default(),
         }
+    }
+
+    /// Goes on for the listeners of the snapshot, and those that are `open`.
+    fn hold(&mut self, open: &[ListenerId]) {
+        self.held.update(&self.snapshot, 0, open.iter().copied());
+        self.routers.update(&self.snapshot, &self.held);
+    }
+
+    fn listener_at(&self, endpoint: Endpoint, before: Option<ListenerId>) -> ListenerId {
+        let listener = self.snapshot.listener_at(endpoint, before);
+        listener.expect("it is named")
+    }
+
+    /// The pool of a session of `listener`, which has but one route.
+    fn route(&mut self, listener: ListenerId) -> PoolId {
+        self.hold(&[listener]);
+        let routed = self
+            .routers
+            .route(listener, [192, 0, 2, 1].into(), Preface::Unread);
+        let Routed::To { pool, .. } = routed else {
+            panic!("{routed:?}");
+        };
+        pool
     }
 
     /// Returns the snapshot of before.
@@ -190,7 +217,8 @@ fn a_pool_inserted_before_another_disturbs_nothing() {
     let a = pool("a", Algorithm::RoundRobin, 1..=3);
     let b = pool("b", Algorithm::RoundRobin, 1..=5);
     let mut world = World::new(std::slice::from_ref(&a), &[listener("l", 1, 0)]);
-    let serving = world.snapshot.serving(tcp(1), None).expect("it is named");
+    let named = world.listener_at(tcp(1), None);
+    let led_to = world.route(named);
     let id = world.id("a");
     let slot = SessionSlot::take(&world.member("a", 1));
     let turns: Vec<u16> = (0..2).map(|_| world.pick("a")).collect();
@@ -200,9 +228,10 @@ fn a_pool_inserted_before_another_disturbs_nothing() {
     world.reload(&[b, a], &[listener("l", 1, 1)]);
 
     assert_eq!(world.id("a"), id);
-    let pool = world.snapshot.pool(serving.pool).expect("it is there");
+    let pool = world.snapshot.pool(led_to).expect("it is there");
     assert_eq!((pool.name.as_str(), pool.len()), ("a", 3));
-    assert_eq!(world.snapshot.serving(tcp(1), Some(serving)), Some(serving));
+    assert_eq!(world.listener_at(tcp(1), Some(named)), named);
+    assert_eq!(world.route(named), led_to);
     assert!(!is_in(&world.member("a", 3)) && is_in(&world.member("b", 3)));
     assert_eq!(world.member("a", 1).sessions(), 1);
     // Of the order that was under way, with one less.
@@ -334,39 +363,37 @@ fn the_bound_on_ejections_is_a_share_of_the_pool() {
 fn a_listener_that_moves_to_another_pool_stays_what_it_is() {
     let [a, b] = ["a", "b"].map(|text| pool(text, Algorithm::Random, 1..=2));
     let mut world = World::new(&[a.clone(), b.clone()], &[listener("l", 1, 0)]);
-    let before = world.snapshot.serving(tcp(1), None).expect("it is named");
-    assert_eq!(before.pool, world.id("a"));
+    let before = world.listener_at(tcp(1), None);
+    assert_eq!(world.route(before), world.id("a"));
     world.reload(&[a.clone(), b.clone()], &[listener("l", 1, 1)]);
-    let moved = world.snapshot.serving(tcp(1), Some(before));
-    let pool = world.id("b");
-    assert_eq!(moved, Some(Serving { pool, ..before }));
-    assert_eq!(world.snapshot.pool_of(before.listener), Some(pool));
+    assert_eq!(world.listener_at(tcp(1), Some(before)), before);
+    assert_eq!(world.route(before), world.id("b"));
 
     // Its new address cannot be bound, so the old one goes on for it, and for the pool it has now.
     world.reload(&[a.clone(), b.clone()], &[listener("l", 2, 0)]);
-    assert_eq!(world.snapshot.serving(tcp(1), moved), Some(before));
+    assert_eq!(world.listener_at(tcp(1), Some(before)), before);
+    assert_eq!(world.route(before), world.id("a"));
 
     // Another listener takes over the address.
     world.reload(&[a, b], &[listener("k", 1, 1)]);
-    let other = world.snapshot.serving(tcp(1), Some(before));
-    let other = other.expect("it is named");
-    assert!(other.listener != before.listener && other.pool == pool);
+    let other = world.listener_at(tcp(1), Some(before));
+    assert!(other != before && world.route(other) == world.id("b"));
 }
 
 #[test]
 fn a_retired_listener_leads_to_no_pool_that_came_after_its_own() {
     let only = |text| [pool(text, Algorithm::Random, [])];
     let mut world = World::new(&only("a"), &[listener("l", 1, 0)]);
-    let mut serving = world.snapshot.serving(tcp(1), None);
+    let retired = world.listener_at(tcp(1), None);
+    world.hold(&[retired]);
     let id = world.id("a");
     world.reload(&only("b"), &[listener("m", 2, 0)]);
-    serving = world.snapshot.serving(tcp(1), serving);
-    assert_eq!(serving.map(|serving| serving.pool), Some(PoolId::NONE));
+    world.hold(&[retired]);
+    assert_eq!(world.route(retired), PoolId::NONE);
     world.reload(&only("c"), &[listener("m", 2, 0)]);
     assert_eq!(world.id("c"), id, "the number is free by now");
-    serving = world.snapshot.serving(tcp(1), serving);
-    let pool = serving.and_then(|serving| world.snapshot.pool(serving.pool));
-    assert!(pool.is_none());
+    world.hold(&[retired]);
+    assert_eq!(world.route(retired), PoolId::NONE);
 }
 
 #[test]
@@ -376,8 +403,7 @@ fn a_removed_listener_is_counted_for_until_its_last_session_has_ended() {
     let mut world = World::new(&pools, std::slice::from_ref(&old));
     let mut held = HeldListeners::default();
     held.update(&world.snapshot, 0, std::iter::empty());
-    let serving = world.snapshot.serving(tcp(1), None).expect("it is named");
-    let id = serving.listener;
+    let id = world.listener_at(tcp(1), None);
     let names = |world: &World| -> Vec<String> {
         let all = world.registry.listeners.all();
         all.map(|listener| listener.name.to_string()).collect()

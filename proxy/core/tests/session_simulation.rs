@@ -10,18 +10,26 @@
 //! - a reset ends the session, before or after a close and whatever the other end does, once the bytes
 //!   before it have been acknowledged or nothing was for the time of patience;
 //! - a session tries at most `connect_attempts` backends, none of them twice;
-//! - a connect is given up at its deadline, a silent session at its own, none of them earlier.
+//! - a connect is given up at its deadline, a silent session at its own, none of them earlier;
+//! - where the client's first bytes decide, they do so whole, or when no more come or the time is over, and
+//!   the backend gets them like all others.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use contract::route::ServerName;
 use contract::{
-    Algorithm, Backend, BackendAddr, Config, Listener, ListenerSettings, Name, Pool,
-    ProcessSettings, Report,
+    Algorithm, Backend, BackendAddr, Config, Listener, ListenerSettings, Name, OnNotTls, Pool,
+    ProcessSettings, Report, Route, Routes, Split,
 };
+use proxy_core::held_listeners::HeldListeners;
+use proxy_core::ids::ListenerId;
+use proxy_core::placement::Draw;
 use proxy_core::plan::{Endpoint, Protocol};
 use proxy_core::reason::SessionEnd;
 use proxy_core::registry::BackendRegistry;
+use proxy_core::route::Routers;
+use proxy_core::route::hello::{Found, Hello, find};
 use proxy_core::session::SessionState;
 use proxy_core::session::action::{Action, Choice, Connect, ConnectFailure, Ends, Readiness};
 use proxy_core::session::half::{Break, End};
@@ -50,9 +58,16 @@ struct Socket {
     wants_room: bool,
     /// Arrivals are not told.
     is_muted: bool,
+    /// Arrivals are told only when there is so much to read.
+    low_water: usize,
 }
 
-const CAPACITY: usize = 48;
+const CAPACITY: usize = 96;
+/// A ClientHello that asks for the name `a`; another asks for `b`.
+const HELLO_A: &[u8] = &hello(b'a');
+const HELLO_B: &[u8] = &hello(b'b');
+const PREFACE_MS: u64 = 300;
+const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// How late a timer may come.
 const LATE_MS: u64 = 30;
 
@@ -85,6 +100,10 @@ struct Sockets([Socket; 2]);
 
 struct Simulation {
     random: fastrand::Rng,
+    routers: Routers,
+    listeners: HeldListeners,
+    /// Since when the client's first bytes are awaited.
+    awaits_preface_ms: Option<u64>,
     now_ms: u64,
     /// The longest step in time.
     pace_ms: u64,
@@ -137,7 +156,46 @@ impl Ends for Sockets {
     }
 }
 
+/// A record with a ClientHello that has nothing but a server name of one letter.
+const fn hello(name: u8) -> [u8; 64] {
+    let mut bytes = [0; 64];
+    let parts: [(usize, &[u8]); 5] = [
+        (0, &[22, 3, 1, 0, 59, 1, 0, 0, 55, 3, 3]),
+        (44, &[0, 2, 0x13, 1]),
+        (48, &[1, 0]),
+        (50, &[0, 10, 0, 0, 0, 6, 0, 4, 0, 0]),
+        (60, &[1, name, 0, 0]),
+    ];
+    let mut part = 0;
+    while part < parts.len() {
+        let (start, content) = parts[part];
+        let mut at = 0;
+        while at < content.len() {
+            bytes[start + at] = content[at];
+            at += 1;
+        }
+        part += 1;
+    }
+    bytes
+}
+
 impl Peer {
+    /// One that first says who it wants, or something else.
+    fn client(random: &mut fastrand::Rng) -> Peer {
+        let mut peer = Peer::new(random);
+        let first = match random.u8(0..6) {
+            0..=2 => HELLO_A,
+            3 => HELLO_B,
+            4 => &HELLO_A[..random.usize(1..HELLO_A.len())],
+            _ => &[],
+        };
+        first
+            .iter()
+            .rev()
+            .for_each(|byte| peer.to_send.push_front(*byte));
+        peer
+    }
+
     fn new(random: &mut fastrand::Rng) -> Peer {
         let length = random.usize(0..400);
         let lingers = random.u8(0..8) == 0;
@@ -172,6 +230,10 @@ fn config(random: &mut fastrand::Rng) -> Config {
     pool.settings.connect.timeout_ms = random.u64(50..400);
     pool.settings.connect.backend_gone_timeout_ms = (random.u8(0..3) == 0).then_some(100);
     let settings = ListenerSettings {
+        preface_timeout_ms: PREFACE_MS,
+        on_not_tls: random
+            .choice([OnNotTls::Default, OnNotTls::Refuse])
+            .expect("two of them"),
         idle_timeout_ms: random.u64(100..2_000),
         half_close_timeout_ms: random.u64(100..2_000),
         ..ListenerSettings::default()
@@ -184,12 +246,30 @@ fn config(random: &mut fastrand::Rng) -> Config {
             addr: SocketAddr::from(([127, 0, 0, 1], 80)),
             tcp: true,
             udp: false,
-            pool: 0,
+            routes: routes(random),
             settings,
         }],
         pools: vec![pool],
         process: ProcessSettings::default(),
     }
+}
+
+/// Mostly one for all. Else those who ask for `a`, and mostly the rest, go to the pool.
+fn routes(random: &mut fastrand::Rng) -> Routes<usize> {
+    let all = Routes::to(0);
+    if random.u8(0..3) > 0 {
+        return all;
+    }
+    let mut routes = vec![Route {
+        source: None,
+        sni: Some(vec![ServerName::Exact("a".to_owned())]),
+        alpn: None,
+        split: Split::to(0),
+    }];
+    if random.u8(0..4) > 0 {
+        routes.extend(all.0);
+    }
+    Routes(routes)
 }
 
 impl Simulation {
@@ -203,7 +283,12 @@ impl Simulation {
             addr: config.listeners[0].addr,
             protocol: Protocol::Tcp,
         };
-        let serving = snapshot.serving(endpoint, None).expect("it is configured");
+        let listener = snapshot.listener_at(endpoint, None);
+        let listener = listener.expect("it is configured");
+        let mut listeners = HeldListeners::default();
+        listeners.update(&snapshot, 0, std::iter::once(listener));
+        let mut routers = Routers::default();
+        routers.update(&snapshot, &listeners);
         let settings = &config.listeners[0].settings;
         // Mostly some that accept.
         let accepts = random.u8(1..=8);
@@ -221,8 +306,11 @@ impl Simulation {
         });
         let fates = fates.collect();
         Simulation {
-            state: SessionState::new(serving, settings, now_ms * 1_000),
-            peers: [Peer::new(&mut random), Peer::default()],
+            state: SessionState::new(listener, settings, now_ms * 1_000),
+            peers: [Peer::client(&mut random), Peer::default()],
+            routers,
+            listeners,
+            awaits_preface_ms: None,
             pace_ms: random.choice([2, 20, 200]).expect("three of them"),
             random,
             now_ms,
@@ -252,6 +340,14 @@ impl Simulation {
         match action {
             Action::Wait => {}
             Action::Arm { at_ms } => self.timer_ms = Some(at_ms),
+            Action::Peek { is_last } => self.peek(is_last),
+            Action::AwaitBytes { at_least } => self.sockets.0[0].low_water = at_least,
+            Action::Choose { has_awaited_bytes } => {
+                assert_eq!(has_awaited_bytes, self.sockets.0[0].low_water > 0);
+                self.awaits_preface_ms = None;
+                self.sockets.0[0].low_water = 0;
+                self.connect();
+            }
             Action::AskConnect { .. } => self.ask_connect(),
             Action::Connected { at_ms, .. } => {
                 self.timer_ms = Some(at_ms);
@@ -267,13 +363,62 @@ impl Simulation {
         }
     }
 
+    fn begin(&mut self) {
+        let next = self
+            .state
+            .begin(&mut self.routers, CLIENT, self.now_ms + PREFACE_MS);
+        if matches!(next, Action::Arm { .. }) {
+            self.awaits_preface_ms = Some(self.now_ms);
+        }
+        self.carry_out(next);
+    }
+
+    fn peek(&mut self, is_last: bool) {
+        let since_ms = self.awaits_preface_ms.expect("nothing else is looked at");
+        let is_late = self.now_ms >= since_ms + PREFACE_MS;
+        assert!(
+            !is_last || is_late || self.sockets.0[0].peer_closed,
+            "too early"
+        );
+        let bytes: Vec<u8> = self.sockets.0[0].inbox.iter().copied().collect();
+        let on_not_tls = self.config.listeners[0].settings.on_not_tls;
+        let next = self
+            .state
+            .peeked(&bytes, is_last, &mut self.routers, CLIENT, on_not_tls);
+        let listener = &self.config.listeners[0];
+        let has_default = listener.routes.0.len() > 1;
+        let asks_for = |message: &[u8]| -> Option<Option<Vec<u8>>> {
+            Hello::read(message).map(|hello| hello.server_name.map(<[u8]>::to_vec))
+        };
+        let named = match find(&bytes) {
+            Found::Message(message) => asks_for(&message),
+            Found::Part { .. } if !is_last => {
+                assert!(matches!(next, Action::AwaitBytes { at_least } if at_least > bytes.len()));
+                return self.carry_out(next);
+            }
+            Found::Part { .. } | Found::NotTls => None,
+        };
+        let refused = match (named, on_not_tls) {
+            (Some(Some(name)), _) if name == b"a" => None,
+            (None, OnNotTls::Refuse) => Some(SessionEnd::NotTls),
+            _ if has_default => None,
+            _ => Some(SessionEnd::NoRoute),
+        };
+        match refused {
+            None => assert!(matches!(next, Action::Choose { .. }), "{next:?}"),
+            Some(end) => assert_eq!(next, Action::Reset(end)),
+        }
+        self.carry_out(next);
+    }
+
     fn connect(&mut self) {
-        let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
         loop {
             let now_us = self.now_us();
-            let choice = self
-                .state
-                .choose(&self.snapshot, client, now_us, &mut self.random);
+            let mut draw = Draw {
+                random: &mut self.random,
+                routers: &mut self.routers,
+            };
+            let choice = self.state.choose(&self.snapshot, &mut draw, CLIENT, now_us);
             let (placement, timeout_ms) = match choice {
                 Choice::Try {
                     placement,
@@ -362,8 +507,8 @@ impl Simulation {
                 let count = self.random.usize(0..=room).min(peer.to_send.len());
                 let bytes: Vec<u8> = peer.to_send.drain(..count).collect();
                 peer.sent.extend(&bytes);
-                socket.edge.is_readable |= count > 0;
                 socket.inbox.extend(bytes);
+                socket.edge.is_readable |= count > 0 && socket.inbox.len() >= socket.low_water;
             }
             1 if !(peer.stalls && peer.got.len() > 20) => {
                 let count = self.random.usize(0..=socket.outbox.len());
@@ -590,6 +735,9 @@ impl Simulation {
         let registry = &mut self.registry;
         let next = Snapshot::build(Some(previous), config, registry, 10, 10, self.now_ms);
         self.snapshot = next;
+        self.listeners
+            .update(&self.snapshot, 0, std::iter::once(ListenerId::FIRST));
+        self.routers.update(&self.snapshot, &self.listeners);
     }
 
     fn look_for_gone_backends(&mut self) {
@@ -601,6 +749,13 @@ impl Simulation {
 
     /// Nothing is left undone for longer than it may be.
     fn assert_deadlines(&self) {
+        if let Some(since_ms) = self.awaits_preface_ms {
+            let most_ms = since_ms + PREFACE_MS + LATE_MS + self.pace_ms;
+            assert!(
+                self.now_ms <= most_ms,
+                "its first bytes are awaited for too long"
+            );
+        }
         if let Some((_, since_ms)) = self.connecting {
             let timeout_ms = self.config.pools[0].settings.connect.timeout_ms;
             let most_ms = since_ms + timeout_ms + LATE_MS + self.pace_ms;
@@ -685,7 +840,7 @@ fn check(seed: u64) -> SessionEnd {
         let mut simulation = Simulation::new(seed);
         let reload_at = (simulation.random.u8(0..6) == 0).then(|| simulation.random.usize(0..80));
         let stop_at = (simulation.random.u8(0..12) == 0).then(|| simulation.random.usize(0..80));
-        simulation.connect();
+        simulation.begin();
         for step in 0..MOST_STEPS {
             if let Some(end) = simulation.end {
                 return end;

@@ -154,7 +154,7 @@ mod tests {
             addr: ([127, 0, 0, 1], 1).into(),
             tcp: true,
             udp: true,
-            pool: 0,
+            routes: contract::Routes::to(0),
             settings,
         }
     }

@@ -7,7 +7,6 @@ use crate::backend::BackendState;
 use crate::flow_table::{FlowIndex, FlowTable, Rank};
 use crate::held_listeners::HeldListeners;
 use crate::ids::{ListenerId, PoolId};
-use crate::listener::Serving;
 use crate::reason::FlowEnd;
 use crate::snapshot::Snapshot;
 
@@ -71,15 +70,15 @@ impl<S> Flow<S> {
         socket: S,
         backend: &Arc<BackendState>,
         came_by: usize,
-        serving: Serving,
+        listener: ListenerId,
         present: Present<'_>,
     ) -> Flow<S> {
         Flow {
             socket,
             state: FlowState::begin(backend, present.snapshot.epoch),
             came_by: came_by as u32,
-            listener: serving.listener,
-            pool: serving.pool,
+            listener,
+            pool: backend.pool,
             started_us: present.now_us,
             bytes_up: 0,
             bytes_down: 0,

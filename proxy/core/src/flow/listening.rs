@@ -4,7 +4,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::flow_table::FlowKey;
-use crate::listener::{ListenerRules, Serving};
+use crate::ids::ListenerId;
+use crate::listener::ListenerRules;
 use crate::plan::Endpoint;
 use crate::reason::DropReason;
 use crate::retirement::Life;
@@ -14,8 +15,8 @@ use crate::retirement::Life;
 pub struct Listening {
     /// What it is bound to.
     pub endpoint: Endpoint,
-    /// The listener that it receives for, and that listener's pool.
-    pub serving: Serving,
+    /// The listener that it receives for.
+    pub listener: ListenerId,
     /// Whether it serves, or is retired.
     pub life: Life,
 }
@@ -32,10 +33,10 @@ pub trait Sockets {
 
 impl Listening {
     /// A socket that serves.
-    pub fn new(endpoint: Endpoint, serving: Serving) -> Listening {
+    pub fn new(endpoint: Endpoint, listener: ListenerId) -> Listening {
         Listening {
             endpoint,
-            serving,
+            listener,
             life: Life::new(endpoint.protocol),
         }
     }

@@ -9,11 +9,11 @@ use contract::BackendAddr;
 use super::life::{Flow, Present};
 use super::listening::{Sockets, refuses, taker};
 use crate::flow_table::{FlowIndex, FlowKey, FlowTable};
-use crate::ids::PoolId;
-use crate::listener::Serving;
-use crate::placement::{Placement, Seeking};
+use crate::ids::{ListenerId, PoolId};
+use crate::placement::{Draw, Placement, Seeking};
 use crate::plan::Protocol;
 use crate::reason::{DropReason, FlowEnd};
+use crate::route::{Preface, Routed};
 use crate::snapshot::Snapshot;
 
 /// What to do next.
@@ -52,6 +52,8 @@ pub struct Seek {
     arrived_at: usize,
     /// Backends that have refused them.
     tried: Vec<BackendAddr>,
+    /// The pool that they go to, if that is decided.
+    pool: Option<PoolId>,
     stage: Stage,
 }
 
@@ -69,6 +71,7 @@ enum Stage {
     /// Tries so many backends more.
     Choose {
         place: usize,
+        pool: PoolId,
         left: u64,
     },
     Connecting {
@@ -89,6 +92,7 @@ impl Seek {
             key,
             arrived_at,
             tried: Vec::new(),
+            pool: None,
             stage: Stage::Find,
         }
     }
@@ -100,14 +104,14 @@ impl Seek {
         flows: &mut FlowTable<Flow<S>>,
         sockets: &impl Sockets,
         present: Present<'_>,
-        random: &mut fastrand::Rng,
+        draw: &mut Draw<'_>,
     ) -> Step {
         if let Stage::Find = self.stage
             && let Some(index) = flows.find(&self.key)
         {
             return self.go_by(index, flows, sockets, present);
         }
-        self.begin(flows, sockets, present, random)
+        self.begin(flows, sockets, present, draw)
     }
 
     /// By the flow that there is, while its backend may have it.
@@ -142,7 +146,7 @@ impl Seek {
         flows: &FlowTable<Flow<S>>,
         sockets: &impl Sockets,
         present: Present<'_>,
-        random: &mut fastrand::Rng,
+        draw: &mut Draw<'_>,
     ) -> Step {
         loop {
             match &mut self.stage {
@@ -152,7 +156,7 @@ impl Seek {
                 },
                 Stage::Begin { place } => {
                     let place = *place;
-                    let rules = present.listeners.rules(sockets.at(place).serving.listener);
+                    let rules = present.listeners.rules(sockets.at(place).listener);
                     if let Some(reason) = refuses(sockets, rules, self.key.client) {
                         return Step::Drop(reason);
                     }
@@ -160,19 +164,19 @@ impl Seek {
                 }
                 Stage::MakeRoom { place } => {
                     let place = *place;
-                    let serving = sockets.at(place).serving;
-                    if let Some(index) = in_the_way(flows, serving, present) {
+                    let listener = sockets.at(place).listener;
+                    if let Some(index) = in_the_way(flows, listener, present) {
                         return Step::End(index, FlowEnd::Evicted);
                     }
-                    let left = connect_attempts(present.snapshot, serving.pool);
-                    self.stage = Stage::Choose { place, left };
+                    let pool = self.pool(listener, draw);
+                    let left = connect_attempts(present.snapshot, pool);
+                    self.stage = Stage::Choose { place, pool, left };
                 }
-                Stage::Choose { place, left } => {
-                    let (place, left) = (*place, *left);
-                    let pool = sockets.at(place).serving.pool;
+                Stage::Choose { place, pool, left } => {
+                    let (place, pool, left) = (*place, *pool, *left);
                     let placement = match left {
                         0 => None,
-                        _ => self.place(pool, present, random),
+                        _ => self.place(pool, present, draw.random),
                     };
                     let Some(placement) = placement else {
                         return Step::Drop(DropReason::NoBackend);
@@ -203,9 +207,9 @@ impl Seek {
                         };
                     }
                     Some(Unconnected::Refused) => {
-                        let (place, left) = (*place, *left);
+                        let (place, pool, left) = (*place, placement.backend.pool, *left);
                         self.tried.push(placement.backend.addr);
-                        self.stage = Stage::Choose { place, left };
+                        self.stage = Stage::Choose { place, pool, left };
                     }
                     // Room was made.
                     None => {
@@ -215,6 +219,17 @@ impl Seek {
                 },
             }
         }
+    }
+
+    /// The pool of a new flow. Datagrams that a backend refused stay in the pool that they had.
+    fn pool(&mut self, listener: ListenerId, draw: &mut Draw<'_>) -> PoolId {
+        *self.pool.get_or_insert_with(|| {
+            let client_ip = self.key.client.ip();
+            match draw.routers.route(listener, client_ip, Preface::NotTls) {
+                Routed::To { pool, .. } => pool,
+                Routed::AskHello | Routed::NoRoute => PoolId::NONE,
+            }
+        })
     }
 
     /// The backend for a new flow. Where all that there are have been tried, the one whose turn it is:
@@ -248,6 +263,7 @@ impl Seek {
     /// are dropped, where too many have.
     pub fn refused<S>(&mut self, flow: &mut Flow<S>, snapshot: &Snapshot) -> Option<DropReason> {
         flow.state.refuse();
+        self.pool = Some(flow.pool);
         self.tried.push(flow.state.backend().addr);
         self.stage = Stage::Find;
         let is_last = self.tried.len() as u64 >= connect_attempts(snapshot, flow.pool);
@@ -263,10 +279,9 @@ impl Seek {
 /// The flow that is to end before another may begin for `serving`.
 fn in_the_way<S>(
     flows: &FlowTable<Flow<S>>,
-    serving: Serving,
+    listener: ListenerId,
     present: Present<'_>,
 ) -> Option<FlowIndex> {
-    let listener = serving.listener;
     if flows.len_of(listener) >= present.listeners.rules(listener).max_flows_per_worker {
         return flows.least_missed_of(listener);
     }

@@ -11,9 +11,11 @@ use super::listening::{Listening, Sockets, refuses};
 use super::seek::{Seek, Step, Unconnected};
 use crate::flow_table::{FlowIndex, FlowKey, FlowTable};
 use crate::held_listeners::HeldListeners;
+use crate::placement::Draw;
 use crate::plan::{Endpoint, Protocol};
 use crate::reason::{DropReason, FlowEnd};
 use crate::registry::BackendRegistry;
+use crate::route::Routers;
 use crate::snapshot::Snapshot;
 
 const ATTEMPTS: u64 = 2;
@@ -52,6 +54,7 @@ struct World {
     registry: BackendRegistry,
     snapshot: Snapshot,
     listeners: HeldListeners,
+    routers: Routers,
     sockets: Listenings,
     table: FlowTable<Flow<()>>,
 }
@@ -74,7 +77,7 @@ fn config(addrs: &[&str], backends: u16, most_each: u64) -> Config {
         addr: at(addr),
         tcp: false,
         udp: true,
-        pool: 0,
+        routes: contract::Routes::to(0),
         settings: ListenerSettings {
             max_flows: Some(most_each),
             ..ListenerSettings::default()
@@ -102,13 +105,16 @@ impl World {
                 addr: listener.addr,
                 protocol: Protocol::Udp,
             };
-            let serving = snapshot.serving(endpoint, None).expect("it is configured");
-            Listening::new(endpoint, serving)
+            let listener = snapshot.listener_at(endpoint, None);
+            Listening::new(endpoint, listener.expect("it is configured"))
         });
         let sockets = Listenings(sockets.collect());
         let mut listeners = HeldListeners::default();
         listeners.update(&snapshot, 0, std::iter::empty());
+        let mut routers = Routers::default();
+        routers.update(&snapshot, &listeners);
         World {
+            routers,
             registry,
             snapshot,
             listeners,
@@ -120,8 +126,9 @@ impl World {
     fn reload(&mut self, config: &Config) {
         let (previous, registry) = (Some(&self.snapshot), &mut self.registry);
         self.snapshot = Snapshot::build(previous, config, registry, 1, MOST, 0);
-        let open = self.sockets.0.iter().map(|one| one.serving.listener);
+        let open = self.sockets.0.iter().map(|one| one.listener);
         self.listeners.update(&self.snapshot, 0, open);
+        self.routers.update(&self.snapshot, &self.listeners);
     }
 
     fn step(&mut self, seek: &mut Seek) -> Step {
@@ -130,8 +137,11 @@ impl World {
             listeners: &self.listeners,
             now_us: 0,
         };
-        let mut random = fastrand::Rng::with_seed(1);
-        let step = seek.next_step(&mut self.table, &self.sockets, present, &mut random);
+        let mut draw = Draw {
+            random: &mut fastrand::Rng::with_seed(1),
+            routers: &mut self.routers,
+        };
+        let step = seek.next_step(&mut self.table, &self.sockets, present, &mut draw);
         if let Step::End(index, _) = step {
             self.table.remove(index).expect("it is in the table");
         }
@@ -147,14 +157,13 @@ impl World {
                 Step::End(_, end) => ends.push(end),
                 Step::Connect { placement, place } => {
                     seek.connected();
-                    let serving = self.sockets.at(place).serving;
+                    let listener = self.sockets.at(place).listener;
                     let present = Present {
                         snapshot: &self.snapshot,
                         listeners: &self.listeners,
                         now_us: 0,
                     };
-                    let flow = Flow::new((), &placement.backend, place, serving, present);
-                    let listener = serving.listener;
+                    let flow = Flow::new((), &placement.backend, place, listener, present);
                     return (self.table.insert(key(client), flow, listener, 0), ends);
                 }
                 step => panic!("{step:?}"),
@@ -232,7 +241,7 @@ fn nothing_begins_for_a_source_that_would_answer_for_ever() {
     }
     // Retired, it still receives.
     world.sockets.0[0].life.retire(0);
-    let rules = world.listeners.rules(world.sockets.0[0].serving.listener);
+    let rules = world.listeners.rules(world.sockets.0[0].listener);
     let reason = refuses(&world.sockets, rules, at("192.0.2.1:53"));
     assert_eq!(reason, Some(DropReason::FromListener));
 }

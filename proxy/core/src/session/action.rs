@@ -20,6 +20,22 @@ pub enum Action {
         /// Milliseconds on the clock of the workers.
         at_ms: u64,
     },
+    /// Look at what the client has sent without taking it, at most [`MAX_PREFACE`](crate::route::hello::MAX_PREFACE)
+    /// bytes, and tell by `SessionState::peeked`.
+    Peek {
+        /// Nothing more is waited for.
+        is_last: bool,
+    },
+    /// Tell of the client only once it has sent so many bytes, or no more will come.
+    AwaitBytes {
+        /// From the first one on.
+        at_least: usize,
+    },
+    /// Choose a backend by `SessionState::choose`.
+    Choose {
+        /// Every byte of the client is to be told of again.
+        has_awaited_bytes: bool,
+    },
     /// Ask the socket to the backend how the connect went, and tell by `SessionState::connect_ended`. An
     /// error waits there only if it `is_broken`.
     AskConnect {

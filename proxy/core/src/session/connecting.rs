@@ -8,9 +8,10 @@ use contract::{BackendAddr, ConnectSettings};
 use super::action::{Action, Choice, Connect, ConnectFailure};
 use super::relay::Side;
 use super::state::{SessionState, Stage};
-use crate::placement::{Placement, Seeking};
+use crate::placement::{Draw, Placement, Seeking};
 use crate::plan::Protocol;
 use crate::reason::SessionEnd;
+use crate::route::{Preface, Routed, Routers};
 use crate::slot::SessionSlot;
 use crate::snapshot::Snapshot;
 
@@ -19,11 +20,11 @@ impl SessionState {
     pub fn choose(
         &mut self,
         snapshot: &Snapshot,
+        draw: &mut Draw<'_>,
         client_ip: IpAddr,
         now_us: u64,
-        random: &mut fastrand::Rng,
     ) -> Choice {
-        let rules = self.route(snapshot);
+        let rules = self.rules(snapshot, draw.routers, client_ip);
         let (most, timeout_ms) =
             rules.map_or((0, 0), |rules| (rules.attempts as u8, rules.timeout_ms));
         let seeking = Seeking {
@@ -33,7 +34,7 @@ impl SessionState {
             tried: &self.tried,
         };
         let placement = match self.attempts < most {
-            true => Placement::choose(snapshot, seeking, now_us, random),
+            true => Placement::choose(snapshot, seeking, now_us, draw.random),
             false => None,
         };
         let Some(placement) = placement else {
@@ -48,18 +49,26 @@ impl SessionState {
         }
     }
 
-    /// Where a reload took the pool away meanwhile, the session goes to the pool that its listener leads
-    /// to now. Returns how a backend of it is connected to; `None`: there is no such pool either.
-    fn route<'a>(&mut self, snapshot: &'a Snapshot) -> Option<&'a ConnectSettings> {
-        if snapshot.pool(self.pool).is_none() {
-            self.pool = snapshot.pool_of(self.listener)?;
+    /// How a backend of its pool is connected to. Where a reload took the pool away meanwhile, the session goes where
+    /// its listener leads now, unless that depends on what the client said; `None`: it leads nowhere.
+    fn rules<'a>(
+        &mut self,
+        snapshot: &'a Snapshot,
+        routers: &mut Routers,
+        client_ip: IpAddr,
+    ) -> Option<&'a ConnectSettings> {
+        if snapshot.pool(self.pool).is_none() && !self.is_by_tls() {
+            match routers.route(self.listener, client_ip, Preface::Unread) {
+                Routed::To { pool, .. } => self.pool = pool,
+                Routed::AskHello | Routed::NoRoute => return None,
+            }
         }
         let pool = snapshot.pool(self.pool)?;
         Some(&pool.settings.connect)
     }
 
     fn end_without_backend(&self) -> SessionEnd {
-        let Stage::Choosing { failure } = self.stage else {
+        let Stage::Choosing { failure, .. } = self.stage else {
             return SessionEnd::InternalError;
         };
         match failure {
@@ -77,6 +86,7 @@ impl SessionState {
         self.stage = Stage::Connecting {
             since_us: now_us,
             deadline_ms,
+            is_by_tls: self.is_by_tls(),
         };
         Action::Arm { at_ms: deadline_ms }
     }
@@ -85,15 +95,30 @@ impl SessionState {
     pub fn could_not_connect(&mut self, backend: BackendAddr, failure: ConnectFailure) {
         self.tried.push(backend);
         let before = match self.stage {
-            Stage::Choosing { failure } => failure,
-            Stage::Connecting { .. } | Stage::Relaying | Stage::Resetting(_) | Stage::Ended => None,
+            Stage::Choosing { failure, .. } => failure,
+            Stage::Preface { .. }
+            | Stage::Connecting { .. }
+            | Stage::Relaying
+            | Stage::Resetting(_)
+            | Stage::Ended => None,
         };
         let failure = match failure {
             // Another backend may be reached from ports that are in use towards this one.
             ConnectFailure::NoPort => before.or(Some(failure)),
             ConnectFailure::Refused | ConnectFailure::TimedOut => Some(failure),
         };
-        self.stage = Stage::Choosing { failure };
+        self.stage = Stage::Choosing {
+            failure,
+            is_by_tls: self.is_by_tls(),
+        };
+    }
+
+    /// Whether what the client said in TLS decided the pool, for as long as it seeks a backend.
+    fn is_by_tls(&self) -> bool {
+        match self.stage {
+            Stage::Choosing { is_by_tls, .. } | Stage::Connecting { is_by_tls, .. } => is_by_tls,
+            Stage::Preface { .. } | Stage::Relaying | Stage::Resetting(_) | Stage::Ended => false,
+        }
     }
 
     /// The connect under way is given up; returns its backend's slot. [`SessionState::choose`] comes next.

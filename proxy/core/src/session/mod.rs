@@ -5,13 +5,12 @@
 //! stage at a time:
 //!
 //! ```text
-//! Choosing --> Connecting --> Relaying --> Resetting --> Ended
-//!     ^------------'
+//! (Preface -->) Choosing --> Connecting --> Relaying --> Resetting --> Ended
+//!                  ^------------'
 //! ```
 //!
-//! and from each it may end at once. Bytes that have to be read before a backend can be chosen would be
-//! read in a stage before `Choosing`, which is entered by nothing but [`SessionState::new`] and a failed
-//! connect; the half that reads from the client would begin with what was read.
+//! and from each it may end at once. Only a session whose pool depends on what the client says first begins in
+//! `Preface`, where these bytes are looked at and not taken.
 //!
 //! A session ends exactly once ([`SessionState::end`]), with one reason. It is closed in order only after
 //! both ends have closed; all else is a reset (`docs/adr/0003`). Parts of invariants 2 and 4.
@@ -19,6 +18,7 @@
 pub mod action;
 mod connecting;
 pub mod half;
+mod preface;
 pub mod relay;
 pub mod run;
 mod silence;

@@ -7,7 +7,6 @@ use super::half::Step;
 use super::relay::{Relay, Side};
 use crate::backend::BackendState;
 use crate::ids::{ListenerId, PoolId};
-use crate::listener::Serving;
 use crate::reason::SessionEnd;
 use crate::slot::{SessionSlot, Slot};
 use crate::snapshot::Snapshot;
@@ -16,7 +15,7 @@ use crate::snapshot::Snapshot;
 #[derive(Debug)]
 pub struct SessionState {
     pub(super) listener: ListenerId,
-    /// The pool that its backends are members of.
+    /// The pool that its backends are members of, once a route led there.
     pub(super) pool: PoolId,
     pub(super) stage: Stage,
     pub(super) relay: Relay,
@@ -43,14 +42,23 @@ pub struct SessionState {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
+    /// The client's first bytes decide where it goes.
+    Preface {
+        deadline_ms: u64,
+        /// It has asked for several bytes at once.
+        has_awaited_bytes: bool,
+    },
     /// No connect is under way.
     Choosing {
         /// Why the ones before did not come about.
         failure: Option<ConnectFailure>,
+        /// What the client said in TLS decided the pool.
+        is_by_tls: bool,
     },
     Connecting {
         since_us: u64,
         deadline_ms: u64,
+        is_by_tls: bool,
     },
     Relaying,
     /// The connection to one end broke; the other end gets its reset once it has acknowledged the bytes
@@ -84,12 +92,15 @@ struct Muted {
 }
 
 impl SessionState {
-    /// The session of a client that was accepted at `now_us`.
-    pub fn new(serving: Serving, settings: &ListenerSettings, now_us: u64) -> SessionState {
+    /// The session of a client that was accepted at `now_us`. [`SessionState::begin`] comes next.
+    pub fn new(listener: ListenerId, settings: &ListenerSettings, now_us: u64) -> SessionState {
         SessionState {
-            listener: serving.listener,
-            pool: serving.pool,
-            stage: Stage::Choosing { failure: None },
+            listener,
+            pool: PoolId::NONE,
+            stage: Stage::Choosing {
+                failure: None,
+                is_by_tls: false,
+            },
             relay: Relay::default(),
             slot: None,
             tried: Vec::new(),
@@ -112,7 +123,7 @@ impl SessionState {
         self.listener
     }
 
-    /// The pool that its backends are members of.
+    /// The pool that its backends are members of; [`PoolId::NONE`] before a route led to one.
     pub fn pool(&self) -> PoolId {
         self.pool
     }
@@ -149,7 +160,7 @@ impl SessionState {
     pub fn event(&mut self, side: Side, is: Readiness) -> Action {
         match (self.stage, side) {
             (Stage::Ended, _) => return Action::Wait,
-            (Stage::Choosing { .. } | Stage::Connecting { .. }, _) => {}
+            (Stage::Preface { .. } | Stage::Choosing { .. } | Stage::Connecting { .. }, _) => {}
             (Stage::Relaying | Stage::Resetting(_), _) => {
                 self.note(side, is);
                 return Action::Move;
@@ -160,6 +171,11 @@ impl SessionState {
         match (self.stage, side) {
             // Nobody is left to connect for.
             (_, Side::Client) if is.is_broken() => Action::Reset(SessionEnd::ClientReset),
+            (Stage::Preface { .. }, Side::Client) if is.is_readable || is.is_read_closed => {
+                Action::Peek {
+                    is_last: is.is_read_closed,
+                }
+            }
             (Stage::Connecting { .. }, Side::Backend) => Action::AskConnect {
                 is_broken: is.is_broken(),
             },
@@ -186,7 +202,10 @@ impl SessionState {
         self.is_unfinished = false;
         match self.stage {
             Stage::Relaying | Stage::Resetting(_) => Action::Move,
-            Stage::Choosing { .. } | Stage::Connecting { .. } | Stage::Ended => Action::Wait,
+            Stage::Preface { .. }
+            | Stage::Choosing { .. }
+            | Stage::Connecting { .. }
+            | Stage::Ended => Action::Wait,
         }
     }
 
@@ -194,6 +213,10 @@ impl SessionState {
     /// must be as far apart as it may be silent.
     pub fn timer(&mut self, ends: &impl Ends, now_ms: u64) -> Action {
         match self.stage {
+            Stage::Preface { deadline_ms, .. } if now_ms >= deadline_ms => {
+                Action::Peek { is_last: true }
+            }
+            Stage::Preface { deadline_ms, .. } => Action::Arm { at_ms: deadline_ms },
             Stage::Connecting { deadline_ms, .. } if now_ms >= deadline_ms => {
                 Action::GiveUpConnect(ConnectFailure::TimedOut)
             }
@@ -300,6 +323,8 @@ impl SessionState {
                 | SessionEnd::ConnectRefused
                 | SessionEnd::ConnectTimeout
                 | SessionEnd::NoBackend
+                | SessionEnd::NoRoute
+                | SessionEnd::NotTls
                 | SessionEnd::IdleTimeout
                 | SessionEnd::ClientStalled
                 | SessionEnd::BackendStalled

@@ -11,17 +11,22 @@ use super::action::{Action, Choice, Connect, ConnectFailure, Ends, Readiness};
 use super::half::{Break, End};
 use super::relay::Side;
 use super::run::{BUDGET, Move, Moved, Stopped};
+use super::state::Stage;
 use super::turn::{Passed, RESET_PATIENCE_MS};
 use crate::backend::BackendState;
+use crate::held_listeners::HeldListeners;
+use crate::placement::Draw;
 use crate::plan::{Endpoint, Protocol};
 use crate::reason::SessionEnd;
 use crate::registry::BackendRegistry;
+use crate::route::Routers;
 use crate::snapshot::Snapshot;
 
 const ATTEMPTS: u64 = 2;
 const CONNECT_MS: u64 = 50;
 const IDLE_MS: u64 = 1_000;
 const HALF_CLOSE_MS: u64 = 300;
+const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// What the sockets say.
 #[derive(Default)]
@@ -52,6 +57,8 @@ impl Ends for Said {
 struct World {
     registry: BackendRegistry,
     snapshot: Snapshot,
+    held: HeldListeners,
+    routers: Routers,
     state: SessionState,
 }
 
@@ -82,7 +89,7 @@ fn config(pool: &str, backends: u16) -> Config {
             addr: SocketAddr::from(([127, 0, 0, 1], 80)),
             tcp: true,
             udp: false,
-            pool: 0,
+            routes: contract::Routes::to(0),
             settings,
         }],
         pools: vec![pool],
@@ -101,19 +108,37 @@ impl World {
             addr: listener.addr,
             protocol: Protocol::Tcp,
         };
-        let serving = snapshot.serving(endpoint, None).expect("it is configured");
-        let state = SessionState::new(serving, &listener.settings, 0);
+        let named = snapshot.listener_at(endpoint, None);
+        let named = named.expect("it is configured");
+        let mut held = HeldListeners::default();
+        held.update(&snapshot, 0, std::iter::empty());
+        let mut routers = Routers::default();
+        routers.update(&snapshot, &held);
+        let mut state = SessionState::new(named, &listener.settings, 0);
+        let next = state.begin(&mut routers, CLIENT, 0);
+        assert!(matches!(next, Action::Choose { .. }));
         World {
             registry,
             snapshot,
+            held,
+            routers,
             state,
         }
     }
 
+    fn reload(&mut self, config: &Config) {
+        let previous = Some(&self.snapshot);
+        self.snapshot = Snapshot::build(previous, config, &mut self.registry, 10, 10, 0);
+        self.held.update(&self.snapshot, 0, std::iter::empty());
+        self.routers.update(&self.snapshot, &self.held);
+    }
+
     fn choose(&mut self) -> Choice {
-        let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let mut random = fastrand::Rng::with_seed(1);
-        self.state.choose(&self.snapshot, client, 0, &mut random)
+        let mut draw = Draw {
+            random: &mut fastrand::Rng::with_seed(1),
+            routers: &mut self.routers,
+        };
+        self.state.choose(&self.snapshot, &mut draw, CLIENT, 0)
     }
 
     /// Chooses a backend, and begins to connect to it at `now_ms`.
@@ -616,10 +641,22 @@ fn a_session_without_a_backend_follows_its_listener_to_another_pool() {
     let mut world = World::new(1);
     world.connect(0);
     drop(world.state.connect_failed(ConnectFailure::Refused));
-    let config = config("b", 2);
-    let previous = Some(&world.snapshot);
-    world.snapshot = Snapshot::build(previous, &config, &mut world.registry, 10, 10, 0);
+    world.reload(&config("b", 2));
     let backend = world.connect(0);
     assert_eq!(backend.pool, world.snapshot.pools[0].id);
     assert_eq!(world.state.pool(), backend.pool);
+}
+
+#[test]
+fn a_session_that_tls_led_to_a_pool_follows_to_no_other() {
+    let mut world = World::new(1);
+    world.state.stage = Stage::Choosing {
+        failure: None,
+        is_by_tls: true,
+    };
+    world.connect(0);
+    drop(world.state.connect_failed(ConnectFailure::Refused));
+    world.reload(&config("b", 2));
+    let refused = SessionEnd::ConnectRefused;
+    assert!(matches!(world.choose(), Choice::End(end) if end == refused));
 }

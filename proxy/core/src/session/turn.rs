@@ -159,9 +159,11 @@ impl SessionState {
         let unacknowledged = ends.unacknowledged(by.other());
         let before = match self.stage {
             Stage::Resetting(before) => Some(before),
-            Stage::Choosing { .. } | Stage::Connecting { .. } | Stage::Relaying | Stage::Ended => {
-                None
-            }
+            Stage::Preface { .. }
+            | Stage::Choosing { .. }
+            | Stage::Connecting { .. }
+            | Stage::Relaying
+            | Stage::Ended => None,
         };
         let since_ms = before
             .filter(|before| unacknowledged == before.unacknowledged)

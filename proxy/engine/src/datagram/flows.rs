@@ -10,7 +10,6 @@ use proxy_core::flow::seek::{Seek, Step, Unconnected};
 use proxy_core::flow_table::{FlowIndex, FlowKey, FlowTable};
 use proxy_core::ids::{ListenerId, PoolId};
 use proxy_core::latency::add;
-use proxy_core::listener::Serving;
 use proxy_core::placement::Placement;
 use proxy_core::plan::{Endpoint, Protocol};
 use proxy_core::reason::{DropReason, FlowEnd};
@@ -67,12 +66,12 @@ impl Flows {
         &mut self,
         context: &mut Context,
         endpoint: Endpoint,
-        serving: Serving,
+        listener: ListenerId,
         socket: OwnedFd,
         in_use: Arc<EndpointUse>,
     ) -> rustix::io::Result<()> {
         self.listeners
-            .open(context, endpoint, serving, socket, in_use)?;
+            .open(context, endpoint, listener, socket, in_use)?;
         self.refused_sources.begin();
         Ok(())
     }
@@ -134,7 +133,7 @@ impl Flows {
     }
 
     fn count_dropped(&self, context: &Context, index: usize, reason: DropReason, count: usize) {
-        let listener = self.listeners.at(index).serving.listener;
+        let listener = self.listeners.at(index).listener;
         context.count(listener, |counts| counts.datagrams_dropped(reason, count));
     }
 
@@ -230,9 +229,9 @@ impl Flows {
                             seek.could_not_connect(Unconnected::Shortage);
                         }
                         Err(_) => {
-                            let Serving { listener, pool } = self.listeners.at(place).serving;
+                            let listener = self.listeners.at(place).listener;
                             context.count_refusal(listener, Protocol::Udp, backend);
-                            context.meter_failure(pool, backend, Failure::FlowRefused);
+                            context.meter_failure(backend.pool, backend, Failure::FlowRefused);
                             seek.could_not_connect(Unconnected::Refused);
                         }
                     }
@@ -267,18 +266,16 @@ impl Flows {
             backend,
             joins_batch,
         } = placement;
-        let serving = self.listeners.at(place).serving;
-        let flow = Flow::new(socket, backend, place, serving, context.present());
-        let index = self
-            .flows
-            .insert(key, flow, serving.listener, context.now_ms());
-        context.count(serving.listener, |counts| counts.flow_started());
+        let listener = self.listeners.at(place).listener;
+        let flow = Flow::new(socket, backend, place, listener, context.present());
+        let index = self.flows.insert(key, flow, listener, context.now_ms());
+        context.count(listener, |counts| counts.flow_started());
         add(&backend.worker(context.worker).flows_total, 1);
         self.listeners.get(place).in_use.flow_began();
         let (_, flow) = self.flows.get_mut(index).expect("inserted just now");
         let slot = flow.state.slot();
         self.meters
-            .began(context, index, serving.pool, slot, *joins_batch);
+            .began(context, index, backend.pool, slot, *joins_batch);
         let watched = context
             .poller
             .watch(&flow.socket, Token::Flow(index), Interest::Unread);

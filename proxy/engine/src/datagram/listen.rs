@@ -7,7 +7,6 @@ use std::sync::Arc;
 use proxy_core::flow::listening::{Listening, Sockets};
 use proxy_core::flow_table::FlowKey;
 use proxy_core::ids::ListenerId;
-use proxy_core::listener::Serving;
 use proxy_core::plan::Endpoint;
 use proxy_core::retirement::{EndpointUse, Life};
 use proxy_core::snapshot::Snapshot;
@@ -75,7 +74,7 @@ impl Listeners {
         &mut self,
         context: &Context,
         endpoint: Endpoint,
-        serving: Serving,
+        listener: ListenerId,
         socket: OwnedFd,
         in_use: Arc<EndpointUse>,
     ) -> rustix::io::Result<()> {
@@ -83,7 +82,7 @@ impl Listeners {
         let token = Token::UdpListener(entry.key() as u32);
         context.poller.watch(&socket, token, Interest::Arrivals)?;
         entry.insert(Listener {
-            is: Listening::new(endpoint, serving),
+            is: Listening::new(endpoint, listener),
             socket,
             is_ready: true,
             in_use,
@@ -95,14 +94,14 @@ impl Listeners {
     /// Has what is open take new flows for those whom `snapshot` names.
     pub fn reroute(&mut self, snapshot: &Snapshot) {
         for (_, Listener { is, .. }) in &mut self.0 {
-            let serving = snapshot.serving(is.endpoint, Some(is.serving));
-            is.serving = serving.unwrap_or(is.serving);
+            let listener = snapshot.listener_at(is.endpoint, Some(is.listener));
+            is.listener = listener.unwrap_or(is.listener);
         }
     }
 
     /// The listeners that sockets are open for.
     pub fn open_for(&self) -> impl Iterator<Item = ListenerId> {
-        self.all().map(|(_, one)| one.serving.listener)
+        self.all().map(|(_, one)| one.listener)
     }
 
     /// Of each socket of `endpoint`.

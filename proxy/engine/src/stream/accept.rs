@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use proxy_core::ids::ListenerId;
 use proxy_core::latency::add;
-use proxy_core::listener::Serving;
 use proxy_core::plan::Endpoint;
 use proxy_core::retirement::{EndpointUse, Life, Queue};
 use proxy_core::snapshot::Snapshot;
@@ -26,7 +25,8 @@ const PAUSE_MS: u64 = 20;
 
 struct Listener {
     endpoint: Endpoint,
-    serving: Serving,
+    /// The one of the configuration that it accepts for.
+    accepts_for: ListenerId,
     socket: OwnedFd,
     /// Nothing says that an accept would block.
     is_ready: bool,
@@ -57,7 +57,7 @@ impl Listeners {
         &mut self,
         context: &Context,
         endpoint: Endpoint,
-        serving: Serving,
+        accepts_for: ListenerId,
         socket: OwnedFd,
         in_use: Arc<EndpointUse>,
     ) -> rustix::io::Result<()> {
@@ -67,7 +67,7 @@ impl Listeners {
         // Clients may have queued up since the socket was bound.
         entry.insert(Listener {
             endpoint,
-            serving,
+            accepts_for,
             socket,
             is_ready: true,
             life: Life::new(endpoint.protocol),
@@ -80,14 +80,15 @@ impl Listeners {
     /// Has what is open accept for those whom `snapshot` names.
     pub fn reroute(&mut self, snapshot: &Snapshot) {
         for (_, listener) in &mut self.all {
-            let serving = snapshot.serving(listener.endpoint, Some(listener.serving));
-            listener.serving = serving.unwrap_or(listener.serving);
+            let before = listener.accepts_for;
+            let now = snapshot.listener_at(listener.endpoint, Some(before));
+            listener.accepts_for = now.unwrap_or(before);
         }
     }
 
     /// The listeners that sockets are open for.
     pub fn open_for(&self) -> impl Iterator<Item = ListenerId> {
-        self.all.iter().map(|(_, one)| one.serving.listener)
+        self.all.iter().map(|(_, one)| one.accepts_for)
     }
 
     /// Of each socket of `endpoint`.
@@ -132,7 +133,7 @@ impl Listeners {
             let was_paused = listener.paused_until_ms.take().is_some();
             if !listener.accept_some(context, sessions) {
                 if !was_paused {
-                    let of = listener.serving.listener;
+                    let of = listener.accepts_for;
                     context.count(of, |counts| add(&counts.accept_pauses, 1));
                 }
                 listener.paused_until_ms = Some(now_ms + PAUSE_MS);
@@ -148,7 +149,7 @@ impl Listeners {
 impl Listener {
     /// Returns false where there was no room.
     fn accept_some(&mut self, context: &mut Context, sessions: &mut Sessions) -> bool {
-        let of = self.serving.listener;
+        let of = self.accepts_for;
         for _ in 0..MOST_AT_ONCE {
             if !context.take_place(of) {
                 return false;
@@ -158,7 +159,7 @@ impl Listener {
                 false => Accepted::NoRoom,
             };
             if let Accepted::Client(client, client_addr) = accepted {
-                sessions.begin(context, client, client_addr, self.serving);
+                sessions.begin(context, client, client_addr, of);
                 continue;
             }
             context.give_place_back(of);

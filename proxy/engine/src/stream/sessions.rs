@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 use proxy_core::backend::{BackendState, LastConnect};
-use proxy_core::ids::PoolId;
+use proxy_core::ids::{ListenerId, PoolId};
 use proxy_core::latency::add;
-use proxy_core::listener::Serving;
 use proxy_core::plan::Protocol;
 use proxy_core::reason::SessionEnd;
+use proxy_core::route::hello::MAX_PREFACE;
 use proxy_core::score::witnessed::Failure;
 use proxy_core::session::SessionState;
 use proxy_core::session::action::{Action, Choice, ConnectFailure, Ended, Readiness};
@@ -67,12 +67,12 @@ impl Sessions {
         context: &mut Context,
         client: OwnedFd,
         client_addr: SocketAddr,
-        serving: Serving,
+        listener: ListenerId,
     ) {
-        context.count(serving.listener, |counts| counts.session_started());
-        let settings = &context.rules(serving.listener).settings;
+        context.count(listener, |counts| counts.session_started());
+        let settings = &context.rules(listener).settings;
         let index = self.sessions.insert(Session {
-            state: SessionState::new(serving, settings, context.now_us),
+            state: SessionState::new(listener, settings, context.now_us),
             sockets: Sockets {
                 client: Transport::Plain(client),
                 backend: None,
@@ -85,7 +85,33 @@ impl Sessions {
         if sockets.watch_client(context, index).is_err() {
             return self.reset(context, index, SessionEnd::InternalError);
         }
-        self.connect(context, index);
+        let session = &mut self.sessions[index as usize];
+        let next = context.begin(&mut session.state, client_addr.ip());
+        self.carry_out(context, index, next);
+    }
+
+    /// Looks at what the client has sent so far; it stays where it is.
+    fn peek(&mut self, context: &mut Context, index: u32, is_last: bool) {
+        let Session {
+            state,
+            sockets,
+            client_addr,
+            ..
+        } = &mut self.sessions[index as usize];
+        let buffer = &mut self.buffer[..MAX_PREFACE];
+        // What broke the connection is told by an event.
+        let count = sockets.client.peek(buffer).unwrap_or(0);
+        let next = context.peeked(state, client_addr.ip(), &buffer[..count], is_last);
+        self.carry_out(context, index, next);
+    }
+
+    /// Has the client's arrivals told only when there are so many bytes. Each segment of a few bytes would have all
+    /// those before it looked at again.
+    fn await_bytes(&mut self, index: u32, at_least: usize) {
+        self.sessions[index as usize]
+            .sockets
+            .client
+            .set_low_water(at_least);
     }
 
     /// Tries backends until a connect is under way, or ends the session.
@@ -158,6 +184,14 @@ impl Sessions {
         match action {
             Action::Wait => {}
             Action::Arm { at_ms } => self.timers.arm(index, at_ms),
+            Action::Peek { is_last } => self.peek(context, index, is_last),
+            Action::AwaitBytes { at_least } => self.await_bytes(index, at_least),
+            Action::Choose { has_awaited_bytes } => {
+                if has_awaited_bytes {
+                    self.await_bytes(index, 1);
+                }
+                self.connect(context, index);
+            }
             Action::AskConnect { is_broken } => self.ask_connect(context, index, is_broken),
             Action::Connected { after_us, at_ms } => {
                 if let Some(backend) = self.sessions[index as usize].state.backend() {

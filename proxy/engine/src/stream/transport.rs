@@ -7,6 +7,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use proxy_core::session::half::Break;
+use proxy_sys::low_water;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use rustix::pipe::{SpliceFlags, splice};
@@ -28,6 +29,26 @@ impl Transport {
             Transport::Plain(socket) => {
                 let (count, _) = recv(socket, buffer, RecvFlags::DONTWAIT)?;
                 Ok(count)
+            }
+        }
+    }
+
+    /// Reads what there is now into `buffer` without taking it from the stream.
+    pub fn peek(&mut self, buffer: &mut [u8]) -> Result<usize, Errno> {
+        match self {
+            Transport::Plain(socket) => {
+                let (count, _) = recv(socket, buffer, RecvFlags::DONTWAIT | RecvFlags::PEEK)?;
+                Ok(count)
+            }
+        }
+    }
+
+    /// Has the poller tell of arrivals only when there are so many bytes, or no more come.
+    pub fn set_low_water(&mut self, bytes: usize) {
+        match self {
+            Transport::Plain(socket) => {
+                // Refused, fewer bytes are told of too, which costs time and nothing else.
+                let _ = low_water::set(socket.as_fd(), bytes);
             }
         }
     }

@@ -20,10 +20,12 @@ use proxy_core::ids::{ListenerId, PoolId};
 use proxy_core::latency::add;
 use proxy_core::listener::ListenerRules;
 use proxy_core::meter::{self, Moment};
+use proxy_core::placement::Draw;
 use proxy_core::plan::Protocol;
+use proxy_core::route::Routers;
 use proxy_core::score::witnessed::Failure;
 use proxy_core::session::SessionState;
-use proxy_core::session::action::Choice;
+use proxy_core::session::action::{Action, Choice};
 use proxy_core::snapshot::Snapshot;
 use tokio::sync::mpsc;
 
@@ -49,6 +51,7 @@ pub struct Context {
     pub turn: u64,
     pub snapshot: Arc<Snapshot>,
     random: fastrand::Rng,
+    routers: Routers,
     /// A descriptor held back, so that a client accepted with the last one still gets a backend.
     reserve: Option<OwnedFd>,
     pub counters: Arc<WorkerCounters>,
@@ -81,6 +84,7 @@ impl Context {
             turn: 0,
             snapshot: parts.snapshot,
             random: fastrand::Rng::new(),
+            routers: Routers::default(),
             reserve: None,
             counters: parts.counters,
             listeners: HeldListeners::default(),
@@ -98,6 +102,7 @@ impl Context {
     /// sockets `open` here, sessions or flows.
     pub fn hold_listeners(&mut self, open: impl Iterator<Item = ListenerId>) {
         self.listeners.update(&self.snapshot, self.worker, open);
+        self.routers.update(&self.snapshot, &self.listeners);
     }
 
     /// Counts what happened to a session or flow: in all, and for the listener it came by.
@@ -197,12 +202,39 @@ impl Context {
             listeners: &self.listeners,
             now_us: self.now_us,
         };
-        seek.next_step(flows, sockets, present, &mut self.random)
+        let mut draw = Draw {
+            random: &mut self.random,
+            routers: &mut self.routers,
+        };
+        seek.next_step(flows, sockets, present, &mut draw)
+    }
+
+    /// Finds the pool of a session from `client_ip`, if nothing that the client says is needed for it.
+    pub fn begin(&mut self, session: &mut SessionState, client_ip: IpAddr) -> Action {
+        let settings = &self.listeners.rules(session.listener()).settings;
+        let deadline_ms = self.now_ms() + settings.preface_timeout_ms;
+        session.begin(&mut self.routers, client_ip, deadline_ms)
+    }
+
+    /// Finds the pool of a session from `client_ip` that begins with `bytes`.
+    pub fn peeked(
+        &mut self,
+        session: &mut SessionState,
+        client_ip: IpAddr,
+        bytes: &[u8],
+        is_last: bool,
+    ) -> Action {
+        let on_not_tls = self.listeners.rules(session.listener()).settings.on_not_tls;
+        session.peeked(bytes, is_last, &mut self.routers, client_ip, on_not_tls)
     }
 
     /// Chooses the backend that a session from `client_ip` tries next.
     pub fn choose(&mut self, session: &mut SessionState, client_ip: IpAddr) -> Choice {
-        session.choose(&self.snapshot, client_ip, self.now_us, &mut self.random)
+        let mut draw = Draw {
+            random: &mut self.random,
+            routers: &mut self.routers,
+        };
+        session.choose(&self.snapshot, &mut draw, client_ip, self.now_us)
     }
 
     /// Counts payload passed on, at its backend, for its listener and in all.

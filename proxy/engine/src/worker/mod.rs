@@ -188,7 +188,7 @@ impl Worker {
     /// Accepts on `socket`.
     fn open(&mut self, endpoint: Endpoint, socket: OwnedFd, in_use: Arc<EndpointUse>) {
         let context = &mut self.context;
-        let Some(serving) = context.snapshot.serving(endpoint, None) else {
+        let Some(listener) = context.snapshot.listener_at(endpoint, None) else {
             // The snapshot of a configuration comes before what it opens.
             tracing::error!(addr = %endpoint.addr, "no listener has this address");
             return;
@@ -196,9 +196,9 @@ impl Worker {
         let opened = match endpoint.protocol {
             Protocol::Tcp => {
                 let listeners = &mut self.listeners;
-                listeners.open(context, endpoint, serving, socket, in_use)
+                listeners.open(context, endpoint, listener, socket, in_use)
             }
-            Protocol::Udp => self.flows.open(context, endpoint, serving, socket, in_use),
+            Protocol::Udp => self.flows.open(context, endpoint, listener, socket, in_use),
         };
         if let Err(error) = opened {
             // Only for want of kernel memory; the other workers' sockets still serve.

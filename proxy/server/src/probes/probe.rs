@@ -333,7 +333,7 @@ mod tests {
             addr: addr.parse().expect("an address"),
             tcp: true,
             udp: false,
-            pool: 0,
+            routes: contract::Routes::to(0),
             settings: contract::ListenerSettings::default(),
         };
         for (listen, target, is_own) in [

@@ -206,7 +206,7 @@ fn a_listener_that_moves_to_another_pool_keeps_sessions_flows_and_socket() {
         addr,
         tcp: true,
         udp: true,
-        pool,
+        routes: contract::Routes::to(pool),
         settings: ListenerSettings::default(),
     };
     let mut world = World::new(std::slice::from_ref(&a), listener("chat", 0));
@@ -265,7 +265,7 @@ fn a_session_without_a_backend_yet_follows_its_listener_to_another_pool() {
         addr,
         tcp: true,
         udp: true,
-        pool: 0,
+        routes: contract::Routes::to(0),
         settings: ListenerSettings::default(),
     };
     let mut world = World::new(&[a], listener.clone());
