@@ -91,3 +91,10 @@ impl LastError {
         self.0.take().is_some()
     }
 }
+
+/// Warns of each note that was not there before.
+pub fn warn_once(before: &[String], now: &[String]) {
+    for note in now.iter().filter(|note| !before.contains(note)) {
+        tracing::warn!("{note}");
+    }
+}

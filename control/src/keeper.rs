@@ -4,11 +4,8 @@
 //! only after the file has). Mutations that wait at the same time share one write. Sources are read here
 //! too, so that an edit by others and a write by control never overtake each other.
 
-mod discovery;
-mod files;
-mod journal;
+pub mod discovery;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,16 +17,13 @@ use tokio::sync::{mpsc, oneshot};
 use crate::actor::Actor;
 use crate::audit::Entry;
 use crate::clock::Now;
-use crate::edits::EditsFile;
 use crate::listening;
 use crate::model::{Change, Mutation, Refusal};
 use crate::registry::{Effect, Passed};
 use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::sources::Source;
-
-pub use files::{Files, load};
-use files::{is_in_file, is_overtaken};
+use crate::store::{Part, Store, StoreError, is_overtaken, is_stored};
 
 /// How many commands wait at most; more wait in their connections.
 const QUEUE: usize = 1024;
@@ -43,9 +37,6 @@ const TICK: Duration = listening::TURN;
 const STALL_PART: u64 = 4;
 /// How often heartbeats are stored, and how soon a failed write is retried.
 const STORE_INTERVAL_MS: u64 = 5_000;
-/// Up to this number of entries, a batch writes the registry's file whole: other programs read it at once, and
-/// it takes no longer than waiting for the disk.
-const WHOLE_UP_TO: usize = 1_000;
 /// Folding the journal may take a fifth of the time, but waits no longer than this.
 const FOLD_REST_PER_WORK: u64 = 4;
 const MAX_FOLD_REST_MS: u64 = 800;
@@ -53,9 +44,6 @@ const MAX_FOLD_REST_MS: u64 = 800;
 const AUDIT_INTERVAL: Duration = Duration::from_secs(2);
 /// How often the audit log gets its sums.
 const SUM_INTERVAL: Duration = Duration::from_secs(60);
-
-/// The file that could not be written, and why.
-type WriteError = (PathBuf, Arc<PublishError>);
 
 /// A mutation that was carried out.
 #[derive(Debug)]
@@ -70,14 +58,14 @@ pub struct Stored {
 pub enum NotStored {
     #[error(transparent)]
     Refused(#[from] Refusal),
-    #[error("nothing was changed: {path} cannot be written: {error}")]
+    #[error("nothing was changed: {place} cannot be written: {error}")]
     Store {
-        path: PathBuf,
+        place: String,
         error: Arc<PublishError>,
     },
-    #[error("{path}: {error}")]
+    #[error("{place}: {error}")]
     NotLasting {
-        path: PathBuf,
+        place: String,
         error: Arc<PublishError>,
     },
     #[error("the control server is stopping")]
@@ -105,9 +93,9 @@ pub struct Keeper(mpsc::Sender<Command>);
 
 impl Keeper {
     /// Starts the keeper.
-    pub fn start(shared: Arc<Shared>, files: Files, sources: Vec<Source>) -> Keeper {
+    pub fn start(shared: Arc<Shared>, store: impl Store, sources: Vec<Source>) -> Keeper {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        tokio::spawn(Task::new(shared, files, sources).run(receiver));
+        tokio::spawn(Task::new(shared, store, sources).run(receiver));
         Keeper(sender)
     }
 
@@ -157,9 +145,9 @@ impl Keeper {
 }
 
 /// The keeper's work itself. A simulation takes its steps one by one.
-pub struct Task {
+pub struct Task<S> {
     shared: Arc<Shared>,
-    files: Files,
+    store: S,
     /// In the order of the model's.
     sources: Vec<Source>,
     /// The registry in memory differs from its file by more than heartbeats.
@@ -168,29 +156,26 @@ pub struct Task {
     stored_at_ms: u64,
     /// How long the journal may grow after that.
     fold_rest_ms: u64,
-    /// [`WHOLE_UP_TO`], or what a simulation plays.
-    pub whole_up_to: usize,
     /// For expired registrations: a client that can register can let any number of them expire.
     expiry_lines: LineLimit,
-    edits_file: EditsFile,
-    /// Edits that are not in the file yet.
+    /// Edits that are not stored yet.
     new_edits: Vec<serde_json::Value>,
+    /// The last stored edit has changed since.
+    is_edit_changed: bool,
 }
 
-impl Task {
-    pub fn new(shared: Arc<Shared>, files: Files, sources: Vec<Source>) -> Task {
-        let (edits_file, edits) = EditsFile::open(&shared.settings.edits_path);
-        *shared.edits() = edits;
+impl<S: Store> Task<S> {
+    pub fn new(shared: Arc<Shared>, mut store: S, sources: Vec<Source>) -> Task<S> {
+        *shared.edits() = store.begin_edits();
         Task {
-            edits_file,
             new_edits: Vec::new(),
+            is_edit_changed: false,
             stored_at_ms: shared.clock.now().monotonic_ms,
             fold_rest_ms: 0,
-            whole_up_to: WHOLE_UP_TO,
             dirty: false,
             expiry_lines: LineLimit::default(),
             shared,
-            files,
+            store,
             sources,
         }
     }
@@ -264,16 +249,11 @@ impl Task {
     }
 
     pub async fn read_sources(&mut self) {
-        self.files.read_settings(&self.shared).await;
-        self.files.write_unwritten_settings(&self.shared).await;
-        self.files.read_edits(&self.shared).await;
-        self.files.read_statics(&self.shared).await;
+        self.store.read_all(&self.shared).await;
         discovery::read(&mut self.sources, &self.shared).await;
-        if self.edits_file.failing().is_some() {
+        if self.store.edits_fault().is_some() {
             self.write_edits().await;
         }
-        // A registry file that was removed is written again.
-        self.dirty |= self.files.is_registry_missing(&self.shared);
     }
 
     /// Carries out one mutation, as a batch of one.
@@ -295,19 +275,16 @@ impl Task {
         let mut tries = 1..=TRIES;
         let (staged, outcomes, stored) = loop {
             // An edit by others that we have not seen yet must not be overwritten.
-            let is_whole = self.is_written_whole();
-            match is_whole {
-                true => self.files.read_edits(&self.shared).await,
-                false => self.files.read_newer_edits(&self.shared).await,
-            }
-            // One that was removed is written again, whatever becomes of this batch.
-            self.dirty |= self.files.is_registry_missing(&self.shared);
+            self.store.read(Part::Registry, &self.shared).await;
             let now = self.shared.clock.now();
             let touched = requests.iter().map(|request| &request.mutation);
             let touched = touched.flat_map(Mutation::backends).collect();
-            let mut staged = match is_whole {
-                true => self.shared.model().clone(),
-                false => self.shared.model().part(&touched),
+            let mut staged = {
+                let model = self.shared.model();
+                match self.store.takes_whole(&model.registry) {
+                    true => model.clone(),
+                    false => model.part(&touched),
+                }
             };
             let outcomes: Vec<Result<Change, Refusal>> = requests
                 .iter()
@@ -316,19 +293,18 @@ impl Task {
             let changed = requests.iter().zip(&outcomes);
             let changed = changed.filter(|(_, outcome)| changes_state(outcome));
             let changed: Vec<&Mutation> = changed.map(|(request, _)| &request.mutation).collect();
-            let stored = match (changed.is_empty(), is_whole) {
-                (true, _) => Ok(()),
-                (false, true) => self.files.write_registry(staged.clone(), now).await,
-                (false, false) => {
-                    let keys = changed.into_iter().flat_map(Mutation::backends).collect();
-                    self.files.append_to_journal(&staged, &keys, now).await
+            let stored = match changed.is_empty() {
+                true => Ok(()),
+                false => {
+                    let touched = changed.into_iter().flat_map(Mutation::backends).collect();
+                    self.store.store_registry(&mut staged, &touched, now).await
                 }
             };
             if !is_overtaken(&stored) || tries.next().is_none() {
                 break (staged, outcomes, stored);
             }
         };
-        if is_in_file(&stored) {
+        if is_stored(&stored) {
             let done = requests
                 .iter()
                 .zip(&outcomes)
@@ -340,33 +316,28 @@ impl Task {
         self.answer(requests, outcomes, stored);
     }
 
-    /// Whether each batch writes the registry's file whole. Of a larger registry, the journal takes the batch.
-    fn is_written_whole(&self) -> bool {
-        self.shared.model().registry.entries.len() <= self.whole_up_to
-    }
-
     async fn mutate_settings(&mut self, request: Request) {
         let mut tries = 1..=TRIES;
         let (staged, outcome, stored) = loop {
             // As with the registry: an edit that we have not seen yet must not be overwritten.
-            self.files.read_settings(&self.shared).await;
+            self.store.read(Part::Settings, &self.shared).await;
             let now = self.shared.clock.now();
             let mut staged = self.shared.model().clone();
             let outcome = staged.apply(&request.mutation, &request.actor.to_string(), now);
-            let (settings, pending) = (&staged.runtime_settings, &staged.pending);
             let stored = match outcome.is_ok() {
-                true => self.files.write_settings(settings, pending, now).await,
+                true => self.store.store_settings(&mut staged, now).await,
                 false => Ok(()),
             };
             if !is_overtaken(&stored) || tries.next().is_none() {
                 break (staged, outcome, stored);
             }
         };
-        if outcome.is_ok() && is_in_file(&stored) {
+        if outcome.is_ok() && is_stored(&stored) {
             let mut model = self.shared.model();
             model.runtime_settings = staged.runtime_settings;
             model.pending = staged.pending;
             model.edits = staged.edits;
+            model.warnings = staged.warnings;
         }
         self.answer(vec![request], vec![outcome], stored);
     }
@@ -375,26 +346,26 @@ impl Task {
         let mut tries = 1..=TRIES;
         let (staged, outcome, stored) = loop {
             // As with the registry: an edit that we have not seen yet must not be overwritten.
-            self.files.read_statics(&self.shared).await;
+            self.store.read(Part::Statics, &self.shared).await;
             let now = self.shared.clock.now();
             let mut staged = self.shared.model().clone();
-            let outcome = match self.files.statics_unread() {
+            let outcome = match self.store.unread_statics() {
                 Some(why) => Err(Refusal::StaticUnread(why.to_owned())),
                 None => staged.apply(&request.mutation, &request.actor.to_string(), now),
             };
             let stored = match changes_state(&outcome) {
-                true => self.files.write_statics(&mut staged.statics, now).await,
+                true => self.store.store_statics(&mut staged, now).await,
                 false => Ok(()),
             };
             if !is_overtaken(&stored) || tries.next().is_none() {
                 break (staged, outcome, stored);
             }
         };
-        if changes_state(&outcome) && is_in_file(&stored) {
+        if changes_state(&outcome) && is_stored(&stored) {
             let mut model = self.shared.model();
             model.statics = staged.statics;
             model.edits = staged.edits;
-            model.warnings = self.files.warnings();
+            model.warnings = staged.warnings;
         }
         self.answer(vec![request], vec![outcome], stored);
     }
@@ -403,22 +374,22 @@ impl Task {
         &mut self,
         requests: Vec<Request>,
         outcomes: Vec<Result<Change, Refusal>>,
-        stored: Result<(), WriteError>,
+        stored: Result<(), StoreError>,
     ) {
         let revision = {
             let mut model = self.shared.model();
-            model.revision += u64::from(is_in_file(&stored) && outcomes.iter().any(changes_state));
+            model.revision += u64::from(is_stored(&stored) && outcomes.iter().any(changes_state));
             model.revision
         };
         for (request, outcome) in requests.into_iter().zip(outcomes) {
             let answer = match (outcome, &stored) {
                 (Err(refusal), _) => Err(NotStored::Refused(refusal)),
                 (Ok(change), Ok(())) => Ok(Stored { change, revision }),
-                (Ok(_), Err((path, error))) => {
-                    let (path, error) = (path.clone(), error.clone());
-                    Err(match is_in_file(&stored) {
-                        true => NotStored::NotLasting { path, error },
-                        false => NotStored::Store { path, error },
+                (Ok(_), Err(why)) => {
+                    let (place, error) = (why.place.clone(), why.error.clone());
+                    Err(match why.is_stored() {
+                        true => NotStored::NotLasting { place, error },
+                        false => NotStored::Store { place, error },
                     })
                 }
             };
@@ -460,9 +431,7 @@ impl Task {
                 is_joined = noted.is_joined;
                 self.new_edits.push(noted.edit.to_json());
             }
-            if is_joined {
-                self.edits_file.replace_next();
-            }
+            self.is_edit_changed |= is_joined;
             // A call that leaves everything as it was is no edit, and the second step of one is no other.
             if stored.change.old != stored.change.new && !is_joined {
                 (self.shared.series().marks).edit(now.unix_ms, &actor, action, &target);
@@ -491,8 +460,10 @@ impl Task {
     async fn write_edits(&mut self) {
         let new = std::mem::take(&mut self.new_edits);
         let shared = self.shared.clone();
-        self.edits_file.write(new, || shared.edits().lines()).await;
-        shared.set_edits_note(self.edits_file.failing());
+        let is_changed = std::mem::take(&mut self.is_edit_changed);
+        let all = || shared.edits().lines();
+        self.store.store_edits(new, is_changed, all).await;
+        shared.set_edits_note(self.store.edits_fault());
     }
 
     /// Lets time pass, and stores what is due.
@@ -525,9 +496,9 @@ impl Task {
             self.shared.state_changed.notify_one();
         }
         let since_ms = now.monotonic_ms.saturating_sub(self.stored_at_ms);
-        let heard = self.shared.model().registry.updated_at > self.files.registry_updated_at();
-        let is_due = since_ms >= STORE_INTERVAL_MS && (self.dirty || heard);
-        let is_folding_due = self.files.is_journal_used() && since_ms >= self.fold_rest_ms;
+        let is_behind = self.store.is_behind(&self.shared.model().registry);
+        let is_due = since_ms >= STORE_INTERVAL_MS && (self.dirty || is_behind);
+        let is_folding_due = self.store.is_unmerged() && since_ms >= self.fold_rest_ms;
         if !passed.is_empty() || is_due || is_folding_due {
             self.store_registry().await;
         }
@@ -574,16 +545,15 @@ impl Task {
         let now = self.shared.clock.now();
         let mut tries = 1..=TRIES;
         let stored = loop {
-            self.files.read_edits(&self.shared).await;
+            self.store.read(Part::Registry, &self.shared).await;
             let model = self.shared.model().clone();
-            let stored = self.files.write_registry(model, now).await;
+            let stored = self.store.store_whole_registry(model, now).await;
             if !is_overtaken(&stored) || tries.next().is_none() {
                 break stored;
             }
         };
-        if let (Err((path, error)), false) = (&stored, self.dirty) {
-            let path = path.display();
-            tracing::error!("{path} cannot be written: {error}; retrying every 5 s");
+        if let (Err(StoreError { place, error }), false) = (&stored, self.dirty) {
+            tracing::error!("{place} cannot be written: {error}; retrying every 5 s");
         }
         self.dirty = stored.is_err();
         self.stored_at_ms = self.shared.clock.now().monotonic_ms;
@@ -599,11 +569,4 @@ fn changes_state(outcome: &Result<Change, Refusal>) -> bool {
     outcome
         .as_ref()
         .is_ok_and(|change| change.effect == Effect::State)
-}
-
-/// Warns of what is new.
-fn warn_once(before: &[String], now: &[String]) {
-    for note in now.iter().filter(|note| !before.contains(note)) {
-        tracing::warn!("{note}");
-    }
 }

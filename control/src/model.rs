@@ -21,6 +21,7 @@ use crate::merge::{Row, merge, merge_one};
 use crate::registry::{Effect, ExpiryPolicy, Override, Registration, Registry, RegistryEntry};
 use crate::render::{Head, OwnAddresses, Plan};
 use crate::services::{self, Kind, Listening};
+use crate::settings::Settings;
 use crate::sources::entry::Said;
 use crate::sources::listed::{Discovered, Listed, Listing};
 
@@ -55,6 +56,25 @@ pub struct Model {
 }
 
 impl Model {
+    /// Before anything is known.
+    pub fn new(settings: &Settings, own: OwnAddresses) -> Model {
+        Model {
+            registry: Registry::default(),
+            discovered: Vec::new(),
+            statics: Arc::default(),
+            runtime_settings: Layer::default(),
+            pending: Vec::new(),
+            base_settings: settings.proxy.clone(),
+            revision: 1,
+            edits: 0,
+            policy: settings.expiry,
+            max_registrations: settings.admission.max_backends,
+            own,
+            kept: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
     /// The settings of all layers.
     pub fn settings(&self) -> Layer {
         self.runtime_settings.over(&self.base_settings)

@@ -85,6 +85,11 @@ impl Registry {
         part
     }
 
+    /// Whether no entry is left out.
+    pub fn is_whole(&self) -> bool {
+        self.beyond.entries == 0
+    }
+
     fn len(&self) -> usize {
         self.entries.len() + self.beyond.entries
     }

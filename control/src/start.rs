@@ -13,7 +13,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::audit::Audit;
 use crate::auth::{Access, Hosts, TokenFileError};
 use crate::clock::Clock;
-use crate::keeper::{self, Keeper};
+use crate::keeper::Keeper;
+use crate::load::load;
 use crate::observe::Proxy;
 use crate::ping::Pings;
 use crate::publish::{Publisher, local_addresses, refused_by_control};
@@ -64,7 +65,7 @@ pub fn check(file: &SettingsFile, settings: &Settings) -> Result<(), StartError>
         local: LocalAddresses(local_addresses()),
         proxy: ProxyAddresses::default(),
     };
-    let model = keeper::load(settings, own, &Clock::system()).model;
+    let model = load(settings, own, &Clock::system()).model;
     let path = file.path();
     if let Err(mut faults) = Plan::of_head(model.settings().head()).check(&model.own.local) {
         for fault in &mut faults.0 {
@@ -204,7 +205,7 @@ pub async fn start_tasks(
         local: LocalAddresses(local_addresses()),
         proxy: ProxyAddresses::default(),
     };
-    let loaded = keeper::load(&settings, own, &clock);
+    let loaded = load(&settings, own, &clock);
     for warning in loaded.model.warnings() {
         tracing::warn!("{warning}");
     }

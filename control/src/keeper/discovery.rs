@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::warn_once;
+use crate::file_version::warn_once;
 use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::sources::Source;

@@ -31,6 +31,7 @@ use crate::model::{Mutation, Refusal};
 use crate::publish::{self, Outcome};
 use crate::settings::Settings;
 use crate::shared::Shared;
+use crate::store::files::Files;
 use restores::Backup;
 
 /// More than a mass expiry needs.
@@ -74,7 +75,7 @@ pub struct World {
 /// What a process of control has in memory.
 struct Control {
     shared: Arc<Shared>,
-    keeper: keeper::Task,
+    keeper: keeper::Task<Files>,
     publisher: publish::Task,
     outcome: watch::Receiver<Outcome>,
 }

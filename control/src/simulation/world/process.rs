@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::{Control, World, clock_of, restores};
 use crate::audit::Audit;
 use crate::keeper;
+use crate::load::load;
 use crate::publish::{self, Outcome};
 use crate::render::{OwnAddresses, ProxyAddresses};
 use crate::shared::Shared;
@@ -62,7 +63,7 @@ impl World {
             local: LocalAddresses::default(),
             proxy: ProxyAddresses::default(),
         };
-        let loaded = keeper::load(&self.settings, own, &self.clock);
+        let mut loaded = load(&self.settings, own, &self.clock);
         let settings = self.settings.clone();
         let audit = Audit::open(
             &settings.audit_log_path,
@@ -78,10 +79,10 @@ impl World {
             loaded.model,
         ));
         let (sender, outcome) = watch::channel(Outcome::default());
-        let mut keeper = keeper::Task::new(shared.clone(), loaded.files, loaded.sources);
         if self.is_large {
-            keeper.whole_up_to = 0;
+            loaded.files.whole_up_to = 0;
         }
+        let keeper = keeper::Task::new(shared.clone(), loaded.files, loaded.sources);
         self.control = Some(Control {
             keeper,
             publisher: publish::Task::new(

@@ -4,13 +4,12 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use contract::publish::PublishError;
 use rustix::fs::OFlags;
 
-use super::WriteError;
+use crate::bounded_read::read_file;
 use crate::sources::journal::{self, Journal, Record};
+use crate::store::StoreError;
 
 /// The largest journal. It holds the changes of about a second, unless the JSON file cannot be written.
 const MAX_BYTES: usize = 64 << 20;
@@ -28,7 +27,7 @@ impl JournalFile {
     /// The journal of the registry's file at `path`, and what it says.
     pub fn beside(path: &Path) -> (JournalFile, Journal) {
         let path = path.with_extension("journal");
-        let read = match crate::bounded_read::read_file(&path, MAX_BYTES) {
+        let read = match read_file(&path, MAX_BYTES) {
             Ok(found) => journal::read(&found.unwrap_or_default()),
             Err(error) => Journal {
                 notes: vec![error.to_string()],
@@ -53,7 +52,7 @@ impl JournalFile {
     ///
     /// # Errors
     /// Why it cannot be written.
-    pub async fn append(&mut self, records: &[Record], updated_at: u64) -> Result<(), WriteError> {
+    pub async fn append(&mut self, records: &[Record], updated_at: u64) -> Result<(), StoreError> {
         let (path, line) = (self.path.clone(), journal::line(records, updated_at));
         let is_torn = self.is_torn;
         self.is_used = true;
@@ -68,18 +67,18 @@ impl JournalFile {
         if let Err((_, is_torn)) = &written {
             self.is_torn = *is_torn;
         }
-        written.map_err(|(error, _)| (self.path.clone(), Arc::new(PublishError::from(error))))
+        written.map_err(|(error, _)| StoreError::at(self.path.display(), error))
     }
 
     /// Empties it: its changes are in the JSON file.
-    pub async fn clear(&mut self) -> Result<(), WriteError> {
+    pub async fn clear(&mut self) -> Result<(), StoreError> {
         let path = self.path.clone();
         let cleared = tokio::task::spawn_blocking(move || clear(&path)).await;
         let cleared = cleared.expect("emptying a file does not panic");
         if cleared.is_ok() {
             (self.is_used, self.is_torn) = (false, false);
         }
-        cleared.map_err(|error| (self.path.clone(), Arc::new(PublishError::from(error))))
+        cleared.map_err(|error| StoreError::at(self.path.display(), error))
     }
 }
 
@@ -149,11 +148,12 @@ mod tests {
     use super::*;
     use crate::base::tests::key;
     use crate::clock::Clock;
-    use crate::keeper::load;
+    use crate::load::load;
     use crate::model::Model;
     use crate::render::{OwnAddresses, ProxyAddresses};
     use crate::settings::Settings;
     use crate::sources::journal::EntryDigest;
+    use crate::store::Store as _;
 
     fn entry(last: u8, weight: u64) -> Value {
         let ip = key(last).addr.ip();
@@ -197,7 +197,7 @@ mod tests {
                 proxy: ProxyAddresses::default(),
             };
             let loaded = load(&settings, own, &Clock::system());
-            let is_used = loaded.files.is_journal_used();
+            let is_used = loaded.files.is_unmerged();
             (loaded.model, is_used)
         }
 
