@@ -570,3 +570,6 @@ fn changes_state(outcome: &Result<Change, Refusal>) -> bool {
         .as_ref()
         .is_ok_and(|change| change.effect == Effect::State)
 }
+
+#[cfg(test)]
+mod tests;
