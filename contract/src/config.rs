@@ -31,6 +31,8 @@ pub const MAX_BACKENDS: usize = 20_000;
 pub const MAX_LISTENERS: usize = 1_024;
 /// The most pools of one file.
 pub const MAX_POOLS: usize = 1_024;
+/// The most addresses of one listener.
+pub const MAX_HOSTS: usize = 64;
 /// The largest weight.
 pub const MAX_WEIGHT: u64 = 1000;
 /// The weight of a backend that names none; a tenth of it is a whole number.
@@ -51,13 +53,17 @@ pub struct Config {
     pub process: ProcessSettings,
 }
 
-/// An address that sessions and flows are accepted on.
+/// The addresses that sessions and flows are accepted on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listener {
     /// No other listener has it.
     pub name: Name,
-    /// Where it accepts.
-    pub addr: SocketAddr,
+    /// Where it accepts, each once and at least one; an unspecified one stands for all, `::` also for those of IPv4.
+    pub hosts: Vec<IpAddr>,
+    /// The port at each of them.
+    pub port: u16,
+    /// False: it is as if it were not configured.
+    pub enabled: bool,
     /// Whether it accepts sessions.
     pub tcp: bool,
     /// Whether it takes datagrams.
@@ -346,9 +352,10 @@ fn add_own_probes(read: &Read, local: &LocalAddresses, faults: &mut Faults) {
             let target = BackendAddr::new(backend.addr.ip(), port);
             let mut listeners = read.config.listeners.iter();
             let reaches = |listener: &&Listener| {
-                listener.takes_probe(probe.kind) && is_own_listener(target, listener.addr, local)
+                listener.takes_probe(probe.kind) && listener.is_at(target, local).is_some()
             };
-            Some((backend.addr, listeners.find(reaches)?.addr))
+            let reached = listeners.find(reaches)?;
+            Some((backend.addr, reached.is_at(target, local)?))
         });
         if let Some((addr, listen)) = own.into_iter().next() {
             let allowed = format!(
@@ -390,13 +397,41 @@ impl Pool {
 }
 
 impl Listener {
+    /// A listener for both protocols at one address in which everything else is as if unsaid. `pool` is an index into
+    /// [`Config::pools`].
+    pub fn new(name: Name, addr: SocketAddr, pool: usize) -> Listener {
+        Listener {
+            name,
+            hosts: vec![addr.ip()],
+            port: addr.port(),
+            enabled: true,
+            tcp: true,
+            udp: true,
+            routes: Routes::to(pool),
+            settings: ListenerSettings::default(),
+        }
+    }
+
+    /// Where it accepts, whether or not it is enabled.
+    pub fn addrs(&self) -> impl Iterator<Item = SocketAddr> {
+        let hosts = self.hosts.iter();
+        hosts.map(|host| SocketAddr::new(*host, self.port))
+    }
+
+    /// The address of it, if any, at which a session to `backend` would arrive.
+    fn is_at(&self, backend: BackendAddr, local: &LocalAddresses) -> Option<SocketAddr> {
+        let mut addrs = self.addrs();
+        addrs.find(|addr| is_own_listener(backend, *addr, local))
+    }
+
     /// Whether a probe of this kind that is sent to its address arrives here.
     pub fn takes_probe(&self, kind: ProbeKind) -> bool {
-        match kind {
+        let takes = match kind {
             ProbeKind::Off => false,
             ProbeKind::Tcp | ProbeKind::SendExpect | ProbeKind::Http => self.tcp,
             ProbeKind::Udp => self.udp,
-        }
+        };
+        takes && self.enabled
     }
 }
 

@@ -555,3 +555,45 @@ fn the_check_takes_the_extended_format_and_names_its_faults() {
     );
     assert!(text.contains("/pools/all/routes"), "{text}");
 }
+
+#[test]
+fn a_listener_serves_at_several_addresses_and_a_reload_adds_and_switches_off() {
+    let chat = echo("chat");
+    let addr = free_address();
+    let other = SocketAddr::from(([127, 0, 0, 2], addr.port()));
+    let config = |host: Value, enabled: bool| {
+        let more = json!({ "host": host, "enabled": enabled });
+        json!({
+            "listeners": [listener("chat", addr, "chat", more)],
+            "pools": { "chat": pool(&[&chat], json!({})) },
+        })
+    };
+    let both = json!(["127.0.0.1", "127.0.0.2"]);
+    let (mut proxy, _folder) = start(&config(json!("127.0.0.1"), true));
+    let mut open_session = open(addr);
+    assert!(Session::open(other).is_err());
+    proxy.reload(&config(both.clone(), true));
+    for addr in [addr, other] {
+        assert_eq!(open(addr).backend, "chat");
+        assert_eq!(
+            UdpClient::new(addr).who().expect("answered").backend,
+            "chat"
+        );
+    }
+    assert_eq!(proxy.status().running.listeners.len(), 2);
+
+    proxy.reload(&config(both.clone(), false));
+    until("new sessions are refused", LONG, || {
+        Session::open(other).err()
+    });
+    assert!(Session::open(addr).is_err());
+    open_session
+        .echo(b"still there")
+        .expect("a reload touches nothing open");
+    assert_eq!(proxy.status().running.listeners, []);
+    proxy.reload(&config(both, true));
+    assert_eq!(open(other).backend, "chat");
+    open_session
+        .echo(b"still there")
+        .expect("a reload touches nothing open");
+}

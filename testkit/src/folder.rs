@@ -138,7 +138,8 @@ mod tests {
             "{:?}",
             checked.unknown_keys
         );
-        assert_eq!(checked.config.listeners[0].addr, listen);
+        let mut addrs = checked.config.listeners[0].addrs();
+        assert_eq!(addrs.next(), Some(listen));
         assert_eq!(checked.config.pools[0].backends[0].weight, 30);
     }
 }

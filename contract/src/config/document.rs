@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde_json::{Map, Value, json};
 
 use super::{
-    Algorithm, Backend, Config, DEFAULT_WEIGHT, Listener, LocalAddresses, MAX_BACKENDS,
+    Algorithm, Backend, Config, DEFAULT_WEIGHT, Listener, LocalAddresses, MAX_BACKENDS, MAX_HOSTS,
     MAX_LISTENERS, MAX_POOLS, MAX_WEIGHT, Pool, Report, Skipped, WarmingShare, split_own,
 };
 use crate::address::{ALLOWED_BACKEND_IP, BackendAddr, parse_backend_ip};
@@ -182,7 +182,8 @@ fn assemble(
         places.listeners.push(read.place);
         config.listeners.push(read.listener);
     }
-    let listening: Vec<SocketAddr> = config.listeners.iter().map(|one| one.addr).collect();
+    let enabled = config.listeners.iter().filter(|one| one.enabled);
+    let listening: Vec<SocketAddr> = enabled.flat_map(Listener::addrs).collect();
     let mut skipped = Vec::new();
     for pool in pools {
         let (name, place) = (pool.name, pool.place);
@@ -237,12 +238,9 @@ fn read_listen(
     }
     listen.unknown_keys(unknown_keys);
     let listener = Listener {
-        name: Name::default(),
-        addr: addr?,
         tcp,
         udp,
-        routes: Routes::default(),
-        settings: ListenerSettings::default(),
+        ..Listener::new(Name::default(), addr?, 0)
     };
     let pool = Named {
         name: Name::default(),
@@ -258,19 +256,48 @@ fn read_listen(
 /// Reads `host` and `port`; both are required.
 fn read_listen_addr(object: &mut Object, faults: &mut Faults) -> Option<SocketAddr> {
     let host = object.take_required("host", ALLOWED_HOST, faults);
-    let ip = host.and_then(|host| {
-        let ip = host.as_str().and_then(|text| text.parse::<IpAddr>().ok());
-        // `::ffff:127.0.0.1` is `127.0.0.1`, and `::ffff:0.0.0.0` all of IPv4.
-        let ip = ip.map(|ip| ip.to_canonical());
-        let ip = ip.filter(|ip| !ip.is_multicast());
-        if ip.is_none() {
-            faults.add(&object.pointer("host"), host, ALLOWED_HOST);
+    let ip = host.and_then(|host| read_host(host, &object.pointer("host"), faults));
+    let port = read_port(object, faults);
+    Some(SocketAddr::new(ip?, port?))
+}
+
+/// The same where `host` may be several.
+fn read_listen_addrs(object: &mut Object, faults: &mut Faults) -> Option<(Vec<IpAddr>, u16)> {
+    let place = object.pointer("host");
+    let hosts = match object.take_required("host", ALLOWED_HOST, faults) {
+        Some(Value::Array(items)) if (1..=MAX_HOSTS).contains(&items.len()) => {
+            let read = items.iter().enumerate();
+            let read =
+                read.map(|(index, item)| read_host(item, &format!("{place}/{index}"), faults));
+            read.collect::<Vec<_>>().into_iter().collect()
         }
-        ip
-    });
+        Some(Value::Array(items)) => {
+            let allowed = format!("an address, or an array of 1 to {MAX_HOSTS} addresses");
+            faults.add(&place, format!("{} addresses", items.len()), allowed);
+            None
+        }
+        Some(host) => read_host(host, &place, faults).map(|ip| vec![ip]),
+        None => None,
+    };
+    let port = read_port(object, faults);
+    Some((hosts?, port?))
+}
+
+fn read_host(value: &Value, place: &str, faults: &mut Faults) -> Option<IpAddr> {
+    let ip = value.as_str().and_then(|text| text.parse::<IpAddr>().ok());
+    // `::ffff:127.0.0.1` is `127.0.0.1`, and `::ffff:0.0.0.0` all of IPv4.
+    let ip = ip.map(|ip| ip.to_canonical());
+    let ip = ip.filter(|ip| !ip.is_multicast());
+    if ip.is_none() {
+        faults.add(place, value, ALLOWED_HOST);
+    }
+    ip
+}
+
+fn read_port(object: &mut Object, faults: &mut Faults) -> Option<u16> {
     object.take_required("port", "an integer from 1 to 65535", faults);
     let port = object.take_integer("port", 1, 65535, faults);
-    Some(SocketAddr::new(ip?, port? as u16))
+    port.map(|port| port as u16)
 }
 
 /// The entries of `listeners` that could be read.
@@ -317,15 +344,19 @@ fn read_listener(
     let mut object = Object::new(map, place.as_str());
     object.take_required("name", ALLOWED_NAME, faults);
     let name = take_name(&mut object, "name", faults);
-    let addr = read_listen_addr(&mut object, faults);
+    let addrs = read_listen_addrs(&mut object, faults);
+    let enabled = object.take_bool("enabled", faults).unwrap_or(true);
     let protocol = object.take_choice("protocol", &PROTOCOLS, faults);
     let (tcp, udp) = protocol.unwrap_or((true, true));
     let routes = route::read(&mut object, !udp, faults, unknown_keys);
     let settings = ListenerSettings::read(&mut object, Some(default), faults);
     object.unknown_keys(unknown_keys);
+    let (hosts, port) = addrs?;
     let listener = Listener {
         name: name?,
-        addr: addr?,
+        hosts,
+        port,
+        enabled,
         tcp,
         udp,
         routes: Routes::default(),
@@ -438,21 +469,45 @@ fn refuse_names_twice(listeners: &[ReadListener], faults: &mut Faults) {
     }
 }
 
+/// Each address and protocol leads to one listener, also one that another listener takes for all addresses: which of
+/// the two the kernel would choose depends on more than the file.
 fn refuse_addresses_twice(listeners: &[ReadListener], faults: &mut Faults) {
-    let mut owners: HashMap<(SocketAddr, &str), &Name> = HashMap::new();
+    let mut owners: HashMap<(u16, &str), Vec<(IpAddr, &Name)>> = HashMap::new();
+    let enabled = listeners.iter().filter(|one| one.listener.enabled);
     for ReadListener {
         listener, place, ..
-    } in listeners
+    } in enabled
     {
         let protocols = [("tcp", listener.tcp), ("udp", listener.udp)];
         for (protocol, _) in protocols.into_iter().filter(|(_, is_taken)| *is_taken) {
-            let addr = listener.addr;
-            if let Some(owner) = owners.insert((addr, protocol), &listener.name) {
-                let found = format!("{addr}/{protocol}, which listener {owner} has");
-                faults.add(place, found, "each address and protocol once");
+            let owners = owners.entry((listener.port, protocol)).or_default();
+            for host in &listener.hosts {
+                let owner = owners
+                    .iter()
+                    .find(|(other, _)| share_addresses(*host, *other));
+                if let Some((other, owner)) = owner {
+                    let addr = SocketAddr::new(*host, listener.port);
+                    let other = SocketAddr::new(*other, listener.port);
+                    let found = match addr == other {
+                        true => format!("{addr}/{protocol}, which listener {owner} has"),
+                        false => format!(
+                            "{addr}/{protocol}, while listener {owner} has {other}/{protocol}"
+                        ),
+                    };
+                    faults.add(place, found, "each address and protocol once");
+                }
+                owners.push((*host, &listener.name));
             }
         }
     }
+}
+
+/// Whether a client can reach both at one address. All of IPv4 beside all of IPv6 is no question: each family has its
+/// own.
+fn share_addresses(one: IpAddr, other: IpAddr) -> bool {
+    let covers = |all: IpAddr, ip: IpAddr| all.is_unspecified() && (all.is_ipv6() || ip.is_ipv4());
+    let is_one_for_all = one.is_unspecified() && other.is_unspecified();
+    one == other || !is_one_for_all && (covers(one, other) || covers(other, one))
 }
 
 /// Finds the pools that the listeners name. What is wrong with one that is `declared` has been said.
@@ -608,7 +663,7 @@ impl Config {
         object.insert("generation".into(), json!(self.generation));
         object.extend(self.process.to_json());
         match (&*self.listeners, &*self.pools) {
-            ([listener], [pool]) if listener.name == pool.name && pool.name == Name::default() => {
+            ([listener], [pool]) if listener.is_of_base() && pool.name == Name::default() => {
                 object.insert("listen".into(), listener.to_base_json());
                 object.extend(listener.settings.to_json());
                 object.extend(pool.to_json());
@@ -645,8 +700,14 @@ impl Pool {
 }
 
 impl Listener {
+    /// Whether the base format can say all of it, where it has but one pool.
+    fn is_of_base(&self) -> bool {
+        let is_plain = self.hosts.len() == 1 && self.enabled;
+        self.name == Name::default() && is_plain && self.routes.only_pool().is_some()
+    }
+
     fn to_base_json(&self) -> Value {
-        let (host, port) = (self.addr.ip(), self.addr.port());
+        let (host, port) = (self.hosts.first(), self.port);
         json!({ "host": host, "port": port, "tcp": self.tcp, "udp": self.udp })
     }
 
@@ -655,8 +716,13 @@ impl Listener {
         let protocol = protocols.find(|(_, takes)| *takes == (self.tcp, self.udp));
         let mut object = self.settings.to_json();
         object.insert("name".into(), self.name.as_str().into());
-        object.insert("host".into(), json!(self.addr.ip()));
-        object.insert("port".into(), self.addr.port().into());
+        let host = match &*self.hosts {
+            [host] => json!(host),
+            hosts => json!(hosts),
+        };
+        object.insert("host".into(), host);
+        object.insert("port".into(), self.port.into());
+        object.insert("enabled".into(), self.enabled.into());
         object.insert("protocol".into(), json!(protocol.map(|(word, _)| word)));
         let named = self.routes.map(|at| pools[*at].name.clone());
         named.write(&mut object);

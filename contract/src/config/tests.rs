@@ -33,7 +33,7 @@ fn places(bytes: &[u8]) -> Vec<String> {
 fn the_base_format_is_read_field_for_field() {
     let config = check(BASE.as_bytes(), &local()).expect("valid").config;
     assert_eq!(
-        config.listeners[0].addr,
+        config.listeners[0].addrs().next().expect("one"),
         "0.0.0.0:10080".parse().expect("a literal")
     );
     assert!(config.listeners[0].tcp && config.listeners[0].udp);
@@ -286,7 +286,7 @@ fn a_listen_host_is_read_in_its_canonical_form() {
     ] {
         let bytes = changed(|value| value["listen"]["host"] = json!(host));
         let config = check(&bytes, &local()).expect("valid").config;
-        assert_eq!(config.listeners[0].addr.ip().to_string(), right, "{host}");
+        assert_eq!(config.listeners[0].hosts[0].to_string(), right, "{host}");
     }
     let multicast = changed(|value| value["listen"]["host"] = json!("::ffff:224.0.0.1"));
     assert_eq!(places(&multicast), ["/listen/host"]);
@@ -671,5 +671,74 @@ fn control_characters_of_a_key_are_escaped() {
     assert!(
         unknown.contains("/listeners/0/a\\u{1b}[31m: unknown key"),
         "{unknown}"
+    );
+}
+
+#[test]
+fn a_listener_may_have_several_addresses_and_be_switched_off() {
+    let mut value = extended();
+    value["listeners"][0]["host"] = json!(["10.0.0.1", "2001:db8::1"]);
+    value["listeners"][1]["enabled"] = json!(false);
+    let config = check_value(&value).config;
+    let addrs: Vec<String> = config.listeners[1]
+        .addrs()
+        .map(|addr| addr.to_string())
+        .collect();
+    assert_eq!(addrs, ["10.0.0.1:8000", "[2001:db8::1]:8000"]);
+    let enabled: Vec<bool> = config.listeners.iter().map(|one| one.enabled).collect();
+    assert_eq!(enabled, [true, true, false]);
+    let written = check_value(&config.to_json()).config;
+    assert_eq!(written, config);
+    for (host, place) in [
+        (json!([]), "/listeners/0/host"),
+        (json!(["10.0.0.1", "x"]), "/listeners/0/host/1"),
+        (json!(["10.0.0.1", 7]), "/listeners/0/host/1"),
+        (json!(vec!["10.0.0.1"; MAX_HOSTS + 1]), "/listeners/0/host"),
+        (json!(["10.0.0.1", "10.0.0.1"]), "/listeners/0"),
+    ] {
+        value["listeners"][0]["host"] = host;
+        assert_eq!(places(value.to_string().as_bytes()), [place]);
+    }
+    // What a disabled listener would take belongs to others.
+    value["listeners"][0]["host"] = json!("0.0.0.0");
+    value["listeners"][0]["port"] = json!(53);
+    assert!(
+        check_value(&value).config.listeners[1]
+            .addrs()
+            .any(|addr| addr.port() == 53)
+    );
+    value["listeners"][1]["enabled"] = json!(true);
+    assert_eq!(places(value.to_string().as_bytes()), ["/listeners/1"]);
+}
+
+#[test]
+fn one_of_all_addresses_beside_a_specific_one_is_refused() {
+    let with = |hosts: [Value; 2]| {
+        let mut value = extended();
+        for (at, host) in hosts.into_iter().enumerate() {
+            value["listeners"][at]["host"] = host;
+            value["listeners"][at]["port"] = json!(7000);
+            value["listeners"][at]["protocol"] = json!("tcp");
+        }
+        places(value.to_string().as_bytes())
+    };
+    let refused = ["/listeners/1"];
+    for (one, other, are_apart) in [
+        ("0.0.0.0", "10.0.0.1", false),
+        ("10.0.0.1", "0.0.0.0", false),
+        ("::", "10.0.0.1", false),
+        ("::", "0.0.0.0", true),
+        ("::", "2001:db8::1", false),
+        ("10.0.0.1", "10.0.0.1", false),
+        ("0.0.0.0", "2001:db8::1", true),
+        ("10.0.0.1", "10.0.0.2", true),
+    ] {
+        let found = with([json!(one), json!(other)]);
+        let right: &[&str] = if are_apart { &[] } else { &refused };
+        assert_eq!(found, right, "{one} {other}");
+    }
+    assert_eq!(
+        with([json!(["10.0.0.1", "::1"]), json!(["10.0.0.2", "::"])]),
+        refused
     );
 }

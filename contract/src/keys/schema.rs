@@ -3,7 +3,7 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::{Key, Kind, Place, Topic, Value, topics};
-use crate::config::{Algorithm, MAX_LISTENERS, MAX_POOLS};
+use crate::config::{Algorithm, MAX_HOSTS, MAX_LISTENERS, MAX_POOLS};
 use crate::health::MAX_PAYLOAD_BYTES;
 use crate::route::{MAX_ROUTES, MAX_SHARE, MAX_SPLIT};
 
@@ -54,8 +54,10 @@ fn listen() -> Json {
 fn listener() -> Json {
     let mut properties = json!({
         "name": { "$ref": "#/$defs/name" },
-        "host": { "type": "string" },
+        "host": { "anyOf": [{ "type": "string" },
+                            { "type": "array", "minItems": 1, "maxItems": MAX_HOSTS, "items": { "type": "string" } }] },
         "port": port(),
+        "enabled": { "type": ["boolean", "null"], "default": true },
         "protocol": { "enum": ["tcp", "udp", "tcp+udp", null], "default": "tcp+udp" },
         "routes": { "type": ["array", "null"], "minItems": 1, "maxItems": MAX_ROUTES, "items": route() },
     });

@@ -41,13 +41,14 @@ fn taken(config: &Config) -> Vec<String> {
             Some(generation) => generation.to_string(),
             None => "none".to_owned(),
         };
+        let listen: Vec<String> = listener.addrs().map(|addr| addr.to_string()).collect();
         let mut pools: Vec<usize> = listener.routes.pools().copied().collect();
         pools.sort_unstable();
         pools.dedup();
         for pool in pools.into_iter().map(|at| &config.pools[at]) {
             lines.push(format!(
                 "generation={generation} listen={} algorithm={} backends={}",
-                listener.addr,
+                listen.join(","),
                 pool.algorithm.name(),
                 pool.backends.len()
             ));

@@ -60,7 +60,7 @@ impl Services {
             let pool = listener.routes.only_pool();
             let pool = pool.and_then(|at| number(&config.pools[*at].name));
             if let Some((own, pool)) = number(&listener.name).zip(pool) {
-                services.listeners[own] = Some((listener.addr.port(), pool));
+                services.listeners[own] = Some((listener.port, pool));
             }
         }
         for pool in &config.pools {

@@ -34,14 +34,16 @@ pub struct Endpoint {
 }
 
 /// What a listener needs.
-pub fn endpoints_of(listener: &Listener) -> impl Iterator<Item = Endpoint> + use<> {
-    let addr = listener.addr;
+pub fn endpoints_of(listener: &Listener) -> impl Iterator<Item = Endpoint> {
     let protocols = [
         listener.tcp.then_some(Protocol::Tcp),
         listener.udp.then_some(Protocol::Udp),
     ];
-    let protocols = protocols.into_iter().flatten();
-    protocols.map(move |protocol| Endpoint { addr, protocol })
+    let addrs = listener.addrs().filter(|_| listener.enabled);
+    addrs.flat_map(move |addr| {
+        let protocols = protocols.into_iter().flatten();
+        protocols.map(move |protocol| Endpoint { addr, protocol })
+    })
 }
 
 /// The endpoints of a configuration, each address and protocol once.
@@ -115,14 +117,8 @@ mod tests {
     }
 
     fn listener(name: &str, pool: usize) -> Listener {
-        Listener {
-            name: contract::Name::new(name).expect("a name"),
-            addr: SocketAddr::from(([0, 0, 0, 0], 80)),
-            tcp: true,
-            udp: true,
-            routes: contract::Routes::to(pool),
-            settings: contract::ListenerSettings::default(),
-        }
+        let name = contract::Name::new(name).expect("a name");
+        Listener::new(name, SocketAddr::from(([0, 0, 0, 0], 80)), pool)
     }
 
     #[test]

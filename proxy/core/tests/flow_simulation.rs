@@ -103,7 +103,9 @@ impl World {
             updated_at: None,
             listeners: vec![Listener {
                 name: Name::default(),
-                addr: SocketAddr::from(([192, 0, 2, 1], 53)),
+                hosts: vec![[192, 0, 2, 1].into()],
+                port: 53,
+                enabled: true,
                 tcp: false,
                 udp: true,
                 routes: contract::Routes::to(0),
@@ -115,7 +117,7 @@ impl World {
         let mut registry = BackendRegistry::new(1);
         let snapshot = Snapshot::build(None, &config, &mut registry, 1, most_flows, 1_000);
         let endpoint = Endpoint {
-            addr: config.listeners[0].addr,
+            addr: config.listeners[0].addrs().next().expect("one"),
             protocol: Protocol::Udp,
         };
         let listener = snapshot.listener_at(endpoint, None);

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use contract::health::{Ejection, Health, Probe, ProbeKind};
 use contract::state_reason::ProbeFailure;
 use contract::{
-    Algorithm, Backend, BackendAddr, Config, Listener, ListenerSettings, Name, Pool, PoolSettings,
-    ProcessSettings, Report,
+    Algorithm, Backend, BackendAddr, Config, Listener, Name, Pool, PoolSettings, ProcessSettings,
+    Report,
 };
 use proxy_core::backend::BackendState;
 use proxy_core::health::Outcome;
@@ -52,14 +52,7 @@ fn pool(text: &str, algorithm: Algorithm, members: impl IntoIterator<Item = u8>)
 
 /// A listener at this port that leads to the pool at this place.
 fn listener(text: &str, port: u16, pool: usize) -> Listener {
-    Listener {
-        name: name(text),
-        addr: at(port),
-        tcp: true,
-        udp: true,
-        routes: contract::Routes::to(pool),
-        settings: ListenerSettings::default(),
-    }
+    Listener::new(name(text), at(port), pool)
 }
 
 fn at(port: u16) -> SocketAddr {

@@ -15,7 +15,7 @@
 //!   the backend gets them like all others.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 
 use contract::route::ServerName;
 use contract::{
@@ -243,7 +243,9 @@ fn config(random: &mut fastrand::Rng) -> Config {
         updated_at: None,
         listeners: vec![Listener {
             name: Name::default(),
-            addr: SocketAddr::from(([127, 0, 0, 1], 80)),
+            hosts: vec![[127, 0, 0, 1].into()],
+            port: 80,
+            enabled: true,
             tcp: true,
             udp: false,
             routes: routes(random),
@@ -280,7 +282,7 @@ impl Simulation {
         let mut registry = BackendRegistry::new(1);
         let snapshot = Snapshot::build(None, &config, &mut registry, 10, 10, now_ms);
         let endpoint = Endpoint {
-            addr: config.listeners[0].addr,
+            addr: config.listeners[0].addrs().next().expect("one"),
             protocol: Protocol::Tcp,
         };
         let listener = snapshot.listener_at(endpoint, None);

@@ -150,12 +150,8 @@ mod tests {
 
     fn listener(settings: ListenerSettings) -> Listener {
         Listener {
-            name: contract::Name::default(),
-            addr: ([127, 0, 0, 1], 1).into(),
-            tcp: true,
-            udp: true,
-            routes: contract::Routes::to(0),
             settings,
+            ..Listener::new(contract::Name::default(), ([127, 0, 0, 1], 1).into(), 0)
         }
     }
 

@@ -45,7 +45,7 @@ impl World {
         let generation = config
             .generation
             .expect("control numbers what it publishes");
-        let port = config.listeners[0].addr.port();
+        let port = config.listeners[0].port;
         let described = format!("{port} {:?} {services:?} {state:?}", pool.algorithm);
         let before = self
             .generations

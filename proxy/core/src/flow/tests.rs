@@ -74,7 +74,9 @@ fn config(addrs: &[&str], backends: u16, most_each: u64) -> Config {
     pool.settings.connect.attempts = ATTEMPTS;
     let listeners = addrs.iter().map(|addr| Listener {
         name: Name::new(&format!("l{}", addr.len())).expect("a name"),
-        addr: at(addr),
+        hosts: vec![at(addr).ip()],
+        port: at(addr).port(),
+        enabled: true,
         tcp: false,
         udp: true,
         routes: contract::Routes::to(0),
@@ -102,7 +104,7 @@ impl World {
         let snapshot = Snapshot::build(None, config, &mut registry, 1, MOST, 0);
         let sockets = config.listeners.iter().map(|listener| {
             let endpoint = Endpoint {
-                addr: listener.addr,
+                addr: listener.addrs().next().expect("one"),
                 protocol: Protocol::Udp,
             };
             let listener = snapshot.listener_at(endpoint, None);

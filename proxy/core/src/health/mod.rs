@@ -189,7 +189,8 @@ pub type Subject = Option<Protocol>;
 /// The listeners that lead to a pool of `config`, which stands at `pool` there.
 pub fn listeners_of(config: &Config, pool: usize) -> impl Iterator<Item = &Listener> {
     let all = config.listeners.iter();
-    all.filter(move |listener| listener.routes.pools().any(|one| *one == pool))
+    let enabled = all.filter(|listener| listener.enabled);
+    enabled.filter(move |listener| listener.routes.pools().any(|one| *one == pool))
 }
 
 /// Of the pool that stands at `pool` in `config`.

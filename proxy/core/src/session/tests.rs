@@ -1,4 +1,4 @@
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use contract::{
@@ -86,7 +86,9 @@ fn config(pool: &str, backends: u16) -> Config {
         updated_at: None,
         listeners: vec![Listener {
             name: Name::default(),
-            addr: SocketAddr::from(([127, 0, 0, 1], 80)),
+            hosts: vec![[127, 0, 0, 1].into()],
+            port: 80,
+            enabled: true,
             tcp: true,
             udp: false,
             routes: contract::Routes::to(0),
@@ -105,7 +107,7 @@ impl World {
         let snapshot = Snapshot::build(None, &config, &mut registry, 10, 10, 0);
         let listener = &config.listeners[0];
         let endpoint = Endpoint {
-            addr: listener.addr,
+            addr: listener.addrs().next().expect("one"),
             protocol: Protocol::Tcp,
         };
         let named = snapshot.listener_at(endpoint, None);

@@ -39,8 +39,7 @@ pub fn own_listener(
     kind: ProbeKind,
     listeners: &[Listener],
 ) -> Option<SocketAddr> {
-    let takes =
-        |listener: &&Listener| listener.takes_probe(kind) && listener.addr.port() == target.port();
+    let takes = |listener: &&Listener| listener.takes_probe(kind) && listener.port == target.port();
     let mut listeners = listeners.iter().filter(takes).peekable();
     listeners.peek()?;
     let local = LocalAddresses(
@@ -50,7 +49,7 @@ pub fn own_listener(
             .collect(),
     );
     let target = BackendAddr::new(target.ip(), target.port());
-    let mut addresses = listeners.map(|listener| listener.addr);
+    let mut addresses = listeners.flat_map(Listener::addrs);
     addresses.find(|listen| is_own_listener(target, *listen, &local))
 }
 
@@ -329,12 +328,12 @@ mod tests {
     #[test]
     fn a_probe_that_would_reach_this_proxy_is_known() {
         let listener = |addr: &str| Listener {
-            name: contract::Name::default(),
-            addr: addr.parse().expect("an address"),
-            tcp: true,
             udp: false,
-            routes: contract::Routes::to(0),
-            settings: contract::ListenerSettings::default(),
+            ..Listener::new(
+                contract::Name::default(),
+                addr.parse().expect("an address"),
+                0,
+            )
         };
         for (listen, target, is_own) in [
             ("0.0.0.0:80", "127.0.0.1:80", true),

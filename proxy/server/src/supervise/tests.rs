@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use contract::{
-    Algorithm, Backend, BackendAddr, Config, ConnectSettings, Listener, ListenerSettings, Name,
-    Pool, PoolSettings, ProcessSettings, Report,
+    Algorithm, Backend, BackendAddr, Config, ConnectSettings, Listener, Name, Pool, PoolSettings,
+    ProcessSettings, Report,
 };
 use proxy_core::plan::endpoints_of;
 use proxy_core::registry::BackendRegistry;
@@ -201,14 +201,7 @@ fn build(
 fn a_listener_that_moves_to_another_pool_keeps_sessions_flows_and_socket() {
     let (a, b) = (pool("a", server("a")), pool("b", server("b")));
     let addr = super::listeners::tests::free();
-    let listener = |name: &str, pool| Listener {
-        name: Name::new(name).expect("a name"),
-        addr,
-        tcp: true,
-        udp: true,
-        routes: contract::Routes::to(pool),
-        settings: ListenerSettings::default(),
-    };
+    let listener = |name: &str, pool| Listener::new(Name::new(name).expect("a name"), addr, pool);
     let mut world = World::new(std::slice::from_ref(&a), listener("chat", 0));
     let (mut first, flow) = (open(addr), client(addr));
     assert_eq!((first.1.as_str(), ask(&flow).as_str()), ("a", "a"));
@@ -260,14 +253,7 @@ fn a_session_without_a_backend_yet_follows_its_listener_to_another_pool() {
     let (hole, _held) = black_hole();
     let (a, b) = (pool("a", hole), pool("b", server("b")));
     let addr = super::listeners::tests::free();
-    let listener = Listener {
-        name: Name::default(),
-        addr,
-        tcp: true,
-        udp: true,
-        routes: contract::Routes::to(0),
-        settings: ListenerSettings::default(),
-    };
+    let listener = Listener::new(Name::default(), addr, 0);
     let mut world = World::new(&[a], listener.clone());
     let waiting = std::thread::spawn(move || open(addr).1);
     let deadline = std::time::Instant::now() + LONG;
