@@ -77,7 +77,7 @@ export function readDetail(id) {
 /**
  * What the figures were, and what happened meanwhile.
  * @param {number} from unix milliseconds
- * @returns {Promise<import('./past.js').Answer>}
+ * @returns {Promise<import('./stored-series.js').Answer>}
  */
 export function readSeries(from) {
   return call('GET', `/api/v1/series?from_ms=${Math.floor(from)}`);

@@ -11,10 +11,10 @@ import { changeAll, reportSettled } from './changes.js';
 import { connectionFailed } from './connection.js';
 import { DiffDialog, writeCarry } from './diff-dialog.js';
 import { byId, setAttribute, setText } from './dom.js';
+import { carryText, sumText } from './edit-effects.js';
 import { onLanguage, words } from './i18n.js';
-import { carryText, sumText } from './reach.js';
-import { keepDraft, recallDraft } from './storage.js';
 import { allStaged, onStaged, overtaken, rebase, restage, restoreStaged, settle, stage, stagedOf, unstage } from './staged.js';
+import { keepDraft, recallDraft } from './storage.js';
 
 /** @typedef {import('./shapes.js').Backend} Backend */
 /** @typedef {import('./shapes.js').Edit} Edit */

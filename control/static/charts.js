@@ -3,12 +3,12 @@
  * it. They show what history.js holds, and mark what happened meanwhile.
  */
 
+import { MARK_COLOURS, colourOf } from './chart-events.js';
 import { element, setAttribute, setText } from './dom.js';
 import { clockText } from './format.js';
-import { MARK_COLOURS, colourOf } from './happened.js';
 import { history, newestAt, windowStart } from './history.js';
 import { onLanguage, words } from './i18n.js';
-import { pastMarks } from './past.js';
+import { pastMarks } from './stored-series.js';
 
 /** @typedef {import('./history.js').Series} Series */
 /** @typedef {{data: (number | null)[][], setData: (data: unknown) => void, setSize: (size: object) => void, destroy: () => void}} Plot */

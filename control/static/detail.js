@@ -4,13 +4,13 @@
  * beside it: it is no dialog.
  */
 
-import * as api from './api.js';
 import { keepInAddress, onVisit, parameter } from './address.js';
+import * as api from './api.js';
 import { DetailView } from './detail-view.js';
 import { byId } from './dom.js';
-import { GoneView } from './gone-view.js';
 import { onLanguage } from './i18n.js';
-import { oneAtATime } from './once.js';
+import { oneAtATime } from './one-at-a-time.js';
+import { GoneView } from './removed-view.js';
 import { onStaged } from './staged.js';
 
 /** @typedef {import('./rows.js').Row} Row */

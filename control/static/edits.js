@@ -9,10 +9,10 @@ import { change, failureOutcome } from './changes.js';
 import { DiffDialog } from './diff-dialog.js';
 import { diffRow, valueText } from './diff.js';
 import { byId, element, setText } from './dom.js';
+import { sumText } from './edit-effects.js';
 import { momentText } from './format.js';
 import { onLanguage, words } from './i18n.js';
-import { guarded } from './may.js';
-import { sumText } from './reach.js';
+import { guarded } from './permissions.js';
 
 /** @typedef {import('./shapes.js').PastEdit} PastEdit */
 /** @typedef {import('./shapes.js').WayBack} WayBack */

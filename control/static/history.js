@@ -1,11 +1,11 @@
 /**
  * @file What the figures were: what this page has seen in the last fifteen minutes, and before that what
- * the server has kept (past.js). Rates come from two looks at counters that only grow.
+ * the server has kept (stored-series.js). Rates come from two looks at counters that only grow.
  */
 
 import { firstByteOf, recordFirstBytes } from './first-byte.js';
-import { RANGES, pastSamples, rangeMs, rangeNow } from './past.js';
 import { stateOf, takesTraffic } from './state.js';
+import { RANGES, pastSamples, rangeMs, rangeNow } from './stored-series.js';
 
 /** @typedef {import('./shapes.js').ProxyStatus} ProxyStatus */
 /** @typedef {import('./shapes.js').Backend} Backend */

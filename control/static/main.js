@@ -5,11 +5,10 @@
 
 import * as api from './api.js';
 import { apply, knowWhole, mustAsk, propose, review, startApply } from './apply.js';
-import { proxyOf, showProxy, showWarnings, startBar } from './bar.js';
 import { reportRefresh, settleUnanswered, startChanges, syncNow, takeBackAny } from './changes.js';
 import { connectionFailed, connectionIsGood, showConnection } from './connection.js';
-import { startDock } from './dock.js';
 import { startDiffDialog } from './diff-dialog.js';
+import { startDock } from './dock.js';
 import { byId, setText } from './dom.js';
 import { recordFailures } from './failures.js';
 import { startFeed } from './feed.js';
@@ -17,16 +16,17 @@ import { dateTimeText } from './format.js';
 import { record } from './history.js';
 import { onLanguage, startLanguage, words } from './i18n.js';
 import { openHelp, startKeys } from './keys.js';
-import { guarded, startMay } from './may.js';
+import { oneAtATime } from './one-at-a-time.js';
 import { commandsOfPage, goTo, preloadPages, rowsOfPage, startPages, toggleRail, updatePage } from './pages.js';
+import { guarded, startMay } from './permissions.js';
 import { knowTargets, openPing, startPing } from './ping.js';
-import { oneAtATime } from './once.js';
 import { startReports, undoNewest } from './report.js';
 import { recordVram } from './sparkline.js';
 import { knowTtl } from './state.js';
 import { startDrafts } from './storage.js';
 import { startTheme } from './theme.js';
-import { startTips } from './tip.js';
+import { startTips } from './tooltip.js';
+import { proxyOf, showProxy, showWarnings, startBar } from './top-bar.js';
 import { recordTraffic } from './traffic.js';
 
 /** @type {import('./shapes.js').WholeAnswer | null} */

@@ -3,25 +3,25 @@
  * much flows, how full are the GPUs. Numbers that only the proxy knows are dashes without it.
  */
 
-import { firstByteCount } from './first-byte.js';
-import { configAnswer, healthAnswer, proxyAnswer } from './answers.js';
 import { serverNow } from './api.js';
-import { proxyOf, showLevel } from './bar.js';
+import { showWorst, worstRows } from './attention.js';
+import { showEvents } from './chart-events.js';
 import { Charts, haveCharts } from './charts.js';
 import { byId, setAttribute, setText } from './dom.js';
 import { mostFirst } from './failures.js';
+import { firstByteCount } from './first-byte.js';
 import * as format from './format.js';
+import { showGuide, startGuide } from './guide.js';
 import { currentRates, failedSeries, history, meanOf, newestAt, windowStart } from './history.js';
 import { words } from './i18n.js';
-import { showGuide, startGuide } from './guide.js';
-import { showEvents } from './happened.js';
-import { rangeNow, readPast, setRange } from './past.js';
-import { linePath } from './sparkline.js';
 import { rowsOf } from './rows.js';
+import { linePath } from './sparkline.js';
 import { SHAPES, isBroken, shapeOf, takesTraffic } from './state.js';
-import { tip } from './tip.js';
+import { rangeNow, readPast, setRange } from './stored-series.js';
+import { configAnswer, healthAnswer, proxyAnswer } from './summary.js';
+import { tip } from './tooltip.js';
+import { proxyOf, showLevel } from './top-bar.js';
 import { endText } from './verdict.js';
-import { showWorst, worstRows } from './worst.js';
 
 /** @typedef {import('./shapes.js').ProxyStatus} ProxyStatus */
 /** @typedef {import('./rows.js').Row} Row */
@@ -61,7 +61,7 @@ function startOverview() {
     if (!(radio instanceof HTMLInputElement)) continue;
     radio.checked = radio.value === rangeNow();
     radio.addEventListener('change', () => {
-      setRange(/** @type {import('./past.js').Range} */ (radio.value));
+      setRange(/** @type {import('./stored-series.js').Range} */ (radio.value));
       void bringPast();
     });
   }

@@ -11,12 +11,12 @@ import { errorsOf } from './failures.js';
 import { UNKNOWN, countText, isNumber, latencyText, momentText, rateText, spanText } from './format.js';
 import { words } from './i18n.js';
 import { showMarks, stateWord } from './protocols.js';
+import * as trace from './provenance.js';
 import { sourceOf } from './rows.js';
 import { isChosen, toggleChosen } from './selection.js';
 import { drawVram, sparkline } from './sparkline.js';
 import { stagedOf } from './staged.js';
-import { tip } from './tip.js';
-import * as trace from './trace.js';
+import { tip } from './tooltip.js';
 import { rateOf } from './traffic.js';
 import { usageBar, usageText, vramGuard, writeBar } from './usage.js';
 

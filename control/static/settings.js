@@ -7,15 +7,15 @@
 
 import * as api from './api.js';
 import { failureOutcome } from './changes.js';
-import { clientsOf, closedBy, listenOf } from './closing.js';
+import { clientsOf, closedBy, listenOf } from './closed-addresses.js';
 import { DiffDialog } from './diff-dialog.js';
 import { diffRow } from './diff.js';
 import { byId, element, setAttribute, setText } from './dom.js';
 import { addressText, dateTimeText, isNumber } from './format.js';
 import { language, onLanguage, words } from './i18n.js';
 import { changeSettings } from './settings-change.js';
-import { keepDraft, recallDraft } from './storage.js';
 import { FIELDS, GROUPS, originOf, patchOf, textOf, valueAt } from './settings-fields.js';
+import { keepDraft, recallDraft } from './storage.js';
 
 /** @typedef {import('./settings-fields.js').Field} Field */
 

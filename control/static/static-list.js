@@ -9,8 +9,8 @@ import { change } from './changes.js';
 import { DiffDialog } from './diff-dialog.js';
 import { diffRow, valueText } from './diff.js';
 import { byId, element, setText } from './dom.js';
+import { carryText, sumText } from './edit-effects.js';
 import { words, wordsOf } from './i18n.js';
-import { carryText, sumText } from './reach.js';
 import { parseWeight } from './weight.js';
 
 /** @typedef {import('./shapes.js').Backend} Backend */

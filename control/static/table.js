@@ -8,8 +8,8 @@ import { followDetail, openDetail, openKey, showDetail, startDetail } from './de
 import { byId, element, setAttribute, setText } from './dom.js';
 import { isWanted, startFilter, writeFilter } from './filter.js';
 import { onLanguage, words } from './i18n.js';
-import { guarded } from './may.js';
 import { Standing } from './order.js';
+import { guarded } from './permissions.js';
 import { openPing } from './ping.js';
 import { RowView } from './row.js';
 import { rowsOf, sortRows } from './rows.js';

@@ -59,7 +59,7 @@ describe('the past', () => {
       await hasText(choice, label);
       await choice.click();
       await until(`the range ${range} is shown`, async () => {
-        const now = await page.evaluate(() => import('/static/past.js').then(({ rangeNow }) => rangeNow()));
+        const now = await page.evaluate(() => import('/static/stored-series.js').then(({ rangeNow }) => rangeNow()));
         const samples = await samplesOf(page);
         return now === range && samples.length > 0 && samples;
       });

@@ -3,7 +3,6 @@
  * control plane warns of.
  */
 
-import { wholeAnswer } from './answers.js';
 import { serverNow } from './api.js';
 import { acknowledgeExpiry, reloadOutcome } from './changes.js';
 import { ageOfLastKnown } from './connection.js';
@@ -13,7 +12,8 @@ import { words } from './i18n.js';
 import { warningTexts } from './incidents.js';
 import { showAlarm } from './pages.js';
 import { shapeIcon } from './state.js';
-import { tip } from './tip.js';
+import { wholeAnswer } from './summary.js';
+import { tip } from './tooltip.js';
 import { outageTexts, sentenceOf, showIcon } from './verdict.js';
 
 /** @typedef {import('./shapes.js').ProxyAnswer} ProxyAnswer */

@@ -7,9 +7,9 @@ import { actionText, targetText } from './audit-words.js';
 import { byId, element } from './dom.js';
 import { clockText, momentText } from './format.js';
 import { words } from './i18n.js';
-import { pastMarks, rangeNow } from './past.js';
+import { pastMarks, rangeNow } from './stored-series.js';
 
-/** @typedef {import('./past.js').Mark} Mark */
+/** @typedef {import('./stored-series.js').Mark} Mark */
 
 const SHOWN = 6;
 
