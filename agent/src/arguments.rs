@@ -173,7 +173,7 @@ impl Arguments {
             None => self
                 .engine
                 .settings()
-                .unwrap_or_else(|faults| refuse(&told(faults))),
+                .unwrap_or_else(|faults| refuse(&with_options(faults))),
         };
         if !self.control.is_empty() {
             settings.control = self.control.clone();
@@ -261,7 +261,7 @@ impl EngineOptions {
 }
 
 /// Faults with options for places instead of JSON pointers.
-fn told(faults: Faults) -> String {
+fn with_options(faults: Faults) -> String {
     let options = faults.0.into_iter().map(|fault| Fault {
         place: fault.place.replace('/', "--").replace('_', "-"),
         ..fault

@@ -72,8 +72,8 @@ impl Gpus for DriverGpus {
         let usage = known(device.utilization_rates());
         let memory = known(device.memory_info());
         Ok(GpuFigures {
-            usage: told(gpu, usage)?.map(|rates| f64::from(rates.gpu) / 100.0),
-            memory: told(gpu, memory)?.map(|memory| Memory {
+            usage: naming_gpu(gpu, usage)?.map(|rates| f64::from(rates.gpu) / 100.0),
+            memory: naming_gpu(gpu, memory)?.map(|memory| Memory {
                 used: memory.used as f64,
                 total: memory.total as f64,
             }),
@@ -98,7 +98,7 @@ fn known<T>(asked: Result<T, NvmlError>) -> Result<Option<T>, NvmlError> {
     }
 }
 
-fn told<T>(gpu: &Gpu, asked: Result<T, NvmlError>) -> Result<T, String> {
+fn naming_gpu<T>(gpu: &Gpu, asked: Result<T, NvmlError>) -> Result<T, String> {
     asked.map_err(|error| format!("GPU {gpu}: {error}"))
 }
 

@@ -269,8 +269,8 @@ fn a_scrape_that_is_cut_within_a_line_gives_nothing() {
                 continue;
             }
             let cut = read(engine, &text[..length], gpus);
-            let is_told = text.ends_with("# EOF\n") && length == text.len() - 1;
-            assert_eq!(cut.is_ok(), is_told, "{length}: {cut:?}");
+            let is_complete = text.ends_with("# EOF\n") && length == text.len() - 1;
+            assert_eq!(cut.is_ok(), is_complete, "{length}: {cut:?}");
         }
     }
 }
@@ -454,7 +454,7 @@ fn a_gpu_that_is_not_there_or_not_named_is_answered_with_those_that_are() {
 }
 
 #[test]
-fn what_is_missing_or_out_of_range_is_told_and_costs_only_itself() {
+fn what_is_missing_or_out_of_range_is_reported_and_costs_only_itself() {
     let changed = |from: &str, to: &str| {
         assert!(VLLM.contains(from));
         VLLM.replace(from, to)

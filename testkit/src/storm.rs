@@ -169,18 +169,18 @@ fn play(mut stream: TcpStream, end: End, seed: u64) -> io::Result<()> {
     }
     let length = received?;
     if length < receives.length {
-        return Err(told(format!("{length} of {} bytes", receives.length)));
+        return Err(failure(format!("{length} of {} bytes", receives.length)));
     }
     sent
 }
 
 /// A socket tells of a reset once: to the write or to the read that asks first.
 fn expect_reset(sent: io::Result<()>, received: io::Result<u64>) -> io::Result<()> {
-    let was_told = |error: io::Error| is_reset(&error).then_some(()).ok_or(error);
+    let check = |error: io::Error| is_reset(&error).then_some(()).ok_or(error);
     match (sent, received) {
-        (_, Err(error)) => was_told(error),
-        (Err(error), Ok(_)) => was_told(error),
-        (Ok(()), Ok(length)) => Err(told(format!(
+        (_, Err(error)) => check(error),
+        (Err(error), Ok(_)) => check(error),
+        (Ok(()), Ok(length)) => Err(failure(format!(
             "an orderly close after {length} bytes, not a reset"
         ))),
     }
@@ -193,7 +193,7 @@ fn is_reset(error: &io::Error) -> bool {
     )
 }
 
-fn told(text: String) -> io::Error {
+fn failure(text: String) -> io::Error {
     io::Error::other(text)
 }
 
@@ -247,9 +247,9 @@ fn receive(stream: &mut TcpStream, what: Stream) -> io::Result<u64> {
             Err(error) => return Err(error),
         };
         let right = pattern.expect(&buffer[..length]);
-        right.map_err(|mismatch| told(format!("byte {} is wrong", mismatch.at)))?;
+        right.map_err(|mismatch| failure(format!("byte {} is wrong", mismatch.at)))?;
         if pattern.position() > what.length {
-            return Err(told(format!(
+            return Err(failure(format!(
                 "{} bytes and more of {}",
                 pattern.position(),
                 what.length

@@ -80,10 +80,10 @@ pub fn read<'e>(
         .into_iter()
         .map(|device| figures_of(samples, device))
         .collect();
-    let has_told = samples.faults.len() > before;
+    let has_new_faults = samples.faults.len() > before;
     let (usage, memory) = together(&figures);
     for (names, found) in due.into_iter().zip([usage, memory]) {
-        if let (Some(names), None, false) = (names, found, has_told) {
+        if let (Some(names), None, false) = (names, found, has_new_faults) {
             samples.faults.push(format!("no {}", names[0]));
         }
     }

@@ -373,9 +373,9 @@ impl<'a> Simulation<'a> {
     fn warm(&mut self) {
         let cold = self.servers.len() - 1;
         let age = self.now - self.scenario.disturbance.window(self.duration).start;
-        let is_told =
+        let knows_of_warm_up =
             self.scenario.disturbance == Disturbance::ColdTold || self.policy == Policy::GPU_AWARE;
-        let is_warming_up = is_told && age < Disturbance::WARMING;
+        let is_warming_up = knows_of_warm_up && age < Disturbance::WARMING;
         self.servers[cold].pace = Disturbance::pace_of_cold(age);
         let listed = Listed {
             server: cold,

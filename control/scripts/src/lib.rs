@@ -3,7 +3,7 @@
 //!
 //! `gen_k8s_endpoints` plays discovery ([`fleet`], [`gauge`]); `sim_backend_register_batch`
 //! ([`vram`]) and `demo_backend` ([`echo`]) play servers that register ([`heartbeat`], above
-//! `control_client`); `dummy_proxy` plays the proxy ([`told`]). Everything drawn at random takes its
+//! `control_client`); `dummy_proxy` plays the proxy ([`config_summary`]). Everything drawn at random takes its
 //! generator as an argument. No simulator knows more of the planes than the contract.
 
 pub mod arguments;
@@ -17,6 +17,6 @@ pub mod heartbeat;
 
 pub mod echo;
 
-pub mod told;
+pub mod config_summary;
 
 pub mod output;

@@ -77,20 +77,20 @@ pub(crate) struct Meter {
     /// Somebody will call [`Meter::mark_idle`].
     is_watched: bool,
     /// Its first request shares a batch that was begun for another.
-    rides_along: bool,
+    shares_batch: bool,
     /// The logarithm of what the load was when the request was sent.
     load_log2: i32,
     /// When the request was sent whose answer has not begun.
     sent_us: u64,
     /// When anything last moved.
-    stirred_ms: u64,
+    last_moved_ms: u64,
 }
 
 impl Meter {
     /// Its first request joins the batch of another, and takes hardly more than that alone: until it
     /// is answered this counts as idle, and its latency for nothing.
     pub(crate) fn join_batch(&mut self) {
-        self.rides_along = true;
+        self.shares_batch = true;
     }
 
     /// Something moved: it is busy. Returns whether the caller is to look in [`QUIET_MS`] whether it
@@ -99,8 +99,8 @@ impl Meter {
         if moment.metering.wants == Wants::Peaks {
             return false;
         }
-        self.stirred_ms = moment.now_us / 1_000;
-        let count = if self.rides_along {
+        self.last_moved_ms = moment.now_us / 1_000;
+        let count = if self.shares_batch {
             Count::idle(&moment.metering.parameters)
         } else {
             Count::BUSY
@@ -132,7 +132,7 @@ impl Meter {
         let was_owed = std::mem::take(&mut self.is_owed);
         // What moved in one turn of a worker both ways is no answer to what was sent in it.
         let is_timed = was_owed && moment.now_us > self.sent_us;
-        if !std::mem::take(&mut self.rides_along) && is_timed {
+        if !std::mem::take(&mut self.shares_batch) && is_timed {
             self.record(backend, moment);
         }
     }
@@ -169,14 +169,14 @@ impl Meter {
 
     /// Makes it idle where it has been silent for [`QUIET_MS`] and waits for nothing.
     /// `awaits_answer`: where an answer is owed, one can be expected. Returns when to look again, in
-    /// milliseconds; `None`: not before it stirs.
+    /// milliseconds; `None`: not before it moves again.
     pub(crate) fn mark_idle(
         &mut self,
         backend: &BackendState,
         moment: Moment<'_>,
         awaits_answer: bool,
     ) -> Option<u64> {
-        let quiet_ms = self.stirred_ms + QUIET_MS;
+        let quiet_ms = self.last_moved_ms + QUIET_MS;
         if moment.now_us / 1_000 < quiet_ms {
             return Some(quiet_ms);
         }

@@ -69,11 +69,11 @@ impl BackendRegistry {
                     return true;
                 }
                 state.remove();
-                let is_kept = Arc::strong_count(state) > 1 || state.is_in_use();
-                if let Some(pool) = pools.get_mut(state.pool).filter(|_| !is_kept) {
+                let is_retained = Arc::strong_count(state) > 1 || state.is_in_use();
+                if let Some(pool) = pools.get_mut(state.pool).filter(|_| !is_retained) {
                     pool.members -= 1;
                 }
-                is_kept
+                is_retained
             });
             !members.is_empty()
         });

@@ -8,8 +8,8 @@ use clap::Parser;
 use contract::pidfile::PidFile;
 use control_client::{Signal, Signals};
 use simulators::arguments::root_or_default;
+use simulators::config_summary;
 use simulators::output::{complain, say};
-use simulators::told;
 
 /// A stand-in for the proxy: holds the pid file, and prints each SIGHUP with the configuration.
 #[derive(Parser)]
@@ -73,7 +73,7 @@ fn run(config: &Path, pid_file: &Path) -> Result<(), String> {
 }
 
 fn tell(occasion: &str, config: &Path) {
-    let mut lines = told::lines(config).into_iter();
+    let mut lines = config_summary::lines(config).into_iter();
     if let Some(first) = lines.next() {
         say(format_args!("{occasion}: {first}"));
     }

@@ -67,7 +67,7 @@ pub enum Unanswered {
 
 impl Health {
     /// A worker counts a session or flow that this backend failed. Returns whether there are now so
-    /// many in a row that it should be ejected; asked anew after as many more.
+    /// many in a row that it should be ejected; asked again after as many more.
     pub fn failed(&self, protocol: Protocol, failures_to_eject: u64) -> bool {
         let in_row = self.streaks[protocol as usize].fetch_add(1, Relaxed) + 1;
         failures_to_eject > 0 && u64::from(in_row).is_multiple_of(failures_to_eject)

@@ -50,15 +50,15 @@ pub struct Pace {
 
 impl Schedule {
     /// Probes these from now on. New ones have their first turn at once, one after the other; so have
-    /// those for which `anew` says so, and the others keep theirs.
+    /// those that `restarts` names, and the others keep theirs.
     pub fn set_targets(
         &mut self,
         wanted: impl IntoIterator<Item = MemberId>,
-        anew: impl Fn(MemberId) -> bool,
+        restarts: impl Fn(MemberId) -> bool,
         now_ms: u64,
     ) {
-        self.targets.retain(|member, _| !anew(*member));
-        self.due.retain(|(_, member)| !anew(*member));
+        self.targets.retain(|member, _| !restarts(*member));
+        self.due.retain(|(_, member)| !restarts(*member));
         let mut gone: HashSet<MemberId> = self.targets.keys().copied().collect();
         let mut first_ms = now_ms;
         for member in wanted {
@@ -90,7 +90,7 @@ impl Schedule {
     }
 
     /// A probe has ended, and the next one of its target is due an interval later. Returns whether
-    /// it still counts: not where the target was dropped or begun anew meanwhile.
+    /// it still counts: not where the target was dropped or restarted meanwhile.
     pub fn ended(&mut self, job: Job, pace: Pace, now_ms: u64, random: &mut fastrand::Rng) -> bool {
         let counts = self.targets.get(&job.member) == Some(&Turn::InFlight(job.ticket));
         if counts {
@@ -163,7 +163,7 @@ mod tests {
         schedule.set_targets([member(1)], |_| false, 2);
         let old = schedule.take_due(2).expect("due");
         schedule.set_targets([member(1)], |_| true, 3);
-        let new = schedule.take_due(3).expect("due anew");
+        let new = schedule.take_due(3).expect("due again");
         assert!(!schedule.ended(old, PACE, 4, &mut random));
         assert!(schedule.ended(new, PACE, 5, &mut random));
     }

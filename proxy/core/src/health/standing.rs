@@ -80,7 +80,7 @@ pub struct Standing {
     was_answered: bool,
     /// No probe can be made, so none has a say.
     is_out_of_reach: bool,
-    /// In a row, up to now; one of the two is 0. An ejection begins them anew.
+    /// In a row, up to now; one of the two is 0. An ejection resets them.
     passes: u64,
     fails: u64,
     last: Option<LastProbe>,
@@ -118,10 +118,10 @@ impl Standing {
         self.verdict = Verdict::Unknown;
         self.has_passed = false;
         self.is_out_of_reach = false;
-        self.begin_anew();
+        self.reset_streaks();
     }
 
-    fn begin_anew(&mut self) {
+    fn reset_streaks(&mut self) {
         (self.passes, self.fails) = (0, 0);
     }
 
@@ -169,7 +169,7 @@ impl Standing {
     /// Leaves the backend out for sessions or flows. Only probes from now on count for its return.
     pub fn eject(&mut self, protocol: Protocol, failures: u32, rules: &EjectionRules, now_ms: u64) {
         self.ejections[protocol as usize].begin(failures, rules, now_ms);
-        self.begin_anew();
+        self.reset_streaks();
     }
 
     /// Ends each ejection whose time is over; where probes speak for the protocol, not before the

@@ -26,7 +26,7 @@ pub const MIN_REFRESH_MS: u64 = 50;
 /// A snapshot that takes long to build comes less often: building takes a tenth of the time at most.
 const REFRESH_SHARE: u64 = 10;
 
-/// How long a backend is excused that is not to blame: the question is not asked anew before.
+/// How long a backend is excused that is not to blame: the question is not asked again before.
 const EXCUSED_MS: u64 = 1_000;
 /// So many others of a pool are looked at to see how they fare.
 const MOST_COMPARED: usize = 64;
@@ -141,8 +141,8 @@ impl Watch {
             watched.are_candidates = watched.candidates.iter().copied().collect();
             self.pools.insert(id, watched);
         }
-        let anew = |member: MemberId| probed_otherwise.contains(&member.pool);
-        self.schedule.set_targets(targets, anew, now_ms);
+        let restarts = |member: MemberId| probed_otherwise.contains(&member.pool);
+        self.schedule.set_targets(targets, restarts, now_ms);
     }
 
     /// Takes note of how a backend of the pool `watched` stands.

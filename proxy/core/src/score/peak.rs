@@ -52,15 +52,15 @@ fn after(packed: u64, sample: f32, now_ms: u64) -> f32 {
     if sample > mean {
         return sample;
     }
-    let kept = kept(packed, now_ms);
-    mean * kept + sample * (1.0 - kept)
+    let remaining = remaining_share(packed, now_ms);
+    mean * remaining + sample * (1.0 - remaining)
 }
 
 fn decayed(packed: u64, now_ms: u64) -> f32 {
-    mean_of(packed) * kept(packed, now_ms)
+    mean_of(packed) * remaining_share(packed, now_ms)
 }
 
-fn kept(packed: u64, now_ms: u64) -> f32 {
+fn remaining_share(packed: u64, now_ms: u64) -> f32 {
     let age_ms = (now_ms as u32).wrapping_sub(packed as u32);
     // Two workers' clocks differ by the length of a turn, so a sample may be of the future.
     if age_ms > u32::MAX / 2 {

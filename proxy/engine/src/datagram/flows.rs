@@ -22,8 +22,8 @@ use super::flow::{
 };
 use super::listen::Listeners;
 use crate::connect::is_shortage;
+use crate::worker::backend_gone::GoneBackends;
 use crate::worker::context::Context;
-use crate::worker::gone::Gone;
 use crate::worker::meters::Meters;
 use crate::worker::poller::{Interest, Token};
 use crate::worker::session_log::Record;
@@ -36,7 +36,7 @@ pub struct Flows {
     pub listeners: Listeners,
     flows: FlowTable<Flow>,
     meters: Meters,
-    gone: Gone,
+    gone: GoneBackends,
     /// `udp_peers` of each listener that has some, by which the flows that there are were let in.
     peers: Vec<(ListenerId, Networks)>,
     /// For flows of sources that none would be begun for any more.
@@ -56,7 +56,7 @@ impl Flows {
             listeners: Listeners::default(),
             flows: FlowTable::default(),
             meters: Meters::new(context.now_ms()),
-            gone: Gone::default(),
+            gone: GoneBackends::default(),
             peers: peers(context),
             refused_sources: Sweep::default(),
         }
@@ -348,7 +348,7 @@ impl Flows {
             self.peers = peers;
             self.refused_sources.begin();
         }
-        self.gone = Gone::default();
+        self.gone = GoneBackends::default();
         if context.snapshot.ends_those_of_gone_backends() {
             self.gone.restart();
         }

@@ -24,8 +24,8 @@ use super::session::{Session, Sockets, start_connect};
 use super::transfer::{Direction, Store};
 use super::transport::Transport;
 use crate::connect::{is_shortage, reset_on_close};
+use crate::worker::backend_gone::GoneBackends;
 use crate::worker::context::Context;
-use crate::worker::gone::Gone;
 use crate::worker::meters::Meters;
 use crate::worker::session_log::Record;
 
@@ -40,7 +40,7 @@ pub struct Sessions {
     /// Sessions that used up their budget and have more to do.
     unfinished: VecDeque<u32>,
     timers: TimerWheel,
-    gone: Gone,
+    gone: GoneBackends,
     buffer: Box<[u8]>,
     pipes: Pipes,
     meters: Meters,
@@ -53,7 +53,7 @@ impl Sessions {
             ended: Vec::new(),
             unfinished: VecDeque::new(),
             timers: TimerWheel::new(now_ms),
-            gone: Gone::default(),
+            gone: GoneBackends::default(),
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
             pipes: Pipes::new(most_pipes),
             meters: Meters::new(now_ms),
@@ -357,7 +357,7 @@ impl Sessions {
 
     /// A new snapshot is installed.
     pub fn backends_changed(&mut self, context: &Context) {
-        self.gone = Gone::default();
+        self.gone = GoneBackends::default();
         if context.snapshot.ends_those_of_gone_backends() {
             self.gone.restart();
         }

@@ -1,9 +1,9 @@
 //! A worker: one thread with its own poller, listeners, sessions and flows, sharing nothing on the
 //! path but the backends' counts.
 
+pub mod backend_gone;
 pub mod context;
 pub mod counters;
-pub mod gone;
 pub mod mailbox;
 pub mod meters;
 pub mod poller;

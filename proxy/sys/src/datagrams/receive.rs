@@ -139,7 +139,7 @@ impl Receiver {
         let (messages, controls) = which(&mut self.parts);
         let count = messages.receive(socket)?;
         for (index, message) in messages.headers[..count].iter().enumerate() {
-            let control = told(message, &controls[index]);
+            let control = control_messages(message, &controls[index]);
             take_apart(&mut self.datagrams, index, message, control);
             self.lost = lost_count(control).or(self.lost);
         }
@@ -198,7 +198,10 @@ impl Receiver {
         Datagram {
             payload: self.payload(index),
             source: socket_addr(&names[message]),
-            local_ip: local_ip(told(&messages.headers[message], &controls[message])),
+            local_ip: local_ip(control_messages(
+                &messages.headers[message],
+                &controls[message],
+            )),
         }
     }
 
@@ -210,7 +213,7 @@ impl Receiver {
 }
 
 /// The control messages that came with `message`.
-fn told<'a>(message: &libc::mmsghdr, control: &'a Control) -> &'a [u8] {
+fn control_messages<'a>(message: &libc::mmsghdr, control: &'a Control) -> &'a [u8] {
     &control.0[..message.msg_hdr.msg_controllen.min(CONTROL_BYTES)]
 }
 

@@ -8,7 +8,7 @@
 use super::sweep::Sweep;
 
 #[derive(Debug, Default)]
-pub struct Gone {
+pub struct GoneBackends {
     /// The look that is under way.
     sweep: Sweep,
     /// The earliest time at which a session is to end, of those that this look has seen so far.
@@ -17,10 +17,10 @@ pub struct Gone {
     due_ms: Option<u64>,
 }
 
-impl Gone {
+impl GoneBackends {
     /// The backends are others, or the settings: looks at all sessions.
     pub fn restart(&mut self) {
-        *self = Gone::default();
+        *self = GoneBackends::default();
         self.sweep.begin();
     }
 
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn all_are_looked_at_in_parts_and_again_when_the_first_is_due() {
-        let mut gone = Gone::default();
+        let mut gone = GoneBackends::default();
         assert_eq!(gone.part(0, 2_500), 0..0);
         gone.restart();
         assert_eq!(gone.part(5, 2_500), 0..1_000);
