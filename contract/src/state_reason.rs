@@ -99,6 +99,8 @@ pub enum StateReason {
     NoTcpAcceptedYet,
     /// All backends are out, and `all_down` is `fail_open`.
     AllDownStillUsed,
+    /// No listener leads to the backend's pool.
+    NoListener,
     /// Control's own: the registration expired.
     RegistrationExpired,
     /// Control's own: the proxy does not report the backend.
@@ -233,6 +235,7 @@ impl fmt::Display for StateReason {
                 "still used: all backends are out (all_down: fail_open)"
             }
             StateReason::RegistrationExpired => "its registration expired",
+            StateReason::NoListener => "no listener leads to its pool",
             StateReason::NotReported => "the proxy does not report it",
         })
     }

@@ -22,6 +22,7 @@ const GONE: usize = 1_000;
 enum Operational {
     Seen(OperationalState),
     Expired,
+    NoListener,
     Unknown,
 }
 
@@ -29,7 +30,8 @@ impl Operational {
     fn word(self) -> &'static str {
         match self {
             Operational::Seen(state) => state.word(),
-            Operational::Expired => "expired",
+            Operational::Expired => RowState::Expired.word(),
+            Operational::NoListener => RowState::NoListener.word(),
             Operational::Unknown => "unknown",
         }
     }
@@ -161,6 +163,7 @@ impl Listed {
 fn operational(row: &Row, seen: Option<&BackendStatus>) -> Operational {
     match seen {
         _ if row.state() == RowState::Expired => Operational::Expired,
+        _ if row.state() == RowState::NoListener => Operational::NoListener,
         Some(seen) => Operational::Seen(seen.operational),
         None => Operational::Unknown,
     }
@@ -171,6 +174,7 @@ fn reasons(state: Operational, seen: Option<&BackendStatus>) -> (String, Vec<Sta
     let reason = match (state, seen) {
         (Operational::Seen(_), Some(seen)) => return (seen.reason.clone(), seen.reasons.clone()),
         (Operational::Expired, _) => StateReason::RegistrationExpired,
+        (Operational::NoListener, _) => StateReason::NoListener,
         (Operational::Seen(_) | Operational::Unknown, _) => StateReason::NotReported,
     };
     (reason.to_string(), vec![reason])

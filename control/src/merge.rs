@@ -17,12 +17,24 @@ pub struct Row {
     pub is_static: bool,
     /// The sources that list it, the strongest first.
     pub discovered_by: Vec<Name>,
-    /// Whether its pool is defined; what is in another is stored and not published.
-    pub has_pool: bool,
+    /// Whether its pool can take traffic.
+    pub place: Place,
     pub registered: Option<Registered>,
     pub r#override: Option<Override>,
     /// What holds once the override is cleared.
     pub beneath: Beneath,
+}
+
+/// Whether a pool can take traffic, by the settings.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Place {
+    /// A listener leads to it.
+    #[default]
+    Led,
+    /// It is defined and published, and no listener leads to it.
+    NoListener,
+    /// It is not defined: its backends are stored and not published.
+    Undefined,
 }
 
 /// What the sources below an operator's override say.
@@ -66,6 +78,8 @@ pub enum RowState {
     Expired,
     Disabled,
     Drain,
+    /// No listener leads to its pool, so it takes no traffic.
+    NoListener,
     Warming,
     Ready,
 }
@@ -77,6 +91,7 @@ impl RowState {
             RowState::Expired => "expired",
             RowState::Disabled => "disabled",
             RowState::Drain => "drain",
+            RowState::NoListener => "no_listener",
             RowState::Warming => "warming",
             RowState::Ready => "ready",
         }
@@ -129,7 +144,7 @@ impl Row {
 
     pub fn state(&self) -> RowState {
         let expired = self.registered.as_ref().is_some_and(Registered::is_expired);
-        if !self.has_pool {
+        if self.place == Place::Undefined {
             RowState::NoPool
         } else if expired && !self.is_listed() {
             RowState::Expired
@@ -137,6 +152,8 @@ impl Row {
             RowState::Disabled
         } else if self.published().weight == 0 {
             RowState::Drain
+        } else if self.place == Place::NoListener {
+            RowState::NoListener
         } else if self.backend.is_warming_up {
             RowState::Warming
         } else {
@@ -238,7 +255,7 @@ fn row(key: &BackendKey, listed: Listed, entry: &RegistryEntry) -> Option<Row> {
         backend,
         is_static: listed.is_static(key),
         discovered_by: listed.discovered_by(key),
-        has_pool: true,
+        place: Place::Led,
         registered: entry.registered.clone(),
         r#override: entry.r#override.clone(),
         beneath,

@@ -17,7 +17,7 @@ use crate::calls::{self, PendingCall};
 use crate::changes::{self, ChangeSet};
 use crate::clock::Now;
 use crate::layer::{Layer, Unusable};
-use crate::merge::{Row, merge, merge_one};
+use crate::merge::{Place, Row, merge, merge_one};
 use crate::registry::{Effect, ExpiryPolicy, Override, Registration, Registry, RegistryEntry};
 use crate::render::{Head, OwnAddresses, Plan};
 use crate::services::{self, Kind, Listening};
@@ -82,25 +82,36 @@ impl Model {
 
     /// The rows of these backends; those that no source knows have none.
     pub fn rows_of(&self, keys: &[BackendKey]) -> Vec<Row> {
-        let defined = self.pools();
+        let place_of = self.places();
         let rows = keys.iter().filter_map(|key| {
             let row = merge_one(key, self.listed(), &self.registry)?;
-            let has_pool = defined.contains(&key.pool);
-            Some(Row { has_pool, ..row })
+            let place = place_of(&key.pool);
+            Some(Row { place, ..row })
         });
         rows.collect()
     }
 
     pub fn rows(&self) -> Vec<Row> {
-        let defined = self.pools();
+        let place_of = self.places();
         let mut rows = merge(self.listed(), &self.registry);
         for of_pool in rows.chunk_by_mut(|one, next| one.key.pool == next.key.pool) {
-            let has_pool = defined.contains(&of_pool[0].key.pool);
+            let place = place_of(&of_pool[0].key.pool);
             for row in of_pool {
-                row.has_pool = has_pool;
+                row.place = place;
             }
         }
         rows
+    }
+
+    /// Whether a pool can take traffic.
+    fn places(&self) -> impl Fn(&Name) -> Place {
+        let defined = self.pools();
+        let led: BTreeSet<String> = self.listening().into_iter().map(|one| one.pool).collect();
+        move |pool| match defined.contains(pool) {
+            true if led.contains(pool.as_str()) => Place::Led,
+            true => Place::NoListener,
+            false => Place::Undefined,
+        }
     }
 
     /// The pools that are defined, by the settings or as kept.

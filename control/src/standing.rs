@@ -107,7 +107,7 @@ impl<'a> Seen<'a> {
     /// The state of a backend from the proxy, or else from control.
     pub fn operational(&self, row: &Row) -> &'static str {
         match self.backends.get(&row.key) {
-            _ if matches!(row.state(), RowState::Expired | RowState::NoPool) => row.state().word(),
+            _ if is_out_by_itself(row) => row.state().word(),
             Some(backend) => backend.operational.word(),
             None => "unknown",
         }
@@ -121,7 +121,9 @@ impl<'a> Seen<'a> {
             let is_taken = |backend: &&BackendStatus| {
                 backend.admin == AdminState::Ready && protocol.is_taken(backend)
             };
-            is_in_use(row) && backend.is_some_and(is_taken)
+            // Whether a listener leads there is the proxy's to say: one that was just removed still may.
+            let is_wanted = is_in_use(row) || row.state() == RowState::NoListener;
+            is_wanted && backend.is_some_and(is_taken)
         })
     }
 
@@ -135,8 +137,15 @@ impl<'a> Seen<'a> {
     }
 }
 
-/// Whether operator, registration and discovery want it to be used, in a pool that is defined.
+/// Whether operator, registration and discovery want it to be used, in a pool that a listener leads to.
 pub fn is_in_use(row: &Row) -> bool {
-    let is_out = matches!(row.state(), RowState::Expired | RowState::NoPool);
-    row.admin() == AdminState::Ready && !is_out
+    row.admin() == AdminState::Ready && !is_out_by_itself(row)
+}
+
+/// Whether it takes nothing whatever the proxy says of it.
+fn is_out_by_itself(row: &Row) -> bool {
+    match row.state() {
+        RowState::NoPool | RowState::Expired | RowState::NoListener => true,
+        RowState::Disabled | RowState::Drain | RowState::Warming | RowState::Ready => false,
+    }
 }

@@ -5,7 +5,7 @@
  */
 
 import { isNumber } from './format.js';
-import { isBroken, isDraining, stateOf } from './state.js';
+import { isDraining, isUnused, stateOf } from './state.js';
 import { rateOf } from './traffic.js';
 
 /** @typedef {import('./shapes.js').Backend} Backend */
@@ -148,7 +148,7 @@ function weightAfter(backend, edit, now) {
   const drain = edit.drain ?? (edit.drain !== null && isDraining(backend));
   if (!enabled || drain || weight === 0) return 0;
   if (isOn(backend)) return now * (weight / backend.weight);
-  return isBroken(stateOf(backend, backend.proxy).operational) ? 0 : weight;
+  return isUnused(stateOf(backend, backend.proxy).operational) ? 0 : weight;
 }
 
 /** @param {Backend} backend */

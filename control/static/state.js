@@ -12,7 +12,7 @@ import { reasonsText } from './state-reasons.js';
 /** @typedef {import('./shapes.js').Backend} Backend */
 /** @typedef {import('./shapes.js').SeenBackend} SeenBackend */
 /** @typedef {'ready' | 'drain' | 'disabled'} Admin */
-/** @typedef {'up' | 'down' | 'checking' | 'warming' | 'ejected' | 'expired' | 'no_pool' | 'unknown'} Operational */
+/** @typedef {'up' | 'down' | 'checking' | 'warming' | 'ejected' | 'expired' | 'no_pool' | 'no_listener' | 'unknown'} Operational */
 /** @typedef {{admin: Admin, operational: Operational, reason: string}} State */
 
 /**
@@ -39,6 +39,7 @@ export function knowTtl(milliseconds) {
 /** @param {Backend} backend @param {SeenBackend | null} seen */
 function reasonOf(backend, seen) {
   if (backend.state === 'no_pool') return words().noPoolWord(backend.pool ?? '');
+  if (backend.state === 'no_listener') return words().noListenerWord(backend.pool ?? '');
   if (backend.state === 'expired' && typeof backend.last_seen === 'number') {
     const silent = spanText(serverNow() / 1000 - backend.last_seen);
     return words().noHeartbeat(silent, ttlMs === null ? '' : spanText(ttlMs / 1000));
@@ -61,7 +62,7 @@ function adminOf(backend) {
  * @returns {Operational}
  */
 function operationalOf(backend, seen) {
-  if (backend.state === 'expired' || backend.state === 'no_pool') return backend.state;
+  if (backend.state === 'expired' || backend.state === 'no_pool' || backend.state === 'no_listener') return backend.state;
   if (seen !== null) return seen.operational;
   return backend.is_warming_up ? 'warming' : 'unknown';
 }
@@ -72,11 +73,19 @@ export function isDraining(backend) {
 }
 
 /**
- * Whether a backend in this state takes nothing new.
+ * Whether a backend in this state takes nothing new although it should.
  * @param {Operational} operational
  */
 export function isBroken(operational) {
   return operational === 'down' || operational === 'ejected' || operational === 'expired' || operational === 'no_pool';
+}
+
+/**
+ * Whether a backend in this state takes nothing new, by a fault or by the settings.
+ * @param {Operational} operational
+ */
+export function isUnused(operational) {
+  return isBroken(operational) || operational === 'no_listener';
 }
 
 /**
@@ -85,7 +94,7 @@ export function isBroken(operational) {
  * @param {number} weight
  */
 export function takesTraffic({ admin, operational }, weight) {
-  return admin === 'ready' && weight > 0 && !isBroken(operational);
+  return admin === 'ready' && weight > 0 && !isUnused(operational);
 }
 
 /** @param {State} state */
@@ -101,14 +110,14 @@ export function stateText({ admin, operational }) {
  */
 export function stateRank({ admin, operational }) {
   /** @type {Record<Operational, number>} */
-  const ranks = { down: 0, expired: 1, no_pool: 1, ejected: 2, checking: 3, unknown: 3, warming: 3, up: 3 };
+  const ranks = { down: 0, expired: 1, no_pool: 1, ejected: 2, no_listener: 3, checking: 3, unknown: 3, warming: 3, up: 3 };
   return admin === 'ready' ? ranks[operational] : ranks[operational] + 4;
 }
 
 /** @typedef {Operational | 'drain' | 'disabled'} Shape */
 
 /** Those that want to be looked at first. @type {readonly Shape[]} */
-export const SHAPES = ['down', 'expired', 'no_pool', 'ejected', 'checking', 'unknown', 'warming', 'up', 'drain', 'disabled'];
+export const SHAPES = ['down', 'expired', 'no_pool', 'ejected', 'no_listener', 'checking', 'unknown', 'warming', 'up', 'drain', 'disabled'];
 
 /**
  * The name of the shape and of the colour: a shape for each state, so colour is never alone.
@@ -151,6 +160,7 @@ const DRAWN = {
   ejected: () => [ring(), stroke('M3.1 8.9l5.8-5.8', 1.5)],
   expired: () => [ring(), stroke('M6 3.6V6l1.8 1.2', 1.2)],
   no_pool: () => [ring({ 'stroke-dasharray': '1.8 1.75' }), stroke('M6 3.4v3.2m0 2v.1', 1.4)],
+  no_listener: () => [ring({ 'stroke-dasharray': '1.8 1.75' }), stroke('M3.8 6h4.4', 1.4)],
 };
 
 /** @param {import('./dom.js').Attributes} [more] */

@@ -405,10 +405,12 @@ export const en = {
     ejected: 'ejected',
     expired: 'expired',
     no_pool: 'pool not defined',
+    no_listener: 'no listener',
     unknown: 'unknown',
   },
   noProxyWord: 'The proxy does not report this backend.',
   noPoolWord: (/** @type {string} */ pool) => `No pool ${pool} is defined: the backend is stored, and will be published once the pool is defined.`,
+  noListenerWord: (/** @type {string} */ pool) => `No listener leads to pool ${pool}: the backend is published, and takes traffic once a listener names the pool.`,
   /** By the codes of contract/src/state_reason.rs. @type {Record<string, (args: Record<string, any>) => string>} */
   stateReason: {
     warming_up: () => 'warming up (reported by the backend)',
@@ -433,6 +435,7 @@ export const en = {
     no_flow_answered_yet: () => 'no flow answered yet',
     no_tcp_accepted_yet: () => 'no TCP connection accepted yet',
     all_down_still_used: () => 'still used: all backends are out (all_down: fail_open)',
+    no_listener: () => 'no listener leads to its pool',
     registration_expired: () => 'its registration expired',
     not_reported: () => 'the proxy does not report it',
   },

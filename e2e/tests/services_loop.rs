@@ -376,6 +376,40 @@ fn a_pool_in_use_is_not_taken_away_and_backends_outlive_one_that_is() {
 }
 
 #[test]
+fn a_backend_that_no_listener_leads_to_is_in_no_use_and_says_why() {
+    let bench = Bench::start(json!({}));
+    let one = echo("one");
+    bench.set(json!({ "pools": { "chat": pool() } }));
+    bench.register(&one, json!({ "pool": "chat" }));
+    bench.await_verdict("no_listener");
+    let path = format!("/api/v1/pools/chat/backends/{}", one.addr);
+    until(
+        "the state, the proxy and the last change say so",
+        LONG,
+        || {
+            let (_, detail) = bench.api().get(&path);
+            let (backend, last) = (&detail["backend"], &detail["history"][0]);
+            let states = [&backend["state"], &last["operational"]];
+            let reasons = [&backend["proxy"]["reasons"], &last["reasons"]];
+            let is_said = states.iter().all(|state| *state == "no_listener");
+            let is_explained = reasons.iter().all(|all| all[0]["code"] == "no_listener");
+            (is_said && is_explained).then_some(())
+        },
+    );
+    let (_, metrics) = bench.api().call(Request::new("GET", "/metrics"));
+    let metrics = metrics.as_str().unwrap_or_default();
+    for (name, value) in [
+        ("", 1),
+        ("_in_use", 0),
+        ("_no_pool", 0),
+        ("_no_listener", 1),
+    ] {
+        let line = format!("wicketgate_control_backends{name}{{pool=\"chat\"}} {value}\n");
+        assert!(metrics.contains(&line), "{line}");
+    }
+}
+
+#[test]
 fn sessions_that_fail_in_one_pool_are_told_of_it_beside_a_busy_one() {
     let bench = Bench::start(json!({ "proxy": { "ejection": { "failures": 0 } } }));
     let chat = free_address();

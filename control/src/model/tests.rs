@@ -6,6 +6,7 @@ use crate::base::lower;
 use crate::base::tests::{key, key_in};
 use crate::calls::OnRefusal;
 use crate::calls::SettingsCall;
+use crate::merge::RowState;
 use crate::registry::{OverrideChange, Remover};
 use crate::render::ProxyAddresses;
 use crate::settings::Settings;
@@ -418,4 +419,33 @@ fn a_probe_that_would_reach_the_proxy_itself_is_refused_in_a_call() {
         assert_eq!(faults.0[0].place, place, "{faults}");
         call(pool, 7001).expect("another port");
     }
+}
+
+#[test]
+fn a_row_says_whether_its_pool_can_take_traffic_but_not_before_what_its_operator_wants() {
+    let mut model = model();
+    let keys = ["chat", "spare", "missing"].map(|name| key_in(name, 1));
+    model.max_registrations = 9;
+    for key in keys.iter().chain([&key_in("spare", 2)]) {
+        let added = model.apply(&register(key.clone()), "test", NOW);
+        added.expect("it is registered");
+    }
+    let listener = json!({ "host": "10.0.0.9", "port": 8090, "pool": "chat" });
+    let proxy = json!({ "listeners": { "chat": listener }, "pools": { "chat": {}, "spare": {} } });
+    let Value::Object(patch) = json!({ "proxy": proxy }) else {
+        panic!("an object")
+    };
+    model.runtime_settings = model.patched_settings(&patch).expect("good settings");
+    let off = OverrideChange::Enabled(false);
+    let change = Mutation::SetOverride(key_in("spare", 2), off);
+    model.apply(&change, "test", NOW).expect("it is known");
+    let states = |rows: Vec<Row>| rows.iter().map(|row| row.state()).collect::<Vec<_>>();
+    let [led, unled, undefined] = [RowState::Ready, RowState::NoListener, RowState::NoPool];
+    assert_eq!(states(model.rows_of(&keys)), [led, unled, undefined]);
+    let of = |name: &str| {
+        let rows = model.rows().into_iter();
+        states(rows.filter(|row| row.key.pool.as_str() == name).collect())
+    };
+    assert_eq!(of("spare"), [unled, RowState::Disabled]);
+    assert_eq!([of("default"), of("chat")], [[led], [led]]);
 }

@@ -6,9 +6,10 @@ use contract::{Name, RefusalCode};
 use serde_json::Value;
 
 use super::finding::{Finding, Found};
-use super::picture::{Heard, Picture, Place, PoolPicture};
+use super::picture::{Heard, Picture, PoolPicture};
 use super::traffic::{Figures, NO_BACKEND, WINDOW_MS};
 use crate::layer::Unusable;
+use crate::merge::Place;
 use crate::standing::Protocol;
 
 /// Minimum number of failures in the last minute for a finding about their share.

@@ -7,7 +7,7 @@ use contract::status::{AdminState, BackendStatus, OperationalState, Status};
 use contract::{BackendKey, Name, RefusalCode};
 use serde_json::{Value, json};
 
-use crate::merge::{Row, RowState};
+use crate::merge::{Place, Row, RowState};
 use crate::standing::{Protocol, health_of};
 
 /// How many backends are in which state, each counted once. A backend that takes one of two protocols
@@ -135,17 +135,6 @@ pub struct Heard {
     pub draining: Option<u64>,
 }
 
-/// Whether a pool can take traffic.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Place {
-    #[default]
-    Led,
-    /// No listener leads to it.
-    NoListener,
-    /// It is not defined.
-    Undefined,
-}
-
 /// The backends of one pool.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PoolPicture {
@@ -187,7 +176,7 @@ impl Picture {
         }
         for of_pool in rows.chunk_by(|one, next| one.key.pool == next.key.pool) {
             let pool = pools.entry(of_pool[0].key.pool.clone()).or_default();
-            if !of_pool[0].has_pool {
+            if of_pool[0].place == Place::Undefined {
                 pool.place = Place::Undefined;
             }
         }
@@ -227,13 +216,20 @@ impl Picture {
                 RowState::Disabled => &mut counts.disabled,
                 RowState::Drain if row.is_drained() => &mut counts.drained,
                 RowState::Drain => &mut counts.weight_0,
-                RowState::Warming | RowState::Ready if left_out.contains(&row.key) => {
+                RowState::NoListener | RowState::Warming | RowState::Ready
+                    if left_out.contains(&row.key) =>
+                {
                     &mut counts.left_out
                 }
-                RowState::Warming | RowState::Ready if *place == Place::NoListener => {
+                RowState::NoListener | RowState::Warming | RowState::Ready
+                    if *place == Place::NoListener =>
+                {
                     &mut counts.no_listener
                 }
-                RowState::Warming | RowState::Ready => match seen.get(&row.key) {
+                // A listener that was just removed may still lead there.
+                RowState::NoListener | RowState::Warming | RowState::Ready => match seen
+                    .get(&row.key)
+                {
                     None => &mut counts.unknown,
                     Some(backend) if takes_all(backend, served) => &mut counts.usable,
                     Some(backend) => match backend.operational {

@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 
 use super::judge::{Config, MIN_FAILED, Process, RefusedPart};
 use super::keep::{Look, STUCK_MS, Verdicts};
-use super::picture::{Picture, Place};
+use super::picture::Picture;
 use crate::base::tests::{key, key_in};
 use crate::clock::Now;
-use crate::merge::{Beneath, Row};
+use crate::merge::{Beneath, Place, Row};
 use crate::registry::{Override, Registered, Warming};
 use crate::standing::{Protocol, Seen};
 
@@ -70,7 +70,7 @@ fn good_row(last: u8) -> Row {
         backend,
         is_static: false,
         discovered_by: vec![contract::Name::new("k8s").expect("a name")],
-        has_pool: true,
+        place: Place::Led,
         registered: None,
         r#override: None,
     }
@@ -846,10 +846,10 @@ fn a_protocol_is_missed_only_in_pools_that_a_listener_of_it_leads_to() {
 #[test]
 fn a_pool_that_takes_no_traffic_by_its_settings_is_told_as_that_and_as_no_trouble() {
     let (rows, status) = scene(Cause::Down, 0);
-    let moved = |pool: &str| {
+    let moved = |pool: &str, place| {
         let rows = rows.iter().map(|row| Row {
             key: contract::BackendKey::new(key_in(pool, 1).pool, row.key.addr),
-            has_pool: pool != "gone",
+            place,
             ..row.clone()
         });
         rows.collect::<Vec<Row>>()
@@ -858,7 +858,7 @@ fn a_pool_that_takes_no_traffic_by_its_settings_is_told_as_that_and_as_no_troubl
         ("gone", Place::Undefined, "no_pool", "no_pool"),
         ("spare", Place::NoListener, "no_listener", "no_listener"),
     ] {
-        let mut all = moved(pool);
+        let mut all = moved(pool, place);
         let mut status = status.clone();
         let pool_status = |name: &str, is_led| PoolStatus {
             name: name.to_owned(),

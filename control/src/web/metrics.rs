@@ -135,11 +135,11 @@ struct PoolValues {
 
 impl PoolValues {
     /// Name and help of each count.
-    const NAMES: [(&'static str, &'static str); 8] = [
+    const NAMES: [(&'static str, &'static str); 9] = [
         ("backends", "Known backends"),
         (
             "backends_in_use",
-            "Backends in a defined pool that are neither drained, disabled nor expired",
+            "Backends in a pool with a listener that are neither drained, disabled nor expired",
         ),
         ("backends_warming", "Backends in state warming"),
         ("backends_drain", "Backends in state drain"),
@@ -147,6 +147,10 @@ impl PoolValues {
         ("backends_expired", "Backends in state expired"),
         ("backends_left_out", "Backends that the proxy refuses"),
         ("backends_no_pool", "Backends whose pool is not defined"),
+        (
+            "backends_no_listener",
+            "Backends in state no_listener: no listener leads to their pool",
+        ),
     ];
 
     /// `left_out` as the verdict counts it.
@@ -165,6 +169,7 @@ impl PoolValues {
                 in_state(RowState::Expired),
                 left_out,
                 in_state(RowState::NoPool),
+                in_state(RowState::NoListener),
             ],
             ready: ready.collect(),
             pool,
@@ -334,7 +339,7 @@ impl Collector for Values {
 mod tests {
     use super::*;
     use crate::base::tests::{key, key_in};
-    use crate::merge::merge;
+    use crate::merge::{Place, merge};
     use crate::sources::entry::Said;
     use crate::sources::listed::{Discovered, Listed};
 
@@ -355,7 +360,11 @@ mod tests {
             let rows = merge(listed, &crate::registry::Registry::default());
             let mut rows = rows;
             for row in &mut rows {
-                row.has_pool = row.key.pool.as_str() != "web";
+                row.place = match row.key.pool.as_str() {
+                    "web" => Place::Undefined,
+                    "spare" => Place::NoListener,
+                    _ => Place::Led,
+                };
             }
             let left_out = [key(2), key_in("web", 1)];
             let led = [Name::default()].into();
@@ -368,17 +377,20 @@ mod tests {
             counts.collect::<Vec<_>>()
         };
         let of = |pool: &str, counts| (pool.to_owned(), counts);
-        assert_eq!(counts(&[]), [of("default", [0; 8])]);
+        assert_eq!(counts(&[]), [of("default", [0; 9])]);
         let listed = [
             (key_in("chat", 1), 0),
             (key(1), 10),
             (key(2), 10),
+            (key_in("spare", 1), 10),
+            (key_in("spare", 2), 0),
             (key_in("web", 1), 10),
         ];
         let expected = [
-            of("chat", [1, 0, 0, 1, 0, 0, 0, 0]),
-            of("default", [2, 2, 0, 0, 0, 0, 1, 0]),
-            of("web", [1, 0, 0, 0, 0, 0, 0, 1]),
+            of("chat", [1, 0, 0, 1, 0, 0, 0, 0, 0]),
+            of("default", [2, 2, 0, 0, 0, 0, 1, 0, 0]),
+            of("spare", [2, 0, 0, 1, 0, 0, 0, 0, 1]),
+            of("web", [1, 0, 0, 0, 0, 0, 0, 1, 0]),
         ];
         assert_eq!(counts(&listed), expected);
     }

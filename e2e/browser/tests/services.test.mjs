@@ -60,3 +60,24 @@ it('the panel is of the backend in its pool, and clears the override there', asy
   await until('it is cleared', async () => (await weights())[other.key] === 20);
   assert.equal((await weights())[own.key], 50);
 });
+
+it('a row of a pool that no listener leads to says so, as state, reason and filter', async () => {
+  const settings = (/** @type {unknown} */ proxy) => stand.call('POST', '/api/settings', { proxy });
+  for (const [locale, state, reason] of /** @type {const} */ ([
+    ['en-GB', 'no listener', /No listener leads to pool chat/],
+    ['zh-CN', '无监听', /没有监听指向后端池 chat/],
+  ])) {
+    const page = await openConsole(browser, stand, { locale });
+    await hasText(rowOf(page, own).locator('.state-word'), /./);
+    assert.equal((await settings({ listeners: { chat: null } })).ok, true);
+    await hasText(rowOf(page, other).locator('.state-word'), new RegExp(`^${state}$`));
+    assert.equal(await rowOf(page, other).locator('.shape-no_listener').count(), 1);
+    assert.doesNotMatch(await rowOf(page, own).locator('.state-word').innerText(), new RegExp(state));
+    await rowOf(page, other).locator('.cell-sessions').click();
+    await hasText(page.locator('.side-reason'), reason);
+    await picture(page, `no-listener-${locale}`);
+    const listener = { host: '127.0.0.1', port: await freePort(), pool: 'chat' };
+    assert.equal((await settings({ listeners: { chat: listener } })).ok, true);
+    await hasText(rowOf(page, other).locator('.state-word'), new RegExp(`^(?!${state}).+$`, 's'));
+  }
+});

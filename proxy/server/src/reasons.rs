@@ -34,7 +34,7 @@ pub fn operational(backend: &BackendState, is_warming_up: bool, judged: Judged) 
     let Judged {
         rules,
         is_udp_alone,
-        serves: _,
+        serves,
         now_ms,
     } = judged;
     let standing = backend.health().standing();
@@ -47,7 +47,10 @@ pub fn operational(backend: &BackendState, is_warming_up: bool, judged: Judged) 
     if let Some(why) = ejected(&standing, rules, now_ms) {
         return (OperationalState::Ejected, vec![why]);
     }
-    let reached = reached(backend, &standing, rules);
+    let mut reached = reached(backend, &standing, rules);
+    if serves == [false; 2] && reached.1 == [StateReason::NoConnectYet] {
+        reached.1 = vec![StateReason::NoListener];
+    }
     warming(backend, is_warming_up, now_ms, reached)
 }
 
@@ -108,7 +111,8 @@ pub fn why(backend: &BackendState, rules: &Rules, now_ms: u64) -> String {
     let judged = Judged {
         rules,
         is_udp_alone: false,
-        serves: [false; 2],
+        // Only backends of pools that are used are logged.
+        serves: [true; 2],
         now_ms,
     };
     StateReason::text_of(&operational(backend, false, judged).1)

@@ -248,9 +248,15 @@ impl Output<'_, '_> {
 
     fn of_pools(&mut self, pools: &[PoolStatus], listeners: &[ListenerStatus]) -> Encoded {
         let gauge = MetricType::Gauge;
-        // The configuration says the same of both protocols.
-        let in_use = pools.iter().map(|p| (pool_label(p), p.health.tcp.ready));
-        let help = "Backends that may get new sessions and flows, whatever their health";
+        // The configuration says the same of both protocols, and nothing comes where no listener leads.
+        let in_use = pools.iter().map(|pool| {
+            let is_led = pool.tcp || pool.udp;
+            (
+                pool_label(pool),
+                if is_led { pool.health.tcp.ready } else { 0 },
+            )
+        });
+        let help = "Backends that may get new sessions and flows, whatever their health; 0 without a listener";
         self.family("backends_in_use", help, gauge, in_use)?;
         // For a protocol that no listener takes, or no backend, nothing is ready.
         let takes_tcp = listeners.iter().any(|listener| listener.tcp);
@@ -582,7 +588,7 @@ mod tests {
             "draining": false, "algorithm": "random", "workers": [],
             "listeners": [{"name": "l", "addr": "127.0.0.1:80", "tcp": true, "udp": true}],
             "backends": [backend("a", 3), backend("b", 4)],
-            "pools": [pool("a", 1), pool("b", 2)],
+            "pools": [pool("a", 1), pool("b", 2), with(pool("c", 3), json!({"tcp": false}))],
             "totals": totals(7),
             "listener_totals": [listener("l", 5), listener("m", 2)],
             "limits": {"max_sessions": 1, "max_flows": 1, "accept_pauses": 7, "log_lines_dropped": 0},
@@ -598,6 +604,8 @@ mod tests {
             r#"backend_sessions_total{pool="b",backend="10.0.0.1:80"} 4"#,
             r#"backends_ready{pool="a",protocol="tcp"} 1"#,
             r#"backends_ready{pool="b",protocol="tcp"} 2"#,
+            r#"backends_in_use{pool="b"} 3"#,
+            r#"backends_in_use{pool="c"} 0"#,
             r#"sessions_total{listener="l"} 5"#,
             r#"sessions_total{listener="m"} 2"#,
             r#"sessions_ended_total{listener="m",reason="client_closed"} 2"#,
