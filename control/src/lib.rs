@@ -28,6 +28,7 @@ mod model;
 mod note;
 mod observe;
 mod ping;
+mod proxies;
 mod publish;
 mod registry;
 mod render;

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use crate::merge::Row;
 use crate::observe::{Proxy, Unknown};
+use crate::proxies::Known;
 use crate::publish::{Incident, Outcome};
 use crate::render::Head;
 use crate::series::Heard;
@@ -135,6 +136,14 @@ fn judge(
     let changed = {
         let mut verdicts = shared.verdicts();
         let is_news = verdicts.note(look, shared.clock.now());
+        let worst = &verdicts.report().verdict().found.finding;
+        shared.proxies().note_local(Known {
+            published: outcome.generation,
+            generation: status.map(|status| status.running.generation),
+            applied: outcome.applied(),
+            level: worst.level(),
+            code: worst.code(),
+        });
         is_news.then(|| verdicts.report().verdict().clone())
     };
     let Some(verdict) = changed else {

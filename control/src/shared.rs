@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::edits::Edits;
 use crate::history::Histories;
 use crate::model::Model;
+use crate::proxies::Proxies;
 use crate::publish::{Digests, end_of};
 use crate::registry::{Effect, Registration};
 use crate::series::Series;
@@ -34,6 +35,7 @@ pub struct Shared {
     history: Mutex<Histories>,
     verdicts: Mutex<Verdicts>,
     series: Mutex<Series>,
+    proxies: Mutex<Proxies>,
     edits: Mutex<Edits>,
     /// Notified when the verdict changes, so that it is sent before the next look.
     pub verdict_changed: Notify,
@@ -81,6 +83,7 @@ impl Shared {
             history: Mutex::default(),
             verdicts: Mutex::default(),
             edits: Mutex::default(),
+            proxies: Mutex::default(),
             series: Mutex::new(Series::new(settings.history_max_bytes)),
             verdict_changed: Notify::new(),
             live,
@@ -160,6 +163,13 @@ impl Shared {
     /// Never held across an await, a write or a system call.
     pub fn series(&self) -> MutexGuard<'_, Series> {
         self.series
+            .lock()
+            .expect("no holder of this lock panics: it only keeps and copies")
+    }
+
+    /// Never held across an await, a write or a system call.
+    pub fn proxies(&self) -> MutexGuard<'_, Proxies> {
+        self.proxies
             .lock()
             .expect("no holder of this lock panics: it only keeps and copies")
     }

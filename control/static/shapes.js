@@ -157,10 +157,15 @@
  */
 
 /**
- * The whole, by `/api/v1`.
+ * What is known of one proxy.
+ * @typedef {{name: string, is_local: boolean, published_generation: number | null, generation: number | null, applied: boolean | null, level: string, code: string}} KnownProxy
+ */
+
+/**
+ * The whole, by `/api/v1`. `proxy` is the one of this node, which `proxies` has too.
  * @typedef {object} WholeAnswer
  * @property {string} etag of the edits as they stand
- * @property {Omit<ProxyAnswer, 'status'> & {proxy: ProxyStatus | null, verdict?: Verdict, failures?: import('./history.js').Failures, warnings?: string[], freeze?: object | null, at_ms: number, etag?: string, audit_seq?: number, ttl_ms?: number, protected?: boolean, updated_at?: number | null, k8s_updated_at?: number | null, runtime_updated_at?: number | null}} status
+ * @property {Omit<ProxyAnswer, 'status'> & {proxy: ProxyStatus | null, proxies?: KnownProxy[], verdict?: Verdict, failures?: import('./history.js').Failures, warnings?: string[], freeze?: object | null, at_ms: number, etag?: string, audit_seq?: number, ttl_ms?: number, protected?: boolean, updated_at?: number | null, k8s_updated_at?: number | null, runtime_updated_at?: number | null}} status
  * @property {Backend[]} backends
  */
 

@@ -310,3 +310,28 @@ fn status_with(said: Value) -> Value {
     all.extend(running);
     status
 }
+
+#[tokio::test]
+async fn the_proxy_of_this_node_is_in_the_list_of_proxies_whether_or_not_it_answers() {
+    let folder = folder();
+    let control = folder.start().await;
+    control.register("10.0.0.1").await;
+    let proxies = async || {
+        let (_, status) = control.ask(ask("GET", "/api/v1/status")).await;
+        assert_eq!(status["proxies"].as_array().map(Vec::len), Some(1));
+        let published = &status["published_generation"];
+        assert_eq!(&status["proxies"][0]["published_generation"], published);
+        status["proxies"][0].clone()
+    };
+    let silent = proxies().await;
+    assert_eq!(
+        [&silent["name"], &silent["is_local"], &silent["generation"]],
+        [&json!("local"), &json!(true), &Value::Null]
+    );
+    assert_ne!(silent["level"], json!("ok"));
+    let mut status = crate::history::tests::seen("up", "probe: ok");
+    status.running.generation = 7;
+    let answer = async move || Json(status.clone());
+    serve(&folder, Router::new().route("/status", get(answer)));
+    assert_eq!(proxies().await["generation"], json!(7));
+}

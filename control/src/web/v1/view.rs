@@ -112,6 +112,7 @@ fn finish_status(app: &App, mut status: Value, etag: &str) -> Value {
     fields.shift_remove("ok");
     fields.shift_remove("status");
     status["proxy"] = proxy;
+    status["proxies"] = app.shared.proxies().to_json();
     status["at_ms"] = app.shared.clock.now().unix_ms.into();
     status["etag"] = etag.into();
     status["verdict"] = app.shared.verdicts().report().to_json();
