@@ -27,6 +27,15 @@ export function protocolText(row) {
   return protocolsOf(row).map(([name, operational]) => `${name} ${words().operational[operational]}`).join(' · ');
 }
 
+/** A state that takes more than so many Latin letters takes two lines, or smaller ones. */
+const LONG_STATE = 12;
+
+/** Whether a state is to be written smaller: two lines of the usual letters reach the edges of a row. @param {string} word */
+export function isLong(word) {
+  const letters = [...word].reduce((sum, letter) => sum + (letter < '\u2e80' ? 1 : 2), 0);
+  return letters > LONG_STATE || word.includes('\n');
+}
+
 /**
  * The state in the room of a cell: where only one protocol is out, a line for each mark.
  * @param {Row} row

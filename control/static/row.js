@@ -10,7 +10,7 @@ import { element, setAttribute, setText } from './dom.js';
 import { errorsOf } from './failures.js';
 import { UNKNOWN, countText, isNumber, latencyText, momentText, rateText, spanText } from './format.js';
 import { words } from './i18n.js';
-import { showMarks, stateWord } from './protocols.js';
+import { isLong, showMarks, stateWord } from './protocols.js';
 import * as trace from './provenance.js';
 import { sourceOf } from './rows.js';
 import { isChosen, toggleChosen } from './selection.js';
@@ -21,9 +21,6 @@ import { rateOf } from './traffic.js';
 import { usageBar, usageText, vramGuard, writeBar } from './usage.js';
 
 /** @typedef {import('./rows.js').Row} Row */
-
-/** A state of more letters takes two lines, of smaller ones. */
-const LONG_STATE = 16;
 
 export class RowView {
   /**
@@ -158,7 +155,7 @@ export class RowView {
     showMarks(this.shape, this.row);
     const word = stateWord(this.row);
     setText(this.state, word);
-    this.state.classList.toggle('is-long', word.length > LONG_STATE);
+    this.state.classList.toggle('is-long', isLong(word));
     this.writeChoice();
     this.element.classList.toggle('is-off', this.row.state.admin === 'disabled');
   }

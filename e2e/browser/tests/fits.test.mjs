@@ -94,14 +94,21 @@ describe('the state of a backend', () => {
       const word = rowOf(page, backend).locator('.state-word');
       await word.waitFor();
       // As row.js writes it, for states that no stand comes to by itself.
-      const long = look.locale === 'en-GB' ? ['TCP down\nUDP unknown', 'draining · not probed yet', 'disabled · warming up'] : ['TCP 宕机\nUDP 未知', '排空中 · 待探测', '已停用 · 预热中'];
-      for (const text of long) {
-        const cut = await word.evaluate((target, said) => {
+      const english = ['up', 'not probed yet', 'pool not defined', 'TCP down\nUDP unknown', 'draining · not probed yet', 'disabled · warming up'];
+      const chinese = ['健康', '待探测', '后端池未定义', 'TCP 宕机\nUDP 未知', '排空中 · 待探测', '已停用 · 预热中'];
+      for (const text of look.locale === 'en-GB' ? english : chinese) {
+        const [cut, room] = await word.evaluate(async (target, said) => {
+          const { isLong } = await import('/static/protocols.js');
           target.textContent = said;
-          target.classList.toggle('is-long', said.length > 16);
-          return target.scrollHeight > target.clientHeight + 2 || target.scrollWidth > target.clientWidth;
+          target.classList.toggle('is-long', isLong(said));
+          const written = document.createRange();
+          written.selectNodeContents(target);
+          const [text, cell] = [written, target.closest('td')].map((one) => one.getBoundingClientRect());
+          const isCut = target.scrollHeight > target.clientHeight || target.scrollWidth > target.clientWidth;
+          return [isCut, Math.min(text.top - cell.top, cell.bottom - text.bottom)];
         }, text);
         assert.equal(cut, false, text);
+        assert.ok(room >= 2, `${text}: ${room} px from the edge of its row`);
       }
     });
   }
