@@ -3,7 +3,9 @@
 use super::*;
 use crate::layer::{Layer, Unusable};
 use crate::render::Plan;
+use contract::{LocalAddresses, check};
 use proptest::prelude::*;
+use serde_json::json;
 
 fn map(value: Value) -> Keys {
     match value {
