@@ -31,6 +31,7 @@ pub mod raw;
 pub mod refusal;
 pub mod reload;
 pub mod route;
+pub mod sessions;
 pub mod settings;
 pub mod state_reason;
 pub mod status;

@@ -28,6 +28,11 @@ impl Networks {
         self.0.iter().any(|network| network.contains(&ip))
     }
 
+    /// One address or network; `None` where it is neither.
+    pub fn parse(text: &str) -> Option<Networks> {
+        parse(text).map(|network| Networks::from_iter([network]))
+    }
+
     /// An array of networks under `key`; `None` where that is absent or wrong. Bits beyond the prefix are
     /// ignored.
     pub(crate) fn read(

@@ -112,6 +112,11 @@ impl<T> FlowTable<T> {
         Some((&entry.key, &mut entry.flow))
     }
 
+    /// When a datagram of the flow at `index` passed last.
+    pub fn last_seen_ms(&self, index: FlowIndex) -> Option<u64> {
+        Some(self.entries.get(index as usize)?.as_ref()?.last_seen_ms)
+    }
+
     /// A datagram passed at `now_ms`, which makes the flow one of `rank`, unless it has come further
     /// already. Time never runs backwards here.
     pub fn touch(&mut self, index: FlowIndex, rank: Rank, now_ms: u64) {

@@ -19,6 +19,7 @@ pub mod held_listeners;
 pub mod ids;
 pub mod latency;
 pub mod listener;
+pub mod listing;
 pub mod live;
 pub mod load;
 pub mod meter;

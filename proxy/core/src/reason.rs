@@ -44,6 +44,8 @@ pub enum SessionEnd {
     HalfCloseTimeout,
     /// Its backend was removed or disabled, longer ago than the settings allow.
     BackendGone,
+    /// An operator ended it.
+    Ended,
     /// The proxy was told to stop and the drain deadline had passed.
     Shutdown,
     /// A system call failed that should not: out of descriptors, memory or local ports.
@@ -52,7 +54,7 @@ pub enum SessionEnd {
 
 impl SessionEnd {
     /// In the order of their counters.
-    pub const ALL: [SessionEnd; 21] = [
+    pub const ALL: [SessionEnd; 22] = [
         SessionEnd::ClientClosed,
         SessionEnd::BackendClosed,
         SessionEnd::BackendClosedUnanswered,
@@ -72,6 +74,7 @@ impl SessionEnd {
         SessionEnd::BackendStalled,
         SessionEnd::HalfCloseTimeout,
         SessionEnd::BackendGone,
+        SessionEnd::Ended,
         SessionEnd::Shutdown,
         SessionEnd::InternalError,
     ];
@@ -98,6 +101,7 @@ impl SessionEnd {
             SessionEnd::BackendStalled => "backend_stalled",
             SessionEnd::HalfCloseTimeout => "half_close_timeout",
             SessionEnd::BackendGone => "backend_gone",
+            SessionEnd::Ended => "ended_by_operator",
             SessionEnd::Shutdown => "shutdown",
             SessionEnd::InternalError => "internal_error",
         }
@@ -111,6 +115,7 @@ impl SessionEnd {
                 | SessionEnd::BackendClosed
                 | SessionEnd::ClientResetAfterEnd
                 | SessionEnd::BackendResetAfterEnd
+                | SessionEnd::Ended
         )
     }
 }
@@ -140,6 +145,8 @@ pub enum FlowEnd {
     Refused,
     /// The same, where the service seems to use TCP alone: see [`Protocols`](crate::protocols::Protocols).
     NotServed,
+    /// An operator ended it; the client's next datagram starts a new flow.
+    Ended,
     /// Its source has become a listener of ours, or one of `udp_peers`: see [`DropReason`].
     SourceRefused,
     /// The proxy ended.
@@ -150,7 +157,7 @@ pub enum FlowEnd {
 
 impl FlowEnd {
     /// In the order of their counters.
-    pub const ALL: [FlowEnd; 12] = [
+    pub const ALL: [FlowEnd; 13] = [
         FlowEnd::Idle,
         FlowEnd::Unanswered,
         FlowEnd::OneWay,
@@ -160,6 +167,7 @@ impl FlowEnd {
         FlowEnd::BackendDown,
         FlowEnd::Refused,
         FlowEnd::NotServed,
+        FlowEnd::Ended,
         FlowEnd::SourceRefused,
         FlowEnd::Shutdown,
         FlowEnd::InternalError,
@@ -177,6 +185,7 @@ impl FlowEnd {
             FlowEnd::BackendDown => "backend_down",
             FlowEnd::Refused => "refused",
             FlowEnd::NotServed => "not_served",
+            FlowEnd::Ended => "ended_by_operator",
             FlowEnd::SourceRefused => "source_refused",
             FlowEnd::Shutdown => "shutdown",
             FlowEnd::InternalError => "internal_error",
@@ -187,7 +196,11 @@ impl FlowEnd {
     pub fn is_failure(self) -> bool {
         !matches!(
             self,
-            FlowEnd::Idle | FlowEnd::OneWay | FlowEnd::Answered | FlowEnd::NotServed
+            FlowEnd::Idle
+                | FlowEnd::OneWay
+                | FlowEnd::Answered
+                | FlowEnd::NotServed
+                | FlowEnd::Ended
         )
     }
 }

@@ -226,6 +226,11 @@ impl Snapshot {
         known.any(|pool| pool.gone_timeout_ms.is_some())
     }
 
+    /// Every pool that has sessions or flows, also if it is not configured any more.
+    pub fn known_pools(&self) -> impl Iterator<Item = (PoolId, &Name)> {
+        self.known_pools.iter().map(|pool| (pool.id, &pool.name))
+    }
+
     /// What a pool is called that has sessions or flows.
     pub fn pool_name(&self, pool: PoolId) -> Option<&Name> {
         Some(&self.known_pools.get(pool)?.name)

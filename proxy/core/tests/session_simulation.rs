@@ -851,7 +851,11 @@ fn check(seed: u64) -> SessionEnd {
                 simulation.reload();
             }
             match stop_at == Some(step) {
-                true => simulation.carry_out(Action::Reset(SessionEnd::Shutdown)),
+                true => {
+                    let ends = [SessionEnd::Shutdown, SessionEnd::Ended];
+                    let end = simulation.random.choice(ends).expect("two of them");
+                    simulation.carry_out(Action::Reset(end));
+                }
                 false => simulation.step(),
             }
         }

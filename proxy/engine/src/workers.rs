@@ -1,10 +1,13 @@
 //! The workers together: started, told something, ended.
 
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use proxy_core::health::watch::Failing;
+use proxy_core::listing::{Listing, OpenId, Wanted};
 use proxy_core::snapshot::Snapshot;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tokio::sync::mpsc;
@@ -115,6 +118,43 @@ impl Workers {
     pub async fn tell_all(&self, commands: impl Fn() -> Vec<Command>) {
         self.tell_each(self.handles.iter().map(|_| commands()).collect())
             .await;
+    }
+
+    /// The open sessions and flows that are asked for. Workers find them within some turns.
+    pub async fn list(&self, wanted: &Wanted) -> Listing {
+        let (answer, mut answers) = mpsc::channel(self.count());
+        let command = |_| Command::List {
+            wanted: wanted.clone(),
+            answer: answer.clone(),
+        };
+        drop(
+            self.send(
+                self.handles
+                    .iter()
+                    .map(|handle| vec![command(handle)])
+                    .collect(),
+            ),
+        );
+        drop(answer);
+        let mut all = Listing::new(wanted.clone());
+        while let Some(listing) = answers.recv().await {
+            all.merge(listing);
+        }
+        all
+    }
+
+    /// Ends one session or flow. Returns false where it is not open.
+    pub async fn end(&self, id: OpenId) -> bool {
+        let has_ended = Arc::new(AtomicBool::new(false));
+        let commands = (0..self.count()).map(|worker| match worker == id.worker {
+            true => vec![Command::End {
+                id,
+                has_ended: Arc::clone(&has_ended),
+            }],
+            false => Vec::new(),
+        });
+        self.tell_each(commands.collect()).await;
+        has_ended.load(Relaxed)
     }
 
     /// Ends every session and flow, and the workers.

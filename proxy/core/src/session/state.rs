@@ -1,5 +1,6 @@
 //! The state of a session, and what it makes of events, timers and its end.
 
+use contract::sessions::SessionPhase;
 use contract::{BackendAddr, ListenerSettings};
 
 use super::action::{Action, ConnectFailure, Ended, Ends, Readiness};
@@ -136,6 +137,23 @@ impl SessionState {
     /// Microseconds on the clock of the workers.
     pub fn started_us(&self) -> u64 {
         self.started_us
+    }
+
+    /// How far it is; `None`: it has ended.
+    pub fn phase(&self) -> Option<SessionPhase> {
+        match self.stage {
+            Stage::Preface { .. } => Some(SessionPhase::AwaitingHello),
+            Stage::Choosing { .. } | Stage::Connecting { .. } => Some(SessionPhase::Connecting),
+            Stage::Relaying if self.relay.is_half_closed() => Some(SessionPhase::HalfClosed),
+            Stage::Relaying => Some(SessionPhase::Open),
+            Stage::Resetting(_) => Some(SessionPhase::Resetting),
+            Stage::Ended => None,
+        }
+    }
+
+    /// When bytes passed last, or it was accepted, in milliseconds on the clock of the workers.
+    pub fn last_active_ms(&self) -> u64 {
+        self.last_active_ms
     }
 
     /// Backends tried.
@@ -330,6 +348,7 @@ impl SessionState {
                 | SessionEnd::BackendStalled
                 | SessionEnd::HalfCloseTimeout
                 | SessionEnd::BackendGone
+                | SessionEnd::Ended
                 | SessionEnd::Shutdown
                 | SessionEnd::InternalError => false,
             }

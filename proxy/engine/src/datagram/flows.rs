@@ -1,15 +1,18 @@
 //! The UDP side of a worker: datagrams of a client go through a flow, which has a backend and a
 //! connected socket of its own, so that answers find their way back and nobody else's are taken.
 
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use contract::Networks;
+use contract::sessions::SessionPhase;
 use proxy_core::flow::listening::{Sockets, refuses};
 use proxy_core::flow::seek::{Seek, Step, Unconnected};
 use proxy_core::flow_table::{FlowIndex, FlowKey, FlowTable};
 use proxy_core::ids::{ListenerId, PoolId};
 use proxy_core::latency::add;
+use proxy_core::listing::{Listing, Open, OpenId};
 use proxy_core::placement::Placement;
 use proxy_core::plan::{Endpoint, Protocol};
 use proxy_core::reason::{DropReason, FlowEnd};
@@ -386,6 +389,52 @@ impl Flows {
         while let Some((index, end)) = self.flows.next_idle(context.present()) {
             self.end(context, index, end);
         }
+    }
+
+    /// Places of flows, also of none.
+    pub fn places(&self) -> usize {
+        self.flows.places()
+    }
+
+    /// Notes the flows at these places.
+    pub fn list(&self, context: &Context, places: Range<usize>, listing: &mut Listing) {
+        for place in places {
+            let index = place as FlowIndex;
+            let found = self.flows.get(index).zip(self.flows.last_seen_ms(index));
+            let Some(((key, flow), last_seen_ms)) = found else {
+                continue;
+            };
+            listing.note(Open {
+                id: OpenId {
+                    protocol: Protocol::Udp,
+                    worker: context.worker,
+                    place: index,
+                    started_us: flow.started_us,
+                },
+                client: key.client,
+                listener: flow.listener,
+                pool: flow.pool,
+                backend: Some(flow.state.backend().addr),
+                phase: match flow.state.is_unanswered() {
+                    true => SessionPhase::Unanswered,
+                    false => SessionPhase::Open,
+                },
+                age_ms: context.now_us.saturating_sub(flow.started_us) / 1_000,
+                idle_ms: context.now_ms().saturating_sub(last_seen_ms),
+                bytes_up: flow.bytes_up,
+                bytes_down: flow.bytes_down,
+            });
+        }
+    }
+
+    /// Ends this flow; false where it has ended before.
+    pub fn end_one(&mut self, context: &mut Context, id: OpenId) -> bool {
+        let flow = self.flows.get(id.place);
+        let is_open = flow.is_some_and(|(_, flow)| flow.started_us == id.started_us);
+        if is_open {
+            self.end(context, id.place, FlowEnd::Ended);
+        }
+        is_open
     }
 
     /// Ends every flow now.

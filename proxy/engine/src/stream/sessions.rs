@@ -2,11 +2,13 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 
 use proxy_core::backend::{BackendState, LastConnect};
 use proxy_core::ids::{ListenerId, PoolId};
 use proxy_core::latency::add;
+use proxy_core::listing::{Listing, Open, OpenId};
 use proxy_core::plan::Protocol;
 use proxy_core::reason::SessionEnd;
 use proxy_core::route::hello::MAX_PREFACE;
@@ -376,6 +378,52 @@ impl Sessions {
             }
         }
         self.gone.part_is_done();
+    }
+
+    /// Places of sessions, also of none.
+    pub fn places(&self) -> usize {
+        self.sessions.capacity()
+    }
+
+    /// Notes the sessions at these places.
+    pub fn list(&self, context: &Context, places: Range<usize>, listing: &mut Listing) {
+        let sessions = places.filter_map(|place| Some((place, self.sessions.get(place)?)));
+        for (place, session) in sessions {
+            let state = &session.state;
+            let Some(phase) = state.phase() else {
+                continue;
+            };
+            let (bytes_up, bytes_down) = state.bytes();
+            listing.note(Open {
+                id: OpenId {
+                    protocol: Protocol::Tcp,
+                    worker: context.worker,
+                    place: place as u32,
+                    started_us: state.started_us(),
+                },
+                client: session.client_addr,
+                listener: state.listener(),
+                pool: state.pool(),
+                backend: state.backend().map(|backend| backend.addr),
+                phase,
+                age_ms: context.now_us.saturating_sub(state.started_us()) / 1_000,
+                idle_ms: context.now_ms().saturating_sub(state.last_active_ms()),
+                bytes_up,
+                bytes_down,
+            });
+        }
+    }
+
+    /// Ends this session; false where it has ended before.
+    pub fn end_one(&mut self, context: &mut Context, id: OpenId) -> bool {
+        let session = self.sessions.get(id.place as usize);
+        let is_open =
+            |one: &Session| one.state.started_us() == id.started_us && one.state.phase().is_some();
+        let is_open = session.is_some_and(is_open);
+        if is_open {
+            self.reset(context, id.place, SessionEnd::Ended);
+        }
+        is_open
     }
 
     /// Ends every session now.

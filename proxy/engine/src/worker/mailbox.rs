@@ -1,12 +1,15 @@
 //! How the supervisor tells a worker something: a queue and an eventfd that wakes the worker.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use proxy_core::listing::{Listing, OpenId, Wanted};
 use proxy_core::plan::Endpoint;
 use proxy_core::retirement::EndpointUse;
 use proxy_core::snapshot::Snapshot;
 use rustix::event::{EventfdFlags, eventfd};
+use tokio::sync::mpsc;
 
 /// All that a worker can be told. A worker carries out what is sent together in this order, in one turn.
 #[derive(Debug)]
@@ -29,12 +32,26 @@ pub enum Command {
     Revive(Endpoint),
     /// TCP serves who waits in the accept queue and closes; UDP, which has no flows left, closes.
     Close(Endpoint),
+    /// Find open sessions and flows, in this turn and the next ones, and send what was found.
+    List {
+        /// Which of them.
+        wanted: Wanted,
+        /// Takes one listing of each worker.
+        answer: mpsc::Sender<Listing>,
+    },
+    /// End one session or flow, if it is still open.
+    End {
+        /// Which one; of this worker.
+        id: OpenId,
+        /// Set if it was open.
+        has_ended: Arc<AtomicBool>,
+    },
     /// End every session and flow and stop.
     Stop,
 }
 
 /// Dropped by each worker once it has carried out what came with it; all gone means all done.
-pub type Ack = tokio::sync::mpsc::Sender<()>;
+pub type Ack = mpsc::Sender<()>;
 
 #[derive(Debug)]
 pub struct Mailbox {

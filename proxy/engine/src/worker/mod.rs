@@ -4,6 +4,7 @@
 pub mod backend_gone;
 pub mod context;
 pub mod counters;
+pub mod listings;
 pub mod mailbox;
 pub mod meters;
 pub mod poller;
@@ -22,6 +23,7 @@ use proxy_core::snapshot::Snapshot;
 use proxy_sys::datagrams::Receiver;
 
 use self::context::{Context, Parts};
+use self::listings::Listings;
 use self::mailbox::{Ack, Command, Mailbox};
 use self::poller::{Event, Events, Interest, Token};
 use crate::datagram::flows::Flows;
@@ -35,6 +37,7 @@ pub struct Worker {
     sessions: Sessions,
     flows: Flows,
     receiver: Receiver,
+    listings: Listings,
     is_stopped: bool,
 }
 
@@ -55,6 +58,7 @@ impl Worker {
             sessions,
             flows,
             receiver,
+            listings: Listings::default(),
             is_stopped: false,
         })
     }
@@ -85,12 +89,15 @@ impl Worker {
             self.listeners
                 .accept(&mut self.context, &mut self.sessions, ended > 0);
             self.sessions.reap();
+            // Priority 6: what somebody asked for.
+            self.list_part();
         }
     }
 
     /// How long nothing needs to be done unless an event comes; `None`: for ever.
     fn timeout_ms(&self) -> Option<u64> {
-        if self.sessions.has_unfinished() || self.flows.has_unfinished() {
+        let has_unfinished = self.sessions.has_unfinished() || self.flows.has_unfinished();
+        if has_unfinished || self.listings.is_any_under_way() {
             return Some(0);
         }
         let wakeups = [
@@ -155,12 +162,33 @@ impl Worker {
                 Protocol::Tcp => self.listeners.close(&self.context, endpoint),
                 Protocol::Udp => self.flows.close(&mut self.context, endpoint),
             },
+            Command::List { wanted, answer } => self.listings.begin(wanted, answer),
+            Command::End { id, has_ended } => {
+                let context = &mut self.context;
+                let has_this_ended = match id.protocol {
+                    Protocol::Tcp => self.sessions.end_one(context, id),
+                    Protocol::Udp => self.flows.end_one(context, id),
+                };
+                has_ended.store(has_this_ended, Relaxed);
+            }
             Command::Stop => {
                 self.sessions.stop(&mut self.context);
                 self.flows.stop(&mut self.context);
                 self.is_stopped = true;
             }
         }
+    }
+
+    /// Looks at a part of the sessions or flows for a list.
+    fn list_part(&mut self) {
+        let (sessions, flows) = (self.sessions.places(), self.flows.places());
+        let Some(part) = self.listings.part(sessions, flows) else {
+            return;
+        };
+        let context = &self.context;
+        self.sessions.list(context, part.sessions, part.listing);
+        self.flows.list(context, part.flows, part.listing);
+        self.listings.part_is_done();
     }
 
     /// Routes by `snapshot` from now on.

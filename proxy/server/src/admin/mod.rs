@@ -7,6 +7,7 @@ mod metrics;
 mod problem;
 pub mod reload_asks;
 mod reports;
+mod sessions;
 pub mod socket;
 mod status;
 
@@ -19,7 +20,7 @@ use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use contract::config::MAX_FILE_BYTES;
 use contract::exposition::Form;
 use contract::status::{Running, States, Status};
@@ -30,6 +31,7 @@ use tokio::sync::oneshot;
 use self::problem::problem;
 use self::reload_asks::{ReloadAsk, ReloadAsks};
 use self::reports::take_reports;
+use self::sessions::{answer_sessions, end_session};
 use self::status::{states, status};
 use crate::supervise::Supervisor;
 use serve::Bounds;
@@ -63,6 +65,8 @@ pub async fn serve(listener: UnixListener, supervisor: Arc<Supervisor>, ask: Rel
         .route("/states", get(answer_states))
         .route("/generation", get(answer_generation))
         .route("/reports", post(take_reports))
+        .route("/sessions", get(answer_sessions))
+        .route("/sessions/{id}", delete(end_session))
         .route("/check", post(answer_check))
         .route("/metrics", get(answer_metrics))
         .fallback(async || problem(StatusCode::NOT_FOUND, "no such path"))

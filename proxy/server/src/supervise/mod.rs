@@ -133,6 +133,10 @@ impl Supervisor {
         self.running.subscribe()
     }
 
+    pub fn workers(&self) -> &Workers {
+        &self.workers
+    }
+
     pub fn counters(&self) -> impl Iterator<Item = &WorkerCounters> {
         self.workers.counters()
     }
