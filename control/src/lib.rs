@@ -27,6 +27,7 @@ mod merge;
 mod model;
 mod note;
 mod observe;
+mod own_addresses;
 mod ping;
 mod proxies;
 mod publish;

@@ -364,9 +364,3 @@ impl Settled {
         refused.cloned().collect()
     }
 }
-
-/// The addresses of this host; none where they cannot be read.
-pub fn local_addresses() -> Vec<std::net::IpAddr> {
-    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
-    interfaces.iter().map(if_addrs::Interface::ip).collect()
-}

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::file_version::LastError;
-use crate::publish::local_addresses;
+use crate::own_addresses::local_addresses;
 use crate::reread;
 use crate::settings::SettingsFile;
 use crate::web::App;

@@ -7,8 +7,8 @@ use crate::base::tests::{key, key_in};
 use crate::calls::OnRefusal;
 use crate::calls::SettingsCall;
 use crate::merge::RowState;
+use crate::own_addresses::ProxyAddresses;
 use crate::registry::{OverrideChange, Remover};
-use crate::render::ProxyAddresses;
 use crate::settings::Settings;
 use contract::LocalAddresses;
 

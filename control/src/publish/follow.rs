@@ -11,7 +11,8 @@ use super::confirm::{Answer, Seen};
 use super::refusals::{Incident, Process};
 use super::task::Task;
 use crate::observe::Unknown;
-use crate::render::{OwnAddresses, Plan, ProxyAddresses};
+use crate::own_addresses::{OwnAddresses, ProxyAddresses};
+use crate::render::Plan;
 
 /// A generation that the proxy refused as a whole is signalled again after this number of looks, then
 /// after twice as many, up to the maximum.

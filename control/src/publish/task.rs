@@ -15,10 +15,11 @@ use super::confirm::{Answer, Question};
 use super::digests::end_of;
 use super::refusals::{Holds, Incident};
 use super::sources::{self, SourcesFile, SourcesOf};
-use super::{CROWD, Failure, Found, Outcome, Published, Sent, local_addresses};
+use super::{CROWD, Failure, Found, Outcome, Published, Sent};
 use crate::bounded_read::read_file;
 use crate::observe::{Proxy, Unknown};
-use crate::render::{LeftOut, OwnAddresses, Plan};
+use crate::own_addresses::{OwnAddresses, local_addresses};
+use crate::render::{LeftOut, Plan};
 use crate::shared::Shared;
 
 /// How long to wait for further changes, to publish them together.

@@ -10,8 +10,8 @@ use super::{Control, World, clock_of, restores};
 use crate::audit::Audit;
 use crate::keeper;
 use crate::load::load;
+use crate::own_addresses::{OwnAddresses, ProxyAddresses};
 use crate::publish::{self, Outcome};
-use crate::render::{OwnAddresses, ProxyAddresses};
 use crate::shared::Shared;
 use crate::start::remove_litter;
 

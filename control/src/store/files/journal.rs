@@ -150,7 +150,7 @@ mod tests {
     use crate::clock::Clock;
     use crate::load::load;
     use crate::model::Model;
-    use crate::render::{OwnAddresses, ProxyAddresses};
+    use crate::own_addresses::{OwnAddresses, ProxyAddresses};
     use crate::settings::Settings;
     use crate::sources::journal::EntryDigest;
     use crate::store::Store as _;

@@ -637,7 +637,7 @@ async fn controls_own_address_is_an_incident_from_the_first_start_on() {
     let fake = Fake::of(&folder);
     fake.last.lock().expect("no panic").addresses = vec![[10, 79, 0, 1].into()];
     fake.serve(&folder, true);
-    let has_no_address = crate::publish::local_addresses()
+    let has_no_address = crate::own_addresses::local_addresses()
         .iter()
         .all(|ip| ip.is_loopback());
     until("over", || {
