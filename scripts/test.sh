@@ -14,6 +14,7 @@ main() {
     stage "words" node scripts/plain_words.mjs
     stage "decisions" node scripts/adr.mjs
     stage "circles of imports" node scripts/circles.mjs
+    stage "log lines" node scripts/log_events.mjs
     stage "formatting" "$CARGO" fmt --all --check
     stage "lints" "$CARGO" clippy --workspace --all-targets --locked -- -D warnings
     stage "documentation" document
