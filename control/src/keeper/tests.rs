@@ -7,11 +7,12 @@ use super::*;
 use crate::audit::Audit;
 use crate::base::tests::key;
 use crate::changes::ChangeSet;
-use crate::clock::Clock;
+use crate::clock::{Clock, Now};
 use crate::edits::Edits;
 use crate::model::Model;
 use crate::model::tests::model;
 use crate::registry::{OverrideChange, OverridePatch, Part as PartOfOverride, Registry};
+use crate::store::{Part, StoreError};
 use std::collections::BTreeSet;
 
 /// What another node does at the moment at which this one stores its change.
