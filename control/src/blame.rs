@@ -120,8 +120,13 @@ impl Call<'_> {
         let (Kind::Listener, listener) = services::part(key)? else {
             return None;
         };
-        let pool = self.plan.value(key)?.get("pool")?.as_str()?;
-        let pool = Name::new(pool).filter(|pool| rest == "/pool" && !self.plan.has_pool(pool))?;
+        let is_of_pool = |step| rest.starts_with(step);
+        if !["/pool", "/split", "/routes"].into_iter().any(is_of_pool) {
+            return None;
+        }
+        let pools = services::pools_of(self.plan.value(key)?);
+        let mut pools = pools.iter().filter_map(|pool| Name::new(pool));
+        let pool = pools.find(|pool| !self.plan.has_pool(pool))?;
         let place = match self.patch.cleared(Kind::Pool).any(|one| *one == pool) {
             true => format!("/proxy/{}", Kind::Pool.key(pool.as_str())),
             false if self.patch.clears(Kind::Pool) => self.place_of_kind(Kind::Pool),

@@ -4,7 +4,7 @@
 //! A whole status of many backends costs both planes milliseconds, so it is read only when its
 //! mark has changed; the counters come with the mark. Readers of the live view cause additional looks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -98,7 +98,7 @@ pub async fn note(
     let changed = shared.history().note(rows, status, now);
     shared.series().marks.states(now.unix_ms, changed);
     let left_out = outcome.left_out.iter().map(|out| &out.key);
-    let led = leads_to(shared).into_values().collect();
+    let led = leads_to(shared).into_values().flatten().collect();
     let picture = Picture::of(rows, status, left_out, &led);
     judge(shared, outcome, process, status, &picture);
     picture
@@ -160,10 +160,13 @@ fn judge(
     shared.verdict_changed.notify_one();
 }
 
-/// The pool that each listener leads to.
-pub fn leads_to(shared: &Shared) -> BTreeMap<String, Name> {
+/// The pools that each listener leads to.
+pub fn leads_to(shared: &Shared) -> BTreeMap<String, BTreeSet<Name>> {
     let listening = shared.model().listening().into_iter();
-    let named = listening.filter_map(|one| Some((one.name.to_string(), Name::new(&one.pool)?)));
+    let named = listening.map(|one| {
+        let pools = one.pools.iter().filter_map(|pool| Name::new(pool));
+        (one.name.to_string(), pools.collect())
+    });
     named.collect()
 }
 

@@ -107,7 +107,11 @@ impl Model {
     /// Whether a pool can take traffic.
     fn places(&self) -> impl Fn(&Name) -> Place {
         let defined = self.pools();
-        let led: BTreeSet<String> = self.listening().into_iter().map(|one| one.pool).collect();
+        let led: BTreeSet<String> = self
+            .listening()
+            .into_iter()
+            .flat_map(|one| one.pools)
+            .collect();
         move |pool| match defined.contains(pool) {
             true if led.contains(pool.as_str()) => Place::Led,
             true => Place::NoListener,

@@ -36,7 +36,7 @@ impl Plan {
         Plan { head, pools }
     }
 
-    /// Gives listeners that the settings do not make the value that the proxy last accepted, and the pool that it leads
+    /// Gives listeners that the settings do not make the value that the proxy last accepted, and the pools that it leads
     /// to, where the rest lets them stand: what serves goes on, also when control starts on settings that do not fit.
     /// What was kept is the answer.
     pub fn keep_accepted(&mut self, unusable: impl Iterator<Item = Name>, accepted: &Head) -> Head {
@@ -49,10 +49,11 @@ impl Plan {
             };
             let mut with = Plan::of_head(self.head.clone());
             with.set(&key, Some(listener));
-            let pool = listener.get("pool").and_then(Value::as_str);
-            let pool = pool.map(|pool| Kind::Pool.key(pool));
-            if let Some(pool) = pool.filter(|pool| with.value(pool).is_none()) {
-                with.set(&pool, accepted.value(&pool));
+            for pool in services::pools_of(listener) {
+                let pool = Kind::Pool.key(&pool);
+                if with.value(&pool).is_none() {
+                    with.set(&pool, accepted.value(&pool));
+                }
             }
             if check(&with.render(0, 0), &LocalAddresses::default()).is_ok() {
                 self.head = with.head;

@@ -19,7 +19,7 @@ use serde_json::{Map, Value};
 use entry::{elsewhere, entries, faults_of};
 
 pub use entry::{leave_elsewhere, step_of};
-pub use listening::{Listening, addr_of, listening, published_default};
+pub use listening::{Listening, addr_of, listening, pools_of, published_default};
 pub use patch::{Patch, between};
 
 type Keys = Map<String, Value>;
@@ -117,7 +117,7 @@ impl Services {
                 continue;
             };
             let keys = all.entry(own.clone()).or_default();
-            keys.extend(change.clone());
+            write_over(keys, change);
             keys.retain(|_, value| !value.is_null());
             // A pool without keys has the defaults; a listener without keys says nothing.
             if own.0 == Kind::Listener && keys.is_empty() {
@@ -131,7 +131,7 @@ impl Services {
     pub fn over(&self, below: &Services) -> Services {
         let mut all = below.0.clone();
         for (own, keys) in &self.0 {
-            all.entry(own.clone()).or_default().extend(keys.clone());
+            write_over(all.entry(own.clone()).or_default(), keys);
         }
         Services(all)
     }
@@ -203,6 +203,18 @@ impl Services {
             object.insert(Kind::Pool.word().to_owned(), pools.into());
         }
     }
+}
+
+/// The keys of a listener that say where it leads; each of the first three takes the place of the others.
+const TARGET: [&str; 4] = ["pool", "split", "routes", "split_by"];
+
+/// Writes `above` over `keys`. Where it says where a listener leads, what `keys` said of that goes.
+fn write_over(keys: &mut Keys, above: &Keys) {
+    let says = |key: &str| above.get(key).is_some_and(|value| !value.is_null());
+    if TARGET[..3].iter().any(|key| says(key)) {
+        keys.retain(|key, _| !TARGET.contains(&key.as_str()));
+    }
+    keys.extend(above.clone());
 }
 
 /// A listener as the file has it.

@@ -5,6 +5,7 @@ use std::fs;
 use std::net::{SocketAddr, TcpListener};
 
 use e2e::spread::{Spread, spread};
+use e2e::traffic::Traffic;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use testkit::folder::read;
@@ -582,4 +583,59 @@ fn the_first_file_may_hold_several_services() {
     );
     assert!(check.status.success(), "{check:?}");
     drop(proxy);
+}
+
+#[test]
+fn a_split_moves_sessions_from_blue_to_green_without_a_failed_one() {
+    let bench = Bench::start(json!({ "proxy": {} }));
+    let [blue, green, web] =
+        ["blue", "green", "web"].map(|name| Backend::start(name, Manner::Duplex));
+    let addr = free_address();
+    let leads = |target: Value| {
+        let mut listener = json!({ "host": addr.ip(), "port": addr.port(), "protocol": "tcp" });
+        let target = target.as_object().expect("an object").clone();
+        listener.as_object_mut().expect("an object").extend(target);
+        json!({ "listeners": { "chat": listener } })
+    };
+    let mut all = leads(json!({ "split": { "blue": 1, "green": 0 } }));
+    all["pools"] = json!({ "blue": pool(), "green": pool(), "web": pool() });
+    bench.set(all);
+    for (backend, pool) in [(&blue, "blue"), (&green, "green"), (&web, "web")] {
+        bench.register(backend, json!({ "pool": pool }));
+    }
+    bench.await_spread(addr, [("blue", 10)]);
+    let traffic = Traffic::start(addr, 4);
+    for step in 1..=10 {
+        bench.set(leads(
+            json!({ "split": { "blue": 10 - step, "green": step } }),
+        ));
+        traffic.await_sessions(10);
+    }
+    bench.await_spread(addr, [("green", 10)]);
+    traffic.stop_without_failure();
+
+    // A route takes the place of the split. A pool that it leads to stays.
+    let routes = json!([
+        { "sni": ["a.example"], "pool": "web" },
+        { "source": ["127.0.0.0/8"], "split": { "blue": 1, "green": 1 } },
+    ]);
+    bench.set(leads(json!({ "routes": routes })));
+    let (status, answer) = bench.api().post(
+        "/api/settings",
+        &json!({ "proxy": { "pools": { "web": null } } }),
+    );
+    assert_eq!(status, 400, "{answer}");
+    assert!(
+        answer["error"]
+            .as_str()
+            .is_some_and(|text| text.contains("chat")),
+        "{answer}"
+    );
+    let published = bench.published();
+    let listeners = published["listeners"].as_array().expect("listeners");
+    let chat = listeners
+        .iter()
+        .find(|one| one["name"] == "chat")
+        .expect("it is published");
+    assert_eq!((&chat["routes"], &chat["split"]), (&routes, &Value::Null));
 }

@@ -3,6 +3,7 @@
 use contract::{DEFAULT_NAME, Faults, LocalAddresses, Name, check};
 use serde_json::{Map, Value, json};
 
+use super::listening::pools_of;
 use super::{Keys, Kind};
 
 pub(super) type Entry<'a> = (Result<Name, String>, String, &'a Value);
@@ -55,8 +56,13 @@ pub(super) fn faults_of(kind: Kind, name: &Name, keys: &Keys, place: &str) -> Fa
     let mut faults = Faults::default();
     let own = match kind {
         Kind::Listener => {
-            if let Some(pool) = keys.get("pool").and_then(Value::as_str) {
-                pools.insert(pool.to_owned(), empty);
+            let named = pools_of(&keys.clone().into());
+            pools.extend(named.into_iter().map(|pool| (pool, empty.clone())));
+            if keys.get("routes").is_some_and(|routes| !routes.is_null()) {
+                listener["protocol"] = "tcp".into();
+            }
+            if keys.get("split_by").is_some_and(|by| !by.is_null()) && !keys.contains_key("split") {
+                listener["split"] = json!({ DEFAULT_NAME: 1 });
             }
             let fields = listener.as_object_mut().expect("it is one");
             let required = ["host", "port"];

@@ -1,13 +1,13 @@
 //! Where the listeners of a head listen.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use contract::{DEFAULT_NAME, Name};
 use serde_json::Value;
 
 use super::{Keys, Kind, part};
 
-/// A listener of a head.
+/// One address of a listener of a head.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listening {
     /// The key of the head that says so.
@@ -16,8 +16,8 @@ pub struct Listening {
     pub addr: SocketAddr,
     pub is_tcp: bool,
     pub is_udp: bool,
-    /// Where it leads to, as written.
-    pub pool: String,
+    /// Where it leads to, as written, each once.
+    pub pools: Vec<String>,
 }
 
 impl Listening {
@@ -31,9 +31,10 @@ impl Listening {
     }
 }
 
-/// The listeners of a head, as far as they have an address.
+/// The enabled listeners of a head, once for each address, as far as they have one.
 pub fn listening(head: &[(String, Value)]) -> Vec<Listening> {
-    let listeners = head.iter().filter_map(|(key, value)| {
+    let enabled = head.iter().filter(|(_, value)| value["enabled"] != false);
+    let listeners = enabled.filter_map(|(key, value)| {
         let (name, is_tcp, is_udp) = match part(key) {
             None if key == "listen" => (
                 Name::default(),
@@ -45,16 +46,38 @@ pub fn listening(head: &[(String, Value)]) -> Vec<Listening> {
             }
             None | Some((Kind::Pool, _)) => return None,
         };
-        Some(Listening {
+        let at = move |addr| Listening {
             key: key.clone(),
-            name,
-            addr: addr_of(value)?,
+            name: name.clone(),
+            addr,
             is_tcp,
             is_udp,
-            pool: value["pool"].as_str().unwrap_or(DEFAULT_NAME).to_owned(),
-        })
+            pools: pools_of(value),
+        };
+        Some(addrs_of(value).into_iter().map(at))
     });
-    listeners.collect()
+    listeners.flatten().collect()
+}
+
+/// The pools that the object of a listener names, in order: by `pool`, `split` or `routes`.
+pub fn pools_of(listener: &Value) -> Vec<String> {
+    let of_target = |target: &Value| -> Vec<String> {
+        match (&target["pool"], &target["split"]) {
+            (Value::String(pool), _) => vec![pool.clone()],
+            (_, Value::Object(split)) => split.keys().cloned().collect(),
+            _ => Vec::new(),
+        }
+    };
+    let mut pools = match &listener["routes"] {
+        Value::Array(routes) => routes.iter().flat_map(of_target).collect(),
+        _ => of_target(listener),
+    };
+    if pools.is_empty() && listener["routes"].is_null() {
+        pools.push(DEFAULT_NAME.to_owned());
+    }
+    pools.sort();
+    pools.dedup();
+    pools
 }
 
 /// The entry of the listener `default` in a published file.
@@ -63,9 +86,28 @@ pub fn published_default(document: &Keys) -> Option<&Value> {
     listeners.iter().find(|one| one["name"] == DEFAULT_NAME)
 }
 
-/// `host` and `port` of an object.
+/// `host` and `port` of an object that has one address.
 pub fn addr_of(value: &Value) -> Option<SocketAddr> {
-    let host: std::net::IpAddr = value["host"].as_str()?.parse().ok()?;
-    let port = value["port"].as_u64()?.try_into().ok()?;
-    Some(SocketAddr::new(host.to_canonical(), port))
+    match &*addrs_of(value) {
+        [addr] => Some(*addr),
+        _ => None,
+    }
+}
+
+/// `host` and `port` of an object; `host` may be several.
+fn addrs_of(value: &Value) -> Vec<SocketAddr> {
+    let port = value["port"].as_u64().and_then(|port| port.try_into().ok());
+    let Some(port) = port else {
+        return Vec::new();
+    };
+    let hosts = match &value["host"] {
+        Value::Array(hosts) => hosts.as_slice(),
+        host => std::slice::from_ref(host),
+    };
+    let hosts = hosts
+        .iter()
+        .filter_map(|host| host.as_str()?.parse::<IpAddr>().ok());
+    hosts
+        .map(|host| SocketAddr::new(host.to_canonical(), port))
+        .collect()
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::layer::{Layer, Unusable};
 use crate::render::Plan;
-use contract::{LocalAddresses, check};
+use contract::{Faults, LocalAddresses, check};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -12,6 +12,10 @@ fn map(value: Value) -> Keys {
         Value::Object(map) => map,
         other => panic!("tests give objects, not {other}"),
     }
+}
+
+fn name(text: &str) -> Name {
+    Name::new(text).expect("a name")
 }
 
 fn layer(proxy: Value) -> Layer {
@@ -468,4 +472,96 @@ proptest! {
         let usable = plan.head.iter().filter(|(key, _)| part(key).is_some()).count();
         prop_assert_eq!(usable + unusable.len(), listed);
     }
+}
+
+#[test]
+fn what_says_where_a_listener_leads_takes_the_place_of_what_said_so_below() {
+    let below = layer(json!({
+        "listeners": [{"name": "l", "host": "127.0.0.1", "port": 1, "protocol": "tcp", "split": {"a": 9, "b": 1},
+                       "split_by": "source"}],
+        "pools": {"a": {}, "b": {}},
+    }));
+    let listener = |above: Value| -> Value {
+        let above = layer(json!({"listeners": {"l": above}}));
+        let services = above.services().over(below.services());
+        let keys = services
+            .get(Kind::Listener, &name("l"))
+            .expect("it is there");
+        let target = ["pool", "split", "split_by", "routes"].into_iter();
+        let target = target.filter_map(|key| Some((key.to_owned(), keys.get(key)?.clone())));
+        Value::Object(target.collect())
+    };
+    let routes = json!([{"sni": ["a.example"], "pool": "a"}, {"pool": "b"}]);
+    for (above, right) in [
+        (
+            json!({"port": 2}),
+            json!({"split": {"a": 9, "b": 1}, "split_by": "source"}),
+        ),
+        (json!({"pool": "a"}), json!({"pool": "a"})),
+        (json!({"split": {"a": 1}}), json!({"split": {"a": 1}})),
+        (
+            json!({"split_by": "turn"}),
+            json!({"split": {"a": 9, "b": 1}, "split_by": "turn"}),
+        ),
+        (json!({"routes": routes}), json!({"routes": routes})),
+    ] {
+        assert_eq!(listener(above.clone()), right, "{above}");
+    }
+    let plan = Plan::of_head(below.head());
+    let listening = plan.listening();
+    let led = listening
+        .iter()
+        .find(|one| one.name == name("l"))
+        .expect("it listens");
+    assert_eq!(led.pools, ["a", "b"]);
+}
+
+#[test]
+fn a_listener_listens_at_each_of_its_addresses_unless_it_is_off() {
+    let layer = layer(json!({
+        "listeners": [
+            {"name": "a", "host": ["127.0.0.1", "::1"], "port": 1},
+            {"name": "b", "host": "127.0.0.2", "port": 1, "enabled": false},
+        ],
+    }));
+    let plan = Plan::of_head(layer.head());
+    assert!(plan.check(&LocalAddresses::default()).is_ok());
+    let listening = plan.listening().into_iter();
+    let listening = listening.filter(|one| one.name != Name::default());
+    let addrs: Vec<String> = listening.map(|one| one.addr.to_string()).collect();
+    assert_eq!(addrs, ["127.0.0.1:1", "[::1]:1"]);
+}
+
+#[test]
+fn faults_of_routes_and_splits_have_their_places() {
+    let places = |listener: Value| -> Vec<String> {
+        let mut listener = listener;
+        let address = json!({"name": "l", "host": "127.0.0.1", "port": 1});
+        listener
+            .as_object_mut()
+            .expect("an object")
+            .extend(map(address));
+        let mut faults = Faults::default();
+        let object = map(json!({"listeners": [listener]}));
+        Patch::read(&object, "", &mut faults);
+        faults.0.into_iter().map(|fault| fault.place).collect()
+    };
+    assert_eq!(places(json!({"split": {"a": 0}})), ["/listeners/0/split"]);
+    assert_eq!(
+        places(json!({"split_by": "source"})),
+        [""; 0],
+        "of a split below"
+    );
+    assert_eq!(
+        places(json!({"routes": [{"sni": ["a.example"], "pool": "x"}]})),
+        [""; 0]
+    );
+    assert_eq!(
+        places(json!({"routes": [{"sni": ["*"], "pool": "x"}]})),
+        ["/listeners/0/routes/0/sni/0"]
+    );
+    assert_eq!(
+        places(json!({"routes": [{"pool": "x"}], "protocol": "udp"})),
+        ["/listeners/0/routes"]
+    );
 }

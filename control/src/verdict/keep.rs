@@ -2,7 +2,7 @@
 //!
 //! In memory: the beginning of a state from before control's start is unknown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use contract::status::{ListenerTotals, Totals};
 use contract::{DEFAULT_NAME, Name};
@@ -82,7 +82,7 @@ pub struct Look<'a> {
     /// The counters of each listener; empty of an older proxy.
     pub listeners: &'a [ListenerTotals],
     /// The pool that each listener leads to.
-    pub leads_to: &'a BTreeMap<String, Name>,
+    pub leads_to: &'a BTreeMap<String, BTreeSet<Name>>,
 }
 
 impl Verdicts {
@@ -144,18 +144,22 @@ impl Verdicts {
         is_news
     }
 
-    /// What the listeners of each pool counted; empty where there is one pool, which has everything.
+    /// What the listeners of each pool counted that lead to no other; empty where there is one pool, which has
+    /// everything.
     fn spans_of_pools(
         &self,
         picture: &Picture,
-        leads_to: &BTreeMap<String, Name>,
+        leads_to: &BTreeMap<String, BTreeSet<Name>>,
     ) -> BTreeMap<Name, Spans> {
         if picture.pools.len() < 2 || self.listeners.is_empty() {
             return BTreeMap::new();
         }
         let of_pool = |pool: &Name| {
             let own = self.listeners.iter();
-            let own = own.filter(|(listener, _)| leads_to.get(*listener) == Some(pool));
+            let own = own.filter(|(listener, _)| {
+                let led = leads_to.get(*listener);
+                led.is_some_and(|led| led.len() == 1 && led.contains(pool))
+            });
             let windows: Vec<&Window> = own.map(|(_, window)| window).collect();
             Spans::of(|span_ms| {
                 let figures = windows.iter().map(|window| window.last(span_ms));

@@ -187,7 +187,10 @@ fn look(
         totals: status.map(|status| (status.running.pid, None, &status.totals)),
         listeners: status.map_or(&[], |status| &status.listener_totals),
         leads_to: &["default", "chat"]
-            .map(|name| (name.to_owned(), contract::Name::new(name).expect("a name")))
+            .map(|name| {
+                let pool = contract::Name::new(name).expect("a name");
+                (name.to_owned(), [pool].into())
+            })
             .into(),
     };
     verdicts.note(look, at(now_ms))

@@ -207,7 +207,7 @@ impl Values {
             (model.rows(), is_frozen)
         };
         let left_out = outcome.left_out.iter().map(|out| &out.key);
-        let led = leads_to(&app.shared).into_values().collect();
+        let led = leads_to(&app.shared).into_values().flatten().collect();
         let picture = Picture::of(&rows, seen.status(), left_out, &led);
         let mut refusals = BTreeMap::new();
         for incident in outcome.incidents.iter() {

@@ -144,7 +144,7 @@ fn add_services(app: &App, rows: &BTreeMap<BackendKey, Value>, status: &mut Valu
     let listeners = listening.map(|one| {
         json!({
             "name": one.name.as_str(), "host": one.addr.ip(), "port": one.addr.port(),
-            "protocol": one.protocol(), "pool": one.pool,
+            "protocol": one.protocol(), "pool": one.pools.first(),
         })
     });
     status["listeners"] = listeners.collect();
