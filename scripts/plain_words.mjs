@@ -80,7 +80,7 @@ function filesToRead() {
   return [
     ...markdown,
     ...consoles,
-    'control/src/web/v1/openapi.json',
+    'api/openapi.json',
     'Makefile',
     ...scripts.map((name) => `scripts/${name}`),
     ...sources.sort(),
@@ -199,7 +199,7 @@ async function checkConsoleWords() {
 function checkStateReasons(en, zh) {
   const path = 'contract/src/state_reason.rs';
   const reasons = variantsOf(path, 'StateReason');
-  const { code } = JSON.parse(read('control/src/web/v1/openapi.json')).components.schemas.StateReason.properties;
+  const { code } = JSON.parse(read('api/openapi.json')).components.schemas.StateReason.properties;
   if (code.enum.join(' ') !== [...reasons.keys()].join(' ')) faults.push(`openapi.json: StateReason has other codes than ${path}`);
   for (const [language, words] of Object.entries({ English: en, Chinese: zh })) {
     const codes = [...reasons.keys()].sort().join(' ');
@@ -383,7 +383,7 @@ function linesOutsideCode(text) {
 /** The reference names every call of the API, every option of the agent and every key of both files. */
 function checkReference() {
   /** @type {Record<string, Record<string, unknown>>} */
-  const paths = JSON.parse(read('control/src/web/v1/openapi.json')).paths;
+  const paths = JSON.parse(read('api/openapi.json')).paths;
   const calls = Object.entries(paths).flatMap(([path, methods]) => {
     const shown = path.replace('{ip}/{port}', 'IP/PORT').replace('{id}', 'IP:PORT').replace('{pool}', 'POOL').replace('{number}', 'N');
     return Object.keys(methods).filter((name) => name !== 'parameters').map((name) => `${name.toUpperCase()} ${shown}`);

@@ -155,7 +155,7 @@ impl StateReason {
 ///
 /// # Errors
 /// What is not a list.
-pub(crate) fn read_known<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<StateReason>, D::Error> {
+pub fn read_known<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<StateReason>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Read {

@@ -100,6 +100,7 @@ function responseElement([status, { description, content = {} }]) {
 function schemaElement(schema = {}) {
   const reference = referenceOf(schema);
   if (reference !== null) return element('p', {}, reference);
+  if (schema.oneOf !== undefined) return element('div', {}, ...schema.oneOf.map(schemaElement));
   const required = new Set(schema.required ?? []);
   const properties = Object.entries(/** @type {Record<string, Part>} */ (schema.properties ?? {}));
   if (properties.length === 0) return element('p', {}, typeText(schema));
@@ -125,7 +126,8 @@ function referenceOf(schema) {
 
 /** @param {Part | undefined} schema */
 function typeText(schema = {}) {
-  const { type, enum: choices, minimum, maximum, default: initial, items } = schema;
+  const { type, const: only, minimum, maximum, default: initial, items } = schema;
+  const choices = only === undefined ? schema.enum : [only];
   const parts = [
     choices === undefined ? [type ?? words().apiAny].flat().join(' | ') : choices.join(' | '),
     items?.type !== undefined && `[${items.type}]`,

@@ -19,6 +19,4 @@ mod stream;
 pub mod view;
 
 pub use events::Feed;
-#[cfg(test)]
-pub use openapi::DOCUMENT;
 pub use openapi::document;
