@@ -71,7 +71,7 @@ pub fn registry_file(bytes: &[u8]) {
         discovered: &[],
     };
     let entries = runtime::entries(&registry, nobody, NOW);
-    let written = runtime::render(&entries, 7);
+    let (written, _) = runtime::render(&entries, 7);
     let again = runtime::read(&written).expect("what we write is such a file");
     assert!(again.notes.is_empty(), "{:?}", again.notes);
     let entries_again = runtime::entries(&taken_over(&again.entries), nobody, NOW);

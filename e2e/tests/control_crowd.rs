@@ -95,3 +95,49 @@ fn a_fleet_that_registers_at_once_is_stored_and_published_and_survives_a_kill() 
     let (_, row) = control.api.get(&path);
     assert_eq!(row["backend"]["override"]["weight"], 5, "{row}");
 }
+
+#[test]
+fn a_journal_that_is_put_back_brings_nobody_back() {
+    let folder = Folder::new();
+    let settings = json!({
+        "runtime_ttl_sec": 600, "auto_sync_interval_sec": 1, "proxy": { "health": { "probe": "off" } },
+    });
+    let mut control = Control::start(&folder, free_address(), &settings);
+    let path = folder.root.backends_runtime().with_extension("journal");
+    register(&control, 0..FLEET);
+    // As a backup would find it while the last ones register.
+    let old = until("the journal holds something", LONG, || {
+        register(&control, FLEET..FLEET + 20);
+        for at in FLEET..FLEET + 20 {
+            let addr = backend(at);
+            let body = json!({ "ip": addr.ip(), "port": addr.port() });
+            let (status, answer) = control.api.delete("/api/register", Some(&body));
+            assert_eq!(status, 200, "{answer}");
+        }
+        std::fs::read(&path).ok().filter(|bytes| !bytes.is_empty())
+    });
+    let is_empty = || std::fs::metadata(&path).is_ok_and(|found| found.len() == 0);
+    until("the journal is folded", LONG, || is_empty().then_some(()));
+    assert_eq!(listed(&control), FLEET);
+    let put = |bytes: &[u8]| {
+        let other = path.with_extension("other");
+        std::fs::write(&other, bytes).expect("written");
+        std::fs::rename(&other, &path).expect("renamed");
+    };
+
+    for bytes in [&*old, b"no journal"] {
+        put(bytes);
+        until("what others have put there is removed", LONG, || {
+            is_empty().then_some(())
+        });
+    }
+    put(&old);
+    control.program.signal(Signal::KILL);
+    control.program.wait_exit(LONG);
+    let control = Control::start_on(&folder, control.addr);
+    assert_eq!(
+        listed(&control),
+        FLEET,
+        "those that were deregistered stay away"
+    );
+}

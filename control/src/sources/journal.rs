@@ -1,7 +1,9 @@
 //! `backends_runtime.journal`: changes of the registry that `backends_runtime.json` does not hold yet.
 //!
 //! A line is a batch of changes that were made together, in JSON:
-//! `{"updated_at": SECONDS, "backends": [{"was": DIGEST or null, "now": ENTRY}, {"was": DIGEST, "key": ID}]}`.
+//! `{"after": SEAL, "updated_at": SECONDS, "backends": [{"was": DIGEST or null, "now": ENTRY}, {"was": DIGEST, "key": ID}]}`.
+//! `after` is the `sha256` that the JSON file states: a line counts only for the version that it was written after, so a
+//! journal that is put back later changes nothing. It is absent, and any version will do, where the file states none.
 //! `now` is the entry as the JSON file will hold it; one without `now` is gone. `was` is the digest of the entry
 //! in the JSON file at that time, null if it had none: a change counts only while the JSON file still holds that
 //! entry. So somebody's edit of an entry there wins, and a change that is in the JSON file already is not made
@@ -38,6 +40,8 @@ pub struct Journal {
     /// The last record of each backend.
     pub records: BTreeMap<BackendKey, Record>,
     pub updated_at: u64,
+    /// Lines that were written after another version of the JSON file.
+    pub others: usize,
     pub notes: Vec<String>,
 }
 
@@ -66,8 +70,8 @@ pub fn digests(entries: &BTreeMap<BackendKey, Value>) -> Digests {
         .collect()
 }
 
-/// The line of one batch, with its end.
-pub fn line(records: &[Record], updated_at: u64) -> String {
+/// The line of one batch, with its end. `after` is what the JSON file states.
+pub fn line(records: &[Record], updated_at: u64, after: Option<&str>) -> String {
     let records: Vec<Value> = records
         .iter()
         .map(|Record { key, was, now }| {
@@ -78,18 +82,20 @@ pub fn line(records: &[Record], updated_at: u64) -> String {
             }
         })
         .collect();
-    format!(
-        "{}\n",
-        json!({ "updated_at": updated_at, "backends": records })
-    )
+    let mut line = json!({ "updated_at": updated_at, "backends": records });
+    if let Some(after) = after {
+        line["after"] = after.into();
+    }
+    format!("{line}\n")
 }
 
-/// Reads a journal. A line that is none is left out: each record says for itself whether it counts.
-pub fn read(bytes: &[u8]) -> Journal {
+/// Reads a journal beside a JSON file that states `seal`. A line that is none is left out: each record says for itself
+/// whether it counts.
+pub fn read(bytes: &[u8], seal: Option<&str>) -> Journal {
     let mut journal = Journal::default();
     let lines = bytes.split_inclusive(|byte| *byte == b'\n');
     for (index, line) in lines.enumerate() {
-        let Some((records, updated_at)) = read_line(line) else {
+        let Some((records, updated_at, after)) = read_line(line) else {
             // The last line is cut off by a crash, which is no news.
             if line.ends_with(b"\n") {
                 let place = index + 1;
@@ -99,6 +105,10 @@ pub fn read(bytes: &[u8]) -> Journal {
             }
             continue;
         };
+        if after.zip(seal).is_some_and(|(after, seal)| after != seal) {
+            journal.others += 1;
+            continue;
+        }
         journal.updated_at = journal.updated_at.max(updated_at);
         let records = records.into_iter();
         (journal.records).extend(records.map(|record| (record.key.clone(), record)));
@@ -107,12 +117,15 @@ pub fn read(bytes: &[u8]) -> Journal {
     journal
 }
 
-fn read_line(line: &[u8]) -> Option<(Vec<Record>, u64)> {
+/// What it changes, when, and after which version.
+fn read_line(line: &[u8]) -> Option<(Vec<Record>, u64, Option<String>)> {
     let line = line.strip_suffix(b"\n")?;
     let line: Map<String, Value> = serde_json::from_slice(line).ok()?;
     let records = line.get("backends")?.as_array()?.iter().map(read_record);
     let records: Option<Vec<Record>> = records.collect();
-    Some((records?, line.get("updated_at")?.as_u64()?))
+    let after = line.get("after").and_then(Value::as_str);
+    let updated_at = line.get("updated_at")?.as_u64()?;
+    Some((records?, updated_at, after.map(str::to_owned)))
 }
 
 fn read_record(value: &Value) -> Option<Record> {
@@ -178,8 +191,8 @@ mod tests {
         };
         let first = [record(key(1), None, 5), record(key_in("chat", 1), None, 6)];
         let second = [record(key(1), Some(7), 8), gone(key(2), 9)];
-        let text = line(&first, 3) + &line(&second, 2);
-        let read = read(text.as_bytes());
+        let text = line(&first, 3, None) + &line(&second, 2, Some("s"));
+        let read = read(text.as_bytes(), Some("s"));
         let expected = [first[1].clone(), second[0].clone(), second[1].clone()];
         let expected = expected.map(|record| (record.key.clone(), record));
         assert_eq!(read.records, BTreeMap::from(expected));
@@ -187,12 +200,27 @@ mod tests {
     }
 
     #[test]
+    fn a_line_counts_only_for_the_version_that_it_was_written_after() {
+        let batch = |last: u8| [record(key(last), None, 5)];
+        let text = line(&batch(1), 3, Some("old")) + &line(&batch(2), 4, Some("s"));
+        let text = text + &line(&batch(3), 5, None);
+        let of = |seal| {
+            let read = read(text.as_bytes(), seal);
+            (read.records.len(), read.others, read.updated_at)
+        };
+        assert_eq!(of(Some("s")), (2, 1, 5));
+        assert_eq!(of(Some("old")), (2, 1, 5));
+        assert_eq!(of(Some("other")), (1, 2, 5));
+        assert_eq!(of(None), (3, 0, 5), "another program has written the file");
+    }
+
+    #[test]
     fn a_line_that_was_cut_off_counts_for_nothing_wherever_it_was_cut() {
-        let whole = line(&[record(key(1), None, 5)], 3);
-        let cut = line(&[record(key(1), None, 6), record(key(2), None, 6)], 4);
+        let whole = line(&[record(key(1), None, 5)], 3, None);
+        let cut = line(&[record(key(1), None, 6), record(key(2), None, 6)], 4, None);
         for end in 0..cut.len() {
             let text = whole.clone() + &cut[..end];
-            let read = read(text.as_bytes());
+            let read = read(text.as_bytes(), Some("s"));
             assert_eq!(read.records.len(), 1, "cut at {end}");
             assert_eq!(read.records[&key(1)], record(key(1), None, 5));
             assert_eq!(read.notes, Vec::<String>::new());
@@ -207,9 +235,9 @@ mod tests {
             "[1]",
             r#"{"updated_at": 1, "backends": [{}]}"#,
         ] {
-            let text = line(&[record(key(1), None, 5)], 3) + bad + "\n";
-            let text = text + &line(&[record(key(2), None, 5)], 3);
-            let read = read(text.as_bytes());
+            let text = line(&[record(key(1), None, 5)], 3, None) + bad + "\n";
+            let text = text + &line(&[record(key(2), None, 5)], 3, None);
+            let read = read(text.as_bytes(), Some("s"));
             assert_eq!(read.records.len(), 2, "{bad}");
             assert_eq!(
                 read.notes,

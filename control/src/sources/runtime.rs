@@ -36,6 +36,8 @@ pub struct RuntimeFile {
     pub updated_at: Option<u64>,
     /// It is exactly what control wrote.
     pub is_ours: bool,
+    /// Which version of control's it says to be. Somebody who edits entries by hand leaves it as it is.
+    pub seal: Option<String>,
     pub entries: FileEntries,
     pub notes: Vec<String>,
 }
@@ -63,8 +65,8 @@ pub fn read(bytes: &[u8]) -> Result<RuntimeFile, Faults> {
         }
     }
     let sealed = value("sha256");
-    let sealed = sealed.as_ref().and_then(Value::as_str);
-    file.is_ours = sealed == Some(&*seal(&file.entries, file.updated_at.unwrap_or(0)));
+    file.seal = sealed.as_ref().and_then(Value::as_str).map(str::to_owned);
+    file.is_ours = file.seal == Some(seal(&file.entries, file.updated_at.unwrap_or(0)));
     file.notes = super::bounded(file.notes);
     Ok(file)
 }
@@ -78,15 +80,15 @@ pub fn entries(registry: &Registry, listed: Listed, now: Now) -> FileEntries {
         .collect()
 }
 
-/// The file's bytes, one entry a line.
-pub fn render(entries: &FileEntries, updated_at: u64) -> Vec<u8> {
+/// The file's bytes, one entry a line, and its seal.
+pub fn render(entries: &FileEntries, updated_at: u64) -> (Vec<u8>, String) {
     let sha256 = seal(entries, updated_at);
     let mut text = format!(
         "{{\n  \"source\": \"runtime_register\",\n  \"updated_at\": {updated_at},\n  \
          \"sha256\": \"{sha256}\",\n"
     );
     super::push_backends(&mut text, entries.values());
-    text.into_bytes()
+    (text.into_bytes(), sha256)
 }
 
 /// A digest of a version's content, whatever its layout.

@@ -99,7 +99,7 @@ fn the_fullest_registry_that_there_may_be_is_read_again() {
             done.expect("not full");
         }
     }
-    let bytes = render(&entries(&registry, nobody(), at(2)), 1_730_000_000);
+    let (bytes, _) = render(&entries(&registry, nobody(), at(2)), 1_730_000_000);
     assert!(bytes.len() < MAX_FILE_BYTES / 2, "{} bytes", bytes.len());
     let file = read(&bytes).expect("our own file");
     assert_eq!((file.entries.len(), file.notes.len()), (MAX_BACKENDS, 0));
@@ -107,7 +107,7 @@ fn the_fullest_registry_that_there_may_be_is_read_again() {
 
 fn stored(registry: &Registry, now: Now) -> FileEntries {
     let entries = entries(registry, nobody(), now);
-    let file = read(&render(&entries, now.unix_s())).expect("our own file");
+    let file = read(&render(&entries, now.unix_s()).0).expect("our own file");
     assert_eq!((file.notes.len(), &file.entries), (0, &entries));
     file.entries
 }
@@ -293,7 +293,7 @@ fn one_address_in_two_pools_has_two_entries_and_the_one_of_default_is_as_before(
     let mut without = known.clone();
     without.remove(&key_in("chat", 1));
     assert_eq!(without, base_file, "byte for byte as without it");
-    let read_back = read(&render(&known, 7)).expect("readable");
+    let read_back = read(&render(&known, 7).0).expect("readable");
     assert_eq!(read_back.entries, known);
     let mut found = known.clone();
     found.remove(&key(1));

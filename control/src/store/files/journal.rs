@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
@@ -21,26 +21,54 @@ pub struct JournalFile {
     is_used: bool,
     /// An append failed, and its bytes could not be removed.
     is_torn: bool,
+    /// As it was written last.
+    own: Written,
 }
 
+/// Which file was written, and how long it was then; `None`: it was empty, or not there.
+type Written = Option<(u64, u64, u64)>;
+
 impl JournalFile {
-    /// The journal of the registry's file at `path`, and what it says.
-    pub fn beside(path: &Path) -> (JournalFile, Journal) {
+    /// The journal of the registry's file at `path`.
+    pub fn beside(path: &Path) -> JournalFile {
         let path = path.with_extension("journal");
-        let read = match read_file(&path, MAX_BYTES) {
-            Ok(found) => journal::read(&found.unwrap_or_default()),
+        JournalFile {
+            // Whatever it holds is to be removed.
+            is_used: path.exists(),
+            is_torn: false,
+            own: None,
+            path,
+        }
+    }
+
+    /// What it says at the start, beside a registry's file that states `seal`.
+    pub fn begin(&mut self, seal: Option<&str>) -> Journal {
+        let read = match read_file(&self.path, MAX_BYTES) {
+            Ok(found) => journal::read(&found.unwrap_or_default(), seal),
             Err(error) => Journal {
                 notes: vec![error.to_string()],
                 ..Journal::default()
             },
         };
-        let file = JournalFile {
-            // Whatever it holds is to be removed.
-            is_used: path.exists(),
-            is_torn: false,
-            path,
-        };
-        (file, read)
+        self.own = written(&self.path);
+        read
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether others have changed, replaced or removed it since it was written. It is to be replaced by a whole
+    /// registry's file then, and emptied.
+    pub async fn is_changed_by_others(&mut self) -> bool {
+        let path = self.path.clone();
+        let found = tokio::task::spawn_blocking(move || written(&path)).await;
+        let found = found.expect("asking for a file's state does not panic");
+        let is_changed = !self.is_torn && found != self.own;
+        if is_changed {
+            (self.is_used, self.own) = (true, found);
+        }
+        is_changed
     }
 
     /// Whether there is something to fold.
@@ -52,22 +80,27 @@ impl JournalFile {
     ///
     /// # Errors
     /// Why it cannot be written.
-    pub async fn append(&mut self, records: &[Record], updated_at: u64) -> Result<(), StoreError> {
-        let (path, line) = (self.path.clone(), journal::line(records, updated_at));
-        let is_torn = self.is_torn;
+    pub async fn append(
+        &mut self,
+        records: &[Record],
+        updated_at: u64,
+        after: Option<&str>,
+    ) -> Result<(), StoreError> {
+        let (path, line) = (self.path.clone(), journal::line(records, updated_at, after));
+        // A part of an earlier batch is to be removed first.
+        let whole = self
+            .is_torn
+            .then(|| self.own.map_or(0, |(_, _, length)| length));
         self.is_used = true;
-        let written = tokio::task::spawn_blocking(move || match is_torn {
-            true => {
-                let why = "a part of an earlier batch could not be removed";
-                Err((io::Error::other(why), true))
-            }
-            false => append(&path, line.as_bytes()),
+        let appended = tokio::task::spawn_blocking(move || {
+            (append(&path, line.as_bytes(), whole), written(&path))
         });
-        let written = written.await.expect("appending to a file does not panic");
-        if let Err((_, is_torn)) = &written {
-            self.is_torn = *is_torn;
+        let (appended, found) = appended.await.expect("appending to a file does not panic");
+        self.is_torn = matches!(appended, Err((_, true)));
+        if !self.is_torn {
+            self.own = found;
         }
-        written.map_err(|(error, _)| StoreError::at(self.path.display(), error))
+        appended.map_err(|(error, _)| StoreError::at(self.path.display(), error))
     }
 
     /// Empties it: its changes are in the JSON file.
@@ -76,7 +109,7 @@ impl JournalFile {
         let cleared = tokio::task::spawn_blocking(move || clear(&path)).await;
         let cleared = cleared.expect("emptying a file does not panic");
         if cleared.is_ok() {
-            (self.is_used, self.is_torn) = (false, false);
+            (self.is_used, self.is_torn, self.own) = (false, false, None);
         }
         cleared.map_err(|error| StoreError::at(self.path.display(), error))
     }
@@ -85,12 +118,16 @@ impl JournalFile {
 /// The error, and whether the file may hold a part of the line.
 type Failed = (io::Error, bool);
 
-fn append(path: &Path, line: &[u8]) -> Result<(), Failed> {
-    let whole = |error| (error, false);
+/// `torn`: an earlier line was written in part, behind so many bytes.
+fn append(path: &Path, line: &[u8], torn: Option<u64>) -> Result<(), Failed> {
+    let whole = |error| (error, torn.is_some());
     let is_new = !path.exists();
     let mut options = OpenOptions::new();
     options.read(true).append(true).create(true).mode(0o600);
     let mut file = open(options, path).map_err(whole)?;
+    if let Some(length) = torn {
+        file.set_len(length).map_err(whole)?;
+    }
     let length = file.metadata().map_err(whole)?.len();
     if length + line.len() as u64 > MAX_BYTES as u64 {
         return Err(whole(io::Error::other("it is full")));
@@ -113,6 +150,11 @@ fn append(path: &Path, line: &[u8]) -> Result<(), Failed> {
         let removed = file.set_len(length).and_then(|()| file.sync_data());
         (error, removed.is_err())
     })
+}
+
+fn written(path: &Path) -> Written {
+    let found = std::fs::symlink_metadata(path).ok()?;
+    (found.len() > 0 || !found.is_file()).then(|| (found.dev(), found.ino(), found.len()))
 }
 
 fn clear(path: &Path) -> io::Result<()> {
@@ -218,7 +260,7 @@ mod tests {
     async fn a_start_takes_what_the_file_does_not_hold_yet_unless_somebody_has_edited_it() {
         let (one, two, three) = (entry(1, 5), entry(2, 5), entry(3, 5));
         let registry = Registry::of(&[one.clone(), entry(2, 99), three.clone()]);
-        let (mut journal, _) = JournalFile::beside(&registry.root.backends_runtime());
+        let mut journal = JournalFile::beside(&registry.root.backends_runtime());
         let batch = [
             record(1, Some(&one), Some(entry(1, 50))),
             record(2, Some(&two), Some(entry(2, 50))),
@@ -226,7 +268,7 @@ mod tests {
             record(4, None, Some(entry(4, 50))),
             record(5, Some(&entry(5, 5)), Some(entry(5, 50))),
         ];
-        journal.append(&batch, 7).await.expect("room");
+        journal.append(&batch, 7, None).await.expect("room");
         let expected = [(1, Some(50)), (2, Some(99)), (4, Some(50))];
         assert_eq!(registry.weights(), expected, "2 was edited, 5 was removed");
         assert!(registry.load().1, "it is to be folded");
@@ -239,19 +281,19 @@ mod tests {
     async fn of_a_batch_that_cannot_be_written_nothing_stays() {
         let registry = Registry::of(&[]);
         let path = registry.root.backends_runtime().with_extension("journal");
-        let (mut journal, _) = JournalFile::beside(&registry.root.backends_runtime());
+        let mut journal = JournalFile::beside(&registry.root.backends_runtime());
         let good = [record(1, None, Some(entry(1, 5)))];
-        journal.append(&good, 7).await.expect("room");
+        journal.append(&good, 7, None).await.expect("room");
         // A folder in its place: writing fails for root too.
         let kept = path.with_extension("kept");
         std::fs::rename(&path, &kept).expect("renamed");
         std::fs::create_dir(&path).expect("a folder in its place");
         let bad = [record(2, None, Some(entry(2, 5)))];
-        let refused = journal.append(&bad, 7).await;
+        let refused = journal.append(&bad, 7, None).await;
         refused.expect_err("a folder is no file");
         std::fs::remove_dir(&path).expect("removed");
         std::fs::rename(&kept, &path).expect("renamed");
-        journal.append(&good, 7).await.expect("room again");
+        journal.append(&good, 7, None).await.expect("room again");
         assert_eq!(registry.weights(), [(1, Some(5))]);
     }
 
@@ -259,7 +301,7 @@ mod tests {
     async fn what_is_no_file_is_refused_at_once_and_what_others_wrote_spoils_no_line() {
         let registry = Registry::of(&[]);
         let path = registry.root.backends_runtime().with_extension("journal");
-        let (mut journal, _) = JournalFile::beside(&registry.root.backends_runtime());
+        let mut journal = JournalFile::beside(&registry.root.backends_runtime());
         let batch = [record(1, None, Some(entry(1, 5)))];
         let fifo = |path: &Path| {
             let made = std::process::Command::new("mkfifo").arg(path).status();
@@ -269,12 +311,47 @@ mod tests {
         for put in [&fifo as &dyn Fn(&Path), &link] {
             put(&path);
             let patience = std::time::Duration::from_secs(30);
-            let refused = tokio::time::timeout(patience, journal.append(&batch, 7)).await;
+            let refused = tokio::time::timeout(patience, journal.append(&batch, 7, None)).await;
             refused.expect("no wait").expect_err("no regular file");
             std::fs::remove_file(&path).expect("removed");
         }
         std::fs::write(&path, "{\"garbage\": 1}\nno line end").expect("written");
-        journal.append(&batch, 7).await.expect("room");
+        journal.append(&batch, 7, None).await.expect("room");
         assert_eq!(registry.weights(), [(1, Some(5))]);
+    }
+
+    #[tokio::test]
+    async fn what_others_do_to_it_is_noticed_and_what_control_does_is_not() {
+        let registry = Registry::of(&[]);
+        let path = registry.root.backends_runtime().with_extension("journal");
+        let mut journal = JournalFile::beside(&registry.root.backends_runtime());
+        journal.begin(None);
+        let batch = [record(1, None, Some(entry(1, 5)))];
+        assert!(!journal.is_changed_by_others().await, "there is none");
+        journal.append(&batch, 7, None).await.expect("room");
+        journal.append(&batch, 7, None).await.expect("room");
+        assert!(!journal.is_changed_by_others().await);
+        journal.clear().await.expect("room");
+        assert!(!journal.is_changed_by_others().await);
+
+        journal.append(&batch, 7, None).await.expect("room");
+        let old = std::fs::read(&path).expect("it is there");
+        let replace = |bytes: &[u8]| {
+            let other = path.with_extension("other");
+            std::fs::write(&other, bytes).expect("written");
+            std::fs::rename(&other, &path).expect("renamed");
+        };
+        // The same bytes in another file, more of them in this one, none, and garbage.
+        replace(&old);
+        assert!(journal.is_changed_by_others().await && journal.is_used());
+        assert!(!journal.is_changed_by_others().await, "once");
+        std::fs::write(&path, [&*old, b"more"].concat()).expect("written");
+        assert!(journal.is_changed_by_others().await);
+        std::fs::remove_file(&path).expect("removed");
+        assert!(journal.is_changed_by_others().await);
+        journal.clear().await.expect("there is none");
+        assert!(!journal.is_changed_by_others().await);
+        std::fs::write(&path, "garbage").expect("written");
+        assert!(journal.is_changed_by_others().await);
     }
 }

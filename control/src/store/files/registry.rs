@@ -16,7 +16,7 @@ use crate::shared::Shared;
 use crate::sources::journal::{Digests, Journal, Record, digests};
 use crate::sources::runtime::{self, Origin};
 use crate::store::{StoreError, is_stored};
-use crate::words::many;
+use crate::words::{counted, many};
 
 #[derive(Debug)]
 pub struct RegistryFile {
@@ -24,12 +24,12 @@ pub struct RegistryFile {
     /// Its version when it was last read.
     version: Option<FileVersion>,
     digest: Option<String>,
+    /// What the file there states as its seal.
+    seal: Option<String>,
     /// Its entries, against which edits by others are recognized.
     known: Digests,
     /// Changes that it does not hold yet.
     journal: JournalFile,
-    /// The same at the start, until they are taken over.
-    unfolded: Journal,
     /// `updated_at` of the last written version.
     updated_at: u64,
     /// The file there cannot be read as a registry; it is put aside before it is overwritten.
@@ -39,14 +39,13 @@ pub struct RegistryFile {
 
 impl RegistryFile {
     pub fn at(path: &Path) -> RegistryFile {
-        let (journal, unfolded) = JournalFile::beside(path);
         RegistryFile {
             path: path.to_owned(),
             version: None,
             digest: None,
+            seal: None,
             known: Digests::new(),
-            journal,
-            unfolded,
+            journal: JournalFile::beside(path),
             updated_at: 0,
             is_broken: false,
             notes: Vec::new(),
@@ -66,7 +65,7 @@ impl RegistryFile {
     pub fn begin(&mut self, model: &mut Model, now: Now) -> bool {
         let found = find(&self.path, runtime::MAX_FILE_BYTES);
         let is_read = self.take(found, model, now).is_some();
-        let unfolded = std::mem::take(&mut self.unfolded);
+        let unfolded = self.journal.begin(self.seal.as_deref());
         self.take_journal(unfolded, model, now);
         is_read
     }
@@ -82,8 +81,11 @@ impl RegistryFile {
         self.journal.is_used()
     }
 
-    /// Takes over what others have written.
+    /// Takes over what others have written. What they have written in the journal is not among it.
     pub async fn read(&mut self, shared: &Shared) {
+        if self.journal.is_changed_by_others().await {
+            self.warn_of_journal(shared);
+        }
         let found;
         (found, self.version) = find_apart(self.path.clone(), runtime::MAX_FILE_BYTES).await;
         let now = shared.clock.now();
@@ -105,6 +107,12 @@ impl RegistryFile {
         warn_once(&warned, &self.notes);
     }
 
+    fn warn_of_journal(&self, shared: &Shared) {
+        let path = self.journal.path().display().to_string();
+        tracing::warn!("{path} was changed by others: its content is ignored and removed");
+        shared.audit_own("sources", "file_edit", &path, "ignored");
+    }
+
     /// The same, if the file is not the version that was read last. Reading 20,000 entries for each batch would take
     /// longer than storing it.
     pub async fn read_newer(&mut self, shared: &Shared) {
@@ -123,6 +131,12 @@ impl RegistryFile {
         keys: &BTreeSet<&BackendKey>,
         now: Now,
     ) -> Result<(), StoreError> {
+        // What others have put in its place may lack batches that are not in the file yet.
+        if self.journal.is_changed_by_others().await {
+            let path = self.journal.path().display();
+            tracing::warn!("{path} was changed by others: its content is ignored and removed");
+            return self.write_file(model.clone(), now).await;
+        }
         let mut changed = runtime::entries(&model.registry, model.listed(), now);
         // What is known of a file that is gone counts for a file that is put in its place, but not here.
         let there = self.digest.as_ref();
@@ -139,19 +153,29 @@ impl RegistryFile {
             return Ok(());
         }
         let updated_at = model.registry.updated_at;
-        self.journal.append(&records, updated_at).await
+        let after = self.seal.as_deref();
+        self.journal.append(&records, updated_at, after).await
     }
 
     /// Writes the registry's file, and empties the journal.
     pub async fn write(&mut self, model: Model, now: Now) -> Result<(), StoreError> {
+        self.write_file(model, now).await?;
+        match self.journal.is_used() {
+            true => self.journal.clear().await,
+            false => Ok(()),
+        }
+    }
+
+    /// Lines of the journal count for nothing from then on.
+    async fn write_file(&mut self, model: Model, now: Now) -> Result<(), StoreError> {
         let updated_at = model.registry.updated_at;
         // Thousands of entries would block the runtime's thread.
         let rendered = tokio::task::spawn_blocking(move || {
             let entries = runtime::entries(&model.registry, model.listed(), now);
-            let bytes = runtime::render(&entries, updated_at);
-            (digest(&bytes), digests(&entries), bytes)
+            let (bytes, seal) = runtime::render(&entries, updated_at);
+            (digest(&bytes), seal, digests(&entries), bytes)
         });
-        let (new_digest, known, bytes) = rendered.await.expect("rendering does not panic");
+        let (new_digest, seal, known, bytes) = rendered.await.expect("rendering does not panic");
         if self.is_broken {
             put_aside(self.path.clone()).await?;
             self.version = None;
@@ -160,15 +184,12 @@ impl RegistryFile {
         let written = super::write(path, bytes, self.version).await;
         if is_stored(&written) {
             self.digest = Some(new_digest);
+            self.seal = Some(seal);
             self.known = known;
             self.updated_at = updated_at;
             self.is_broken = false;
         }
-        written?;
-        match self.journal.is_used() {
-            true => self.journal.clear().await,
-            false => Ok(()),
-        }
+        written
     }
 
     /// The backends that others have edited; `None` if the file could not be read.
@@ -176,7 +197,7 @@ impl RegistryFile {
         let bytes = match found {
             Ok(Some(bytes)) => bytes,
             Ok(None) => {
-                self.digest = None;
+                (self.digest, self.seal) = (None, None);
                 self.notes.clear();
                 self.is_broken = false;
                 return Some(Vec::new());
@@ -190,7 +211,7 @@ impl RegistryFile {
         if digest == self.digest {
             return (!self.is_broken).then(Vec::new);
         }
-        self.digest = digest;
+        (self.digest, self.seal) = (digest, None);
         let file = match runtime::read(&bytes) {
             Ok(file) => file,
             Err(faults) => {
@@ -201,6 +222,7 @@ impl RegistryFile {
             }
         };
         let mut notes = file.notes;
+        self.seal = file.seal;
         let warmup_ms = model.policy.warmup_ms;
         let origin = match file.is_ours {
             true => Origin::Restored,
@@ -228,6 +250,13 @@ impl RegistryFile {
     /// Takes over the changes that the registry's file did not hold yet when control ended.
     fn take_journal(&mut self, journal: Journal, model: &mut Model, now: Now) {
         let mut notes = journal.notes;
+        if journal.others > 0 {
+            let others = counted(journal.others, "batch", "batches");
+            let path = self.journal.path().display();
+            tracing::warn!(
+                "{path}: {others} ignored: written after another version of backends_runtime.json"
+            );
+        }
         let warmup_ms = model.policy.warmup_ms;
         let mut taken = 0_usize;
         for (key, record) in journal.records {
