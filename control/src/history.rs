@@ -5,9 +5,9 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use api::v1::Transition as Described;
 use contract::status::{AdminState, BackendStatus, OperationalState, Status};
 use contract::{BackendKey, StateReason};
-use serde_json::{Value, json};
 
 use crate::clock::Now;
 use crate::merge::{KnownBy, Row, RowState};
@@ -49,11 +49,15 @@ struct Transition {
 }
 
 impl Transition {
-    fn to_json(&self) -> Value {
-        json!({
-            "at_ms": self.at_ms, "admin": self.admin, "operational": self.operational.word(),
-            "reason": self.reason, "reasons": self.reasons,
-        })
+    /// As in answers.
+    fn described(&self) -> Described {
+        Described {
+            at_ms: self.at_ms,
+            admin: self.admin,
+            operational: self.operational.word().into(),
+            reason: self.reason.clone(),
+            reasons: self.reasons.clone(),
+        }
     }
 }
 
@@ -139,24 +143,28 @@ impl Histories {
     }
 
     /// The transitions of one backend, the newest first.
-    pub fn of(&self, key: &BackendKey) -> Vec<Value> {
+    pub fn of(&self, key: &BackendKey) -> Vec<Described> {
         let listed = self.of.get(key);
         listed.map_or_else(Vec::new, Listed::newest_first)
     }
 
     /// Since when a backend is no longer listed, its last sources and its transitions; `None` if unknown.
-    pub fn gone(&self, key: &BackendKey) -> Option<Value> {
+    pub fn gone(&self, key: &BackendKey) -> Option<api::v1::Gone> {
         let Gone { at_ms, was } = self.gone.get(key)?;
-        Some(json!({
-            "at_ms": at_ms, "sources": was.known_by.names(), "history": was.newest_first(),
-        }))
+        let sources = was.known_by.names().into_iter();
+        Some(api::v1::Gone {
+            at_ms: Some(*at_ms),
+            sources: sources.map(|name| name.to_owned().into()).collect(),
+            history: was.newest_first(),
+            edits: Vec::new(),
+        })
     }
 }
 
 impl Listed {
-    fn newest_first(&self) -> Vec<Value> {
+    fn newest_first(&self) -> Vec<Described> {
         let newest = self.transitions.iter().rev();
-        newest.map(Transition::to_json).collect()
+        newest.map(Transition::described).collect()
     }
 }
 

@@ -3,8 +3,8 @@
 //! Control publishes to one of them, that of its own node, and looks at it twice a second. A proxy of another node
 //! follows by that node's control, which would say here what it knows (`docs/adr/0026`); today there is none.
 
+use api::v1::OfProxy;
 use contract::Name;
-use serde_json::{Value, json};
 
 use crate::verdict::Level;
 
@@ -37,13 +37,15 @@ impl Proxies {
     }
 
     /// As in answers; empty until the first look.
-    pub fn to_json(&self) -> Value {
-        let proxies = self.0.iter().map(|(name, known)| {
-            json!({
-                "name": name.as_str(), "is_local": name.as_str() == LOCAL,
-                "published_generation": known.published, "generation": known.generation,
-                "applied": known.applied, "level": known.level.word(), "code": known.code,
-            })
+    pub fn list(&self) -> Vec<OfProxy> {
+        let proxies = self.0.iter().map(|(name, known)| OfProxy {
+            name: name.to_string(),
+            is_local: name.as_str() == LOCAL,
+            published_generation: known.published,
+            generation: known.generation,
+            applied: known.applied,
+            level: known.level.into(),
+            code: known.code.to_owned(),
         });
         proxies.collect()
     }

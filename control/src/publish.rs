@@ -19,8 +19,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use api::Reload;
 use contract::publish::PublishError;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use tokio::sync::watch;
 
 use crate::observe::Proxy;
@@ -315,26 +316,28 @@ impl Settled {
     }
 
     /// The `reload` part of an answer.
-    pub fn reload_json(&self) -> Value {
+    pub fn reload(&self) -> Reload {
         let generation = self.outcome.generation;
-        let not_sent = |ok: Value, applied: Value, info: &str, reason: Value| {
-            json!({
-                "ok": ok, "info": info, "applied": applied, "verified": false,
-                "generation": generation, "applied_in_ms": null, "reason": reason,
-            })
+        let not_sent = |is_sent: Option<bool>, info: &str, reason: Option<String>| Reload {
+            ok: is_sent,
+            info: info.to_owned(),
+            applied: is_sent,
+            verified: false,
+            generation,
+            applied_in_ms: None,
+            reason,
         };
         if let Some(failure) = &self.outcome.failure {
             let reason = failure.to_string();
-            let no = Value::Bool(false);
-            return not_sent(no.clone(), no, "no signal was sent", reason.into());
+            return not_sent(Some(false), "no signal was sent", Some(reason));
         }
         if self.is_batched {
             let info = "stored; it will be published together with other registrations";
-            return not_sent(Value::Null, Value::Null, info, "batched".into());
+            return not_sent(None, info, Some("batched".to_owned()));
         }
         let Some(sent) = &self.sent else {
             let info = "no reload needed: no backend or setting has changed";
-            return not_sent(Value::Null, Value::Null, info, Value::Null);
+            return not_sent(None, info, None);
         };
         let unknown = Confirmation {
             applied: Some(false),
@@ -343,11 +346,15 @@ impl Settled {
             in_ms: None,
         };
         let confirmation = self.confirmation.as_ref().unwrap_or(&unknown);
-        json!({
-            "ok": sent.signalled, "info": sent.info, "applied": confirmation.applied,
-            "verified": confirmation.verified, "generation": sent.generation,
-            "applied_in_ms": confirmation.in_ms, "reason": confirmation.reason,
-        })
+        Reload {
+            ok: Some(sent.signalled),
+            info: sent.info.clone(),
+            applied: confirmation.applied,
+            verified: confirmation.verified,
+            generation: Some(sent.generation),
+            applied_in_ms: confirmation.in_ms,
+            reason: confirmation.reason.clone(),
+        }
     }
 
     pub fn was_sent(&self) -> bool {

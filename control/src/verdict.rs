@@ -15,9 +15,7 @@ pub use finding::Level;
 pub use judge::{Config, Process, RefusedPart};
 pub use keep::{Look, Verdicts};
 pub use picture::Picture;
-pub use traffic::{
-    FAILED_SESSIONS, failed_flows, failed_sessions, failures_json, unconnected_sessions,
-};
+pub use traffic::{FAILED_SESSIONS, failed_flows, failed_sessions, failures, unconnected_sessions};
 
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use contract::StateReason;
 use contract::state_reason::read_known;
-use contract::status::BackendCost;
+use contract::status::{AdminState, BackendCost};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -180,8 +180,8 @@ pub struct Transition {
     /// When control saw it, in unix milliseconds; the oldest one is the state found at control's start
     pub at_ms: u64,
     /// What operators and sources want of it
-    #[schemars(extend("enum" = ["ready", "drain", "disabled"]))]
-    pub admin: Word,
+    #[schemars(with = "String", extend("enum" = ["ready", "drain", "disabled"]))]
+    pub admin: AdminState,
     /// What the proxy sees of it
     #[schemars(extend("enum" = ["up", "down", "checking", "warming", "ejected", "expired", "no_listener", "unknown"]))]
     pub operational: Word,

@@ -188,6 +188,6 @@ pub struct Listener {
     pub port: u16,
     /// Its protocols
     pub protocol: Protocols,
-    /// The pool that it leads to
-    pub pool: String,
+    /// The first pool that it leads to; null: none
+    pub pool: Option<String>,
 }

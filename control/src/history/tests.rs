@@ -1,5 +1,7 @@
 //! What is kept of states that change, come and go.
 
+use serde_json::json;
+
 use super::*;
 use crate::base::lower;
 use crate::base::tests::{key, key_in};
@@ -69,6 +71,7 @@ fn at(ms: u64) -> Now {
 /// `at admin operational reason` of each transition, the newest first.
 fn told(histories: &Histories, last: u8) -> Vec<String> {
     let told = histories.of(&key(last)).into_iter().map(|line| {
+        let line = serde_json::to_value(line).expect("JSON");
         let text = |key: &str| line[key].as_str().expect("text").to_owned();
         let words = [text("admin"), text("operational"), text("reason")];
         format!("{} {}", line["at_ms"], words.join(" "))
@@ -127,9 +130,9 @@ fn a_backend_that_is_gone_is_remembered_with_its_source_until_it_is_back() {
         histories.note(&rows(&[]), None, at(ms));
     }
     let gone = histories.gone(&key(1)).expect("it was listed");
-    assert_eq!(gone["at_ms"], 1_000_500, "the first look without it");
-    assert_eq!(gone["sources"], json!(["k8s"]));
-    assert_eq!(gone["history"][0]["reason"], "refused");
+    assert_eq!(gone.at_ms, Some(1_000_500), "the first look without it");
+    assert_eq!(gone.sources, ["k8s"]);
+    assert_eq!(gone.history[0].reason, "refused");
     assert_eq!(histories.gone(&key(2)), None, "it was never listed");
     histories.note(&rows(&[(1, 10)]), None, at(1_500));
     assert_eq!(histories.gone(&key(1)), None, "it is back");

@@ -6,9 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use api::ProxyRefusal;
 use contract::status::{Reload, Running};
 use contract::{Backend, BackendKey, Refusal, RefusalCode};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::base::raise;
 use crate::render::{Head, LeftOut, Plan};
@@ -107,13 +108,18 @@ impl Incident {
     }
 
     /// As in answers; retried every `interval_s`.
-    pub fn to_json(&self, interval_s: u64) -> Value {
+    pub fn described(&self, interval_s: u64) -> ProxyRefusal {
         let is_tried_again = self.is_tried_again(self.process);
-        json!({
-            "code": self.code, "place": self.part.place(), "value": self.value,
-            "detail": self.detail, "since": self.since, "kept": self.kept,
-            "try_again_s": is_tried_again.then_some(interval_s), "message": self.describe(),
-        })
+        ProxyRefusal {
+            code: self.code,
+            place: self.part.place(),
+            value: self.value.clone(),
+            detail: self.detail.clone(),
+            since: self.since,
+            kept: self.kept.clone(),
+            try_again_s: is_tried_again.then_some(interval_s),
+            message: self.describe(),
+        }
     }
 
     /// In one sentence, for warnings and reasons.

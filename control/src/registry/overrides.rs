@@ -48,6 +48,17 @@ pub struct OverridePatch {
 
 impl Override {
     /// An override as in files and answers: only the values that are set.
+    pub fn described(&self) -> api::v1::Override {
+        api::v1::Override {
+            weight: self.weight,
+            enabled: self.enabled,
+            drain: self.drain,
+            at: self.at,
+            actor: self.actor.clone(),
+        }
+    }
+
+    /// As in files and the audit log.
     pub fn to_json(&self) -> Value {
         let mut object = Map::new();
         if let Some(weight) = self.weight {

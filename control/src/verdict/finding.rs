@@ -19,6 +19,17 @@ pub enum Level {
     Down,
 }
 
+impl From<Level> for api::v1::Level {
+    fn from(level: Level) -> api::v1::Level {
+        match level {
+            Level::Ok => api::v1::Level::Ok,
+            Level::Degraded => api::v1::Level::Degraded,
+            Level::Unknown => api::v1::Level::Unknown,
+            Level::Down => api::v1::Level::Down,
+        }
+    }
+}
+
 impl Level {
     pub const ALL: [Level; 4] = [Level::Ok, Level::Degraded, Level::Unknown, Level::Down];
 

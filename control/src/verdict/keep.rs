@@ -4,9 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use api::v1::{Finding as Described, Verdict};
 use contract::status::{ListenerTotals, Totals};
 use contract::{DEFAULT_NAME, Name};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::finding::{Finding, Found, Level};
 use super::judge::{Before, Config, Facts, Process, Spans, judge};
@@ -234,19 +235,20 @@ fn failing(found: &Found) -> Option<((Option<Name>, Protocol), Before)> {
 }
 
 impl Standing {
-    fn fields(&self) -> Map<String, Value> {
+    /// As in answers.
+    fn described(&self) -> Described {
         let finding = &self.found.finding;
-        let mut fields = json!({
-            "level": finding.level().word(), "code": finding.code(), "args": finding.args(),
-            "since": self.since, "text": self.text(),
-        });
-        if let Some(pool) = self.other_pool() {
-            fields["pool"] = pool.as_str().into();
+        Described {
+            level: finding.level().into(),
+            code: finding.code().to_owned(),
+            args: match finding.args() {
+                Value::Object(args) => args,
+                _ => Map::new(),
+            },
+            since: self.since,
+            text: self.text(),
+            pool: self.other_pool().map(Name::to_string),
         }
-        let Value::Object(fields) = fields else {
-            return Map::new();
-        };
-        fields
     }
 
     /// The pool that it is about, unless it is `default`, which needs no name.
@@ -296,22 +298,21 @@ impl Report {
     }
 
     /// As in answers.
-    pub fn to_json(&self) -> Value {
-        let others = self.findings[1..].iter().map(Standing::fields);
+    pub fn described(&self) -> Verdict {
+        let others = self.findings[1..].iter().map(Standing::described);
         let pools = self.pools.iter();
-        let pools: Map<String, Value> = pools
-            .map(|(name, standing)| (name.to_string(), standing.fields().into()))
-            .collect();
-        let mut whole = self.verdict().fields();
-        whole.insert("others".to_owned(), others.collect());
-        whole.insert("pools".to_owned(), pools.into());
-        whole.insert("traffic".to_owned(), self.traffic.to_json());
-        whole.insert("at_ms".to_owned(), self.at_ms.into());
-        whole.into()
+        let pools = pools.map(|(name, standing)| (name.to_string(), standing.described()));
+        Verdict {
+            finding: self.in_short(),
+            others: others.collect(),
+            pools: pools.collect(),
+            traffic: self.traffic.described(),
+            at_ms: self.at_ms,
+        }
     }
 
     /// The verdict alone, for `/readyz`.
-    pub fn in_short(&self) -> Value {
-        self.verdict().fields().into()
+    pub fn in_short(&self) -> Described {
+        self.verdict().described()
     }
 }

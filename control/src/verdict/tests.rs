@@ -198,7 +198,7 @@ fn look(
 
 /// `level code` as it stands.
 fn stands(verdicts: &Verdicts) -> String {
-    let whole = verdicts.report().to_json();
+    let whole = json_of(verdicts);
     let word = |key: &str| whole[key].as_str().expect("a word").to_owned();
     format!("{} {}", word("level"), word("code"))
 }
@@ -250,7 +250,7 @@ fn the_verdict_follows_from_proxy_and_backends_by_this_table() {
                 };
                 look(&mut verdicts, process, &rows, status, &config, STUCK_MS);
                 assert_eq!(stands(&verdicts), expected, "{proxy} {out} {cause:?}");
-                let pool = verdicts.report().to_json()["pools"]["default"]["code"].clone();
+                let pool = json_of(&verdicts)["pools"]["default"]["code"].clone();
                 let pool = pool.as_str().expect("a word").to_owned();
                 let of_pool = match expected {
                     // The whole is, and its pool serves or lacks backends all the same.
@@ -392,7 +392,7 @@ fn since_stays_with_level_and_code_and_is_not_known_of_what_was_so_before() {
     let (more, more_down) = scene(Cause::Down, 2);
     let mut verdicts = Verdicts::default();
     let fine = Config::default();
-    let since = |verdicts: &Verdicts| verdicts.report().to_json()["since"].clone();
+    let since = |verdicts: &Verdicts| json_of(verdicts)["since"].clone();
     let heard = || Process::Heard;
     assert!(look(&mut verdicts, heard(), &rows, Some(&good), &fine, 0));
     assert_eq!(since(&verdicts), Value::Null);
@@ -457,7 +457,7 @@ fn a_proxy_that_is_silent_for_a_moment_changes_nothing() {
         look(&mut verdicts, stuck(), &rows, None, &fine, now_ms);
         assert_eq!(stands(&verdicts), expected);
     }
-    let since = &verdicts.report().to_json()["since"];
+    let since = &json_of(&verdicts)["since"];
     assert_eq!(*since, json!(1_001_000), "from its last answer");
     // One that was silent from the first look on.
     let mut verdicts = Verdicts::default();
@@ -512,7 +512,7 @@ impl Clients {
 
     #[track_caller]
     fn stand(&self, expected: &str) {
-        let traffic = &self.verdicts.report().to_json()["traffic"];
+        let traffic = &json_of(&self.verdicts)["traffic"];
         assert_eq!(stands(&self.verdicts), expected, "{traffic}");
     }
 }
@@ -526,7 +526,7 @@ fn sessions_that_fail_are_told_from_a_least_number_on_until_none_fails_any_more(
     clients.stand("ok serving");
     clients.come(10, 1, "connect_refused", 1);
     clients.stand("degraded sessions_failing");
-    let args = clients.verdicts.report().to_json()["args"].clone();
+    let args = json_of(&clients.verdicts)["args"].clone();
     assert_eq!(args["reason"], "connect_refused");
     assert_eq!((&args["failed"], &args["of"]), (&json!(5), &json!(450)));
     assert_eq!(args["share"], json!(0.0111));
@@ -544,7 +544,7 @@ fn of_reasons_that_fail_as_often_the_first_by_name_is_told() {
         clients.come(10, 2, reason, 4);
     }
     clients.stand("degraded sessions_failing");
-    let args = clients.verdicts.report().to_json()["args"].clone();
+    let args = json_of(&clients.verdicts)["args"].clone();
     assert_eq!(args["reason"], "backend_lost");
 }
 
@@ -598,7 +598,7 @@ fn what_clients_and_operators_end_is_no_failure_of_the_service() {
     // What came while no backend took any is over with that.
     clients.come(10, 10, "no_backend", 4);
     clients.stand("ok serving");
-    let traffic = clients.verdicts.report().to_json()["traffic"].clone();
+    let traffic = json_of(&clients.verdicts)["traffic"].clone();
     assert_eq!(traffic["failed_reasons"], json!({ "no_backend": 40 }));
     assert_eq!(traffic["failed"], json!(40));
 }
@@ -613,7 +613,7 @@ fn counters_of_another_process_begin_anew() {
     clients.status.totals.counters.sessions_total = 0;
     clients.come(10, 0, "connect_refused", 2);
     clients.stand("ok serving");
-    let traffic = clients.verdicts.report().to_json()["traffic"].clone();
+    let traffic = json_of(&clients.verdicts)["traffic"].clone();
     assert_eq!(
         traffic["new_sessions"],
         json!(10),
@@ -726,7 +726,7 @@ fn each_pool_has_its_own_verdict_and_the_worst_is_that_of_the_whole() {
             &config,
             now_ms,
         );
-        let whole = verdicts.report().to_json();
+        let whole = json_of(&verdicts);
         let code = |one: &Value| one["code"].as_str().expect("a word").to_owned();
         let of = |pool: &str| {
             let pool = &whole["pools"][pool];
@@ -818,7 +818,7 @@ fn sessions_that_fail_in_one_pool_are_seen_beside_a_busy_one() {
             now_ms += 500;
             look(&mut verdicts, heard, &rows, Some(&status), &config, now_ms);
         }
-        let whole = verdicts.report().to_json();
+        let whole = json_of(&verdicts);
         let pool = whole["pool"].as_str().unwrap_or("-");
         format!("{pool} {}", stands(&verdicts))
     };
@@ -901,7 +901,7 @@ fn a_pool_that_takes_no_traffic_by_its_settings_is_told_as_that_and_as_no_troubl
             leads_to: &BTreeMap::new(),
         };
         verdicts.note(look, at(1_000));
-        let report = verdicts.report().to_json();
+        let report = json_of(&verdicts);
         assert_eq!(
             [&report["level"], &report["code"]],
             ["ok", "serving"],
@@ -951,7 +951,7 @@ fn a_listener_whose_settings_are_not_applied_is_told() {
         &config,
         1_000,
     );
-    let report = verdicts.report().to_json();
+    let report = json_of(&verdicts);
     assert_eq!(
         [&report["level"], &report["code"]],
         ["degraded", "listener_not_applied"]
@@ -962,4 +962,9 @@ fn a_listener_whose_settings_are_not_applied_is_told() {
         ["chat", "/listeners/chat/pool"]
     );
     assert_eq!(args["kept"], true);
+}
+
+/// The answer about the verdict as a client reads it.
+fn json_of(verdicts: &Verdicts) -> Value {
+    serde_json::to_value(verdicts.report().described()).expect("JSON")
 }

@@ -4,8 +4,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use api::v1::Failures;
 use contract::status::Totals;
-use serde_json::{Value, json};
 
 use super::finding::rounded;
 
@@ -131,10 +131,13 @@ impl Window {
 }
 
 /// Which ends count as failures, for those who compute rates from the proxy's counters.
-pub fn failures_json() -> Value {
-    json!({
-        "sessions": FAILED_SESSIONS, "unconnected": UNCONNECTED, "flows": FAILED_FLOWS,
-    })
+pub fn failures() -> Failures {
+    let words = |reasons: &[&str]| reasons.iter().map(|&reason| reason.to_owned()).collect();
+    Failures {
+        sessions: words(&FAILED_SESSIONS),
+        unconnected: words(&UNCONNECTED),
+        flows: words(&FAILED_FLOWS),
+    }
 }
 
 /// Sessions since its start that reached no backend.
@@ -213,25 +216,26 @@ impl Figures {
         self.per_s(of(&self.failed) + of(&self.dropped))
     }
 
-    pub fn to_json(&self) -> Value {
+    /// As in answers.
+    pub fn described(&self) -> api::v1::Traffic {
         let failed: u64 = self.failed.values().sum();
         let flows_failed: u64 = self.flows_failed.values().sum();
         let share = |part: u64, of: u64| (of > 0).then(|| rounded(part as f64 / of as f64));
-        json!({
-            "window_s": self.window_ms.div_ceil(1000),
-            "sessions": self.sessions,
-            "new_sessions": self.new_sessions,
-            "failed": failed,
-            "failed_share": share(failed, self.sessions),
-            "failed_per_s": rounded(self.per_s(failed)),
-            "failed_reasons": self.failed,
-            "retries": self.retries,
-            "flows": self.flows,
-            "flows_failed": flows_failed,
-            "flows_failed_share": share(flows_failed, self.flows),
-            "flows_ended": self.flows_ended,
-            "datagrams_dropped": self.dropped.values().sum::<u64>(),
-            "dropped_reasons": self.dropped,
-        })
+        api::v1::Traffic {
+            window_s: self.window_ms.div_ceil(1000),
+            sessions: self.sessions,
+            new_sessions: self.new_sessions,
+            failed,
+            failed_share: share(failed, self.sessions),
+            failed_per_s: rounded(self.per_s(failed)),
+            failed_reasons: self.failed.clone(),
+            retries: self.retries,
+            flows: self.flows,
+            flows_failed,
+            flows_failed_share: share(flows_failed, self.flows),
+            flows_ended: self.flows_ended.clone(),
+            datagrams_dropped: self.dropped.values().sum(),
+            dropped_reasons: self.dropped.clone(),
+        }
     }
 }

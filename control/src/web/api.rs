@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use ::api::base::{AuditLog, Backend, Backends, LostLines, PingAnswer, Proxy, UnusedOverride};
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
-use contract::status::Status;
 use contract::{Faults, parse_backend_ip};
 use serde_json::{Value, json};
 
@@ -19,10 +19,9 @@ use crate::base::raise;
 use crate::layer::Layer;
 use crate::merge::Row;
 use crate::model::Model;
-use crate::observe::Unknown;
 use crate::standing::{Protocol, Seen};
 
-pub async fn backends(State(app): State<App>) -> Json<Value> {
+pub async fn backends(State(app): State<App>) -> Json<Backends> {
     let (rows, unused) = {
         let model = app.shared.model();
         (model.rows(), unused_overrides(&model))
@@ -34,34 +33,43 @@ pub async fn backends(State(app): State<App>) -> Json<Value> {
     let status = costs::status(&app).await;
     let costs = costs::costs(&app, status.as_ref());
     let seen = Seen::of(status.as_ref());
-    let listed = rows.iter().map(|row| {
-        let mut listed = answers::row(&app, row);
-        listed["cost"] = json!(costs.get(&row.key));
-        listed["operational"] = seen.operational(row).into();
-        listed["ready_tcp"] = json!(seen.is_ready(row, Protocol::Tcp));
-        listed["ready_udp"] = json!(seen.is_ready(row, Protocol::Udp));
-        listed
+    let now = app.shared.clock.now();
+    let listed = rows.iter().map(|row| Backend {
+        ttl_remaining_ms: answers::ttl_remaining_ms(&app, row, now),
+        cost: costs.get(&row.key).map(|&cost| cost.clone()),
+        operational: seen.operational(row).into(),
+        ready_tcp: seen.is_ready(row, Protocol::Tcp),
+        ready_udp: seen.is_ready(row, Protocol::Udp),
+        ..answers::row(&app, row, now).into()
     });
-    let listed: Vec<Value> = listed.collect();
+    let backends = listed.collect();
     let outcome = app.publisher.outcome();
     let (k8s_updated_at, runtime_updated_at) = answers::updated_at(&app);
-    Json(json!({
-        "ok": true, "updated_at": outcome.updated_at, "generation": outcome.generation,
-        "k8s_updated_at": k8s_updated_at, "runtime_updated_at": runtime_updated_at,
-        "warnings": answers::warnings(&app), "freeze": answers::freeze(&app), "backends": listed,
-        "unused_overrides": unused,
-    }))
+    Json(Backends {
+        ok: true,
+        updated_at: outcome.updated_at,
+        generation: outcome.generation,
+        k8s_updated_at,
+        runtime_updated_at,
+        warnings: answers::warnings(&app),
+        freeze: answers::freeze(&app),
+        backends,
+        unused_overrides: unused,
+    })
 }
 
 /// Overrides of backends that no source knows at the moment.
-fn unused_overrides(model: &Model) -> Vec<Value> {
+fn unused_overrides(model: &Model) -> Vec<UnusedOverride> {
     let entries = model.registry.entries.iter();
     let unused = entries.filter(|(key, _)| !model.knows(key));
     unused
         .filter_map(|(key, entry)| {
             let addr = raise(key)?;
-            let word = entry.r#override.as_ref()?.to_json();
-            Some(json!({ "ip": addr.ip(), "port": addr.port(), "override": word }))
+            Some(UnusedOverride {
+                ip: addr.ip(),
+                port: addr.port(),
+                r#override: entry.r#override.as_ref()?.described(),
+            })
         })
         .collect()
 }
@@ -93,56 +101,19 @@ pub fn settings_json(app: &App) -> Value {
 }
 
 /// The proxy as it sees itself, and control's own view of what it should run.
-pub async fn proxy(State(app): State<App>) -> Json<Value> {
+pub async fn proxy(State(app): State<App>) -> Json<Proxy> {
     let status = app.proxy.status().await;
-    Json(proxy_json(&app, status))
-}
-
-pub fn proxy_json(app: &App, status: Result<Status, Unknown>) -> Value {
-    let outcome = app.publisher.outcome();
-    let last = outcome.sent.as_ref().map(|sent| {
-        let confirmation = sent.confirmation.borrow().clone();
-        json!({
-            "at_ms": sent.at_ms, "generation": sent.generation, "signalled": sent.signalled,
-            "info": sent.info, "applied": confirmation.as_ref().and_then(|c| c.applied),
-            "verified": confirmation.as_ref().is_some_and(|c| c.verified),
-            "reason": confirmation.as_ref().and_then(|c| c.reason.clone()),
-            "applied_in_ms": confirmation.as_ref().and_then(|c| c.in_ms),
-        })
-    });
-    let (applied, seen) = (outcome.applied(), outcome.seen_of_published());
-    let other_file = seen.and_then(|seen| seen.other_file.as_ref());
-    let other_file = other_file.map(|other| {
-        let message = other.to_string();
-        json!({ "proxy": other.proxy, "control": other.control, "message": message })
-    });
-    let (running, status, why) = match status {
-        Ok(status) => (true, json!(status), None),
-        Err(unknown) => {
-            // A proxy without an admin socket is still distinguished from no proxy.
-            let settings = app.shared.live();
-            let names = &settings.proxy_process_names;
-            let found = contract::reload::find_proxy(&settings.proxy_pid_path, names);
-            let why = found.as_ref().err().map(ToString::to_string);
-            let why = why.unwrap_or_else(|| unknown.to_string());
-            (found.is_ok(), Value::Null, Some(why))
-        }
-    };
-    json!({
-        "ok": true, "running": running, "why": why, "published_generation": outcome.generation,
-        "applied": applied, "verified": seen.map(|seen| seen.verified), "other_file": other_file,
-        "refusals": answers::refusals(app, &outcome.incidents), "last_publish": last, "updated_at": outcome.updated_at,
-        "failure": outcome.failure.map(|failure| failure.to_string()),
-        "warnings": answers::warnings(app), "freeze": answers::freeze(app),
-        "protected": !app.access.needs_tokens(), "ttl_ms": app.shared.live().expiry.ttl_ms,
-        "status": status,
+    Json(Proxy {
+        ok: true,
+        planned: answers::planned(&app, status.as_ref()),
+        status: status.ok().map(Box::new),
     })
 }
 
 pub async fn audit_log(
     State(app): State<App>,
     RawQuery(query): RawQuery,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<AuditLog>, ApiError> {
     let lines = tail(query.as_deref())?;
     let shared = app.shared.clone();
     let read = tokio::task::spawn_blocking(move || shared.audit.tail(lines)).await;
@@ -155,13 +126,18 @@ pub async fn audit_log(
             let message = format!("{}: {error}{lost}", path.display());
             ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message)
         })?;
-    let lost = app.shared.audit.failing().map(
-        |failing| json!({ "since_ms": failing.since_ms, "lines": failing.lost, "error": failing.error }),
-    );
-    let warnings: Vec<String> = app.shared.audit.warning().into_iter().collect();
-    Ok(Json(json!({
-        "ok": true, "data": data, "path": path, "warnings": warnings, "lost": lost,
-    })))
+    let lost = app.shared.audit.failing().map(|failing| LostLines {
+        since_ms: failing.since_ms,
+        lines: failing.lost,
+        error: failing.error,
+    });
+    Ok(Json(AuditLog {
+        ok: true,
+        data,
+        path: path.to_owned(),
+        warnings: app.shared.audit.warning().into_iter().collect(),
+        lost,
+    }))
 }
 
 /// `tail` of the query, clamped to what is offered.
@@ -188,7 +164,7 @@ pub async fn ping(
     State(app): State<App>,
     Extension(actor): Extension<Actor>,
     JsonObject(body): JsonObject,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<PingAnswer>, ApiError> {
     let value = body.get("ip").cloned().unwrap_or_default();
     let target = value.as_str().unwrap_or_default();
     let (ip, ports) = ping_target(&app, &actor, &value)?;
@@ -197,7 +173,7 @@ pub async fn ping(
         ApiError::new(StatusCode::TOO_MANY_REQUESTS, busy.to_string()).audited()
     })?;
     note_ping(&app, &actor, target, "ok");
-    Ok(Json(json!({ "ok": true, "output": output })))
+    Ok(Json(PingAnswer { ok: true, output }))
 }
 
 /// The address to ping and the ports known of it; nothing but backends and this machine is pinged.

@@ -1,11 +1,15 @@
-//! Every error as the same JSON: `{ok: false, error, faults?, ...}`.
+//! Every error is one problem, which `/api/v1` answers as a problem document (RFC 9457), and the base API in its
+//! older form: `{ok: false, error, faults?, ...}`.
+
+use api::base;
+use api::v1::{Gone, Problem};
 
 use axum::Json;
 use axum::extract::OriginalUri;
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use contract::Faults;
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 
 use crate::auth::Denied;
 use crate::keeper::NotStored;
@@ -16,13 +20,14 @@ use crate::model::Refusal;
 pub struct ApiError {
     pub status: StatusCode,
     pub message: String,
-    /// Further fields of the answer.
-    pub more: Vec<(&'static str, Value)>,
+    faults: Option<Faults>,
+    etag: Option<String>,
+    gone: Option<Box<Gone>>,
+    retry_after_s: Option<u64>,
+    /// Members of single calls.
+    more: Box<Map<String, Value>>,
     is_audited: bool,
 }
-
-/// The field that becomes the header Retry-After too.
-const RETRY_AFTER_S: &str = "retry_after_s";
 
 /// Marks an answer whose line in the audit log is written already.
 #[derive(Debug, Clone, Copy)]
@@ -33,7 +38,11 @@ impl ApiError {
         ApiError {
             status,
             message: message.into(),
-            more: Vec::new(),
+            faults: None,
+            etag: None,
+            gone: None,
+            retry_after_s: None,
+            more: Box::default(),
             is_audited: false,
         }
     }
@@ -44,27 +53,63 @@ impl ApiError {
         self
     }
 
-    pub fn with(mut self, key: &'static str, value: Value) -> ApiError {
-        self.more.push((key, value));
+    /// The current tag of the edits.
+    pub fn with_etag(mut self, etag: &str) -> ApiError {
+        self.etag = Some(etag.to_owned());
         self
+    }
+
+    /// What is still known of a backend.
+    pub fn with_gone(mut self, gone: Gone) -> ApiError {
+        self.gone = Some(Box::new(gone));
+        self
+    }
+
+    /// When to try again; the header Retry-After says it too.
+    pub fn retry_after(mut self, seconds: u64) -> ApiError {
+        self.retry_after_s = Some(seconds);
+        self
+    }
+
+    /// A member that only this call has.
+    pub fn with(mut self, key: &str, value: Value) -> ApiError {
+        self.more.insert(key.to_owned(), value);
+        self
+    }
+
+    /// The problem of a call to `path`.
+    pub fn problem(self, path: &str) -> Problem {
+        let errors = self.faults.map(|faults| {
+            let faults = faults.0.iter();
+            faults.map(api::v1::Fault::from).collect()
+        });
+        Problem {
+            r#type: "about:blank".to_owned(),
+            title: self.status.canonical_reason().unwrap_or("error").to_owned(),
+            status: self.status.as_u16(),
+            detail: self.message,
+            instance: path.to_owned(),
+            etag: self.etag,
+            errors,
+            retry_after_s: self.retry_after_s,
+            gone: self.gone.map(|gone| *gone),
+            more: *self.more,
+        }
     }
 }
 
+/// In the form of the base API, whose errors name no path; the guard renders those of `/api/v1`.
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let mut body = json!({ "ok": false, "error": self.message });
-        for (key, value) in &self.more {
-            body[*key] = value.clone();
-        }
-        let mut response = (self.status, Json(body)).into_response();
+        let refusal = base::Refusal::from(self.clone().problem(""));
+        let mut response = (self.status, Json(refusal)).into_response();
         if self.status == StatusCode::UNAUTHORIZED {
             let scheme = header::HeaderValue::from_static("Bearer");
             response
                 .headers_mut()
                 .insert(header::WWW_AUTHENTICATE, scheme);
         }
-        let wait_s = self.more.iter().find(|(key, _)| *key == RETRY_AFTER_S);
-        if let Some(wait_s) = wait_s.and_then(|(_, value)| value.as_u64()) {
+        if let Some(wait_s) = self.retry_after_s {
             response
                 .headers_mut()
                 .insert(header::RETRY_AFTER, wait_s.into());
@@ -80,14 +125,10 @@ impl IntoResponse for ApiError {
 
 impl From<Faults> for ApiError {
     fn from(faults: Faults) -> ApiError {
-        let list: Vec<Value> = faults
-            .0
-            .iter()
-            .map(|fault| {
-                json!({ "place": fault.place, "found": fault.found, "allowed": fault.allowed })
-            })
-            .collect();
-        ApiError::new(StatusCode::BAD_REQUEST, faults.to_string()).with("faults", list.into())
+        ApiError {
+            faults: Some(faults.clone()),
+            ..ApiError::new(StatusCode::BAD_REQUEST, faults.to_string())
+        }
     }
 }
 
@@ -135,7 +176,7 @@ impl From<Denied> for ApiError {
             }
             Denied::TooManyFailures { retry_after_s } => {
                 let error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, message);
-                error.with(RETRY_AFTER_S, retry_after_s.into())
+                error.retry_after(retry_after_s)
             }
         }
     }

@@ -1,11 +1,14 @@
 //! Calls that change something. Each handler parses, mutates, waits for the result, and answers.
 
+use api::base::{Nothing, Registered, Target, Unregistered, Updated};
+use api::{Published, Stored, Sync};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use contract::config::{MAX_WEIGHT, read_report};
 use contract::{BackendAddr, BackendKey, Batch, DEFAULT_NAME, Faults, OWNER_BYTES, Object, Report};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::body::JsonObject;
@@ -16,7 +19,7 @@ use super::{App, answers};
 use crate::actor::Actor;
 use crate::audit::Entry;
 use crate::auth::{Denied, SecretHash};
-use crate::base::{read_key, write_pool};
+use crate::base::{raise, read_key};
 use crate::model::{Change, Mutation};
 use crate::publish::Settled;
 use crate::registry::{Effect, OverrideChange, Registration, Remover, Requests};
@@ -59,21 +62,25 @@ pub async fn register(
     }
     let mut notes = notes;
     notes.extend(app.shared.model().note_of_pool(&key.pool));
-    let backend = backend_json(&key);
-    let mut answer =
-        json!({ "ok": true, "message": format!("heartbeat of {key}"), "backend": backend });
-    if !notes.is_empty() {
-        answer["warnings"] = notes.into();
-    }
+    let answer = |message: String, published| {
+        let registered = Registered {
+            message,
+            backend: target(&key),
+            warnings: notes,
+        };
+        Stored::new(registered, published)
+    };
     let effect = match app.shared.heartbeat(&said) {
         Some(effect) => effect,
         None => {
             let stored = app.keeper.mutate(Mutation::Register(said), actor).await?;
             if stored.change.effect == Effect::State {
-                answer["message"] = format!("registered {key}").into();
+                let message = format!("registered {key}");
                 let publisher = &app.publisher;
                 let settled = publisher.settled_unless_crowded(stored.revision).await;
-                return Ok(answers::published(&app, "register", &settled, answer));
+                return Ok(answers::stored(&app, "register", &settled, |published| {
+                    answer(message, published)
+                }));
             }
             stored.change.effect
         }
@@ -83,14 +90,17 @@ pub async fn register(
         Effect::Telemetry | Effect::State => "telemetry",
     };
     let settled = Settled::at_once(&app.publisher);
-    let mut sync = answers::sync(&app, reason, &settled);
     // A heartbeat is not answerable for what else could not be published.
-    sync["ok"] = true.into();
-    answer["sync"] = sync;
-    answer["ok"] = true.into();
-    Ok(axum::response::IntoResponse::into_response(axum::Json(
-        answer,
-    )))
+    let sync = Sync {
+        ok: true,
+        ..answers::sync(&app, reason, &settled)
+    };
+    let published = Published {
+        ok: true,
+        sync,
+        error: None,
+    };
+    Ok(Json(answer(format!("heartbeat of {key}"), published)).into_response())
 }
 
 pub async fn unregister(
@@ -112,13 +122,16 @@ pub async fn unregister(
             faults,
         ));
     };
-    let backend = json!({ "ok": true, "backend": backend_json(&key) });
+    let backend = target(&key);
     let remover = match client.is_operator() {
         true => Remover::Operator,
         false => Remover::Backend(owner),
     };
     let unregister = Mutation::Unregister(key, remover);
-    mutate(&app, actor, unregister, |_| backend).await
+    mutate(&app, actor, unregister, |_, published| {
+        Stored::new(Unregistered { backend }, published)
+    })
+    .await
 }
 
 pub async fn set_weight(
@@ -172,12 +185,9 @@ pub async fn clear_override(
         let target = path.target();
         answers::refused(&app, &actor, "clear_override", &target, faults)
     })?;
-    mutate(
-        &app,
-        actor,
-        Mutation::ClearOverride(key),
-        |_| json!({ "ok": true }),
-    )
+    mutate(&app, actor, Mutation::ClearOverride(key), |_, published| {
+        Stored::new(Nothing {}, published)
+    })
     .await
 }
 
@@ -185,12 +195,9 @@ pub async fn acknowledge_expiry(
     State(app): State<App>,
     Extension(actor): Extension<Actor>,
 ) -> Result<Response, ApiError> {
-    mutate(
-        &app,
-        actor,
-        Mutation::AcknowledgeExpiry,
-        |_| json!({ "ok": true }),
-    )
+    mutate(&app, actor, Mutation::AcknowledgeExpiry, |_, published| {
+        Stored::new(Nothing {}, published)
+    })
     .await
 }
 
@@ -198,29 +205,28 @@ pub async fn acknowledge_expiry(
 pub async fn sync(State(app): State<App>, Extension(actor): Extension<Actor>) -> Response {
     app.keeper.read_sources().await;
     let settled = app.publisher.force().await;
-    let mut sync = answers::sync(&app, "manual", &settled);
+    let sync = answers::sync(&app, "manual", &settled);
     let failure = settled.outcome.failure.as_ref();
     app.shared.audit.write(Entry {
         actor: &actor,
         action: "sync",
         target: "proxy",
         old: Value::Null,
-        new: sync["reload"].take(),
+        new: json!(sync.reload),
         note: None,
         before_edit: None,
         result: &failure.map_or("ok".to_owned(), ToString::to_string),
     });
-    sync["reload"] = settled.reload_json();
     let status = failure.map_or(StatusCode::OK, answers::status_of);
     (status, Json(sync)).into_response()
 }
 
 /// Carries out a mutation, waits for what became of it, and answers.
-pub async fn mutate(
+pub async fn mutate<A: Serialize>(
     app: &App,
     actor: Actor,
     mutation: Mutation,
-    answer: impl FnOnce(&Change) -> Value,
+    answer: impl FnOnce(Change, Published) -> A,
 ) -> Result<Response, ApiError> {
     let action = mutation.action();
     let stored = app.keeper.mutate(mutation, actor).await?;
@@ -233,8 +239,9 @@ pub async fn mutate(
     } else {
         "unchanged"
     };
-    let answer = answer(&stored.change);
-    Ok(answers::published(app, reason, &settled, answer))
+    Ok(answers::stored(app, reason, &settled, |published| {
+        answer(stored.change, published)
+    }))
 }
 
 async fn change_override(
@@ -256,9 +263,11 @@ async fn change_override(
     let addr = backend.addr;
     let mut updated = json!({ "ip": addr.ip(), "port": addr.port() });
     updated[key] = body[key].clone();
-    let answer = json!({ "ok": true, "updated": updated });
     let change = Mutation::SetOverride(backend, change);
-    mutate(app, actor, change, |_| answer).await
+    mutate(app, actor, change, |_, published| {
+        Stored::new(Updated { updated }, published)
+    })
+    .await
 }
 
 /// The paths of the base API name backends of the pool `default`: a body that names another would change the wrong
@@ -327,14 +336,12 @@ fn read_owner(object: &mut Object, faults: &mut Faults) -> Option<SecretHash> {
     secret.map(SecretHash::of)
 }
 
-/// The backend of an answer: the pool is named unless it is `default`.
-fn backend_json(key: &BackendKey) -> Value {
-    let mut backend = Map::from_iter([
-        ("ip".to_owned(), json!(key.addr.ip())),
-        ("port".to_owned(), key.addr.port().into()),
-    ]);
-    write_pool(key, &mut backend);
-    backend.into()
+fn target(key: &BackendKey) -> Target {
+    Target {
+        ip: key.addr.ip(),
+        port: key.addr.port(),
+        pool: raise(key).is_none().then(|| key.pool.to_string()),
+    }
 }
 
 /// What a body that could not be read seems to be about.

@@ -1,5 +1,6 @@
 //! `POST /api/settings`: stored, published, and rolled back if the proxy refuses it.
 
+use ::api::Sync;
 use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -85,7 +86,9 @@ async fn carry_out(app: App, actor: Actor, call: SettingsCall) -> Result<Respons
     if refused.is_empty() {
         let mut sync = answers::sync(&app, "settings", &settled);
         warn_unless(keep(&app, id).await, &mut sync);
-        return Ok(answers::with_sync(&settled, answer, sync));
+        return Ok(answers::with_sync(&settled, sync, |published| {
+            answers::joined(answer, published)
+        }));
     }
     // A value that was refused before and is only repeated rolls nothing back.
     let mut own = asked;
@@ -165,8 +168,8 @@ fn rolled_back(app: &App, settled: &Settled, refused: &[Incident]) -> ApiError {
     ApiError::new(StatusCode::CONFLICT, format!("rolled back: {reason}"))
         .with("rolled_back", true.into())
         .with("settings", api::settings_json(app))
-        .with("refusals", answers::refusals(app, refused))
-        .with("sync", sync)
+        .with("refusals", json!(answers::refusals(app, refused)))
+        .with("sync", json!(sync))
         .audited()
 }
 
@@ -177,25 +180,25 @@ fn tried_again(
     mut body: Value,
     is_kept: bool,
 ) -> Response {
-    body["refusals"] = answers::refusals(app, refused);
+    body["refusals"] = json!(answers::refusals(app, refused));
     body["applied"] = false.into();
     let mut sync = answers::sync(app, "settings", settled);
     not_applied(&mut sync, &reason_of(refused));
     warn_unless(is_kept, &mut sync);
-    answers::with_sync(settled, body, sync)
+    answers::with_sync(settled, sync, |published| answers::joined(body, published))
 }
 
-fn warn_unless(is_kept: bool, sync: &mut Value) {
-    if let (false, Value::Array(warnings)) = (is_kept, &mut sync["warnings"]) {
-        warnings.push(NOT_KEPT.into());
+fn warn_unless(is_kept: bool, sync: &mut Sync) {
+    if !is_kept {
+        sync.warnings.push(NOT_KEPT.to_owned());
     }
 }
 
 /// The rest may be applied; what this call is about is not.
-fn not_applied(sync: &mut Value, reason: &str) {
-    sync["reload"]["applied"] = false.into();
-    sync["reload"]["applied_in_ms"] = Value::Null;
-    sync["reload"]["reason"] = reason.into();
+fn not_applied(sync: &mut Sync, reason: &str) {
+    sync.reload.applied = Some(false);
+    sync.reload.applied_in_ms = None;
+    sync.reload.reason = Some(reason.to_owned());
 }
 
 /// Calls that an earlier process has stored and not brought to their end: the outcome is looked up,

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use api::v1::AuditLines;
 use axum::Json;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
-use serde_json::{Value, json};
 
 use super::query::Query;
 use crate::web::App;
@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub async fn lines(
     State(app): State<App>,
     RawQuery(query): RawQuery,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<AuditLines>, ApiError> {
     let mut query = Query::new(query.as_deref());
     let limit = query.number("limit", PAGE, 1, MAX_PAGE) as usize;
     let given = query.text("after").is_some();
@@ -48,8 +48,10 @@ pub async fn lines(
         })?;
     let next = lines.last().and_then(|line| line["seq"].as_u64());
     let next = next.or(after).unwrap_or(0);
-    let path = app.shared.audit.path();
-    Ok(Json(json!({
-        "lines": lines, "next": next, "last": app.shared.audit.last_seq(), "path": path,
-    })))
+    Ok(Json(AuditLines {
+        lines,
+        next,
+        last: app.shared.audit.last_seq(),
+        path: app.shared.audit.path().to_owned(),
+    }))
 }

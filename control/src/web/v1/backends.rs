@@ -1,5 +1,6 @@
 //! Reading backends and configuration.
 
+use ::api::v1::Page;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -47,8 +48,12 @@ pub async fn list(State(app): State<App>, RawQuery(query): RawQuery) -> Result<R
     };
     let next = page.last().filter(|_| has_more).map(ToString::to_string);
     let (etag, rows) = look_at(&app, &page).await;
-    let body = json!({ "total": total, "next": next, "backends": rows });
-    Ok(tagged(etag, body))
+    let page = Page {
+        total,
+        next,
+        backends: rows,
+    };
+    Ok(tagged(etag, page))
 }
 
 pub fn unknown(id: &str) -> ApiError {

@@ -124,7 +124,9 @@ pub async fn carry_out(app: &App, actor: Actor, set: ChangeSet) -> Result<Respon
         "unchanged"
     };
     let body = lines(&stored.change.old, &stored.change.new, false);
-    let response = answers::published(app, reason, &settled, body);
+    let response = answers::stored(app, reason, &settled, |published| {
+        answers::joined(body, published)
+    });
     Ok(view::with_tag(app, response))
 }
 

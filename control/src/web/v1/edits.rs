@@ -187,7 +187,9 @@ impl Plan {
         }
         let revision = app.shared.model().revision;
         let settled = app.publisher.settled(revision).await;
-        let response = answers::published(app, "roll_back", &settled, shown);
+        let response = answers::stored(app, "roll_back", &settled, |published| {
+            answers::joined(shown, published)
+        });
         Ok(view::with_tag(app, response))
     }
 }

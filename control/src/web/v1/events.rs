@@ -127,7 +127,7 @@ impl Feed {
             let message = format!(
                 "{all} event streams are open, {of_one} of them yours; allowed: {MAX_STREAMS} and {MAX_OF_ONE}"
             );
-            return Err(ApiError::new(status, message).with("retry_after_s", RETRY_S.into()));
+            return Err(ApiError::new(status, message).retry_after(RETRY_S));
         }
         listeners.insert(by.clone(), of_one + 1);
         if matches!(form, Form::Fields) {

@@ -1,14 +1,14 @@
 //! `POST pings`: several probes, each result as it comes, as one JSON object a line.
 
+use api::v1::PingLine;
 use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
 use contract::{Faults, Object};
-use serde_json::{Value, json};
 
 use super::stream::stream;
 use crate::actor::Actor;
-use crate::ping::{MAX_PROBES, PROBES, Probe};
+use crate::ping::{MAX_PROBES, PROBES, Probe, Via};
 use crate::web::App;
 use crate::web::api::{note_ping, ping_target};
 use crate::web::body::JsonObject;
@@ -42,12 +42,19 @@ pub async fn ping(
     let (mut sender, response) = stream("application/x-ndjson");
     tokio::spawn(async move {
         let mut all = Vec::new();
-        let head = json!({ "kind": "start", "ip": ip, "via": via.word(), "probes": probes });
+        let head = PingLine::Start {
+            ip,
+            via: match via {
+                Via::Icmp => api::v1::Via::Icmp,
+                Via::Tcp => api::v1::Via::Tcp,
+            },
+            probes,
+        };
         if sender.send(line(&head)).await.is_err() {
             return;
         }
         while let Some(probe) = results.recv().await {
-            let said = probe_json(&probe);
+            let said = probe_line(&probe);
             all.push(probe);
             // A client that has gone ends the probes with us.
             if sender.send(line(&said)).await.is_err() {
@@ -60,29 +67,33 @@ pub async fn ping(
     Ok(response)
 }
 
-fn probe_json(probe: &Probe) -> Value {
+fn probe_line(probe: &Probe) -> PingLine {
     let (time_ms, error) = match &probe.result {
         Ok(time) => (Some(time.as_secs_f64() * 1000.0), None),
-        Err(error) => (None, Some(error)),
+        Err(error) => (None, Some(error.clone())),
     };
-    json!({
-        "kind": "probe", "sequence": probe.sequence, "port": probe.port,
-        "time_ms": time_ms, "error": error,
-    })
+    PingLine::Probe {
+        sequence: probe.sequence,
+        port: probe.port,
+        time_ms,
+        error,
+    }
 }
 
-fn summary(probes: &[Probe]) -> Value {
+fn summary(probes: &[Probe]) -> PingLine {
     let times = probes.iter().filter_map(|probe| probe.result.as_ref().ok());
     let times: Vec<f64> = times.map(|time| time.as_secs_f64() * 1000.0).collect();
     let sum: f64 = times.iter().sum();
-    json!({
-        "kind": "summary", "sent": probes.len(), "received": times.len(),
-        "min_ms": times.iter().copied().reduce(f64::min),
-        "avg_ms": (!times.is_empty()).then(|| sum / times.len() as f64),
-        "max_ms": times.iter().copied().reduce(f64::max),
-    })
+    PingLine::Summary {
+        sent: probes.len(),
+        received: times.len(),
+        min_ms: times.iter().copied().reduce(f64::min),
+        avg_ms: (!times.is_empty()).then(|| sum / times.len() as f64),
+        max_ms: times.iter().copied().reduce(f64::max),
+    }
 }
 
-fn line(value: &Value) -> axum::body::Bytes {
-    format!("{value}\n").into()
+fn line(line: &PingLine) -> axum::body::Bytes {
+    let text = serde_json::to_string(line).expect("a line has only text as keys");
+    format!("{text}\n").into()
 }

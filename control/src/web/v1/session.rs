@@ -1,11 +1,12 @@
 //! `session`: exchanges a token for a cookie that identifies the console until it signs out.
 
+use api::v1::{Session, SignedOut};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use contract::{Faults, Object};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::actor::Actor;
 use crate::audit::Entry;
@@ -16,7 +17,7 @@ use crate::web::error::ApiError;
 use crate::web::guard::Client;
 
 /// What the caller may do, and by what; the console hides what it may not.
-pub async fn show(State(app): State<App>, Extension(client): Extension<Client>) -> Json<Value> {
+pub async fn show(State(app): State<App>, Extension(client): Extension<Client>) -> Json<Session> {
     Json(describe(&app, client.grant.as_ref()))
 }
 
@@ -62,16 +63,17 @@ pub async fn sign_out(
         tell(&app, &actor, "sign_out");
     }
     let gone = cookie(&app, "", 0, false);
-    ([(header::SET_COOKIE, gone)], Json(json!({ "ok": true }))).into_response()
+    ([(header::SET_COOKIE, gone)], Json(SignedOut { ok: true })).into_response()
 }
 
-fn describe(app: &App, grant: Option<&Grant>) -> Value {
-    let is_session = grant.is_some_and(|grant| matches!(grant.proof, Proof::Session(_)));
-    json!({
-        "ok": true, "needs_token": app.access.needs_tokens(), "signed_in": is_session,
-        "scope": grant.map(|grant| grant.scope.name()),
-        "by": grant.and_then(|grant| grant.label.as_deref()),
-    })
+fn describe(app: &App, grant: Option<&Grant>) -> Session {
+    Session {
+        ok: true,
+        needs_token: app.access.needs_tokens(),
+        signed_in: grant.is_some_and(|grant| matches!(grant.proof, Proof::Session(_))),
+        scope: grant.map(|grant| grant.scope.name().to_owned()),
+        by: grant.and_then(|grant| grant.label.clone()),
+    }
 }
 
 fn read_token(body: &serde_json::Map<String, Value>) -> Result<String, Faults> {

@@ -1,5 +1,6 @@
 //! The static list: backends that operators list, and that need no heartbeat.
 
+use api::v1::{StaticBackend, StaticList};
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
@@ -9,8 +10,9 @@ use serde_json::{Map, Value, json};
 
 use super::backends::unknown;
 use crate::actor::Actor;
-use crate::model::{Change, Mutation, static_json};
+use crate::model::{Change, Mutation};
 use crate::sources::entry::Said;
+use crate::web::answers::joined;
 use crate::web::body::JsonObject;
 use crate::web::error::ApiError;
 use crate::web::operations::mutate;
@@ -20,14 +22,24 @@ use crate::web::{App, answers};
 /// `GET static`.
 pub async fn list(State(app): State<App>) -> Response {
     let statics = app.shared.model().statics.clone();
-    let backends = statics.backends.values().map(|said| {
-        let mut line = static_json(said);
-        line["id"] = said.key.to_string().into();
-        line
+    let backends = statics.backends.values().map(|said| StaticBackend {
+        said: values(said),
+        id: said.key.to_string(),
     });
     let path = app.shared.settings.static_backends_path.display();
-    let body = json!({ "backends": backends.collect::<Vec<Value>>(), "path": path.to_string() });
-    Json(body).into_response()
+    let list = StaticList {
+        backends: backends.collect(),
+        path: path.to_string(),
+    };
+    Json(list).into_response()
+}
+
+fn values(said: &Said) -> api::v1::Said {
+    api::v1::Said {
+        weight: said.weight,
+        enabled: said.enabled,
+        is_warming_up: said.is_warming_up,
+    }
 }
 
 /// `PUT static/{id}`: what the body does not mention is left to discovery, or to the default.
@@ -40,7 +52,11 @@ pub async fn put(
     let refused = |error: ApiError| answers::refused(&app, &actor, "set_static", &id, error);
     let key = key.ok_or_else(|| refused(bad_id(&id)))?;
     let said = read(&app, key, &body).map_err(|faults| refused(faults.into()))?;
-    mutate(&app, actor, Mutation::SetStatic(said), both).await
+    let set = Mutation::SetStatic(said);
+    mutate(&app, actor, set, |change, published| {
+        joined(both(&change), published)
+    })
+    .await
 }
 
 /// `DELETE static/{id}`.
@@ -51,7 +67,11 @@ pub async fn delete(
 ) -> Result<Response, ApiError> {
     let refused = |error: ApiError| answers::refused(&app, &actor, "remove_static", &id, error);
     let key = key.ok_or_else(|| refused(unknown(&id)))?;
-    mutate(&app, actor, Mutation::RemoveStatic(key), both).await
+    let remove = Mutation::RemoveStatic(key);
+    mutate(&app, actor, remove, |change, published| {
+        joined(both(&change), published)
+    })
+    .await
 }
 
 fn read(app: &App, key: BackendKey, body: &Map<String, Value>) -> Result<Said, Faults> {

@@ -3,8 +3,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 
+use api::v1::Status;
+use api::v1::event::{Delta, Snapshot};
 use axum::body::Bytes;
 use contract::{BackendKey, Faults};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::figures::Waiting;
@@ -115,12 +118,16 @@ impl Told {
         for (key, row) in &now.rows {
             let Some(old) = before.rows.get(key) else {
                 // A patch of nothing is all of it.
-                if let Some(whole) = patch(&json!({}), row) {
+                if let Some(whole) = patch(&json!({}), &json!(row)) {
                     push_row(&mut text, &row_text(key, whole));
                 }
                 continue;
             };
-            let changed = patch(old, row);
+            // Most rows are as they were, and need no value to say so.
+            let changed = match old == row {
+                true => None,
+                false => patch(&json!(old), &json!(row)),
+            };
             if let Some(turn) = self.waiting.take_turn(key, changed.as_ref(), number) {
                 push_row(&mut text, &row_text(key, turn));
             }
@@ -145,8 +152,11 @@ impl Told {
     /// The whole as last sent, as event `id`; `None` before the first look.
     pub fn snapshot(&self, id: &str) -> Option<Bytes> {
         let view = self.view.as_ref()?;
-        let rows: Vec<&Value> = view.rows.values().collect();
-        let whole = json!({ "etag": view.etag, "status": view.status, "backends": rows });
+        let whole = Snapshot {
+            etag: view.etag.clone(),
+            status: &view.status,
+            backends: view.rows.values().collect(),
+        };
         Some(event(id, "snapshot", &whole))
     }
 
@@ -184,7 +194,7 @@ impl Event {
 
 /// A patched event up to its first row.
 fn head(id: &str, before: &View, now: &View, at_ms: u64) -> String {
-    let status = patch(&before.status, &now.status).unwrap_or_else(|| json!({}));
+    let status = patch(&json!(before.status), &json!(now.status)).unwrap_or_else(|| json!({}));
     let gone: Vec<String> = gone(before, now).map(ToString::to_string).collect();
     let (etag, gone) = (json!(now.etag), json!(gone));
     format!(
@@ -210,27 +220,31 @@ fn gone<'a>(before: &'a View, now: &'a View) -> impl Iterator<Item = &'a Backend
     known.filter(|key| !now.rows.contains_key(key))
 }
 
-fn event(id: &str, kind: &str, data: &Value) -> Bytes {
+fn event(id: &str, kind: &str, data: &impl Serialize) -> Bytes {
+    let data = serde_json::to_string(data).expect("an event has only text as keys");
     format!("id: {id}\nevent: {kind}\ndata: {data}\n\n").into()
 }
 
 /// Of each backend only the fields that changed.
-fn delta(before: &View, now: &View, at_ms: u64) -> Value {
+fn delta<'a>(before: &View, now: &'a View, at_ms: u64) -> Delta<&'a Status, Value> {
     let rows = now
         .rows
         .iter()
         .filter_map(|(key, row)| match before.rows.get(key) {
+            Some(old) if old == row => None,
             Some(old) => {
-                let changed = changed_fields(old, row)?;
+                let changed = changed_fields(&json!(old), &json!(row))?;
                 Some(with_id(key, changed))
             }
-            None => Some(row.clone()),
+            None => Some(json!(row)),
         });
-    let rows: Vec<Value> = rows.collect();
-    let gone: Vec<String> = gone(before, now).map(ToString::to_string).collect();
-    json!({
-        "at_ms": at_ms, "etag": now.etag, "status": now.status, "backends": rows, "gone": gone,
-    })
+    Delta {
+        at_ms,
+        etag: now.etag.clone(),
+        status: &now.status,
+        backends: rows.collect(),
+        gone: gone(before, now).map(ToString::to_string).collect(),
+    }
 }
 
 fn with_id(key: &BackendKey, mut changed: Map<String, Value>) -> Value {
