@@ -7,9 +7,9 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use rust_embed::{EmbeddedFile, RustEmbed};
 
+use super::client::Client;
 use super::error::ApiError;
 use super::files::answer;
-use super::guard::Client;
 use super::path::PathOf;
 
 #[derive(RustEmbed)]

@@ -1,7 +1,7 @@
 //! The checks before every route: exact Host and Origin, protected mode, tokens. After it: the headers of
 //! every answer and the access lines of the audit log.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 
 use axum::extract::{ConnectInfo, Request, State};
@@ -11,10 +11,11 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
 use super::App;
+use super::client::Client;
 use super::error::{ApiError, Audited};
 use super::{routes, v1};
 use crate::actor::Actor;
-use crate::auth::{Caller, Denied, Grant, Need, Proof, SESSION_COOKIE, SessionKey, Shown};
+use crate::auth::{Caller, Denied, Grant, Proof, SESSION_COOKIE, SessionKey, Shown};
 
 /// Headers by which a forwarding proxy shows itself; from there on `peer` is not the origin.
 const FORWARDED: [&str; 6] = [
@@ -30,27 +31,6 @@ const FORWARDED: [&str; 6] = [
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
     connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; \
     frame-ancestors 'none'";
-
-/// What a request comes with, for the handlers.
-#[derive(Debug, Clone)]
-pub struct Client {
-    pub ip: IpAddr,
-    /// A program of this machine, and not through a forwarding proxy.
-    pub is_local: bool,
-    /// What it has proved; nothing where nothing is needed.
-    pub grant: Option<Grant>,
-    /// The id in its session cookie.
-    pub session: Option<SessionKey>,
-}
-
-impl Client {
-    /// Whether the token's scope is more than a backend's. Without tokens all callers on this machine are
-    /// equal, and owners' secrets decide.
-    pub fn is_operator(&self) -> bool {
-        let grant = self.grant.as_ref();
-        grant.is_some_and(|grant| grant.scope.allows(Need::Write) && grant.proof != Proof::Local)
-    }
-}
 
 pub async fn guard(
     State(app): State<App>,

@@ -17,7 +17,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use serde_json::json;
 
-use super::guard::Client;
+use super::client::Client;
 use super::{App, answers, costs};
 use crate::auth::Need;
 use crate::look::leads_to;

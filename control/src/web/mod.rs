@@ -5,6 +5,7 @@ mod api;
 pub mod body;
 #[cfg(debug_assertions)]
 mod bundle;
+mod client;
 mod compress;
 mod console;
 mod costs;

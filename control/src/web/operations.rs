@@ -12,8 +12,8 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::body::JsonObject;
+use super::client::Client;
 use super::error::ApiError;
-use super::guard::Client;
 use super::path::BackendPath;
 use super::{App, answers};
 use crate::actor::Actor;

@@ -27,9 +27,9 @@ use self::told::{Form, Told};
 use super::stream::{Sender, gzip_stream, stream};
 use super::view::look;
 use crate::web::App;
+use crate::web::client::Client;
 use crate::web::error::ApiError;
 use crate::web::files::takes_gzip;
-use crate::web::guard::Client;
 
 const PERIOD: Duration = Duration::from_secs(1);
 /// Clients at once; a browser's tabs share one.

@@ -13,8 +13,8 @@ use crate::audit::Entry;
 use crate::auth::{Grant, Proof, SESSION_COOKIE};
 use crate::web::App;
 use crate::web::body::JsonObject;
+use crate::web::client::Client;
 use crate::web::error::ApiError;
-use crate::web::guard::Client;
 
 /// What the caller may do, and by what; the console hides what it may not.
 pub async fn show(State(app): State<App>, Extension(client): Extension<Client>) -> Json<Session> {
