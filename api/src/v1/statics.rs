@@ -61,6 +61,9 @@ pub struct StaticDiff {
     pub old: Option<Said>,
     /// The entry after; null: none
     pub new: Option<Said>,
+    /// A pool that is not defined
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// The answer to a change of the static list.

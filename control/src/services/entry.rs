@@ -73,9 +73,13 @@ pub(super) fn faults_of(kind: Kind, name: &Name, keys: &Keys, place: &str) -> Fa
         }
         Kind::Pool => {
             let mut keys = keys.clone();
-            if keys.insert("backends".to_owned(), json!([])).is_some() {
+            if let Some(found) = keys.insert("backends".to_owned(), json!([])) {
                 let allowed = "settings of the pool; backends are registered, listed or discovered";
-                faults.add(&format!("{place}/backends"), "a list of backends", allowed);
+                let place = format!("{place}/backends");
+                match found {
+                    Value::Array(_) => faults.add(&place, "a list of backends", allowed),
+                    other => faults.add(&place, &other, allowed),
+                }
             }
             pools.insert(name.to_string(), keys.into());
             format!("/pools/{name}")

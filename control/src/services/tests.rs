@@ -565,3 +565,19 @@ fn faults_of_routes_and_splits_have_their_places() {
         ["/listeners/0/routes"]
     );
 }
+
+#[test]
+fn what_stands_in_place_of_a_list_of_backends_is_named() {
+    for (found, expected) in [
+        (json!([]), "a list of backends"),
+        (json!(null), "null"),
+        (json!(5), "5"),
+    ] {
+        let keys = json!({ "backends": found });
+        let keys = keys.as_object().expect("an object");
+        let name = Name::new("chat").expect("a name");
+        let faults = super::entry::faults_of(Kind::Pool, &name, keys, "/pools/chat");
+        let said: Vec<&str> = faults.0.iter().map(|fault| fault.found.as_str()).collect();
+        assert_eq!(said, [expected]);
+    }
+}

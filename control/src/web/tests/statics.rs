@@ -14,6 +14,20 @@ fn weight_of(folder: &Folder, ip: &str) -> Value {
 }
 
 #[tokio::test]
+async fn a_backend_of_a_pool_that_is_not_defined_is_stored_with_a_warning() {
+    let folder = Folder::new(json!({}));
+    let control = folder.start().await;
+    let path = "/api/v1/pools/never/static/10.0.0.1:9001";
+    let answer = control.good(ask("PUT", path).body(&json!({}))).await;
+    let keys: Vec<&String> = answer.as_object().expect("an object").keys().collect();
+    assert_eq!(keys, ["ok", "old", "new", "warnings", "sync"]);
+    let warning = "no pool never is defined: the backend is stored, and published once it is";
+    assert_eq!(answer["warnings"], json!([warning]));
+    let answer = control.good(ask("PUT", ID).body(&json!({}))).await;
+    assert_eq!(answer.get("warnings"), None);
+}
+
+#[tokio::test]
 async fn a_backend_that_is_listed_is_published_and_outlives_every_ttl() {
     let folder = Folder::new(json!({ "runtime_ttl_sec": 15 }));
     let control = folder.start().await;

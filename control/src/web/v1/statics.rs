@@ -52,9 +52,14 @@ pub async fn put(
     let refused = |error: ApiError| answers::refused(&app, &actor, "set_static", &id, error);
     let key = key.ok_or_else(|| refused(bad_id(&id)))?;
     let said = read(&app, key, &body).map_err(|faults| refused(faults.into()))?;
+    let note = app.shared.model().note_of_pool(&said.key.pool);
     let set = Mutation::SetStatic(said);
     mutate(&app, actor, set, |change, published| {
-        joined(both(&change), published)
+        let mut both = both(&change);
+        if let Some(note) = note {
+            both["warnings"] = json!([note]);
+        }
+        joined(both, published)
     })
     .await
 }
