@@ -385,7 +385,7 @@ function checkReference() {
   /** @type {Record<string, Record<string, unknown>>} */
   const paths = JSON.parse(read('api/openapi.json')).paths;
   const calls = Object.entries(paths).flatMap(([path, methods]) => {
-    const shown = path.replace('{ip}/{port}', 'IP/PORT').replace('{id}', 'IP:PORT').replace('{pool}', 'POOL').replace('{number}', 'N');
+    const shown = path.replace('{ip}/{port}', 'IP/PORT').replace('sessions/{id}', 'sessions/ID').replace('{id}', 'IP:PORT').replace('{pool}', 'POOL').replace('{number}', 'N');
     return Object.keys(methods).filter((name) => name !== 'parameters').map((name) => `${name.toUpperCase()} ${shown}`);
   });
   demand('docs/api.md', calls, (text, call) => new RegExp(`\`${escaped(call)}[\`?]`).test(text));

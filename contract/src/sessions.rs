@@ -42,6 +42,7 @@ fn default_limit() -> usize {
 
 /// Which come first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SessionOrder {
     /// The oldest.
@@ -55,6 +56,7 @@ pub enum SessionOrder {
 
 /// A protocol as a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ListedProtocol {
     /// A session.
@@ -63,8 +65,9 @@ pub enum ListedProtocol {
     Udp,
 }
 
-/// The answer.
+/// Open sessions and flows.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SessionList {
     /// How many sessions and flows are asked for.
     pub total: u64,
@@ -77,18 +80,21 @@ pub struct SessionList {
 
 /// One session or flow.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct OpenSession {
-    /// For `DELETE /sessions/{id}`. It never names another one.
+    /// For `DELETE sessions/{id}`. It never names another one.
     pub id: String,
     /// Of which it is one.
     pub protocol: ListedProtocol,
     /// Where it comes from.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub client: SocketAddr,
     /// The listener that it came by.
     pub listener: Option<String>,
     /// The pool of its backend; `null` where none is chosen.
     pub pool: Option<String>,
     /// Its backend, or the one that is being connected to.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     pub backend: Option<SocketAddr>,
     /// How far it is.
     pub state: SessionPhase,
@@ -104,6 +110,7 @@ pub struct OpenSession {
 
 /// How far a session or flow is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SessionPhase {
     /// The first bytes of the client are awaited.
@@ -114,7 +121,7 @@ pub enum SessionPhase {
     Open,
     /// One direction is closed.
     HalfClosed,
-    /// One end has reset it, and the other one is about to be told.
+    /// One end has reset it, and the other end gets its reset soon.
     Resetting,
     /// A flow whose backend has not answered.
     Unanswered,
@@ -122,8 +129,10 @@ pub enum SessionPhase {
 
 /// What one client has of the sessions and flows that are asked for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ClientShare {
     /// Its address.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub client: IpAddr,
     /// Sessions and flows.
     pub sessions: u64,

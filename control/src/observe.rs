@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use contract::BackendKey;
+use contract::sessions::{SessionList, SessionQuery};
 use contract::status::{Refusal, Reports, Running, States, Status};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
@@ -93,6 +94,26 @@ impl Proxy {
         let path = format!("/status?backends={}", names.collect::<Vec<_>>().join(","));
         self.call(Method::GET, &path, Bytes::new(), CALL_TIMEOUT)
             .await
+    }
+
+    /// The open sessions and flows that are asked for.
+    pub async fn sessions(&self, asked: &SessionQuery) -> Result<SessionList, Unknown> {
+        let path = format!("/sessions?{}", query_of(asked));
+        self.call(Method::GET, &path, Bytes::new(), CALL_TIMEOUT)
+            .await
+    }
+
+    /// Ends one of them; false if it is not open.
+    pub async fn end_session(&self, id: &str) -> Result<bool, Unknown> {
+        let path = format!("/sessions/{id}");
+        match self
+            .answer(Method::DELETE, &path, Bytes::new(), CALL_TIMEOUT)
+            .await
+        {
+            Ok(_) => Ok(true),
+            Err(Unknown::NoSuchCall { .. }) => Ok(false),
+            Err(unknown) => Err(unknown),
+        }
     }
 
     /// Whether states have changed, without the rest of a status.
@@ -225,6 +246,19 @@ impl Proxy {
             why,
         }
     }
+}
+
+/// A question as a query string. Brackets of IPv6 are the only characters that need an escape.
+fn query_of(asked: &SessionQuery) -> String {
+    let asked = serde_json::to_value(asked).expect("a question is plain data");
+    let pairs = asked.as_object().into_iter().flatten();
+    let pairs = pairs.map(|(key, value)| match value {
+        serde_json::Value::String(text) => {
+            format!("{key}={}", text.replace('[', "%5B").replace(']', "%5D"))
+        }
+        other => format!("{key}={other}"),
+    });
+    pairs.collect::<Vec<_>>().join("&")
 }
 
 #[cfg(test)]

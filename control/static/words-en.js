@@ -742,6 +742,7 @@ export const en = {
     remove_static: 'take off static list',
     changes_dry_run: 'dry run of changes',
     acknowledge_expiry: 'expire silent backends',
+    end_session: 'end session',
     sign_in: 'sign in',
     sign_out: 'sign out',
     file_edit: 'file edited',

@@ -682,6 +682,7 @@ export const zh = {
     heartbeats: '心跳',
     access: '访问',
     refused: '拒绝',
+    end_session: '结束会话',
     sign_in: '登录',
     sign_out: '退出登录',
     publish: '发布',

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use testkit::client::{UdpClient, connect, connect_from};
 use testkit::http::Request;
 use testkit::ports::free_address;
-use testkit::{Backend, Folder, LONG, Manner, Proxy, Session, until};
+use testkit::{Backend, Control, Folder, LONG, Manner, Proxy, Session, until};
 
 struct Service {
     proxy: Proxy,
@@ -228,4 +228,61 @@ fn thousands_are_counted_and_the_clients_with_the_most_are_named() {
         (Ipv4Addr::new(127, 0, 0, 9).into(), 500)
     );
     drop(sessions);
+}
+
+#[test]
+fn control_passes_the_list_on_and_ends_a_session_with_a_line_in_the_audit_log() {
+    let folder = Folder::new();
+    let backend = Backend::start("one", Manner::Echo);
+    folder.write_k8s(&[(backend.addr, 10)]);
+    let listen = free_address();
+    let settings = json!({ "proxy": { "health": { "probe": "off" } } });
+    let control = Control::start(&folder, listen, &settings);
+    until("the first file is published", LONG, || {
+        folder.proxy_config()
+    });
+    let api = control.api;
+    let (status, answer) = api.get("/api/v1/sessions");
+    assert_eq!(status, 503, "{answer}");
+    let _proxy = Proxy::start_on(&folder, &[]);
+    let mut session = Session::open(listen).expect("served");
+    session.echo(b"some bytes").expect("echoed");
+    let client = local(&session);
+    let path = format!(
+        "/api/v1/sessions?backend={}&client=127.0.0.0/8&sort=idle&limit=10",
+        backend.addr
+    );
+    let (status, answer) = api.get(&path);
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(
+        (&answer["total"], &answer["sessions"][0]["client"]),
+        (&json!(1), &json!(client))
+    );
+    assert_eq!(answer["sessions"][0]["pool"], "default");
+    for bad in [
+        "limit=1001",
+        "client=x",
+        "backend=[::1]",
+        "pool=A",
+        "sort=x",
+        "x=1",
+    ] {
+        let (status, answer) = api.get(&format!("/api/v1/sessions?{bad}"));
+        assert_eq!(status, 400, "{bad}: {answer}");
+    }
+    let id = answer["sessions"][0]["id"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
+    let (status, answer) = api.delete(&format!("/api/v1/sessions/{id}"), None);
+    assert_eq!((status, &answer["id"]), (200, &json!(id)), "{answer}");
+    session.stream.read(&mut [0]).expect_err("a reset");
+    assert_eq!(api.delete(&format!("/api/v1/sessions/{id}"), None).0, 404);
+    let (_, audit) = api.get("/api/v1/audit?limit=10");
+    let lines = audit["lines"].as_array().expect("lines").iter();
+    let results: Vec<&Value> = lines
+        .filter(|line| line["action"] == "end_session" && line["target"] == *id)
+        .map(|line| &line["result"])
+        .collect();
+    assert_eq!(results.len(), 2, "{audit}");
 }

@@ -1,12 +1,13 @@
 //! The operations of `/api/v1`.
 
+use contract::sessions::{LISTED, MAX_LISTED, SessionList};
 use serde_json::{Value, json};
 
 use super::operation::{Need, Operation, call};
 use crate::v1::{
     AuditLines, Changed, Changes, Config, Detail, Edits, Page, PatchRequest, PingLine, PingRequest,
-    RollBackRequest, RolledBack, Series, Session, SignIn, SignedOut, StaticChanged, StaticList,
-    StaticRequest, Status, Verdict,
+    RollBackRequest, RolledBack, Series, Session, SessionEnded, SignIn, SignedOut, StaticChanged,
+    StaticList, StaticRequest, Status, Verdict,
 };
 
 pub fn operations() -> Vec<Operation> {
@@ -31,6 +32,7 @@ pub fn operations() -> Vec<Operation> {
     );
     all.extend(edits());
     all.extend(figures());
+    all.extend(sessions());
     all.push(call::<StaticList>(
         "GET",
         "/api/v1/static",
@@ -256,6 +258,53 @@ fn edits() -> [Operation; 4] {
         )
         .refuses_as(503, "The published file could not be read")
         .tagged(),
+    ]
+}
+
+fn sessions() -> [Operation; 2] {
+    let order = json!({ "type": "string", "enum": ["age", "idle", "bytes"], "default": "age" });
+    let limit =
+        json!({ "type": "integer", "minimum": 0, "maximum": MAX_LISTED, "default": LISTED });
+    let protocol = json!({ "type": "string", "enum": ["tcp", "udp"] });
+    [
+        call::<SessionList>(
+            "GET",
+            "/api/v1/sessions",
+            Need::Read,
+            "Open sessions and flows, as the proxy has them now",
+            "The first ones, how many there are, and the clients that have the most",
+        )
+        .query("pool", "Only those of this pool", text())
+        .query("listener", "Only those of this listener", text())
+        .query("backend", "Only those of this backend, as ip:port", text())
+        .query(
+            "client",
+            "Only those of this address or network, such as 10.0.0.0/8",
+            text(),
+        )
+        .query(
+            "protocol",
+            "Only sessions (tcp) or only flows (udp)",
+            protocol,
+        )
+        .query(
+            "sort",
+            "Which come first: the oldest, the longest silent, or those with the most bytes",
+            order,
+        )
+        .query("limit", "Rows", limit)
+        .refuses(&[400])
+        .refuses_as(503, "The proxy does not answer"),
+        call::<SessionEnded>(
+            "DELETE",
+            "/api/v1/sessions/{id}",
+            Need::Write,
+            "End one session or flow",
+            "It has ended",
+        )
+        .path("id", "`id` of a session or flow in the list", text())
+        .refuses_as(404, "No such session or flow is open")
+        .refuses_as(503, "The proxy does not answer"),
     ]
 }
 

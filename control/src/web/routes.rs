@@ -114,6 +114,7 @@ const DRAIN: &str = "/api/backends/{ip}/{port}/drain";
 const OVERRIDE: &str = "/api/backends/{ip}/{port}/override";
 
 const ROLL_BACK: &str = "/api/v1/edits/{number}/roll_back";
+const OPEN_SESSION: &str = "/api/v1/sessions/{id}";
 const STATIC: &str = "/api/v1/static/{id}";
 const IN_POOL: &str = "/api/v1/pools/{pool}/backends/{id}";
 const STATIC_IN_POOL: &str = "/api/v1/pools/{pool}/static/{id}";
@@ -140,6 +141,13 @@ fn v1() -> Vec<Route> {
         route(Method::GET, "/api/v1/events", Read, v1::events::events),
         route(Method::GET, "/api/v1/series", Read, v1::series::series),
         route(Method::GET, "/api/v1/audit", Read, v1::audit::lines),
+        route(
+            Method::GET,
+            "/api/v1/sessions",
+            Read,
+            v1::open_sessions::list,
+        ),
+        route(Method::DELETE, OPEN_SESSION, Write, v1::open_sessions::end),
         route(Method::POST, "/api/v1/pings", Write, v1::pings::ping),
         route(Method::GET, "/api/v1/static", Read, v1::statics::list),
         route(Method::PUT, STATIC, Write, v1::statics::put),

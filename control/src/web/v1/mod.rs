@@ -8,6 +8,7 @@ pub mod changes;
 pub mod detail;
 pub mod edits;
 pub mod events;
+pub mod open_sessions;
 mod openapi;
 pub mod pings;
 pub mod problem;

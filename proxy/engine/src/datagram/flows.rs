@@ -404,6 +404,8 @@ impl Flows {
             let Some(((key, flow), last_seen_ms)) = found else {
                 continue;
             };
+            let age_ms = context.now_us.saturating_sub(flow.started_us) / 1_000;
+            let idle_ms = context.now_ms().saturating_sub(last_seen_ms);
             listing.note(Open {
                 id: OpenId {
                     protocol: Protocol::Udp,
@@ -419,8 +421,9 @@ impl Flows {
                     true => SessionPhase::Unanswered,
                     false => SessionPhase::Open,
                 },
-                age_ms: context.now_us.saturating_sub(flow.started_us) / 1_000,
-                idle_ms: context.now_ms().saturating_sub(last_seen_ms),
+                age_ms,
+                // The two are rounded differently.
+                idle_ms: idle_ms.min(age_ms),
                 bytes_up: flow.bytes_up,
                 bytes_down: flow.bytes_down,
             });

@@ -394,6 +394,8 @@ impl Sessions {
                 continue;
             };
             let (bytes_up, bytes_down) = state.bytes();
+            let age_ms = context.now_us.saturating_sub(state.started_us()) / 1_000;
+            let idle_ms = context.now_ms().saturating_sub(state.last_active_ms());
             listing.note(Open {
                 id: OpenId {
                     protocol: Protocol::Tcp,
@@ -406,8 +408,9 @@ impl Sessions {
                 pool: state.pool(),
                 backend: state.backend().map(|backend| backend.addr),
                 phase,
-                age_ms: context.now_us.saturating_sub(state.started_us()) / 1_000,
-                idle_ms: context.now_ms().saturating_sub(state.last_active_ms()),
+                age_ms,
+                // The two are rounded differently.
+                idle_ms: idle_ms.min(age_ms),
                 bytes_up,
                 bytes_down,
             });
